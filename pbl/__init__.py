@@ -1,0 +1,39 @@
+"""pbl: a course-project template for deep learning with Keras 3 on TensorFlow.
+
+`import pbl` is cheap: what needs Keras loads on first use.
+"""
+
+import importlib
+import os
+
+# TensorFlow otherwise takes a GPU's whole memory, and a notebook and a command could not share it.
+# Read when the first GPU is opened, so this holds also where TensorFlow was imported before pbl.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "pbl.config",
+    "load_experiment": "pbl.config",
+    "load_run": "pbl.runs",
+    "load_data": "pbl.data",
+    "train": "pbl.training",
+    "evaluate": "pbl.evaluation",
+    "predict": "pbl.evaluation",
+    "load_model": "pbl.evaluation",
+}
+_MODULES = ("callbacks", "config", "data", "evaluation", "metrics", "models", "plotting", "runs", "statistics", "training")
+
+__all__ = [*_HOME, *_MODULES]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"pbl.{name}")
+    raise AttributeError(f"module 'pbl' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

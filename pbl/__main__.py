@@ -1,0 +1,286 @@
+"""The command line: `python -m pbl COMMAND`, or `pbl COMMAND` where the package is installed.
+
+Each command imports what it needs itself, so that `--help` answers at once.
+
+Exit status: 0 done, 1 a failed requirement, 2 wrong input (one line says what), 130 stopped by Ctrl-C.
+"""
+
+import contextlib
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.main
+
+from pbl.errors import InputError
+
+app = typer.Typer(
+    name="pbl",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train, evaluate and use image classifiers with Keras. Start with: python -m pbl train",
+)
+
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
+RunsOption = Annotated[str | None, typer.Option("--runs", metavar="DIR", help="Where runs are kept; else the variable PBL_RUNS, else runs/.")]
+DataDir = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of prepared TensorFlow Datasets.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+class Split(StrEnum):
+    val = "val"
+    test = "test"
+
+
+@app.command()
+def train(
+    experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT.py]", help="An experiment file; experiments/digits_resnet20.py unless given.")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as epochs=3 model_options.dropout=0.5.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although an unfinished run of these settings is there.")] = False,
+    runs: RunsOption = None,
+) -> int:
+    """Train one run, and evaluate it on validation."""
+    from pbl.config import DEFAULT_EXPERIMENT, load_experiment
+
+    words = list(settings or [])
+    if experiment is None or ("=" in experiment and not experiment.endswith(".py")):
+        words = [experiment, *words] if experiment else words
+        experiment = str(DEFAULT_EXPERIMENT)
+    # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
+    with _quiet_tensorflow():
+        config = load_experiment(experiment, words)
+        from pbl import training
+    run = training.train(config, folder=runs, fresh=fresh)
+    return _show_run(run)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    split: Annotated[Split, typer.Option(help="Which split. Each use of test is recorded in the run.")] = Split.val,
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help="Another data set with the same classes, in place of the run's own.")] = None,
+    data_dir: DataDir = None,
+    positive_class: Annotated[str | None, typer.Option(metavar="NAME", help="With two classes: whose precision, recall and F1 stand first.")] = None,
+    require: Annotated[list[str] | None, typer.Option(metavar='"METRIC>=NUMBER"', help="Exit with status 1 unless this holds, such as accuracy>=0.9 or macro.f1>0.8.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Evaluate a run's best model: metrics with confidence intervals, confusion matrix."""
+    from pbl.runs import load_run
+
+    requirements = [_parse_requirement(text) for text in require or []]
+    opened = load_run(run)
+    with _quiet_tensorflow():
+        from pbl import evaluation
+    result = evaluation.evaluate(opened, split.value, source=data, data_dir=data_dir, positive_class=positive_class)
+    outcomes = [_check_requirement(result, *requirement) for requirement in requirements]
+    if as_json:
+        print(json.dumps({**result, "requirements": outcomes}, ensure_ascii=False, indent=1))
+    else:
+        _show_metrics(result)
+        for outcome in outcomes:
+            print(f"{'holds' if outcome['holds'] else 'FAILS'}: {outcome['requirement']} (is {outcome['value']:.4f})")
+    return 0 if all(outcome["holds"] for outcome in outcomes) else 1
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders of them.")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table, with every class's probability, to this file.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Predict the class of image files."""
+    from pbl.runs import load_run, replacing
+
+    opened = load_run(run)
+    if csv is not None and not csv.parent.is_dir():
+        raise InputError("The folder {folder} does not exist. Make it first, or give another file after --csv.", folder=csv.parent)
+    with _quiet_tensorflow():
+        from pbl import evaluation
+    table = evaluation.predict(opened, images)
+    if csv is not None:
+        with replacing(csv) as temporary:
+            table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")  # the mark tells Excel that it is UTF-8
+    if as_json:
+        print(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10))
+    else:
+        rows = [(file, name, f"{probability:.4f}") for file, name, probability in table.iloc[:, :3].itertuples(index=False, name=None)]
+        _print_table(["image", "class", "probability"], rows)
+    return 0
+
+
+@app.command()
+def models() -> int:
+    """List the models."""
+    with _quiet_tensorflow():
+        from pbl.models import MODELS, options_of
+    rows = [
+        (name, _first_line(builder), ", ".join(f"{option}={default!r}" for option, default in options_of(builder).items()) or "-")
+        for name, builder in MODELS.items()
+    ]
+    _print_table(["model", "what", "options (model_options.NAME=VALUE)"], rows)
+    return 0
+
+
+@app.command()
+def datasets(data_dir: DataDir = None) -> int:
+    """List the data sets."""
+    with _quiet_tensorflow():
+        from pbl.data.sources import DATASETS, prepared_datasets
+    rows = [(name, _first_line(function)) for name, function in DATASETS.items()]
+    folder, prepared = prepared_datasets(data_dir)
+    rows += [(name, f"TensorFlow Datasets, prepared in {folder}") for name in prepared]
+    rows.append(("any other", "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog"))
+    _print_table(["dataset", "what"], rows)
+    return 0
+
+
+def _first_line(function: Any) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _show_run(run) -> int:
+    environment = run.environment
+    if environment["status"] == "interrupted":
+        print(f"\nInterrupted after {environment['epochs']} of {run.config.epochs} epochs. The run is kept: python -m pbl evaluate {run.path}")
+        return 130
+    metrics = run.read_json("metrics_val.json")
+    low, high = metrics["accuracy_interval"]
+    seconds = environment["seconds"]
+    _print_table(
+        ["", run.name],
+        [
+            ("validation accuracy", f"{metrics['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {metrics['images']:,} images)"),
+            ("validation loss", f"{metrics['log_loss']:.4f} nats"),
+            ("best epoch", f"{environment['best_epoch']} of {environment['epochs']} (lowest validation loss; this model was kept)"),
+            ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())),
+            ("model", str(run.path / "best.keras")),
+            ("figures", str(run.path / "figures")),
+            ("next", f"python -m pbl evaluate {run.path} --split test"),
+        ],
+    )
+    return 0
+
+
+def _show_metrics(result: dict[str, Any]) -> None:
+    low, high = result["accuracy_interval"]
+    rows = [("accuracy", f"{result['accuracy']:.4f}", f"95% interval {low:.4f} to {high:.4f} (Wilson), {result['images']:,} images")]
+    if "positive" in result:
+        positive = result["positive"]
+        rows = [(key, _number(positive[key]), f"of '{positive['class']}', the positive class") for key in ("precision", "recall", "f1")] + rows
+    rows += [(f"macro {key}", f"{value:.4f}", "mean over classes") for key, value in result["macro"].items()]
+    rows.append(("log loss", f"{result['log_loss']:.4f}", "nats"))
+    print(f"{result['run']} on {result['source']}, {result['split']} split, model of epoch {result['best_epoch']}")
+    if result["status"] != "finished":
+        print(f"The run is not finished: its status is '{result['status']}'.")
+    if result["split"] == "test":
+        uses = result["test_uses"]
+        print("This run has used the test split " + ("once." if uses == 1 else f"{uses} times: the best of several looks is too good to be true."))
+    _print_table(["metric", "value", ""], rows)
+    by_class = [(name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}") for name, row in result["by_class"].items()]
+    _print_table(["class", "precision", "recall", "F1", "images"], by_class)
+    names = result["class_names"]
+    if len(names) <= 20:
+        print("Confusion matrix: rows are true classes, columns predicted ones.")
+        _print_table(["true \\ predicted", *names], [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)])
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, title in enumerate(header):
+        # Nothing is cut with "...": what does not fit is folded; into a file goes the whole line.
+        table.add_column(title, overflow="fold", justify="right" if number and _is_number(rows, number) else "left")
+    for row in rows:
+        table.add_row(*map(_escape, row))
+    Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=True).print(table)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _is_number(rows: list[tuple[str, ...]], column: int) -> bool:
+    return all(re.fullmatch(r"[\d.,]+|undefined", row[column]) for row in rows)
+
+
+_REQUIREMENT = re.compile(r"\s*([^<>=]+?)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*")
+
+
+def _parse_requirement(text: str) -> tuple[str, str, str, float]:
+    match = _REQUIREMENT.fullmatch(text)
+    try:
+        name, sign, number = match.groups()
+        return text, name, sign, float(number)
+    except (AttributeError, ValueError):
+        raise InputError('--require "{text}" is not of the form "accuracy>=0.9" (>=, >, <= or <).', text=text) from None
+
+
+def _check_requirement(result: dict[str, Any], text: str, name: str, sign: str, number: float) -> dict[str, Any]:
+    from pbl.metrics import find_metric
+
+    value = find_metric(result, name)
+    holds = {">=": value >= number, ">": value > number, "<=": value <= number, "<": value < number}[sign]
+    return {"requirement": text, "value": value, "holds": holds}
+
+
+# What TensorFlow's C++ library logs, before and after its logging is set up; errors on a machine without a GPU included.
+_TENSORFLOW_LOG = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d|\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr")
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's log from the screen while it is imported; anything else said meanwhile is shown afterwards."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        screen = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)
+            said.seek(0)
+            for line in said:
+                if not _TENSORFLOW_LOG.match(line):
+                    os.write(2, line)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    command = typer.main.get_command(app)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return command.main(arguments or ["--help"], prog_name="python -m pbl", standalone_mode=False) or 0
+    except InputError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        message = "stopped"
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer says of wrong words has it; else it is a bug of ours
+            raise
+        message = f"{error.format_message()} See: python -m pbl --help"
+    print(f"pbl: {message}", file=sys.stderr)
+    return 130 if message == "stopped" else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

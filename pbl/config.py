@@ -1,0 +1,196 @@
+"""One experiment's settings: one flat model, each field with its meaning, unit and range.
+
+An experiment is a Python file that ends in `config = Config(...)`. The command line changes single fields by
+`key=value`; the run keeps an exact copy in `config.json`.
+"""
+
+import ast
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+
+from pbl.errors import InputError, name_nearest
+
+DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
+
+
+def _as_pair(value: object) -> object:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _as_list(value: object) -> object:
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+def _as_json(value: object) -> object:
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError("the values must be numbers, words, lists or dictionaries, so that config.json holds them") from error
+
+
+Options = Annotated[dict[str, Any], BeforeValidator(_as_json)]
+
+
+class Config(BaseModel):
+    """The settings of one run. Every field has a default; the defaults are `experiments/digits_resnet20.py`.
+
+    Raises:
+        InputError: An unknown field (the nearest valid name is given), or a value of the wrong type or range.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False, protected_namespaces=())
+
+    experiment: str = Field("experiment", pattern=r"^[^/\\:.][^/\\:]*$", description="name of the folder below runs/; the experiment file's own name unless given")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, data order and dropout; 0 is a seed like any other")
+
+    dataset: str = Field("digits", min_length=1, description="'digits', a TensorFlow Datasets name, or a name in DATASETS")
+    data_dir: str | None = Field(None, description="folder of prepared TensorFlow Datasets; else TFDS_DATA_DIR, else their default")
+    split_seed: int = Field(0, ge=0, description="seed of the split; kept apart from `seed`, so that runs of several seeds share one split")
+    validation_fraction: float | None = Field(None, gt=0, lt=1, description="share of the training images held out for validation; 0.15, or 0.10 where the test split is official")
+    image_size: Annotated[tuple[int, int] | None, BeforeValidator(_as_pair)] = Field(None, description="height and width in pixels, or one number for both; the images' own size unless given")
+    channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for colour; the images' own unless given")
+    fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how an image of another shape is brought to image_size")
+    positive_class: str | None = Field(None, description="with two classes: the one whose precision, recall and F1 stand first; the second class unless given")
+
+    model: str = Field("resnet20", min_length=1, description="a name in MODELS")
+    model_options: Options = Field({}, description="keyword arguments of the builder, such as model_options.dropout=0.5")
+
+    optimizer: str = Field("adam", min_length=1, description="any Keras optimizer's name")
+    learning_rate: float = Field(1e-3, gt=0, description="step size of the optimizer; the first one where a schedule is given")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field("constant", description="constant, or falling to zero over all epochs along a half cosine (Loshchilov and Hutter 2017)")
+    optimizer_options: Options = Field({}, description="keyword arguments of the optimizer, such as optimizer_options.momentum=0.9")
+    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = Field("sparse_categorical_crossentropy", description="the second takes one-hot labels, which the data then provide")
+    batch_size: int = Field(64, ge=1, description="images a step")
+    epochs: int = Field(30, ge=1, description="passes over the training images")
+    callbacks: Annotated[list[str], BeforeValidator(_as_list)] = Field([], description="names in CALLBACKS, in the order in which they act")
+
+    _file: Path | None = PrivateAttr(None)
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InputError("{what}", what=_explain(error)) from None
+
+    @property
+    def file(self) -> Path | None:
+        """The experiment file that the settings came from, or None."""
+        return self._file
+
+    def replace(self, **values: Any) -> "Config":
+        """Returns a copy with other values, checked like the first ones."""
+        copy = Config(**{**self.model_dump(), **values})
+        copy._file = self._file
+        return copy
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        name, value = str(problem["loc"][0]), problem["input"]
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"There is no setting '{name}'. {name_nearest(name, Config.model_fields)}")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{name}={value!r}: {reason[0].lower()}{reason[1:]}. ({name}: {Config.model_fields[name].description}.)")
+    return " ".join(dict.fromkeys(problems))
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Turns `["epochs=3", "model_options.dropout=0.5"]` into `{"epochs": 3, "model_options": {"dropout": 0.5}}`.
+
+    A value is read as Python reads it (3, 0.5, (32, 32), [512, 256]); true, false and none in any case; else as a word.
+
+    Raises:
+        InputError: A word is not of the form key=value.
+    """
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        key, _, option = key.strip().partition(".")
+        if not (key and equals):
+            raise InputError("'{word}' is not of the form key=value, such as epochs=3.", word=word)
+        value = _parse_value(text.strip(), is_text=key in _TEXT_FIELDS)
+        if option:
+            inner = values.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise InputError("'{word}': {key} was given as a whole before. Give one of the two.", word=word, key=key)
+            inner[option] = value
+        else:
+            values[key] = value
+    return values
+
+
+_TEXT_FIELDS = {name for name, field in Config.model_fields.items() if field.annotation in (str, str | None)}
+
+
+def _parse_value(text: str, is_text: bool) -> Any:
+    named = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    try:
+        return text if is_text else ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Runs an experiment file and returns its `config`, changed by `overrides`.
+
+    What the file adds to `MODELS`, `DATASETS` and `CALLBACKS` is there afterwards.
+
+    Args:
+        file: A Python file that sets `config = Config(...)`.
+        overrides: Words of the form `key=value` or `model_options.key=value`.
+
+    Raises:
+        InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
+    """
+    file = Path(file)
+    config = getattr(run_experiment_file(file), "config", None)
+    if not isinstance(config, Config):
+        raise InputError("{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file)
+    values = parse_overrides(overrides)
+    for key in ("model_options", "optimizer_options"):
+        if isinstance(values.get(key), dict):
+            values[key] = {**getattr(config, key), **values[key]}
+    if "experiment" not in config.model_fields_set:
+        values.setdefault("experiment", file.stem)
+    config = config.replace(**values)
+    config._file = file
+    return config
+
+
+def run_experiment_file(file: Path) -> ModuleType:
+    """Runs a Python file as a module of its own and returns the module; nothing is written beside the file.
+
+    Raises:
+        InputError: The file is absent, cannot be read, or raises an error; with the file's line.
+    """
+    if not file.is_file():
+        near = sorted(path.stem for path in DEFAULT_EXPERIMENT.parent.glob("*.py"))
+        raise InputError("No experiment file {file}. {near}", file=file, near=name_nearest(file.stem, near))
+    module = ModuleType(f"experiment_{file.stem}")
+    module.__file__ = str(file)
+    # Where Keras and pickle look for the classes that the file defines.
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+    except SyntaxError as error:
+        raise InputError("{file}, line {line}: {error}.", file=error.filename or file, line=error.lineno, error=error.msg) from None
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        inside_pbl = Path(frames[-1].filename).resolve().is_relative_to(Path(__file__).parent)
+        if inside_pbl and not isinstance(error, InputError):
+            raise
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), 1)
+        what = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError("{file}, line {line}: {what}", file=file, line=line, what=what) from error
+    return module

@@ -1,0 +1,212 @@
+"""A trained run judged on its validation or test split, and used on new images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import pandas as pd
+
+from pbl import models
+from pbl.config import Config
+from pbl.data import Data, find_image_files, fit_image, load_data, read_image, shorten
+from pbl.errors import InputError
+from pbl.metrics import compute_metrics
+from pbl.plotting import plot_confusion_matrix
+from pbl.runs import Run, load_run, replacing
+
+# Every prediction is made in batches of exactly this size, the last one filled up with zeros. The kernels that a
+# device chooses depend on the batch's size, and with them the last bits of a float32 result: only at one size is an
+# image's probability the same alone and among others.
+BATCH_SIZE = 32
+
+
+def predict_probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Predicts class probabilities, the same bits for an image in whatever company it comes.
+
+    Args:
+        model: A model of one softmax output.
+        pixels: `uint8 [n, height, width, channels]`.
+
+    Returns:
+        `float32 [n, classes]`.
+    """
+    filled = np.concatenate([pixels, np.zeros((-len(pixels) % BATCH_SIZE, *pixels.shape[1:]), pixels.dtype)])
+    return model.predict(filled, batch_size=BATCH_SIZE, verbose=0)[: len(pixels)].astype(np.float32)
+
+
+def load_model(run: str | Path | Run) -> keras.Model:
+    """Builds a run's model from `config.json` and gives it the weights of its best epoch.
+
+    A builder of one's own is found by executing the run's `experiment.py`: load only runs that you trust.
+
+    Args:
+        run: The run, or its folder.
+
+    Raises:
+        InputError: The folder is no run, or its weights are missing, damaged or of another model.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    run.execute_experiment()
+    return build_model(run)
+
+
+def build_model(run: Run) -> keras.Model:
+    """Does what `load_model` does, without executing the run's `experiment.py`."""
+    file = run.path / "best.weights.h5"
+    if not file.exists():
+        raise InputError("The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.", run=run.path)
+    model = models.build(run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **run.config.model_options)
+    try:
+        model.load_weights(file)
+    except (OSError, KeyError) as error:
+        raise InputError("{file} is damaged: {error}. Train again with --fresh.", file=file, error=error) from None
+    except ValueError as error:
+        raise InputError(
+            "{file} does not fit the model that the run describes ({model}, {n} classes): {error} Was config.json, split.json or the builder changed?",
+            file=file, model=run.config.model, n=len(run.split["class_names"]), error=error,
+        ) from None  # fmt: skip
+    return model
+
+
+def open_data(config: Config, source: str | None = None) -> Data:
+    """Loads the data that a configuration names, or another source in the same form."""
+    return load_data(
+        source or config.dataset,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        split_seed=config.split_seed,
+        validation_fraction=config.validation_fraction,
+        image_size=config.image_size,
+        channels=config.channels,
+        fit=config.fit,
+        labels="one_hot" if config.loss == "categorical_crossentropy" else "int",
+        data_dir=config.data_dir,
+    )
+
+
+def evaluate(
+    run: str | Path | Run,
+    split: Literal["val", "test"] = "val",
+    *,
+    source: str | None = None,
+    data_dir: str | None = None,
+    positive_class: str | None = None,
+) -> dict[str, Any]:
+    """Evaluates the best model of a run.
+
+    Writes `metrics_<split>.json`, `predictions_<split>.npz` and the confusion matrix into the run; for another source
+    it writes nothing. Each use of a test split is recorded in the run's `test_uses.csv` before it is read.
+
+    Args:
+        run: The run, or its folder. Its `experiment.py` is executed.
+        split: "val" or "test".
+        source: Another data set with the same classes, in place of the run's own.
+        data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
+        positive_class: With two classes, the one whose precision, recall and F1 stand first.
+
+    Returns:
+        What `pbl.metrics.compute_metrics` returns, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`.
+
+    Raises:
+        InputError: The run is incomplete; its data are not those of the training; the classes differ.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    model = load_model(run)
+    config = run.config.replace(image_size=tuple(run.split["input_shape"][:2]), channels=run.split["input_shape"][2])
+    if data_dir:
+        config = config.replace(data_dir=data_dir)
+    data = open_data(config, source)
+    return evaluate_on(run, model, data, split, positive_class=positive_class, is_own=source in (None, run.config.dataset))
+
+
+def evaluate_on(
+    run: Run, model: keras.Model, data: Data, split: Literal["val", "test"], *, positive_class: str | None = None, is_own: bool = True
+) -> dict[str, Any]:
+    """Does what `evaluate` does, with a model and data that are loaded already."""
+    if data.class_names != run.split["class_names"]:
+        raise InputError(
+            "The run {run} was trained on the classes {trained}; '{name}' has {found}.",
+            run=run.path, trained=", ".join(run.split["class_names"]), name=data.name, found=", ".join(data.class_names),
+        )  # fmt: skip
+    if split == "test":
+        run.record_test_use()
+    images = data.images(split)
+    if is_own and split in run.split["hashes"]:
+        _check_images(run, data.name, split, images.hashes, images.names)
+    probabilities = predict_probabilities(model, images.pixels)
+    environment = run.environment
+    result = {
+        "run": run.name,
+        "source": data.name,
+        "split": split,
+        "best_epoch": environment.get("best_epoch"),
+        "status": environment["status"],
+        "test_uses": run.count_test_uses(),
+        **compute_metrics(images.labels, probabilities, data.class_names, positive_class or run.config.positive_class),
+    }
+    if is_own:
+        run.write_json(f"metrics_{split}.json", result)
+        with replacing(run.path / f"predictions_{split}.npz") as temporary:
+            np.savez_compressed(
+                temporary,
+                labels=images.labels,
+                probabilities=probabilities,
+                names=np.array(images.names),
+                hashes=np.array(images.hashes),
+                class_names=np.array(data.class_names),
+            )
+        title = f"{run.name}: confusion matrix, {split} ({result['images']:,} images, accuracy {result['accuracy']:.4f})"
+        with replacing(run.path / "figures" / f"confusion_matrix_{split}.png") as temporary:
+            plot_confusion_matrix(result["confusion_matrix"], data.class_names, title).savefig(temporary, dpi=120)
+    return result
+
+
+def _check_images(run: Run, source: str, split: str, hashes: list[str], names: list[str]) -> None:
+    trained, found = run.split["hashes"][split], shorten(hashes)
+    if trained == found:
+        return
+    known = set(trained)
+    new = [name for name, content in zip(names, hashes, strict=True) if content[:16] not in known]
+    gone = len(known - set(found))
+    raise InputError(
+        "The {split} images of '{source}' are not those of the run {run}: {new} are new{first}, {gone} are gone. Give the data"
+        " that it was trained with (--data-dir), or name another source with --data.",
+        split=split, source=source, run=run.path, new=len(new), first=f" (first: {new[0]})" if new else "", gone=gone,
+    )  # fmt: skip
+
+
+def predict(run: str | Path | Run, paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Predicts the classes of image files.
+
+    The images go through the same decoding and resizing as in training, so that a test image that was saved to a file
+    gets the very probabilities that `evaluate` computed for it.
+
+    Args:
+        run: The run, or its folder. Its `experiment.py` is executed.
+        paths: Image files, and folders that are searched for images.
+
+    Returns:
+        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class.
+
+    Raises:
+        InputError: A path does not exist, a folder holds no image, a file is no image (all such files are named).
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    files = find_image_files(list(paths))
+    *size, channels = run.split["input_shape"]
+    pixels, problems = [], []
+    for file in files:
+        try:
+            pixels.append(fit_image(read_image(file), tuple(size), channels, run.split["fit"]))
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        more = f" And {len(problems) - 5} more." if len(problems) > 5 else ""
+        raise InputError("{problems}{more}", problems=" ".join(problems[:5]), more=more)
+    probabilities = predict_probabilities(load_model(run), np.stack(pixels))
+    class_names = run.split["class_names"]
+    best = probabilities.argmax(axis=1)
+    table = pd.DataFrame({"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)})
+    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)

@@ -1,0 +1,48 @@
+"""Multilayer perceptron: the plainest deep network, as a `keras.Sequential`.
+
+Rumelhart, Hinton and Williams (1986), Learning representations by back-propagating errors, Nature 323, 533-536; with
+ReLU (Nair and Hinton 2010) in place of the sigmoid.
+"""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+
+def mlp(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    widths: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+) -> keras.Model:
+    """Builds a multilayer perceptron (Rumelhart, Hinton and Williams 1986).
+
+    Args:
+        input_shape: (height, width, channels) of the images, pixels 0 to 255.
+        num_classes: Number of classes, at least 2.
+        widths: Units of each hidden layer, from the first to the last.
+        activation: Name of the hidden layers' activation.
+        dropout: Share of each hidden layer's outputs set to zero in training, 0 to below 1 (Srivastava et al. 2014).
+        batch_norm: Normalise each hidden layer before its activation (Ioffe and Szegedy 2015).
+
+    Returns:
+        A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+    """
+    model = keras.Sequential(name="mlp")
+    model.add(keras.Input(input_shape))
+    model.add(layers.Rescaling(1 / 255))
+    model.add(layers.Flatten())
+    for width in widths:
+        # A bias before batch normalisation would be subtracted again with the mean.
+        model.add(layers.Dense(width, use_bias=not batch_norm))
+        if batch_norm:
+            model.add(layers.BatchNormalization())
+        model.add(layers.Activation(activation))
+        if dropout:
+            model.add(layers.Dropout(dropout))
+    model.add(layers.Dense(num_classes, activation="softmax", dtype="float32"))
+    return model

@@ -1,0 +1,67 @@
+"""Pictures of a run, by matplotlib: each function returns a `Figure`, which a notebook shows and a run saves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's colours: told apart by the colour-blind, and in grey print by their lightness.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#595959"
+
+
+def plot_learning_curves(history: pd.DataFrame, best_epoch: int | None = None, title: str = "Learning curves") -> Figure:
+    """Draws loss and accuracy by epoch, training and validation.
+
+    Args:
+        history: Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, as in `history.csv`.
+        best_epoch: The epoch to mark: the one whose model was kept.
+        title: The heading.
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure.suptitle(title)
+    panels = (("loss", "cross-entropy loss [nats]"), ("accuracy", "accuracy [share of images]"))
+    for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        few = len(history) < 3  # single points would be invisible as a line
+        axes.plot(history["epoch"], history[name], color=GREY, linewidth=1, marker="." if few else None, label="training (mean over the epoch, while learning)")
+        axes.plot(history["epoch"], history[f"val_{name}"], color=ORANGE, linewidth=2, marker="." if few else None, label="validation (after the epoch)")
+        best = history[history["epoch"] == best_epoch]
+        if len(best):
+            axes.axvline(best_epoch, color=BLUE, linestyle=":", linewidth=1.2)
+            value = best[f"val_{name}"].item()
+            axes.plot(best_epoch, value, "o", color=BLUE, label=f"best epoch {best_epoch} (lowest validation loss): {value:.4f}")
+        axes.set(xlabel="epoch", ylabel=label, title=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.axes[0].set_ylim(bottom=0)
+    return figure
+
+
+def plot_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str = "Confusion matrix") -> Figure:
+    """Draws a confusion matrix: rows true classes, columns predicted ones, counts, coloured by the share of the row.
+
+    Args:
+        matrix: `int [classes, classes]`.
+        class_names: Name of each class.
+        title: The heading.
+    """
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    n = len(class_names)
+    side = min(max(4.5, 0.5 * n + 2.5), 24)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class's images", shrink=0.8)
+    upright = max(map(len, class_names)) > 3 and n > 2
+    axes.set_xticks(range(n), class_names, rotation=45 if upright else 0, ha="right" if upright else "center")
+    axes.set_yticks(range(n), class_names)
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    if n <= 40:
+        for row, column in np.ndindex(n, n):
+            if counts[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=8 if n > 10 else 10)
+    return figure

@@ -1,0 +1,334 @@
+"""A run: one folder `runs/<experiment>/<number>/` with fixed file names, that can be trusted.
+
+| file                                           | written by      | what                                                       |
+|------------------------------------------------|-----------------|------------------------------------------------------------|
+| config.json, experiment.py                     | train           | the settings, exactly; the experiment file as it was       |
+| environment.json                               | train           | status, versions, device, git commit, command, seconds     |
+| split.json                                     | train           | classes, counts and content hashes of the split            |
+| history.csv                                    | train           | one row an epoch                                           |
+| best.keras, best.weights.h5                    | train           | the model with the lowest validation loss                  |
+| final.keras                                    | train           | the model after the last epoch                             |
+| metrics_val.json, predictions_val.npz          | train, evaluate | metrics; labels, probabilities, names and hashes by image  |
+| metrics_test.json, predictions_test.npz        | evaluate        | the same of the test split                                 |
+| test_uses.csv                                  | evaluate        | one row for each time that the test split was used         |
+| figures/*.png                                  | train, evaluate | learning curves, confusion matrices                        |
+| lock.json                                      | train           | there while a process trains here                          |
+
+Every file is written under another name and then put in place, so none is ever half-written.
+"""
+
+import contextlib
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pbl.config import Config, run_experiment_file
+from pbl.errors import InputError
+
+HEARTBEAT_SECONDS = 20
+LOCK_EXPIRES_SECONDS = 120
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `file` to write to, and puts it in place when all is written.
+
+    Raises:
+        InputError: It could not be written (disk full, no permission). The earlier `file` is as it was.
+    """
+    temporary = file.with_name(f".writing-{os.getpid()}-{file.name}")  # the same suffix, which Keras looks at
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(file)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        # HDF5 reports a full disk as a RuntimeError when it closes the file.
+        if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "errno" in str(error)):
+            raise InputError(
+                "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
+                file=file, reason=_reason(error),
+            ) from error  # fmt: skip
+        raise
+
+
+def _reason(error: Exception) -> str:
+    if getattr(error, "strerror", None):
+        return error.strerror
+    text = " ".join(str(error).split())
+    _, quoted, rest = text.partition("error message = '")
+    return rest.partition("'")[0] if quoted else text
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes JSON, readable and complete or not at all."""
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+class Run:
+    """The folder of one run; opened by `load_run`, made by `start_run`."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path}')"
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings, from `config.json`."""
+        try:
+            return Config(**self.read_json("config.json"))
+        except InputError as error:
+            raise InputError("{file}: {error}", file=self.path / "config.json", error=error) from None
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What `environment.json` holds at this moment."""
+        return self.read_json("environment.json")
+
+    @cached_property
+    def split(self) -> dict[str, Any]:
+        """What `split.json` holds."""
+        return self.read_json("split.json")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Reads a JSON file of the run.
+
+        Raises:
+            InputError: It is missing or not whole.
+        """
+        file = self.path / name
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(value, dict):
+                return value
+        except FileNotFoundError:
+            raise InputError("The run {run} is incomplete: {name} is missing. Train again with --fresh.", run=self.path, name=name) from None
+        except (OSError, ValueError):
+            pass
+        raise InputError("The run {run} is damaged: {name} cannot be read. Train again with --fresh.", run=self.path, name=name)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Writes a JSON file of the run."""
+        write_json(self.path / name, value)
+
+    def update_environment(self, **values: Any) -> None:
+        """Adds to or changes `environment.json`."""
+        self.write_json("environment.json", {**self.environment, **values})
+
+    def execute_experiment(self) -> None:
+        """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there."""
+        run_experiment_file(self.path / "experiment.py")
+
+    @property
+    def is_finished(self) -> bool:
+        return self.environment.get("status") == "finished"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process, here or on another machine that shares the folder, is training in it."""
+        try:
+            lock = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+            host, pid, beat = lock["host"], int(lock["pid"]), float(lock["time"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        if time.time() - beat > LOCK_EXPIRES_SECONDS:
+            return False
+        if host == socket.gethostname() and os.name == "posix":
+            try:
+                os.kill(pid, 0)  # asks whether the process exists
+            except ProcessLookupError:
+                return False
+            except PermissionError:
+                pass
+        return True
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Marks the run as live, with a heartbeat, until the block is left."""
+        file = self.path / "lock.json"
+
+        def beat() -> None:
+            write_json(file, {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
+
+        stopped = threading.Event()
+
+        def keep_beating() -> None:
+            while not stopped.wait(HEARTBEAT_SECONDS):
+                with contextlib.suppress(InputError):  # a full disk is told by what the run itself writes
+                    beat()
+
+        beat()
+        thread = threading.Thread(target=keep_beating, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+            file.unlink(missing_ok=True)
+
+    def record_test_use(self) -> int:
+        """Appends a row to `test_uses.csv`, and returns how often the test split has been used, this time included."""
+        file = self.path / "test_uses.csv"
+        try:
+            is_new = not file.exists()
+            with file.open("a", newline="", encoding="utf-8") as table:
+                writer = csv.writer(table, lineterminator="\n")
+                if is_new:
+                    writer.writerow(["time", "host", "command"])
+                writer.writerow([_now(), socket.gethostname(), " ".join(sys.argv)])
+        except OSError as error:
+            raise InputError("{file} could not be written: {reason}. The test split is read only when its use is recorded.", file=file, reason=error.strerror) from None
+        return self.count_test_uses()
+
+    def count_test_uses(self) -> int:
+        """Returns how often the test split has been used."""
+        try:
+            with (self.path / "test_uses.csv").open(newline="", encoding="utf-8") as table:
+                return sum(1 for _ in csv.DictReader(table))
+        except FileNotFoundError:
+            return 0
+
+
+def runs_folder(folder: str | Path | None = None) -> Path:
+    """Returns `folder`, else the variable `PBL_RUNS`, else `runs` below the current folder."""
+    return Path(folder or os.environ.get("PBL_RUNS") or "runs").expanduser()
+
+
+def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | None:
+    """Returns the newest run of these very settings that was cut off with a model saved and in which nobody trains now."""
+    for path in sorted((runs_folder(folder) / config.experiment).glob("*/config.json"), reverse=True):
+        run = Run(path.parent)
+        try:
+            same = run.read_json("config.json") == config.model_dump(mode="json")
+            same = same and (run.path / "experiment.py").read_text(encoding="utf-8") == _experiment_text(config)
+            if same and not run.is_finished and not run.is_live and (run.path / "best.weights.h5").exists():
+                return run
+        except (InputError, OSError):  # a damaged run stands in nobody's way
+            continue
+    return None
+
+
+def start_run(config: Config, folder: str | Path | None = None) -> Run:
+    """Makes the folder of a new run, with the next free number; two that start at once get two numbers.
+
+    Args:
+        config: The settings.
+        folder: Where runs are kept; see `runs_folder`.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    parent = runs_folder(folder) / config.experiment
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
+        number = max(taken, default=0) + 1
+        while True:
+            run = Run(parent / f"{number:03d}")
+            try:
+                run.path.mkdir()
+                break
+            except FileExistsError:  # another process was faster
+                number += 1
+        (run.path / "figures").mkdir()
+    except OSError as error:
+        raise InputError("The folder {parent} cannot be written: {reason}. Give another by --runs DIR or PBL_RUNS.", parent=parent, reason=error.strerror) from None
+    try:
+        with replacing(run.path / "experiment.py") as temporary:
+            temporary.write_text(_experiment_text(config), encoding="utf-8")
+        run.write_json("environment.json", {"status": "running", "started": _now(), **describe_environment()})
+        run.write_json("config.json", config.model_dump(mode="json"))  # last: from here on it is a run
+    except InputError:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return run
+
+
+def _experiment_text(config: Config) -> str:
+    if config.file:
+        return config.file.read_text(encoding="utf-8")
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    lines = "".join(f"    {name}={value!r},\n" for name, value in values.items())
+    return f'"""Written by pbl: the settings of a run that was started without an experiment file."""\n\nfrom pbl import Config\n\nconfig = Config(\n{lines})\n'
+
+
+def load_run(path: str | Path) -> Run:
+    """Opens the folder of a run.
+
+    Raises:
+        InputError: It does not exist, is not a run, or holds several runs (which are named).
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        known = sorted(str(file.parent) for file in runs_folder().glob("*/*/config.json"))
+        hint = f"Runs here: {', '.join(known[-8:])}." if known else "Train one first: python -m pbl train."
+        raise InputError("No run {path}. {hint}", path=path, hint=hint)
+    if (path / "config.json").is_file():
+        run = Run(path)
+        _ = run.config, run.environment
+        return run
+    inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
+    if inside:
+        raise InputError("{path} holds several runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
+    raise InputError("{path} is not a run: it has no config.json. Give a folder such as runs/digits_resnet20/001.", path=path)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions, machine, git commit and command, as `environment.json` keeps them."""
+    packages = ("pbl", "tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pillow", "tensorflow-datasets")
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "command": " ".join(sys.argv),
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+        "git": _git_commit(),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git_commit() -> dict[str, Any] | None:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

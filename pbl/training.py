@@ -1,0 +1,180 @@
+"""One run: data, compile, fit, save, evaluate on validation. `train` reads downward as section 4 of a Keras tutorial."""
+
+import contextlib
+import inspect
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from pbl import models
+from pbl.callbacks import CALLBACKS, BestModel, HistoryFile, save_model
+from pbl.config import Config, load_experiment
+from pbl.data import Data
+from pbl.errors import InputError, name_nearest
+from pbl.evaluation import build_model, evaluate_on, open_data
+from pbl.metrics import check_positive_class
+from pbl.plotting import plot_learning_curves
+from pbl.runs import Run, find_unfinished, replacing, start_run
+
+
+def train(config: Config | str | Path, *, folder: str | Path | None = None, fresh: bool = False) -> Run:
+    """Trains one run and evaluates its best model on validation. The test split is never looked at.
+
+    Ctrl-C ends the training and keeps the run: `evaluate` reads its best model so far.
+
+    Args:
+        config: The settings, or the path of an experiment file.
+        folder: Where runs are kept; the variable `PBL_RUNS`, else `runs`, unless given.
+        fresh: Start anew although an unfinished run of the same settings is there.
+
+    Returns:
+        The run. `run.environment["status"]` is "finished" or "interrupted".
+
+    Raises:
+        InputError: The settings do not fit the data or the model; the training diverged before any model could be
+            kept; the disk is full.
+    """
+    config = config if isinstance(config, Config) else load_experiment(config)
+    unfinished = None if fresh else find_unfinished(config, folder)
+    if unfinished:
+        raise InputError(
+            "{run} is an unfinished run of the same settings. Read it: python -m pbl evaluate {run}. Start anew: add --fresh.",
+            run=unfinished.path,
+        )
+
+    clock = {"start": time.perf_counter()}
+    data = open_data(config)
+    check_positive_class(config.positive_class, data.class_names)
+    clock["data"] = time.perf_counter()
+
+    keras.utils.set_random_seed(config.seed)
+    model = models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
+    model.compile(optimizer=build_optimizer(config, steps_per_epoch=len(data.train)), loss=config.loss, metrics=["accuracy"])
+    callbacks = [build_callback(name) for name in config.callbacks]
+    clock["build"] = time.perf_counter()
+
+    run = start_run(config, folder)
+    with run.lock():
+        devices = [device.device_type + ": " + _device_name(device) for device in tf.config.list_physical_devices()]
+        weights = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+        run.write_json("split.json", data.split)
+        run.update_environment(devices=devices, trainable_weights=weights)
+        images = data.split["images"]
+        print(f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, on {devices[-1]}")
+        try:
+            interrupted = _fit(model, data, run, callbacks)
+            clock["fit"] = time.perf_counter()
+            if not interrupted:
+                save_model(model, run.path, "final", weights=False)
+                _report(run, data)
+                clock["evaluate"] = time.perf_counter()
+        except BaseException as error:
+            with contextlib.suppress(InputError):  # of a full disk the first word is enough
+                run.update_environment(status="failed", reason=f"{type(error).__name__}: {error}")
+            raise
+        moments = list(clock)
+        seconds = {after: round(clock[after] - clock[before], 2) for before, after in zip(moments, moments[1:], strict=False)}
+        run.update_environment(status="interrupted" if interrupted else "finished", seconds=seconds)
+    return run
+
+
+def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbacks.Callback]) -> bool:
+    """Fits, and returns whether Ctrl-C cut it off."""
+    history, best = HistoryFile(run.path / "history.csv"), BestModel(run.path)
+    interrupted = False
+    try:
+        model.fit(
+            data.train,
+            validation_data=data.val,
+            epochs=run.config.epochs,
+            callbacks=[*callbacks, keras.callbacks.TerminateOnNaN(), history, best],
+            shuffle=False,  # tf.data shuffles; said, since Keras 3.15 warns otherwise
+            verbose=1 if _is_lively() else 2,
+        )
+    except KeyboardInterrupt:
+        interrupted = True
+        if best.best_epoch is None:
+            save_model(model, run.path, "best")
+    except tf.errors.ResourceExhaustedError as error:
+        raise InputError("Out of memory in training. Lower batch_size (now {size}) or image_size.", size=run.config.batch_size) from error
+    epochs = len(history.rows)
+    diverged = bool(history.rows) and not np.isfinite(history.rows[-1]["loss"])
+    run.update_environment(epochs=epochs, best_epoch=best.best_epoch, diverged=diverged)
+    if diverged:
+        message = "the loss of epoch {epoch} is no finite number. Lower learning_rate (now {rate:g})"
+        if best.best_epoch is None:
+            raise InputError("Training diverged: " + message + ".", epoch=epochs, rate=run.config.learning_rate)
+        print(f"Training diverged: {message.format(epoch=epochs, rate=run.config.learning_rate)}; the model of epoch {best.best_epoch} is kept.")
+    elif best.best_epoch is None and not interrupted:
+        raise InputError("No model was kept: the validation loss was never a finite number. Lower learning_rate (now {rate:g}).", rate=run.config.learning_rate)
+    return interrupted
+
+
+def _report(run: Run, data: Data) -> None:
+    history = pd.read_csv(run.path / "history.csv")
+    curves = plot_learning_curves(history, run.environment["best_epoch"], f"{run.name}: learning curves")
+    with replacing(run.path / "figures" / "learning_curves.png") as temporary:
+        curves.savefig(temporary, dpi=120)
+    # The model is read back from the disk: what the metrics judge is what the folder holds.
+    evaluate_on(run, build_model(run), data, "val")
+
+
+def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Builds the optimizer that a configuration names, with its learning-rate schedule.
+
+    Args:
+        config: `optimizer`, `optimizer_options`, `learning_rate`, `learning_rate_schedule` and `epochs` are read.
+        steps_per_epoch: Batches an epoch.
+
+    Raises:
+        InputError: No such optimizer or option (the nearest name is given), or an option's value is out of range.
+    """
+    optimizers = {
+        name.lower(): value
+        for name, value in vars(keras.optimizers).items()
+        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer) and name not in ("Optimizer", "LossScaleOptimizer")
+    }
+    optimizer = optimizers.get(config.optimizer.lower())
+    if optimizer is None:
+        raise InputError("No optimizer is called '{name}'. {nearest}", name=config.optimizer, nearest=name_nearest(config.optimizer, optimizers))
+    valid = [name for name in inspect.signature(optimizer).parameters if name not in ("learning_rate", "kwargs", "name")]
+    for option in config.optimizer_options:
+        if option not in valid:
+            hint = "It is a setting of its own: learning_rate=0.001." if option in ("learning_rate", "lr") else name_nearest(option, valid)
+            raise InputError("Optimizer '{name}' has no option '{option}'. {hint}", name=config.optimizer, option=option, hint=hint)
+    rate = config.learning_rate
+    if config.learning_rate_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps_per_epoch * config.epochs)
+    try:
+        return optimizer(learning_rate=rate, **config.optimizer_options)
+    except (TypeError, ValueError) as error:
+        raise InputError("optimizer_options={options} do not fit '{name}': {error}", options=config.optimizer_options, name=config.optimizer, error=error) from error
+
+
+def build_callback(name: str) -> keras.callbacks.Callback:
+    """Makes the callback of this name in `CALLBACKS`.
+
+    Raises:
+        InputError: There is none of this name, or it gives something else.
+    """
+    if name not in CALLBACKS:
+        raise InputError("No callback is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, CALLBACKS))
+    callback = CALLBACKS[name]()
+    if not isinstance(callback, keras.callbacks.Callback):
+        raise InputError("CALLBACKS['{name}'] gave a {kind}. It must give a keras.callbacks.Callback.", name=name, kind=type(callback).__name__)
+    return callback
+
+
+def _device_name(device) -> str:
+    details = tf.config.experimental.get_device_details(device) if device.device_type == "GPU" else {}
+    return details.get("device_name", device.name)
+
+
+def _is_lively() -> bool:
+    """Whether somebody watches: a terminal, or a notebook. Into a file goes one line an epoch, not a moving bar."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules

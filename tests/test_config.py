@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pbl.config import DEFAULT_EXPERIMENT, Config, load_experiment, parse_overrides
+from pbl.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (["epochs=3", "learning_rate=1e-2"], {"epochs": 3, "learning_rate": 0.01}),
+        (["model_options.dropout=0.5", "model_options.widths=[64, 32]"], {"model_options": {"dropout": 0.5, "widths": [64, 32]}}),
+        (["image_size=32", "channels=none"], {"image_size": 32, "channels": None}),
+        (["optimizer_options.nesterov=true"], {"optimizer_options": {"nesterov": True}}),
+        (["experiment=007", "data_dir=None"], {"experiment": "007", "data_dir": None}),
+        (["callbacks=a, b", "dataset=x=y"], {"callbacks": "a, b", "dataset": "x=y"}),
+    ],
+)
+def test_overrides(words, values):
+    assert parse_overrides(words) == values
+    Config(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"epoch": 3}, "no setting 'epoch'. Did you mean 'epochs'?"),
+        ({"epochs": -1}, "epochs=-1: input should be greater than or equal to 1"),
+        ({"learning_rate": "fast"}, "learning_rate='fast'"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"fit": "zoom"}, "'crop', 'pad' or 'stretch'"),
+        ({"model_options": {"f": len}}, "so that config.json holds them"),
+        ({"experiment": "../x"}, "experiment='../x'"),
+    ],
+)
+def test_wrong_values(values, said):
+    with pytest.raises(InputError) as error:
+        Config(**values)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_config_survives_json():
+    config = Config(image_size=32, model="mlp", model_options={"widths": (64, 32)}, callbacks=["early_stopping"], seed=0)
+    assert Config(**json.loads(config.model_dump_json())) == config
+    assert config.model_options == {"widths": [64, 32]} and config.image_size == (32, 32)
+
+
+def test_the_default_experiment_is_the_default_config():
+    assert load_experiment(DEFAULT_EXPERIMENT).model_dump() == Config(experiment="digits_resnet20").model_dump()
+
+
+def test_options_are_merged(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from pbl import Config\nconfig = Config(model='mlp', model_options={'widths': [8], 'dropout': 0.1})\n")
+    config = load_experiment(file, ["model_options.dropout=0.5"])
+    assert config.model_options == {"widths": [8], "dropout": 0.5} and config.experiment == "mine" and config.file == file
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = (\n", "line 1"),
+        ("import nothing_like_this\n", "line 1: ModuleNotFoundError: No module named 'nothing_like_this'"),
+        ("\n\nx = 1 / 0\n", "line 3: ZeroDivisionError"),
+        ("from pbl import Config\n\nconfig = Config(epoch=3)\n", "line 3: There is no setting 'epoch'"),
+        ("x = 1\n", "sets no `config`"),
+        ("raise SystemExit\n", "line 1: SystemExit"),
+        ("\0", "mine.py"),
+    ],
+)
+def test_broken_experiment_files(tmp_path, text, said):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_experiment(file)
+    assert said in str(error.value) and str(file) in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
+@pytest.mark.parametrize("file", sorted(Path(DEFAULT_EXPERIMENT).parent.glob("*.py")), ids=lambda file: file.stem)
+def test_every_experiment_loads(file):
+    config = load_experiment(file)
+    assert config.experiment == file.stem
+    assert "Command:" in file.read_text(encoding="utf-8")

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from pbl.statistics import newcombe_interval, wilson_interval
+
+
+# Table I of Newcombe (1998), Statistics in Medicine 17, 857-872, method 3.
+@pytest.mark.parametrize(
+    ("successes", "trials", "published"),
+    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718))],
+)
+def test_wilson_published(successes, trials, published):
+    assert wilson_interval(successes, trials) == pytest.approx(published, abs=5e-5)
+
+
+def test_wilson_equals_scipy():
+    random = np.random.default_rng(0)
+    for trials in (1, 2, 7, 100, 10_000):
+        for successes in {0, trials, *random.integers(0, trials + 1, 5).tolist()}:
+            for confidence in (0.8, 0.95, 0.99):
+                expected = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+                assert wilson_interval(successes, trials, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+# Table II of Newcombe (1998), Statistics in Medicine 17, 873-890, method 10.
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [
+        ((56, 70, 48, 80), (0.0524, 0.3339)),
+        ((9, 10, 3, 10), (0.1705, 0.8090)),
+        ((6, 7, 2, 7), (0.0582, 0.8062)),
+        ((5, 56, 0, 29), (-0.0381, 0.1926)),
+        ((0, 10, 0, 20), (-0.1611, 0.2775)),
+        ((0, 10, 0, 10), (-0.2775, 0.2775)),
+        ((10, 10, 0, 20), (0.6791, 1.0)),
+        ((10, 10, 0, 10), (0.6075, 1.0)),
+    ],
+)
+def test_newcombe_published(counts, published):
+    assert newcombe_interval(*counts) == pytest.approx(published, abs=5e-5)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, 0)])
+def test_impossible_counts(successes, trials):
+    with pytest.raises(ValueError, match="not possible"):
+        wilson_interval(successes, trials)
