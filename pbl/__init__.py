@@ -22,7 +22,18 @@ _HOME = {
     "predict": "pbl.evaluation",
     "load_model": "pbl.evaluation",
 }
-_MODULES = ("callbacks", "config", "data", "evaluation", "metrics", "models", "plotting", "runs", "statistics", "training")
+_MODULES = (
+    "callbacks",
+    "config",
+    "data",
+    "evaluation",
+    "metrics",
+    "models",
+    "plotting",
+    "runs",
+    "statistics",
+    "training",
+)
 
 __all__ = [*_HOME, *_MODULES]
 

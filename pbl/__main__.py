@@ -7,6 +7,7 @@ Exit status: 0 done, 1 a failed requirement, 2 wrong input (one line says what),
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
@@ -29,7 +30,10 @@ app = typer.Typer(
 )
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
-RunsOption = Annotated[str | None, typer.Option("--runs", metavar="DIR", help="Where runs are kept; else the variable PBL_RUNS, else runs/.")]
+RunsOption = Annotated[
+    str | None,
+    typer.Option("--runs", metavar="DIR", help="Where runs are kept; else the variable PBL_RUNS, else runs/."),
+]
 DataDir = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of prepared TensorFlow Datasets.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -41,9 +45,21 @@ class Split(StrEnum):
 
 @app.command()
 def train(
-    experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT.py]", help="An experiment file; experiments/digits_resnet20.py unless given.")] = None,
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as epochs=3 model_options.dropout=0.5.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although an unfinished run of these settings is there.")] = False,
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[EXPERIMENT.py]", help="An experiment file; experiments/digits_resnet20.py unless given."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Settings to change, such as epochs=3 model_options.dropout=0.5."
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew although an unfinished run of these settings is there.")
+    ] = False,
     runs: RunsOption = None,
 ) -> int:
     """Train one run, and evaluate it on validation."""
@@ -65,10 +81,21 @@ def train(
 def evaluate(
     run: RunFolder,
     split: Annotated[Split, typer.Option(help="Which split. Each use of test is recorded in the run.")] = Split.val,
-    data: Annotated[str | None, typer.Option(metavar="SOURCE", help="Another data set with the same classes, in place of the run's own.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Another data set with the same classes, in place of the run's own."),
+    ] = None,
     data_dir: DataDir = None,
-    positive_class: Annotated[str | None, typer.Option(metavar="NAME", help="With two classes: whose precision, recall and F1 stand first.")] = None,
-    require: Annotated[list[str] | None, typer.Option(metavar='"METRIC>=NUMBER"', help="Exit with status 1 unless this holds, such as accuracy>=0.9 or macro.f1>0.8.")] = None,
+    positive_class: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With two classes: whose precision, recall and F1 stand first.")
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='"METRIC>=NUMBER"',
+            help="Exit with status 1 unless this holds, such as accuracy>=0.9 or macro.f1>0.8.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Evaluate a run's best model: metrics with confidence intervals, confusion matrix."""
@@ -76,6 +103,11 @@ def evaluate(
 
     requirements = [_parse_requirement(text) for text in require or []]
     opened = load_run(run)
+    if requirements:
+        from pbl.metrics import check_metric_name
+
+        for _, name, _, _ in requirements:  # a slip must not cost a use of the test split
+            check_metric_name(name, opened.split["class_names"])
     with _quiet_tensorflow():
         from pbl import evaluation
     result = evaluation.evaluate(opened, split.value, source=data, data_dir=data_dir, positive_class=positive_class)
@@ -93,7 +125,9 @@ def evaluate(
 def predict(
     run: RunFolder,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders of them.")],
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table, with every class's probability, to this file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table, with every class's probability, to this file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Predict the class of image files."""
@@ -101,17 +135,24 @@ def predict(
 
     opened = load_run(run)
     if csv is not None and not csv.parent.is_dir():
-        raise InputError("The folder {folder} does not exist. Make it first, or give another file after --csv.", folder=csv.parent)
+        raise InputError(
+            "The folder {folder} does not exist. Make it first, or give another file after --csv.", folder=csv.parent
+        )
     with _quiet_tensorflow():
         from pbl import evaluation
     table = evaluation.predict(opened, images)
     if csv is not None:
         with replacing(csv) as temporary:
-            table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")  # the mark tells Excel that it is UTF-8
+            table.to_csv(
+                temporary, index=False, encoding="utf-8-sig", lineterminator="\n"
+            )  # the mark tells Excel that it is UTF-8
     if as_json:
         print(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10))
     else:
-        rows = [(file, name, f"{probability:.4f}") for file, name, probability in table.iloc[:, :3].itertuples(index=False, name=None)]
+        rows = [
+            (file, name, f"{probability:.4f}")
+            for file, name, probability in table.iloc[:, :3].itertuples(index=False, name=None)
+        ]
         _print_table(["image", "class", "probability"], rows)
     return 0
 
@@ -122,7 +163,11 @@ def models() -> int:
     with _quiet_tensorflow():
         from pbl.models import MODELS, options_of
     rows = [
-        (name, _first_line(builder), ", ".join(f"{option}={default!r}" for option, default in options_of(builder).items()) or "-")
+        (
+            name,
+            _first_line(builder),
+            ", ".join(f"{option}={default!r}" for option, default in options_of(builder).items()) or "-",
+        )
         for name, builder in MODELS.items()
     ]
     _print_table(["model", "what", "options (model_options.NAME=VALUE)"], rows)
@@ -137,7 +182,12 @@ def datasets(data_dir: DataDir = None) -> int:
     rows = [(name, _first_line(function)) for name, function in DATASETS.items()]
     folder, prepared = prepared_datasets(data_dir)
     rows += [(name, f"TensorFlow Datasets, prepared in {folder}") for name in prepared]
-    rows.append(("any other", "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog"))
+    rows.append(
+        (
+            "any other",
+            "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog",
+        )
+    )
     _print_table(["dataset", "what"], rows)
     return 0
 
@@ -149,7 +199,9 @@ def _first_line(function: Any) -> str:
 def _show_run(run) -> int:
     environment = run.environment
     if environment["status"] == "interrupted":
-        print(f"\nInterrupted after {environment['epochs']} of {run.config.epochs} epochs. The run is kept: python -m pbl evaluate {run.path}")
+        print(
+            f"\nInterrupted after {environment['epochs']} of {run.config.epochs} epochs. The run is kept: python -m pbl evaluate {run.path}"
+        )
         return 130
     metrics = run.read_json("metrics_val.json")
     low, high = metrics["accuracy_interval"]
@@ -157,9 +209,15 @@ def _show_run(run) -> int:
     _print_table(
         ["", run.name],
         [
-            ("validation accuracy", f"{metrics['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {metrics['images']:,} images)"),
+            (
+                "validation accuracy",
+                f"{metrics['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {metrics['images']:,} images)",
+            ),
             ("validation loss", f"{metrics['log_loss']:.4f} nats"),
-            ("best epoch", f"{environment['best_epoch']} of {environment['epochs']} (lowest validation loss; this model was kept)"),
+            (
+                "best epoch",
+                f"{environment['best_epoch']} of {environment['epochs']} (lowest validation loss; this model was kept)",
+            ),
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())),
             ("model", str(run.path / "best.keras")),
             ("figures", str(run.path / "figures")),
@@ -171,25 +229,45 @@ def _show_run(run) -> int:
 
 def _show_metrics(result: dict[str, Any]) -> None:
     low, high = result["accuracy_interval"]
-    rows = [("accuracy", f"{result['accuracy']:.4f}", f"95% interval {low:.4f} to {high:.4f} (Wilson), {result['images']:,} images")]
+    rows = [
+        (
+            "accuracy",
+            f"{result['accuracy']:.4f}",
+            f"95% interval {low:.4f} to {high:.4f} (Wilson), {result['images']:,} images",
+        )
+    ]
     if "positive" in result:
         positive = result["positive"]
-        rows = [(key, _number(positive[key]), f"of '{positive['class']}', the positive class") for key in ("precision", "recall", "f1")] + rows
+        rows = [
+            (key, _number(positive[key]), f"of '{positive['class']}', the positive class")
+            for key in ("precision", "recall", "f1")
+        ] + rows
     rows += [(f"macro {key}", f"{value:.4f}", "mean over classes") for key, value in result["macro"].items()]
     rows.append(("log loss", f"{result['log_loss']:.4f}", "nats"))
-    print(f"{result['run']} on {result['source']}, {result['split']} split, model of epoch {result['best_epoch']}")
+    print(
+        f"{result['run']} on {result['source']}, {result['split']} split, model of epoch {result['best_epoch'] or '?'}"
+    )
     if result["status"] != "finished":
         print(f"The run is not finished: its status is '{result['status']}'.")
     if result["split"] == "test":
         uses = result["test_uses"]
-        print("This run has used the test split " + ("once." if uses == 1 else f"{uses} times: the best of several looks is too good to be true."))
+        print(
+            "This run has used the test split "
+            + ("once." if uses == 1 else f"{uses} times: the best of several looks is too good to be true.")
+        )
     _print_table(["metric", "value", ""], rows)
-    by_class = [(name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}") for name, row in result["by_class"].items()]
+    by_class = [
+        (name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}")
+        for name, row in result["by_class"].items()
+    ]
     _print_table(["class", "precision", "recall", "F1", "images"], by_class)
     names = result["class_names"]
     if len(names) <= 20:
         print("Confusion matrix: rows are true classes, columns predicted ones.")
-        _print_table(["true \\ predicted", *names], [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)])
+        _print_table(
+            ["true \\ predicted", *names],
+            [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)],
+        )
 
 
 def _number(value: float | None) -> str:
@@ -241,13 +319,16 @@ def _check_requirement(result: dict[str, Any], text: str, name: str, sign: str, 
 
 
 # What TensorFlow's C++ library logs, before and after its logging is set up; errors on a machine without a GPU included.
-_TENSORFLOW_LOG = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d|\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr")
+_TENSORFLOW_LOG = re.compile(
+    rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d|\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr"
+)
 
 
 @contextlib.contextmanager
 def _quiet_tensorflow() -> Iterator[None]:
     """Keeps TensorFlow's log from the screen while it is imported; anything else said meanwhile is shown afterwards."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said:
         screen = os.dup(2)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, PrivateAttr, ValidationError
 
 from pbl.errors import InputError, name_nearest
 
@@ -32,7 +32,9 @@ def _as_json(value: object) -> object:
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ValueError("the values must be numbers, words, lists or dictionaries, so that config.json holds them") from error
+        raise ValueError(
+            "the values must be numbers, words, lists or dictionaries, so that config.json holds them"
+        ) from error
 
 
 Options = Annotated[dict[str, Any], BeforeValidator(_as_json)]
@@ -47,29 +49,66 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False, protected_namespaces=())
 
-    experiment: str = Field("experiment", pattern=r"^[^/\\:.][^/\\:]*$", description="name of the folder below runs/; the experiment file's own name unless given")
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, data order and dropout; 0 is a seed like any other")
+    experiment: str = Field(
+        "experiment",
+        pattern=r"^[^/\\:.][^/\\:]*$",
+        description="name of the folder below runs/; the experiment file's own name unless given",
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of initialisation, data order and dropout; 0 is a seed like any other"
+    )
 
-    dataset: str = Field("digits", min_length=1, description="'digits', a TensorFlow Datasets name, or a name in DATASETS")
-    data_dir: str | None = Field(None, description="folder of prepared TensorFlow Datasets; else TFDS_DATA_DIR, else their default")
-    split_seed: int = Field(0, ge=0, description="seed of the split; kept apart from `seed`, so that runs of several seeds share one split")
-    validation_fraction: float | None = Field(None, gt=0, lt=1, description="share of the training images held out for validation; 0.15, or 0.10 where the test split is official")
-    image_size: Annotated[tuple[int, int] | None, BeforeValidator(_as_pair)] = Field(None, description="height and width in pixels, or one number for both; the images' own size unless given")
+    dataset: str = Field(
+        "digits", min_length=1, description="'digits', a TensorFlow Datasets name, or a name in DATASETS"
+    )
+    data_dir: str | None = Field(
+        None, description="folder of prepared TensorFlow Datasets; else TFDS_DATA_DIR, else their default"
+    )
+    split_seed: int = Field(
+        0, ge=0, description="seed of the split; kept apart from `seed`, so that runs of several seeds share one split"
+    )
+    validation_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the training images held out for validation; 0.15, or 0.10 where the test split is official",
+    )
+    image_size: Annotated[tuple[PositiveInt, PositiveInt] | None, BeforeValidator(_as_pair)] = Field(
+        None, description="height and width in pixels, or one number for both; the images' own size unless given"
+    )
     channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for colour; the images' own unless given")
-    fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how an image of another shape is brought to image_size")
-    positive_class: str | None = Field(None, description="with two classes: the one whose precision, recall and F1 stand first; the second class unless given")
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="how an image of another shape is brought to image_size"
+    )
+    positive_class: str | None = Field(
+        None,
+        description="with two classes: the one whose precision, recall and F1 stand first; the second class unless given",
+    )
 
     model: str = Field("resnet20", min_length=1, description="a name in MODELS")
-    model_options: Options = Field({}, description="keyword arguments of the builder, such as model_options.dropout=0.5")
+    model_options: Options = Field(
+        {}, description="keyword arguments of the builder, such as model_options.dropout=0.5"
+    )
 
     optimizer: str = Field("adam", min_length=1, description="any Keras optimizer's name")
-    learning_rate: float = Field(1e-3, gt=0, description="step size of the optimizer; the first one where a schedule is given")
-    learning_rate_schedule: Literal["constant", "cosine"] = Field("constant", description="constant, or falling to zero over all epochs along a half cosine (Loshchilov and Hutter 2017)")
-    optimizer_options: Options = Field({}, description="keyword arguments of the optimizer, such as optimizer_options.momentum=0.9")
-    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = Field("sparse_categorical_crossentropy", description="the second takes one-hot labels, which the data then provide")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="step size of the optimizer; the first one where a schedule is given"
+    )
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description="constant, or falling to zero over all epochs along a half cosine (Loshchilov and Hutter 2017)",
+    )
+    optimizer_options: Options = Field(
+        {}, description="keyword arguments of the optimizer, such as optimizer_options.momentum=0.9"
+    )
+    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = Field(
+        "sparse_categorical_crossentropy", description="the second takes one-hot labels, which the data then provide"
+    )
     batch_size: int = Field(64, ge=1, description="images a step")
     epochs: int = Field(30, ge=1, description="passes over the training images")
-    callbacks: Annotated[list[str], BeforeValidator(_as_list)] = Field([], description="names in CALLBACKS, in the order in which they act")
+    callbacks: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        [], description="names in CALLBACKS, in the order in which they act"
+    )
 
     _file: Path | None = PrivateAttr(None)
 
@@ -99,7 +138,9 @@ def _explain(error: ValidationError) -> str:
             problems.append(f"There is no setting '{name}'. {name_nearest(name, Config.model_fields)}")
         else:
             reason = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{name}={value!r}: {reason[0].lower()}{reason[1:]}. ({name}: {Config.model_fields[name].description}.)")
+            problems.append(
+                f"{name}={value!r}: {reason[0].lower()}{reason[1:]}. ({name}: {Config.model_fields[name].description}.)"
+            )
     return " ".join(dict.fromkeys(problems))
 
 
@@ -121,7 +162,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         if option:
             inner = values.setdefault(key, {})
             if not isinstance(inner, dict):
-                raise InputError("'{word}': {key} was given as a whole before. Give one of the two.", word=word, key=key)
+                raise InputError(
+                    "'{word}': {key} was given as a whole before. Give one of the two.", word=word, key=key
+                )
             inner[option] = value
         else:
             values[key] = value
@@ -156,7 +199,9 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     file = Path(file)
     config = getattr(run_experiment_file(file), "config", None)
     if not isinstance(config, Config):
-        raise InputError("{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file)
+        raise InputError(
+            "{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file
+        )
     values = parse_overrides(overrides)
     for key in ("model_options", "optimizer_options"):
         if isinstance(values.get(key), dict):
@@ -184,7 +229,9 @@ def run_experiment_file(file: Path) -> ModuleType:
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
     except SyntaxError as error:
-        raise InputError("{file}, line {line}: {error}.", file=error.filename or file, line=error.lineno, error=error.msg) from None
+        raise InputError(
+            "{file}, line {line}: {error}.", file=error.filename or file, line=error.lineno, error=error.msg
+        ) from None
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         inside_pbl = Path(frames[-1].filename).resolve().is_relative_to(Path(__file__).parent)

@@ -12,7 +12,7 @@ from pbl import models
 from pbl.config import Config
 from pbl.data import Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.errors import InputError
-from pbl.metrics import compute_metrics
+from pbl.metrics import check_positive_class, compute_metrics
 from pbl.plotting import plot_confusion_matrix
 from pbl.runs import Run, load_run, replacing
 
@@ -56,8 +56,13 @@ def build_model(run: Run) -> keras.Model:
     """Does what `load_model` does, without executing the run's `experiment.py`."""
     file = run.path / "best.weights.h5"
     if not file.exists():
-        raise InputError("The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.", run=run.path)
-    model = models.build(run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **run.config.model_options)
+        raise InputError(
+            "The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.",
+            run=run.path,
+        )
+    model = models.build(
+        run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **run.config.model_options
+    )
     try:
         model.load_weights(file)
     except (OSError, KeyError) as error:
@@ -118,11 +123,19 @@ def evaluate(
     if data_dir:
         config = config.replace(data_dir=data_dir)
     data = open_data(config, source)
-    return evaluate_on(run, model, data, split, positive_class=positive_class, is_own=source in (None, run.config.dataset))
+    return evaluate_on(
+        run, model, data, split, positive_class=positive_class, is_own=source in (None, run.config.dataset)
+    )
 
 
 def evaluate_on(
-    run: Run, model: keras.Model, data: Data, split: Literal["val", "test"], *, positive_class: str | None = None, is_own: bool = True
+    run: Run,
+    model: keras.Model,
+    data: Data,
+    split: Literal["val", "test"],
+    *,
+    positive_class: str | None = None,
+    is_own: bool = True,
 ) -> dict[str, Any]:
     """Does what `evaluate` does, with a model and data that are loaded already."""
     if data.class_names != run.split["class_names"]:
@@ -130,6 +143,8 @@ def evaluate_on(
             "The run {run} was trained on the classes {trained}; '{name}' has {found}.",
             run=run.path, trained=", ".join(run.split["class_names"]), name=data.name, found=", ".join(data.class_names),
         )  # fmt: skip
+    positive_class = positive_class or run.config.positive_class
+    check_positive_class(positive_class, data.class_names)
     if split == "test":
         run.record_test_use()
     images = data.images(split)
@@ -144,7 +159,7 @@ def evaluate_on(
         "best_epoch": environment.get("best_epoch"),
         "status": environment["status"],
         "test_uses": run.count_test_uses(),
-        **compute_metrics(images.labels, probabilities, data.class_names, positive_class or run.config.positive_class),
+        **compute_metrics(images.labels, probabilities, data.class_names, positive_class),
     }
     if is_own:
         run.write_json(f"metrics_{split}.json", result)
@@ -157,7 +172,9 @@ def evaluate_on(
                 hashes=np.array(images.hashes),
                 class_names=np.array(data.class_names),
             )
-        title = f"{run.name}: confusion matrix, {split} ({result['images']:,} images, accuracy {result['accuracy']:.4f})"
+        title = (
+            f"{run.name}: confusion matrix, {split} ({result['images']:,} images, accuracy {result['accuracy']:.4f})"
+        )
         with replacing(run.path / "figures" / f"confusion_matrix_{split}.png") as temporary:
             plot_confusion_matrix(result["confusion_matrix"], data.class_names, title).savefig(temporary, dpi=120)
     return result
@@ -208,5 +225,7 @@ def predict(run: str | Path | Run, paths: Sequence[str | Path]) -> pd.DataFrame:
     probabilities = predict_probabilities(load_model(run), np.stack(pixels))
     class_names = run.split["class_names"]
     best = probabilities.argmax(axis=1)
-    table = pd.DataFrame({"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)})
+    table = pd.DataFrame(
+        {"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)}
+    )
     return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)

@@ -34,13 +34,19 @@ def compute_metrics(
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if broken:
-        raise InputError("The model gives no finite probabilities for {broken} of {n} images: its training diverged. Lower learning_rate.", broken=broken, n=len(labels))
+        raise InputError(
+            "The model gives no finite probabilities for {broken} of {n} images: its training diverged. Lower learning_rate.",
+            broken=broken,
+            n=len(labels),
+        )
     predicted = probabilities.argmax(axis=1)
     classes = list(range(len(class_names)))
     correct, n = int((predicted == labels).sum()), len(labels)
 
     def report(average: str | None, labels_used: list[int] | None):
-        return sklearn_metrics.precision_recall_fscore_support(labels, predicted, labels=labels_used, average=average, zero_division=0)
+        return sklearn_metrics.precision_recall_fscore_support(
+            labels, predicted, labels=labels_used, average=average, zero_division=0
+        )
 
     precision, recall, f1, support = report(None, classes)
     is_predicted = np.bincount(predicted, minlength=len(classes)) > 0
@@ -53,7 +59,11 @@ def compute_metrics(
         }
         for c, name in enumerate(class_names)
     }
-    result: dict[str, Any] = {"images": n, "accuracy": correct / n, "accuracy_interval": list(wilson_interval(correct, n))}
+    result: dict[str, Any] = {
+        "images": n,
+        "accuracy": correct / n,
+        "accuracy_interval": list(wilson_interval(correct, n)),
+    }
     check_positive_class(positive_class, class_names)
     if len(class_names) == 2:
         positive_class = positive_class or class_names[1]
@@ -73,9 +83,13 @@ def check_positive_class(name: str | None, class_names: Sequence[str]) -> None:
     if name is None:
         return
     if len(class_names) != 2:
-        raise InputError("positive_class='{name}' is for two classes; the data have {n}.", name=name, n=len(class_names))
+        raise InputError(
+            "positive_class='{name}' is for two classes; the data have {n}.", name=name, n=len(class_names)
+        )
     if name not in class_names:
-        raise InputError("positive_class='{name}' is no class. {nearest}", name=name, nearest=name_nearest(name, class_names))
+        raise InputError(
+            "positive_class='{name}' is no class. {nearest}", name=name, nearest=name_nearest(name, class_names)
+        )
 
 
 def find_metric(result: dict[str, Any], name: str) -> float:
@@ -90,6 +104,12 @@ def find_metric(result: dict[str, Any], name: str) -> float:
     if numbers[name] is None:
         raise InputError("'{name}' is undefined here: no image of this class, or none predicted as it.", name=name)
     return numbers[name]
+
+
+def check_metric_name(name: str, class_names: Sequence[str]) -> None:
+    """Raises InputError unless `compute_metrics` gives a number of this name; before anything is evaluated for it."""
+    classes = np.arange(len(class_names))
+    find_metric(compute_metrics(classes, np.eye(len(class_names)), class_names), name)
 
 
 def _flatten(result: dict[str, Any], prefix: str = ""):

@@ -11,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#595959"
 
 
-def plot_learning_curves(history: pd.DataFrame, best_epoch: int | None = None, title: str = "Learning curves") -> Figure:
+def plot_learning_curves(
+    history: pd.DataFrame, best_epoch: int | None = None, title: str = "Learning curves"
+) -> Figure:
     """Draws loss and accuracy by epoch, training and validation.
 
     Args:
@@ -24,13 +26,33 @@ def plot_learning_curves(history: pd.DataFrame, best_epoch: int | None = None, t
     panels = (("loss", "cross-entropy loss [nats]"), ("accuracy", "accuracy [share of images]"))
     for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
         few = len(history) < 3  # single points would be invisible as a line
-        axes.plot(history["epoch"], history[name], color=GREY, linewidth=1, marker="." if few else None, label="training (mean over the epoch, while learning)")
-        axes.plot(history["epoch"], history[f"val_{name}"], color=ORANGE, linewidth=2, marker="." if few else None, label="validation (after the epoch)")
+        axes.plot(
+            history["epoch"],
+            history[name],
+            color=GREY,
+            linewidth=1,
+            marker="." if few else None,
+            label="training (mean over the epoch, while learning)",
+        )
+        axes.plot(
+            history["epoch"],
+            history[f"val_{name}"],
+            color=ORANGE,
+            linewidth=2,
+            marker="." if few else None,
+            label="validation (after the epoch)",
+        )
         best = history[history["epoch"] == best_epoch]
         if len(best):
             axes.axvline(best_epoch, color=BLUE, linestyle=":", linewidth=1.2)
             value = best[f"val_{name}"].item()
-            axes.plot(best_epoch, value, "o", color=BLUE, label=f"best epoch {best_epoch} (lowest validation loss): {value:.4f}")
+            axes.plot(
+                best_epoch,
+                value,
+                "o",
+                color=BLUE,
+                label=f"best epoch {best_epoch} (lowest validation loss): {value:.4f}",
+            )
         axes.set(xlabel="epoch", ylabel=label, title=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -39,7 +61,9 @@ def plot_learning_curves(history: pd.DataFrame, best_epoch: int | None = None, t
     return figure
 
 
-def plot_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str = "Confusion matrix") -> Figure:
+def plot_confusion_matrix(
+    matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str = "Confusion matrix"
+) -> Figure:
     """Draws a confusion matrix: rows true classes, columns predicted ones, counts, coloured by the share of the row.
 
     Args:
@@ -63,5 +87,13 @@ def plot_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence
         for row, column in np.ndindex(n, n):
             if counts[row, column]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=8 if n > 10 else 10)
+                axes.text(
+                    column,
+                    row,
+                    counts[row, column],
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=8 if n > 10 else 10,
+                )
     return figure

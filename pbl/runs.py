@@ -68,11 +68,9 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def _reason(error: Exception) -> str:
-    if getattr(error, "strerror", None):
-        return error.strerror
     text = " ".join(str(error).split())
-    _, quoted, rest = text.partition("error message = '")
-    return rest.partition("'")[0] if quoted else text
+    _, quoted, rest = text.partition("error message = '")  # HDF5 wraps what the system said into a paragraph
+    return rest.partition("'")[0] if quoted else getattr(error, "strerror", None) or text
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -124,10 +122,14 @@ class Run:
             if isinstance(value, dict):
                 return value
         except FileNotFoundError:
-            raise InputError("The run {run} is incomplete: {name} is missing. Train again with --fresh.", run=self.path, name=name) from None
+            raise InputError(
+                "The run {run} is incomplete: {name} is missing. Train again with --fresh.", run=self.path, name=name
+            ) from None
         except (OSError, ValueError):
             pass
-        raise InputError("The run {run} is damaged: {name} cannot be read. Train again with --fresh.", run=self.path, name=name)
+        raise InputError(
+            "The run {run} is damaged: {name} cannot be read. Train again with --fresh.", run=self.path, name=name
+        )
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file of the run."""
@@ -200,7 +202,11 @@ class Run:
                     writer.writerow(["time", "host", "command"])
                 writer.writerow([_now(), socket.gethostname(), " ".join(sys.argv)])
         except OSError as error:
-            raise InputError("{file} could not be written: {reason}. The test split is read only when its use is recorded.", file=file, reason=error.strerror) from None
+            raise InputError(
+                "{file} could not be written: {reason}. The test split is read only when its use is recorded.",
+                file=file,
+                reason=error.strerror,
+            ) from None
         return self.count_test_uses()
 
     def count_test_uses(self) -> int:
@@ -255,7 +261,11 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
                 number += 1
         (run.path / "figures").mkdir()
     except OSError as error:
-        raise InputError("The folder {parent} cannot be written: {reason}. Give another by --runs DIR or PBL_RUNS.", parent=parent, reason=error.strerror) from None
+        raise InputError(
+            "The folder {parent} cannot be written: {reason}. Give another by --runs DIR or PBL_RUNS.",
+            parent=parent,
+            reason=error.strerror,
+        ) from None
     try:
         with replacing(run.path / "experiment.py") as temporary:
             temporary.write_text(_experiment_text(config), encoding="utf-8")
@@ -293,7 +303,9 @@ def load_run(path: str | Path) -> Run:
     inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
     if inside:
         raise InputError("{path} holds several runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
-    raise InputError("{path} is not a run: it has no config.json. Give a folder such as runs/digits_resnet20/001.", path=path)
+    raise InputError(
+        "{path} is not a run: it has no config.json. Give a folder such as runs/digits_resnet20/001.", path=path
+    )
 
 
 def describe_environment() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import keras
@@ -54,7 +55,9 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
 
     keras.utils.set_random_seed(config.seed)
     model = models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
-    model.compile(optimizer=build_optimizer(config, steps_per_epoch=len(data.train)), loss=config.loss, metrics=["accuracy"])
+    model.compile(
+        optimizer=build_optimizer(config, steps_per_epoch=len(data.train)), loss=config.loss, metrics=["accuracy"]
+    )
     callbacks = [build_callback(name) for name in config.callbacks]
     clock["build"] = time.perf_counter()
 
@@ -65,7 +68,9 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         run.write_json("split.json", data.split)
         run.update_environment(devices=devices, trainable_weights=weights)
         images = data.split["images"]
-        print(f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, on {devices[-1]}")
+        print(
+            f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, on {devices[-1]}"
+        )
         try:
             interrupted = _fit(model, data, run, callbacks)
             clock["fit"] = time.perf_counter()
@@ -77,8 +82,7 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
             with contextlib.suppress(InputError):  # of a full disk the first word is enough
                 run.update_environment(status="failed", reason=f"{type(error).__name__}: {error}")
             raise
-        moments = list(clock)
-        seconds = {after: round(clock[after] - clock[before], 2) for before, after in zip(moments, moments[1:], strict=False)}
+        seconds = {after: round(clock[after] - clock[before], 2) for before, after in pairwise(clock)}
         run.update_environment(status="interrupted" if interrupted else "finished", seconds=seconds)
     return run
 
@@ -92,7 +96,8 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
             data.train,
             validation_data=data.val,
             epochs=run.config.epochs,
-            callbacks=[*callbacks, keras.callbacks.TerminateOnNaN(), history, best],
+            # `history` last: an epoch that has its row has its model saved too.
+            callbacks=[*callbacks, keras.callbacks.TerminateOnNaN(), best, history],
             shuffle=False,  # tf.data shuffles; said, since Keras 3.15 warns otherwise
             verbose=1 if _is_lively() else 2,
         )
@@ -101,7 +106,9 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
         if best.best_epoch is None:
             save_model(model, run.path, "best")
     except tf.errors.ResourceExhaustedError as error:
-        raise InputError("Out of memory in training. Lower batch_size (now {size}) or image_size.", size=run.config.batch_size) from error
+        raise InputError(
+            "Out of memory in training. Lower batch_size (now {size}) or image_size.", size=run.config.batch_size
+        ) from error
     epochs = len(history.rows)
     diverged = bool(history.rows) and not np.isfinite(history.rows[-1]["loss"])
     run.update_environment(epochs=epochs, best_epoch=best.best_epoch, diverged=diverged)
@@ -109,9 +116,14 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
         message = "the loss of epoch {epoch} is no finite number. Lower learning_rate (now {rate:g})"
         if best.best_epoch is None:
             raise InputError("Training diverged: " + message + ".", epoch=epochs, rate=run.config.learning_rate)
-        print(f"Training diverged: {message.format(epoch=epochs, rate=run.config.learning_rate)}; the model of epoch {best.best_epoch} is kept.")
+        print(
+            f"Training diverged: {message.format(epoch=epochs, rate=run.config.learning_rate)}; the model of epoch {best.best_epoch} is kept."
+        )
     elif best.best_epoch is None and not interrupted:
-        raise InputError("No model was kept: the validation loss was never a finite number. Lower learning_rate (now {rate:g}).", rate=run.config.learning_rate)
+        raise InputError(
+            "No model was kept: the validation loss was never a finite number. Lower learning_rate (now {rate:g}).",
+            rate=run.config.learning_rate,
+        )
     return interrupted
 
 
@@ -137,23 +149,42 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
     optimizers = {
         name.lower(): value
         for name, value in vars(keras.optimizers).items()
-        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer) and name not in ("Optimizer", "LossScaleOptimizer")
+        if inspect.isclass(value)
+        and issubclass(value, keras.optimizers.Optimizer)
+        and name not in ("Optimizer", "LossScaleOptimizer")
     }
     optimizer = optimizers.get(config.optimizer.lower())
     if optimizer is None:
-        raise InputError("No optimizer is called '{name}'. {nearest}", name=config.optimizer, nearest=name_nearest(config.optimizer, optimizers))
-    valid = [name for name in inspect.signature(optimizer).parameters if name not in ("learning_rate", "kwargs", "name")]
+        raise InputError(
+            "No optimizer is called '{name}'. {nearest}",
+            name=config.optimizer,
+            nearest=name_nearest(config.optimizer, optimizers),
+        )
+    valid = [
+        name for name in inspect.signature(optimizer).parameters if name not in ("learning_rate", "kwargs", "name")
+    ]
     for option in config.optimizer_options:
         if option not in valid:
-            hint = "It is a setting of its own: learning_rate=0.001." if option in ("learning_rate", "lr") else name_nearest(option, valid)
-            raise InputError("Optimizer '{name}' has no option '{option}'. {hint}", name=config.optimizer, option=option, hint=hint)
+            hint = (
+                "It is a setting of its own: learning_rate=0.001."
+                if option in ("learning_rate", "lr")
+                else name_nearest(option, valid)
+            )
+            raise InputError(
+                "Optimizer '{name}' has no option '{option}'. {hint}", name=config.optimizer, option=option, hint=hint
+            )
     rate = config.learning_rate
     if config.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps_per_epoch * config.epochs)
     try:
         return optimizer(learning_rate=rate, **config.optimizer_options)
     except (TypeError, ValueError) as error:
-        raise InputError("optimizer_options={options} do not fit '{name}': {error}", options=config.optimizer_options, name=config.optimizer, error=error) from error
+        raise InputError(
+            "optimizer_options={options} do not fit '{name}': {error}",
+            options=config.optimizer_options,
+            name=config.optimizer,
+            error=error,
+        ) from error
 
 
 def build_callback(name: str) -> keras.callbacks.Callback:
@@ -166,7 +197,11 @@ def build_callback(name: str) -> keras.callbacks.Callback:
         raise InputError("No callback is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, CALLBACKS))
     callback = CALLBACKS[name]()
     if not isinstance(callback, keras.callbacks.Callback):
-        raise InputError("CALLBACKS['{name}'] gave a {kind}. It must give a keras.callbacks.Callback.", name=name, kind=type(callback).__name__)
+        raise InputError(
+            "CALLBACKS['{name}'] gave a {kind}. It must give a keras.callbacks.Callback.",
+            name=name,
+            kind=type(callback).__name__,
+        )
     return callback
 
 

@@ -11,7 +11,10 @@ from pbl.errors import InputError
     ("words", "values"),
     [
         (["epochs=3", "learning_rate=1e-2"], {"epochs": 3, "learning_rate": 0.01}),
-        (["model_options.dropout=0.5", "model_options.widths=[64, 32]"], {"model_options": {"dropout": 0.5, "widths": [64, 32]}}),
+        (
+            ["model_options.dropout=0.5", "model_options.widths=[64, 32]"],
+            {"model_options": {"dropout": 0.5, "widths": [64, 32]}},
+        ),
         (["image_size=32", "channels=none"], {"image_size": 32, "channels": None}),
         (["optimizer_options.nesterov=true"], {"optimizer_options": {"nesterov": True}}),
         (["experiment=007", "data_dir=None"], {"experiment": "007", "data_dir": None}),
@@ -42,7 +45,9 @@ def test_wrong_values(values, said):
 
 
 def test_config_survives_json():
-    config = Config(image_size=32, model="mlp", model_options={"widths": (64, 32)}, callbacks=["early_stopping"], seed=0)
+    config = Config(
+        image_size=32, model="mlp", model_options={"widths": (64, 32)}, callbacks=["early_stopping"], seed=0
+    )
     assert Config(**json.loads(config.model_dump_json())) == config
     assert config.model_options == {"widths": [64, 32]} and config.image_size == (32, 32)
 
@@ -53,9 +58,13 @@ def test_the_default_experiment_is_the_default_config():
 
 def test_options_are_merged(tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text("from pbl import Config\nconfig = Config(model='mlp', model_options={'widths': [8], 'dropout': 0.1})\n")
+    file.write_text(
+        "from pbl import Config\nconfig = Config(model='mlp', model_options={'widths': [8], 'dropout': 0.1})\n"
+    )
     config = load_experiment(file, ["model_options.dropout=0.5"])
-    assert config.model_options == {"widths": [8], "dropout": 0.5} and config.experiment == "mine" and config.file == file
+    assert (
+        config.model_options == {"widths": [8], "dropout": 0.5} and config.experiment == "mine" and config.file == file
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,17 @@ HALF = np.dstack([COLOUR, np.where(np.arange(20) < 10, 0, 255) * np.ones((12, 1)
         (encode(Image.fromarray(COLOUR), "WEBP", lossless=True), COLOUR),
         (encode(Image.fromarray(GRADIENT > 99), "PNG"), ((GRADIENT > 99) * 255)[..., None]),
         (encode(Image.fromarray(GRADIENT.astype(np.uint16) * 257), "PNG"), GRADIENT[..., None]),
-        (encode(Image.fromarray(COLOUR).quantize(256), "PNG"), np.asarray(Image.fromarray(COLOUR).quantize(256).convert("RGB"))),
+        (
+            encode(Image.fromarray(COLOUR).quantize(256), "PNG"),
+            np.asarray(Image.fromarray(COLOUR).quantize(256).convert("RGB")),
+        ),
         (encode(Image.fromarray(COLOUR), "PNG", exif=ROTATED), np.rot90(COLOUR, -1)),
         (encode(Image.fromarray(HALF), "PNG"), np.where((np.arange(20) < 10)[:, None], 255, COLOUR)),
         (encode(Image.fromarray(COLOUR).convert("CMYK"), "TIFF"), COLOUR),
-        (encode(Image.fromarray(GRADIENT), "GIF", save_all=True, append_images=[Image.fromarray(255 - GRADIENT)]), None),
+        (
+            encode(Image.fromarray(GRADIENT), "GIF", save_all=True, append_images=[Image.fromarray(255 - GRADIENT)]),
+            None,
+        ),
     ],
     ids="grey colour bmp tiff webp one-bit sixteen-bit palette exif transparent cmyk animated".split(),
 )
@@ -122,7 +128,9 @@ def test_digits():
 def test_train_is_shuffled_anew_by_its_seed_and_val_is_not():
     def orders(seed: int) -> list[list[int]]:
         data = pbl.load_data("digits", seed=seed)
-        return [[*np.concatenate([y for _, y in data.train])] for _ in range(2)] + [[*np.concatenate([y for _, y in data.val])]]
+        return [[*np.concatenate([y for _, y in data.train])] for _ in range(2)] + [
+            [*np.concatenate([y for _, y in data.val])]
+        ]
 
     first, again, other = orders(0), orders(0), orders(1)
     assert first == again

@@ -78,5 +78,7 @@ def test_ground_floor_and_models_know_no_tensorflow():
 )  # fmt: skip
 def test_what_needs_no_tensorflow_imports_none(program, heavy):
     look = f"import atexit, sys\natexit.register(lambda: print('LOADED', *sorted(set({heavy.split()!r}) & set(sys.modules))))\n"
-    done = subprocess.run([sys.executable, "-c", look + program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", look + program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True
+    )
     assert done.stdout.strip().splitlines()[-1] == "LOADED"

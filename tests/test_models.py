@@ -36,7 +36,11 @@ def test_every_model(name):
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="sparse_categorical_crossentropy")
     losses = model.fit(images, labels, batch_size=24, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-    still = [weight.path for weight, old in zip(model.trainable_weights, before, strict=True) if np.array_equal(weight.numpy(), old)]
+    still = [
+        weight.path
+        for weight, old in zip(model.trainable_weights, before, strict=True)
+        if np.array_equal(weight.numpy(), old)
+    ]
     assert not still, f"no gradient reaches {still}"
 
 

@@ -20,7 +20,9 @@ def test_wilson_equals_scipy():
         for successes in {0, trials, *random.integers(0, trials + 1, 5).tolist()}:
             for confidence in (0.8, 0.95, 0.99):
                 expected = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-                assert wilson_interval(successes, trials, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+                assert wilson_interval(successes, trials, confidence) == pytest.approx(
+                    (expected.low, expected.high), abs=1e-12
+                )
 
 
 # Table II of Newcombe (1998), Statistics in Medicine 17, 873-890, method 10.

@@ -1,7 +1,7 @@
 """Data sets as `tf.data` pipelines: finite, split by content, raw pixels 0 to 255.
 
-    data = pbl.load_data("digits", batch_size=64)
-    model.fit(data.train, validation_data=data.val)
+data = pbl.load_data("digits", batch_size=64)
+model.fit(data.train, validation_data=data.val)
 """
 
 from collections import Counter
@@ -49,7 +49,9 @@ class Images(NamedTuple):
     def take(self, chosen: np.ndarray) -> "Images":
         """Returns the images where `chosen`, `bool [n]`, is true."""
         index = np.flatnonzero(chosen)
-        return Images(self.pixels[index], self.labels[index], [self.names[i] for i in index], [self.hashes[i] for i in index])
+        return Images(
+            self.pixels[index], self.labels[index], [self.names[i] for i in index], [self.hashes[i] for i in index]
+        )
 
 
 class Data:
@@ -83,7 +85,9 @@ class Data:
         self._source, self._fit = source, fit
         self._batch_size, self._seed, self._one_hot = batch_size, seed, one_hot
         if self.num_classes < 2:
-            raise InputError("Data set '{name}' has {n} class. Classification needs at least two.", name=name, n=self.num_classes)
+            raise InputError(
+                "Data set '{name}' has {n} class. Classification needs at least two.", name=name, n=self.num_classes
+            )
 
         everything, self.input_shape = _collect(source.train(), name, image_size, channels or source.channels, fit)
         labels, hashes = everything.labels, everything.hashes
@@ -105,7 +109,9 @@ class Data:
             self._images["val"], _ = _collect(source.val(), name, self.input_shape[:2], self.input_shape[2], fit)
         for purpose, images in self._images.items():
             if not len(images.labels):
-                raise InputError("Data set '{name}' is too small: no image is left for {purpose}.", name=name, purpose=purpose)
+                raise InputError(
+                    "Data set '{name}' is too small: no image is left for {purpose}.", name=name, purpose=purpose
+                )
 
         self.split = {
             "source": name,
@@ -126,7 +132,9 @@ class Data:
     def images(self, split: SplitName) -> Images:
         """Returns the images of a split as arrays, in their fixed order."""
         if split == "test" and "test" not in self._images:
-            self._images["test"], _ = _collect(self._source.test(), self.name, self.input_shape[:2], self.input_shape[2], self._fit)
+            self._images["test"], _ = _collect(
+                self._source.test(), self.name, self.input_shape[:2], self.input_shape[2], self._fit
+            )
         return self._images[split]
 
     @cached_property
@@ -145,14 +153,18 @@ class Data:
         images = self.images(split)
         with tf.device("CPU"):  # a GPU's memory is for the model
             pixels = tf.constant(images.pixels)
-            labels = tf.constant(np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels)
+            labels = tf.constant(
+                np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
+            )
         # Numbers are shuffled and whole batches gathered: the full set is shuffled without copying an image.
         order = tf.data.Dataset.range(len(images.labels))
         if shuffle:
             order = order.shuffle(len(images.labels), seed=self._seed, reshuffle_each_iteration=True)
         return (
             order.batch(self._batch_size)
-            .map(lambda index: (tf.gather(pixels, index), tf.gather(labels, index)), num_parallel_calls=tf.data.AUTOTUNE)
+            .map(
+                lambda index: (tf.gather(pixels, index), tf.gather(labels, index)), num_parallel_calls=tf.data.AUTOTUNE
+            )
             .prefetch(tf.data.AUTOTUNE)
         )
 

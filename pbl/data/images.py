@@ -51,11 +51,18 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
             return _to_pixels(image)
     except UnidentifiedImageError:
         if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
-            raise InputError("{name} is HEIC, which is not read. Export it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible).", name=name) from None
-        raise InputError("{name} is not an image that can be read. Valid: JPEG, PNG, BMP, GIF, WebP, TIFF.", name=name) from None
+            raise InputError(
+                "{name} is HEIC, which is not read. Export it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible).",
+                name=name,
+            ) from None
+        raise InputError(
+            "{name} is not an image that can be read. Valid: JPEG, PNG, BMP, GIF, WebP, TIFF.", name=name
+        ) from None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         # Pillow's decoders raise all of these on damaged files (SyntaxError: a broken PNG).
-        raise InputError("{name} cannot be decoded: {error}. Copy it again or leave it out.", name=name, error=error) from None
+        raise InputError(
+            "{name} cannot be decoded: {error}. Copy it again or leave it out.", name=name, error=error
+        ) from None
 
 
 def _to_pixels(image: Image.Image) -> np.ndarray:
@@ -115,7 +122,11 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
                 and not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(path).parts)
             )
             if not found:
-                raise InputError("No image in the folder {path}. Looked for: {kinds}.", path=path, kinds=", ".join(sorted(EXTENSIONS)))
+                raise InputError(
+                    "No image in the folder {path}. Looked for: {kinds}.",
+                    path=path,
+                    kinds=", ".join(sorted(EXTENSIONS)),
+                )
             files += found
         elif path.exists():
             files.append(path)

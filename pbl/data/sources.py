@@ -73,18 +73,41 @@ def from_arrays(
 
 def _check_arrays(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, num_classes: int) -> None:
     if len(images) != len(labels):
-        raise InputError("{images} images but {labels} labels. Each image needs one label.", images=len(images), labels=len(labels))
+        raise InputError(
+            "{images} images but {labels} labels. Each image needs one label.", images=len(images), labels=len(labels)
+        )
     for number, image in enumerate(images):
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
-            found = f"{image.dtype} from {image.min():g} to {image.max():g}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise InputError("Image {number} is {found}. Images are uint8 arrays, 0 to 255: the model does the scaling.", number=number, found=found)
+            found = (
+                f"{image.dtype} from {image.min():g} to {image.max():g}"
+                if isinstance(image, np.ndarray)
+                else type(image).__name__
+            )
+            raise InputError(
+                "Image {number} is {found}. Images are uint8 arrays, 0 to 255: the model does the scaling.",
+                number=number,
+                found=found,
+            )
         if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 3))):
-            raise InputError("Image {number} has the shape {shape}. Valid: [height, width] or [height, width, 1 or 3].", number=number, shape=image.shape)
+            raise InputError(
+                "Image {number} has the shape {shape}. Valid: [height, width] or [height, width, 1 or 3].",
+                number=number,
+                shape=image.shape,
+            )
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-        raise InputError("Labels are {dtype} of shape {shape}. Valid: one whole number for each image.", dtype=labels.dtype, shape=labels.shape)
+        raise InputError(
+            "Labels are {dtype} of shape {shape}. Valid: one whole number for each image.",
+            dtype=labels.dtype,
+            shape=labels.shape,
+        )
     outside = sorted(set(labels[(labels < 0) | (labels >= num_classes)].tolist()))
     if outside:
-        raise InputError("Labels {outside} are outside the {count} classes, 0 to {last}.", outside=outside[:5], count=num_classes, last=num_classes - 1)
+        raise InputError(
+            "Labels {outside} are outside the {count} classes, 0 to {last}.",
+            outside=outside[:5],
+            count=num_classes,
+            last=num_classes - 1,
+        )
 
 
 def digits() -> Source:
@@ -96,7 +119,9 @@ def digits() -> Source:
     from sklearn.datasets import load_digits  # 1.4 s, and only this source needs it
 
     bunch = load_digits()
-    return from_arrays((bunch.images * (255 / 16)).round().astype(np.uint8), bunch.target, [str(digit) for digit in range(10)])
+    return from_arrays(
+        (bunch.images * (255 / 16)).round().astype(np.uint8), bunch.target, [str(digit) for digit in range(10)]
+    )
 
 
 DATASETS: dict[str, Callable[[], Source]] = {"digits": digits}
@@ -158,7 +183,9 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
 
     train, test, val = part("train"), part("test"), part("validation")
     if train is None:
-        raise InputError("Data set '{name}' has no split 'train': it has {splits}.", name=name, splits=sorted(builder.info.splits))
+        raise InputError(
+            "Data set '{name}' has no split 'train': it has {splits}.", name=name, splits=sorted(builder.info.splits)
+        )
     channels = {1: 1, 3: 3, 4: 3}.get(builder.info.features[image_key].shape[-1])
     return Source(builder.info.features[label_key].names, train, test, val, channels)
 
@@ -173,7 +200,11 @@ def _find_image_and_label(builder, name: str) -> tuple[str, str]:
         and isinstance(features[image_key], tfds.features.Image)
         and isinstance(features[label_key], tfds.features.ClassLabel)
     ):
-        raise InputError("Data set '{name}' is not for image classification: it gives {keys}.", name=name, keys=", ".join(sorted(features)))
+        raise InputError(
+            "Data set '{name}' is not for image classification: it gives {keys}.",
+            name=name,
+            keys=", ".join(sorted(features)),
+        )
     return image_key, label_key
 
 
@@ -190,7 +221,12 @@ def _download(builder, name: str, data_dir: str) -> None:
         builder.download_and_prepare()
     except (OSError, tfds.download.DownloadError) as error:  # requests' errors are OSErrors
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError("Data set '{name}' could not be downloaded to {data_dir}: {reason}", name=name, data_dir=data_dir, reason=reason[0]) from error
+        raise InputError(
+            "Data set '{name}' could not be downloaded to {data_dir}: {reason}",
+            name=name,
+            data_dir=data_dir,
+            reason=reason[0],
+        ) from error
 
 
 def _has_network(seconds: float = 5) -> bool:

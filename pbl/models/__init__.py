@@ -52,14 +52,20 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
         if option not in options_of(builder) and not takes_any:
             valid = options_of(builder)
             nearest = name_nearest(option, valid) if valid else "It has no options."
-            raise InputError("Model '{name}' has no option '{option}'. {nearest}", name=name, option=option, nearest=nearest)
+            raise InputError(
+                "Model '{name}' has no option '{option}'. {nearest}", name=name, option=option, nearest=nearest
+            )
     try:
         model = builder(tuple(input_shape), num_classes, **options)
     except (TypeError, ValueError) as error:
         # What a student's own builder raises is theirs to debug, and without options the fault is ours.
         if not (options and builder.__module__.startswith("pbl.")):
             raise
-        raise InputError("model_options={options} do not fit '{name}': {error}", options=options, name=name, error=error) from error
+        raise InputError(
+            "model_options={options} do not fit '{name}': {error}", options=options, name=name, error=error
+        ) from error
     if not isinstance(model, keras.Model):
-        raise InputError("MODELS['{name}'] returned a {kind}. Return a keras.Model.", name=name, kind=type(model).__name__)
+        raise InputError(
+            "MODELS['{name}'] returned a {kind}. Return a keras.Model.", name=name, kind=type(model).__name__
+        )
     return model

@@ -1,0 +1,122 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pbl
+from pbl.errors import InputError
+from pbl.evaluation import predict_probabilities
+from pbl.runs import Run
+
+
+@pytest.fixture
+def run_copy(trained_run, tmp_path) -> Run:
+    """A copy of the trained run, to be changed."""
+    return Run(shutil.copytree(trained_run.path, tmp_path / "x" / "001"))
+
+
+@pytest.mark.parametrize(("model", "options"), [("mlp", {}), ("resnet20", {})])
+def test_a_prediction_equals_the_evaluation_bit_for_bit(tmp_path, model, options):
+    """Each test image, saved to a file and predicted alone or in a folder, gets the bits that evaluate computed."""
+    run = pbl.train(pbl.Config(experiment="x", model=model, model_options=options, epochs=1), folder=tmp_path)
+    pbl.evaluate(run, "test")
+    with np.load(run.path / "predictions_test.npz") as saved:
+        expected = saved["probabilities"]
+    images = pbl.load_data("digits").images("test").pixels
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(tmp_path / "images" / f"{number:04d}.png")
+    together = pbl.predict(run, [tmp_path / "images"])
+    np.testing.assert_array_equal(together.filter(like="p(").to_numpy(), expected)
+    for number in (0, 37, 538):  # alone: in another place of its batch, among zeros
+        alone = pbl.predict(run, [tmp_path / "images" / f"{number:04d}.png"])
+        np.testing.assert_array_equal(alone.filter(like="p(").to_numpy()[0], expected[number])
+        assert (
+            alone["class"].item() == str(expected[number].argmax())
+            and alone["probability"].item() == expected[number].max()
+        )
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33])
+def test_the_company_of_an_image_changes_nothing(count):
+    model = pbl.models.build("resnet20", (16, 16, 3), 4)
+    images = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), np.uint8)
+    expected = predict_probabilities(model, images)
+    np.testing.assert_array_equal(predict_probabilities(model, images[-count:]), expected[-count:])
+
+
+def test_another_size_and_mode_is_fitted(trained_run, tmp_path):
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (40, 31, 4), np.uint8)).save(tmp_path / "写真.png")
+    table = pbl.predict(trained_run, [tmp_path])
+    assert table["file"].item().endswith("写真.png") and table.filter(like="p(").to_numpy().sum() == pytest.approx(
+        1, abs=1e-6
+    )
+
+
+def test_each_use_of_the_test_split_is_counted(run_copy):
+    assert pbl.evaluate(run_copy)["test_uses"] == 0
+    assert pbl.evaluate(run_copy, "test")["test_uses"] == 1
+    result = pbl.evaluate(run_copy, "test", source="digits")
+    assert result["test_uses"] == 2 and result["images"] == 539
+    assert (run_copy.path / "metrics_test.json").exists() and (
+        run_copy.path / "figures" / "confusion_matrix_test.png"
+    ).exists()
+    assert pbl.evaluate(run_copy)["test_uses"] == 2
+
+
+def digits_with(change) -> pbl.data.Source:
+    images = pbl.data.load_data("digits")
+    parts = [images.images(split) for split in ("train", "val", "test")]
+    pixels, labels = np.concatenate([part.pixels for part in parts]), np.concatenate([part.labels for part in parts])
+    return change(pixels, labels)
+
+
+def test_other_images_under_the_same_name_are_refused(run_copy, monkeypatch):
+    def changed(pixels, labels):
+        pixels = pixels.copy()
+        pixels[1069:1075] ^= 1  # six of the validation images
+        return pbl.data.from_arrays(pixels, labels)
+
+    source = digits_with(changed)
+    monkeypatch.setitem(pbl.data.DATASETS, "digits", lambda: source)
+    with pytest.raises(
+        InputError,
+        match=r"The val images of 'digits' are not those of the run .*: \d+ are new \(first: train/\d+\), \d+ are gone",
+    ):
+        pbl.evaluate(run_copy)
+
+
+def test_other_classes_are_refused(run_copy, monkeypatch):
+    source = digits_with(lambda pixels, labels: pbl.data.from_arrays(pixels, labels % 2, ["even", "odd"]))
+    monkeypatch.setitem(pbl.data.DATASETS, "two", lambda: source)
+    with pytest.raises(InputError, match=r"was trained on the classes 0, 1, .*; 'two' has even, odd"):
+        pbl.evaluate(run_copy, source="two")
+
+
+def cut(run: Run) -> None:
+    file = run.path / "best.weights.h5"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def fewer_classes(run: Run) -> None:
+    run.write_json("split.json", {**run.read_json("split.json"), "class_names": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda run: (run.path / "best.weights.h5").unlink(), "holds no trained model"),
+        (cut, "best.weights.h5 is damaged"),
+        (lambda run: (run.path / "best.weights.h5").write_bytes(b""), "best.weights.h5 is damaged"),
+        (fewer_classes, "does not fit the model that the run describes (mlp, 2 classes)"),
+        (lambda run: (run.path / "split.json").write_text("{"), "split.json cannot be read"),
+        (lambda run: (run.path / "experiment.py").unlink(), "experiment.py"),
+    ],
+)
+def test_a_damaged_run(run_copy, harm, said):
+    harm(run_copy)
+    with pytest.raises(InputError) as error:
+        pbl.evaluate(run_copy)
+    assert said in str(error.value) and "\n" not in str(error.value)

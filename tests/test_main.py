@@ -1,0 +1,164 @@
+"""The command line as a person meets it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import pbl
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, trained_run) -> Path:
+    """A working folder with a run, experiment files and images of every wrong kind."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained_run.path, tmp_path / "runs" / "small" / "001")
+    shutil.copytree(trained_run.path, tmp_path / "runs" / "small" / "half")
+    (tmp_path / "runs" / "small" / "half" / "best.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    shutil.copytree(trained_run.path, tmp_path / "runs" / "small" / "other")
+    split = json.loads((tmp_path / "runs" / "small" / "other" / "split.json").read_text())
+    (tmp_path / "runs" / "small" / "other" / "split.json").write_text(json.dumps({**split, "class_names": ["a", "b"]}))
+    (tmp_path / "syntax.py").write_text("config = Config(\n")
+    (tmp_path / "noconfig.py").write_text("x = 1\n")
+    (tmp_path / "good.png").write_bytes(b"")
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / "good.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("<html>")
+    (tmp_path / "noimages").mkdir()
+    (tmp_path / "file").touch()
+    return tmp_path
+
+
+WRONG = [
+    ("trian", "No such command 'trian'. Did you mean 'train'?"),
+    ("train --fast", "No such option: --fast"),
+    ("train absent.py", "No experiment file absent.py"),
+    ("train digits_resnet2.py", "Did you mean 'digits_resnet20'?"),
+    ("train syntax.py", "syntax.py, line 1"),
+    ("train noconfig.py", "noconfig.py sets no `config`"),
+    ("train epoch=3", "Did you mean 'epochs'?"),
+    ("train epochs=-1", "epochs=-1"),
+    ("train epochs=2.5", "epochs=2.5"),
+    ("train learning_rate=fast", "learning_rate='fast'"),
+    ("train epochs=3 seed", "'seed' is not of the form key=value"),
+    ("train model=resnet200", "No model is called 'resnet200'. Did you mean 'resnet20'?"),
+    ("train model=mlp model_options.drop=0.5", "Did you mean 'dropout'?"),
+    ("train dataset=digit", "Did you mean 'digits'?"),
+    ("train optimizer=adan", "Did you mean 'adam'?"),
+    ("train callbacks=stop", "No callback is called 'stop'"),
+    ("train positive_class=3", "is for two classes; the data have 10"),
+    ("train --runs file", "file/digits_resnet20 cannot be written: Not a directory"),
+    ("evaluate runs/small/009", "No run runs/small/009. Runs here: runs/small/001"),
+    ("evaluate runs/small", "holds several runs"),
+    ("evaluate noimages", "is not a run"),
+    ("evaluate runs/small/half", "best.weights.h5 is damaged"),
+    ("evaluate runs/small/other", "does not fit the model that the run describes (mlp, 2 classes)"),
+    ("evaluate runs/small/001 --split train", "Invalid value for '--split'"),
+    ("evaluate runs/small/001 --require accuracy=1", 'not of the form "accuracy>=0.9"'),
+    ("evaluate runs/small/001 --require accurracy>=1", "Did you mean 'accuracy'?"),
+    ("evaluate runs/small/001 --positive-class 3", "is for two classes"),
+    ("predict runs/small/001", "Missing argument"),
+    ("predict runs/small/001 absent.png", "No file or folder absent.png"),
+    ("predict runs/small/001 empty.png", "empty.png is empty"),
+    ("predict runs/small/001 good.png text.jpg empty.png --csv out.csv", "text.jpg is not an image"),
+    ("predict runs/small/001 noimages", "No image in the folder noimages"),
+    ("predict runs/small/001 good.png --csv absent/out.csv", "The folder absent does not exist"),
+    ("predict runs/small/001 good.png --csv noimages", "noimages could not be written"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), WRONG, ids=[line for line, _ in WRONG])
+def test_wrong_input_gets_one_line_and_writes_nothing(command, folder, line, said):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    status, out, err = command(*line.split())
+    assert status == 2 and err.count("\n") == 1 and said in err and not out, (status, out, err)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_train_evaluate_predict(command, folder):
+    status, out, _ = command("train", "model=mlp", "epochs=2", "model_options.widths=[32]", "experiment=mine")
+    assert status == 0 and "validation accuracy" in out and "python -m pbl evaluate runs/mine/001 --split test" in out
+    assert out.count("\n") < 25  # into a file: one line an epoch
+
+    status, out, err = command("evaluate", "runs/mine/001", "--split", "test", "--json")
+    result = json.loads(out)
+    assert status == 0 and result["images"] == 539 and result["test_uses"] == 1 and not err
+    status, out, _ = command("evaluate", "runs/mine/001", "--require", "accuracy>=0.0", "--require", "macro.f1>0.9999")
+    assert status == 1 and "holds: accuracy>=0.0" in out and "FAILS: macro.f1>0.9999" in out
+    assert "rows are true classes, columns predicted ones" in out
+
+    status, out, _ = command("predict", "runs/mine/001", "good.png", "--csv", "out.csv")
+    table = pd.read_csv("out.csv")
+    assert (
+        status == 0
+        and "good.png" in out
+        and table.columns[:3].tolist() == ["file", "class", "probability"]
+        and len(table.columns) == 13
+    )
+    status, out, _ = command("predict", "runs/mine/001", "good.png", "--json")
+    assert status == 0 and json.loads(out)[0]["probability"] == pytest.approx(table["probability"].item())
+
+
+def test_a_slip_costs_no_use_of_the_test_split(command, folder):
+    for words in (["--require", "accurracy>1"], ["--positive-class", "3"]):
+        assert command("evaluate", "runs/small/001", "--split", "test", *words)[0] == 2
+    assert pbl.load_run("runs/small/001").count_test_uses() == 0
+
+
+def test_two_classes_put_the_positive_class_first(command, folder):
+    (folder / "odd.py").write_text(
+        "from pbl import Config\nfrom pbl.data import DATASETS, from_arrays\nfrom sklearn.datasets import load_digits\n"
+        "d = load_digits()\nDATASETS['odd'] = lambda: from_arrays((d.images * 15).astype('uint8'), d.target % 2, ['even', 'odd'])\n"
+        "config = Config(dataset='odd', model='mlp', epochs=2, positive_class='even')\n"
+    )
+    assert command("train", "odd.py")[0] == 0
+    for words, name in ([], "even"), (["--positive-class", "odd"], "odd"):
+        status, out, _ = command("evaluate", "runs/odd/001", *words)
+        lines = [line for line in out.splitlines() if line.strip()]
+        assert status == 0 and lines[3].split()[0] == "precision" and f"of '{name}', the positive class" in lines[3]
+        assert [line.split()[0] for line in lines[3:7]] == ["precision", "recall", "f1", "accuracy"]
+
+
+def test_tables(command):
+    status, out, _ = command("models")
+    assert status == 0 and all(name in out for name in pbl.models.MODELS) and "dropout=0.0" in out
+    status, out, _ = command("datasets", "--data-dir", "nowhere")
+    assert status == 0 and "digits" in out and "cifar10" in out
+
+
+def run_process(*words: str, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return subprocess.run(
+        [sys.executable, "-m", "pbl", *words], capture_output=True, text=True, env=environment, **options
+    )
+
+
+def test_my_team_survives_fresh_processes(tmp_path):
+    """Own builder, data set and callback: trained, evaluated and predicted with in processes of their own."""
+    experiment = shutil.copy(ROOT / "experiments" / "my_team.py", tmp_path / "my_team.py")
+    trained = run_process("train", str(experiment), "epochs=2", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""  # none of TensorFlow's chatter
+    assert pd.read_csv(tmp_path / "runs/my_team/001/history.csv")["weight_norm"].gt(0).all()
+    Path(experiment).unlink()  # the run keeps its own copy
+    evaluated = run_process("evaluate", "runs/my_team/001", "--json", cwd=tmp_path)
+    assert evaluated.returncode == 0 and json.loads(evaluated.stdout)["positive"]["class"] == "odd", evaluated.stderr
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / "one.png")
+    predicted = run_process("predict", "runs/my_team/001", "one.png", "--json", cwd=tmp_path)
+    assert predicted.returncode == 0 and json.loads(predicted.stdout)[0]["class"] in ("odd", "even"), predicted.stderr
+
+
+def test_a_bug_of_ours_keeps_its_traceback(command, monkeypatch):
+    monkeypatch.setattr("pbl.runs.load_run", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("evaluate", "x")

@@ -1,0 +1,143 @@
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pbl.config import Config
+from pbl.errors import InputError
+from pbl.runs import Run, find_unfinished, load_run, replacing, start_run, write_json
+
+
+def _start(barrier, folder, names):
+    barrier.wait()
+    names.put(start_run(Config(experiment="race"), folder).path.name)
+
+
+def test_runs_that_start_at_the_same_moment_share_no_folder(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, names = context.Barrier(6), context.Queue()
+    processes = [context.Process(target=_start, args=(barrier, tmp_path, names)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    assert sorted(names.get(timeout=60) for _ in processes) == [f"{n:03d}" for n in range(1, 7)]
+    for process in processes:
+        process.join()
+
+
+def test_a_failed_write_leaves_the_earlier_file(tmp_path):
+    file = tmp_path / "x.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(ValueError):
+        write_json(file, {"a": float("nan")})
+    with pytest.raises(KeyboardInterrupt), replacing(file) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(InputError, match="could not be written: No space left on device"), replacing(file) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert json.loads(file.read_text()) == {"a": 1} and [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_the_copy_of_the_settings_is_exact(tmp_path):
+    config = Config(experiment="x", seed=0, model_options={"widths": [3]}, image_size=8)
+    run = load_run(start_run(config, tmp_path).path)
+    assert run.config == config
+    # Without an experiment file one is written that says the same.
+    from pbl.config import run_experiment_file
+
+    assert run_experiment_file(run.path / "experiment.py").config.model_dump() == config.model_dump()
+    environment = run.environment
+    assert environment["status"] == "running" and environment["versions"]["keras"] and environment["command"]
+
+
+def test_lock(tmp_path):
+    run = start_run(Config(), tmp_path)
+    assert not run.is_live
+    with run.lock():
+        assert run.is_live
+        lock = json.loads((run.path / "lock.json").read_text())
+    assert not run.is_live and not (run.path / "lock.json").exists()
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for change, live in [
+        ({}, True),
+        ({"pid": ended.pid}, False),
+        ({"host": "elsewhere", "pid": 1}, True),
+        ({"host": "elsewhere", "time": time.time() - 200}, False),
+    ]:
+        write_json(run.path / "lock.json", {**lock, "time": time.time(), **change})
+        assert run.is_live is live, change
+    (run.path / "lock.json").write_text("{")
+    assert not run.is_live
+
+
+def test_only_an_unlocked_unfinished_run_of_the_same_settings_is_found(tmp_path):
+    config = Config(experiment="x")
+    run = start_run(config, tmp_path)
+    assert find_unfinished(config, tmp_path) is None  # nothing to lose yet
+    (run.path / "best.weights.h5").touch()
+    assert find_unfinished(config, tmp_path).path == run.path
+    assert find_unfinished(config.replace(epochs=2), tmp_path) is None
+    with run.lock():
+        assert find_unfinished(config, tmp_path) is None
+    run.update_environment(status="finished")
+    assert find_unfinished(config, tmp_path) is None
+
+
+def test_what_is_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = start_run(Config(experiment="x"), tmp_path)
+
+    def said(path) -> str:
+        with pytest.raises(InputError) as error:
+            load_run(path)
+        return str(error.value)
+
+    assert "No run" in said(tmp_path / "nothing")
+    assert "holds several runs" in said(tmp_path / "x") and str(run.path) in said(tmp_path / "x")
+    (tmp_path / "empty").mkdir()
+    assert "is not a run" in said(tmp_path / "empty")
+    (tmp_path / "file").touch()
+    assert "is not a run" in said(tmp_path / "file")
+    config = (run.path / "config.json").read_text()
+    (run.path / "config.json").write_text(config[:50])
+    assert "config.json cannot be read" in said(run.path)
+    (run.path / "config.json").write_text(config.replace('"epochs"', '"epoch"'))
+    assert "config.json: There is no setting 'epoch'" in said(run.path)
+    (run.path / "config.json").write_text(config)
+    (run.path / "environment.json").unlink()
+    assert "environment.json is missing" in said(run.path)
+
+
+def test_a_runs_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be written: .* Give another by --runs"):
+        start_run(Config(), tmp_path / "file")
+
+
+def test_test_uses_are_counted(tmp_path):
+    run = start_run(Config(), tmp_path)
+    assert run.count_test_uses() == 0
+    assert [run.record_test_use() for _ in range(3)] == [1, 2, 3]
+    assert Run(run.path).count_test_uses() == 3
+
+
+@pytest.mark.skipif(os.name != "posix" or shutil.which("git") is None, reason="needs git")
+def test_environment_names_the_commit(tmp_path, monkeypatch):
+    from pbl.runs import describe_environment
+
+    monkeypatch.chdir(tmp_path)
+    assert describe_environment()["git"] is None
+    subprocess.run(
+        "git init -q && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && touch y",
+        shell=True,
+        check=True,
+    )
+    git = describe_environment()["git"]
+    assert len(git["commit"]) == 40 and git["uncommitted_changes"]

@@ -1,0 +1,221 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import pbl
+from pbl.callbacks import CALLBACKS, BestModel
+from pbl.errors import InputError
+from pbl.training import build_callback, build_optimizer
+
+
+def small(**values) -> pbl.Config:
+    return pbl.Config(**{"experiment": "x", "model": "mlp", "model_options": {"widths": [16]}, "epochs": 2, **values})
+
+
+def test_a_run_is_whole(trained_run):
+    files = {str(file.relative_to(trained_run.path)) for file in trained_run.path.rglob("*") if file.is_file()}
+    assert files >= {
+        "config.json", "experiment.py", "environment.json", "split.json", "history.csv", "best.keras", "best.weights.h5",
+        "final.keras", "metrics_val.json", "predictions_val.npz", "figures/learning_curves.png", "figures/confusion_matrix_val.png",
+    }  # fmt: skip
+    assert not any("test" in name or "lock" in name or "writing" in name for name in files)
+
+    history = pd.read_csv(trained_run.path / "history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"} <= set(history)
+    environment = trained_run.environment
+    assert environment["status"] == "finished" and environment["seconds"]["fit"] > 0 and environment["devices"]
+    assert environment["best_epoch"] == history.loc[history["val_loss"].idxmin(), "epoch"]
+    assert environment["trainable_weights"] == 64 * 32 + 32 + 32 * 10 + 10
+
+    metrics = json.loads((trained_run.path / "metrics_val.json").read_text())
+    with np.load(trained_run.path / "predictions_val.npz") as saved:  # no pickle inside
+        assert saved["probabilities"].shape == (189, 10) and len(saved["names"]) == len(saved["hashes"]) == 189
+        assert (saved["probabilities"].argmax(axis=1) == saved["labels"]).mean() == metrics["accuracy"]
+    # Keras judged the same weights on the same images in fit.
+    assert metrics["log_loss"] == pytest.approx(history["val_loss"].min(), abs=1e-4)
+    loaded = keras.models.load_model(trained_run.path / "best.keras")
+    np.testing.assert_array_equal(loaded.get_weights()[0], pbl.load_model(trained_run).get_weights()[0])
+
+
+def test_the_seed_decides_and_zero_is_a_seed(tmp_path):
+    def weights(**values) -> list[np.ndarray]:
+        run = pbl.train(small(model_options={"widths": [16], "dropout": 0.3}, **values), folder=tmp_path)
+        return pbl.load_model(run).get_weights()
+
+    first, again, other = weights(seed=0), weights(seed=0), weights(seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["001", "002", "003"]
+
+
+def test_one_hot_cosine_and_early_stopping(tmp_path):
+    run = pbl.train(
+        small(loss="categorical_crossentropy", learning_rate_schedule="cosine", callbacks=["early_stopping"], optimizer="sgd", optimizer_options={"momentum": 0.9}),
+        folder=tmp_path,
+    )  # fmt: skip
+    rates = pd.read_csv(run.path / "history.csv")["learning_rate"]
+    assert rates.tolist() == pytest.approx(
+        [0.0005, 0], abs=1e-9
+    )  # half a cosine: the half after half of the steps, then 0
+
+
+class StopIn(keras.callbacks.Callback):
+    """Ctrl-C in a batch of an epoch."""
+
+    def __init__(self, epoch: int):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch + 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.now == self.epoch and batch == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(1, None), (3, 2)])
+def test_ctrl_c_leaves_a_run_that_evaluate_reads(tmp_path, monkeypatch, epoch, kept):
+    monkeypatch.setitem(CALLBACKS, "stop", lambda: StopIn(epoch))
+    config = small(callbacks=["stop"], epochs=5)
+    run = pbl.train(config, folder=tmp_path)
+    assert run.environment["status"] == "interrupted" and run.environment["epochs"] == epoch - 1
+    assert run.environment["best_epoch"] == kept and not run.is_live
+    assert pbl.evaluate(run)["status"] == "interrupted"
+    with pytest.raises(InputError, match="unfinished run of the same settings"):
+        pbl.train(config, folder=tmp_path)
+    assert pbl.train(config, folder=tmp_path, fresh=True).path != run.path
+
+
+def test_kill_9_leaves_a_run_that_evaluate_reads(tmp_path):
+    program = f"import pbl; pbl.train(pbl.Config(experiment='x', model='mlp', epochs=10000), folder={str(tmp_path)!r})"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = pbl.runs.Run(tmp_path / "x" / "001")
+    try:
+        for _ in range(600):
+            if (run.path / "history.csv").exists():
+                break
+            time.sleep(0.1)
+        assert run.is_live
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not run.is_live and run.environment["status"] == "running"
+    assert pbl.evaluate(run)["accuracy"] > 0.3
+    assert pbl.runs.find_unfinished(run.config, tmp_path).path == run.path
+
+
+def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"Training diverged.*Lower learning_rate \(now 1e\+30\)"):
+        pbl.train(small(learning_rate=1e30, optimizer="sgd"), folder=tmp_path)
+    assert pbl.runs.Run(tmp_path / "x" / "001").environment["status"] == "failed"
+
+    class Explode(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.optimizer.learning_rate = 1e30
+
+    monkeypatch.setitem(CALLBACKS, "explode", Explode)
+    run = pbl.train(small(callbacks=["explode"], epochs=9, optimizer="sgd"), folder=tmp_path)
+    environment = run.environment
+    assert environment["diverged"] and environment["epochs"] == 3 and environment["best_epoch"] in (1, 2)
+    assert pbl.evaluate(run)["accuracy"] > 0.05
+
+
+FULL_DISK = """
+import resource, signal, sys
+import keras, pbl
+from pbl.callbacks import CALLBACKS
+
+class Fill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:  # from the second epoch on nothing larger than 20 kB can be written
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+CALLBACKS["fill"] = Fill
+try:
+    pbl.train(pbl.Config(experiment="x", model="mlp", callbacks=["fill"], epochs=3), folder=sys.argv[1])
+except pbl.errors.InputError as error:
+    print("SAID", error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit on file size")
+def test_a_disk_that_fills_up_leaves_the_earlier_best_model(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True)
+    said = [line for line in done.stdout.splitlines() if line.startswith("SAID")]
+    assert (
+        done.returncode == 0 and len(said) == 1 and "best.weights.h5 could not be written: File too large" in said[0]
+    ), done
+    run = pbl.load_run(tmp_path / "x" / "001")
+    assert run.environment["status"] == "failed"
+    assert not list(run.path.rglob(".writing*"))
+    assert pbl.evaluate(run)["accuracy"] > 0.3  # the model of epoch 1
+
+
+def test_a_model_that_keras_cannot_describe_is_kept_as_weights(tmp_path, monkeypatch):
+    class Nameless(keras.layers.Dense):
+        def get_config(self):
+            raise NotImplementedError("a layer that was written without it")
+
+    def nameless(input_shape, num_classes):
+        images = keras.Input(input_shape)
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+        return keras.Model(images, Nameless(num_classes, activation="softmax")(x))
+
+    monkeypatch.setitem(pbl.models.MODELS, "nameless", nameless)
+    with pytest.warns(UserWarning, match="best.keras was not written"):
+        run = pbl.train(small(model="nameless", model_options={}), folder=tmp_path)
+    assert not (run.path / "best.keras").exists()
+    assert pbl.evaluate(run)["accuracy"] == run.read_json("metrics_val.json")["accuracy"]
+
+
+def test_best_model_ignores_nan(tmp_path):
+    best = BestModel(tmp_path)
+    best.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    for epoch, loss in enumerate([float("nan"), 0.5, 0.7, float("nan"), 0.4]):
+        best.on_epoch_end(epoch, {"val_loss": loss})
+    assert best.best_epoch == 5 and sorted(path.name for path in Path(tmp_path).iterdir()) == [
+        "best.keras",
+        "best.weights.h5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"optimizer": "adamm"}, "Did you mean 'adam'?"),
+        ({"optimizer": "optimizer"}, "No optimizer is called 'optimizer'"),
+        ({"optimizer": "sgd", "optimizer_options": {"momentun": 0.9}}, "Did you mean 'momentum'?"),
+        ({"optimizer": "sgd", "optimizer_options": {"momentum": 9}}, "do not fit 'sgd'"),
+        ({"optimizer_options": {"lr": 0.1}}, "setting of its own: learning_rate"),
+    ],
+)
+def test_wrong_optimizers(values, said):
+    with pytest.raises(InputError) as error:
+        build_optimizer(small(**values), steps_per_epoch=1)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", "sgd adam adamw rmsprop adagrad adadelta adamax nadam ftrl lion adafactor".split())
+def test_optimizers_by_name(name):
+    assert type(build_optimizer(small(optimizer=name), 1)).__name__.lower() == name
+
+
+def test_wrong_callbacks(monkeypatch):
+    with pytest.raises(InputError, match="Did you mean 'early_stopping'"):
+        build_callback("earlystopping")
+    monkeypatch.setitem(CALLBACKS, "mine", lambda: 3)
+    with pytest.raises(InputError, match="gave a int"):
+        build_callback("mine")
