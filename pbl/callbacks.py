@@ -85,7 +85,9 @@ class HistoryFile(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        rate = float(
+            f"{float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)):.6g}"
+        )  # 0.001, not float32's
         seconds = round(time.perf_counter() - self._start, 3)
         self.rows.append({"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": seconds})
         with replacing(self.file) as temporary:

@@ -23,6 +23,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -200,7 +201,7 @@ class Run:
                 writer = csv.writer(table, lineterminator="\n")
                 if is_new:
                     writer.writerow(["time", "host", "command"])
-                writer.writerow([_now(), socket.gethostname(), " ".join(sys.argv)])
+                writer.writerow([_now(), socket.gethostname(), _command()])
         except OSError as error:
             raise InputError(
                 "{file} could not be written: {reason}. The test split is read only when its use is recorded.",
@@ -316,12 +317,17 @@ def describe_environment() -> dict[str, Any]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {
-        "command": " ".join(sys.argv),
+        "command": _command(),
         "python": platform.python_version(),
         "versions": versions,
         "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         "git": _git_commit(),
     }
+
+
+def _command() -> str:
+    program, *words = sys.argv
+    return shlex.join([*(["python", "-m", "pbl"] if program.endswith("__main__.py") else [program]), *words])
 
 
 def _processor() -> str:
@@ -332,9 +338,12 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _git_commit() -> dict[str, Any] | None:
+def _git_commit(folder: Path = Path(__file__).parent) -> dict[str, Any] | None:
+    """The commit of the code that runs, where it is a git checkout."""
+
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        words = ("git", "-C", str(folder), *words)
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain"))}
