@@ -134,6 +134,8 @@ def predict(
     from pbl.runs import load_run, replacing
 
     opened = load_run(run)
+    if csv is not None and not csv.name:
+        raise InputError("--csv needs the name of a file.")
     if csv is not None and not csv.parent.is_dir():
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another file after --csv.", folder=csv.parent
@@ -158,19 +160,40 @@ def predict(
 
 
 @app.command()
-def models() -> int:
-    """List the models."""
-    with _quiet_tensorflow():
-        from pbl.models import MODELS, options_of
-    rows = [
-        (
-            name,
-            _first_line(builder),
-            ", ".join(f"{option}={default!r}" for option, default in options_of(builder).items()) or "-",
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show what this model's options mean.")] = None,
+) -> int:
+    """List the models, or describe one."""
+    from pbl.models.cards import CARDS
+
+    if name is None:
+        rows = [
+            (
+                model,
+                card.style,
+                str(card.year),
+                f"{card.weights:,}",
+                f"{card.macs:,}",
+                "x".join(map(str, card.input_shape)),
+                str(card.classes),
+                str(card.smallest),
+                card.paper,
+            )
+            for model, card in CARDS.items()
+        ]
+        _print_table(
+            ["model", "style", "year", "trainable weights", "MACs", "at", "classes", "smallest side", "paper"], rows
         )
-        for name, builder in MODELS.items()
-    ]
-    _print_table(["model", "what", "options (model_options.NAME=VALUE)"], rows)
+        print("Describe one: python -m pbl models resnet20")
+        return 0
+    with _quiet_tensorflow():
+        from pbl.models import find_builder
+    import inspect
+
+    builder = find_builder(name)
+    print(
+        f"{name}{inspect.signature(builder)}\n\n{inspect.getdoc(builder)}\n\n{inspect.getdoc(inspect.getmodule(builder))}"
+    )
     return 0
 
 
@@ -213,7 +236,7 @@ def _show_run(run) -> int:
                 "validation accuracy",
                 f"{metrics['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {metrics['images']:,} images)",
             ),
-            ("validation loss", f"{metrics['log_loss']:.4f} nats"),
+            ("validation log loss", f"{metrics['log_loss']:.4f} nats"),
             (
                 "best epoch",
                 f"{environment['best_epoch']} of {environment['epochs']} (lowest validation loss; this model was kept)",
@@ -255,6 +278,8 @@ def _show_metrics(result: dict[str, Any]) -> None:
             "This run has used the test split "
             + ("once." if uses == 1 else f"{uses} times: the best of several looks is too good to be true.")
         )
+    if result["copies_in_train"]:
+        print(f"{result['copies_in_train']} of these images stand in the training images too: the score is too good.")
     _print_table(["metric", "value", ""], rows)
     by_class = [
         (name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}")
@@ -350,17 +375,18 @@ def main(arguments: list[str] | None = None) -> int:
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return command.main(arguments or ["--help"], prog_name="python -m pbl", standalone_mode=False) or 0
+        status = command.main(arguments or ["--help"], prog_name="python -m pbl", standalone_mode=False) or 0
+        if status == 130:  # typer's answer to Ctrl-C
+            print("pbl: stopped by Ctrl-C", file=sys.stderr)
+        return status
     except InputError as error:
         message = str(error)
-    except KeyboardInterrupt:
-        message = "stopped"
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer says of wrong words has it; else it is a bug of ours
             raise
         message = f"{error.format_message()} See: python -m pbl --help"
     print(f"pbl: {message}", file=sys.stderr)
-    return 130 if message == "stopped" else 2
+    return 2
 
 
 if __name__ == "__main__":

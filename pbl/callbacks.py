@@ -4,8 +4,13 @@ A callback of your own is a function without arguments (or a class) that gives o
 `CALLBACKS["mine"] = Mine` and named in the configuration: `callbacks=["mine"]`.
 """
 
+import errno
+import math
+import os
+import shutil
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,14 +38,25 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
     Raises:
         InputError: The disk is full or the folder cannot be written; the files that were there stay.
     """
-    if weights:
-        with replacing(folder / f"{name}.weights.h5") as temporary:
-            model.save_weights(temporary)
+    weights_file = folder / f"{name}.weights.h5"
     try:
         with replacing(folder / f"{name}.keras") as temporary:
             model.save(temporary)
+            if weights:
+                # Copied out of the archive: HDF5 itself must never meet a full disk, on which it crashes the process.
+                with zipfile.ZipFile(temporary) as archive, replacing(weights_file) as copy:
+                    copy.write_bytes(archive.read("model.weights.h5"))
     except (NotImplementedError, TypeError) as error:
         warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model: {error}", stacklevel=2)
+        if weights:
+            variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+            needed = 1_000_000 + 5 * sum(
+                math.prod(variable.shape) for variable in variables
+            )  # 4 bytes each, and a margin
+            with replacing(weights_file) as temporary:
+                if shutil.disk_usage(folder).free < needed:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+                model.save_weights(temporary)
 
 
 class BestModel(keras.callbacks.Callback):

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pbl.errors import InputError, name_nearest
 
@@ -37,6 +37,7 @@ def _as_json(value: object) -> object:
         ) from error
 
 
+Side = Annotated[int, Field(ge=1, le=4096)]
 Options = Annotated[dict[str, Any], BeforeValidator(_as_json)]
 
 
@@ -51,7 +52,8 @@ class Config(BaseModel):
 
     experiment: str = Field(
         "experiment",
-        pattern=r"^[^/\\:.][^/\\:]*$",
+        pattern=r"^[^/\\:.\-\x00-\x1f][^/\\:\x00-\x1f]*$",
+        max_length=60,
         description="name of the folder below runs/; the experiment file's own name unless given",
     )
     seed: int = Field(
@@ -73,7 +75,7 @@ class Config(BaseModel):
         lt=1,
         description="share of the training images held out for validation; 0.15, or 0.10 where the test split is official",
     )
-    image_size: Annotated[tuple[PositiveInt, PositiveInt] | None, BeforeValidator(_as_pair)] = Field(
+    image_size: Annotated[tuple[Side, Side] | None, BeforeValidator(_as_pair)] = Field(
         None, description="height and width in pixels, or one number for both; the images' own size unless given"
     )
     channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for colour; the images' own unless given")
@@ -104,8 +106,8 @@ class Config(BaseModel):
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = Field(
         "sparse_categorical_crossentropy", description="the second takes one-hot labels, which the data then provide"
     )
-    batch_size: int = Field(64, ge=1, description="images a step")
-    epochs: int = Field(30, ge=1, description="passes over the training images")
+    batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
+    epochs: int = Field(30, ge=1, le=1_000_000, description="passes over the training images")
     callbacks: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         [], description="names in CALLBACKS, in the order in which they act"
     )
@@ -115,6 +117,12 @@ class Config(BaseModel):
     def __init__(self, **values: Any):
         try:
             super().__init__(**values)
+        except ValidationError as error:
+            raise InputError("{what}", what=_explain(error)) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
         except ValidationError as error:
             raise InputError("{what}", what=_explain(error)) from None
 

@@ -70,7 +70,7 @@ def build_model(run: Run) -> keras.Model:
     except ValueError as error:
         raise InputError(
             "{file} does not fit the model that the run describes ({model}, {n} classes): {error} Was config.json, split.json or the builder changed?",
-            file=file, model=run.config.model, n=len(run.split["class_names"]), error=error,
+            file=file, model=run.config.model, n=len(run.split["class_names"]), error=" ".join(str(error).split())[:300],
         ) from None  # fmt: skip
     return model
 
@@ -102,7 +102,7 @@ def evaluate(
     """Evaluates the best model of a run.
 
     Writes `metrics_<split>.json`, `predictions_<split>.npz` and the confusion matrix into the run; for another source
-    it writes nothing. Each use of a test split is recorded in the run's `test_uses.csv` before it is read.
+    it writes nothing. Each use of a test split is recorded in the run's `test_uses.csv` before anything is computed.
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
@@ -112,11 +112,14 @@ def evaluate(
         positive_class: With two classes, the one whose precision, recall and F1 stand first.
 
     Returns:
-        What `pbl.metrics.compute_metrics` returns, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`.
+        What `pbl.metrics.compute_metrics` returns, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`,
+        `copies_in_train` (images whose very pixels were trained on).
 
     Raises:
         InputError: The run is incomplete; its data are not those of the training; the classes differ.
     """
+    if split not in ("val", "test"):
+        raise InputError("split='{split}'. Valid: val, test.", split=split)
     run = run if isinstance(run, Run) else load_run(run)
     model = load_model(run)
     config = run.config.replace(image_size=tuple(run.split["input_shape"][:2]), channels=run.split["input_shape"][2])
@@ -145,20 +148,22 @@ def evaluate_on(
         )  # fmt: skip
     positive_class = positive_class or run.config.positive_class
     check_positive_class(positive_class, data.class_names)
-    if split == "test":
-        run.record_test_use()
     images = data.images(split)
     if is_own and split in run.split["hashes"]:
         _check_images(run, data.name, split, images.hashes, images.names)
+    if split == "test":
+        run.record_test_use()
+    trained = set(run.split["hashes"]["train"])
     probabilities = predict_probabilities(model, images.pixels)
     environment = run.environment
     result = {
         "run": run.name,
         "source": data.name,
         "split": split,
-        "best_epoch": environment.get("best_epoch"),
-        "status": environment["status"],
+        "best_epoch": environment.get("best_epoch") or _best_epoch_so_far(run),
+        "status": environment.get("status", "unknown"),
         "test_uses": run.count_test_uses(),
+        "copies_in_train": sum(content[:16] in trained for content in images.hashes),
         **compute_metrics(images.labels, probabilities, data.class_names, positive_class),
     }
     if is_own:
@@ -180,6 +185,15 @@ def evaluate_on(
     return result
 
 
+def _best_epoch_so_far(run: Run) -> int | None:
+    """The epoch of the lowest validation loss in `history.csv`: of a run that was killed, nothing else tells it."""
+    try:
+        history = pd.read_csv(run.path / "history.csv").dropna(subset="val_loss")
+        return int(history.loc[history["val_loss"].idxmin(), "epoch"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _check_images(run: Run, source: str, split: str, hashes: list[str], names: list[str]) -> None:
     trained, found = run.split["hashes"][split], shorten(hashes)
     if trained == found:
@@ -194,7 +208,7 @@ def _check_images(run: Run, source: str, split: str, hashes: list[str], names: l
     )  # fmt: skip
 
 
-def predict(run: str | Path | Run, paths: Sequence[str | Path]) -> pd.DataFrame:
+def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     """Predicts the classes of image files.
 
     The images go through the same decoding and resizing as in training, so that a test image that was saved to a file
@@ -202,7 +216,7 @@ def predict(run: str | Path | Run, paths: Sequence[str | Path]) -> pd.DataFrame:
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
-        paths: Image files, and folders that are searched for images.
+        paths: One or more image files, and folders that are searched for images.
 
     Returns:
         One row an image: `file`, `class`, `probability`, and one column of probabilities for each class.
@@ -211,7 +225,9 @@ def predict(run: str | Path | Run, paths: Sequence[str | Path]) -> pd.DataFrame:
         InputError: A path does not exist, a folder holds no image, a file is no image (all such files are named).
     """
     run = run if isinstance(run, Run) else load_run(run)
-    files = find_image_files(list(paths))
+    files = find_image_files([paths] if isinstance(paths, (str, Path)) else list(paths))
+    if not files:
+        raise InputError("No image was named. Give image files or folders of them.")
     *size, channels = run.split["input_shape"]
     pixels, problems = [], []
     for file in files:

@@ -24,12 +24,13 @@ def compute_metrics(
     Returns:
         A dictionary ready for JSON. `accuracy` with `accuracy_interval` (Wilson, 95%); with two classes `positive` with
         `class`, `precision`, `recall`, `f1`; `macro` and `by_class` with the same three and, by class, `images`;
-        `log_loss` in nats; `confusion_matrix`, rows true and columns predicted classes. A precision or recall that has
+        `log_loss` in nats, probabilities below the smallest step of their type (1.2e-7 in float32) taken as
+        that, as in scikit-learn; `confusion_matrix`, rows true and columns predicted classes. A precision or recall that has
         no denominator is 0 in the macro mean, as in scikit-learn, and None by class. Macro means are over the classes
         that occur among the labels or the predictions, as scikit-learn's are.
 
     Raises:
-        InputError: The probabilities are not finite; `positive_class` is not one of two classes.
+        InputError: The probabilities are not finite or do not sum to 1; `positive_class` is not one of two classes.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
@@ -39,6 +40,8 @@ def compute_metrics(
             broken=broken,
             n=len(labels),
         )
+    if probabilities.min(initial=0) < 0 or abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-2:
+        raise InputError("The model's outputs are no probabilities: rows do not sum to 1. End the model with softmax.")
     predicted = probabilities.argmax(axis=1)
     classes = list(range(len(class_names)))
     correct, n = int((predicted == labels).sum()), len(labels)

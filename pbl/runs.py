@@ -48,8 +48,11 @@ def replacing(file: Path) -> Iterator[Path]:
     """Gives a temporary name beside `file` to write to, and puts it in place when all is written.
 
     Raises:
-        InputError: It could not be written (disk full, no permission). The earlier `file` is as it was.
+        InputError: It could not be written (disk full, no permission, a device). The earlier `file` is as it was.
     """
+    file = file.resolve()  # through a link, to what it stands for
+    if file.exists() and not file.is_file():
+        raise InputError("{file} could not be written: it is not a regular file. Give the name of a file.", file=file)
     temporary = file.with_name(f".writing-{os.getpid()}-{file.name}")  # the same suffix, which Keras looks at
     try:
         yield temporary
@@ -59,19 +62,12 @@ def replacing(file: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        # HDF5 reports a full disk as a RuntimeError when it closes the file.
-        if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "errno" in str(error)):
+        if isinstance(error, OSError):
             raise InputError(
                 "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
-                file=file, reason=_reason(error),
+                file=file, reason=error.strerror or error,
             ) from error  # fmt: skip
         raise
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    _, quoted, rest = text.partition("error message = '")  # HDF5 wraps what the system said into a paragraph
-    return rest.partition("'")[0] if quoted else getattr(error, "strerror", None) or text
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -109,7 +105,14 @@ class Run:
     @cached_property
     def split(self) -> dict[str, Any]:
         """What `split.json` holds."""
-        return self.read_json("split.json")
+        split = self.read_json("split.json")
+        missing = {"class_names", "input_shape", "fit", "hashes"} - set(split)
+        if missing:
+            raise InputError(
+                "The run {run} is damaged: split.json lacks {missing}. Train again with --fresh.",
+                run=self.path, missing=", ".join(sorted(missing)),
+            )  # fmt: skip
+        return split
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Reads a JSON file of the run.
@@ -230,7 +233,7 @@ def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | N
         run = Run(path.parent)
         try:
             same = run.read_json("config.json") == config.model_dump(mode="json")
-            same = same and (run.path / "experiment.py").read_text(encoding="utf-8") == _experiment_text(config)
+            same = same and (run.path / "experiment.py").read_bytes() == _experiment_source(config)
             if same and not run.is_finished and not run.is_live and (run.path / "best.weights.h5").exists():
                 return run
         except (InputError, OSError):  # a damaged run stands in nobody's way
@@ -269,21 +272,22 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
         ) from None
     try:
         with replacing(run.path / "experiment.py") as temporary:
-            temporary.write_text(_experiment_text(config), encoding="utf-8")
+            temporary.write_bytes(_experiment_source(config))
         run.write_json("environment.json", {"status": "running", "started": _now(), **describe_environment()})
         run.write_json("config.json", config.model_dump(mode="json"))  # last: from here on it is a run
-    except InputError:
+    except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     return run
 
 
-def _experiment_text(config: Config) -> str:
+def _experiment_source(config: Config) -> bytes:
     if config.file:
-        return config.file.read_text(encoding="utf-8")
+        return config.file.read_bytes()
     values = config.model_dump(mode="json", exclude_defaults=True)
     lines = "".join(f"    {name}={value!r},\n" for name, value in values.items())
-    return f'"""Written by pbl: the settings of a run that was started without an experiment file."""\n\nfrom pbl import Config\n\nconfig = Config(\n{lines})\n'
+    title = '"""Written by pbl: the settings of a run that was started without an experiment file."""'
+    return f"{title}\n\nfrom pbl import Config\n\nconfig = Config(\n{lines})\n".encode()
 
 
 def load_run(path: str | Path) -> Run:

@@ -55,6 +55,7 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
 
     keras.utils.set_random_seed(config.seed)
     model = models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
+    check_outputs(model, data.images("val").pixels[:2], data.num_classes)
     model.compile(
         optimizer=build_optimizer(config, steps_per_epoch=len(data.train)), loss=config.loss, metrics=["accuracy"]
     )
@@ -74,10 +75,13 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         try:
             interrupted = _fit(model, data, run, callbacks)
             clock["fit"] = time.perf_counter()
-            if not interrupted:
-                save_model(model, run.path, "final", weights=False)
-                _report(run, data)
-                clock["evaluate"] = time.perf_counter()
+            try:
+                if not interrupted:
+                    save_model(model, run.path, "final", weights=False)
+                    _report(run, data)
+                    clock["evaluate"] = time.perf_counter()
+            except KeyboardInterrupt:
+                interrupted = True
         except BaseException as error:
             with contextlib.suppress(InputError):  # of a full disk the first word is enough
                 run.update_environment(status="failed", reason=f"{type(error).__name__}: {error}")
@@ -96,8 +100,9 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
             data.train,
             validation_data=data.val,
             epochs=run.config.epochs,
-            # `history` last: an epoch that has its row has its model saved too.
-            callbacks=[*callbacks, keras.callbacks.TerminateOnNaN(), best, history],
+            # `best` first, so that it keeps the very model that was validated; `history` last, so that it sees what others
+            # log, and an epoch that has its row has its model saved too.
+            callbacks=[best, *callbacks, keras.callbacks.TerminateOnNaN(), history],
             shuffle=False,  # tf.data shuffles; said, since Keras 3.15 warns otherwise
             verbose=1 if _is_lively() else 2,
         )
@@ -136,6 +141,34 @@ def _report(run: Run, data: Data) -> None:
     evaluate_on(run, build_model(run), data, "val")
 
 
+def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> None:
+    """Raises InputError unless a model gives one row of probabilities for each image; before an hour is spent on it.
+
+    Args:
+        model: The model.
+        pixels: A few images, `uint8 [n, height, width, channels]`.
+        num_classes: How many probabilities a row must have.
+    """
+    outputs = model(pixels, training=False)
+    if isinstance(outputs, (list, tuple, dict)):
+        raise InputError(
+            "The model has {n} outputs; `train` takes one. Train it in a notebook by `fit`.", n=len(outputs)
+        )
+    if tuple(outputs.shape) != (len(pixels), num_classes):
+        raise InputError(
+            "The model gives the shape {shape} for {n} images of {classes} classes. End it with"
+            " Dense(num_classes, activation='softmax').",
+            shape=tuple(outputs.shape), n=len(pixels), classes=num_classes,
+        )  # fmt: skip
+    rows = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+    if rows.min() < 0 or abs(rows.sum(axis=1) - 1).max() > 1e-2:
+        raise InputError(
+            "The model's outputs are no probabilities: a row sums to {total:.3g}. End it with"
+            " Dense(num_classes, activation='softmax').",
+            total=float(rows.sum(axis=1)[0]),
+        )
+
+
 def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Builds the optimizer that a configuration names, with its learning-rate schedule.
 
@@ -163,7 +196,9 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
     valid = [
         name for name in inspect.signature(optimizer).parameters if name not in ("learning_rate", "kwargs", "name")
     ]
-    for option in config.optimizer_options:
+    for option, value in config.optimizer_options.items():
+        if option in valid and isinstance(value, str) and isinstance(_default(optimizer, option), (int, float)):
+            raise InputError("optimizer_options.{option}={value}: it must be a number.", option=option, value=value)
         if option not in valid:
             hint = (
                 "It is a setting of its own: learning_rate=0.001."
@@ -185,6 +220,10 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
             name=config.optimizer,
             error=error,
         ) from error
+
+
+def _default(function, argument: str):
+    return inspect.signature(function).parameters[argument].default
 
 
 def build_callback(name: str) -> keras.callbacks.Callback:

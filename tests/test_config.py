@@ -36,12 +36,23 @@ def test_overrides(words, values):
         ({"fit": "zoom"}, "'crop', 'pad' or 'stretch'"),
         ({"model_options": {"f": len}}, "so that config.json holds them"),
         ({"experiment": "../x"}, "experiment='../x'"),
+        ({"experiment": "-x"}, "experiment='-x'"),
+        ({"experiment": "実" * 61}, "at most 60 characters"),
+        ({"image_size": 100_000}, "less than or equal to 4096"),
     ],
 )
 def test_wrong_values(values, said):
     with pytest.raises(InputError) as error:
         Config(**values)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_assignment_is_checked():
+    config = Config()
+    with pytest.raises(InputError, match="epochs=-1"):
+        config.epochs = -1
+    config.epochs = 3
+    assert config.epochs == 3
 
 
 def test_config_survives_json():

@@ -95,6 +95,28 @@ def test_other_classes_are_refused(run_copy, monkeypatch):
         pbl.evaluate(run_copy, source="two")
 
 
+def test_wrong_words(run_copy):
+    with pytest.raises(InputError, match=r"split='train'\. Valid: val, test"):
+        pbl.evaluate(run_copy, "train")
+    with pytest.raises(InputError, match=r"No file or folder photo\.png"):
+        pbl.predict(run_copy, "photo.png")
+    with pytest.raises(InputError, match="No image was named"):
+        pbl.predict(run_copy, [])
+
+
+def test_copies_of_training_images_are_counted(tmp_path, monkeypatch):
+    digits = pbl.load_data("digits").images("test")
+    source = pbl.data.from_arrays(digits.pixels, digits.labels, test=(digits.pixels[:50], digits.labels[:50]))
+    monkeypatch.setitem(pbl.data.DATASETS, "leaking", lambda: source)
+    run = pbl.train(
+        pbl.Config(experiment="x", dataset="leaking", model="softmax_regression", epochs=1), folder=tmp_path
+    )
+    trained = set(run.split["hashes"]["train"])
+    expected = sum(content[:16] in trained for content in digits.hashes[:50])
+    assert pbl.evaluate(run, "test")["copies_in_train"] == expected > 30
+    assert pbl.evaluate(run, "val")["copies_in_train"] == 0
+
+
 def cut(run: Run) -> None:
     file = run.path / "best.weights.h5"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -110,6 +132,7 @@ def fewer_classes(run: Run) -> None:
         (lambda run: (run.path / "best.weights.h5").unlink(), "holds no trained model"),
         (cut, "best.weights.h5 is damaged"),
         (lambda run: (run.path / "best.weights.h5").write_bytes(b""), "best.weights.h5 is damaged"),
+        (lambda run: run.write_json("split.json", {"class_names": []}), "split.json lacks fit, hashes, input_shape"),
         (fewer_classes, "does not fit the model that the run describes (mlp, 2 classes)"),
         (lambda run: (run.path / "split.json").write_text("{"), "split.json cannot be read"),
         (lambda run: (run.path / "experiment.py").unlink(), "experiment.py"),

@@ -66,6 +66,9 @@ WRONG = [
     ("evaluate runs/small/001 --require accuracy=1", 'not of the form "accuracy>=0.9"'),
     ("evaluate runs/small/001 --require accurracy>=1", "Did you mean 'accuracy'?"),
     ("evaluate runs/small/001 --positive-class 3", "is for two classes"),
+    ("train model=vgg16", "vgg16 takes images of at least 32x32 pixels; these have 8x8. Give image_size=32"),
+    ("train model=perceptron", "perceptron tells two classes apart, not 10"),
+    ("models resnet21x", "Did you mean"),
     ("predict runs/small/001", "Missing argument"),
     ("predict runs/small/001 absent.png", "No file or folder absent.png"),
     ("predict runs/small/001 empty.png", "empty.png is empty"),
@@ -130,7 +133,9 @@ def test_two_classes_put_the_positive_class_first(command, folder):
 
 def test_tables(command):
     status, out, _ = command("models")
-    assert status == 0 and all(name in out for name in pbl.models.MODELS) and "dropout=0.0" in out
+    assert status == 0 and all(name in out for name in pbl.models.MODELS) and "15,470,264,320" in out
+    status, out, _ = command("models", "mlp")
+    assert status == 0 and "dropout: float = 0.0" in out and "set to zero in training" in out
     status, out, _ = command("datasets", "--data-dir", "nowhere")
     assert status == 0 and "digits" in out and "cifar10" in out
 

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,18 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
     assert json.loads(file.read_text()) == {"a": 1} and [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_links_are_followed_and_devices_refused(tmp_path):
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "drive" / "x.json")
+    write_json(tmp_path / "link.json", {"a": 1})
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "drive" / "x.json").is_file()
+    for file in (tmp_path, tmp_path / "pipe"):
+        if file.name == "pipe":
+            os.mkfifo(file)
+        with pytest.raises(InputError, match="not a regular file"), replacing(file):
+            pass
 
 
 def test_the_copy_of_the_settings_is_exact(tmp_path):

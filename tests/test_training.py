@@ -155,13 +155,31 @@ except pbl.errors.InputError as error:
 def test_a_disk_that_fills_up_leaves_the_earlier_best_model(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True)
     said = [line for line in done.stdout.splitlines() if line.startswith("SAID")]
-    assert (
-        done.returncode == 0 and len(said) == 1 and "best.weights.h5 could not be written: File too large" in said[0]
-    ), done
+    assert done.returncode == 0 and len(said) == 1 and "could not be written: File too large" in said[0], done
     run = pbl.load_run(tmp_path / "x" / "001")
     assert run.environment["status"] == "failed"
     assert not list(run.path.rglob(".writing*"))
     assert pbl.evaluate(run)["accuracy"] > 0.3  # the model of epoch 1
+
+
+@pytest.mark.parametrize("room", [0.3, 1.5, 2.5, 3.5])
+def test_a_really_full_disk(tmp_path, room):
+    """A file system with room for so many copies of the model; HDF5 would crash the process on a full disk."""
+    size = 170_000 * 12  # bytes of the default MLP's weights, and of Adam's two moments for each
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={int(size * room)}", "tmpfs", str(tmp_path)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        words = [sys.executable, "-m", "pbl", "train", "model=mlp", "epochs=3", "--runs", str(tmp_path)]
+        root = Path(pbl.__file__).resolve().parent.parent
+        done = subprocess.run(words, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done
+        assert "could not be written: No space left on device" in done.stderr
+        assert not list(tmp_path.rglob(".writing*"))
+        if (tmp_path / "digits_resnet20" / "001" / "best.weights.h5").exists():
+            assert pbl.load_model(tmp_path / "digits_resnet20" / "001").count_params() == 167_178
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_a_model_that_keras_cannot_describe_is_kept_as_weights(tmp_path, monkeypatch):
@@ -179,6 +197,22 @@ def test_a_model_that_keras_cannot_describe_is_kept_as_weights(tmp_path, monkeyp
         run = pbl.train(small(model="nameless", model_options={}), folder=tmp_path)
     assert not (run.path / "best.keras").exists()
     assert pbl.evaluate(run)["accuracy"] == run.read_json("metrics_val.json")["accuracy"]
+
+
+def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, monkeypatch):
+    """Also where a callback of one's own changes the weights after the epoch, or what is logged."""
+
+    class Meddle(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = -float(epoch)
+            self.model.set_weights([weight * 0 for weight in self.model.get_weights()])
+
+    monkeypatch.setitem(CALLBACKS, "meddle", Meddle)
+    run = pbl.train(small(callbacks=["meddle"], epochs=3), folder=tmp_path)
+    history = pd.read_csv(run.path / "history.csv")
+    best = run.environment["best_epoch"]
+    assert best == 1
+    assert run.read_json("metrics_val.json")["accuracy"] == pytest.approx(history["val_accuracy"][best - 1], abs=1e-6)
 
 
 def test_best_model_ignores_nan(tmp_path):
@@ -199,6 +233,7 @@ def test_best_model_ignores_nan(tmp_path):
         ({"optimizer": "optimizer"}, "No optimizer is called 'optimizer'"),
         ({"optimizer": "sgd", "optimizer_options": {"momentun": 0.9}}, "Did you mean 'momentum'?"),
         ({"optimizer": "sgd", "optimizer_options": {"momentum": 9}}, "do not fit 'sgd'"),
+        ({"optimizer_options": {"beta_1": "abc"}}, "optimizer_options.beta_1=abc: it must be a number"),
         ({"optimizer_options": {"lr": 0.1}}, "setting of its own: learning_rate"),
     ],
 )
@@ -219,3 +254,26 @@ def test_wrong_callbacks(monkeypatch):
     monkeypatch.setitem(CALLBACKS, "mine", lambda: 3)
     with pytest.raises(InputError, match="gave a int"):
         build_callback("mine")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (lambda x, n: keras.layers.Dense(n)(x), "no probabilities"),
+        (
+            lambda x, n: keras.layers.Dense(n + 1, activation="softmax")(x),
+            r"gives the shape \(2, 11\) for 2 images of 10",
+        ),
+        (lambda x, n: [keras.layers.Dense(n, activation="softmax")(x)] * 2, "has 2 outputs"),
+    ],
+)
+def test_an_own_model_that_gives_no_probabilities_is_refused_before_training(tmp_path, monkeypatch, outputs, said):
+    def mine(input_shape, num_classes):
+        images = keras.Input(input_shape)
+        x = keras.layers.Flatten()(images)
+        return keras.Model(images, outputs(x, num_classes))
+
+    monkeypatch.setitem(pbl.models.MODELS, "mine", mine)
+    with pytest.raises(InputError, match=said):
+        pbl.train(small(model="mine", model_options={}), folder=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,8 @@ data = pbl.load_data("digits", batch_size=64)
 model.fit(data.train, validation_data=data.val)
 """
 
+import itertools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -12,8 +14,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from pbl.config import Config
 from pbl.data.images import decode_image, find_image_files, fit_image, read_image
-from pbl.data.sources import DATASETS, Example, Source, from_arrays, open_source
+from pbl.data.sources import DATASETS, Example, Source, check_class_names, check_example, from_arrays, open_source
 from pbl.data.split import hash_image, hold_out
 from pbl.errors import InputError
 
@@ -30,6 +33,9 @@ __all__ = [
     "load_data",
     "read_image",
 ]
+
+# Keras 3.15 says so of every `fit` on a tf.data.Dataset, though nobody passed it; the order is the data's own.
+warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
 
 TEST_FRACTION = 0.3  # of everything, as the course teaches (7:3), where there is no official test split
 VALIDATION_FRACTION = 0.15  # of the other 70%
@@ -59,8 +65,8 @@ class Data:
 
     Attributes:
         train, val, test: Finite `tf.data.Dataset` of (images, labels): `uint8 [batch, height, width, channels]` and
-            `int32 [batch]`, or one-hot `float32 [batch, classes]`. `train` comes in a new order in each epoch, a
-            function of `seed` alone; the others keep theirs. An official test split is read at first use.
+            `int32 [batch]`, or one-hot `float32 [batch, classes]`. `train` comes in a new order each time that it is
+            gone through, a function of `seed` and of how often that was; the others keep theirs. An official test split is read at first use.
         class_names: Name of class 0, 1, ...
         num_classes: Their count.
         input_shape: (height, width, channels).
@@ -84,12 +90,11 @@ class Data:
         self.name, self.class_names, self.num_classes = name, list(source.class_names), len(source.class_names)
         self._source, self._fit = source, fit
         self._batch_size, self._seed, self._one_hot = batch_size, seed, one_hot
-        if self.num_classes < 2:
-            raise InputError(
-                "Data set '{name}' has {n} class. Classification needs at least two.", name=name, n=self.num_classes
-            )
+        check_class_names(self.class_names, name)
 
-        everything, self.input_shape = _collect(source.train(), name, image_size, channels or source.channels, fit)
+        everything, self.input_shape = _collect(
+            source.train(), name, self.num_classes, image_size, channels or source.channels, fit
+        )
         labels, hashes = everything.labels, everything.hashes
         self._images: dict[str, Images] = {}
         made_by = {"test": "official", "val": "official"}
@@ -106,7 +111,9 @@ class Data:
             made_by["val"] = f"{fraction:.0%} of the images that are not test, by content"
         else:
             self._images["train"] = rest
-            self._images["val"], _ = _collect(source.val(), name, self.input_shape[:2], self.input_shape[2], fit)
+            self._images["val"], _ = _collect(
+                source.val(), name, self.num_classes, self.input_shape[:2], self.input_shape[2], fit
+            )
         for purpose, images in self._images.items():
             if not len(images.labels):
                 raise InputError(
@@ -133,7 +140,7 @@ class Data:
         """Returns the images of a split as arrays, in their fixed order."""
         if split == "test" and "test" not in self._images:
             self._images["test"], _ = _collect(
-                self._source.test(), self.name, self.input_shape[:2], self.input_shape[2], self._fit
+                self._source.test(), self.name, self.num_classes, self.input_shape[:2], self.input_shape[2], self._fit
             )
         return self._images[split]
 
@@ -157,9 +164,10 @@ class Data:
                 np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
             )
         # Numbers are shuffled and whole batches gathered: the full set is shuffled without copying an image.
-        order = tf.data.Dataset.range(len(images.labels))
+        n = len(images.labels)
+        order = tf.data.Dataset.range(n)
         if shuffle:
-            order = order.shuffle(len(images.labels), seed=self._seed, reshuffle_each_iteration=True)
+            order = self._shuffled(n)
         return (
             order.batch(self._batch_size)
             .map(
@@ -168,6 +176,22 @@ class Data:
             .prefetch(tf.data.AUTOTUNE)
         )
 
+    def _shuffled(self, n: int) -> tf.data.Dataset:
+        """The numbers 0 to n - 1 in the order of epoch 0, 1, 2, ...: one epoch for each time it is gone through."""
+        epochs = itertools.count()
+        orders = tf.data.Dataset.from_generator(
+            lambda: iter([order_of_epoch(n, self._seed, next(epochs))]), output_signature=tf.TensorSpec([n], tf.int64)
+        )
+        return orders.unbatch().apply(tf.data.experimental.assert_cardinality(n))
+
+
+def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns the order in which `n` training images come: a function of `seed` and `epoch` (from 0) alone.
+
+    NumPy draws it, since TensorFlow's own shuffling also depends on its global seed.
+    """
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
 
 def shorten(hashes: Iterable[str]) -> list[str]:
     """Returns what `split.json` keeps of content hashes: their first 16 digits, sorted."""
@@ -175,11 +199,16 @@ def shorten(hashes: Iterable[str]) -> list[str]:
 
 
 def _collect(
-    examples: Iterable[Example], name: str, size: tuple[int, int] | None, channels: int | None, fit: str
+    examples: Iterable[Example],
+    name: str,
+    num_classes: int,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    fit: str,
 ) -> tuple[Images, tuple[int, int, int]]:
     pixels, labels, names, hashes = [], [], [], []
     wanted_size, wanted_channels = size, channels
-    for image, label, example in examples:
+    for image, label, example in (check_example(example, num_classes, name) for example in examples):
         size, channels = size or image.shape[:2], channels or image.shape[2]
         if wanted_size is None and image.shape[:2] != size:
             raise InputError(
@@ -232,19 +261,35 @@ def load_data(
     Raises:
         InputError: The source does not exist, is broken, or its images differ in size and `image_size` is not given.
     """
-    if isinstance(source, str):
-        name, opened = source, open_source(source, data_dir)
-    else:
-        name, opened = getattr(source, "__name__", "source"), source() if callable(source) else source
-    return Data(
-        opened,
-        name,
+    # The settings of a run say what is valid here too.
+    settings = Config(
         batch_size=batch_size,
         seed=seed,
         split_seed=split_seed,
         validation_fraction=validation_fraction,
-        image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
+        image_size=image_size,
         channels=channels,
         fit=fit,
+        data_dir=data_dir,
+    )
+    if labels not in ("int", "one_hot"):
+        raise InputError("labels='{labels}'. Valid: int, one_hot.", labels=labels)
+    name = source if isinstance(source, str) else getattr(source, "__name__", "source")
+    opened = open_source(source, data_dir) if isinstance(source, str) else source() if callable(source) else source
+    if not isinstance(opened, Source):
+        raise InputError(
+            "'{name}' is a {kind}. Give a name, or what pbl.data.from_arrays(images, labels, class_names) returns.",
+            name=name, kind=type(opened).__name__,
+        )  # fmt: skip
+    return Data(
+        opened,
+        name,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        split_seed=settings.split_seed,
+        validation_fraction=settings.validation_fraction,
+        image_size=settings.image_size,
+        channels=settings.channels,
+        fit=settings.fit,
         one_hot=labels == "one_hot",
     )

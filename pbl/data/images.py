@@ -10,6 +10,7 @@
 """
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,10 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     if not content:
         raise InputError("{name} is empty (0 bytes). Copy or download it again.", name=name)
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _to_pixels(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice that size it is an error
+            with Image.open(io.BytesIO(content)) as image:
+                return _to_pixels(image)
     except UnidentifiedImageError:
         if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
             raise InputError(
@@ -67,10 +70,10 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
 
 def _to_pixels(image: Image.Image) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel; convert("L") would clip them at 255
+    if image.mode.startswith("I;16"):  # convert("L") would clip them at 255
         image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("pixels are floating-point numbers; save it with 8 bits a channel")
+    elif image.mode in ("I", "F"):
+        raise ValueError("it has 32 bits a pixel; save it with 8 or 16")
     if image.has_transparency_data:
         is_grey = image.mode in ("LA", "La", "L", "1")
         white = Image.new("RGBA", image.size, "white")

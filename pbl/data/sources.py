@@ -56,58 +56,90 @@ def from_arrays(
     Raises:
         InputError: Other types, shapes or value ranges; labels outside the classes; counts that differ.
     """
-    labels = np.asarray(labels)
+    labels = _check_labels(labels, images)
     if class_names is None:
-        class_names = [str(number) for number in range(int(labels.max()) + 1 if labels.size else 0)]
+        class_names = [str(number) for number in range(int(labels.max(initial=-1)) + 1)]
+    if isinstance(class_names, str):
+        raise InputError(
+            "class_names is one word, '{name}'. Give a list with one name for each class.", name=class_names
+        )
 
     def part(images, labels, purpose: str) -> Callable[[], Iterable[Example]]:
-        labels = np.asarray(labels)
-        _check_arrays(images, labels, len(class_names))
+        labels = _check_labels(labels, images)
         return lambda: (
-            (image.reshape(*image.shape[:2], -1), int(label), f"{purpose}/{number}")
+            (image[..., None] if np.ndim(image) == 2 else image, int(label), f"{purpose}/{number}")
             for number, (image, label) in enumerate(zip(images, labels, strict=True))
         )
 
     return Source(list(class_names), part(images, labels, "train"), part(*test, "test") if test else None)
 
 
-def _check_arrays(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, num_classes: int) -> None:
-    if len(images) != len(labels):
-        raise InputError(
-            "{images} images but {labels} labels. Each image needs one label.", images=len(images), labels=len(labels)
-        )
-    for number, image in enumerate(images):
-        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
-            found = (
-                f"{image.dtype} from {image.min():g} to {image.max():g}"
-                if isinstance(image, np.ndarray)
-                else type(image).__name__
-            )
-            raise InputError(
-                "Image {number} is {found}. Images are uint8 arrays, 0 to 255: the model does the scaling.",
-                number=number,
-                found=found,
-            )
-        if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 3))):
-            raise InputError(
-                "Image {number} has the shape {shape}. Valid: [height, width] or [height, width, 1 or 3].",
-                number=number,
-                shape=image.shape,
-            )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+def _check_labels(labels: Sequence[int] | np.ndarray, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not (np.issubdtype(labels.dtype, np.integer) or not labels.size):
         raise InputError(
             "Labels are {dtype} of shape {shape}. Valid: one whole number for each image.",
             dtype=labels.dtype,
             shape=labels.shape,
         )
-    outside = sorted(set(labels[(labels < 0) | (labels >= num_classes)].tolist()))
-    if outside:
+    if len(images) != len(labels):
         raise InputError(
-            "Labels {outside} are outside the {count} classes, 0 to {last}.",
-            outside=outside[:5],
-            count=num_classes,
+            "{images} images but {labels} labels. Each image needs one label.", images=len(images), labels=len(labels)
+        )
+    return labels
+
+
+def check_class_names(names: Sequence[str], source: str) -> None:
+    """Raises InputError unless the names are at least two different words."""
+    if not all(isinstance(name, str) and name for name in names):
+        raise InputError("Data set '{source}': class names are words, not {names}.", source=source, names=names)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if list(names).count(name) > 1})
+        raise InputError(
+            "Data set '{source}': two classes have one name: {twice}.", source=source, twice=", ".join(twice)
+        )
+    if len(names) < 2:
+        raise InputError(
+            "Data set '{source}' has {n} class(es). Classification needs at least two.", source=source, n=len(names)
+        )
+
+
+def check_example(example: Example, num_classes: int, source: str) -> Example:
+    """Returns an example that is what a `Source` promises; raises InputError, with its name, for another."""
+    if not (isinstance(example, tuple) and len(example) == 3):
+        raise InputError(
+            "Data set '{source}' gives {kind}. An example is a tuple (image, label, name).",
+            source=source,
+            kind=f"{len(example)} values" if isinstance(example, tuple) else type(example).__name__,
+        )
+    image, label, name = example
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
+        found = type(image).__name__
+        if isinstance(image, np.ndarray):
+            found = f"{image.dtype}" + (f" from {image.min():g} to {image.max():g}" if image.size else "")
+        raise InputError(
+            "Image {name} of '{source}' is {found}. Images are uint8 arrays, 0 to 255: the model does the scaling.",
+            name=name,
+            source=source,
+            found=found,
+        )
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or not image.size:
+        raise InputError(
+            "Image {name} of '{source}' has the shape {shape}. Valid: [height, width, 1 or 3].",
+            name=name,
+            source=source,
+            shape=image.shape,
+        )
+    if not 0 <= label < num_classes:
+        raise InputError(
+            "Image {name} of '{source}' has the label {label}, outside the {n} classes, 0 to {last}.",
+            name=name,
+            source=source,
+            label=label,
+            n=num_classes,
             last=num_classes - 1,
         )
+    return example
 
 
 def digits() -> Source:
@@ -258,6 +290,12 @@ def open_source(name: str, data_dir: str | None = None) -> Source:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
     """
     if name not in DATASETS:
+        if name.startswith((".", "/", "~")) or name.endswith((".zip", ".npz")) or Path(name).exists():
+            raise InputError(
+                "dataset='{name}' looks like a path; folders and archives are not read. Give a name, or load the images in"
+                " a function of your experiment file (see experiments/my_team.py).",
+                name=name,
+            )
         return tensorflow_dataset(name, data_dir)
     source = DATASETS[name]()
     if not isinstance(source, Source):

@@ -16,7 +16,8 @@ def hold_out(hashes: list[str], labels: np.ndarray, fraction: float, seed: int, 
 
     The order within a class is that of SHA-256(purpose, seed, content hash), so the choice depends on the images alone,
     not on file names, their order or the machine; an image added later moves hardly any other. Images of equal content
-    stay on one side, also where their labels differ.
+    stay on one side, also where their labels differ; a group of copies that is larger than what is still wanted stays
+    with the rest.
 
     Args:
         hashes: Content hash of each image.
@@ -40,9 +41,12 @@ def hold_out(hashes: list[str], labels: np.ndarray, fraction: float, seed: int, 
         items.sort(key=lambda content: hashlib.sha256(f"{purpose} {seed} {content}".encode()).digest())
         total = sum(size_of[content] for content in items)
         wanted = max(1, round(fraction * total)) if len(items) > 1 else 0
+        chosen: list[str] = []
         for content in items[:-1]:  # one item of each class always stays for training
-            if wanted <= 0:
-                break
-            held_out.add(content)
-            wanted -= size_of[content]
+            if size_of[content] <= wanted:
+                chosen.append(content)
+                wanted -= size_of[content]
+        if not chosen and wanted:  # nothing but many copies of each image
+            chosen = items[:1]
+        held_out.update(chosen)
     return np.array([content in held_out for content in hashes])

@@ -11,19 +11,87 @@ from typing import Any
 import keras
 
 from pbl.errors import InputError, name_nearest
+from pbl.models.alexnet import alexnet
+from pbl.models.cost import count_macs, count_trainable_weights
+from pbl.models.efficientnet import efficientnet_transfer, efficientnetv2_transfer, unfreeze
+from pbl.models.googlenet import googlenet
+from pbl.models.lenet import lenet5
 from pbl.models.mlp import mlp
-from pbl.models.resnet import resnet20, resnet32, resnet44, resnet56, resnet110
+from pbl.models.perceptron import perceptron, softmax_regression
+from pbl.models.resnet import (
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet34,
+    resnet44,
+    resnet50,
+    resnet56,
+    resnet101,
+    resnet110,
+    resnet152,
+    resnet1202,
+)
+from pbl.models.senet import (
+    se_resnet20,
+    se_resnet32,
+    se_resnet44,
+    se_resnet50,
+    se_resnet56,
+    se_resnet110,
+    senet154,
+)
+from pbl.models.vgg import vgg11, vgg13, vgg16, vgg16_bn, vgg19, vgg_small
+from pbl.models.vit import vit_base, vit_small, vit_tiny
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
-    "mlp": mlp,
-    "resnet20": resnet20,
-    "resnet32": resnet32,
-    "resnet44": resnet44,
-    "resnet56": resnet56,
-    "resnet110": resnet110,
+    builder.__name__: builder
+    for builder in (
+        perceptron,
+        softmax_regression,
+        mlp,
+        lenet5,
+        alexnet,
+        vgg11,
+        vgg13,
+        vgg16,
+        vgg19,
+        vgg16_bn,
+        vgg_small,
+        googlenet,
+        resnet20,
+        resnet32,
+        resnet44,
+        resnet56,
+        resnet110,
+        resnet1202,
+        resnet18,
+        resnet34,
+        resnet50,
+        resnet101,
+        resnet152,
+        se_resnet20,
+        se_resnet32,
+        se_resnet44,
+        se_resnet56,
+        se_resnet110,
+        se_resnet50,
+        senet154,
+        efficientnet_transfer,
+        efficientnetv2_transfer,
+        vit_tiny,
+        vit_small,
+        vit_base,
+    )
 }
 
-__all__ = ["MODELS", "build", "mlp", "options_of", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+__all__ = ["MODELS", "build", "count_macs", "count_trainable_weights", "options_of", "unfreeze", *MODELS]
+
+
+def find_builder(name: str) -> Callable[..., keras.Model]:
+    """Returns the builder of this name; raises InputError, with the nearest name, where there is none."""
+    if name not in MODELS:
+        raise InputError("No model is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, MODELS))
+    return MODELS[name]
 
 
 def options_of(builder: Callable[..., keras.Model]) -> dict[str, Any]:
@@ -44,9 +112,7 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
     Raises:
         InputError: No such model or option (the nearest name is given), or an option's value is out of range.
     """
-    if name not in MODELS:
-        raise InputError("No model is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, MODELS))
-    builder = MODELS[name]
+    builder = find_builder(name)
     takes_any = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
     for option in options:
         if option not in options_of(builder) and not takes_any:
@@ -57,6 +123,8 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
             )
     try:
         model = builder(tuple(input_shape), num_classes, **options)
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         # What a student's own builder raises is theirs to debug, and without options the fault is ours.
         if not (options and builder.__module__.startswith("pbl.")):

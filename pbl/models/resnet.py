@@ -1,19 +1,36 @@
-"""ResNets for small images, with the Functional API.
+"""Residual networks, with the Functional API: an identity beside every two or three layers.
 
-He, Zhang, Ren and Sun (2015), Deep Residual Learning for Image Recognition, arXiv:1512.03385, section 4.2: a 3x3
-convolution, then three stages of n blocks with 16, 32 and 64 filters, 6n + 2 weighted layers in all. A stage's first block
-halves the map. Shortcuts carry no weights (option A): where the shape changes, every second pixel is taken and the new
-channels are zeros.
+He, Zhang, Ren and Sun (2015), Deep Residual Learning for Image Recognition, arXiv:1512.03385.
 
-Trainable weights at 32x32x3 with 10 classes (the paper's table 6 says 0.27, 0.46, 0.66, 0.85 and 1.7 million):
+For small images (section 4.2): a 3x3 convolution, then three stages of n blocks with 16, 32 and 64 filters, 6n + 2 weighted
+layers in all; a stage's first block halves the map. Shortcuts carry no weights (option A): where the shape changes, every
+second pixel is taken and the new channels are zeros. Trainable weights at 32x32x3 with 10 classes (the paper's table 6:
+0.27, 0.46, 0.66, 0.85, 1.7 and 19.4 million):
 
-| builder    | n  | weights   |
-|------------|----|-----------|
-| resnet20   | 3  | 269,722   |
-| resnet32   | 5  | 464,154   |
-| resnet44   | 7  | 658,586   |
-| resnet56   | 9  | 853,018   |
-| resnet110  | 18 | 1,727,962 |
+| builder    | n   | weights    |
+|------------|-----|------------|
+| resnet20   | 3   | 269,722    |
+| resnet32   | 5   | 464,154    |
+| resnet44   | 7   | 658,586    |
+| resnet56   | 9   | 853,018    |
+| resnet110  | 18  | 1,727,962  |
+| resnet1202 | 200 | 19,421,274 |
+
+For ImageNet (section 4.1, table 1): a 7x7 convolution and max pooling, then four stages; blocks of two 3x3 convolutions, or
+from 50 layers on bottlenecks of 1x1, 3x3, 1x1. Where the shape changes the shortcut is a 1x1 convolution (option B).
+Trainable weights at 224x224x3 with 1000 classes:
+
+| builder   | blocks       | weights    |
+|-----------|--------------|------------|
+| resnet18  | 2, 2, 2, 2   | 11,689,512 |
+| resnet34  | 3, 4, 6, 3   | 21,797,672 |
+| resnet50  | 3, 4, 6, 3   | 25,557,032 |
+| resnet101 | 3, 4, 23, 3  | 44,549,160 |
+| resnet152 | 3, 8, 36, 3  | 60,192,808 |
+
+(`keras.models.load_model` of a saved ResNet-1202 needs `sys.setrecursionlimit(20_000)` before it.)
+
+`shortcut=False` leaves all shortcuts out: the plain network that the paper compares with.
 
 The moving averages of batch normalisation have momentum 0.9, as in the Torch code that the authors compared with; Keras's
 own 0.99 would lag some 100 steps behind, which is many epochs of a small data set.
@@ -22,70 +39,169 @@ Different from the paper: pixels are scaled to -1 to 1 by a constant layer, wher
 training images; weight decay and augmentation belong to training, not to the model.
 """
 
+import sys
+
 import keras
 from keras import layers, ops
 
+from pbl.models.cards import check_size
 
-def resnet20(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+
+def resnet20(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
     """Builds ResNet-20 for small images (He et al. 2015, section 4.2).
 
     Args:
         input_shape: (height, width, channels) of the images, pixels 0 to 255.
         num_classes: Number of classes, at least 2.
+        shortcut: False gives the plain network, without shortcuts.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    return _build("resnet20", input_shape, num_classes, blocks_per_stage=3)
+    return _build_small("resnet20", input_shape, num_classes, 3, shortcut)
 
 
-def resnet32(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def resnet32(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
     """Builds ResNet-32 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build("resnet32", input_shape, num_classes, blocks_per_stage=5)
+    return _build_small("resnet32", input_shape, num_classes, 5, shortcut)
 
 
-def resnet44(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def resnet44(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
     """Builds ResNet-44 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build("resnet44", input_shape, num_classes, blocks_per_stage=7)
+    return _build_small("resnet44", input_shape, num_classes, 7, shortcut)
 
 
-def resnet56(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def resnet56(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
     """Builds ResNet-56 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build("resnet56", input_shape, num_classes, blocks_per_stage=9)
+    return _build_small("resnet56", input_shape, num_classes, 9, shortcut)
 
 
-def resnet110(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def resnet110(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
     """Builds ResNet-110 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build("resnet110", input_shape, num_classes, blocks_per_stage=18)
+    return _build_small("resnet110", input_shape, num_classes, 18, shortcut)
 
 
-def _build(name: str, input_shape: tuple[int, int, int], num_classes: int, blocks_per_stage: int) -> keras.Model:
+def resnet1202(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+    """Builds ResNet-1202 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    return _build_small("resnet1202", input_shape, num_classes, 200, shortcut)
+
+
+def resnet18(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+    """Builds ResNet-18 for ImageNet (He et al. 2015, table 1).
+
+    Args:
+        input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255.
+        num_classes: Number of classes, at least 2.
+        shortcut: False gives the plain network, without shortcuts.
+
+    Returns:
+        A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+    """
+    return _build_large("resnet18", input_shape, num_classes, (2, 2, 2, 2), False, shortcut)
+
+
+def resnet34(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+    """Builds ResNet-34 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    return _build_large("resnet34", input_shape, num_classes, (3, 4, 6, 3), False, shortcut)
+
+
+def resnet50(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+    """Builds ResNet-50 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    return _build_large("resnet50", input_shape, num_classes, (3, 4, 6, 3), True, shortcut)
+
+
+def resnet101(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+    """Builds ResNet-101 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    return _build_large("resnet101", input_shape, num_classes, (3, 4, 23, 3), True, shortcut)
+
+
+def resnet152(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+    """Builds ResNet-152 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    return _build_large("resnet152", input_shape, num_classes, (3, 8, 36, 3), True, shortcut)
+
+
+def _build_small(
+    name: str, input_shape: tuple[int, int, int], num_classes: int, blocks_per_stage: int, shortcut: bool
+) -> keras.Model:
+    check_size(name, input_shape)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
-    x = _conv_bn(x, 16)
-    x = layers.ReLU()(x)
+    x = layers.ReLU()(_conv_bn(x, 16, 3))
     for filters in (16, 32, 64):
         for block in range(blocks_per_stage):
-            x = _residual_block(x, filters, strides=2 if filters > 16 and block == 0 else 1)
+            strides = 2 if filters > 16 and block == 0 else 1
+            residual = _two_convolutions(x, filters, strides)
+            x = _add(residual, _pad_channels(x, filters, strides) if shortcut else None)
+    return _classify(name, images, x, num_classes)
+
+
+def _build_large(
+    name: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    blocks: tuple[int, ...],
+    bottleneck: bool,
+    shortcut: bool,
+) -> keras.Model:
+    check_size(name, input_shape)
+    images = keras.Input(input_shape)
+    x = layers.Rescaling(1 / 127.5, offset=-1)(images)
+    x = layers.ReLU()(_conv_bn(x, 64, 7, strides=2))
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    for stage, count in enumerate(blocks):
+        filters = 64 * 2**stage
+        for block in range(count):
+            strides = 2 if stage > 0 and block == 0 else 1
+            residual = (_bottleneck if bottleneck else _two_convolutions)(x, filters, strides)
+            x = _add(residual, _project(x, residual.shape[-1], strides) if shortcut else None)
+    return _classify(name, images, x, num_classes)
+
+
+def _classify(name: str, images, x, num_classes: int) -> keras.Model:
     x = layers.GlobalAveragePooling2D()(x)
     probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", kernel_initializer="he_normal")(x)
-    return keras.Model(images, probabilities, name=name)
+    limit = sys.getrecursionlimit()
+    try:
+        # Keras walks the graph by recursion, one call a layer; the 6,000 layers of ResNet-1202 pass Python's limit.
+        sys.setrecursionlimit(max(limit, 20_000))
+        return keras.Model(images, probabilities, name=name)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
-def _residual_block(x, filters: int, strides: int):
-    """y = ReLU(F(x) + x), F two 3x3 convolutions (figure 2, equation 1)."""
-    shortcut = x
-    if strides == 2:
-        shortcut = layers.AveragePooling2D(pool_size=1, strides=2)(x)  # takes every second pixel
-        new = filters - x.shape[-1]
-        shortcut = ops.pad(shortcut, [(0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)])
-    x = _conv_bn(x, filters, strides)
-    x = layers.ReLU()(x)
-    x = _conv_bn(x, filters)
-    return layers.ReLU()(layers.Add()([x, shortcut]))
+def _add(residual, shortcut):
+    """y = ReLU(F(x) + x) (equation 1); without a shortcut y = ReLU(F(x))."""
+    return layers.ReLU()(residual if shortcut is None else layers.Add()([residual, shortcut]))
 
 
-def _conv_bn(x, filters: int, strides: int = 1):
+def _two_convolutions(x, filters: int, strides: int):
+    """F(x) of figure 5, left: two 3x3 convolutions."""
+    x = layers.ReLU()(_conv_bn(x, filters, 3, strides))
+    return _conv_bn(x, filters, 3)
+
+
+def _bottleneck(x, filters: int, strides: int):
+    """F(x) of figure 5, right: 1x1 to fewer channels, 3x3, 1x1 to four times as many. The stride is in the first."""
+    x = layers.ReLU()(_conv_bn(x, filters, 1, strides))
+    x = layers.ReLU()(_conv_bn(x, filters, 3))
+    return _conv_bn(x, 4 * filters, 1)
+
+
+def _pad_channels(x, filters: int, strides: int):
+    """Option A: every second pixel, and zeros for the channels that are new."""
+    if strides == 1:
+        return x
+    x = layers.AveragePooling2D(pool_size=1, strides=strides)(x)
+    new = filters - x.shape[-1]
+    return ops.pad(x, [(0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)])
+
+
+def _project(x, filters: int, strides: int):
+    """Option B: a 1x1 convolution where the shape changes."""
+    return x if strides == 1 and x.shape[-1] == filters else _conv_bn(x, filters, 1, strides)
+
+
+def _conv_bn(x, filters: int, size: int, strides: int = 1):
     # Batch normalisation has a shift of its own, so the convolution needs no bias.
-    x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+    x = layers.Conv2D(filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
     return layers.BatchNormalization(momentum=0.9)(x)

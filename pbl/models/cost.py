@@ -1,0 +1,60 @@
+"""What a model costs: its weights, and its multiply-accumulates for one image."""
+
+import math
+
+import keras
+from keras import layers
+
+
+def count_trainable_weights(model: keras.Model) -> int:
+    """Returns the number of trainable weights: what the papers call parameters, without moving averages."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
+    """Counts the multiply-accumulates of all convolutions and dense layers for one image.
+
+    One is a multiplication and an addition; papers that speak of FLOPs mostly mean this number. Pooling,
+    normalisation, activations and the products inside attention are left out.
+
+    Args:
+        model: Any Keras model of one input; it is called once, on a black image.
+        input_shape: (height, width, channels).
+    """
+    macs = 0
+
+    def watch(layer: keras.Layer) -> None:
+        original = layer.call
+
+        def call(*arguments, **options):
+            nonlocal macs
+            outputs = original(*arguments, **options)
+            macs += _macs_of(layer, tuple(outputs.shape))
+            return outputs
+
+        layer.call = call
+
+    watched = [layer for layer in model._flatten_layers() if isinstance(layer, COUNTED)]
+    for layer in watched:
+        watch(layer)
+    try:
+        model(keras.ops.zeros((1, *input_shape)), training=False)
+    finally:
+        for layer in watched:
+            del layer.call
+    return macs
+
+
+COUNTED = (layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D)
+
+
+def _macs_of(layer: keras.Layer, output_shape: tuple[int | None, ...]) -> int:
+    kernel = layer.kernel.shape
+    if isinstance(layer, layers.Dense):
+        return math.prod(output_shape[1:-1]) * math.prod(kernel)
+    if isinstance(layer, layers.EinsumDense):
+        # An axis of the output that is not the kernel's is a position; the kernel is applied at each.
+        _, kernel_axes, output_axes = layer.equation.replace("->", ",").split(",")
+        places = [size for axis, size in zip(output_axes, output_shape, strict=True) if axis not in kernel_axes]
+        return math.prod(places[1:]) * math.prod(kernel)
+    return math.prod(output_shape[1:-1]) * math.prod(kernel)  # a convolution's kernel is applied at each pixel

@@ -1,0 +1,168 @@
+"""Transfer learning with EfficientNet: somebody else's features, a head of one's own, with the Functional API.
+
+Tan and Le (2019), EfficientNet: Rethinking Model Scaling, arXiv:1905.11946; Tan and Le (2021), EfficientNetV2, arXiv:2104.00298.
+The backbone is that of `keras.applications`, with its weights from ImageNet. The two phases of a course:
+
+    model = efficientnet_transfer(data.input_shape, data.num_classes)   # 1. the backbone is frozen: train the head
+    model.compile(...); model.fit(...)
+    unfreeze(model, depth=2)                                            # 2. fine-tune the last two stages, at a low rate
+    model.compile(optimizer=keras.optimizers.Adam(1e-5), ...); model.fit(...)
+
+Batch normalisation stays in inference mode in both phases: its statistics are ImageNet's, and a small data set would spoil
+them. (Calling a backbone with `training=False` does not do that in a Functional model: `fit` overrides it.)
+"""
+
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from pbl.errors import InputError, name_nearest
+from pbl.models.cards import check_size
+
+VARIANTS = {
+    "efficientnet": {f"b{number}": getattr(keras.applications, f"EfficientNetB{number}") for number in range(4)},
+    "efficientnetv2": {f"b{number}": getattr(keras.applications, f"EfficientNetV2B{number}") for number in range(4)},
+}
+
+
+def efficientnet_transfer(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    variant: str = "b0",
+    weights: str | None = "imagenet",
+    dropout: float = 0.2,
+) -> keras.Model:
+    """Builds a frozen EfficientNet with a new head (Tan and Le 2019).
+
+    Args:
+        input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255. Grey images are shown to
+            the backbone as colour images. The backbone was trained at 224x224 (b0) to 300x300 (b3).
+        num_classes: Number of classes, at least 2.
+        variant: "b0", "b1", "b2" or "b3".
+        weights: "imagenet" (downloaded once by Keras), None (random), the folder of a run of this same model on other
+            data, whose backbone is taken over, or a `.weights.h5` of the backbone alone.
+        dropout: Share of the pooled features set to zero in training.
+
+    Returns:
+        A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Only the
+        head can be trained; see `unfreeze`.
+
+    Raises:
+        InputError: No such variant; the weights are not to be had.
+    """
+    return _build("efficientnet", input_shape, num_classes, variant, weights, dropout)
+
+
+def efficientnetv2_transfer(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    variant: str = "b0",
+    weights: str | None = "imagenet",
+    dropout: float = 0.2,
+) -> keras.Model:
+    """Builds a frozen EfficientNetV2 with a new head (Tan and Le 2021); arguments as for `efficientnet_transfer`."""
+    return _build("efficientnetv2", input_shape, num_classes, variant, weights, dropout)
+
+
+def _build(
+    family: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    variant: str,
+    weights: str | None,
+    dropout: float,
+) -> keras.Model:
+    name = f"{family}_transfer"
+    check_size(name, input_shape)
+    if variant not in VARIANTS[family]:
+        raise InputError(
+            "{name} has no variant '{variant}'. {nearest}",
+            name=name, variant=variant, nearest=name_nearest(variant, VARIANTS[family]),
+        )  # fmt: skip
+    from_run = weights is not None and Path(weights).is_dir()
+    images = keras.Input(input_shape)
+    x = layers.Concatenate()([images] * 3) if input_shape[-1] == 1 else images
+    backbone = _load_backbone(VARIANTS[family][variant], tuple(x.shape[1:]), None if from_run else weights)
+    backbone.trainable = False
+    x = backbone(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(dropout)(x)
+    probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", name="head")(x)
+    model = keras.Model(images, probabilities, name=name)
+    if from_run:
+        _take_backbone(model, family, Path(weights))
+    return model
+
+
+def _load_backbone(application, input_shape: tuple[int, int, int], weights: str | None) -> keras.Model:
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
+        raise InputError(
+            "weights='{weights}': there is no such file or run. Valid: imagenet, none, the folder of a run, or a"
+            " .weights.h5 of the backbone.",
+            weights=weights,
+        )
+    try:
+        return application(include_top=False, weights=weights, input_shape=input_shape)
+    except Exception as error:  # Keras raises a bare Exception where it cannot download
+        if "URL fetch failure" in str(error):
+            raise InputError(
+                "ImageNet's weights could not be downloaded: no network? Connect once (Keras keeps them), or give"
+                " model_options.weights=none, or the path of a run or of a .weights.h5."
+            ) from None
+        raise
+
+
+def _take_backbone(model: keras.Model, family: str, folder: Path) -> None:
+    from pbl.runs import load_run
+
+    run = load_run(folder)
+    if run.config.model != model.name:
+        raise InputError(
+            "{run} is a run of {other}, not of {name}.", run=folder, other=run.config.model, name=model.name
+        )
+    options = {**run.config.model_options, "weights": None}
+    donor = _build(
+        family,
+        tuple(run.split["input_shape"]),
+        len(run.split["class_names"]),
+        options.get("variant", "b0"),
+        None,
+        options.get("dropout", 0.2),
+    )
+    try:
+        donor.load_weights(folder / "best.weights.h5")
+        find_backbone(model).set_weights(find_backbone(donor).get_weights())
+    except (OSError, ValueError) as error:
+        raise InputError("The backbone of {run} cannot be taken over: {error}", run=folder, error=error) from None
+
+
+def find_backbone(model: keras.Model) -> keras.Model:
+    """Returns the backbone of a model made by this file: its one inner model."""
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
+def unfreeze(model: keras.Model, depth: int) -> None:
+    """Makes the last stages of the backbone trainable; batch normalisation stays frozen. Compile the model afterwards.
+
+    Args:
+        model: A model made by this file.
+        depth: How many of the backbone's stages (`block7...`, `block6...`, ...) to train, from the last one on, with
+            the convolution at its top; 0 freezes the backbone again.
+
+    Raises:
+        InputError: The backbone has fewer stages.
+    """
+    backbone = find_backbone(model)
+    stages = sorted({layer.name[: len("block1")] for layer in backbone.layers if layer.name.startswith("block")})
+    if not 0 <= depth <= len(stages):
+        raise InputError(
+            "depth={depth}: the backbone has {count} stages. Valid: 0 to {count}.", depth=depth, count=len(stages)
+        )
+    chosen = tuple(stages[len(stages) - depth :]) + (("top",) if depth else ())
+    backbone.trainable = True
+    for layer in backbone.layers:
+        is_chosen = bool(chosen) and layer.name.startswith(chosen)
+        layer.trainable = is_chosen and not isinstance(layer, layers.BatchNormalization)
