@@ -21,6 +21,17 @@ def fresh_keras():
     keras.backend.clear_session()
 
 
+@pytest.fixture(autouse=True)
+def fresh_registries():
+    """What a test's experiment file enters is gone after it."""
+    registries = (pbl.models.MODELS, pbl.data.DATASETS, pbl.callbacks.CALLBACKS)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
 @pytest.fixture
 def shared_data() -> Path:
     if not SHARED_DATA.is_dir():

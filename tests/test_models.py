@@ -71,12 +71,14 @@ def build_small(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
     side = max(16, CARDS[name].smallest) if name in CARDS else 32
     classes = 2 if name == "perceptron" else 3
     images = np.random.default_rng(0).integers(0, 256, (6, side, side, 3), np.uint8)
-    return models.build(name, (side, side, 3), classes, **SMALL_OPTIONS.get(name, {})), images, np.arange(6) % classes
+    labels = np.minimum([0, 0, 0, 1, 1, 2], classes - 1)  # not balanced, so that a bias alone can lower the loss
+    return models.build(name, (side, side, 3), classes, **SMALL_OPTIONS.get(name, {})), images, labels
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_card(name):
     """At full size: the published counts, and what the card says."""
+    assert name in CARDS, f"write a Card for {name} in pbl/models/cards.py"
     card = CARDS[name]
     options = {"weights": None} if "transfer" in name else {}
     model = models.build(name, card.input_shape, card.classes, **options)
@@ -118,8 +120,8 @@ def test_small(name, saved):
     model.save(saved / f"{name}.keras")
     if name == "perceptron":  # a step has no gradient; its rule has a test of its own
         return
-    # A random backbone's features are tiny, so the head on it needs a large step.
-    optimizer, losses = keras.optimizers.SGD(1.0 if "transfer" in name else 1e-3), []
+    # Steps of a thousandth in length, whatever the size of the gradient.
+    optimizer, losses = keras.optimizers.SGD(1e-2, global_clipnorm=0.1), []
     for _ in range(3):
         with tf.GradientTape() as tape:
             rows = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True))
@@ -282,7 +284,8 @@ def test_transfer_takes_a_backbone_from_keras_or_from_a_run(tmp_path):
 
     config = pbl.Config(experiment="a", model=model.name, model_options={"weights": None}, image_size=32)
     run = pbl.runs.start_run(config, tmp_path)
-    run.write_json("split.json", {"class_names": list("abcd"), "input_shape": [32, 32, 3]})
+    split = {"class_names": list("abcd"), "input_shape": [32, 32, 3], "fit": "crop", "hashes": {}}
+    run.write_json("split.json", split)
     model.save_weights(run.path / "best.weights.h5")
     heir = models.build("efficientnet_transfer", (32, 32, 1), 2, weights=str(run.path))
     for one, other in zip(find_backbone(heir).get_weights(), find_backbone(model).get_weights(), strict=True):
@@ -311,6 +314,56 @@ def test_stochastic_depth_drops_whole_images_in_training_only():
     assert (
         set(np.unique(kept)) == {0, 2} and all(len(set(row)) == 1 for row in kept) and 60 < (kept[:, 0] > 0).sum() < 140
     )
+
+
+@pytest.mark.parametrize(
+    ("styles", "options"),
+    [
+        (["small_cnn", "small_cnn_functional", "small_cnn_subclassed"], {"filters": 4}),
+        (["mlp", "mlp_functional", "mlp_subclassed"], {"widths": [9, 7], "activation": "tanh", "dropout": 0.3}),
+    ],
+)
+def test_one_network_in_three_styles(styles, options):
+    """The same count; with the first one's weights the same outputs, and the same gradients."""
+    images, labels = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8), np.arange(5) % 4
+    first, *others = (models.build(name, (12, 12, 3), 4, **options) for name in styles)
+    for other in others:
+        assert other.count_params() == first.count_params()
+        other.set_weights(first.get_weights())
+        np.testing.assert_allclose(other(images), first(images), atol=1e-6)
+        gradients = []
+        for model in (first, other):
+            with tf.GradientTape() as tape:
+                loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, model(images)))
+            gradients.append(tape.gradient(loss, model.trainable_weights))
+        for one, two in zip(*gradients, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_own_training_step_takes_the_steps_of_fit():
+    from pbl.config import DEFAULT_EXPERIMENT, run_experiment_file
+
+    module = run_experiment_file(DEFAULT_EXPERIMENT.parent / "own_training_step.py")
+    images, labels = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 1), np.uint8), np.arange(50) % 3
+
+    class Plain(module.NetTrain):
+        train_step = keras.Model.train_step
+
+    own, plain = module.net_train((6, 6, 1), 3), Plain(3)
+    plain(keras.Input((6, 6, 1)))
+    plain.set_weights(own.get_weights())
+    histories = []
+    for model in (own, plain):
+        model.compile(
+            optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+        histories.append(model.fit(images, labels, batch_size=16, epochs=4, shuffle=False, verbose=0).history)
+    for one, two in zip(own.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    for key in ("loss", "accuracy"):  # the last batch is smaller: the mean is over images, not over batches
+        np.testing.assert_allclose(histories[0][key], histories[1][key], atol=1e-6)
 
 
 def test_mlp_options():

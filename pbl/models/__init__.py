@@ -40,6 +40,13 @@ from pbl.models.senet import (
     se_resnet110,
     senet154,
 )
+from pbl.models.styles import (
+    mlp_functional,
+    mlp_subclassed,
+    small_cnn,
+    small_cnn_functional,
+    small_cnn_subclassed,
+)
 from pbl.models.vgg import vgg11, vgg13, vgg16, vgg16_bn, vgg19, vgg_small
 from pbl.models.vit import vit_base, vit_small, vit_tiny
 
@@ -49,6 +56,11 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
         perceptron,
         softmax_regression,
         mlp,
+        mlp_functional,
+        mlp_subclassed,
+        small_cnn,
+        small_cnn_functional,
+        small_cnn_subclassed,
         lenet5,
         alexnet,
         vgg11,

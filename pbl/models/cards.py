@@ -36,6 +36,7 @@ class Card:
 ROSENBLATT = "Rosenblatt 1958, Psychological Review 65"
 COX = "Cox 1966, Some procedures connected with the logistic qualitative response curve"
 RUMELHART = "Rumelhart et al. 1986, Nature 323"
+THIS = "a lesson's example"
 LECUN = "LeCun et al. 1998, Proceedings of the IEEE 86"
 KRIZHEVSKY = "Krizhevsky et al. 2012, NeurIPS"
 SIMONYAN = "Simonyan and Zisserman 2014, arXiv:1409.1556"
@@ -53,6 +54,11 @@ CARDS: dict[str, Card] = {
     "perceptron": Card("Sequential", 1958, ROSENBLATT, DIGIT, 2, 785, 784),
     "softmax_regression": Card("Sequential", 1966, COX, DIGIT, 10, 7_850, 7_840),
     "mlp": Card("Sequential", 1986, RUMELHART, DIGIT, 10, 535_818, 535_040),
+    "mlp_functional": Card("Functional", 1986, RUMELHART, DIGIT, 10, 535_818, 535_040),
+    "mlp_subclassed": Card("subclassed", 1986, RUMELHART, DIGIT, 10, 535_818, 535_040),
+    "small_cnn": Card("Sequential", 2026, THIS, SMALL, 10, 60_362, 5_644_288, smallest=4),
+    "small_cnn_functional": Card("Functional", 2026, THIS, SMALL, 10, 60_362, 5_644_288, smallest=4),
+    "small_cnn_subclassed": Card("subclassed", 2026, THIS, SMALL, 10, 60_362, 5_644_288, smallest=4),
     "lenet5": Card("Sequential", 1998, LECUN, (32, 32, 1), 10, 61_706, 416_520, smallest=16),
     "alexnet": Card("Sequential", 2012, KRIZHEVSKY, (227, 227, 3), 1000, 62_378_344, 1_135_256_096, smallest=67),
     "vgg11": Card("Sequential", 2014, SIMONYAN, LARGE, 1000, 132_863_336, 7_609_090_048, smallest=32),

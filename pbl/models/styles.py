@@ -1,0 +1,147 @@
+"""One network in Keras's three styles, so that they can be compared line by line.
+
+Sequential: a list of layers. Functional: layers called on one another's outputs, so that a network can branch. Subclassed:
+`__init__` makes the layers, `call` says what happens, in Python. The three compute the same; a test copies the weights from
+one to the others and finds equal outputs. `mlp_functional` and `mlp_subclassed` are the twins of `mlp` in `mlp.py`.
+"""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from pbl.models.cards import check_size
+
+
+def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
+    """Builds a small convolutional network, Sequential: conv3, pooling, conv3, pooling, softmax.
+
+    Args:
+        input_shape: (height, width, channels) of the images, at least 4x4, pixels 0 to 255.
+        num_classes: Number of classes, at least 2.
+        filters: Filters of the first convolution; the second has twice as many.
+
+    Returns:
+        A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+    """
+    check_size("small_cnn", input_shape)
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(filters, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(2 * filters, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(num_classes, activation="softmax", dtype="float32"),
+        ],
+        name="small_cnn",
+    )
+
+
+def small_cnn_functional(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
+    """Builds `small_cnn` with the Functional API; arguments as for `small_cnn`."""
+    check_size("small_cnn_functional", input_shape)
+    images = keras.Input(input_shape)
+    x = layers.Rescaling(1 / 255)(images)
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(2 * filters, 3, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Flatten()(x)
+    probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32")(x)
+    return keras.Model(images, probabilities, name="small_cnn_functional")
+
+
+@keras.saving.register_keras_serializable("pbl")
+class SmallCNN(keras.Model):
+    """`small_cnn` as a class of its own."""
+
+    def __init__(self, num_classes: int, filters: int = 32, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes, self.filters = num_classes, filters
+        self.rescale = layers.Rescaling(1 / 255)
+        self.convolution_1 = layers.Conv2D(filters, 3, padding="same", activation="relu")
+        self.convolution_2 = layers.Conv2D(2 * filters, 3, padding="same", activation="relu")
+        self.pool = layers.MaxPooling2D()  # has no weights, so one serves twice
+        self.flatten = layers.Flatten()
+        self.classify = layers.Dense(num_classes, activation="softmax", dtype="float32")
+
+    def call(self, images):
+        x = self.rescale(images)
+        x = self.pool(self.convolution_1(x))
+        x = self.pool(self.convolution_2(x))
+        return self.classify(self.flatten(x))
+
+    def get_config(self):  # what `keras.models.load_model` needs to make the object again
+        return {**super().get_config(), "num_classes": self.num_classes, "filters": self.filters}
+
+
+def small_cnn_subclassed(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
+    """Builds `small_cnn` as a subclass of `keras.Model`; arguments as for `small_cnn`."""
+    check_size("small_cnn_subclassed", input_shape)
+    model = SmallCNN(num_classes, filters, name="small_cnn_subclassed")
+    model(keras.Input(input_shape))  # makes the weights
+    return model
+
+
+def mlp_functional(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    widths: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Builds `mlp` with the Functional API; arguments as for `mlp`."""
+    images = keras.Input(input_shape)
+    x = layers.Rescaling(1 / 255)(images)
+    x = layers.Flatten()(x)
+    for width in widths:
+        x = layers.Dense(width, activation=activation)(x)
+        x = layers.Dropout(dropout)(x)
+    probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32")(x)
+    return keras.Model(images, probabilities, name="mlp_functional")
+
+
+@keras.saving.register_keras_serializable("pbl")
+class MLP(keras.Model):
+    """`mlp` as a class of its own."""
+
+    def __init__(self, num_classes: int, widths: Sequence[int], activation: str, dropout: float, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = {
+            "num_classes": num_classes,
+            "widths": list(widths),
+            "activation": activation,
+            "dropout": dropout,
+        }
+        self.rescale = layers.Rescaling(1 / 255)
+        self.flatten = layers.Flatten()
+        self.hidden = [layers.Dense(width, activation=activation) for width in widths]
+        self.dropout = layers.Dropout(dropout)
+        self.classify = layers.Dense(num_classes, activation="softmax", dtype="float32")
+
+    def call(self, images, training=None):
+        x = self.flatten(self.rescale(images))
+        for dense in self.hidden:
+            x = self.dropout(dense(x), training=training)
+        return self.classify(x)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+def mlp_subclassed(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    widths: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Builds `mlp` as a subclass of `keras.Model`; arguments as for `mlp`."""
+    model = MLP(num_classes, widths, activation, dropout, name="mlp_subclassed")
+    model(keras.Input(input_shape))
+    return model
