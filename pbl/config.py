@@ -42,7 +42,7 @@ Options = Annotated[dict[str, Any], BeforeValidator(_as_json)]
 
 
 class Config(BaseModel):
-    """The settings of one run. Every field has a default; the defaults are `experiments/digits_resnet20.py`.
+    """The settings of one run. Every field has a default.
 
     Raises:
         InputError: An unknown field (the nearest valid name is given), or a value of the wrong type or range.

@@ -63,10 +63,6 @@ def test_config_survives_json():
     assert config.model_options == {"widths": [64, 32]} and config.image_size == (32, 32)
 
 
-def test_the_default_experiment_is_the_default_config():
-    assert load_experiment(DEFAULT_EXPERIMENT).model_dump() == Config(experiment="digits_resnet20").model_dump()
-
-
 def test_options_are_merged(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
