@@ -1,4 +1,4 @@
-"""One run: data, compile, fit, save, evaluate on validation. `train` reads downward as section 4 of a Keras tutorial."""
+"""One run: data, model, compile, fit, save, evaluate on validation."""
 
 import contextlib
 import inspect
@@ -65,7 +65,7 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
     run = start_run(config, folder)
     with run.lock():
         devices = [device.device_type + ": " + _device_name(device) for device in tf.config.list_physical_devices()]
-        weights = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+        weights = models.count_trainable_weights(model)
         run.write_json("split.json", data.split)
         run.update_environment(devices=devices, trainable_weights=weights)
         images = data.split["images"]

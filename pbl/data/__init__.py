@@ -165,9 +165,7 @@ class Data:
             )
         # Numbers are shuffled and whole batches gathered: the full set is shuffled without copying an image.
         n = len(images.labels)
-        order = tf.data.Dataset.range(n)
-        if shuffle:
-            order = self._shuffled(n)
+        order = self._shuffled(n) if shuffle else tf.data.Dataset.range(n)
         return (
             order.batch(self._batch_size)
             .map(
@@ -223,8 +221,6 @@ def _collect(
         names.append(example)
     if not pixels:
         raise InputError("Data set '{name}' holds no image.", name=name)
-    if min(labels) < 0:
-        raise InputError("A split of '{name}' has images without labels (label {label}).", name=name, label=min(labels))
     return Images(np.stack(pixels), np.array(labels, np.int32), names, hashes), (*size, channels)
 
 
