@@ -48,14 +48,12 @@ def train(
     experiment: Annotated[
         str | None,
         typer.Argument(
-            metavar="[EXPERIMENT.py]", help="An experiment file; experiments/digits_resnet20.py unless given."
+            metavar="EXPERIMENT.py", help="An experiment file; experiments/digits_resnet20.py unless given."
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Settings to change, such as epochs=3 model_options.dropout=0.5."
-        ),
+        typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as epochs=3 model_options.dropout=0.5."),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew although an unfinished run of these settings is there.")
@@ -124,7 +122,7 @@ def evaluate(
 @app.command()
 def predict(
     run: RunFolder,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders of them.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them.")],
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the table, with every class's probability, to this file.")
     ] = None,
@@ -161,7 +159,7 @@ def predict(
 
 @app.command()
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show what this model's options mean.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show what this model's options mean.")] = None,
 ) -> int:
     """List the models, or describe one."""
     from pbl.models.cards import CARDS
