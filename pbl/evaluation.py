@@ -161,7 +161,6 @@ def evaluate_on(
         "source": data.name,
         "split": split,
         "best_epoch": environment.get("best_epoch") or _best_epoch_so_far(run),
-        "status": environment.get("status", "unknown"),
         "test_uses": run.count_test_uses(),
         "copies_in_train": sum(content[:16] in trained for content in images.hashes),
         **compute_metrics(images.labels, probabilities, data.class_names, positive_class),
@@ -182,7 +181,7 @@ def evaluate_on(
         )
         with replacing(run.path / "figures" / f"confusion_matrix_{split}.png") as temporary:
             plot_confusion_matrix(result["confusion_matrix"], data.class_names, title).savefig(temporary, dpi=120)
-    return result
+    return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
 
 
 def _best_epoch_so_far(run: Run) -> int | None:
