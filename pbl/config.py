@@ -199,7 +199,8 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         file: A Python file that sets `config = Config(...)`.
-        overrides: Words of the form `key=value` or `model_options.key=value`.
+        overrides: Words of the form `key=value` or `model_options.key=value`. Another `model` or `optimizer` than the
+            file's starts from its own default options.
 
     Raises:
         InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
@@ -211,9 +212,12 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             "{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file
         )
     values = parse_overrides(overrides)
-    for key in ("model_options", "optimizer_options"):
-        if isinstance(values.get(key), dict):
-            values[key] = {**getattr(config, key), **values[key]}
+    for owner in ("model", "optimizer"):
+        options = f"{owner}_options"
+        if owner in values and values[owner] != getattr(config, owner):
+            values.setdefault(options, {})  # the file's options are those of another model or optimizer
+        elif isinstance(values.get(options), dict):
+            values[options] = {**getattr(config, options), **values[options]}
     if "experiment" not in config.model_fields_set:
         values.setdefault("experiment", file.stem)
     config = config.replace(**values)
