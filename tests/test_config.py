@@ -68,6 +68,9 @@ def test_options_are_merged(tmp_path):
     file.write_text(
         "from pbl import Config\nconfig = Config(model='mlp', model_options={'widths': [8], 'dropout': 0.1})\n"
     )
+    other = load_experiment(file, ["model=resnet20"])  # whose options are its own
+    assert other.model_options == {}
+    assert load_experiment(file, ["model=mlp"]).model_options == {"widths": [8], "dropout": 0.1}
     config = load_experiment(file, ["model_options.dropout=0.5"])
     assert (
         config.model_options == {"widths": [8], "dropout": 0.5} and config.experiment == "mine" and config.file == file

@@ -1,6 +1,7 @@
 """One suite over the registry: a new model is tested the moment it is entered."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -153,7 +154,13 @@ import pbl.models
 for name in sorted(set(files) - set(stock)):
     check(name)
 """
-    done = subprocess.run([sys.executable, "-c", program, json.dumps(files)], cwd=saved, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(files)],
+        cwd=saved,
+        env={**os.environ, "PYTHONPATH": str(Path(models.__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -418,8 +425,6 @@ for name, side in [("mlp", 8), ("softmax_regression", 8), ("lenet5", 16), ("vgg_
     assert np.isfinite(model.train_on_batch(images, np.arange(6) % 3)), name
     assert abs(model.predict_on_batch(images).sum() - 6) < 1e-4, name
 """
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True
     )

@@ -170,7 +170,17 @@ def test_a_really_full_disk(tmp_path, room):
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        words = [sys.executable, "-m", "pbl", "train", "model=mlp", "epochs=3", "--runs", str(tmp_path)]
+        words = [
+            sys.executable,
+            "-m",
+            "pbl",
+            "train",
+            "model=mlp",
+            "optimizer=adam",
+            "epochs=3",
+            "--runs",
+            str(tmp_path),
+        ]
         root = Path(pbl.__file__).resolve().parent.parent
         done = subprocess.run(words, capture_output=True, text=True, cwd=root)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done
