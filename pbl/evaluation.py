@@ -47,7 +47,7 @@ def load_model(run: str | Path | Run) -> keras.Model:
     Raises:
         InputError: The folder is no run, or its weights are missing, damaged or of another model.
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    run = load_run(run)
     run.execute_experiment()
     return build_model(run)
 
@@ -120,7 +120,7 @@ def evaluate(
     """
     if split not in ("val", "test"):
         raise InputError("split='{split}'. Valid: val, test.", split=split)
-    run = run if isinstance(run, Run) else load_run(run)
+    run = load_run(run)
     model = load_model(run)
     config = run.config.replace(image_size=tuple(run.split["input_shape"][:2]), channels=run.split["input_shape"][2])
     if data_dir:
@@ -223,7 +223,7 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
     Raises:
         InputError: A path does not exist, a folder holds no image, a file is no image (all such files are named).
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    run = load_run(run)
     files = find_image_files([paths] if isinstance(paths, (str, Path)) else list(paths))
     if not files:
         raise InputError("No image was named. Give image files or folders of them.")

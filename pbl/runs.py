@@ -290,12 +290,14 @@ def _experiment_source(config: Config) -> bytes:
     return f"{title}\n\nfrom pbl import Config\n\nconfig = Config(\n{lines})\n".encode()
 
 
-def load_run(path: str | Path) -> Run:
-    """Opens the folder of a run.
+def load_run(path: str | Path | Run) -> Run:
+    """Opens the folder of a run; a `Run` is returned as it is.
 
     Raises:
         InputError: It does not exist, is not a run, or holds several runs (which are named).
     """
+    if isinstance(path, Run):
+        return path
     path = Path(path).expanduser()
     if not path.exists():
         known = sorted(str(file.parent) for file in runs_folder().glob("*/*/config.json"))

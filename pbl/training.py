@@ -193,11 +193,10 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
             name=config.optimizer,
             nearest=name_nearest(config.optimizer, optimizers),
         )
-    valid = [
-        name for name in inspect.signature(optimizer).parameters if name not in ("learning_rate", "kwargs", "name")
-    ]
+    parameters = inspect.signature(optimizer).parameters
+    valid = [name for name in parameters if name not in ("learning_rate", "kwargs", "name")]
     for option, value in config.optimizer_options.items():
-        if option in valid and isinstance(value, str) and isinstance(_default(optimizer, option), (int, float)):
+        if option in valid and isinstance(value, str) and isinstance(parameters[option].default, (int, float)):
             raise InputError("optimizer_options.{option}={value}: it must be a number.", option=option, value=value)
         if option not in valid:
             hint = (
@@ -220,10 +219,6 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
             name=config.optimizer,
             error=error,
         ) from error
-
-
-def _default(function, argument: str):
-    return inspect.signature(function).parameters[argument].default
 
 
 def build_callback(name: str) -> keras.callbacks.Callback:

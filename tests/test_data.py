@@ -244,6 +244,14 @@ def test_tensorflow_datasets_that_cannot_be_had(name, said, tmp_path, monkeypatc
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_folder_of_the_same_name_hides_no_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.setattr("pbl.data.sources._has_network", lambda: False)
+    with pytest.raises(InputError, match="there is no network"):
+        pbl.load_data("mnist", data_dir=str(tmp_path / "empty"))
+
+
 def test_mnist(shared_data, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_data / "tfds"))  # after tensorflow_datasets may have been imported
     data = pbl.load_data("mnist")

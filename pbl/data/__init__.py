@@ -66,53 +66,47 @@ class Data:
     Attributes:
         train, val, test: Finite `tf.data.Dataset` of (images, labels): `uint8 [batch, height, width, channels]` and
             `int32 [batch]`, or one-hot `float32 [batch, classes]`. `train` comes in a new order each time that it is
-            gone through, a function of `seed` and of how often that was; the others keep theirs. An official test split is read at first use.
+            gone through, a function of `seed` and of how often that was; the others keep theirs. An
+            official test split is read at first use.
         class_names: Name of class 0, 1, ...
         num_classes: Their count.
         input_shape: (height, width, channels).
         split: How the split was made, and the content hashes of its images: what `split.json` holds.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        name: str,
-        *,
-        batch_size: int,
-        seed: int,
-        split_seed: int,
-        validation_fraction: float | None,
-        image_size: tuple[int, int] | None,
-        channels: int | None,
-        fit: str,
-        one_hot: bool,
-    ):
+    def __init__(self, source: Source, name: str, settings: Config, one_hot: bool):
         self.name, self.class_names, self.num_classes = name, list(source.class_names), len(source.class_names)
-        self._source, self._fit = source, fit
-        self._batch_size, self._seed, self._one_hot = batch_size, seed, one_hot
+        self._source, self._settings, self._one_hot = source, settings, one_hot
         check_class_names(self.class_names, name)
 
         everything, self.input_shape = _collect(
-            source.train(), name, self.num_classes, image_size, channels or source.channels, fit
+            source.train(),
+            name,
+            self.num_classes,
+            settings.image_size,
+            settings.channels or source.channels,
+            settings.fit,
         )
         labels, hashes = everything.labels, everything.hashes
         self._images: dict[str, Images] = {}
         made_by = {"test": "official", "val": "official"}
         is_test = np.zeros(len(labels), bool)
         if source.test is None:
-            is_test = hold_out(hashes, labels, TEST_FRACTION, split_seed, "test")
+            is_test = hold_out(hashes, labels, TEST_FRACTION, settings.split_seed, "test")
             self._images["test"] = everything.take(is_test)
             made_by["test"] = f"{TEST_FRACTION:.0%} of all images, by content"
         rest = everything.take(~is_test)
         if source.val is None:
-            fraction = validation_fraction or (OFFICIAL_VALIDATION_FRACTION if source.test else VALIDATION_FRACTION)
-            is_val = hold_out(rest.hashes, rest.labels, fraction, split_seed, "val")
+            fraction = settings.validation_fraction or (
+                OFFICIAL_VALIDATION_FRACTION if source.test else VALIDATION_FRACTION
+            )
+            is_val = hold_out(rest.hashes, rest.labels, fraction, settings.split_seed, "val")
             self._images["train"], self._images["val"] = rest.take(~is_val), rest.take(is_val)
             made_by["val"] = f"{fraction:.0%} of the images that are not test, by content"
         else:
             self._images["train"] = rest
             self._images["val"], _ = _collect(
-                source.val(), name, self.num_classes, self.input_shape[:2], self.input_shape[2], fit
+                source.val(), name, self.num_classes, self.input_shape[:2], self.input_shape[2], settings.fit
             )
         for purpose, images in self._images.items():
             if not len(images.labels):
@@ -122,11 +116,11 @@ class Data:
 
         self.split = {
             "source": name,
-            "split_seed": split_seed,
+            "split_seed": settings.split_seed,
             "made_by": made_by,
             "class_names": self.class_names,
             "input_shape": list(self.input_shape),
-            "fit": fit,
+            "fit": settings.fit,
             "images": {purpose: len(images.labels) for purpose, images in self._images.items()},
             "images_by_class": {
                 purpose: {self.class_names[c]: n for c, n in sorted(Counter(images.labels.tolist()).items())}
@@ -140,7 +134,12 @@ class Data:
         """Returns the images of a split as arrays, in their fixed order."""
         if split == "test" and "test" not in self._images:
             self._images["test"], _ = _collect(
-                self._source.test(), self.name, self.num_classes, self.input_shape[:2], self.input_shape[2], self._fit
+                self._source.test(),
+                self.name,
+                self.num_classes,
+                self.input_shape[:2],
+                self.input_shape[2],
+                self._settings.fit,
             )
         return self._images[split]
 
@@ -167,7 +166,7 @@ class Data:
         n = len(images.labels)
         order = self._shuffled(n) if shuffle else tf.data.Dataset.range(n)
         return (
-            order.batch(self._batch_size)
+            order.batch(self._settings.batch_size)
             .map(
                 lambda index: (tf.gather(pixels, index), tf.gather(labels, index)), num_parallel_calls=tf.data.AUTOTUNE
             )
@@ -178,7 +177,8 @@ class Data:
         """The numbers 0 to n - 1 in the order of epoch 0, 1, 2, ...: one epoch for each time it is gone through."""
         epochs = itertools.count()
         orders = tf.data.Dataset.from_generator(
-            lambda: iter([order_of_epoch(n, self._seed, next(epochs))]), output_signature=tf.TensorSpec([n], tf.int64)
+            lambda: iter([order_of_epoch(n, self._settings.seed, next(epochs))]),
+            output_signature=tf.TensorSpec([n], tf.int64),
         )
         return orders.unbatch().apply(tf.data.experimental.assert_cardinality(n))
 
@@ -277,15 +277,4 @@ def load_data(
             "'{name}' is a {kind}. Give a name, or what pbl.data.from_arrays(images, labels, class_names) returns.",
             name=name, kind=type(opened).__name__,
         )  # fmt: skip
-    return Data(
-        opened,
-        name,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        split_seed=settings.split_seed,
-        validation_fraction=settings.validation_fraction,
-        image_size=settings.image_size,
-        channels=settings.channels,
-        fit=settings.fit,
-        one_hot=labels == "one_hot",
-    )
+    return Data(opened, name, settings, one_hot=labels == "one_hot")

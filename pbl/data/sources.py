@@ -290,7 +290,7 @@ def open_source(name: str, data_dir: str | None = None) -> Source:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
     """
     if name not in DATASETS:
-        if name.startswith((".", "/", "~")) or name.endswith((".zip", ".npz")) or Path(name).exists():
+        if name.startswith((".", "/", "~")) or name.endswith((".zip", ".npz")) or ("/" in name and Path(name).exists()):
             raise InputError(
                 "dataset='{name}' looks like a path; folders and archives are not read. Give a name, or load the images in"
                 " a function of your experiment file (see experiments/my_team.py).",
