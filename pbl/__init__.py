@@ -33,6 +33,7 @@ _MODULES = (
     "runs",
     "statistics",
     "training",
+    "transfer",
 )
 
 __all__ = [*_HOME, *_MODULES]

@@ -91,6 +91,10 @@ class Config(BaseModel):
     model_options: Options = Field(
         {}, description="keyword arguments of the builder, such as model_options.dropout=0.5"
     )
+    initial_weights: str | None = Field(
+        None,
+        description="folder of a run of the same model, or a .weights.h5, to start from; the last layer is new for other classes",
+    )
 
     optimizer: str = Field("adam", min_length=1, description="any Keras optimizer's name")
     learning_rate: float = Field(
@@ -108,6 +112,14 @@ class Config(BaseModel):
     )
     batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
     epochs: int = Field(30, ge=1, le=1_000_000, description="passes over the training images")
+    fine_tune_epochs: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="epochs after `epochs` in which the last stages of a frozen backbone are trained too (efficientnet_transfer)",
+    )
+    fine_tune_learning_rate: float = Field(1e-5, gt=0, description="step size in those epochs")
+    unfreeze: int = Field(1, ge=1, description="how many stages of the backbone they train, from the last one on")
     callbacks: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         [], description="names in CALLBACKS, in the order in which they act"
     )

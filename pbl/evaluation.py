@@ -53,16 +53,20 @@ def load_model(run: str | Path | Run) -> keras.Model:
 
 
 def build_model(run: Run) -> keras.Model:
-    """Does what `load_model` does, without executing the run's `experiment.py`."""
+    """Does what `load_model` does, without executing the run's `experiment.py`.
+
+    A builder's option `weights`, which names what it starts from, is set to None: the run's own weights follow.
+    """
     file = run.path / "best.weights.h5"
     if not file.exists():
         raise InputError(
             "The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.",
             run=run.path,
         )
-    model = models.build(
-        run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **run.config.model_options
-    )
+    options = dict(run.config.model_options)
+    if "weights" in models.options_of(models.find_builder(run.config.model)):
+        options["weights"] = None
+    model = models.build(run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **options)
     try:
         model.load_weights(file)
     except (OSError, KeyError) as error:

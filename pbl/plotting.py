@@ -12,7 +12,10 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#595959"
 
 
 def plot_learning_curves(
-    history: pd.DataFrame, best_epoch: int | None = None, title: str = "Learning curves"
+    history: pd.DataFrame,
+    best_epoch: int | None = None,
+    title: str = "Learning curves",
+    fine_tune_from_epoch: int | None = None,
 ) -> Figure:
     """Draws loss and accuracy by epoch, training and validation.
 
@@ -20,6 +23,7 @@ def plot_learning_curves(
         history: Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, as in `history.csv`.
         best_epoch: The epoch to mark: the one whose model was kept.
         title: The heading.
+        fine_tune_from_epoch: The first epoch of fine-tuning, before which a line is drawn.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     figure.suptitle(title)
@@ -52,6 +56,10 @@ def plot_learning_curves(
                 "o",
                 color=BLUE,
                 label=f"best epoch {best_epoch} (lowest validation loss): {value:.4f}",
+            )
+        if fine_tune_from_epoch:
+            axes.axvline(
+                fine_tune_from_epoch - 0.5, color=GREY, linestyle="--", linewidth=1, label="fine-tuning begins"
             )
         axes.set(xlabel="epoch", ylabel=label, title=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -19,8 +19,10 @@ from pbl.data import Data
 from pbl.errors import InputError, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
 from pbl.metrics import check_positive_class
+from pbl.models import unfreeze
 from pbl.plotting import plot_learning_curves
 from pbl.runs import Run, find_unfinished, replacing, start_run
+from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
 
 def train(config: Config | str | Path, *, folder: str | Path | None = None, fresh: bool = False) -> Run:
@@ -56,9 +58,11 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
     keras.utils.set_random_seed(config.seed)
     model = models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
     check_outputs(model, data.images("val").pixels[:2], data.num_classes)
-    model.compile(
-        optimizer=build_optimizer(config, steps_per_epoch=len(data.train)), loss=config.loss, metrics=["accuracy"]
-    )
+    if config.initial_weights:
+        print(take_weights(model, config, data.class_names))
+    if config.fine_tune_epochs:
+        check_fine_tuning(model, config.unfreeze)
+    _compile(model, config, steps_per_epoch=len(data.train))
     callbacks = [build_callback(name) for name in config.callbacks]
     clock["build"] = time.perf_counter()
 
@@ -91,21 +95,42 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
     return run
 
 
+def _compile(model: keras.Model, config: Config, steps_per_epoch: int) -> None:
+    model.compile(optimizer=build_optimizer(config, steps_per_epoch), loss=config.loss, metrics=["accuracy"])
+
+
 def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbacks.Callback]) -> bool:
     """Fits, and returns whether Ctrl-C cut it off."""
-    history, best = HistoryFile(run.path / "history.csv"), BestModel(run.path)
+    config, history, best = run.config, HistoryFile(run.path / "history.csv"), BestModel(run.path)
+    # `best` first, so that it keeps the very model that was validated; `history` last, so that it sees what others log, and
+    # an epoch that has its row has its model saved too.
+    callbacks = [best, *callbacks, keras.callbacks.TerminateOnNaN(), history]
+    verbose = 1 if _is_lively() else 2
     interrupted = False
     try:
-        model.fit(
-            data.train,
-            validation_data=data.val,
-            epochs=run.config.epochs,
-            # `best` first, so that it keeps the very model that was validated; `history` last, so that it sees what others
-            # log, and an epoch that has its row has its model saved too.
-            callbacks=[best, *callbacks, keras.callbacks.TerminateOnNaN(), history],
-            shuffle=False,  # tf.data shuffles; said, since Keras 3.15 warns otherwise
-            verbose=1 if _is_lively() else 2,
-        )
+        if has_fixed_features(model):
+            fit_head(model, data, config.epochs, callbacks, verbose)
+        else:
+            # tf.data shuffles; said, since Keras 3.15 warns otherwise
+            model.fit(
+                data.train,
+                validation_data=data.val,
+                epochs=config.epochs,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=verbose,
+            )
+        done = len(history.rows)
+        if config.fine_tune_epochs and np.isfinite(history.rows[-1]["loss"]):
+            run.update_environment(fine_tune_from_epoch=done + 1)
+            unfreeze(model, config.unfreeze)
+            slower = config.replace(learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs)
+            _compile(model, slower, len(data.train))
+            print(f"Fine-tuning: {models.count_trainable_weights(model):,} trainable weights")
+            model.fit(
+                data.train, validation_data=data.val, initial_epoch=done, epochs=done + config.fine_tune_epochs,
+                callbacks=callbacks, shuffle=False, verbose=verbose,
+            )  # fmt: skip
     except KeyboardInterrupt:
         interrupted = True
         if best.best_epoch is None:
@@ -134,7 +159,10 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
 
 def _report(run: Run, data: Data) -> None:
     history = pd.read_csv(run.path / "history.csv")
-    curves = plot_learning_curves(history, run.environment["best_epoch"], f"{run.name}: learning curves")
+    environment = run.environment
+    curves = plot_learning_curves(
+        history, environment["best_epoch"], f"{run.name}: learning curves", environment.get("fine_tune_from_epoch")
+    )
     with replacing(run.path / "figures" / "learning_curves.png") as temporary:
         curves.savefig(temporary, dpi=120)
     # The model is read back from the disk: what the metrics judge is what the folder holds.
@@ -152,7 +180,7 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> N
     outputs = model(pixels, training=False)
     if isinstance(outputs, (list, tuple, dict)):
         raise InputError(
-            "The model has {n} outputs; `train` takes one. Train it in a notebook by `fit`.", n=len(outputs)
+            "The model gives {n} outputs; `train` takes one. Train it in a notebook by `fit`.", n=len(outputs)
         )
     if tuple(outputs.shape) != (len(pixels), num_classes):
         raise InputError(

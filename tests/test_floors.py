@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 FLOORS = [
     {"errors", "config", "runs", "metrics", "statistics", "diagnosis", "plotting", "report", "__init__"},
     {"data", "models", "callbacks"},
-    {"evaluation"},
+    {"evaluation", "transfer"},
     {"training", "comparison", "grading"},
     {"__main__"},
 ]

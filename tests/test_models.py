@@ -14,13 +14,15 @@ import tensorflow as tf
 
 from pbl import models
 from pbl.errors import InputError
-from pbl.models import MODELS, count_macs, count_trainable_weights, unfreeze
+from pbl.models import MODELS, count_macs, count_trainable_weights, split_backbone, unfreeze
 from pbl.models.cards import CARDS
 from pbl.models.efficientnet import find_backbone
 
 # Trainable weights, published: torchvision, Caffe's bvlc_googlenet, keras.applications, timm and Cadene's SENet, and for the
 # CIFAR ResNets the implementation that reproduces He et al.'s table 6 (0.27, 0.46, 0.66, 0.85, 1.7 and 19.4 million).
 PUBLISHED = {
+    "efficientnet_transfer": 5_288_548,
+    "efficientnetv2_transfer": 7_139_704,
     "lenet5": 61_706,
     "alexnet": 62_378_344,
     "vgg11": 132_863_336,
@@ -58,11 +60,10 @@ PUBLISHED_MACS = {
 
 # What makes a model small enough for a test, and its loss fall without luck; else its smallest image, at least 16x16.
 SMALL_OPTIONS = {
-    **{name: {"dense_units": 32, "dropout": 0.0} for name in ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16_bn")},
-    **{name: {"dropout": 0.0} for name in ("alexnet", "vgg_small", "googlenet")},
-    **{name: {"weights": None, "dropout": 0.0} for name in ("efficientnet_transfer", "efficientnetv2_transfer")},
+    **{name: {"dense_units": 32} for name in ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16_bn")},
+    **{name: {"weights": None} for name in ("efficientnet_transfer", "efficientnetv2_transfer")},
     **{name: {"depth": 2, "patch": 4} for name in ("vit_tiny", "vit_small", "vit_base")},
-    "senet154": {"blocks_per_stage": (1, 1, 1, 1), "dropout": 0.0},
+    "senet154": {"blocks_per_stage": (1, 1, 1, 1)},
 }
 # 1,202 layers, the code of resnet20: built at full size, and no more.
 ONLY_BUILT = {"resnet1202"}
@@ -73,7 +74,11 @@ def build_small(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
     classes = 2 if name == "perceptron" else 3
     images = np.random.default_rng(0).integers(0, 256, (6, side, side, 3), np.uint8)
     labels = np.minimum([0, 0, 0, 1, 1, 2], classes - 1)  # not balanced, so that a bias alone can lower the loss
-    return models.build(name, (side, side, 3), classes, **SMALL_OPTIONS.get(name, {})), images, labels
+    model = models.build(name, (side, side, 3), classes, **SMALL_OPTIONS.get(name, {}))
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    return model, images, labels
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -179,9 +184,23 @@ def test_vgg16_is_that_of_keras_applications():
 
 
 def test_googlenet_with_auxiliary_classifiers():
+    """They add 0.3 of their losses in training; the rest is the main classifier's, and the metrics keep their names."""
     model = models.build("googlenet", (224, 224, 3), 1000, auxiliary=True)
     assert count_trainable_weights(model) == 13_378_280  # Caffe's bvlc_googlenet
-    assert [output.shape for output in model.outputs] == [(None, 1000)] * 3
+    keras.utils.set_random_seed(0)
+    model = models.build("googlenet", (65, 65, 1), 5, auxiliary=True, dropout=0.0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    images, labels = np.random.default_rng(0).integers(0, 256, (6, 65, 65, 1), np.uint8), np.arange(6) % 5
+    main, *auxiliary = [np.asarray(output) for output in model(images, training=True)]
+    np.testing.assert_allclose(model.predict(images, verbose=0), main, atol=1e-6)
+    own = [-np.log(output[np.arange(6), labels]).mean() for output in (main, *auxiliary)]
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    logs = model.fit(images, labels, validation_data=(images, labels), verbose=0).history
+    assert set(logs) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert logs["val_loss"] == pytest.approx([own[0]], rel=1e-4)
+    assert logs["loss"] == pytest.approx([own[0] + 0.3 * (own[1] + own[2])], rel=1e-4)
     with pytest.raises(InputError, match="at least 65x65"):
         models.build("googlenet", (64, 64, 3), 5, auxiliary=True)
 
@@ -208,6 +227,34 @@ def test_shortcuts_carry_the_image_and_zeros():
     y = model.predict(x, verbose=0)
     np.testing.assert_array_equal(y[..., 8:24], x[:, ::2, ::2])
     assert not y[..., :8].any() and not y[..., 24:].any()
+
+
+@pytest.mark.parametrize(("name", "layers"), [("mlp", 3), ("vgg_small", 8)])
+def test_l2(name, layers):
+    """The squares of every kernel, times the factor, and nothing unless given."""
+    model = models.build(name, (8, 8, 1), 3, l2=0.01)
+    kernels = [weight for weight in model.trainable_weights if weight.path.endswith("kernel")]
+    assert len(kernels) == len(model.losses) == layers
+    assert float(sum(model.losses)) == pytest.approx(0.01 * sum(np.square(k.numpy()).sum() for k in kernels), rel=1e-5)
+    assert not models.build(name, (8, 8, 1), 3).losses
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "se_resnet20"])
+def test_stochastic_depth(name):
+    """Deeper blocks are left out more often, up to the rate given; it is saved with the model."""
+    side = CARDS[name].smallest
+    keras.utils.set_random_seed(0)
+    model = models.build(name, (side, side, 1), 3, stochastic_depth=0.5)
+    drops = [
+        layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout) and layer.noise_shape
+    ]
+    blocks = {"resnet20": 9, "resnet18": 8, "se_resnet20": 9}[name]
+    np.testing.assert_allclose([drop.rate for drop in drops], 0.5 * np.arange(1, blocks + 1) / blocks)
+    assert count_trainable_weights(model) == count_trainable_weights(models.build(name, (side, side, 1), 3))
+    branch = np.asarray(drops[-1](np.ones((1000, 2, 2, 3), np.float32), training=True))
+    assert set(np.unique(branch)) == {0, 2} and all(len(np.unique(image)) == 1 for image in branch)
+    assert 0.4 < (branch[:, 0, 0, 0] == 0).mean() < 0.6
+    assert type(model).from_config(model.get_config()).get_config() == model.get_config()
 
 
 @pytest.mark.parametrize("name", ["resnet32", "resnet18", "resnet50"])
@@ -259,6 +306,8 @@ def test_transfer_freezes_and_unfreezes(name):
     keras.utils.set_random_seed(0)
     model = models.build(name, (32, 32, 1), 2, weights=None)
     backbone = find_backbone(model)
+    assert all(layer.trainable for layer in backbone.layers)  # from random weights all of it is trained
+    unfreeze(model, depth=0)
     assert count_trainable_weights(model) == 1280 * 2 + 2
     images, labels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), np.uint8), np.arange(8) % 2
 
@@ -295,12 +344,25 @@ def test_transfer_takes_a_backbone_from_keras_or_from_a_run(tmp_path):
     run.write_json("split.json", split)
     model.save_weights(run.path / "best.weights.h5")
     heir = models.build("efficientnet_transfer", (32, 32, 1), 2, weights=str(run.path))
+    assert count_trainable_weights(heir) == 1280 * 2 + 2
     for one, other in zip(find_backbone(heir).get_weights(), find_backbone(model).get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
     for weights, said in [("nowhere", "no such file or run"), (str(tmp_path), "holds several runs|is not a run")]:
         with pytest.raises(InputError, match=said):
             models.build("efficientnet_transfer", (32, 32, 3), 4, weights=weights)
+
+
+def test_features_and_head_are_the_model():
+    model = models.build("efficientnetv2_transfer", (32, 32, 1), 3, weights=None)
+    extractor, head = split_backbone(model)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1), np.uint8)
+    features = extractor.predict_on_batch(images)
+    assert features.shape == (2, 1280)
+    np.testing.assert_allclose(head.predict_on_batch(features), model.predict_on_batch(images), atol=1e-6)
+    assert head.trainable_weights[0] is model.trainable_weights[-2]
+    with pytest.raises(InputError, match="resnet20 has no backbone"):
+        split_backbone(models.build("resnet20", (8, 8, 1), 3))
 
 
 def test_patches_of_small_images():
@@ -389,6 +451,7 @@ def test_mlp_options():
         ("lenet5", {"depth": 3}, "no option 'depth'. It has no options."),
         ("mlp", {"dropout": 1.5}, "do not fit 'mlp'"),
         ("mlp", {"activation": "rellu"}, "do not fit 'mlp'"),
+        ("resnet20", {"shortcut": False, "stochastic_depth": 0.5}, "nothing is left beside them"),
         ("efficientnet_transfer", {"variant": "b9"}, "no variant 'b9'. Did you mean 'b3'"),
     ],
 )

@@ -145,26 +145,32 @@ class Data:
 
     @cached_property
     def train(self) -> tf.data.Dataset:
-        return self._batches("train", shuffle=True)
+        return self.batches("train")
 
     @cached_property
     def val(self) -> tf.data.Dataset:
-        return self._batches("val")
+        return self.batches("val")
 
     @cached_property
     def test(self) -> tf.data.Dataset:
-        return self._batches("test")
+        return self.batches("test")
 
-    def _batches(self, split: SplitName, shuffle: bool = False) -> tf.data.Dataset:
+    def batches(self, split: SplitName, inputs: np.ndarray | None = None) -> tf.data.Dataset:
+        """Returns a new pipeline of a split, like `train`, `val` and `test`.
+
+        Args:
+            split: "train" comes in a new order each time, beginning with that of the first epoch.
+            inputs: What stands in place of the pixels, such as features: `inputs[i]` belongs to image i of `images(split)`.
+        """
         images = self.images(split)
         with tf.device("CPU"):  # a GPU's memory is for the model
-            pixels = tf.constant(images.pixels)
+            pixels = tf.constant(images.pixels if inputs is None else inputs)
             labels = tf.constant(
                 np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
             )
         # Numbers are shuffled and whole batches gathered: the full set is shuffled without copying an image.
         n = len(images.labels)
-        order = self._shuffled(n) if shuffle else tf.data.Dataset.range(n)
+        order = self._shuffled(n) if split == "train" else tf.data.Dataset.range(n)
         return (
             order.batch(self._settings.batch_size)
             .map(

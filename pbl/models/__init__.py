@@ -13,7 +13,7 @@ import keras
 from pbl.errors import InputError, name_nearest
 from pbl.models.alexnet import alexnet
 from pbl.models.cost import count_macs, count_trainable_weights
-from pbl.models.efficientnet import efficientnet_transfer, efficientnetv2_transfer, unfreeze
+from pbl.models.efficientnet import efficientnet_transfer, efficientnetv2_transfer, split_backbone, unfreeze
 from pbl.models.googlenet import googlenet
 from pbl.models.lenet import lenet5
 from pbl.models.mlp import mlp
@@ -96,7 +96,16 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     )
 }
 
-__all__ = ["MODELS", "build", "count_macs", "count_trainable_weights", "options_of", "unfreeze", *MODELS]
+__all__ = [
+    "MODELS",
+    "build",
+    "count_macs",
+    "count_trainable_weights",
+    "options_of",
+    "split_backbone",
+    "unfreeze",
+    *MODELS,
+]
 
 
 def find_builder(name: str) -> Callable[..., keras.Model]:

@@ -29,6 +29,36 @@ INCEPTION = {
 }
 
 
+@keras.saving.register_keras_serializable("pbl")
+class WithAuxiliaryClassifiers(keras.Model):
+    """A Functional model whose further outputs help to train the first, and are left out of everything else (section 5).
+
+    In training the losses of the further outputs are added, each times 0.3. Predictions, metrics and the validation loss
+    are those of the first output alone, so `compile`, `fit` and `evaluate` are used as for any other model.
+    """
+
+    WEIGHT = 0.3
+
+    def call(self, images, training=None, mask=None):
+        outputs = super().call(images, training=training, mask=mask)
+        return outputs if training else outputs[0]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        main, *auxiliary = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
+        loss = super().compute_loss(x, y, main, sample_weight, training)
+        for output in auxiliary:
+            loss += self.WEIGHT * super().compute_loss(x, y, output, sample_weight, training)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        main = y_pred[0] if isinstance(y_pred, (list, tuple)) else y_pred
+        return super().compute_metrics(x, y, main, sample_weight)
+
+    def get_metrics_result(self):
+        # Keras 3.13 calls the accuracy `main_accuracy`, since the model has other outputs too.
+        return {name.removeprefix("main_"): value for name, value in super().get_metrics_result().items()}
+
+
 def googlenet(
     input_shape: tuple[int, int, int],
     num_classes: int,
@@ -43,16 +73,14 @@ def googlenet(
         input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255; with `auxiliary` at least
             65x65.
         num_classes: Number of classes, at least 2.
-        auxiliary: Add the two auxiliary classifiers (section 5). The model then has three outputs: the main one and the
-            two auxiliary ones, whose losses the paper weights by 0.3. Compile it with
-            `loss=["sparse_categorical_crossentropy"] * 3, loss_weights=[1, 0.3, 0.3]`.
+        auxiliary: Add the two auxiliary classifiers (section 5); see `WithAuxiliaryClassifiers`. Such a model needs
+            `import pbl.models` before `keras.models.load_model`.
         dropout: Share of the pooled features set to zero in training.
         lrn: Local response normalisation around the second convolution. Such a model needs `import pbl.models` before
             `keras.models.load_model`.
 
     Returns:
-        A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1; a list of
-        three such outputs with `auxiliary`.
+        A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
     check_size("googlenet", input_shape, smallest=65 if auxiliary else None)
     images = keras.Input(input_shape)
@@ -74,7 +102,9 @@ def googlenet(
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(dropout)(x)
     main = layers.Dense(num_classes, activation="softmax", dtype="float32", name="main")(x)
-    return keras.Model(images, [main, *outputs] if auxiliary else main, name="googlenet")
+    if auxiliary:
+        return WithAuxiliaryClassifiers(images, [main, *outputs], name="googlenet")
+    return keras.Model(images, main, name="googlenet")
 
 
 def _inception(x, ones: int, reduce_3: int, threes: int, reduce_5: int, fives: int, projection: int):

@@ -18,6 +18,7 @@ def mlp(
     activation: str = "relu",
     dropout: float = 0.0,
     batch_norm: bool = False,
+    l2: float = 0.0,
 ) -> keras.Model:
     """Builds a multilayer perceptron (Rumelhart, Hinton and Williams 1986).
 
@@ -28,6 +29,7 @@ def mlp(
         activation: Name of the hidden layers' activation.
         dropout: Share of each hidden layer's outputs set to zero in training, 0 to below 1 (Srivastava et al. 2014).
         batch_norm: Normalise each hidden layer before its activation (Ioffe and Szegedy 2015).
+        l2: Factor of the squared weights of every layer added to the loss, such as 1e-4.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
@@ -36,13 +38,14 @@ def mlp(
     model.add(keras.Input(input_shape))
     model.add(layers.Rescaling(1 / 255))
     model.add(layers.Flatten())
+    penalty = keras.regularizers.L2(l2) if l2 else None
     for width in widths:
         # A bias before batch normalisation would be subtracted again with the mean.
-        model.add(layers.Dense(width, use_bias=not batch_norm))
+        model.add(layers.Dense(width, use_bias=not batch_norm, kernel_regularizer=penalty))
         if batch_norm:
             model.add(layers.BatchNormalization())
         model.add(layers.Activation(activation))
         if dropout:
             model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(num_classes, activation="softmax", dtype="float32"))
+    model.add(layers.Dense(num_classes, activation="softmax", dtype="float32", kernel_regularizer=penalty))
     return model

@@ -36,7 +36,8 @@ The moving averages of batch normalisation have momentum 0.9, as in the Torch co
 own 0.99 would lag some 100 steps behind, which is many epochs of a small data set.
 
 Different from the paper: pixels are scaled to -1 to 1 by a constant layer, where the paper subtracts the mean of the
-training images; weight decay and augmentation belong to training, not to the model.
+training images; weight decay (the paper's 1e-4) is given to the optimizer, `optimizer_options.weight_decay=1e-4`, where it
+acts on every weight. Stochastic depth, of a later paper, is an option.
 """
 
 import sys
@@ -47,90 +48,122 @@ from keras import layers, ops
 from pbl.models.cards import check_size
 
 
-def resnet20(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet20(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-20 for small images (He et al. 2015, section 4.2).
 
     Args:
         input_shape: (height, width, channels) of the images, pixels 0 to 255.
         num_classes: Number of classes, at least 2.
         shortcut: False gives the plain network, without shortcuts.
+        stochastic_depth: Share of the images for which the last block's residual branch is left out in training; less
+            for earlier ones, in proportion (Huang et al. 2016, arXiv:1603.09382, where it is 0.5).
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    return _build_small("resnet20", input_shape, num_classes, 3, shortcut)
+    return _build_small("resnet20", input_shape, num_classes, 3, shortcut, stochastic_depth)
 
 
-def resnet32(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet32(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-32 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet32", input_shape, num_classes, 5, shortcut)
+    return _build_small("resnet32", input_shape, num_classes, 5, shortcut, stochastic_depth)
 
 
-def resnet44(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet44(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-44 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet44", input_shape, num_classes, 7, shortcut)
+    return _build_small("resnet44", input_shape, num_classes, 7, shortcut, stochastic_depth)
 
 
-def resnet56(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet56(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-56 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet56", input_shape, num_classes, 9, shortcut)
+    return _build_small("resnet56", input_shape, num_classes, 9, shortcut, stochastic_depth)
 
 
-def resnet110(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet110(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-110 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet110", input_shape, num_classes, 18, shortcut)
+    return _build_small("resnet110", input_shape, num_classes, 18, shortcut, stochastic_depth)
 
 
-def resnet1202(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet1202(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-1202 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet1202", input_shape, num_classes, 200, shortcut)
+    return _build_small("resnet1202", input_shape, num_classes, 200, shortcut, stochastic_depth)
 
 
-def resnet18(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet18(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-18 for ImageNet (He et al. 2015, table 1).
 
     Args:
         input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255.
         num_classes: Number of classes, at least 2.
         shortcut: False gives the plain network, without shortcuts.
+        stochastic_depth: Share of the images for which the last block's residual branch is left out in training; less
+            for earlier ones, in proportion (Huang et al. 2016, arXiv:1603.09382, where it is 0.5).
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    return _build_large("resnet18", input_shape, num_classes, (2, 2, 2, 2), False, shortcut)
+    return _build_large("resnet18", input_shape, num_classes, (2, 2, 2, 2), False, shortcut, stochastic_depth)
 
 
-def resnet34(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet34(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-34 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet34", input_shape, num_classes, (3, 4, 6, 3), False, shortcut)
+    return _build_large("resnet34", input_shape, num_classes, (3, 4, 6, 3), False, shortcut, stochastic_depth)
 
 
-def resnet50(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet50(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-50 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet50", input_shape, num_classes, (3, 4, 6, 3), True, shortcut)
+    return _build_large("resnet50", input_shape, num_classes, (3, 4, 6, 3), True, shortcut, stochastic_depth)
 
 
-def resnet101(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet101(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-101 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet101", input_shape, num_classes, (3, 4, 23, 3), True, shortcut)
+    return _build_large("resnet101", input_shape, num_classes, (3, 4, 23, 3), True, shortcut, stochastic_depth)
 
 
-def resnet152(input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True) -> keras.Model:
+def resnet152(
+    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+) -> keras.Model:
     """Builds ResNet-152 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet152", input_shape, num_classes, (3, 8, 36, 3), True, shortcut)
+    return _build_large("resnet152", input_shape, num_classes, (3, 8, 36, 3), True, shortcut, stochastic_depth)
 
 
 def _build_small(
-    name: str, input_shape: tuple[int, int, int], num_classes: int, blocks_per_stage: int, shortcut: bool
+    name: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    blocks_per_stage: int,
+    shortcut: bool,
+    stochastic_depth: float,
 ) -> keras.Model:
     check_size(name, input_shape)
+    rates = _rates(3 * blocks_per_stage, shortcut, stochastic_depth)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     x = layers.ReLU()(_conv_bn(x, 16, 3))
     for filters in (16, 32, 64):
         for block in range(blocks_per_stage):
             strides = 2 if filters > 16 and block == 0 else 1
-            residual = _two_convolutions(x, filters, strides)
+            residual = _drop_branch(_two_convolutions(x, filters, strides), rates.pop(0))
             x = _add(residual, _pad_channels(x, filters, strides) if shortcut else None)
     return _classify(name, images, x, num_classes)
 
@@ -142,8 +175,10 @@ def _build_large(
     blocks: tuple[int, ...],
     bottleneck: bool,
     shortcut: bool,
+    stochastic_depth: float,
 ) -> keras.Model:
     check_size(name, input_shape)
+    rates = _rates(sum(blocks), shortcut, stochastic_depth)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     x = layers.ReLU()(_conv_bn(x, 64, 7, strides=2))
@@ -152,7 +187,8 @@ def _build_large(
         filters = 64 * 2**stage
         for block in range(count):
             strides = 2 if stage > 0 and block == 0 else 1
-            residual = (_bottleneck if bottleneck else _two_convolutions)(x, filters, strides)
+            branch = _bottleneck if bottleneck else _two_convolutions
+            residual = _drop_branch(branch(x, filters, strides), rates.pop(0))
             x = _add(residual, _project(x, residual.shape[-1], strides) if shortcut else None)
     return _classify(name, images, x, num_classes)
 
@@ -167,6 +203,18 @@ def _classify(name: str, images, x, num_classes: int) -> keras.Model:
         return keras.Model(images, probabilities, name=name)
     finally:
         sys.setrecursionlimit(limit)
+
+
+def _rates(blocks: int, shortcut: bool, stochastic_depth: float) -> list[float]:
+    """How often each block's branch is left out: the deeper, the more often (Huang et al. 2016, equation 4)."""
+    if stochastic_depth and not shortcut:
+        raise ValueError("stochastic_depth leaves out branches, and without shortcuts nothing is left beside them")
+    return [stochastic_depth * block / blocks for block in range(1, blocks + 1)]
+
+
+def _drop_branch(residual, rate: float):
+    """Dropout of the whole branch, an image at a time."""
+    return layers.Dropout(rate, noise_shape=(None, 1, 1, 1))(residual) if rate else residual
 
 
 def _add(residual, shortcut):

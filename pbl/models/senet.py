@@ -84,17 +84,29 @@ class SEBlock(layers.Layer):
         projection: Size of the convolution that brings the shortcut to the branch's shape, where the shapes differ; 0
             for weightless shortcuts: every second pixel, and zeros for the new channels.
         ratio: See `SqueezeExcite`.
+        stochastic_depth: Share of the images for which the branch is left out in training (Huang et al. 2016).
     """
 
-    def __init__(self, convolutions: list[tuple[int, int, int, int]], projection: int, ratio: int = 16, **kwargs):
+    def __init__(
+        self,
+        convolutions: list[tuple[int, int, int, int]],
+        projection: int,
+        ratio: int = 16,
+        stochastic_depth: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.settings = {"convolutions": [list(c) for c in convolutions], "projection": projection, "ratio": ratio}
+        self.settings = {
+            "convolutions": [list(c) for c in convolutions], "projection": projection, "ratio": ratio,
+            "stochastic_depth": stochastic_depth,
+        }  # fmt: skip
         last = len(convolutions) - 1
         self.branch = [
             ConvBN(filters, size, strides, groups, relu=number < last)
             for number, (filters, size, strides, groups) in enumerate(convolutions)
         ]
         self.gate = SqueezeExcite(ratio)
+        self.drop = layers.Dropout(stochastic_depth, noise_shape=(None, 1, 1, 1))
         self.filters = convolutions[-1][0]
         self.strides = max(strides for _, _, strides, _ in convolutions)
         self.project = None
@@ -113,7 +125,7 @@ class SEBlock(layers.Layer):
         shortcut = self.project(x, training=training) if self.project else self._take_and_pad(x)
         for convolution in self.branch:
             x = convolution(x, training=training)
-        return ops.relu(self.gate(x) + shortcut)
+        return ops.relu(self.drop(self.gate(x), training=training) + shortcut)
 
     def _take_and_pad(self, x):
         if self.strides == 1:
@@ -140,15 +152,31 @@ class SENet(keras.Model):
         pool: Whether max pooling follows the stem.
         blocks: One (convolutions, projection) for each block; see `SEBlock`.
         dropout: Share of the pooled features set to zero in training.
+        stochastic_depth: That of the last block's branch; less for earlier ones, in proportion.
     """
 
-    def __init__(self, num_classes: int, stem: list, pool: bool, blocks: list, dropout: float = 0.0, **kwargs):
+    def __init__(
+        self,
+        num_classes: int,
+        stem: list,
+        pool: bool,
+        blocks: list,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.settings = {"num_classes": num_classes, "stem": stem, "pool": pool, "blocks": blocks, "dropout": dropout}
+        self.settings = {
+            "num_classes": num_classes, "stem": stem, "pool": pool, "blocks": blocks, "dropout": dropout,
+            "stochastic_depth": stochastic_depth,
+        }  # fmt: skip
         self.rescale = layers.Rescaling(1 / 127.5, offset=-1)
         self.stem = [ConvBN(filters, size, strides) for filters, size, strides in stem]
         self.pool = layers.MaxPooling2D(3, strides=2, padding="same") if pool else None
-        self.blocks = [SEBlock(convolutions, projection) for convolutions, projection in blocks]
+        self.blocks = [
+            SEBlock(convolutions, projection, stochastic_depth=stochastic_depth * number / len(blocks))
+            for number, (convolutions, projection) in enumerate(blocks, start=1)
+        ]
         self.average = layers.GlobalAveragePooling2D()
         self.dropout = layers.Dropout(dropout)
         self.classify = layers.Dense(num_classes, activation="softmax", dtype="float32", kernel_initializer="he_normal")
@@ -168,46 +196,50 @@ class SENet(keras.Model):
         return {**super().get_config(), **self.settings}
 
 
-def se_resnet20(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def se_resnet20(input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0) -> keras.Model:
     """Builds SE-ResNet-20 for small images (Hu et al. 2017, section 6.2).
 
     Args:
         input_shape: (height, width, channels) of the images, pixels 0 to 255.
         num_classes: Number of classes, at least 2.
+        stochastic_depth: Share of the images for which the last block's branch is left out in training; less for
+            earlier ones, in proportion (Huang et al. 2016, arXiv:1603.09382, where it is 0.5).
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
     """
-    return _build_small("se_resnet20", input_shape, num_classes, 3)
+    return _build_small("se_resnet20", input_shape, num_classes, 3, stochastic_depth)
 
 
-def se_resnet32(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def se_resnet32(input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0) -> keras.Model:
     """Builds SE-ResNet-32 for small images (Hu et al. 2017, section 6.2); arguments as for `se_resnet20`."""
-    return _build_small("se_resnet32", input_shape, num_classes, 5)
+    return _build_small("se_resnet32", input_shape, num_classes, 5, stochastic_depth)
 
 
-def se_resnet44(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def se_resnet44(input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0) -> keras.Model:
     """Builds SE-ResNet-44 for small images (Hu et al. 2017, section 6.2); arguments as for `se_resnet20`."""
-    return _build_small("se_resnet44", input_shape, num_classes, 7)
+    return _build_small("se_resnet44", input_shape, num_classes, 7, stochastic_depth)
 
 
-def se_resnet56(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def se_resnet56(input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0) -> keras.Model:
     """Builds SE-ResNet-56 for small images (Hu et al. 2017, section 6.2); arguments as for `se_resnet20`."""
-    return _build_small("se_resnet56", input_shape, num_classes, 9)
+    return _build_small("se_resnet56", input_shape, num_classes, 9, stochastic_depth)
 
 
-def se_resnet110(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def se_resnet110(input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0) -> keras.Model:
     """Builds SE-ResNet-110 for small images (Hu et al. 2017, section 6.2); arguments as for `se_resnet20`."""
-    return _build_small("se_resnet110", input_shape, num_classes, 18)
+    return _build_small("se_resnet110", input_shape, num_classes, 18, stochastic_depth)
 
 
-def se_resnet50(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def se_resnet50(input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0) -> keras.Model:
     """Builds SE-ResNet-50 for ImageNet (Hu et al. 2017, table 1).
 
     Args:
         input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255.
         num_classes: Number of classes, at least 2.
+        stochastic_depth: Share of the images for which the last block's branch is left out in training; less for
+            earlier ones, in proportion (Huang et al. 2016, arXiv:1603.09382, where it is 0.5).
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
@@ -220,7 +252,10 @@ def se_resnet50(input_shape: tuple[int, int, int], num_classes: int) -> keras.Mo
         for block in range(count):
             strides = 2 if stage > 0 and block == 0 else 1
             blocks.append(([(filters, 1, strides, 1), (filters, 3, 1, 1), (4 * filters, 1, 1, 1)], 1))
-    return _built(SENet(num_classes, [(64, 7, 2)], True, blocks, name="se_resnet50"), input_shape)
+    return _built(
+        SENet(num_classes, [(64, 7, 2)], True, blocks, stochastic_depth=stochastic_depth, name="se_resnet50"),
+        input_shape,
+    )
 
 
 def senet154(
@@ -229,6 +264,7 @@ def senet154(
     *,
     blocks_per_stage: Sequence[int] = (3, 8, 36, 3),
     dropout: float = 0.2,
+    stochastic_depth: float = 0.0,
 ) -> keras.Model:
     """Builds SENet-154 (Hu et al. 2017, section 6.1 and appendix).
 
@@ -237,6 +273,7 @@ def senet154(
         num_classes: Number of classes, at least 2.
         blocks_per_stage: Blocks of each stage; fewer make a smaller network of the same kind.
         dropout: Share of the pooled features set to zero in training.
+        stochastic_depth: As for `se_resnet20`.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
@@ -251,17 +288,21 @@ def senet154(
             convolutions = [(2 * filters, 1, 1, 1), (4 * filters, 3, strides, 64), (4 * filters, 1, 1, 1)]
             blocks.append((convolutions, 1 if stage == 0 else 3))
     stem = [(64, 3, 2), (64, 3, 1), (128, 3, 1)]
-    return _built(SENet(num_classes, stem, True, blocks, dropout, name="senet154"), input_shape)
+    return _built(SENet(num_classes, stem, True, blocks, dropout, stochastic_depth, name="senet154"), input_shape)
 
 
-def _build_small(name: str, input_shape: tuple[int, int, int], num_classes: int, blocks_per_stage: int) -> keras.Model:
+def _build_small(
+    name: str, input_shape: tuple[int, int, int], num_classes: int, blocks_per_stage: int, stochastic_depth: float
+) -> keras.Model:
     check_size(name, input_shape)
     blocks = []
     for filters in (16, 32, 64):
         for block in range(blocks_per_stage):
             strides = 2 if filters > 16 and block == 0 else 1
             blocks.append(([(filters, 3, strides, 1), (filters, 3, 1, 1)], 0))
-    return _built(SENet(num_classes, [(16, 3, 1)], False, blocks, name=name), input_shape)
+    return _built(
+        SENet(num_classes, [(16, 3, 1)], False, blocks, stochastic_depth=stochastic_depth, name=name), input_shape
+    )
 
 
 def _built(model: keras.Model, input_shape: tuple[int, int, int]) -> keras.Model:

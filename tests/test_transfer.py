@@ -1,0 +1,156 @@
+"""Weights of an earlier run, a frozen backbone whose features are computed once, and fine-tuning."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers
+
+import pbl
+from pbl import transfer
+from pbl.data import DATASETS, Source, from_arrays
+from pbl.errors import InputError
+
+
+def with_backbone(input_shape, num_classes, weights="pretrained", flip=False, dropout=0.0):
+    """A builder of one's own in the shape of `keras.applications`: a backbone of two stages, pooled, and a head."""
+    inner = keras.Input((*input_shape[:2], 3))
+    x = layers.Conv2D(8, 3, activation="relu", name="block1_conv")(inner)
+    x = layers.BatchNormalization(name="block1_bn")(x)
+    x = layers.Conv2D(16, 3, activation="relu", name="block2_conv")(x)
+    backbone = keras.Model(inner, layers.BatchNormalization(name="block2_bn")(x), name="backbone")
+    backbone.trainable = weights is None
+    images = keras.Input(input_shape)
+    x = layers.Concatenate()([layers.Rescaling(1 / 255)(images)] * 3)
+    x = layers.RandomFlip()(x) if flip else x
+    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(backbone(x)))
+    return keras.Model(images, layers.Dense(num_classes, activation="softmax")(x), name="with_backbone")
+
+
+@pytest.fixture(autouse=True)
+def own_builder():
+    pbl.models.MODELS["with_backbone"] = with_backbone
+
+
+def two_phases(**values) -> pbl.Config:
+    return pbl.Config(**{"experiment": "x", "model": "with_backbone", "epochs": 3, **values})
+
+
+def test_features_computed_once_train_the_same_head(tmp_path, monkeypatch):
+    """As `fit` of the whole model does, callbacks included, only that the backbone sees each image once."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert self.model.input_shape == (None, 8, 8, 1)  # the whole model, as in any `fit`
+            self.model.stop_training = epoch == 1
+
+    pbl.callbacks.CALLBACKS["stop"] = Stop
+    cached = pbl.train(two_phases(callbacks=["stop"]), folder=tmp_path)
+    monkeypatch.setattr(pbl.training, "has_fixed_features", lambda model: False)
+    whole = pbl.train(two_phases(callbacks=["stop"]), folder=tmp_path)
+    one, other = (pd.read_csv(run.path / "history.csv").drop(columns="seconds") for run in (cached, whole))
+    assert len(one) == 2
+    pd.testing.assert_frame_equal(one, other, rtol=1e-4)
+    for a, b in zip(pbl.load_model(cached).get_weights(), pbl.load_model(whole).get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert keras.models.load_model(cached.path / "best.keras").count_params() == pbl.load_model(whole).count_params()
+
+
+@pytest.mark.parametrize(
+    ("options", "fixed"), [({}, True), ({"weights": None}, False), ({"flip": True}, False), ({"dropout": 0.5}, True)]
+)
+def test_features_are_fixed_where_nothing_before_them_is_random_or_trained(options, fixed):
+    assert transfer.has_fixed_features(with_backbone((8, 8, 1), 10, **options)) == fixed
+    assert not transfer.has_fixed_features(pbl.models.mlp((8, 8, 1), 10))
+
+
+def test_two_phases_in_one_run(tmp_path, capsys):
+    """The head first; then the last stage too, at its own rate, in one history; batch normalisation stands still."""
+    run = pbl.train(two_phases(fine_tune_epochs=2, fine_tune_learning_rate=1e-4), folder=tmp_path)
+    history = pd.read_csv(run.path / "history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(history["learning_rate"], [1e-3] * 3 + [1e-4] * 2)
+    assert run.environment["fine_tune_from_epoch"] == 4 and run.environment["best_epoch"] == 5
+    assert "Fine-tuning: 1,338 trainable weights" in capsys.readouterr().out  # 3*3*8*16 + 16, and the head's 170
+
+    keras.utils.set_random_seed(0)
+    start, end = with_backbone((8, 8, 1), 10), pbl.load_model(run)
+    moved = {
+        weight.path.split("/")[-2]
+        for weight, value in zip(
+            transfer.find_backbone(end).weights, transfer.find_backbone(start).get_weights(), strict=True
+        )
+        if not np.array_equal(weight, value)
+    }
+    assert moved == {"block2_conv"}
+
+
+def test_a_run_does_not_need_what_it_started_from(tmp_path):
+    """Its weights are its own: the run that it started from, or ImageNet's, may be gone."""
+    options = {"weights": None}
+    donor = pbl.train(
+        two_phases(model="efficientnet_transfer", model_options=options, image_size=32, epochs=1), folder=tmp_path
+    )
+    heir = pbl.train(
+        two_phases(experiment="heir", model="efficientnet_transfer", model_options={"weights": str(donor.path)}, image_size=32, epochs=1),
+        folder=tmp_path,
+    )  # fmt: skip
+    donor.path.rename(tmp_path / "gone")
+    assert pbl.evaluate(heir)["accuracy"] == heir.read_json("metrics_val.json")["accuracy"]
+
+
+def odd_or_even() -> Source:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return from_arrays((digits.images * 15).astype("uint8"), digits.target % 2, ["even", "odd"])
+
+
+@pytest.mark.parametrize("model", ["mlp", "vit_tiny"])
+def test_a_run_starts_from_another(tmp_path, trained_run, model):
+    """Everything but the last layer is taken over to other classes; for the same classes that too."""
+    options = {"widths": [32]} if model == "mlp" else {"depth": 1}
+    donor = trained_run
+    if model != "mlp":
+        donor = pbl.train(two_phases(model=model, model_options=options, epochs=1), folder=tmp_path)
+    config = two_phases(model=model, model_options=options, initial_weights=str(donor.path), seed=3)
+    theirs = pbl.load_model(donor).get_weights()
+    for classes, count in [([str(digit) for digit in range(10)], len(theirs)), (["even", "odd"], len(theirs) - 2)]:
+        ours = pbl.models.build(model, (8, 8, 1), len(classes), **options)
+        said = transfer.take_weights(ours, config, classes)
+        equal = [np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs, strict=True)]
+        assert sum(equal) == count and all(equal[:count]) and ("anew" in said) == (len(classes) == 2)
+
+    DATASETS["odd_or_even"] = odd_or_even
+    if model == "mlp":
+        still = config.replace(dataset="odd_or_even", epochs=1, learning_rate=1e-12)
+        np.testing.assert_allclose(
+            pbl.load_model(pbl.train(still, folder=tmp_path)).get_weights()[0], theirs[0], atol=1e-8
+        )
+        of_file = config.replace(initial_weights=str(donor.path / "best.weights.h5"))
+        again = pbl.models.build(model, (8, 8, 1), 10, **options)
+        assert "All weights" in transfer.take_weights(again, of_file, donor.split["class_names"])
+        assert np.array_equal(again.get_weights()[0], theirs[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model": "lenet5", "image_size": 16, "initial_weights": "RUN"}, "is a run of mlp. Give a run of lenet5"),
+        ({"model": "mlp", "initial_weights": "RUN"}, "was built with model_options={'widths': [32]}, this run with {}"),
+        ({"model": "mlp", "model_options": {"widths": [33]}, "initial_weights": "RUN"}, "this run with {'widths': [33]}"),
+        ({"model": "mlp", "model_options": {"widths": [32]}, "image_size": 9, "initial_weights": "RUN"}, "(there 8x8x1)"),
+        ({"model": "mlp", "initial_weights": "nowhere"}, "initial_weights=nowhere cannot be read"),
+        ({"model": "mlp", "initial_weights": "RUN/best.weights.h5"}, "cannot be read into mlp"),
+        ({"model": "mlp", "fine_tune_epochs": 1}, "mlp has no backbone"),
+        ({"model_options": {"weights": None}, "fine_tune_epochs": 1}, "starts from random weights"),
+        ({"fine_tune_epochs": 1, "unfreeze": 3}, "unfreeze=3: the backbone of with_backbone has 2 stages. Valid: 0 to 2"),
+    ],
+)  # fmt: skip
+def test_wrong_starts_are_refused_before_a_run_is_made(tmp_path, trained_run, values, said):
+    if "initial_weights" in values:
+        values = {**values, "initial_weights": values["initial_weights"].replace("RUN", str(trained_run.path))}
+    with pytest.raises(InputError) as error:
+        pbl.train(two_phases(**values), folder=tmp_path)
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
