@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pbl.errors import InputError, name_nearest
 
@@ -37,8 +37,65 @@ def _as_json(value: object) -> object:
         ) from error
 
 
+def _as_augmentation(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        Augmentation(**value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            raise ValueError(f"there is no '{name}'. {name_nearest(name, Augmentation.model_fields)}") from None
+        what = Augmentation.model_fields[name].description
+        raise ValueError(f"{name}={problem['input']!r}: {problem['msg']} ({what})") from None
+    return value
+
+
 Side = Annotated[int, Field(ge=1, le=4096)]
 Options = Annotated[dict[str, Any], BeforeValidator(_as_json)]
+
+
+class Augmentation(BaseModel):
+    """What is done to training images, in this order. Each is off unless given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flip: bool = Field(False, description="mirror left and right, every second time")
+    crop: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="pixels of black around the image, out of which it is cut at a random place; 4 in He et al. 2015, section 4.2",
+    )
+    rotation: float = Field(
+        0, ge=0, le=180, description="turn by up to so many degrees to either side; what comes in is mirrored"
+    )
+    zoom: float = Field(0, ge=0, lt=1, description="enlarge or shrink by up to this share")
+    brightness: float = Field(0, ge=0, le=1, description="make lighter or darker by up to this share of 255")
+    contrast: float = Field(0, ge=0, le=1, description="stretch about the image's mean, by up to this share")
+    saturation: float = Field(0, ge=0, le=1, description="stretch about the pixel's grey, by up to this share")
+    cutout: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="side in pixels of a grey square at a random place; 16 for CIFAR-10 in DeVries and Taylor 2017",
+    )
+    mixup: float = Field(
+        0,
+        ge=0,
+        le=10,
+        description="alpha of the beta distribution of the share of another image mixed in (Zhang et al. 2018; 0.2)",
+    )
+    cutmix: float = Field(
+        0,
+        ge=0,
+        le=10,
+        description="alpha of that of the area taken from another image (Yun et al. 2019; 1); with mixup too, one of the two each time",
+    )
+
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether an image gets a share of another's label: labels must be one-hot."""
+        return bool(self.mixup or self.cutmix)
 
 
 class Config(BaseModel):
@@ -61,7 +118,9 @@ class Config(BaseModel):
     )
 
     dataset: str = Field(
-        "digits", min_length=1, description="'digits', a TensorFlow Datasets name, or a name in DATASETS"
+        "digits",
+        min_length=1,
+        description="'digits', a TensorFlow Datasets name, a name in DATASETS, or the path of a folder of class folders, a .zip of one, or an .npz",
     )
     data_dir: str | None = Field(
         None, description="folder of prepared TensorFlow Datasets; else TFDS_DATA_DIR, else their default"
@@ -75,6 +134,25 @@ class Config(BaseModel):
         lt=1,
         description="share of the training images held out for validation; 0.15, or 0.10 where the test split is official",
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="cross-validation: the images that are not test fall into so many folds, one of which is validation",
+    )
+    fold: int = Field(0, ge=0, description="which of the folds is validation, from 0")
+    groups: str | None = Field(
+        None,
+        description="pattern (a regular expression) that finds a word in an image's name, such as '(patient[0-9]+)'; images with the same word stay on one side of the split",
+    )
+    leave_out: str | None = Field(None, description="a text file with names of images to leave out, one a line")
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop",
+        description="what to do about images that cannot be decoded: name them all and stop, or go on without them",
+    )
+    memory_budget: float = Field(
+        2.0, gt=0, description="gigabytes up to which the decoded images are kept in memory; more lie on the local disk"
+    )
     image_size: Annotated[tuple[Side, Side] | None, BeforeValidator(_as_pair)] = Field(
         None, description="height and width in pixels, or one number for both; the images' own size unless given"
     )
@@ -85,6 +163,18 @@ class Config(BaseModel):
     positive_class: str | None = Field(
         None,
         description="with two classes: the one whose precision, recall and F1 stand first; the second class unless given",
+    )
+
+    augmentation: Annotated[Options, AfterValidator(_as_augmentation)] = Field(
+        {}, description="what is done to training images, such as augmentation.flip=true augmentation.crop=4"
+    )
+    class_weight: Literal["balanced"] | None = Field(
+        None,
+        description="'balanced': an image of a rare class counts for more in the training loss, so that all classes count alike",
+    )
+    sample_weights: str | None = Field(
+        None,
+        description="a CSV file with the columns name and weight: how much a training image counts in the loss; others count 1",
     )
 
     model: str = Field("resnet20", min_length=1, description="a name in MODELS")
@@ -224,6 +314,8 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             "{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file
         )
     values = parse_overrides(overrides)
+    if isinstance(values.get("augmentation"), dict):
+        values["augmentation"] = {**config.augmentation, **values["augmentation"]}
     for owner in ("model", "optimizer"):
         options = f"{owner}_options"
         if owner in values and values[owner] != getattr(config, owner):

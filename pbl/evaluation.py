@@ -10,7 +10,7 @@ import pandas as pd
 
 from pbl import models
 from pbl.config import Config
-from pbl.data import Data, find_image_files, fit_image, load_data, read_image, shorten
+from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.errors import InputError
 from pbl.metrics import check_positive_class, compute_metrics
 from pbl.plotting import plot_confusion_matrix
@@ -83,15 +83,8 @@ def open_data(config: Config, source: str | None = None) -> Data:
     """Loads the data that a configuration names, or another source in the same form."""
     return load_data(
         source or config.dataset,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        split_seed=config.split_seed,
-        validation_fraction=config.validation_fraction,
-        image_size=config.image_size,
-        channels=config.channels,
-        fit=config.fit,
         labels="one_hot" if config.loss == "categorical_crossentropy" else "int",
-        data_dir=config.data_dir,
+        **{name: getattr(config, name) for name in DATA_SETTINGS},
     )
 
 

@@ -191,7 +191,7 @@ def zeros(n: int, *shape: int) -> np.ndarray:
             lambda: pbl.data.Source(["a", "b"], lambda: [(GRADIENT[..., None], 0)]),
             "gives 2 values. An example is a tuple",
         ),
-        (lambda: 3, "is a int. Give a name, or what pbl.data.from_arrays"),
+        (lambda: 3, "is a int. Give a name, a path, or what pbl.data.from_arrays"),
     ],
 )
 def test_wrong_arrays(make, said):
@@ -229,8 +229,8 @@ def test_a_function_that_returns_no_source(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("photos.zip", "looks like a path"),
-        ("../photos", "looks like a path"),
+        ("photos.zip", "No file photos.zip"),
+        ("../photos", "No folder ../photos"),
         ("mnistt", "Did you mean 'mnist'?"),
         ("mnist:9.9.9", "only: 3.0.1"),
         ("imdb_reviews", "not for image classification"),

@@ -1,5 +1,7 @@
 """Where images come from. A source names its classes and hands out examples: (image, label, name).
 
+An image is an array, or the bytes of an image file, which `pbl.data.store` decodes.
+
 A data set of your own is a function without arguments that returns a `Source`, most simply by `from_arrays`, entered in
 `DATASETS` under the name by which the configuration calls it.
 """
@@ -14,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pbl.data.images import decode_image
 from pbl.errors import InputError, name_nearest
 
-Example = tuple[np.ndarray, int, str]  # uint8 [height, width, 1 or 3]; class; name
+Example = tuple[np.ndarray | bytes, int, str]  # uint8 [height, width, 1 or 3], or an image file's bytes; class; name
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def from_arrays(
     labels: Sequence[int] | np.ndarray,
     class_names: Sequence[str] | None = None,
     test: tuple[Sequence[np.ndarray] | np.ndarray, Sequence[int] | np.ndarray] | None = None,
+    val: tuple[Sequence[np.ndarray] | np.ndarray, Sequence[int] | np.ndarray] | None = None,
 ) -> Source:
     """Makes a source of arrays.
 
@@ -52,6 +54,7 @@ def from_arrays(
         labels: `int [n]`, 0 to the number of classes minus 1.
         class_names: Name of each class; "0", "1", ... unless given.
         test: Images and labels of an official test split. Without it 30% of `images` become the test split.
+        val: Images and labels of an official validation split.
 
     Raises:
         InputError: Other types, shapes or value ranges; labels outside the classes; counts that differ.
@@ -71,7 +74,12 @@ def from_arrays(
             for number, (image, label) in enumerate(zip(images, labels, strict=True))
         )
 
-    return Source(list(class_names), part(images, labels, "train"), part(*test, "test") if test else None)
+    return Source(
+        list(class_names),
+        part(images, labels, "train"),
+        part(*test, "test") if test else None,
+        part(*val, "val") if val else None,
+    )
 
 
 def _check_labels(labels: Sequence[int] | np.ndarray, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -86,7 +94,7 @@ def _check_labels(labels: Sequence[int] | np.ndarray, images: Sequence[np.ndarra
         raise InputError(
             "{images} images but {labels} labels. Each image needs one label.", images=len(images), labels=len(labels)
         )
-    return labels
+    return labels.astype(np.int64)  # in uint8, as MNIST's are, the "-1" of no class would overflow
 
 
 def check_class_names(names: Sequence[str], source: str) -> None:
@@ -159,6 +167,10 @@ def digits() -> Source:
 DATASETS: dict[str, Callable[[], Source]] = {"digits": digits}
 
 
+class UnknownDataset(InputError):
+    """No data set has this name."""
+
+
 def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
     """Opens an image-classification set of TensorFlow Datasets, downloading it once where there is a network.
 
@@ -184,8 +196,9 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
     except tfds.core.registered.DatasetNotFoundError:
         valid = [*DATASETS, *tfds.list_builders(with_community_datasets=False)]
         nearest = name_nearest(name, valid).partition("Valid:")[0]
-        raise InputError(
-            "No data set is called '{name}'. {nearest}Valid: {registered}, or a TensorFlow Datasets name; see `python -m pbl datasets`.",
+        raise UnknownDataset(
+            "No data set is called '{name}'. {nearest}Valid: {registered}, a TensorFlow Datasets name, or the path of a folder,"
+            " a .zip or an .npz; see `python -m pbl datasets`.",
             name=name, nearest=nearest, registered=", ".join(sorted(DATASETS)),
         ) from None  # fmt: skip
     except (AssertionError, ValueError) as error:  # a version or a configuration that does not exist
@@ -208,7 +221,7 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
             for batch in tfds.as_numpy(batches):
                 for content, label in zip(batch[image_key], batch[label_key], strict=True):
                     example = f"{builder.name}/{split}/{number}"
-                    yield decode_image(content, example), int(label), example
+                    yield content, int(label), example
                     number += 1
 
         return examples
@@ -284,19 +297,24 @@ def _has_network(seconds: float = 5) -> bool:
 
 
 def open_source(name: str, data_dir: str | None = None) -> Source:
-    """Opens the source of this name: a function in `DATASETS`, else a TensorFlow Datasets name.
+    """Opens a source: a function in `DATASETS`, a path (see `pbl.data.files`), or a TensorFlow Datasets name.
+
+    A bare word is a folder only where TensorFlow Datasets has no set of that name.
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
     """
+    from pbl.data.files import looks_like_path, open_path
+
     if name not in DATASETS:
-        if name.startswith((".", "/", "~")) or name.endswith((".zip", ".npz")) or ("/" in name and Path(name).exists()):
-            raise InputError(
-                "dataset='{name}' looks like a path; folders and archives are not read. Give a name, or load the images in"
-                " a function of your experiment file (see experiments/my_team.py).",
-                name=name,
-            )
-        return tensorflow_dataset(name, data_dir)
+        if looks_like_path(name):
+            return open_path(name)
+        try:
+            return tensorflow_dataset(name, data_dir)
+        except UnknownDataset:
+            if Path(name).is_dir():
+                return open_path(name)
+            raise
     source = DATASETS[name]()
     if not isinstance(source, Source):
         raise InputError(

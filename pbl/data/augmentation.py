@@ -1,0 +1,128 @@
+"""Augmentation of training images: outside the model, on whole batches, with given random numbers.
+
+Nothing is drawn here. The random numbers of an image are a function of the seed, the epoch and the image's place in it, so an
+augmented batch can be made again at any time, on any machine.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from pbl.config import Augmentation
+
+# The random numbers of one image, each between 0 and 1, by their place in a row.
+FLIP, DOWN, RIGHT, ANGLE, ZOOM, BRIGHTNESS, CONTRAST, SATURATION, CUT_Y, CUT_X, PARTNER, WHICH, SHARE = range(13)
+
+
+def draw(n: int, augmentation: Augmentation, seed: int, epoch: int) -> np.ndarray:
+    """Draws the random numbers for `n` images: `float32 [n, 13]`, a function of `seed` and `epoch` (from 0) alone."""
+    random = np.random.default_rng([seed, epoch, 1])
+    numbers = random.random((n, SHARE + 1), np.float32)
+    if augmentation.mixes_labels:
+        shares = [
+            random.beta(alpha, alpha, n) if alpha else None for alpha in (augmentation.mixup, augmentation.cutmix)
+        ]
+        both = shares[0] is not None and shares[1] is not None
+        numbers[:, SHARE] = (
+            np.where(numbers[:, WHICH] < 0.5, *shares) if both else shares[0] if shares[1] is None else shares[1]
+        )
+    return numbers
+
+
+def augment(
+    images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, augmentation: Augmentation
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Augments a batch.
+
+    Args:
+        images: `uint8 [batch, height, width, channels]`.
+        labels: `int32 [batch]`, or one-hot `float32 [batch, classes]`, which MixUp and CutMix need.
+        numbers: What `draw` gives, for these images.
+        augmentation: What to do.
+
+    Returns:
+        Images and labels of the same shapes and types.
+    """
+    a = augmentation
+    n, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    if a.flip:
+        images = tf.where(numbers[:, FLIP, None, None, None] < 0.5, images[:, :, ::-1], images)
+    if a.crop:
+        padded = tf.pad(images, [(0, 0), (a.crop, a.crop), (a.crop, a.crop), (0, 0)])
+        places = tf.cast(numbers[:, DOWN : RIGHT + 1] * (2 * a.crop + 1), tf.int32)
+        rows, columns = places[:, :1] + tf.range(height), places[:, 1:] + tf.range(width)
+        images = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    if not (a.rotation or a.zoom or a.brightness or a.contrast or a.saturation or a.cutout or a.mixes_labels):
+        return images, labels
+    x = tf.cast(images, tf.float32)
+    if a.rotation or a.zoom:
+        x = _turn_and_zoom(
+            x, (2 * numbers[:, ANGLE] - 1) * a.rotation * np.pi / 180, 1 + (2 * numbers[:, ZOOM] - 1) * a.zoom
+        )
+
+    def around_one(column: int, reach: float) -> tf.Tensor:
+        return 1 + (2 * numbers[:, column, None, None, None] - 1) * reach
+
+    if a.brightness:
+        x += 255 * (around_one(BRIGHTNESS, a.brightness) - 1)
+    if a.contrast:
+        mean = tf.reduce_mean(x, axis=[1, 2, 3], keepdims=True)
+        x = mean + (x - mean) * around_one(CONTRAST, a.contrast)
+    if a.saturation and images.shape[3] == 3:
+        grey = tf.reduce_sum(x * [0.299, 0.587, 0.114], axis=3, keepdims=True)  # ITU-R 601, as `fit_image` has it
+        x = grey + (x - grey) * around_one(SATURATION, a.saturation)
+    x = tf.clip_by_value(x, 0.0, 255.0)
+    if a.cutout:
+        x = tf.where(
+            _box(numbers, height, width, tf.fill([n], float(a.cutout)), tf.fill([n], float(a.cutout))), 128.0, x
+        )
+    if a.mixes_labels:
+        partner = tf.argsort(numbers[:, PARTNER])
+        share = numbers[:, SHARE]  # of the image itself
+        side = tf.sqrt(1 - share)
+        box = _box(numbers, height, width, side * height, side * width)
+        cut = tf.where(box, tf.gather(x, partner), x)
+        kept = 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2, 3])  # the area that really was inside
+        lam = share[:, None, None, None]
+        mixed = lam * x + (1 - lam) * tf.gather(x, partner)
+        is_mixup = (numbers[:, WHICH] < 0.5) if a.mixup and a.cutmix else tf.fill([n], bool(a.mixup))
+        x = tf.where(is_mixup[:, None, None, None], mixed, cut)
+        share = tf.where(is_mixup, share, kept)[:, None]
+        labels = share * labels + (1 - share) * tf.gather(labels, partner)
+    return tf.cast(tf.round(x), tf.uint8), labels
+
+
+def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
+    """Turns about the centre, bilinear; outside the image is its mirror image."""
+    height, width = x.shape[1], x.shape[2]
+    cosine, sine = tf.cos(angles) / scales, tf.sin(angles) / scales
+    center_y, center_x = (height - 1) / 2, (width - 1) / 2
+    zero = tf.zeros_like(angles)
+    transforms = tf.stack(
+        [
+            cosine, -sine, center_x - cosine * center_x + sine * center_y,
+            sine, cosine, center_y - sine * center_x - cosine * center_y,
+            zero, zero,
+        ],
+        axis=1,
+    )  # fmt: skip
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=x,
+        transforms=transforms,
+        output_shape=[height, width],
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+        fill_value=0.0,
+    )
+
+
+def _box(numbers: tf.Tensor, height: int, width: int, box_height: tf.Tensor, box_width: tf.Tensor) -> tf.Tensor:
+    """True inside a box about a random pixel, cut off at the border: `bool [batch, height, width, 1]`."""
+
+    def inside(center: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
+        start = tf.round(center * size - length / 2)[:, None]
+        at = tf.range(size, dtype=tf.float32)
+        return (at >= start) & (at < start + tf.round(length)[:, None])
+
+    rows = inside(numbers[:, CUT_Y], box_height, height)
+    columns = inside(numbers[:, CUT_X], box_width, width)
+    return (rows[:, :, None] & columns[:, None, :])[..., None]

@@ -1,0 +1,348 @@
+"""A source, split, and given out in batches."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from pbl.config import Augmentation, Config
+from pbl.data.augmentation import augment, draw
+from pbl.data.sources import Source, check_class_names
+from pbl.data.split import choose_fold, hold_out
+from pbl.data.store import Images, Target, collect
+from pbl.errors import InputError
+
+TEST_FRACTION = 0.3  # of everything, as the course teaches (7:3), where there is no official test split
+VALIDATION_FRACTION = 0.15  # of the other 70%
+OFFICIAL_VALIDATION_FRACTION = 0.1  # of an official training split
+PROBE_SIZE = 2000
+
+SplitName = Literal["train", "val", "test"]
+
+
+class Data:
+    """A source, split, and ready for `fit`, `evaluate` and `predict`; made by `load_data`.
+
+    Attributes:
+        train, val, test: Finite `tf.data.Dataset` of (images, labels): `uint8 [batch, height, width, channels]` and
+            `int32 [batch]`, or one-hot `float32 [batch, classes]`; with `sample_weights` `train` has the weights,
+            `float32 [batch]`, as a third. `train` comes in a new order each time that it is gone through, augmented
+            if so set, a function of `seed` and of how often that was; the others keep their order and are never
+            augmented. An official test split is read at first use.
+        class_names: Name of class 0, 1, ...
+        num_classes: Their count.
+        input_shape: (height, width, channels).
+        broken: Names of images that could not be decoded and were skipped, with the reasons.
+        split: How the split was made, and the content hashes of its images: what `split.json` holds.
+    """
+
+    def __init__(
+        self, source: Source, name: str, settings: Config, one_hot: bool, group_of: Callable[[str], str] | None = None
+    ):
+        self.name, self.class_names, self.num_classes = name, list(source.class_names), len(source.class_names)
+        self._source, self._settings, self._one_hot = source, settings, one_hot
+        self.augmentation = Augmentation(**settings.augmentation)
+        if self.augmentation.mixes_labels and not one_hot:
+            raise InputError(
+                "MixUp and CutMix mix labels too: set loss=categorical_crossentropy (load_data: labels='one_hot')."
+            )
+        check_class_names(self.class_names, name)
+        self._left_out = _read_names(settings.leave_out)
+        self.broken: dict[str, str] = {}
+        self._target = Target(
+            settings.image_size,
+            settings.channels or source.channels,
+            settings.fit,
+            settings.memory_budget,
+            settings.on_bad_image,
+        )
+        everything = self._collect(source.train())
+        self.input_shape = everything.store.shape[1:]
+        self._target = Target(self.input_shape[:2], self.input_shape[2], *list(vars(self._target).values())[2:])
+        self._images, made_by = self._cut(everything, _find_groups(everything.names, settings.groups, group_of))
+        for purpose, images in self._images.items():
+            if not len(images.labels):
+                raise InputError(
+                    "Data set '{name}' is too small: no image is left for {purpose}.", name=name, purpose=purpose
+                )
+        self._weights = _read_weights(settings.sample_weights, self._images["train"].names)
+
+        self.split = {
+            "source": name,
+            "split_seed": settings.split_seed,
+            "made_by": made_by,
+            "class_names": self.class_names,
+            "input_shape": list(self.input_shape),
+            "fit": settings.fit,
+            "images": {purpose: len(images.labels) for purpose, images in self._images.items()},
+            "images_by_class": {
+                purpose: {self.class_names[c]: n for c, n in sorted(Counter(images.labels.tolist()).items())}
+                for purpose, images in self._images.items()
+            },
+            "left_out": len(self._left_out),
+            "broken": self.broken,
+            # 64 bits of each, sorted: the same file whatever the order in which the images were found.
+            "hashes": {purpose: shorten(images.hashes) for purpose, images in self._images.items()},
+        }
+
+    def _collect(self, examples) -> Images:
+        images, broken = collect(examples, self.name, self.num_classes, self._target, self._left_out)
+        self.broken.update(broken)
+        return images
+
+    def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, str]]:
+        """Cuts test and validation off, where they are not official."""
+        source, settings = self._source, self._settings
+        together = "" if groups is None else ", groups together"
+        images: dict[str, Images] = {}
+        made_by = {"test": "official", "val": "official"}
+        is_test = np.zeros(len(everything.labels), bool)
+        if source.test is None:
+            is_test = hold_out(everything.hashes, everything.labels, TEST_FRACTION, settings.split_seed, "test", groups)
+            images["test"] = everything.take(is_test)
+            made_by["test"] = f"{TEST_FRACTION:.0%} of all images, by content{together}"
+        rest = everything.take(~is_test)
+        rest_groups = None if groups is None else [groups[i] for i in np.flatnonzero(~is_test)]
+        if source.val is not None:
+            if settings.folds:
+                raise InputError(
+                    "'{name}' has an official validation split, so folds={folds} has nothing to cut.",
+                    name=self.name,
+                    folds=settings.folds,
+                )
+            images["train"], images["val"] = rest, self._collect(source.val())
+            return images, made_by
+        if settings.folds:
+            if settings.fold >= settings.folds:
+                raise InputError(
+                    "fold={fold} of folds={folds}. Valid: 0 to {last}.",
+                    fold=settings.fold,
+                    folds=settings.folds,
+                    last=settings.folds - 1,
+                )
+            is_val = choose_fold(
+                rest.hashes, rest.labels, settings.folds, settings.fold, settings.split_seed, rest_groups
+            )
+            made_by["val"] = (
+                f"fold {settings.fold} of {settings.folds} of the images that are not test, by content{together}"
+            )
+        else:
+            fraction = settings.validation_fraction or (
+                OFFICIAL_VALIDATION_FRACTION if source.test else VALIDATION_FRACTION
+            )
+            is_val = hold_out(rest.hashes, rest.labels, fraction, settings.split_seed, "val", rest_groups)
+            made_by["val"] = f"{fraction:.0%} of the images that are not test, by content{together}"
+        images["train"], images["val"] = rest.take(~is_val), rest.take(is_val)
+        return images, made_by
+
+    def images(self, split: SplitName) -> Images:
+        """Returns the images of a split as arrays, in their fixed order."""
+        if split == "test" and "test" not in self._images:
+            self._images["test"] = self._collect(self._source.test())
+        return self._images[split]
+
+    @cached_property
+    def train(self) -> tf.data.Dataset:
+        return self.batches("train")
+
+    @cached_property
+    def val(self) -> tf.data.Dataset:
+        return self.batches("val")
+
+    @cached_property
+    def test(self) -> tf.data.Dataset:
+        return self.batches("test")
+
+    @cached_property
+    def probe(self) -> tf.data.Dataset:
+        """A fixed, stratified slice of at most 2,000 training images, in a fixed order and not augmented."""
+        images = self._images["train"]
+        if len(images.labels) > PROBE_SIZE:
+            share = PROBE_SIZE / len(images.labels)
+            images = images.take(hold_out(images.hashes, images.labels, share, self._settings.split_seed, "probe"))
+        return self._in_order(images)
+
+    def batches(self, split: SplitName, inputs: np.ndarray | None = None) -> tf.data.Dataset:
+        """Returns a new pipeline of a split, like `train`, `val` and `test`.
+
+        Args:
+            split: "train" comes in a new order each time, beginning with that of the first epoch.
+            inputs: What stands in place of the pixels, such as features: `inputs[i]` belongs to image i of `images(split)`.
+                It is not augmented.
+        """
+        images = self.images(split)
+        if split != "train":
+            return self._in_order(images, inputs)
+        epochs = itertools.count()
+        # Each time that the data set is gone through it takes one epoch more.
+        return self._shuffled(lambda: iter([(next(epochs), 0)]), inputs).apply(
+            tf.data.experimental.assert_cardinality(self.steps_per_epoch)
+        )
+
+    def stream(self, start_epoch: int = 0, start_step: int = 0, inputs: np.ndarray | None = None) -> tf.data.Dataset:
+        """Returns the batches that `train` gives, from any of them on and without end.
+
+        Every batch is a function of `seed`, epoch and step alone, augmentation included: what an exact resume reads.
+
+        Args:
+            start_epoch: Epoch of the first batch, from 0.
+            start_step: Its step in that epoch, from 0 to `steps_per_epoch` - 1.
+            inputs: As for `batches`.
+        """
+        return self._shuffled(
+            lambda: itertools.chain(
+                [(start_epoch, start_step)], ((epoch, 0) for epoch in itertools.count(start_epoch + 1))
+            ),
+            inputs,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which the training images come."""
+        return -(-len(self._images["train"].labels) // self._settings.batch_size)
+
+    def _in_order(self, images: Images, inputs: np.ndarray | None = None) -> tf.data.Dataset:
+        gather, targets = self._gatherer(images, inputs), self._targets(images)
+        return (
+            tf.data.Dataset.range(len(images.labels))
+            .batch(self._settings.batch_size)
+            .map(lambda at: (gather(at), tf.gather(targets, at)), num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def _shuffled(self, starts: Callable[[], Iterator[tuple[int, int]]], inputs: np.ndarray | None) -> tf.data.Dataset:
+        """The training batches of the epochs that `starts` names, each from the step that it names."""
+        images, size, seed = self._images["train"], self._settings.batch_size, self._settings.seed
+        n, augmentation = len(images.labels), self.augmentation
+        is_augmented = inputs is None and augmentation != Augmentation()
+
+        def plans() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for epoch, step in starts():
+                numbers = draw(n, augmentation, seed, epoch) if is_augmented else np.zeros((n, 0), np.float32)
+                yield order_of_epoch(n, seed, epoch)[step * size :], numbers[step * size :]
+
+        gather, targets = self._gatherer(images, inputs), self._targets(images)
+        weights = None if self._weights is None else tf.constant(self._weights)
+
+        def load(at: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            batch = gather(at), tf.gather(targets, at)
+            if is_augmented:
+                batch = augment(*batch, numbers, augmentation)
+            return batch if weights is None else (*batch, tf.gather(weights, at))
+
+        # Numbers are shuffled and whole batches gathered: the full set is shuffled without copying an image.
+        signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32))
+        return (
+            tf.data.Dataset.from_generator(plans, output_signature=signature)
+            .flat_map(lambda order, numbers: tf.data.Dataset.from_tensor_slices((order, numbers)).batch(size))
+            .map(load, num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def _gatherer(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
+        """A function from places among `images` to what the model gets: pixels, or `inputs`."""
+        if inputs is None and isinstance(images.store, np.memmap):
+            store, index, shape = images.store, images.index, images.store.shape[1:]
+
+            def read(at: tf.Tensor) -> tf.Tensor:
+                pixels = tf.numpy_function(lambda at: store[index[at]], [at], tf.uint8)
+                return tf.ensure_shape(pixels, [None, *shape])
+
+            return read
+        with tf.device("CPU"):  # a GPU's memory is for the model
+            if inputs is not None:
+                values = tf.constant(inputs)
+                return lambda at: tf.gather(values, at)
+            values, index = self._as_tensor(images.store), tf.constant(images.index)
+        return lambda at: tf.gather(values, tf.gather(index, at))
+
+    def _as_tensor(self, store: np.ndarray) -> tf.Tensor:
+        """One tensor for each store, whichever splits lie in it."""
+        tensors = self.__dict__.setdefault("_tensors", {})
+        if id(store) not in tensors:
+            tensors[id(store)] = (tf.constant(store), store)  # the store too, so that its id stays its own
+        return tensors[id(store)][0]
+
+    def _targets(self, images: Images) -> tf.Tensor:
+        with tf.device("CPU"):
+            return tf.constant(
+                np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
+            )
+
+
+def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns the order in which `n` training images come: a function of `seed` and `epoch` (from 0) alone.
+
+    NumPy draws it, since TensorFlow's own shuffling also depends on its global seed.
+    """
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def shorten(hashes: Iterable[str]) -> list[str]:
+    """Returns what `split.json` keeps of content hashes: their first 16 digits, sorted."""
+    return sorted(content[:16] for content in hashes)
+
+
+def _find_groups(names: list[str], pattern: str | None, group_of: Callable[[str], str] | None) -> list[str] | None:
+    if group_of is not None:
+        return [str(group_of(name)) for name in names]
+    if pattern is None:
+        return None
+    try:
+        found = [re.search(pattern, name) for name in names]
+    except re.error as error:
+        raise InputError(
+            "groups='{pattern}' is no regular expression: {error}.", pattern=pattern, error=error
+        ) from None
+    without = [name for name, match in zip(names, found, strict=True) if match is None]
+    if without:
+        raise InputError(
+            "groups='{pattern}' is not found in the names of {n} of {all} images, such as {name}.",
+            pattern=pattern, n=len(without), all=len(names), name=without[0],
+        )  # fmt: skip
+    return [match.group(1) if match.re.groups else match.group() for match in found]
+
+
+def _read_names(file: str | None) -> frozenset[str]:
+    if file is None:
+        return frozenset()
+    try:
+        lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "leave_out={file} cannot be read: {error}. Give a text file with one image name a line.",
+            file=file,
+            error=error,
+        ) from None
+    return frozenset(line.strip() for line in lines if line.strip())
+
+
+def _read_weights(file: str | None, names: list[str]) -> np.ndarray | None:
+    if file is None:
+        return None
+    try:
+        table = pd.read_csv(Path(file).expanduser(), encoding="utf-8-sig", dtype={"name": str})
+        weights = dict(zip(table["name"], table["weight"].astype(float), strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            "sample_weights={file} cannot be read: {error}. Give a CSV file with the columns name and weight.",
+            file=file,
+            error=error,
+        ) from None
+    found = np.array([weights.get(name, 1.0) for name in names], np.float32)
+    if not set(names) & set(weights):
+        raise InputError(
+            "sample_weights={file} names none of the training images; they are called {name}, ...",
+            file=file,
+            name=names[0],
+        )
+    if not np.isfinite(found).all() or found.min() < 0 or not found.any():
+        raise InputError("sample_weights={file}: weights are numbers from 0 on, and not all 0.", file=file)
+    return found

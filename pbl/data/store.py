@@ -1,0 +1,229 @@
+"""All images of a source, decoded once to the shape that the model takes; in memory, or on the local disk if they are many."""
+
+import atexit
+import hashlib
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pbl.data.files import cache_folder
+from pbl.data.images import decode_image, fit_image
+from pbl.data.sources import Example, check_example
+from pbl.data.split import hash_image
+from pbl.errors import InputError
+from pbl.runs import replacing
+
+GIGABYTE = 10**9
+_FORMAT = 1  # of the files in the cache; another number, another file name
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one split, or of several.
+
+    Attributes:
+        store: `uint8 [all, height, width, channels]`: the pixels of these images and maybe of others; a memory map where they
+            lie on the disk.
+        index: `int64 [n]`: which of them are these.
+        labels: `int32 [n]`.
+        names: n names, those of files where there are files.
+        hashes: n SHA-256 of the pixels before resizing.
+        shapes: `int32 [n, 3]`: height, width and channels before resizing.
+    """
+
+    store: np.ndarray
+    index: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    hashes: list[str]
+    shapes: np.ndarray
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """`uint8 [n, height, width, channels]`, copied out of the store at each call."""
+        return self.store[self.index]
+
+    def take(self, chosen: np.ndarray) -> "Images":
+        """Returns the images where `chosen`, `bool [n]`, is true, without copying a pixel."""
+        at = np.flatnonzero(chosen)
+        return Images(
+            self.store, self.index[at], self.labels[at], [self.names[i] for i in at], [self.hashes[i] for i in at],
+            self.shapes[at],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """What images are brought to.
+
+    Attributes:
+        size: Height and width in pixels, or None: that of the images, which must be one.
+        channels: 1 or 3, or None: that of the images, which must be one.
+        fit: See `pbl.data.images.fit_image`.
+        memory_budget: Gigabytes up to which the decoded images are kept in memory; more lie on the local disk.
+        on_bad_image: "stop" names all images that cannot be decoded; "skip" goes on without them.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    fit: str = "crop"
+    memory_budget: float = 2.0
+    on_bad_image: str = "stop"
+
+
+def collect(
+    examples: Iterable[Example], source: str, num_classes: int, target: Target, left_out: frozenset[str] = frozenset()
+) -> tuple[Images, dict[str, str]]:
+    """Decodes the examples of a split.
+
+    Args:
+        examples: What a `Source` gives. If they have a `fingerprint()`, a digest of all contents, then images that do not fit
+            into memory are kept in the local cache under it, and read from there the next time.
+        source: How errors call the data set.
+        num_classes: Labels are 0 to this minus 1.
+        target: What the images are brought to.
+        left_out: Names of images to pass over.
+
+    Returns:
+        The images, and of those that were skipped the names with the reasons.
+
+    Raises:
+        InputError: There is no image; one is not what a source promises; some cannot be decoded (all are named); they
+            differ in size or in their number of channels and the target does not say which.
+    """
+    shape = (*target.size, target.channels) if target.size and target.channels else None
+    too_many = (
+        shape and hasattr(examples, "__len__") and len(examples) * np.prod(shape) > target.memory_budget * GIGABYTE
+    )
+    file = None
+    if too_many and hasattr(examples, "fingerprint"):
+        settings = f"{_FORMAT} {shape} {target.fit} {sorted(left_out)} {target.on_bad_image}"
+        key = hashlib.sha256(f"{examples.fingerprint()} {settings}".encode()).hexdigest()[:32]
+        file = cache_folder() / f"{key}.pixels"
+        if file.exists() and file.with_suffix(".npz").exists():
+            return _read_cache(file, shape)
+
+    writer = _Pixels(target.memory_budget * GIGABYTE)
+    labels, names, hashes, shapes, broken = [], [], [], [], {}
+    for image, label, name in _decode(examples, left_out):
+        if isinstance(image, InputError):
+            broken[name] = str(image)
+            continue
+        check_example((image, label, name), num_classes, source)
+        size = target.size or (writer.shape[:2] if writer.shape else image.shape[:2])
+        channels = target.channels or (writer.shape[2] if writer.shape else image.shape[2])
+        if target.size is None and image.shape[:2] != size:
+            raise InputError(
+                "The images of '{name}' differ in size ({first} and {other} pixels). Give image_size=64, or any other.",
+                name=source, first="x".join(map(str, size)), other="x".join(map(str, image.shape[:2])),
+            )  # fmt: skip
+        if target.channels is None and image.shape[2] != channels:
+            raise InputError("'{name}' mixes grey and colour images. Give channels=3, or channels=1.", name=source)
+        hashes.append(hash_image(image))
+        shapes.append(image.shape)
+        labels.append(label)
+        names.append(name)
+        writer.append(fit_image(image, size, channels, target.fit))
+    if broken and target.on_bad_image == "stop":
+        shown = list(broken.values())[:10]
+        raise InputError(
+            "{n} image(s) of '{name}' cannot be decoded: {reasons}{more} Repair them, or go on without them: on_bad_image=skip.",
+            n=len(broken), name=source, reasons=" ".join(shown),
+            more=f" And {len(broken) - len(shown)} more." if len(broken) > len(shown) else "",
+        )  # fmt: skip
+    if not names:
+        raise InputError("Data set '{name}' holds no image.", name=source)
+    labels, shapes = np.array(labels, np.int32), np.array(shapes, np.int32)
+    store = writer.finish(file)
+    if isinstance(store, np.memmap) and file is not None:
+        with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream, labels=labels, shapes=shapes, names=np.array(names), hashes=np.array(hashes),
+                broken=np.array(list(broken.items()), dtype=str).reshape(-1, 2),
+            )  # fmt: skip
+    return Images(store, np.arange(len(names)), labels, names, hashes, shapes), broken
+
+
+def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[str, str]]:
+    with np.load(file.with_suffix(".npz")) as saved:
+        names = [str(name) for name in saved["names"]]
+        store = np.memmap(file, np.uint8, "r", shape=(len(names), *shape))
+        hashes = [str(content) for content in saved["hashes"]]
+        images = Images(store, np.arange(len(names)), saved["labels"], names, hashes, saved["shapes"])
+        return images, {str(name): str(reason) for name, reason in saved["broken"]}
+
+
+def _decode(examples: Iterable[Example], left_out: frozenset[str]) -> Iterator[Example]:
+    """Examples with decoded images, in their order, on all cores; an image that cannot be decoded becomes its error."""
+
+    def decode(example):
+        if not (isinstance(example, tuple) and len(example) == 3):
+            return check_example(example, 1, "the source")
+        image, label, name = example
+        if isinstance(image, bytes):
+            try:
+                image = decode_image(image, name)
+            except InputError as error:
+                image = error
+        elif isinstance(image, InputError):
+            pass
+        return image, label, name
+
+    wanted = (example for example in examples if not (left_out and example[2] in left_out))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        # Piece by piece, since the pool would take in all encoded images at once.
+        while piece := list(itertools.islice(wanted, 256)):
+            yield from threads.map(decode, piece, chunksize=1) if isinstance(piece[0][0], bytes) else map(decode, piece)
+
+
+class _Pixels:
+    """Images of one shape, one behind the other: in memory, and from `budget` bytes on in a file."""
+
+    def __init__(self, budget: float):
+        self.budget, self.shape, self.count = budget, None, 0
+        self._buffer, self._file, self._path = bytearray(), None, None
+
+    def append(self, image: np.ndarray) -> None:
+        self.shape = image.shape
+        self.count += 1
+        if self._file is None:
+            self._buffer += image.data  # grows in place, without a second copy
+            if len(self._buffer) <= self.budget:
+                return
+            self._open()
+            image, self._buffer = self._buffer, bytearray()
+        self._write(memoryview(image))
+
+    def finish(self, keep_as: Path | None) -> np.ndarray:
+        """Returns `uint8 [count, *shape]`; a file is kept under the name given, else deleted at the end of the process."""
+        if self._file is None:
+            return np.frombuffer(self._buffer, np.uint8).reshape(self.count, *self.shape)
+        self._file.close()
+        path = self._path if keep_as is None else self._path.replace(keep_as)
+        return np.memmap(path, np.uint8, "r", shape=(self.count, *self.shape))
+
+    def _open(self) -> None:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        number, path = tempfile.mkstemp(dir=folder, prefix=".writing-")
+        self._file, self._path = os.fdopen(number, "wb"), Path(path)
+        atexit.register(lambda: self._path.unlink(missing_ok=True))
+
+    def _write(self, data) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+            raise InputError(
+                "The decoded images do not fit into {folder}: {reason} ({free:.1f} GB free). Free some space, name another"
+                " folder in the variable PBL_CACHE, lower image_size, or raise memory_budget.",
+                folder=self._path.parent, reason=error.strerror, free=shutil.disk_usage(self._path.parent).free / GIGABYTE,
+            ) from None  # fmt: skip

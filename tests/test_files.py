@@ -1,0 +1,381 @@
+"""Folders, archives and arrays from disk: the same data whatever they come in, and one line for what is hostile or broken."""
+
+import io
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pbl
+from pbl.data import class_folders, npz_arrays, zip_archive
+from pbl.data.files import cache_folder
+from pbl.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
+
+
+def picture(number: int, side: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tree(*folders: str, images: int = 8) -> dict[str, bytes]:
+    """File names with contents: so many pictures in each folder."""
+    return {f"{folder}/{n}.png": picture(100 * at + n) for at, folder in enumerate(folders) for n in range(images)}
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def pack(file: Path, files: dict[str, bytes], compression=zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("files", "class_names", "splits"),
+    [
+        (tree("cat", "dog"), ["cat", "dog"], "train"),
+        (tree("10", "9", "1"), ["1", "9", "10"], "train"),
+        (tree("photos/cat", "photos/dog"), ["cat", "dog"], "train"),  # a folder around it, as archives have
+        (tree("train/cat", "train/dog", "val/cat", "val/dog", "test/cat"), ["cat", "dog"], "train val test"),
+        (tree("training_set/training_set/cat", "training_set/training_set/dog", "test_set/test_set/dog"), ["cat", "dog"], "train test"),
+        (tree("Train/a b", "Train/猫 🐈", "Validation/a b"), ["a b", "猫 🐈"], "train val"),
+        (tree("cat/2024/spring", "dog"), ["cat", "dog"], "train"),  # folders inside a class
+        ({**tree("cat", "dog"), "__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "cat/.hidden.png": b"x", "cat/Thumbs.db": b"x", "cat/notes.txt": b"x"}, ["cat", "dog"], "train"),
+    ],
+    ids="plain numbers wrapped splits kaggle japanese nested hidden".split(),
+)  # fmt: skip
+def test_layouts(tmp_path, files, class_names, splits):
+    """A folder and a zip of it are the same source: classes, names, pixels, split."""
+    folder, archive = write(tmp_path / "folder", files), pack(tmp_path / "a.zip", files)
+    of_folder, of_zip = class_folders(folder), zip_archive(archive)
+    assert of_folder.class_names == of_zip.class_names == class_names
+    present = {"train", *(split for split in ("val", "test") if getattr(of_folder, split))}
+    assert present == set(splits.split())
+    for split in present:
+        one, other = list(getattr(of_folder, split)()), list(getattr(of_zip, split)())
+        assert one == other and len(one) == len({name for _, _, name in one})
+    count = sum(name.endswith(".png") and "/." not in name and "MACOSX" not in name for name in files)
+    assert sum(len(getattr(of_folder, split)()) for split in present) == count
+    one, other = pbl.load_data(str(folder)), pbl.load_data(archive)
+    assert {**one.split, "source": ""} == {**other.split, "source": ""}
+    np.testing.assert_array_equal(one.images("test").pixels, other.images("test").pixels)
+
+
+def test_an_archive_is_unpacked_once_and_anew_when_it_changes(tmp_path):
+    archive = pack(tmp_path / "photos.zip", tree("cat", "dog"))
+    first = pbl.load_data(archive).split["hashes"]
+    (unpacked,) = cache_folder().iterdir()
+    before = unpacked.stat().st_mtime_ns
+    assert pbl.load_data(archive).split["hashes"] == first and unpacked.stat().st_mtime_ns == before
+    pack(archive, tree("cat", "dog", images=9))
+    assert pbl.load_data(archive).split["hashes"] != first and len(list(cache_folder().iterdir())) == 2
+
+
+def test_names_of_japanese_windows_and_of_macos(tmp_path):
+    """cp932 without a mark, UTF-8 without a mark, and か written as two characters: the same class names."""
+    for encoding, name in [("cp932", "が犬"), ("utf-8", "が犬"), ("utf-8", "か\u3099犬")]:
+        archive = tmp_path / "a.zip"
+        raw = name.encode(encoding)
+        pack(archive, tree("x" * len(raw), "zz"))
+        content = archive.read_bytes().replace(b"x" * len(raw) + b"/", raw + b"/")
+        archive.write_bytes(content)
+        assert zip_archive(archive).class_names == ["zz", "が犬"], encoding
+
+
+def with_link(file: Path) -> Path:
+    link = zipfile.ZipInfo("cat/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(pack(file, tree("cat", "dog")), "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    return file
+
+
+def encrypted(file: Path) -> Path:
+    content = bytearray(pack(file, tree("cat", "dog")).read_bytes())
+    for mark, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = -1
+        while (at := content.find(mark, at + 1)) >= 0:
+            content[at + offset] |= 1
+    file.write_bytes(content)
+    return file
+
+
+def damaged(file: Path) -> Path:
+    content = bytearray(pack(file, tree("cat", "dog"), zipfile.ZIP_STORED).read_bytes())
+    content[60] ^= 255  # in the first picture, whose checksum then differs
+    file.write_bytes(content)
+    return file
+
+
+def bomb(file: Path, size: int, count: int) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for number in range(count):
+            with archive.open(f"cat/{number}.png", "w", force_zip64=True) as stream:
+                for _ in range(size // 2**24):
+                    stream.write(bytes(2**24))
+    return file
+
+
+def truncated(file: Path) -> Path:
+    content = pack(file, tree("cat", "dog")).read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda file: pack(file, {"../cat/1.png": b"x"}), "leads out of it"),
+        (lambda file: pack(file, {"cat/../../1.png": b"x"}), "leads out of it"),
+        (lambda file: pack(file, {"/etc/1.png": b"x"}), "leads out of it"),
+        (lambda file: pack(file, {"C:\\1.png": b"x"}), "leads out of it"),
+        (lambda file: pack(file, {"..\\1.png": b"x"}), "leads out of it"),
+        (with_link, "holds the link 'cat/link.png'"),
+        (encrypted, "is encrypted"),
+        (truncated, "is no archive, or damaged"),
+        (damaged, "Bad CRC-32"),
+        (lambda file: pack(file, {}) and file.write_bytes(b""), "is no archive, or damaged"),
+        (lambda file: pack(file, {"a/photos.zip": b"x"}), "but the archive a/photos.zip: unpack it"),
+        (lambda file: pack(file, {"a/notes.txt": b"x"}), "holds no image."),
+        (lambda file: pack(file, tree("cat")), "holds 1 class folder(s) (cat)"),
+        (lambda file: bomb(file, 2**29 + 2**24, 1), "No image is that large"),
+        (lambda file: bomb(file, 2**28, 8), "over 100 times its own size"),
+        (lambda file: pack(file, {"cat/" + "x" * 300 + ".png": b"x", **tree("dog")}), "cannot be unpacked"),
+    ],
+    ids="up up-inside absolute drive backslash link encrypted truncated damaged empty nested no-image one-class huge-file bomb long-name".split(),
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hostile_and_broken_archives(tmp_path, make, said):
+    """One line; nothing outside the cache, nothing half-unpacked in it."""
+    file = tmp_path / "a.zip"
+    make(file)
+    with pytest.raises(InputError) as error:
+        pbl.load_data(file)
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.zip", "cache"}
+    left = list(cache_folder().glob("**/*")) if cache_folder().exists() else []
+    assert not left or said.startswith("holds 1 class")
+
+
+def test_no_room_for_an_archive(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda folder: os.terminal_size((0, 0)) and type("Usage", (), {"free": 10})
+    )
+    with pytest.raises(InputError, match=r"unpacks to 0.0 GB, and .*cache has 0.0 GB free"):
+        zip_archive(pack(tmp_path / "a.zip", tree("cat", "dog")))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (tree("cat"), "holds 1 class folder(s) (cat)"),
+        ({"1.png": b"x"}, "holds 0 class folder(s)"),
+        ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl holds no image"),
+        ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl holds no image"),
+        (tree("val/cat", "val/dog"), "and no train/"),
+        (tree("train/cat", "train/dog", "owl"), "and also owl"),
+        (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train has not: cat, dog"),
+        (tree("train/cat", "train/dog", "val/cat", "validation/cat"), "which is val? Keep one"),
+    ],
+)
+def test_folders_that_are_no_data_set(tmp_path, files, said):
+    with pytest.raises(InputError) as error:
+        pbl.load_data(write(tmp_path / "folder", files))
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    write(tmp_path / "photos", tree("cat", "dog"))
+    with pytest.raises(InputError, match="Did you mean 'photos'"):
+        pbl.load_data(tmp_path / "fotos")
+    with pytest.raises(InputError, match=r"No file .*a\.npz.*Valid: photos"):
+        pbl.load_data(tmp_path / "a.npz")
+
+
+def test_links_that_lead_in_circles_are_listed_once(tmp_path):
+    folder = write(tmp_path / "folder", tree("cat", "dog"))
+    (folder / "cat" / "again").symlink_to(folder, target_is_directory=True)
+    (folder / "owl").symlink_to(folder / "dog", target_is_directory=True)  # a class elsewhere is a class
+    source = class_folders(folder)
+    assert source.class_names == ["cat", "dog", "owl"] and len(source.train()) == 8 * 3 + 8 * 2
+
+
+BROKEN = {
+    "cat/empty.jpg": b"",
+    "cat/page.png": b"<html>not found</html>",
+    "dog/half.png": picture(7)[:90],
+    "dog/photo.heic": b"\0\0\0\x18ftypheic\0\0\0\0",
+}
+
+
+def test_broken_images_are_all_named_or_left_out_and_counted(tmp_path):
+    folder = write(tmp_path / "folder", {**tree("cat", "dog", images=20), **BROKEN})
+    with pytest.raises(InputError) as error:
+        pbl.load_data(folder)
+    said = str(error.value)
+    assert said.startswith("4 image(s) of") and all(name in said for name in BROKEN) and "\n" not in said
+    assert "HEIC" in said and "on_bad_image=skip" in said
+    data = pbl.load_data(folder, on_bad_image="skip")
+    assert set(data.broken) == set(data.split["broken"]) == set(BROKEN) and sum(data.split["images"].values()) == 40
+
+    config = pbl.Config(dataset=str(folder), model="mlp", epochs=1, on_bad_image="skip")
+    run = pbl.train(config, folder=tmp_path / "runs")
+    assert set(run.split["broken"]) == set(BROKEN)
+    (tmp_path / "leave_out.txt").write_text("\n".join(BROKEN), encoding="utf-8")
+    again = pbl.load_data(folder, leave_out=str(tmp_path / "leave_out.txt"))
+    assert again.split["left_out"] == 4 and not again.broken and again.split["hashes"] == data.split["hashes"]
+
+
+def test_an_image_of_ten_thousand_pixels_a_side(tmp_path):
+    files = tree("cat", "dog")
+    buffer = io.BytesIO()
+    Image.new("L", (10_000, 10_000), 200).save(buffer, "PNG")
+    folder = write(tmp_path / "folder", {**files, "cat/large.png": buffer.getvalue()})
+    data = pbl.load_data(folder, image_size=8, channels=1)
+    largest = np.concatenate([data.images(split).shapes for split in ("train", "val", "test")]).max(axis=0)
+    assert largest.tolist() == [10_000, 10_000, 3]
+
+
+X, Y = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8), (np.arange(40) % 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x_train": X}, "lacks y_train: it holds x_train"),
+        ({"x_train": X, "y_train": Y, "x_test": X}, "lacks y_test"),
+        ({"images": X, "y_train": Y}, "lacks x_train"),
+        ({"x_train": np.array([X[0], X[1][:4]], dtype=object), "y_train": Y}, "holds Python objects"),
+        ({"x_train": np.where(X > 250, np.nan, X / 255), "y_train": Y}, "holds NaN or infinity"),
+        ({"x_train": X / 255, "y_train": Y}, "save (255 * images).round()"),
+        ({"x_train": X.astype(int) - 9, "y_train": Y}, "is int64 from -9"),
+        ({"x_train": np.stack([X] * 3, axis=1), "y_train": Y}, "channels first"),
+        ({"x_train": X, "y_train": Y[:3]}, "40 images but 3 labels"),
+        ({"x_train": X, "y_train": np.arange(40) % 3 - 1}, "has the label -1, outside"),
+        (
+            {"x_train": X, "y_train": Y + 5, "class_names": np.array(["a", "b"])},
+            "has the label 5, outside the 2 classes",
+        ),
+        ({"x_train": X, "y_train": Y / 2}, "Labels are float64"),
+        ({"x_train": X, "y_train": np.eye(2, dtype=int)[Y]}, "of shape (40, 2)"),
+        ({"x_train": X.astype("U"), "y_train": Y}, "is <U"),
+    ],
+)
+def test_arrays_that_are_no_data_set(tmp_path, arrays, said):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(InputError) as error:
+        pbl.load_data(tmp_path / "a.npz")
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_arrays_in_the_layout_of_keras(tmp_path):
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=X,
+        y_train=Y[:, None],
+        x_test=X[:6],
+        y_test=Y[:6],
+        class_names=np.array(["犬", "猫"]),
+    )
+    data = pbl.load_data(tmp_path / "a.npz")
+    assert data.class_names == ["犬", "猫"] and data.split["images"] == {"train": 36, "val": 4}
+    np.testing.assert_array_equal(data.images("test").pixels[..., 0], X[:6])
+
+
+def test_damaged_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[:1000])
+    with pytest.raises(InputError, match=r"is no \.npz file, or damaged"):
+        npz_arrays(tmp_path / "a.npz")
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x_train.npy", "w", force_zip64=True) as stream,
+    ):
+        for _ in range(300):
+            stream.write(bytes(2**24))
+    with pytest.raises(InputError, match="over 100 times its own size"):
+        npz_arrays(tmp_path / "bomb.npz")
+
+
+def test_more_images_than_the_memory_budget_lie_on_the_disk(tmp_path):
+    """The same batches; found again by content, and never those of other content."""
+    folder = write(tmp_path / "folder", tree("cat", "dog", images=30))
+    in_memory = pbl.load_data(folder, image_size=8, channels=3)
+    small = {"image_size": 8, "channels": 3, "memory_budget": 1e-6}
+    on_disk = pbl.load_data(folder, **small)
+    assert isinstance(on_disk.images("train").store, np.memmap) and not isinstance(
+        in_memory.images("train").store, np.memmap
+    )
+    for one, other in zip(in_memory.train, on_disk.train, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+    assert on_disk.split == in_memory.split
+
+    (cached,) = cache_folder().glob("*.pixels")
+    before = cached.stat().st_mtime_ns
+    again = pbl.load_data(folder, **small)
+    assert cached.stat().st_mtime_ns == before and again.split == on_disk.split
+    np.testing.assert_array_equal(again.images("val").pixels, on_disk.images("val").pixels)
+    write(folder, {"cat/0.png": picture(999)})  # the same name and size, another picture
+    changed = pbl.load_data(folder, **small)
+    assert changed.split["hashes"] != on_disk.split["hashes"] and len(list(cache_folder().glob("*.pixels"))) == 2
+    assert not list(cache_folder().glob(".writing*"))
+
+
+def test_mnist_in_four_forms(shared_data, tmp_path):
+    """TensorFlow Datasets, npz, a folder of PNG files and a zip of it: identical pixels, hashes and split."""
+    with np.load(shared_data / "mnist.npz") as arrays:
+        for split in ("train", "test"):
+            for digit in range(10):
+                (tmp_path / "mnist" / split / str(digit)).mkdir(parents=True)
+            for number, (image, label) in enumerate(zip(arrays[f"x_{split}"], arrays[f"y_{split}"], strict=True)):
+                Image.fromarray(image).save(
+                    tmp_path / "mnist" / split / str(label) / f"{number:05}.png", compress_level=1
+                )
+    with zipfile.ZipFile(tmp_path / "mnist.zip", "w") as archive:
+        for file in (tmp_path / "mnist").rglob("*.png"):
+            archive.write(file, file.relative_to(tmp_path))
+    forms = [
+        pbl.load_data("mnist", data_dir=str(shared_data / "tfds")),
+        *(pbl.load_data(path) for path in (shared_data / "mnist.npz", tmp_path / "mnist", tmp_path / "mnist.zip")),
+    ]
+    first = forms[0]
+    assert first.split["images"] == {"train": 54_001, "val": 5_999}
+    for split in ("train", "val", "test"):
+        of_hash = dict(zip(first.images(split).hashes, first.images(split).pixels, strict=True))
+        for other in forms[1:]:
+            images = other.images(split)
+            assert sorted(images.hashes) == sorted(first.images(split).hashes)
+            assert all(
+                np.array_equal(of_hash[content], pixels)
+                for content, pixels in zip(images.hashes, images.pixels, strict=True)
+            )
+    assert len({str(form.split["hashes"]) for form in forms}) == 1
+
+
+def test_cifar10_from_the_zip_and_unpacked(shared_data, tmp_path):
+    with zipfile.ZipFile(shared_data / "cifar10.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    zipped, unpacked = pbl.load_data(shared_data / "cifar10.zip"), pbl.load_data(tmp_path / "unpacked")
+    assert {**zipped.split, "source": ""} == {**unpacked.split, "source": ""}
+    assert zipped.split["images"] == {"train": 45_000, "val": 5_000} and zipped.class_names[0] == "airplane"
+    for split in ("train", "val", "test"):
+        np.testing.assert_array_equal(zipped.images(split).pixels, unpacked.images(split).pixels)
+    assert zipped.images("test").hashes == unpacked.images("test").hashes and len(zipped.images("test").names) == 10_000
