@@ -205,6 +205,12 @@ def datasets(data_dir: DataDir = None) -> int:
     rows += [(name, f"TensorFlow Datasets, prepared in {folder}") for name in prepared]
     rows.append(
         (
+            "a path",
+            "a folder of class folders (with or without train/ val/ test/), a .zip of one, or an .npz of x_train, y_train, ...",
+        )
+    )
+    rows.append(
+        (
             "any other",
             "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog",
         )

@@ -151,7 +151,9 @@ class Config(BaseModel):
         description="what to do about images that cannot be decoded: name them all and stop, or go on without them",
     )
     memory_budget: float = Field(
-        2.0, gt=0, description="gigabytes up to which the decoded images are kept in memory; more lie on the local disk"
+        4.0,
+        gt=0,
+        description="gigabytes of memory for the decoded images; where they would need more they lie on the local disk",
     )
     image_size: Annotated[tuple[Side, Side] | None, BeforeValidator(_as_pair)] = Field(
         None, description="height and width in pixels, or one number for both; the images' own size unless given"
@@ -314,7 +316,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             "{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file
         )
     values = parse_overrides(overrides)
-    if isinstance(values.get("augmentation"), dict):
+    if any(word.strip().startswith("augmentation.") for word in overrides):
         values["augmentation"] = {**config.augmentation, **values["augmentation"]}
     for owner in ("model", "optimizer"):
         options = f"{owner}_options"

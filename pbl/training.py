@@ -76,6 +76,8 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         print(
             f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, on {devices[-1]}"
         )
+        if data.broken:
+            print(f"{len(data.broken)} image(s) could not be decoded and are left out; split.json names them.")
         try:
             interrupted = _fit(model, data, run, callbacks)
             clock["fit"] = time.perf_counter()
@@ -108,7 +110,7 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
     verbose = 1 if _is_lively() else 2
     interrupted = False
     try:
-        if has_fixed_features(model):
+        if has_fixed_features(model) and not config.augmentation:
             fit_head(model, data, config.epochs, callbacks, verbose)
         else:
             # tf.data shuffles; said, since Keras 3.15 warns otherwise

@@ -113,7 +113,11 @@ def has_fixed_features(model: keras.Model) -> bool:
 
 
 def fit_head(
-    model: keras.Model, data: Data, epochs: int, callbacks: Sequence[keras.callbacks.Callback], verbose: int = 1
+    model: keras.Model,
+    data: Data,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
 ) -> None:
     """Does what `model.fit` does, for a model with fixed features, computing them once in place of once an epoch.
 

@@ -77,6 +77,15 @@ def test_options_are_merged(tmp_path):
     )
 
 
+def test_augmentation_is_merged(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from pbl import Config\nconfig = Config(augmentation={'flip': True, 'crop': 4})\n")
+    assert load_experiment(file, ["augmentation.crop=2"]).augmentation == {"flip": True, "crop": 2}
+    assert load_experiment(file, ["augmentation={}"]).augmentation == {}  # given as a whole: as it is given
+    with pytest.raises(InputError, match="there is no 'rotate'. Did you mean 'rotation'"):
+        load_experiment(file, ["augmentation.rotate=3"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -143,3 +143,21 @@ def test_a_damaged_run(run_copy, harm, said):
     with pytest.raises(InputError) as error:
         pbl.evaluate(run_copy)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_official_test_split_that_changed_is_noticed(tmp_path):
+    """It is not read in training; from its first use on it is known."""
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2
+    file = tmp_path / "a.npz"
+    np.savez(file, x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    run = pbl.train(pbl.Config(dataset=str(file), model="mlp", epochs=1), folder=tmp_path / "runs")
+    assert "test" not in run.split["hashes"]
+    assert pbl.evaluate(run, "test")["images"] == 20 and len(run.split["hashes"]["test"]) == 20
+    assert pbl.evaluate(run, "test")["test_uses"] == 2
+    np.savez(file, x_train=x[:40], y_train=y[:40], x_test=x[40:] // 2, y_test=y[40:])
+    with pytest.raises(
+        InputError, match="The test images of .* are not those of the run .*: 20 are new .*, 20 are gone"
+    ):
+        pbl.evaluate(run, "test")
+    assert run.count_test_uses() == 2

@@ -64,7 +64,7 @@ def load_data(
         groups: The setting `groups`, or a function from an image's name to the word of its group.
         **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
             `split_seed`, `validation_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
-            `leave_out`, `on_bad_image`, `memory_budget`, `sample_weights`, `data_dir`.
+            `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
 
     Raises:
         InputError: The source does not exist, is broken, or its images differ in size and `image_size` is not given; a
@@ -93,5 +93,5 @@ def load_data(
 
 DATA_SETTINGS = frozenset(
     "batch_size seed split_seed validation_fraction folds fold groups image_size channels fit augmentation leave_out"
-    " on_bad_image memory_budget sample_weights data_dir".split()
+    " on_bad_image memory_budget class_weight sample_weights data_dir".split()
 )

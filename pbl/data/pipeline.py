@@ -4,6 +4,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -32,8 +33,8 @@ class Data:
 
     Attributes:
         train, val, test: Finite `tf.data.Dataset` of (images, labels): `uint8 [batch, height, width, channels]` and
-            `int32 [batch]`, or one-hot `float32 [batch, classes]`; with `sample_weights` `train` has the weights,
-            `float32 [batch]`, as a third. `train` comes in a new order each time that it is gone through, augmented
+            `int32 [batch]`, or one-hot `float32 [batch, classes]`; with `class_weight` or `sample_weights`
+            `train` has the weights of the images in the loss, `float32 [batch]`, as a third. `train` comes in a new order each time that it is gone through, augmented
             if so set, a function of `seed` and of how often that was; the others keep their order and are never
             augmented. An official test split is read at first use.
         class_names: Name of class 0, 1, ...
@@ -56,6 +57,7 @@ class Data:
         check_class_names(self.class_names, name)
         self._left_out = _read_names(settings.leave_out)
         self.broken: dict[str, str] = {}
+        self._tensors: dict[int, tf.Tensor] = {}
         self._target = Target(
             settings.image_size,
             settings.channels or source.channels,
@@ -65,14 +67,14 @@ class Data:
         )
         everything = self._collect(source.train())
         self.input_shape = everything.store.shape[1:]
-        self._target = Target(self.input_shape[:2], self.input_shape[2], *list(vars(self._target).values())[2:])
+        self._target = replace(self._target, size=self.input_shape[:2], channels=self.input_shape[2])
         self._images, made_by = self._cut(everything, _find_groups(everything.names, settings.groups, group_of))
         for purpose, images in self._images.items():
             if not len(images.labels):
                 raise InputError(
                     "Data set '{name}' is too small: no image is left for {purpose}.", name=name, purpose=purpose
                 )
-        self._weights = _read_weights(settings.sample_weights, self._images["train"].names)
+        self._weights = _weigh(settings, self._images["train"])
 
         self.split = {
             "source": name,
@@ -95,7 +97,14 @@ class Data:
     def _collect(self, examples) -> Images:
         images, broken = collect(examples, self.name, self.num_classes, self._target, self._left_out)
         self.broken.update(broken)
-        return images
+        if isinstance(images.store, np.memmap):
+            return images
+        with tf.device("CPU"):  # a GPU's memory is for the model
+            tensor = tf.constant(images.store)
+        shared = replace(images, store=np.asarray(memoryview(tensor)))  # one copy for TensorFlow and NumPy
+        shared.store.setflags(write=False)
+        self._tensors[id(shared.store)] = tensor
+        return shared
 
     def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, str]]:
         """Cuts test and validation off, where they are not official."""
@@ -256,19 +265,12 @@ class Data:
                 return tf.ensure_shape(pixels, [None, *shape])
 
             return read
-        with tf.device("CPU"):  # a GPU's memory is for the model
+        with tf.device("CPU"):
             if inputs is not None:
                 values = tf.constant(inputs)
                 return lambda at: tf.gather(values, at)
-            values, index = self._as_tensor(images.store), tf.constant(images.index)
+            values, index = self._tensors[id(images.store)], tf.constant(images.index)
         return lambda at: tf.gather(values, tf.gather(index, at))
-
-    def _as_tensor(self, store: np.ndarray) -> tf.Tensor:
-        """One tensor for each store, whichever splits lie in it."""
-        tensors = self.__dict__.setdefault("_tensors", {})
-        if id(store) not in tensors:
-            tensors[id(store)] = (tf.constant(store), store)  # the store too, so that its id stays its own
-        return tensors[id(store)][0]
 
     def _targets(self, images: Images) -> tf.Tensor:
         with tf.device("CPU"):
@@ -324,9 +326,21 @@ def _read_names(file: str | None) -> frozenset[str]:
     return frozenset(line.strip() for line in lines if line.strip())
 
 
-def _read_weights(file: str | None, names: list[str]) -> np.ndarray | None:
-    if file is None:
-        return None
+def _weigh(settings: Config, images: Images) -> np.ndarray | None:
+    """How much each training image counts in the loss: `float32 [n]`; None where all count 1."""
+    weights = None
+    if settings.sample_weights is not None:
+        weights = _read_weights(settings.sample_weights, images.names)
+    if settings.class_weight == "balanced":
+        from sklearn.utils.class_weight import compute_sample_weight  # 1.4 s
+
+        # n / (classes * n of the class); Keras takes no class weights beside the images' own, so they are multiplied here.
+        balanced = compute_sample_weight("balanced", images.labels).astype(np.float32)
+        weights = balanced if weights is None else weights * balanced
+    return weights
+
+
+def _read_weights(file: str, names: list[str]) -> np.ndarray:
     try:
         table = pd.read_csv(Path(file).expanduser(), encoding="utf-8-sig", dtype={"name": str})
         weights = dict(zip(table["name"], table["weight"].astype(float), strict=True))

@@ -67,14 +67,15 @@ class Target:
         size: Height and width in pixels, or None: that of the images, which must be one.
         channels: 1 or 3, or None: that of the images, which must be one.
         fit: See `pbl.data.images.fit_image`.
-        memory_budget: Gigabytes up to which the decoded images are kept in memory; more lie on the local disk.
+        memory_budget: Gigabytes of memory for the decoded images of a split. Images of half as many are kept in memory,
+            since loading needs them twice for a moment; more lie on the local disk.
         on_bad_image: "stop" names all images that cannot be decoded; "skip" goes on without them.
     """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
     fit: str = "crop"
-    memory_budget: float = 2.0
+    memory_budget: float = 4.0
     on_bad_image: str = "stop"
 
 
@@ -100,7 +101,7 @@ def collect(
     """
     shape = (*target.size, target.channels) if target.size and target.channels else None
     too_many = (
-        shape and hasattr(examples, "__len__") and len(examples) * np.prod(shape) > target.memory_budget * GIGABYTE
+        shape and hasattr(examples, "__len__") and len(examples) * np.prod(shape) > target.memory_budget / 2 * GIGABYTE
     )
     file = None
     if too_many and hasattr(examples, "fingerprint"):
@@ -110,7 +111,7 @@ def collect(
         if file.exists() and file.with_suffix(".npz").exists():
             return _read_cache(file, shape)
 
-    writer = _Pixels(target.memory_budget * GIGABYTE)
+    writer = _Pixels(target.memory_budget / 2 * GIGABYTE)
     labels, names, hashes, shapes, broken = [], [], [], [], {}
     for image, label, name in _decode(examples, left_out):
         if isinstance(image, InputError):
