@@ -82,7 +82,7 @@ def test_augmentation_is_merged(tmp_path):
     file.write_text("from pbl import Config\nconfig = Config(augmentation={'flip': True, 'crop': 4})\n")
     assert load_experiment(file, ["augmentation.crop=2"]).augmentation == {"flip": True, "crop": 2}
     assert load_experiment(file, ["augmentation={}"]).augmentation == {}  # given as a whole: as it is given
-    with pytest.raises(InputError, match="there is no 'rotate'. Did you mean 'rotation'"):
+    with pytest.raises(InputError, match=r"there is no 'rotate'\. Did you mean 'rotation'"):
         load_experiment(file, ["augmentation.rotate=3"])
 
 

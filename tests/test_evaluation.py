@@ -157,7 +157,7 @@ def test_an_official_test_split_that_changed_is_noticed(tmp_path):
     assert pbl.evaluate(run, "test")["test_uses"] == 2
     np.savez(file, x_train=x[:40], y_train=y[:40], x_test=x[40:] // 2, y_test=y[40:])
     with pytest.raises(
-        InputError, match="The test images of .* are not those of the run .*: 20 are new .*, 20 are gone"
+        InputError, match=r"The test images of .* are not those of the run .*: 20 are new .*, 20 are gone"
     ):
         pbl.evaluate(run, "test")
     assert run.count_test_uses() == 2
