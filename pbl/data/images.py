@@ -18,7 +18,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pbl.errors import InputError
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# Listed too, so that what cannot be read is named rather than passed over.
+LISTED = EXTENSIONS | {".avif", ".heic", ".heif"}
 
 
 def read_image(file: str | Path) -> np.ndarray:
@@ -120,7 +122,7 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
             found = sorted(
                 file
                 for file in path.rglob("*")
-                if file.suffix.lower() in EXTENSIONS
+                if file.suffix.lower() in LISTED
                 and file.is_file()
                 and not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(path).parts)
             )
