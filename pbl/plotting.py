@@ -115,14 +115,15 @@ def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str
         titles: One for each image; of a long line the end is shown, where the file's name stands.
         title: The heading.
     """
-    columns, most = 8, 40
+    most = 40
     shown = list(zip(pixels, titles, strict=True))[:most]
+    columns = min(8, max(4, len(shown)))  # four are as wide as a heading
     rows = max(1, -(-len(shown) // columns))
     lines = max((text.count("\n") + 1 for _, text in shown), default=1)
     # Heights in inches: the heading, and for each row the picture and the lines above it.
-    figure = Figure(figsize=(12, 0.5 + rows * (1.45 + 0.14 * lines)), layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 0.5 + rows * (1.45 + 0.14 * lines)), layout="constrained")
     figure.suptitle(title if len(pixels) <= most else f"{title} (the first {most} of {len(pixels)})")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.axis("off")
     for axes, (image, text) in zip(panels, shown, strict=False):

@@ -268,7 +268,9 @@ def test_report_and_leave_out(digits, tmp_path):
     assert report["findings"] == [{field: getattr(finding, field) for field in fields} for finding in findings]
     assert findings[0].template.format(**report["findings"][0]["details"]) == findings[0].message
     figure = tmp_path / "run" / "figures" / "data_check_copies_across.png"
-    assert figure in files and figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 8_000
+    assert (
+        figure in files and figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 30_000
+    )  # empty panels: 12,134
     assert not (tmp_path / "run" / "figures" / "data_check_broken.png").exists()  # nothing can be drawn
 
     names = write_leave_out(findings, tmp_path / "leave_out.txt")
@@ -289,4 +291,4 @@ def test_small_and_odd_data_are_examined(digits):
             (split, take(part, slice(0, None, len(part.labels) // 150))) for split, part in digits.items()
         )
     }
-    assert {finding.check for finding in examine(large, CLASS_NAMES, {})} == {"small_class", "reference_accuracy"}
+    assert "stop" not in {finding.severity for finding in examine(large, CLASS_NAMES, {})}
