@@ -130,7 +130,7 @@ def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str
         grey = image.shape[-1] == 1
         # A constant image is shown in its own brightness, not stretched.
         axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
-        axes.set_title("\n".join(_keep_end(line, 24) for line in text.split("\n")), fontsize=7)
+        axes.set_title("\n".join(_keep_end(line, 22) for line in text.split("\n")), fontsize=7)
     return figure
 
 

@@ -151,13 +151,11 @@ def find_broken(broken: Mapping[str, str]) -> list[Finding]:
         _finding(
             "broken",
             "stop",
-            "{images} image files cannot be decoded, such as {examples} ({reason}): copy or download them again, or leave them out.",
+            "Image files that cannot be decoded: {images}, such as {examples} ({reason}); copy or download them again, or leave them out.",
             names,
-            images=len(names),
-            reason=broken[names[0]],
-            reasons=dict(broken),
+            images=len(names), reason=broken[names[0]], reasons=dict(broken),
         )
-    ]
+    ]  # fmt: skip
 
 
 def _count_classes(part: Part, class_names: list[str]) -> np.ndarray:
@@ -176,13 +174,10 @@ def find_absent_classes(splits: Mapping[str, Part], class_names: list[str]) -> l
                     "act" if name == "test" else "stop",
                     "The {split} split has no image of {classes} of its {all_classes} classes ({listed}): add images of them, or remove the classes.",
                     [],
-                    split=name,
-                    classes=len(absent),
-                    all_classes=len(class_names),
-                    listed=", ".join(absent[:5]) + (", ..." if len(absent) > 5 else ""),
-                    absent=absent,
+                    split=name, classes=len(absent), all_classes=len(class_names),
+                    listed=", ".join(absent[:5]) + (", ..." if len(absent) > 5 else ""), absent=absent,
                 )
-            )
+            )  # fmt: skip
     return findings
 
 
@@ -197,15 +192,11 @@ def find_small_classes(splits: Mapping[str, Part], class_names: list[str]) -> li
         _finding(
             "small_class",
             "stop" if few[rarest] < FEWEST_IN_CLASS else "act",
-            "{classes} classes have fewer than {limit} training images, the smallest being '{rarest}' with {fewest}: collect more, or merge classes.",
+            "Classes with fewer than {limit} training images: {classes}, the smallest '{rarest}' with {fewest}; collect more, or merge classes.",
             [],
-            classes=len(few),
-            limit=FEW_IN_CLASS,
-            rarest=rarest,
-            fewest=few[rarest],
-            images_by_class=few,
+            classes=len(few), limit=FEW_IN_CLASS, rarest=rarest, fewest=few[rarest], images_by_class=few,
         )
-    ]
+    ]  # fmt: skip
 
 
 def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
@@ -220,11 +211,9 @@ def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
             "act",
             "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share, or compare by cross-validation.",
             [],
-            images=n,
-            low=low,
-            high=high,
+            images=n, low=low, high=high,
         )
-    ]
+    ]  # fmt: skip
 
 
 def find_imbalance(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
@@ -240,13 +229,10 @@ def find_imbalance(splits: Mapping[str, Part], class_names: list[str]) -> list[F
             "act",
             "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights.",
             [],
-            common=class_names[common],
-            rare=class_names[rare],
-            most=int(counts[common]),
-            fewest=int(counts[rare]),
+            common=class_names[common], rare=class_names[rare], most=int(counts[common]), fewest=int(counts[rare]),
             images_by_class={class_names[c]: int(counts[c]) for c in range(len(class_names))},
         )
-    ]
+    ]  # fmt: skip
 
 
 # Sizes and modes, as they are in the files
@@ -277,20 +263,17 @@ def find_small_images(splits: Mapping[str, Part]) -> list[Finding]:
             _finding(
                 "small_image",
                 "act" if few else "note",
-                "{images} of {all_images} images are enlarged more than twice to the model's {height}x{width} pixels, such as {examples}: "
+                "Images enlarged more than twice to the model's {height}x{width} pixels: {images} of {all_images}, such as {examples}; "
                 + (
                     "replace them by larger ones, leave them out, or take a smaller image_size."
                     if few
                     else "a smaller image_size trains faster and loses nothing."
                 ),
                 [names[i] for i in order],
-                images=len(order),
-                all_images=len(names),
-                height=height,
-                width=width,
+                images=len(order), all_images=len(names), height=height, width=width,
                 smallest=shapes[order[0]].tolist(),
             )
-        )
+        )  # fmt: skip
     side = shapes[:, :2].min(axis=1)
     small = (side < SMALLER_THAN_REST * np.median(side)) & ~enlarged
     if small.any():
@@ -299,13 +282,11 @@ def find_small_images(splits: Mapping[str, Part]) -> list[Finding]:
             _finding(
                 "smaller_than_rest",
                 "note",
-                "{images} images have less than a quarter of the usual {median} pixels a side, such as {examples}: look whether they are thumbnails.",
+                "Images with less than a quarter of the usual {median} pixels a side: {images}, such as {examples}; look whether they are thumbnails.",
                 [names[i] for i in order],
-                images=len(order),
-                median=int(np.median(side)),
-                smallest=shapes[order[0]].tolist(),
+                images=len(order), median=int(np.median(side)), smallest=shapes[order[0]].tolist(),
             )
-        )
+        )  # fmt: skip
     return findings
 
 
@@ -329,15 +310,11 @@ def find_long_images(splits: Mapping[str, Part], fit: str = "crop") -> list[Find
         _finding(
             "long_image",
             "act",
-            "Of {images} images the crop to {height}x{width} pixels keeps less than {limit:.0%}, such as {examples}: take fit=pad, or cut out what matters.",
+            "Images of which the crop to {height}x{width} pixels keeps less than {limit:.0%}: {images}, such as {examples}; take fit=pad, or cut out what matters.",
             [names[i] for i in order],
-            images=len(order),
-            height=height,
-            width=width,
-            limit=KEPT_BY_CROP,
-            kept=float(kept[order[0]]),
+            images=len(order), height=height, width=width, limit=KEPT_BY_CROP, kept=float(kept[order[0]]),
         )
-    ]
+    ]  # fmt: skip
 
 
 def find_mixed_modes(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
@@ -365,20 +342,17 @@ def find_mixed_modes(splits: Mapping[str, Part], class_names: list[str]) -> list
                 items,
                 **details,
             )
-        ]
+        ]  # fmt: skip
     return [
         _finding(
             "mixed_modes",
             "act",
             "{grey} of {all_images} images are grey, {greyest_share:.0%} of '{greyest}' but {least_share:.0%} of '{least}', so a network can tell these classes by colour alone: take channels=1.",
             items,
-            greyest=max(shares, key=shares.get),
-            greyest_share=max(shares.values()),
-            least=min(shares, key=shares.get),
-            least_share=min(shares.values()),
-            **details,
+            greyest=max(shares, key=shares.get), greyest_share=max(shares.values()), least=min(shares, key=shares.get),
+            least_share=min(shares.values()), **details,
         )
-    ]
+    ]  # fmt: skip
 
 
 def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
@@ -393,11 +367,11 @@ def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
         _finding(
             "constant_image",
             "act",
-            "{images} images have one colour all over, such as {examples}: leave them out, or see what went wrong when they were made.",
+            "Images of one colour all over: {images}, such as {examples}; leave them out, or see what went wrong when they were made.",
             items,
             images=len(items),
         )
-    ]
+    ]  # fmt: skip
 
 
 # Copies
@@ -431,14 +405,10 @@ def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = F
                 "act" if _is_official(other, official) else "stop",
                 "{images} of {all_images} {split} images ({share:.1%}) stand in {earlier} too, such as {examples}, so the {split} score is too good: leave the copies out of {earlier}.",
                 [splits[other].names[i] for i in copied],
-                images=len(copied),
-                all_images=len(splits[other].names),
-                share=len(copied) / len(splits[other].names),
-                split=other,
-                earlier=one,
-                pairs=pairs,
+                images=len(copied), all_images=len(splits[other].names), share=len(copied) / len(splits[other].names),
+                split=other, earlier=one, pairs=pairs,
             )
-        )
+        )  # fmt: skip
     return findings
 
 
@@ -462,13 +432,12 @@ def find_copies_with_other_labels(splits: Mapping[str, Part], class_names: list[
         _finding(
             "copies_with_other_labels",
             "act",
-            "{contents} images occur more than once with different labels, such as {examples}: look at them and keep the right one.",
+            "Images that occur more than once, with different labels: {contents}, such as {examples}; look at them and keep the right one.",
             [name for group in groups for name, _ in group],
-            contents=len(groups),
-            labelled=[class_names[label] for group in groups for _, label in group],
+            contents=len(groups), labelled=[class_names[label] for group in groups for _, label in group],
             groups=[[name for name, _ in group] for group in groups],
         )
-    ]
+    ]  # fmt: skip
 
 
 def find_copies_within(splits: Mapping[str, Part]) -> list[Finding]:
@@ -482,14 +451,11 @@ def find_copies_within(splits: Mapping[str, Part]) -> list[Finding]:
                 _finding(
                     "copies_within",
                     "note",
-                    "{contents} images of {split} occur more than once ({images} copies in all, such as {examples}): each counts as often as it is there.",
+                    "Images that occur more than once in {split}: {contents}, in {images} copies, such as {examples}; each counts as often as it is there, so leave out all but one.",
                     [name for group in groups for name in group],
-                    split=split,
-                    contents=len(groups),
-                    images=sum(map(len, groups)),
-                    groups=groups,
+                    split=split, contents=len(groups), images=sum(map(len, groups)), groups=groups,
                 )
-            )
+            )  # fmt: skip
     return findings
 
 
@@ -549,13 +515,11 @@ def find_altered_copies(
                 "act" if _is_official("val", official) else "stop",
                 "{share:.0%} of {looked_at} training images look like altered copies of another one, such as {examples}, so a split by chance has copies on both sides: take the originals alone, split, and augment after the split.",
                 [train.names[unique[chosen[i]]] for i in order],
-                images=len(order),
-                looked_at=looked_at,
-                share=len(order) / looked_at,
+                images=len(order), looked_at=looked_at, share=len(order) / looked_at,
                 ratios=[round(float(ratio[i]), 3) for i in order],
                 pairs=[[train.names[unique[chosen[i]]], train.names[unique[nearest[i, 0]]]] for i in order],
             )
-        )
+        )  # fmt: skip
     natural_share = (natural + 1) / (looked_at + 2)  # never 0, which no test could be made against
     for split in ("val", "test"):
         if split not in splits:
@@ -585,20 +549,12 @@ def find_altered_copies(
                     else "no more than to be expected; look at the pairs if you like."
                 ),
                 [part.names[index[i]] for i in order],
-                images=found,
-                looked_at=n,
-                all_images=len(part.names),
-                cap=cap,
-                share=found / n,
-                natural_share=natural / looked_at,
-                natural_looked_at=looked_at,
-                p=p,
-                split=split,
-                earlier="train",
+                images=found, looked_at=n, all_images=len(part.names), cap=cap, share=found / n,
+                natural_share=natural / looked_at, natural_looked_at=looked_at, p=p, split=split, earlier="train",
                 ratios=[round(float(ratio[i]), 3) for i in order],
                 pairs=[[train.names[unique[nearest[i, 0]]], part.names[index[i]]] for i in order],
             )
-        )
+        )  # fmt: skip
     return findings
 
 
@@ -795,16 +751,10 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
                 "A simple classifier tells {split} images from training images with an area under the ROC curve of {auc:.2f} (at least {low:.2f}; equal ones: .50), most plainly by {statistic}: "
                 "look whether both were made and read in the same way, such as 0 to 255, colour order, size.",
                 [splits[split].names[index[i]] for i in order[:40]],
-                split=split,
-                auc=auc,
-                low=low,
-                high=high,
-                images=len(other),
-                train_images=len(train),
-                statistic=words[most],
-                difference=float(difference[most]),
+                split=split, auc=auc, low=low, high=high, images=len(other), train_images=len(train),
+                statistic=words[most], difference=float(difference[most]),
             )
-        )
+        )  # fmt: skip
     return findings
 
 
@@ -866,16 +816,13 @@ def find_labels_unlike_neighbours(
         _finding(
             "labels_unlike_neighbours",
             "note",
-            "Of {looked_at} training images {images} ({share:.1%}) have five nearest images that all belong to one other class, such as {examples}: look at their labels, in data_check_labels_unlike_neighbours.png.",
+            "Of {looked_at} training images {images} ({share:.1%}) have five nearest images that all belong to one other class, such as {examples}: look at their labels.",
             [train.names[index[i]] for i in suspected],
-            looked_at=len(index),
-            images=len(suspected),
-            share=len(suspected) / len(index),
-            skill=skill,
+            looked_at=len(index), images=len(suspected), share=len(suspected) / len(index), skill=skill,
             labelled=[class_names[labels[i]] for i in suspected],
             suggested=[class_names[neighbours[i, 0]] for i in suspected],
         )
-    ]
+    ]  # fmt: skip
 
 
 def rank_label_issues(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -949,16 +896,13 @@ def find_labels_unlike_predictions(
         _finding(
             "labels_unlike_predictions",
             "note",
-            "Of {looked_at} training images {images} ({share:.1%}) are confidently given to another class by models that did not see them, such as {examples}: look at their labels, in data_check_labels_unlike_predictions.png.",
+            "Of {looked_at} training images {images} ({share:.1%}) are confidently given to another class by models that did not see them, such as {examples}: look at their labels.",
             [train.names[index[i]] for i in suspected],
-            looked_at=len(index),
-            images=len(suspected),
-            share=len(suspected) / len(index),
-            skill=skill,
+            looked_at=len(index), images=len(suspected), share=len(suspected) / len(index), skill=skill,
             labelled=[class_names[labels[i]] for i in suspected],
             suggested=[class_names[classes[probabilities[i].argmax()]] for i in suspected],
         )
-    ]
+    ]  # fmt: skip
 
 
 def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP, seed: int = 0) -> list[Finding]:
@@ -983,12 +927,9 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
             "note",
             "The 5 nearest neighbours reach {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.",
             [],
-            accuracy=correct / len(index),
-            low=low,
-            high=high,
-            images=len(index),
+            accuracy=correct / len(index), low=low, high=high, images=len(index),
         )
-    ]
+    ]  # fmt: skip
 
 
 # What is written
