@@ -105,3 +105,34 @@ def plot_confusion_matrix(
                     fontsize=8 if n > 10 else 10,
                 )
     return figure
+
+
+def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str) -> Figure:
+    """Draws images side by side, eight a row, each under its own title; at most the first 40.
+
+    Args:
+        pixels: Images, each `uint8 [height, width, 1 or 3]`, of any sizes.
+        titles: One for each image; of a long line the end is shown, where the file's name stands.
+        title: The heading.
+    """
+    most = 40
+    shown = list(zip(pixels, titles, strict=True))[:most]
+    columns = min(8, max(4, len(shown)))  # four are as wide as a heading
+    rows = max(1, -(-len(shown) // columns))
+    lines = max((text.count("\n") + 1 for _, text in shown), default=1)
+    # Heights in inches: the heading, and for each row the picture and the lines above it.
+    figure = Figure(figsize=(1.5 * columns, 0.5 + rows * (1.45 + 0.14 * lines)), layout="constrained")
+    figure.suptitle(title if len(pixels) <= most else f"{title} (the first {most} of {len(pixels)})")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis("off")
+    for axes, (image, text) in zip(panels, shown, strict=False):
+        grey = image.shape[-1] == 1
+        # A constant image is shown in its own brightness, not stretched.
+        axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+        axes.set_title("\n".join(_keep_end(line, 22) for line in text.split("\n")), fontsize=7)
+    return figure
+
+
+def _keep_end(text: str, most: int) -> str:
+    return text if len(text) <= most else "…" + text[1 - most :]

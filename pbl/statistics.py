@@ -1,6 +1,6 @@
-"""Confidence intervals for proportions. Needs nothing but Python, so that every report can afford it."""
+"""Confidence intervals and tests for proportions. Needs nothing but Python, so that every report can afford it."""
 
-from math import sqrt
+from math import exp, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 
@@ -61,4 +61,58 @@ def newcombe_interval(
     return (
         difference - sqrt((share_1 - lower_1) ** 2 + (upper_2 - share_2) ** 2),
         difference + sqrt((upper_1 - share_1) ** 2 + (share_2 - lower_2) ** 2),
+    )
+
+
+def hanley_mcneil_interval(auc: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Hanley and McNeil's interval for the area under a ROC curve.
+
+    Args:
+        auc: The area, 0 to 1.
+        positives, negatives: Count of examples of either kind, at least 1.
+        confidence: Between 0 and 1.
+
+    Returns:
+        Lower and upper bound, each from 0 to 1.
+
+    Raises:
+        ValueError: The numbers are not possible.
+
+    Source: equation 1 of J. A. Hanley and B. J. McNeil (1982), Radiology 143, 29-36.
+    """
+    if not 0 <= auc <= 1 or min(positives, negatives) < 1:
+        raise ValueError(f"an area of {auc} with {positives} and {negatives} examples is not possible")
+    q_1, q_2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (positives - 1) * (q_1 - auc**2) + (negatives - 1) * (q_2 - auc**2)
+    half_width = NormalDist().inv_cdf((1 + confidence) / 2) * sqrt(max(variance, 0) / (positives * negatives))
+    return max(0.0, auc - half_width), min(1.0, auc + half_width)
+
+
+def binomial_tail(successes: int, trials: int, share: float) -> float:
+    """Probability of `successes` or more in `trials`, each with probability `share`: a one-sided exact test.
+
+    Args:
+        successes: Count of successes, 0 to `trials`.
+        trials: Count of trials, at least 1.
+        share: Probability of a success, above 0 and below 1.
+
+    Raises:
+        ValueError: The numbers are not possible.
+    """
+    if not 0 <= successes <= trials or trials < 1 or not 0 < share < 1:
+        raise ValueError(f"{successes} successes in {trials} trials with probability {share} are not possible")
+    if successes == 0:
+        return 1.0
+    return min(
+        1.0,
+        sum(
+            exp(
+                lgamma(trials + 1)
+                - lgamma(k + 1)
+                - lgamma(trials - k + 1)
+                + k * log(share)
+                + (trials - k) * log1p(-share)
+            )
+            for k in range(successes, trials + 1)
+        ),
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pbl.statistics import newcombe_interval, wilson_interval
+from pbl.statistics import binomial_tail, hanley_mcneil_interval, newcombe_interval, wilson_interval
 
 
 # Table I of Newcombe (1998), Statistics in Medicine 17, 857-872, method 3.
@@ -47,3 +47,21 @@ def test_newcombe_published(counts, published):
 def test_impossible_counts(successes, trials):
     with pytest.raises(ValueError, match="not possible"):
         wilson_interval(successes, trials)
+
+
+def test_hanley_mcneil_published():
+    # The example of Hanley and McNeil (1982): 51 abnormal and 58 normal images, area 0.893, standard error 0.032.
+    lower, upper = hanley_mcneil_interval(0.893, 51, 58)
+    assert (upper + lower) / 2 == pytest.approx(0.893)
+    assert (upper - lower) / 2 / 1.96 == pytest.approx(0.032, abs=1e-3)
+    assert hanley_mcneil_interval(1.0, 5, 5) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="not possible"):
+        hanley_mcneil_interval(0.5, 0, 5)
+
+
+def test_binomial_tail_equals_scipy():
+    for successes, trials, share in [(0, 5, 0.1), (5, 5, 0.1), (3, 300, 0.002), (30, 2000, 0.01), (1, 10_000, 1e-4)]:
+        expected = binomtest(successes, trials, share, alternative="greater").pvalue
+        assert binomial_tail(successes, trials, share) == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(ValueError, match="not possible"):
+        binomial_tail(1, 5, 0)
