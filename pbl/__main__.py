@@ -2,7 +2,7 @@
 
 Each command imports what it needs itself, so that `--help` answers at once.
 
-Exit status: 0 done, 1 a failed requirement, 2 wrong input (one line says what), 130 stopped by Ctrl-C.
+Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be mended first, 2 wrong input (one line says what), 130 stopped by Ctrl-C.
 """
 
 import contextlib
@@ -155,6 +155,69 @@ def predict(
         ]
         _print_table(["image", "class", "probability"], rows)
     return 0
+
+
+@app.command()
+def check(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A data set: a name, a folder, a .zip or an .npz.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Settings of the data, such as image_size=96 groups='(patient[0-9]+)'."
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where data_check.json and the pictures go; data_check/NAME unless given."),
+    ] = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the names of images to leave out, for leave_out=FILE. Nothing is deleted."
+        ),
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Only what takes seconds, as before every training.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Look for faults in a data set: broken, copied, leaking, unbalanced, shifted or mislabelled images."""
+    from pbl.config import Config, parse_overrides
+
+    values = parse_overrides(settings or [])
+    config = Config(**{"dataset": source, "on_bad_image": "skip", **values})
+    with _quiet_tensorflow():
+        from pbl import data
+        from pbl.data import doctor
+        from pbl.data.sources import DifferentSizes
+    options = {name: getattr(config, name) for name in data.DATA_SETTINGS}
+    try:
+        loaded = data.load_data(source, **options)
+    except DifferentSizes:
+        print(
+            "The images differ in size; they are looked at in image_size=64. Give the size that you will train with.",
+            file=sys.stderr,
+        )
+        loaded = data.load_data(source, **{**options, "image_size": 64, "channels": options["channels"] or 3})
+    splits = ("train", "val", "test")
+    loaded.images("test")  # decoded now, so that its broken images are known
+    findings = loaded.check(*splits, fast=fast)
+    folder = Path(out) if out else Path("data_check") / (Path(source).stem or "data")
+    parts = loaded.parts(*splits)
+    files = doctor.write_report(findings, parts, folder)
+    left_out = doctor.write_leave_out(findings, leave_out) if leave_out else []
+    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in doctor.SEVERITIES}
+    if as_json:
+        print((folder / "data_check.json").read_text(encoding="utf-8"))
+    else:
+        _print_table(["", "check", "finding"], [(f.severity, f.check.replace("_", " "), f.message) for f in findings])
+        images = ", ".join(f"{len(part.labels):,} {split}" for split, part in parts.items())
+        print(
+            f"{source}: {images} images; {', '.join(f'{n} {severity}' for severity, n in counts.items())}. {len(files)} file(s) in {folder}"
+        )
+        if leave_out:
+            print(
+                f"{len(left_out)} image(s) to leave out are named in {leave_out}: python -m pbl train ... leave_out={leave_out}"
+            )
+    return 1 if counts["stop"] else 0
 
 
 @app.command()

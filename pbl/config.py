@@ -150,6 +150,10 @@ class Config(BaseModel):
         "stop",
         description="what to do about images that cannot be decoded: name them all and stop, or go on without them",
     )
+    data_check: Literal["stop", "report"] = Field(
+        "stop",
+        description="what a fault of the data does that would make the result wrong: the training does not begin, or it is only reported",
+    )
     memory_budget: float = Field(
         4.0,
         gt=0,

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import sys
 import time
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pbl import models
 from pbl.callbacks import CALLBACKS, BestModel, HistoryFile, save_model
 from pbl.config import Config, load_experiment
 from pbl.data import Data
+from pbl.data.doctor import Finding
 from pbl.errors import InputError, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
 from pbl.metrics import check_positive_class
@@ -53,6 +55,7 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
     clock = {"start": time.perf_counter()}
     data = open_data(config)
     check_positive_class(config.positive_class, data.class_names)
+    findings = _check_data(data, config)
     clock["data"] = time.perf_counter()
 
     keras.utils.set_random_seed(config.seed)
@@ -71,13 +74,12 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         devices = [device.device_type + ": " + _device_name(device) for device in tf.config.list_physical_devices()]
         weights = models.count_trainable_weights(model)
         run.write_json("split.json", data.split)
+        run.write_json("data_check.json", {"fast": True, "findings": [asdict(finding) for finding in findings]})
         run.update_environment(devices=devices, trainable_weights=weights)
         images = data.split["images"]
         print(
             f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, on {devices[-1]}"
         )
-        if data.broken:
-            print(f"{len(data.broken)} image(s) could not be decoded and are left out; split.json names them.")
         try:
             interrupted = _fit(model, data, run, callbacks)
             clock["fit"] = time.perf_counter()
@@ -95,6 +97,23 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         seconds = {after: round(clock[after] - clock[before], 2) for before, after in pairwise(clock)}
         run.update_environment(status="interrupted" if interrupted else "finished", seconds=seconds)
     return run
+
+
+def _check_data(data: Data, config: Config) -> list[Finding]:
+    """The fast form of `python -m pbl check`, on the splits that training sees; prints what is more than a note."""
+    findings = data.check("train", "val", fast=True)
+    serious = [finding for finding in findings if finding.severity == "stop"]
+    if config.on_bad_image == "skip":
+        serious = [finding for finding in serious if finding.check != "broken"]
+    if serious and config.data_check == "stop":
+        raise InputError(
+            "{faults} More: python -m pbl check {source}. To train all the same: data_check=report.",
+            faults=" ".join(finding.message for finding in serious), source=config.dataset,
+        )  # fmt: skip
+    for finding in findings:
+        if finding.severity != "note":
+            print(f"{finding.severity}: {finding.message}")
+    return findings
 
 
 def _compile(model: keras.Model, config: Config, steps_per_epoch: int) -> None:

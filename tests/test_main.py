@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import pbl
 
@@ -167,3 +168,39 @@ def test_a_bug_of_ours_keeps_its_traceback(command, monkeypatch):
     monkeypatch.setattr("pbl.runs.load_run", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command("evaluate", "x")
+
+
+def test_check(command, tmp_path, monkeypatch):
+    """A data set with planted faults: exit status 1, pictures, the names to leave out, which `train` then leaves out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
+    pixels, labels = load_digits(return_X_y=True)
+    for number, (image, label) in enumerate(zip(pixels.reshape(-1, 8, 8)[:600], labels, strict=False)):
+        folder = tmp_path / "photos" / ("train" if number < 500 else "val") / f"digit {label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15).astype(np.uint8)).save(folder / f"{number}.png")
+    status, said, _ = command("check", "photos", "--fast")
+    assert status == 0 and "0 stop" in said
+    of_val = sorted((tmp_path / "photos" / "val").rglob("*.png"))[:5]
+    for file in of_val:
+        shutil.copy(file, tmp_path / "photos" / "train" / file.parent.name / f"copy_{file.name}")
+    (tmp_path / "photos" / "train" / "digit 0" / "half.png").write_bytes(of_val[0].read_bytes()[:60])
+    status, said, errors = command("check", "photos", "--leave-out", "leave_out.txt", "--out", "report")
+    assert (
+        status == 1 and not errors and "half.png" in said and "copies across" in said
+    )  # broken: no training can begin
+    assert {"data_check.json", "figures"} <= {path.name for path in (tmp_path / "report").iterdir()}
+    names = (tmp_path / "leave_out.txt").read_text(encoding="utf-8").splitlines()
+    copies = {f"train/{file.parent.name}/copy_{file.name}" for file in of_val}
+    # One of the copies came into the test split, which is cut from train here: it was not trained on.
+    assert set(names) - copies == {"train/digit 0/half.png"} and len(names) == 5
+
+    train = ("train", "dataset=photos", "model=mlp", "epochs=1", "--runs", tmp_path / "runs")
+    status, _, errors = command(*train)
+    assert status == 2 and "half.png" in errors and errors.count("\n") == 1
+    status, said, _ = command(*train, "leave_out=leave_out.txt")
+    assert status == 0
+    (found,) = (tmp_path / "runs").rglob("data_check.json")
+    assert "copies_across" not in found.read_text(encoding="utf-8")
+    status, _, errors = command("check", "nothing.zip")
+    assert status == 2 and "No file nothing.zip" in errors

@@ -274,7 +274,7 @@ def test_wrong_callbacks(monkeypatch):
             lambda x, n: keras.layers.Dense(n + 1, activation="softmax")(x),
             r"gives the shape \(2, 11\) for 2 images of 10",
         ),
-        (lambda x, n: [keras.layers.Dense(n, activation="softmax")(x)] * 2, "has 2 outputs"),
+        (lambda x, n: [keras.layers.Dense(n, activation="softmax")(x)] * 2, "gives 2 outputs"),
     ],
 )
 def test_an_own_model_that_gives_no_probabilities_is_refused_before_training(tmp_path, monkeypatch, outputs, said):

@@ -382,7 +382,7 @@ def _is_official(split: str, official: bool | set[str]) -> bool:
 
 
 def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = False) -> list[Finding]:
-    """Images whose pixels stand in two splits: "stop" in a split of our own making, "act" in an official one.
+    """Images whose pixels stand in two splits: "stop" in a split of our own making, "act" where one is official.
 
     Args:
         splits: See `examine`.
@@ -402,7 +402,7 @@ def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = F
         findings.append(
             _finding(
                 "copies_across",
-                "act" if _is_official(other, official) else "stop",
+                "act" if _is_official(other, official) or _is_official(one, official) else "stop",
                 "{images} of {all_images} {split} images ({share:.1%}) stand in {earlier} too, such as {examples}, so the {split} score is too good: leave the copies out of {earlier}.",
                 [splits[other].names[i] for i in copied],
                 images=len(copied), all_images=len(splits[other].names), share=len(copied) / len(splits[other].names),

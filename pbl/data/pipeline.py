@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from pbl.config import Augmentation, Config
 from pbl.data.augmentation import augment, draw
+from pbl.data.doctor import Finding, Part, examine
 from pbl.data.sources import Source, check_class_names
 from pbl.data.split import choose_fold, hold_out
 from pbl.data.store import Images, Target, collect
@@ -156,6 +157,21 @@ class Data:
         if split == "test" and "test" not in self._images:
             self._images["test"] = self._collect(self._source.test())
         return self._images[split]
+
+    def check(self, *splits: SplitName, fast: bool = False) -> list[Finding]:
+        """Looks for faults in the data; see `pbl.data.doctor.examine`.
+
+        Args:
+            splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
+            fast: Only what takes seconds.
+        """
+        official = {split for split, made_by in self.split["made_by"].items() if made_by == "official"}
+        return examine(self.parts(*splits), self.class_names, self.broken, official, fast, self._settings.fit)
+
+    def parts(self, *splits: SplitName) -> dict[str, Part]:
+        """The splits as `pbl.data.doctor` takes them."""
+        images = {split: self.images(split) for split in splits}
+        return {split: Part(i.view, i.labels, i.names, i.hashes, i.shapes) for split, i in images.items()}
 
     @cached_property
     def train(self) -> tf.data.Dataset:

@@ -171,6 +171,10 @@ class UnknownDataset(InputError):
     """No data set has this name."""
 
 
+class DifferentSizes(InputError):
+    """The images differ in size, or in their number of channels, and nothing says what they are brought to."""
+
+
 def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
     """Opens an image-classification set of TensorFlow Datasets, downloading it once where there is a network.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from pbl.data.files import cache_folder
 from pbl.data.images import decode_image, fit_image
-from pbl.data.sources import Example, check_example
+from pbl.data.sources import DifferentSizes, Example, check_example
 from pbl.data.split import hash_image
 from pbl.errors import InputError
 from pbl.runs import replacing
@@ -50,6 +50,11 @@ class Images:
         """`uint8 [n, height, width, channels]`, copied out of the store at each call."""
         return self.store[self.index]
 
+    @property
+    def view(self) -> "PixelView":
+        """The same, but nothing is copied until an image is asked for."""
+        return PixelView(self.store, self.index)
+
     def take(self, chosen: np.ndarray) -> "Images":
         """Returns the images where `chosen`, `bool [n]`, is true, without copying a pixel."""
         at = np.flatnonzero(chosen)
@@ -57,6 +62,20 @@ class Images:
             self.store, self.index[at], self.labels[at], [self.names[i] for i in at], [self.hashes[i] for i in at],
             self.shapes[at],
         )  # fmt: skip
+
+
+class PixelView:
+    """Pixels of some images of a store, which are copied as they are asked for: `view[3]`, `view[10:20]`, `view[places]`."""
+
+    def __init__(self, store: np.ndarray, index: np.ndarray):
+        self._store, self._index = store, index
+        self.shape, self.dtype = (len(index), *store.shape[1:]), store.dtype
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, places) -> np.ndarray:
+        return self._store[self._index[places]]
 
 
 @dataclass(frozen=True)
@@ -121,12 +140,12 @@ def collect(
         size = target.size or (writer.shape[:2] if writer.shape else image.shape[:2])
         channels = target.channels or (writer.shape[2] if writer.shape else image.shape[2])
         if target.size is None and image.shape[:2] != size:
-            raise InputError(
+            raise DifferentSizes(
                 "The images of '{name}' differ in size ({first} and {other} pixels). Give image_size=64, or any other.",
                 name=source, first="x".join(map(str, size)), other="x".join(map(str, image.shape[:2])),
             )  # fmt: skip
         if target.channels is None and image.shape[2] != channels:
-            raise InputError("'{name}' mixes grey and colour images. Give channels=3, or channels=1.", name=source)
+            raise DifferentSizes("'{name}' mixes grey and colour images. Give channels=3, or channels=1.", name=source)
         hashes.append(hash_image(image))
         shapes.append(image.shape)
         labels.append(label)
