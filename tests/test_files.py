@@ -240,6 +240,9 @@ def test_broken_images_are_all_named_or_left_out_and_counted(tmp_path):
     assert set(run.split["broken"]) == set(BROKEN)
     (tmp_path / "leave_out.txt").write_text("\n".join(BROKEN), encoding="utf-8")
     again = pbl.load_data(folder, leave_out=str(tmp_path / "leave_out.txt"))
+    (tmp_path / "other.txt").write_text("cat/nothing.png", encoding="utf-8")
+    with pytest.raises(InputError, match=r"names none of the images .* they are called cat/0\.png"):
+        pbl.load_data(folder, leave_out=str(tmp_path / "other.txt"), on_bad_image="skip")
     assert again.split["left_out"] == 4 and not again.broken and again.split["hashes"] == data.split["hashes"]
 
 

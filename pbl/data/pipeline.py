@@ -34,10 +34,10 @@ class Data:
 
     Attributes:
         train, val, test: Finite `tf.data.Dataset` of (images, labels): `uint8 [batch, height, width, channels]` and
-            `int32 [batch]`, or one-hot `float32 [batch, classes]`; with `class_weight` or `sample_weights`
-            `train` has the weights of the images in the loss, `float32 [batch]`, as a third. `train` comes in a new order each time that it is gone through, augmented
-            if so set, a function of `seed` and of how often that was; the others keep their order and are never
-            augmented. An official test split is read at first use.
+            `int32 [batch]`, or one-hot `float32 [batch, classes]`; with `class_weight` or `sample_weights` `train` has
+            as a third how much each image counts in the loss, `float32 [batch]`. `train` comes in a new order each
+            time that it is gone through, augmented if so set, a function of `seed` and of how often that was; the others
+            keep their order and are never augmented. An official test split is read at first use.
         class_names: Name of class 0, 1, ...
         num_classes: Their count.
         input_shape: (height, width, channels).
@@ -56,7 +56,8 @@ class Data:
                 "MixUp and CutMix mix labels too: set loss=categorical_crossentropy (load_data: labels='one_hot')."
             )
         check_class_names(self.class_names, name)
-        self._left_out = _read_names(settings.leave_out)
+        self._leave_out = _read_names(settings.leave_out)
+        self._left_out: set[str] = set()
         self.broken: dict[str, str] = {}
         self._tensors: dict[int, tf.Tensor] = {}
         self._target = Target(
@@ -75,6 +76,11 @@ class Data:
                 raise InputError(
                     "Data set '{name}' is too small: no image is left for {purpose}.", name=name, purpose=purpose
                 )
+        if self._leave_out and not self._left_out and source.test is None:
+            raise InputError(
+                "leave_out={file} names none of the images of '{name}'; they are called {example}, ...",
+                file=settings.leave_out, name=name, example=everything.names[0],
+            )  # fmt: skip
         self._weights = _weigh(settings, self._images["train"])
 
         self.split = {
@@ -96,8 +102,9 @@ class Data:
         }
 
     def _collect(self, examples) -> Images:
-        images, broken = collect(examples, self.name, self.num_classes, self._target, self._left_out)
+        images, broken, left_out = collect(examples, self.name, self.num_classes, self._target, self._leave_out)
         self.broken.update(broken)
+        self._left_out |= left_out
         if isinstance(images.store, np.memmap):
             return images
         with tf.device("CPU"):  # a GPU's memory is for the model

@@ -100,7 +100,7 @@ class Target:
 
 def collect(
     examples: Iterable[Example], source: str, num_classes: int, target: Target, left_out: frozenset[str] = frozenset()
-) -> tuple[Images, dict[str, str]]:
+) -> tuple[Images, dict[str, str], set[str]]:
     """Decodes the examples of a split.
 
     Args:
@@ -112,7 +112,7 @@ def collect(
         left_out: Names of images to pass over.
 
     Returns:
-        The images, and of those that were skipped the names with the reasons.
+        The images; of those that could not be decoded the names with the reasons; the names of those left out.
 
     Raises:
         InputError: There is no image; one is not what a source promises; some cannot be decoded (all are named); they
@@ -131,8 +131,11 @@ def collect(
             return _read_cache(file, shape)
 
     writer = _Pixels(target.memory_budget / 2 * GIGABYTE)
-    labels, names, hashes, shapes, broken = [], [], [], [], {}
-    for image, label, name in _decode(examples, left_out):
+    labels, names, hashes, shapes, broken, passed_over = [], [], [], [], {}, set()
+    for image, label, name in _decode(examples):
+        if name in left_out:
+            passed_over.add(name)
+            continue
         if isinstance(image, InputError):
             broken[name] = str(image)
             continue
@@ -166,21 +169,22 @@ def collect(
         with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream, labels=labels, shapes=shapes, names=np.array(names), hashes=np.array(hashes),
-                broken=np.array(list(broken.items()), dtype=str).reshape(-1, 2),
+                broken=np.array(list(broken.items()), dtype=str).reshape(-1, 2), left_out=np.array(sorted(passed_over), dtype=str),
             )  # fmt: skip
-    return Images(store, np.arange(len(names)), labels, names, hashes, shapes), broken
+    return Images(store, np.arange(len(names)), labels, names, hashes, shapes), broken, passed_over
 
 
-def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[str, str]]:
+def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[str, str], set[str]]:
     with np.load(file.with_suffix(".npz")) as saved:
         names = [str(name) for name in saved["names"]]
         store = np.memmap(file, np.uint8, "r", shape=(len(names), *shape))
         hashes = [str(content) for content in saved["hashes"]]
         images = Images(store, np.arange(len(names)), saved["labels"], names, hashes, saved["shapes"])
-        return images, {str(name): str(reason) for name, reason in saved["broken"]}
+        broken = {str(name): str(reason) for name, reason in saved["broken"]}
+        return images, broken, {str(name) for name in saved["left_out"]}
 
 
-def _decode(examples: Iterable[Example], left_out: frozenset[str]) -> Iterator[Example]:
+def _decode(examples: Iterable[Example]) -> Iterator[Example]:
     """Examples with decoded images, in their order, on all cores; an image that cannot be decoded becomes its error."""
 
     def decode(example):
@@ -196,10 +200,10 @@ def _decode(examples: Iterable[Example], left_out: frozenset[str]) -> Iterator[E
             pass
         return image, label, name
 
-    wanted = (example for example in examples if not (left_out and example[2] in left_out))
+    examples = iter(examples)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         # Piece by piece, since the pool would take in all encoded images at once.
-        while piece := list(itertools.islice(wanted, 256)):
+        while piece := list(itertools.islice(examples, 256)):
             yield from threads.map(decode, piece, chunksize=1) if isinstance(piece[0][0], bytes) else map(decode, piece)
 
 
