@@ -182,6 +182,20 @@ def test_no_room_for_an_archive(tmp_path, monkeypatch):
         zip_archive(pack(tmp_path / "a.zip", tree("cat", "dog")))
 
 
+def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatch):
+    archive = pack(tmp_path / "a.zip", tree("cat", "dog"))
+    old, new = cache_folder() / ".unpacking-old", cache_folder() / ".unpacking-new"
+    for leftover in (old, new):
+        (leftover / "cat").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    assert zip_archive(archive).class_names == ["cat", "dog"]
+    assert not old.exists() and new.exists()  # which another process may be filling
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InputError, match=r"cannot be used: Not a directory\. Name another folder"):
+        zip_archive(archive)
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [

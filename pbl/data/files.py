@@ -7,12 +7,14 @@ Train may be called train, training or training_set; validation val, valid or va
 testing or test_set. Hidden files and what macOS and Windows leave (`.DS_Store`, `__MACOSX`, `Thumbs.db`) are passed over.
 """
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import stat
 import tempfile
+import time
 import unicodedata
 import zipfile
 from collections.abc import Callable, Collection, Iterator
@@ -301,7 +303,7 @@ def _unpack(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folde
     """Unpacks into a folder beside, which gets its name only when it is complete."""
     needed = sum(info.file_size for info in members.values())
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder()
         free = shutil.disk_usage(folder.parent).free
         if needed * 1.05 > free:
             raise InputError(
@@ -416,6 +418,28 @@ def _check_values(images: np.ndarray, name: str) -> None:
 def cache_folder() -> Path:
     """Returns the folder of the local cache: the variable `PBL_CACHE`, else `~/.cache/pbl`. It may be deleted any time."""
     return Path(os.environ.get("PBL_CACHE") or "~/.cache/pbl").expanduser()
+
+
+def make_cache_folder() -> Path:
+    """Makes the folder of the local cache, and clears away what killed processes left half-done there over a day ago.
+
+    Raises:
+        InputError: The folder cannot be made or written.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in [*folder.glob(".writing-*"), *folder.glob(".unpacking-*")]:
+            if time.time() - leftover.stat().st_mtime > 86_400:
+                shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(
+            "The cache folder {folder} cannot be used: {reason}. Name another folder in the variable PBL_CACHE.",
+            folder=folder, reason=error.strerror,
+        ) from None  # fmt: skip
+    return folder
 
 
 def open_path(path: str) -> Source:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pbl.data.files import cache_folder
+from pbl.data.files import cache_folder, make_cache_folder
 from pbl.data.images import decode_image, fit_image
 from pbl.data.sources import DifferentSizes, Example, check_example
 from pbl.data.split import hash_image
@@ -234,8 +234,7 @@ class _Pixels:
         return np.memmap(path, np.uint8, "r", shape=(self.count, *self.shape))
 
     def _open(self) -> None:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_cache_folder()
         number, path = tempfile.mkstemp(dir=folder, prefix=".writing-")
         self._file, self._path = os.fdopen(number, "wb"), Path(path)
         atexit.register(lambda: self._path.unlink(missing_ok=True))
