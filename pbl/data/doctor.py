@@ -487,7 +487,7 @@ def find_altered_copies(
     first_of = dict(zip(reversed(train.hashes), reversed(range(len(train.hashes))), strict=True))
     unique = np.sort(np.fromiter(first_of.values(), int))
     unique = unique[~_is_constant(train.pixels[unique])]
-    if len(unique) < 3:
+    if len(unique) < 3 or min(train.pixels.shape[1:3]) < 3:
         return []
     random = np.random.default_rng(seed)
 
@@ -546,7 +546,7 @@ def find_altered_copies(
                 + (
                     "look at the pairs, leave the copies out of train, and expect the accuracy to fall."
                     if verdict
-                    else "no more than to be expected; look at the pairs if you like."
+                    else "too few for a verdict, so only look at the pairs."
                 ),
                 [part.names[index[i]] for i in order],
                 images=found, looked_at=n, all_images=len(part.names), cap=cap, share=found / n,
