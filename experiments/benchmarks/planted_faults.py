@@ -567,7 +567,7 @@ On {os.cpu_count()} CPU cores, shared with other work; the process, with all dat
 
 {official}
 
-Twenty of the pairs: ../gallery/cifar10_test_copies.png
+Twenty of the pairs, evenly spaced by their ratio: ../gallery/cifar10_test_copies.png
 """
     with replacing(HERE / "planted_faults.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

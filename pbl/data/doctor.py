@@ -546,7 +546,7 @@ def find_altered_copies(
                 + (
                     "look at the pairs, leave the copies out of train, and expect the accuracy to fall."
                     if verdict
-                    else "too few for a verdict, so only look at the pairs."
+                    else "not clearly more, so either chance or copies all over the data set; look at the pairs."
                 ),
                 [part.names[index[i]] for i in order],
                 images=found, looked_at=n, all_images=len(part.names), cap=cap, share=found / n,
