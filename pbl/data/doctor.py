@@ -25,7 +25,7 @@ SEVERITIES: tuple[Severity, ...] = ("stop", "act", "note")
 # Conventions, not measured.
 FEWEST_IN_CLASS = 5  # with fewer, neither 5 neighbours nor 5-fold cross-validation have one of the class each
 FEW_IN_CLASS = 20
-FEW_IN_VALIDATION = 50  # an accuracy of 90% then has a 95% interval of about 18 points
+FEW_IN_VALIDATION = 50  # an accuracy of 90% then has a 95% interval of 17 points
 IMBALANCE = 0.1  # images of the rarest class by those of the commonest
 ENLARGED = 0.5  # side in the file by side of the model's input: below it an image is enlarged more than twice
 SMALLER_THAN_REST = 0.25  # shorter side by the median of all shorter sides
@@ -46,11 +46,15 @@ COPY_SIDE = 32  # larger images are reduced to this side first
 # digits of 8x8 pixels it hides half of the copies that were moved.
 SMOOTHED_SIDE = 16
 
-SHIFT_AUC, SHIFT_LARGE_AUC = 0.6, 0.8  # of the interval's lower bound: a note, and reason to act
+# Lower bounds of the interval: a note, and reason to act. In 160 random subsets of 300 to 3,000 images without a fault none
+# came above the second; a quarter less resolution, other brightness or noise in val mostly do.
+SHIFT_AUC, SHIFT_LARGE_AUC = 0.6, 0.8
 SHIFT_CAP = 5_000  # images of each side
 
 LABEL_CAP = 5_000  # training images whose labels are looked at
-LABEL_SKILL = 0.4  # accuracy above that of guessing, as a share of what is left: below it a classifier accuses nobody
+# Accuracy above that of guessing, as a share of what is left: below it a classifier accuses nobody. On CIFAR-10 with 10% wrong
+# labels (skill .2) 10 of the 40 most suspected images were wrong ones; on digits and MNIST (above .7) all 40.
+LABEL_SKILL = 0.4
 NEIGHBOURS = 5
 REFERENCE_CAP = 2_000
 
