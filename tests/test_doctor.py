@@ -288,7 +288,7 @@ def test_small_and_odd_data_are_examined(digits):
     large = {
         split: make_part(np.kron(part.pixels, np.ones((1, 9, 5, 3), np.uint8)), part.labels, part.names)
         for split, part in (
-            (split, take(part, slice(0, None, len(part.labels) // 60))) for split, part in digits.items()
+            (split, take(part, slice(0, None, len(part.labels) // 150))) for split, part in digits.items()
         )
     }
     assert "stop" not in {finding.severity for finding in examine(large, CLASS_NAMES, {})}
