@@ -128,7 +128,7 @@ def test_small(name, saved):
         return
     # Steps of a thousandth in length, whatever the size of the gradient.
     optimizer, losses = keras.optimizers.SGD(1e-2, global_clipnorm=0.1), []
-    for _ in range(3):
+    for _ in range(2):
         with tf.GradientTape() as tape:
             rows = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True))
             loss = keras.ops.mean(rows)
@@ -137,7 +137,7 @@ def test_small(name, saved):
             assert gradient is not None and np.isfinite(gradient.numpy()).all(), weight.path
         optimizer.apply(gradients, model.trainable_weights)
         losses.append(float(loss))
-    assert losses[2] < losses[0]
+    assert losses[1] < losses[0]
 
 
 def test_saved_models_load_with_equal_outputs(saved):
