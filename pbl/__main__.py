@@ -188,6 +188,15 @@ def check(
         from pbl import data
         from pbl.data import doctor
         from pbl.data.sources import DifferentSizes
+    for name in values:
+        if name not in data.DATA_SETTINGS:
+            raise InputError(
+                "{name} is no setting of the data. Valid: {valid}.",
+                name=name,
+                valid=", ".join(sorted(data.DATA_SETTINGS)),
+            )
+    if out and Path(out).exists() and not Path(out).is_dir():
+        raise InputError("--out {out} is a file. Give a folder.", out=out)
     options = {name: getattr(config, name) for name in data.DATA_SETTINGS}
     try:
         loaded = data.load_data(source, **options)
@@ -200,7 +209,7 @@ def check(
     splits = ("train", "val", "test")
     loaded.images("test")  # decoded now, so that its broken images are known
     findings = loaded.check(*splits, fast=fast)
-    folder = Path(out) if out else Path("data_check") / (Path(source).stem or "data")
+    folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
     parts = loaded.parts(*splits)
     files = doctor.write_report(findings, parts, folder)
     left_out = doctor.write_leave_out(findings, leave_out) if leave_out else []
@@ -290,7 +299,7 @@ def _show_run(run) -> int:
     environment = run.environment
     if environment["status"] == "interrupted":
         print(
-            f"\nInterrupted after {environment['epochs']} of {run.config.epochs} epochs. The run is kept: python -m pbl evaluate {run.path}"
+            f"\nInterrupted after {environment['epochs']} of {run.config.epochs + run.config.fine_tune_epochs} epochs. The run is kept: python -m pbl evaluate {run.path}"
         )
         return 130
     metrics = run.read_json("metrics_val.json")
@@ -335,7 +344,7 @@ def _show_metrics(result: dict[str, Any]) -> None:
     rows += [(f"macro {key}", f"{value:.4f}", "mean over classes") for key, value in result["macro"].items()]
     rows.append(("log loss", f"{result['log_loss']:.4f}", "nats"))
     print(
-        f"{result['run']} on {result['source']}, {result['split']} split, model of epoch {result['best_epoch'] or '?'}"
+        f"{result['run']} on {result['source']}, {'all images' if result['split'] == 'all' else result['split'] + ' split'}, model of epoch {result['best_epoch'] or '?'}"
     )
     if result["status"] != "finished":
         print(f"The run is not finished: its status is '{result['status']}'.")

@@ -320,7 +320,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             "{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file
         )
     values = parse_overrides(overrides)
-    if any(word.strip().startswith("augmentation.") for word in overrides):
+    if any(word.strip().startswith("augmentation.") for word in overrides) and values["augmentation"] is not None:
         values["augmentation"] = {**config.augmentation, **values["augmentation"]}
     for owner in ("model", "optimizer"):
         options = f"{owner}_options"

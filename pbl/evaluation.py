@@ -104,7 +104,8 @@ def evaluate(
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         split: "val" or "test".
-        source: Another data set with the same classes, in place of the run's own.
+        source: Another data set with the same classes, in place of the run's own; all its images, where it has no
+            official split of this name.
         data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
         positive_class: With two classes, the one whose precision, recall and F1 stand first.
 
@@ -120,8 +121,12 @@ def evaluate(
     run = load_run(run)
     model = load_model(run)
     config = run.config.replace(image_size=tuple(run.split["input_shape"][:2]), channels=run.split["input_shape"][2])
+    # What only training needs is not asked for again; how the run's own data were split says nothing of others.
+    config = config.replace(augmentation={}, sample_weights=None, class_weight=None)
     if data_dir:
         config = config.replace(data_dir=data_dir)
+    if source not in (None, run.config.dataset):
+        config = config.replace(groups=None, folds=None, fold=0, leave_out=None, validation_fraction=None)
     data = open_data(config, source)
     return evaluate_on(
         run, model, data, split, positive_class=positive_class, is_own=source in (None, run.config.dataset)
@@ -145,7 +150,9 @@ def evaluate_on(
         )  # fmt: skip
     positive_class = positive_class or run.config.positive_class
     check_positive_class(positive_class, data.class_names)
-    images = data.images(split)
+    # Of other data that have no such split of their own all images are judged.
+    is_whole = not is_own and data.split["made_by"][split] != "official"
+    images = data.everything if is_whole else data.images(split)
     if is_own and split in run.split["hashes"]:
         _check_images(run, data.name, split, images.hashes, images.names)
     if split == "test":
@@ -159,7 +166,7 @@ def evaluate_on(
     result = {
         "run": run.name,
         "source": data.name,
-        "split": split,
+        "split": "all" if is_whole else split,
         "best_epoch": environment.get("best_epoch") or _best_epoch_so_far(run),
         "test_uses": run.count_test_uses(),
         "copies_in_train": sum(content[:16] in trained for content in images.hashes),

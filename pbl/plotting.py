@@ -26,7 +26,7 @@ def plot_learning_curves(
         fine_tune_from_epoch: The first epoch of fine-tuning, before which a line is drawn.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_literal(title))
     panels = (("loss", "cross-entropy loss [nats]"), ("accuracy", "accuracy [share of images]"))
     for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
         few = len(history) < 3  # single points would be invisible as a line
@@ -81,6 +81,7 @@ def plot_confusion_matrix(
     """
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    class_names, title = [_literal(name) for name in class_names], _literal(title)
     n = len(class_names)
     side = min(max(4.5, 0.5 * n + 2.5), 24)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
@@ -122,6 +123,7 @@ def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str
     lines = max((text.count("\n") + 1 for _, text in shown), default=1)
     # Heights in inches: the heading, and for each row the picture and the lines above it.
     figure = Figure(figsize=(1.5 * columns, 0.5 + rows * (1.45 + 0.14 * lines)), layout="constrained")
+    title = _literal(title)
     figure.suptitle(title if len(pixels) <= most else f"{title} (the first {most} of {len(pixels)})")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
@@ -130,9 +132,14 @@ def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str
         grey = image.shape[-1] == 1
         # A constant image is shown in its own brightness, not stretched.
         axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
-        axes.set_title("\n".join(_keep_end(line, 22) for line in text.split("\n")), fontsize=7)
+        axes.set_title("\n".join(_literal(_keep_end(line, 22)) for line in text.split("\n")), fontsize=7)
     return figure
 
 
 def _keep_end(text: str, most: int) -> str:
     return text if len(text) <= most else "…" + text[1 - most :]
+
+
+def _literal(text: str) -> str:
+    """What stands between two $ would be set as mathematics."""
+    return text.replace("$", r"\$")

@@ -161,19 +161,23 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
             "Out of memory in training. Lower batch_size (now {size}) or image_size.", size=run.config.batch_size
         ) from error
     epochs = len(history.rows)
+    started = run.environment.get("fine_tune_from_epoch")
+    name = "fine_tune_learning_rate" if started and epochs >= started else "learning_rate"
+    rate = getattr(config, name)
     diverged = bool(history.rows) and not np.isfinite(history.rows[-1]["loss"])
     run.update_environment(epochs=epochs, best_epoch=best.best_epoch, diverged=diverged)
     if diverged:
-        message = "the loss of epoch {epoch} is no finite number. Lower learning_rate (now {rate:g})"
+        message = "the loss of epoch {epoch} is no finite number. Lower {setting} (now {rate:g})"
         if best.best_epoch is None:
-            raise InputError("Training diverged: " + message + ".", epoch=epochs, rate=run.config.learning_rate)
+            raise InputError("Training diverged: " + message + ".", epoch=epochs, setting=name, rate=rate)
         print(
-            f"Training diverged: {message.format(epoch=epochs, rate=run.config.learning_rate)}; the model of epoch {best.best_epoch} is kept."
+            f"Training diverged: {message.format(epoch=epochs, setting=name, rate=rate)}; the model of epoch {best.best_epoch} is kept."
         )
     elif best.best_epoch is None and not interrupted:
         raise InputError(
-            "No model was kept: the validation loss was never a finite number. Lower learning_rate (now {rate:g}).",
-            rate=run.config.learning_rate,
+            "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g}).",
+            setting=name,
+            rate=rate,
         )
     return interrupted
 

@@ -32,7 +32,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
     Raises:
         InputError: There is no such run or file, or the weights are of another model or for images of another shape.
     """
-    source = Path(config.initial_weights)
+    source = Path(config.initial_weights).expanduser()
     if not source.is_dir():
         try:
             model.load_weights(source)
@@ -61,7 +61,9 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
     head = {id(weight) for weight in model.layers[-1].weights}
     taken = []
     for weight, given in zip(model.weights, donor.weights, strict=True):
-        is_head = id(weight) in head or (weight.shape[:-1] == given.shape[:-1] and weight.shape[-1] == len(class_names))
+        # Auxiliary classifiers end in the classes too.
+        ends = weight.shape[-1:] == (len(class_names),) and given.shape[-1:] == (len(run.split["class_names"]),)
+        is_head = id(weight) in head or (weight.shape != given.shape and weight.shape[:-1] == given.shape[:-1] and ends)
         if is_head and not has_same_classes:
             continue
         if weight.shape != given.shape:

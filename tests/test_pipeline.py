@@ -276,6 +276,38 @@ def test_folds_are_those_of_a_cross_validation():
     )  # a group is in it as a whole or not at all
 
 
+def test_folds_are_of_one_size_though_the_classes_are_small():
+    labels, hashes = np.repeat(np.arange(40), 9), [f"{n:04}" for n in range(360)]
+    assert [choose_fold(hashes, labels, 5, fold, 0).sum() for fold in range(5)] == [72] * 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_large_group_does_not_become_the_test_split(seed):
+    labels = np.repeat([0, 1], 60)
+    groups = [f"{label}{max(0, n - 55) // 3}" for label in (0, 1) for n in range(60)]  # of 57 or so, and of few
+    held = hold_out([f"{n:03}" for n in range(120)], labels, 0.3, seed, "test", groups)
+    assert 0 < held.sum() <= 10
+
+
+def test_settings_that_have_nothing_to_do_are_said():
+    images, labels = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8), np.arange(90) % 2
+    pair = (images[:20], labels[:20])
+    official = from_arrays(images[40:], labels[40:], test=pair, val=pair)
+    for settings, said in [
+        ({"groups": "train"}, "groups has nothing"),
+        ({"folds": 3}, "folds=3 has nothing"),
+        ({"fold": 1}, "needs folds"),
+        ({"validation_fraction": 0.2}, "has nothing to cut"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            pbl.load_data(official, **settings)
+    with pytest.raises(InputError, match=r"too small: no image is left for test \(images of a group stay together"):
+        pbl.load_data(from_arrays(images, labels), groups="train")
+    for start in [(0, 99), (0, -1), (-1, 0)]:
+        with pytest.raises(InputError, match="there is no such batch"):
+            pbl.load_data(official).stream(*start)
+
+
 def test_groups_of_hold_out_by_hand():
     held = hold_out(["a", "b", "c", "c", "d", "e"], np.zeros(6, int), 0.5, 0, "test", ["1", "1", "2", "3", "4", "5"])
     assert held[0] == held[1] and held[2] == held[3]
@@ -313,8 +345,10 @@ def test_balanced_classes_and_weights_of_images(tmp_path, monkeypatch):
     )
     assert pbl.train(config, folder=tmp_path).environment["status"] == "finished"
     for content, said in [
-        ("name,weight\nx,1\n", "names none of"),
+        ("name,weight\nx,1\n", "names x, which is no image"),
         ("a,b\n1,2\n", "columns name and weight"),
+        (f"name,weight\n{names[0]},1\n{names[0]},2\n", "twice"),
+        (f"name,weight\n{names[0]},1\nx,2\n", "names x, which is no image"),
         (f"name,weight\n{names[0]},-1\n", "from 0 on"),
     ]:
         (tmp_path / "weights.csv").write_text(content, encoding="utf-8")

@@ -9,6 +9,7 @@ testing or test_set. Hidden files and what macOS and Windows leave (`.DS_Store`,
 
 import errno
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import tempfile
 import time
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -86,7 +88,18 @@ def class_folders(folder: str | Path) -> Source:
         InputError: There is no such folder, no class folder, only one, or one without an image; a split has classes that
             train has not; folders of splits and others stand side by side.
     """
-    root = Path(folder).expanduser()
+    root = expand(folder)
+    try:
+        return _open_folder(root, folder)
+    except OSError as error:
+        raise InputError(
+            "{file}: {reason}. A data set is a folder that can be read.",
+            file=error.filename or folder,
+            reason=error.strerror,
+        ) from None
+
+
+def _open_folder(root: Path, folder: str | Path) -> Source:
     if not root.is_dir():
         raise InputError("No folder {folder}. {near}", folder=folder, near=_names_beside(root))
     root = _descend(root, but_not_into=set().union(*SPLITS.values()))
@@ -113,13 +126,21 @@ def class_folders(folder: str | Path) -> Source:
             folder=root, splits=", ".join(path.name for path in splits.values()),
             what="also " + ", ".join(others[:5]) if others else "no train/",
         )  # fmt: skip
-    return _open_classes({split: _descend(path) for split, path in splits.items()}, root)
+    # An archive may hold train/train/cat.
+    inner = {split: path / path.name if _folders_in(path) == [path.name] else path for split, path in splits.items()}
+    return _open_classes(inner, root)
 
 
 def _open_classes(folders: dict[str, Path], root: Path) -> Source:
-    found = {
-        split: {_normalize(name): folder / name for name in _folders_in(folder)} for split, folder in folders.items()
-    }
+    found: dict[str, dict[str, Path]] = {split: {} for split in folders}
+    for split, folder in folders.items():
+        for name in _folders_in(folder):
+            if _normalize(name) in found[split]:
+                raise InputError(
+                    "{folder} holds two class folders called {name}, written in two ways. Put their images together.",
+                    folder=folder, name=_normalize(name),
+                )  # fmt: skip
+            found[split][_normalize(name)] = folder / name
     class_names = sorted(found["train"], key=_natural)
     if len(class_names) < 2:
         raise InputError(
@@ -144,6 +165,11 @@ def _open_classes(folders: dict[str, Path], root: Path) -> Source:
                     folder=classes[name], kinds=", ".join(sorted(kind[1:] for kind in EXTENSIONS)),
                 )  # fmt: skip
             files += [(os.path.relpath(path, root), label) for path in listed]
+        if not files:
+            raise InputError(
+                "{folder} holds no image in its class folders. Put images there, or take it away.",
+                folder=folders[split],
+            )
         parts[split] = Files(root, files)
     give = {split: (lambda files=files: files) for split, files in parts.items()}
     return Source(class_names, give["train"], give.get("test"), give.get("val"))
@@ -184,7 +210,7 @@ def _list_images(folder: str | Path, seen: frozenset[tuple[int, int]] = frozense
                 continue
             if entry.is_dir():
                 yield from _list_images(entry.path, seen)
-            elif PurePosixPath(entry.name).suffix.lower() in LISTED:
+            elif PurePosixPath(entry.name).suffix.lower() in LISTED and (entry.is_file() or entry.is_symlink()):
                 yield entry.path
 
 
@@ -218,27 +244,43 @@ def zip_archive(file: str | Path) -> Source:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
             more than a picture can hold; the disk is too small; or what `class_folders` says.
     """
-    file = Path(file).expanduser()
+    file = expand(file)
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=_names_beside(file))
     try:
         with zipfile.ZipFile(file) as archive:
-            members = _check_members(archive, file)
-            listing = "\n".join(sorted(f"{name} {info.file_size} {info.CRC}" for name, info in members.items()))
+            members, folders = _check_members(archive, file)
+            listing = "\n".join(
+                [*sorted(f"{name} {info.file_size} {info.CRC}" for name, info in members.items()), *folders]
+            )
             key = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:16]
             folder = cache_folder() / f"{file.stem[:40]}-{key}"
-            if not folder.is_dir():
-                _unpack(archive, members, folder, file)
-    except zipfile.BadZipFile as error:
+            if not _is_whole(folder, members, folders):
+                _unpack(archive, members, folders, folder, file)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(
             "{file} is no archive, or damaged: {error}. Copy or download it again.", file=file, error=error
         ) from None
-    return class_folders(folder)
+    try:
+        return class_folders(folder)
+    except InputError as error:  # which should name what the user gave
+        raise InputError("{what}", what=str(error).replace(str(folder), str(file))) from None
 
 
-def _check_members(archive: zipfile.ZipFile, file: Path) -> dict[str, zipfile.ZipInfo]:
-    """The images in an archive, by their names in Unicode; raises InputError for what no honest archive of images holds."""
+def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[str]) -> bool:
+    """Whether all of an archive still lies in the cache, which anybody may clear at any time."""
+    try:
+        return all((folder / name).stat().st_size == info.file_size for name, info in members.items()) and all(
+            (folder / name).is_dir() for name in folders
+        )
+    except OSError:
+        return False
+
+
+def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
+    """The images in an archive, by their names in Unicode, and the folders of all its files; raises InputError for what no honest archive of images holds."""
     members: dict[str, zipfile.ZipInfo] = {}
+    folders: set[str] = set()  # a class without images is a fault, of which the folder source speaks
     total, archives = 0, []
     for info in archive.infolist():
         name = _decode_name(info).replace("\\", "/")
@@ -253,6 +295,8 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> dict[str, zipfile.Zi
             raise InputError("{file} holds the link {name}. Pack the files themselves.", file=file, name=ascii(name))
         if info.is_dir() or any(_is_hidden(part) for part in parts):
             continue
+        name = str(PurePosixPath(name))  # ./cat//1.png is cat/1.png
+        folders.add(str(PurePosixPath(name).parent))
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in (".zip", ".tar", ".gz", ".7z", ".rar"):
             archives.append(name)
@@ -280,7 +324,7 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> dict[str, zipfile.Zi
             "{file} holds no image{inside}.",
             file=file, inside=f", but the archive {archives[0]}: unpack it and give what is inside" if archives else "",
         )  # fmt: skip
-    return members
+    return members, sorted(folders)
 
 
 def _decode_name(info: zipfile.ZipInfo) -> str:
@@ -299,7 +343,9 @@ def _decode_name(info: zipfile.ZipInfo) -> str:
     return info.filename
 
 
-def _unpack(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folder: Path, file: Path) -> None:
+def _unpack(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folders: list[str], folder: Path, file: Path
+) -> None:
     """Unpacks into a folder beside, which gets its name only when it is complete."""
     needed = sum(info.file_size for info in members.values())
     try:
@@ -313,11 +359,14 @@ def _unpack(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folde
             )  # fmt: skip
         unpacking = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpacking-"))
         try:
+            for name in folders:
+                (unpacking / name).mkdir(parents=True, exist_ok=True)
             for name, info in members.items():
                 target = unpacking / name
-                target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(info) as content, target.open("wb") as copy:
                     shutil.copyfileobj(content, copy)
+            if folder.is_dir() and not _is_whole(folder, members, folders):
+                shutil.rmtree(folder, ignore_errors=True)
             try:
                 unpacking.replace(folder)
             except OSError:  # another process was faster
@@ -344,7 +393,7 @@ def npz_arrays(file: str | Path) -> Source:
         InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
             its arrays are others.
     """
-    file = Path(file).expanduser()
+    file = expand(file)
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=_names_beside(file))
     try:
@@ -360,7 +409,7 @@ def npz_arrays(file: str | Path) -> Source:
                 name: arrays[name] for name in arrays.files if re.fullmatch(r"[xy]_(train|val|test)|class_names", name)
             }
             names = arrays.files
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, MemoryError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         if "pickle" in str(error):
@@ -385,11 +434,28 @@ def npz_arrays(file: str | Path) -> Source:
             images, labels = found[f"x_{split}"], found[f"y_{split}"]
             _check_values(images, f"{file}: x_{split}")
             pairs[split] = (images, labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels)
-    class_names = [str(name) for name in found["class_names"]] if "class_names" in found else None
+    class_names = found.get("class_names")
+    if class_names is not None:
+        if class_names.ndim != 1 or class_names.dtype.kind not in "US":
+            raise InputError(
+                "{file}: class_names is {dtype} of shape {shape}. Valid: one word for each class.",
+                file=file,
+                dtype=class_names.dtype,
+                shape=class_names.shape,
+            )
+        class_names = [
+            name.decode(errors="replace") if isinstance(name, bytes) else name for name in class_names.tolist()
+        ]
     return from_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
 
 
 def _check_values(images: np.ndarray, name: str) -> None:
+    if images.ndim not in (3, 4):
+        raise InputError(
+            "{name} has the shape {shape}. Valid: [n, height, width] or [n, height, width, 1 or 3].",
+            name=name,
+            shape=images.shape,
+        )
     if images.dtype == np.uint8:
         if images.ndim == 4 and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):
             raise InputError(
@@ -398,7 +464,7 @@ def _check_values(images: np.ndarray, name: str) -> None:
                 shape=images.shape,
             )
         return
-    if not np.issubdtype(images.dtype, np.number):
+    if images.dtype.kind not in "biuf":
         raise InputError("{name} is {dtype}. Valid: uint8, 0 to 255.", name=name, dtype=images.dtype)
     bad = np.argwhere(~np.isfinite(images)) if np.issubdtype(images.dtype, np.inexact) else []
     if len(bad):
@@ -417,7 +483,7 @@ def _check_values(images: np.ndarray, name: str) -> None:
 
 def cache_folder() -> Path:
     """Returns the folder of the local cache: the variable `PBL_CACHE`, else `~/.cache/pbl`. It may be deleted any time."""
-    return Path(os.environ.get("PBL_CACHE") or "~/.cache/pbl").expanduser()
+    return expand(os.environ.get("PBL_CACHE") or "~/.cache/pbl")
 
 
 def make_cache_folder() -> Path:
@@ -445,13 +511,27 @@ def make_cache_folder() -> Path:
 def open_path(path: str) -> Source:
     """Opens a folder, a `.zip` or an `.npz` by its path."""
     kinds: dict[str, Callable[[str | Path], Source]] = {".zip": zip_archive, ".npz": npz_arrays}
-    return kinds.get(Path(path).suffix.lower(), class_folders)(path)
+    place = expand(path)
+    if place.is_file() and place.suffix.lower() not in kinds:
+        raise InputError(
+            "{path} is a file of another kind. Valid: a folder of class folders, a .zip of one, an .npz. Unpack it, or pack a .zip.",
+            path=path,
+        )
+    return class_folders(path) if place.is_dir() else kinds.get(place.suffix.lower(), class_folders)(path)
+
+
+def expand(path: str | Path) -> Path:
+    """Puts the home folder in place of `~`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError("{path}: there is no such user. Give the whole path.", path=path) from None
 
 
 def looks_like_path(name: str) -> bool:
     """Whether a data set's name is meant as a path: it ends in .zip or .npz, begins with . / or ~, or has a / and exists."""
     return (
-        name.lower().endswith((".zip", ".npz"))
+        name.lower().endswith((".zip", ".npz", ".tar", ".gz", ".tgz", ".7z", ".rar"))
         or name.startswith((".", "/", "~"))
         or ("/" in name and Path(name).exists())
     )

@@ -63,8 +63,8 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         raise InputError(
             "{name} is not an image that can be read. Valid: JPEG, PNG, BMP, GIF, WebP, TIFF.", name=name
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow's decoders raise all of these on damaged files (SyntaxError: a broken PNG).
+    except Exception as error:
+        # On damaged files Pillow raises nearly anything: SyntaxError for a PNG, struct.error for EXIF, TypeError for a TIFF.
         raise InputError(
             "{name} cannot be decoded: {error}. Copy it again or leave it out.", name=name, error=error
         ) from None
@@ -133,7 +133,7 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
                     kinds=", ".join(sorted(EXTENSIONS)),
                 )
             files += found
-        elif path.exists():
+        elif path.is_file():
             files.append(path)
         else:
             raise InputError("No file or folder {path}. Give the path of an image or of a folder of images.", path=path)

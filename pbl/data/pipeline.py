@@ -2,11 +2,11 @@
 
 import itertools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import tensorflow as tf
 from pbl.config import Augmentation, Config
 from pbl.data.augmentation import augment, draw
 from pbl.data.doctor import Finding, Part, examine
+from pbl.data.files import expand
 from pbl.data.sources import Source, check_class_names
 from pbl.data.split import choose_fold, hold_out
 from pbl.data.store import Images, Target, collect
@@ -74,14 +75,19 @@ class Data:
         for purpose, images in self._images.items():
             if not len(images.labels):
                 raise InputError(
-                    "Data set '{name}' is too small: no image is left for {purpose}.", name=name, purpose=purpose
-                )
-        if self._leave_out and not self._left_out and source.test is None:
+                    "Data set '{name}' is too small: no image is left for {purpose}{groups}.",
+                    name=name, purpose=purpose,
+                    groups=" (images of a group stay together: are the groups too few, or one too large?)" if settings.groups or group_of else "",
+                )  # fmt: skip
+        # An official test split has not been read: names that are not found may be there.
+        unknown = sorted(self._leave_out - self._left_out)
+        if unknown and (source.test is None or not self._left_out):
             raise InputError(
-                "leave_out={file} names none of the images of '{name}'; they are called {example}, ...",
-                file=settings.leave_out, name=name, example=everything.names[0],
+                "leave_out={file} names {n} image(s) that '{name}' has not, such as {unknown}; its images are called {example}, ...",
+                file=settings.leave_out, n=len(unknown), name=name, unknown=unknown[0], example=everything.names[0],
             )  # fmt: skip
-        self._weights = _weigh(settings, self._images["train"])
+        known = {name for images in self._images.values() for name in images.names}
+        self._weights = _weigh(settings, self._images["train"], known if source.test is None else None)
 
         self.split = {
             "source": name,
@@ -117,6 +123,19 @@ class Data:
     def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, str]]:
         """Cuts test and validation off, where they are not official."""
         source, settings = self._source, self._settings
+        self.everything = everything
+        if settings.fold and not settings.folds:
+            raise InputError("fold={fold} needs folds, the number of folds, such as folds=5.", fold=settings.fold)
+        if settings.validation_fraction and (settings.folds or source.val):
+            raise InputError(
+                "validation_fraction={fraction} has nothing to cut: {why}.",
+                fraction=settings.validation_fraction,
+                why="folds are set" if settings.folds else f"'{self.name}' has an official validation split",
+            )  # fmt: skip
+        if groups is not None and source.val and source.test:
+            raise InputError(
+                "groups has nothing to cut: '{name}' has official validation and test splits.", name=self.name
+            )
         together = "" if groups is None else ", groups together"
         images: dict[str, Images] = {}
         made_by = {"test": "official", "val": "official"}
@@ -194,7 +213,7 @@ class Data:
 
     @cached_property
     def probe(self) -> tf.data.Dataset:
-        """A fixed, stratified slice of at most 2,000 training images, in a fixed order and not augmented."""
+        """A fixed, stratified slice of about 2,000 training images, or of all where there are fewer, in a fixed order and not augmented."""
         images = self._images["train"]
         if len(images.labels) > PROBE_SIZE:
             share = PROBE_SIZE / len(images.labels)
@@ -228,6 +247,11 @@ class Data:
             start_step: Its step in that epoch, from 0 to `steps_per_epoch` - 1.
             inputs: As for `batches`.
         """
+        if not (0 <= start_step < self.steps_per_epoch and start_epoch >= 0):
+            raise InputError(
+                "stream({epoch}, {step}): there is no such batch; an epoch has the steps 0 to {last}.",
+                epoch=start_epoch, step=start_step, last=self.steps_per_epoch - 1,
+            )  # fmt: skip
         return self._shuffled(
             lambda: itertools.chain(
                 [(start_epoch, start_step)], ((epoch, 0) for epoch in itertools.count(start_epoch + 1))
@@ -326,34 +350,35 @@ def _find_groups(names: list[str], pattern: str | None, group_of: Callable[[str]
         raise InputError(
             "groups='{pattern}' is no regular expression: {error}.", pattern=pattern, error=error
         ) from None
-    without = [name for name, match in zip(names, found, strict=True) if match is None]
+    words = [match and (match.group(1) if match.re.groups else match.group()) for match in found]
+    without = [name for name, word in zip(names, words, strict=True) if not word]
     if without:
         raise InputError(
             "groups='{pattern}' is not found in the names of {n} of {all} images, such as {name}.",
             pattern=pattern, n=len(without), all=len(names), name=without[0],
         )  # fmt: skip
-    return [match.group(1) if match.re.groups else match.group() for match in found]
+    return words
 
 
 def _read_names(file: str | None) -> frozenset[str]:
     if file is None:
         return frozenset()
     try:
-        lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines = expand(file).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             "leave_out={file} cannot be read: {error}. Give a text file with one image name a line.",
             file=file,
             error=error,
         ) from None
-    return frozenset(line.strip() for line in lines if line.strip())
+    return frozenset(unicodedata.normalize("NFC", line.rstrip("\r")) for line in lines if line.strip())
 
 
-def _weigh(settings: Config, images: Images) -> np.ndarray | None:
-    """How much each training image counts in the loss: `float32 [n]`; None where all count 1."""
+def _weigh(settings: Config, images: Images, known: set[str] | None) -> np.ndarray | None:
+    """How much each training image counts in the loss: `float32 [n]`; None where all count 1. `known`: names of all images."""
     weights = None
     if settings.sample_weights is not None:
-        weights = _read_weights(settings.sample_weights, images.names)
+        weights = _read_weights(settings.sample_weights, images.names, known)
     if settings.class_weight == "balanced":
         from sklearn.utils.class_weight import compute_sample_weight  # 1.4 s
 
@@ -363,9 +388,9 @@ def _weigh(settings: Config, images: Images) -> np.ndarray | None:
     return weights
 
 
-def _read_weights(file: str, names: list[str]) -> np.ndarray:
+def _read_weights(file: str, names: list[str], known: set[str] | None) -> np.ndarray:
     try:
-        table = pd.read_csv(Path(file).expanduser(), encoding="utf-8-sig", dtype={"name": str})
+        table = pd.read_csv(expand(file), index_col=False, encoding="utf-8-sig", dtype={"name": str})
         weights = dict(zip(table["name"], table["weight"].astype(float), strict=True))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
@@ -374,12 +399,13 @@ def _read_weights(file: str, names: list[str]) -> np.ndarray:
             error=error,
         ) from None
     found = np.array([weights.get(name, 1.0) for name in names], np.float32)
-    if not set(names) & set(weights):
+    unknown = sorted(set(weights) - known) if known is not None else []
+    twice = sorted(table["name"][table["name"].duplicated()])
+    if unknown or twice or not set(names) & set(weights):
         raise InputError(
-            "sample_weights={file} names none of the training images; they are called {name}, ...",
-            file=file,
-            name=names[0],
-        )
+            "sample_weights={file} {what}; the training images are called {name}, ...", file=file, name=names[0],
+            what=f"names {twice[0]} twice" if twice else f"names {unknown[0]}, which is no image" if unknown else "names none of the training images",
+        )  # fmt: skip
     if not np.isfinite(found).all() or found.min() < 0 or not found.any():
         raise InputError("sample_weights={file}: weights are numbers from 0 on, and not all 0.", file=file)
     return found

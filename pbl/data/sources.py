@@ -206,6 +206,12 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
             name=name, nearest=nearest, registered=", ".join(sorted(DATASETS)),
         ) from None  # fmt: skip
     except (AssertionError, ValueError) as error:  # a version or a configuration that does not exist
+        if "Parsing builder name" in str(error):
+            raise UnknownDataset(
+                "No data set and no folder is called '{name}'. Valid: {registered}, a TensorFlow Datasets name, or the path of a folder, a .zip or an .npz.",
+                name=name,
+                registered=", ".join(sorted(DATASETS)),
+            ) from None
         raise InputError("Data set '{name}': {error}", name=name, error=error) from None
     image_key, label_key = _find_image_and_label(builder, name)
     if not builder.info.splits:

@@ -50,8 +50,8 @@ def hold_out(
             if len(item.images) <= wanted:
                 chosen.append(item)
                 wanted -= len(item.images)
-        if not chosen and wanted:  # nothing but many copies of each image
-            chosen = of_class[:1]
+        if not chosen and wanted:  # nothing but many copies of each image, or large groups
+            chosen = [min(of_class, key=lambda item: len(item.images))]
         for item in chosen:
             held_out[item.images] = True
     return held_out
@@ -74,11 +74,12 @@ def choose_fold(
     Returns:
         `bool [n]`, true for an image of this fold.
     """
-    chosen = np.zeros(len(hashes), bool)
+    chosen, sizes = np.zeros(len(hashes), bool), [0] * folds
     for of_class in _in_order(_bind(hashes, labels, groups), seed, "fold"):
-        sizes = [0] * folds
+        of_this_class = [0] * folds
         for item in sorted(of_class, key=lambda item: -len(item.images)):  # stable: equal ones keep their order
-            smallest = sizes.index(min(sizes))
+            smallest = min(range(folds), key=lambda at: (of_this_class[at], sizes[at]))
+            of_this_class[smallest] += len(item.images)
             sizes[smallest] += len(item.images)
             if smallest == fold:
                 chosen[item.images] = True

@@ -1,11 +1,14 @@
 """All images of a source, decoded once to the shape that the model takes; in memory, or on the local disk if they are many."""
 
 import atexit
+import contextlib
 import hashlib
 import itertools
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,7 +130,8 @@ def collect(
         settings = f"{_FORMAT} {shape} {target.fit} {sorted(left_out)} {target.on_bad_image}"
         key = hashlib.sha256(f"{examples.fingerprint()} {settings}".encode()).hexdigest()[:32]
         file = cache_folder() / f"{key}.pixels"
-        if file.exists() and file.with_suffix(".npz").exists():
+        # A cache that is gone or damaged is made anew.
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return _read_cache(file, shape)
 
     writer = _Pixels(target.memory_budget / 2 * GIGABYTE)
@@ -177,6 +181,8 @@ def collect(
 def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[str, str], set[str]]:
     with np.load(file.with_suffix(".npz")) as saved:
         names = [str(name) for name in saved["names"]]
+        if file.stat().st_size != len(names) * np.prod(shape):
+            raise ValueError("cut off")
         store = np.memmap(file, np.uint8, "r", shape=(len(names), *shape))
         hashes = [str(content) for content in saved["hashes"]]
         images = Images(store, np.arange(len(names)), saved["labels"], names, hashes, saved["shapes"])

@@ -118,6 +118,13 @@ def _load_backbone(application, input_shape: tuple[int, int, int], weights: str 
         )
     try:
         return application(include_top=False, weights=weights, input_shape=input_shape)
+    except (OSError, ValueError, KeyError) as error:
+        if weights in (None, "imagenet"):
+            raise
+        raise InputError(
+            "weights='{weights}' does not fit the backbone: {error} Give a .weights.h5 of the backbone alone, or the folder of a run.",
+            weights=weights, error=" ".join(str(error).split())[:200],
+        ) from None  # fmt: skip
     except Exception as error:  # Keras raises a bare Exception where it cannot download
         if "URL fetch failure" in str(error):
             raise InputError(
