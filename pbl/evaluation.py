@@ -1,5 +1,6 @@
 """A trained run judged on its validation or test split, and used on new images."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import pandas as pd
 from pbl import models
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
+from pbl.data.files import looks_like_path
 from pbl.errors import InputError
 from pbl.metrics import check_positive_class, compute_metrics
 from pbl.plotting import plot_confusion_matrix
@@ -104,8 +106,8 @@ def evaluate(
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         split: "val" or "test".
-        source: Another data set with the same classes, in place of the run's own; all its images, where it has no
-            official split of this name.
+        source: Another data set with the same classes, in place of the run's own: all its images, where it has no
+            official split of this name. Or the run's own data in another place, under the same name.
         data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
         positive_class: With two classes, the one whose precision, recall and F1 stand first.
 
@@ -125,12 +127,24 @@ def evaluate(
     config = config.replace(augmentation={}, sample_weights=None, class_weight=None)
     if data_dir:
         config = config.replace(data_dir=data_dir)
-    if source not in (None, run.config.dataset):
+    is_own = source in (None, run.config.dataset)
+    if not is_own and Path(source).name == Path(run.config.dataset).name:  # its own data, perhaps, in another place
+        with contextlib.suppress(InputError):
+            data = open_data(config, source)
+            if all(data.split["hashes"][split] == run.split["hashes"][split] for split in ("train", "val")):
+                return evaluate_on(run, model, data, split, positive_class=positive_class)
+    if not is_own:
         config = config.replace(groups=None, folds=None, fold=0, leave_out=None, validation_fraction=None)
-    data = open_data(config, source)
-    return evaluate_on(
-        run, model, data, split, positive_class=positive_class, is_own=source in (None, run.config.dataset)
-    )
+    try:
+        data = open_data(config, source)
+    except InputError as error:
+        if is_own and looks_like_path(run.config.dataset) and not Path(run.config.dataset).expanduser().is_absolute():
+            raise InputError(
+                "{error} The run names its data as seen from the folder in which it was trained: go there, or give --data.",
+                error=error,
+            ) from None
+        raise
+    return evaluate_on(run, model, data, split, positive_class=positive_class, is_own=is_own)
 
 
 def evaluate_on(

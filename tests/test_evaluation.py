@@ -161,3 +161,23 @@ def test_an_official_test_split_that_changed_is_noticed(tmp_path):
     ):
         pbl.evaluate(run, "test")
     assert run.count_test_uses() == 2
+
+
+def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
+    """From another folder: its own data are known again by their content; of others all images are judged."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2
+    np.savez("a.npz", x_train=x, y_train=y)
+    np.savez("b.npz", x_train=x // 2, y_train=y)
+    run = pbl.train(pbl.Config(dataset="a.npz", model="mlp", epochs=1, folds=4), folder=tmp_path / "runs")
+    own = pbl.evaluate(run)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"No file a\.npz.*as seen from the folder in which it was trained.*--data"):
+        pbl.evaluate(run)
+    moved = pbl.evaluate(run, source=str(tmp_path / "there" / "a.npz"))
+    assert moved["accuracy"] == own["accuracy"] and moved["split"] == "val" and moved["images"] == own["images"]
+    other = pbl.evaluate(run, source="there/b.npz")
+    assert other["split"] == "all" and other["images"] == 60
+    assert run.read_json("metrics_val.json")["images"] == own["images"]

@@ -224,6 +224,7 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         (tree("train/cat", "train/dog", "owl"), "and also owl"),
         (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train has not: cat, dog"),
         (tree("train/cat", "train/dog", "val/cat", "validation/cat"), "which is val? Keep one"),
+        ({**tree("cat", "dog"), "1.png": b"x"}, "holds 1 image(s) beside its class folders, such as 1.png"),
         (tree("café", "cafe\u0301", "dog"), "two class folders called café"),
         ({**tree("train/cat", "train/dog"), "val/1.png": b"x"}, "val holds no image in its class folders"),
     ],

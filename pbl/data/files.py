@@ -165,6 +165,12 @@ def _open_classes(folders: dict[str, Path], root: Path) -> Source:
                     folder=classes[name], kinds=", ".join(sorted(kind[1:] for kind in EXTENSIONS)),
                 )  # fmt: skip
             files += [(os.path.relpath(path, root), label) for path in listed]
+        loose = sorted(path.name for path in folders[split].iterdir() if _is_loose(path))
+        if files and loose:
+            raise InputError(
+                "{folder} holds {n} image(s) beside its class folders, such as {name}. Move them into a class folder, or away.",
+                folder=folders[split], n=len(loose), name=loose[0],
+            )  # fmt: skip
         if not files:
             raise InputError(
                 "{folder} holds no image in its class folders. Put images there, or take it away.",
@@ -173,6 +179,10 @@ def _open_classes(folders: dict[str, Path], root: Path) -> Source:
         parts[split] = Files(root, files)
     give = {split: (lambda files=files: files) for split, files in parts.items()}
     return Source(class_names, give["train"], give.get("test"), give.get("val"))
+
+
+def _is_loose(path: Path) -> bool:
+    return path.suffix.lower() in LISTED and not _is_hidden(path.name) and path.is_file()
 
 
 def _plain(name: str) -> str:
@@ -446,6 +456,9 @@ def npz_arrays(file: str | Path) -> Source:
         class_names = [
             name.decode(errors="replace") if isinstance(name, bytes) else name for name in class_names.tolist()
         ]
+    if class_names is None and all(labels.dtype.kind in "iu" and labels.size for _, labels in pairs.values()):
+        # A class that train has not is a fault too, which the data check names.
+        class_names = [str(number) for number in range(max(int(labels.max()) for _, labels in pairs.values()) + 1)]
     return from_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
 
 
