@@ -234,7 +234,9 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show what this model's options mean.")] = None,
 ) -> int:
     """List the models, or describe one."""
-    from pbl.models.cards import CARDS
+    with _quiet_tensorflow():
+        from pbl.models import find_builder
+        from pbl.models.cards import CARDS
 
     if name is None:
         rows = [
@@ -256,8 +258,6 @@ def models(
         )
         print("Describe one: python -m pbl models resnet20")
         return 0
-    with _quiet_tensorflow():
-        from pbl.models import find_builder
     import inspect
 
     builder = find_builder(name)
