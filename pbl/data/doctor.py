@@ -143,6 +143,11 @@ def examine(
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
+def _choose(n: int, cap: int, seed: int) -> np.ndarray:
+    """At most `cap` of the numbers 0 to n - 1, in a random order; the same each time."""
+    return np.random.default_rng(seed).permutation(n)[:cap]
+
+
 # Counts
 
 
@@ -721,7 +726,7 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
     from sklearn.preprocessing import StandardScaler
 
     def statistics(part: Part) -> np.ndarray:
-        index = np.random.default_rng(seed).permutation(len(part.labels))[:cap]
+        index = _choose(len(part.labels), cap, seed)
         return np.concatenate(
             [measure_images(part.pixels[some]) for some in np.array_split(index, len(index) // 500 + 1)]
         )
@@ -752,7 +757,7 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
             ","
         )
         order = np.argsort(-probability[len(train) :], kind="stable")
-        index = np.random.default_rng(seed).permutation(len(splits[split].labels))[:cap]
+        index = _choose(len(splits[split].labels), cap, seed)
         findings.append(
             _finding(
                 "shift",
@@ -813,7 +818,7 @@ def find_labels_unlike_neighbours(
     train = splits["train"]
     if len(train.labels) <= NEIGHBOURS:
         return []
-    index = np.sort(np.random.default_rng(seed).permutation(len(train.labels))[:cap])
+    index = np.sort(_choose(len(train.labels), cap, seed))
     neighbours = _neighbour_labels(train, index, train, own=True)
     labels = train.labels[index]
     skill = _skill(float((_majority(neighbours, len(class_names)) == labels).mean()), labels)
@@ -879,7 +884,7 @@ def find_labels_unlike_predictions(
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     train = splits["train"]
-    index = np.sort(np.random.default_rng(seed).permutation(len(train.labels))[:cap])
+    index = np.sort(_choose(len(train.labels), cap, seed))
     # Each fold needs every class; a class with fewer images has been reported.
     enough = np.bincount(train.labels[index], minlength=len(class_names)) >= FEWEST_IN_CLASS
     index = index[enough[train.labels[index]]]
@@ -925,7 +930,7 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
     train, val = splits["train"], splits["val"]
     if len(train.labels) < NEIGHBOURS or not len(val.labels):
         return []
-    index = np.sort(np.random.default_rng(seed).permutation(len(val.labels))[:cap])
+    index = np.sort(_choose(len(val.labels), cap, seed))
     classes = int(max(train.labels.max(), val.labels.max())) + 1
     predicted = _majority(_neighbour_labels(val, index, train, own=False), classes)
     correct = int((predicted == val.labels[index]).sum())

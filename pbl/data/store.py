@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pbl.data.files import cache_folder, make_cache_folder
+from pbl.data.files import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.images import decode_image, fit_image
 from pbl.data.sources import DifferentSizes, Example, check_example
 from pbl.data.split import hash_image
 from pbl.errors import InputError
 from pbl.runs import replacing
 
-GIGABYTE = 10**9
 _FORMAT = 1  # of the files in the cache; another number, another file name
 
 
@@ -202,8 +201,6 @@ def _decode(examples: Iterable[Example]) -> Iterator[Example]:
                 image = decode_image(image, name)
             except InputError as error:
                 image = error
-        elif isinstance(image, InputError):
-            pass
         return image, label, name
 
     examples = iter(examples)
