@@ -17,14 +17,9 @@ def draw(n: int, augmentation: Augmentation, seed: int, epoch: int) -> np.ndarra
     """Draws the random numbers for `n` images: `float32 [n, 13]`, a function of `seed` and `epoch` (from 0) alone."""
     random = np.random.default_rng([seed, epoch, 1])
     numbers = random.random((n, SHARE + 1), np.float32)
-    if augmentation.mixes_labels:
-        shares = [
-            random.beta(alpha, alpha, n) if alpha else None for alpha in (augmentation.mixup, augmentation.cutmix)
-        ]
-        both = shares[0] is not None and shares[1] is not None
-        numbers[:, SHARE] = (
-            np.where(numbers[:, WHICH] < 0.5, *shares) if both else shares[0] if shares[1] is None else shares[1]
-        )
+    shares = [random.beta(alpha, alpha, n) for alpha in (augmentation.mixup, augmentation.cutmix) if alpha]
+    if shares:
+        numbers[:, SHARE] = np.where(numbers[:, WHICH] < 0.5, shares[0], shares[-1])
     return numbers
 
 
@@ -77,18 +72,28 @@ def augment(
         )
     if a.mixes_labels:
         partner = tf.argsort(numbers[:, PARTNER])
-        share = numbers[:, SHARE]  # of the image itself
-        side = tf.sqrt(1 - share)
-        box = _box(numbers, height, width, side * height, side * width)
-        cut = tf.where(box, tf.gather(x, partner), x)
-        kept = 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2, 3])  # the area that really was inside
-        lam = share[:, None, None, None]
-        mixed = lam * x + (1 - lam) * tf.gather(x, partner)
-        is_mixup = (numbers[:, WHICH] < 0.5) if a.mixup and a.cutmix else tf.fill([n], bool(a.mixup))
-        x = tf.where(is_mixup[:, None, None, None], mixed, cut)
-        share = tf.where(is_mixup, share, kept)[:, None]
-        labels = share * labels + (1 - share) * tf.gather(labels, partner)
+        other, share = tf.gather(x, partner), numbers[:, SHARE]  # the image's own share
+        mixed = [_mix_up(x, other, share)] if a.mixup else []
+        mixed += [_cut_mix(x, other, share, numbers)] if a.cutmix else []
+        x, share = mixed[0]
+        if len(mixed) == 2:
+            is_mixup = numbers[:, WHICH] < 0.5
+            x, share = tf.where(is_mixup[:, None, None, None], x, mixed[1][0]), tf.where(is_mixup, share, mixed[1][1])
+        labels = share[:, None] * labels + (1 - share[:, None]) * tf.gather(labels, partner)
     return tf.cast(tf.round(x), tf.uint8), labels
+
+
+def _mix_up(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The weighted mean of two images, and the first one's share in it."""
+    lam = share[:, None, None, None]
+    return lam * x + (1 - lam) * other, share
+
+
+def _cut_mix(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A box of another image in an image, and the share of the area that stayed: what lies outside takes nothing."""
+    height, width, side = x.shape[1], x.shape[2], tf.sqrt(1 - share)
+    box = _box(numbers, height, width, side * height, side * width)
+    return tf.where(box, other, x), 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2, 3])
 
 
 def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
