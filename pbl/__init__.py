@@ -18,12 +18,14 @@ _HOME = {
     "load_run": "pbl.runs",
     "load_data": "pbl.data",
     "train": "pbl.training",
+    "ExactResume": "pbl.checkpoint",
     "evaluate": "pbl.evaluation",
     "predict": "pbl.evaluation",
     "load_model": "pbl.evaluation",
 }
 _MODULES = (
     "callbacks",
+    "checkpoint",
     "config",
     "data",
     "evaluation",

@@ -1,10 +1,13 @@
 """Callbacks: what happens at the end of an epoch. All are plain `keras.callbacks.Callback`, usable in any `fit`.
 
 A callback of your own is a function without arguments (or a class) that gives one, entered by
-`CALLBACKS["mine"] = Mine` and named in the configuration: `callbacks=["mine"]`.
+`CALLBACKS["mine"] = Mine` and named in the configuration: `callbacks=["mine"]`. What it has to remember where a training
+is cut off and goes on, `pbl.checkpoint` keeps.
 """
 
+import contextlib
 import errno
+import json
 import math
 import os
 import shutil
@@ -29,11 +32,18 @@ def early_stopping() -> keras.callbacks.Callback:
 CALLBACKS: dict[str, Callable[[], keras.callbacks.Callback]] = {"early_stopping": early_stopping}
 
 
-def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True) -> None:
+def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True, comment: dict | None = None) -> None:
     """Saves `<name>.keras` and, with `weights`, `<name>.weights.h5`, each complete or not at all.
 
     The weights are what `pbl` loads: they can be read by an older Keras too. A model that Keras cannot describe (a
     layer without `get_config`) is kept as weights alone, with a warning.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        name: Of the files, without ending.
+        weights: Whether `<name>.weights.h5` is written too.
+        comment: Kept in the archive `<name>.keras` as its comment, in JSON.
 
     Raises:
         InputError: The disk is full or the folder cannot be written; the files that were there stay.
@@ -42,10 +52,11 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
     try:
         with replacing(folder / f"{name}.keras") as temporary:
             model.save(temporary)
+            if comment is not None:
+                with zipfile.ZipFile(temporary, "a") as archive:
+                    archive.comment = json.dumps(comment).encode()
             if weights:
-                # Copied out of the archive: HDF5 itself must never meet a full disk, on which it crashes the process.
-                with zipfile.ZipFile(temporary) as archive, replacing(weights_file) as copy:
-                    copy.write_bytes(archive.read("model.weights.h5"))
+                _copy_weights(temporary, weights_file)
     except (NotImplementedError, TypeError) as error:
         warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model: {error}", stacklevel=2)
         if weights:
@@ -57,6 +68,12 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
                 if shutil.disk_usage(folder).free < needed:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
                 model.save_weights(temporary)
+
+
+def _copy_weights(archive_file: Path, weights_file: Path) -> None:
+    # Copied out of the archive: HDF5 itself must never meet a full disk, on which it crashes the process.
+    with zipfile.ZipFile(archive_file) as archive, replacing(weights_file) as copy:
+        copy.write_bytes(archive.read("model.weights.h5"))
 
 
 class BestModel(keras.callbacks.Callback):
@@ -78,8 +95,23 @@ class BestModel(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs["val_loss"] < self.best_loss:  # never true for NaN
-            save_model(self.model, self.folder, "best")
             self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
+            save_model(self.model, self.folder, "best", comment={"epoch": epoch + 1, "val_loss": logs["val_loss"]})
+
+    def get_state(self) -> dict[str, float | int | None]:
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
+
+    def set_state(self, state: dict[str, float | int | None]) -> None:
+        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
+        # A process that was killed may have kept a better model after the state: then that is the best one so far. Its
+        # epoch comes again, and where the machine is the same it gives the same model.
+        file = self.folder / "best.keras"
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+            with zipfile.ZipFile(file) as archive:
+                kept = json.loads(archive.comment)
+            if kept["epoch"] != self.best_epoch:
+                self.best_loss, self.best_epoch = kept["val_loss"], kept["epoch"]
+                _copy_weights(file, self.folder / "best.weights.h5")
 
 
 class HistoryFile(keras.callbacks.Callback):
@@ -106,5 +138,16 @@ class HistoryFile(keras.callbacks.Callback):
         )  # 0.001, not float32's
         seconds = round(time.perf_counter() - self._start, 3)
         self.rows.append({"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": seconds})
+        self._write()
+
+    def get_state(self) -> dict:
+        return {"rows": self.rows, "seconds": time.perf_counter() - self._start}
+
+    def set_state(self, state: dict) -> None:
+        self.rows, self._start = state["rows"], time.perf_counter() - state["seconds"]
+        if self.rows:
+            self._write()  # rows that a killed process wrote after the state are cut off: their epochs come again
+
+    def _write(self) -> None:
         with replacing(self.file) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False, lineterminator="\n")

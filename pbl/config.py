@@ -220,6 +220,15 @@ class Config(BaseModel):
         [], description="names in CALLBACKS, in the order in which they act"
     )
 
+    checkpoint_minutes: float = Field(
+        5,
+        gt=0,
+        description="the state of the training is kept after each epoch and every so many minutes, and a run that was cut off goes on from there",
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="the training pauses after so many minutes; the same command goes on with it"
+    )
+
     _file: Path | None = PrivateAttr(None)
 
     def __init__(self, **values: Any):
@@ -238,6 +247,10 @@ class Config(BaseModel):
     def file(self) -> Path | None:
         """The experiment file that the settings came from, or None."""
         return self._file
+
+    def decides(self) -> dict[str, Any]:
+        """Returns the settings that the result depends on: all but those that say when training is saved or paused."""
+        return self.model_dump(mode="json", exclude={"checkpoint_minutes", "max_minutes"})
 
     def replace(self, **values: Any) -> "Config":
         """Returns a copy with other values, checked like the first ones."""

@@ -7,6 +7,7 @@
 | split.json                                     | train           | classes, counts and content hashes of the split            |
 | history.csv                                    | train           | one row an epoch                                           |
 | best.keras, best.weights.h5                    | train           | the model with the lowest validation loss                  |
+| checkpoint/                                    | train           | the last states of a training that has not ended           |
 | final.keras                                    | train           | the model after the last epoch                             |
 | metrics_val.json, predictions_val.npz          | train, evaluate | metrics; labels, probabilities, names and hashes by image  |
 | metrics_test.json, predictions_test.npz        | evaluate        | the same of the test split                                 |
@@ -19,6 +20,8 @@ Every file is written under another name and then put in place, so none is ever 
 
 import contextlib
 import csv
+import errno
+import functools
 import importlib.metadata
 import json
 import os
@@ -28,13 +31,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError
@@ -42,10 +46,17 @@ from pbl.errors import InputError
 HEARTBEAT_SECONDS = 20
 LOCK_EXPIRES_SECONDS = 120
 
+# A mounted Drive fails now and then for some seconds; a full or forbidden folder stays so.
+RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
+PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}
+
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `file` to write to, and puts it in place when all is written.
+    """Gives a temporary name to write to, and puts it in place of `file` when all is written.
+
+    The temporary name is beside `file`. Where that is a mounted Drive or another network folder it is on the local disk,
+    from where the whole file is copied; what fails there for a moment is tried again for a minute.
 
     Raises:
         InputError: It could not be written (disk full, no permission, a device). The earlier `file` is as it was.
@@ -54,20 +65,51 @@ def replacing(file: Path) -> Iterator[Path]:
     if file.exists() and not file.is_file():
         raise InputError("{file} could not be written: it is not a regular file. Give the name of a file.", file=file)
     temporary = file.with_name(f".writing-{os.getpid()}-{file.name}")  # the same suffix, which Keras looks at
+    with contextlib.ExitStack() as stack:
+        local = temporary
+        if is_remote(file.parent):
+            local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pbl-"))) / file.name
+        try:
+            yield local
+            for wait in (*RETRY_SECONDS, None):
+                try:
+                    _put_in_place(local, temporary, file)
+                    break
+                except OSError as error:
+                    if wait is None or error.errno not in PASSING:
+                        raise
+                    print(f"{file} could not be written ({error.strerror}); tried again in {wait} s.", flush=True)
+                    time.sleep(wait)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            if isinstance(error, OSError):
+                raise InputError(
+                    "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
+                    file=file, reason=error.strerror or error,
+                ) from error  # fmt: skip
+            raise
+
+
+def _put_in_place(local: Path, temporary: Path, file: Path) -> None:
+    if local != temporary:
+        shutil.copyfile(local, temporary)
+    with temporary.open("rb+") as written:
+        os.fsync(written.fileno())
+    temporary.replace(file)
+
+
+@functools.lru_cache(maxsize=64)
+def is_remote(folder: Path) -> bool:
+    """Whether a folder lies on a mounted Drive or another file system of the network; False where that cannot be told."""
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(file)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise InputError(
-                "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
-                file=file, reason=error.strerror or error,
-            ) from error  # fmt: skip
-        raise
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return False
+    above = {str(path) for path in (folder, *folder.parents)}
+    found = [(len(place), kind) for place, kind in mounts if place.replace("\\040", " ") in above]
+    kind = max(found, default=(0, ""))[1]
+    return kind != "fuseblk" and kind.startswith(("fuse", "nfs", "cifs", "smb"))
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -172,11 +214,35 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Marks the run as live, with a heartbeat, until the block is left."""
+        """Marks the run as live, with a heartbeat, until the block is left.
+
+        Raises:
+            InputError: Another process trains in the run.
+        """
         file = self.path / "lock.json"
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
 
         def beat() -> None:
-            write_json(file, {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
+            write_json(file, {**owner, "time": time.time()})
+
+        if self.is_live:
+            self._refuse()
+        try:
+            # A dead process's lock is moved away, then made anew: of two processes that do so at once one fails.
+            dead = file.with_name(f".dead-{os.getpid()}-lock.json")
+            with contextlib.suppress(FileNotFoundError):
+                file.rename(dead)
+                dead.unlink()
+            file.touch(exist_ok=False)
+        except FileExistsError:
+            self._refuse()
+        except OSError as error:
+            raise InputError(
+                "The run {run} cannot be locked: {reason}.", run=self.path, reason=error.strerror
+            ) from None
+        beat()
+        for leftover in self.path.rglob(".writing-*"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
 
         stopped = threading.Event()
 
@@ -185,7 +251,6 @@ class Run:
                 with contextlib.suppress(InputError):  # a full disk is told by what the run itself writes
                     beat()
 
-        beat()
         thread = threading.Thread(target=keep_beating, daemon=True)
         thread.start()
         try:
@@ -194,6 +259,18 @@ class Run:
             stopped.set()
             thread.join()
             file.unlink(missing_ok=True)
+
+    def _refuse(self) -> NoReturn:
+        try:
+            lock = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+            where = f"process {lock['pid']} on {lock['host']}, seen {time.time() - lock['time']:.0f} s ago"
+        except (OSError, ValueError, KeyError, TypeError):
+            where = "another process"
+        raise InputError(
+            "{run} is being trained now, by {where}. Wait for it (of a lost machine {seconds} s), or train a second run:"
+            " add --fresh.",
+            run=self.path, where=where, seconds=LOCK_EXPIRES_SECONDS,
+        )  # fmt: skip
 
     def record_test_use(self) -> int:
         """Appends a row to `test_uses.csv`, and returns how often the test split has been used, this time included."""
@@ -204,7 +281,7 @@ class Run:
                 writer = csv.writer(table, lineterminator="\n")
                 if is_new:
                     writer.writerow(["time", "host", "command"])
-                writer.writerow([_now(), socket.gethostname(), _command()])
+                writer.writerow([timestamp(), socket.gethostname(), _command()])
         except OSError as error:
             raise InputError(
                 "{file} could not be written: {reason}. The test split is read only when its use is recorded.",
@@ -228,13 +305,16 @@ def runs_folder(folder: str | Path | None = None) -> Path:
 
 
 def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | None:
-    """Returns the newest run of these very settings that was cut off with a model saved and in which nobody trains now."""
+    """Returns the newest run of these very settings that has not ended; `Run.lock` tells whether somebody trains in it now.
+
+    Settings that do not change the result, such as `max_minutes`, may differ.
+    """
     for path in sorted((runs_folder(folder) / config.experiment).glob("*/config.json"), reverse=True):
         run = Run(path.parent)
         try:
-            same = run.read_json("config.json") == config.model_dump(mode="json")
-            same = same and (run.path / "experiment.py").read_bytes() == _experiment_source(config)
-            if same and not run.is_finished and not run.is_live and (run.path / "best.weights.h5").exists():
+            if run.config.decides() != config.decides() or run.is_finished:
+                continue
+            if (run.path / "experiment.py").read_bytes() == _experiment_source(config if config.file else run.config):
                 return run
         except (InputError, OSError):  # a damaged run stands in nobody's way
             continue
@@ -273,7 +353,7 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
     try:
         with replacing(run.path / "experiment.py") as temporary:
             temporary.write_bytes(_experiment_source(config))
-        run.write_json("environment.json", {"status": "running", "started": _now(), **describe_environment()})
+        run.write_json("environment.json", {"status": "running", "started": timestamp(), **describe_environment()})
         run.write_json("config.json", config.model_dump(mode="json"))  # last: from here on it is a run
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
@@ -357,5 +437,6 @@ def _git_commit(folder: Path = Path(__file__).parent) -> dict[str, Any] | None:
         return None
 
 
-def _now() -> str:
+def timestamp() -> str:
+    """The time now, in this place, to the second (ISO 8601)."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -2,8 +2,12 @@
 
 import contextlib
 import inspect
+import shutil
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +19,7 @@ import tensorflow as tf
 
 from pbl import models
 from pbl.callbacks import CALLBACKS, BestModel, HistoryFile, save_model
+from pbl.checkpoint import ExactResume, Paused
 from pbl.config import Config, load_experiment
 from pbl.data import Data
 from pbl.data.doctor import Finding
@@ -23,14 +28,15 @@ from pbl.evaluation import build_model, evaluate_on, open_data
 from pbl.metrics import check_positive_class
 from pbl.models import unfreeze
 from pbl.plotting import plot_learning_curves
-from pbl.runs import Run, find_unfinished, replacing, start_run
+from pbl.runs import Run, describe_environment, find_unfinished, replacing, start_run, timestamp
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
 
 def train(config: Config | str | Path, *, folder: str | Path | None = None, fresh: bool = False) -> Run:
     """Trains one run and evaluates its best model on validation. The test split is never looked at.
 
-    Ctrl-C ends the training and keeps the run: `evaluate` reads its best model so far.
+    Where a run of the same settings has not ended, it goes on with that one, exactly (`pbl.checkpoint`). Ctrl-C (or the
+    signal SIGTERM) ends the training after the step and keeps its state; `evaluate` reads the best model so far.
 
     Args:
         config: The settings, or the path of an experiment file.
@@ -38,23 +44,28 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         fresh: Start anew although an unfinished run of the same settings is there.
 
     Returns:
-        The run. `run.environment["status"]` is "finished" or "interrupted".
+        The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over, Ctrl-C) or "interrupted"
+        (a second Ctrl-C).
 
     Raises:
-        InputError: The settings do not fit the data or the model; the training diverged before any model could be
-            kept; the disk is full.
+        InputError: The settings do not fit the data or the model; another process trains in the run; the training
+            diverged before any model could be kept; the disk is full.
     """
     config = config if isinstance(config, Config) else load_experiment(config)
-    unfinished = None if fresh else find_unfinished(config, folder)
-    if unfinished:
-        raise InputError(
-            "{run} is an unfinished run of the same settings. Read it: python -m pbl evaluate {run}. Start anew: add --fresh.",
-            run=unfinished.path,
-        )
+    run = None if fresh else find_unfinished(config, folder)
+    if run is None:
+        return _train(config, None, folder)
+    with run.lock():
+        return _train(config, run, folder)
 
+
+def _train(config: Config, run: Run | None, folder: str | Path | None) -> Run:
+    """Trains `run`, which is locked, or a new one."""
     clock = {"start": time.perf_counter()}
     data = open_data(config)
     check_positive_class(config.positive_class, data.class_names)
+    if run is not None:
+        _check_is_same(data, run)
     findings = _check_data(data, config)
     clock["data"] = time.perf_counter()
 
@@ -69,34 +80,90 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
     callbacks = [build_callback(name) for name in config.callbacks]
     clock["build"] = time.perf_counter()
 
-    run = start_run(config, folder)
-    with run.lock():
+    with contextlib.ExitStack() as stack:
+        if run is None:
+            run = start_run(config, folder)
+            stack.enter_context(run.lock())
         devices = [device.device_type + ": " + _device_name(device) for device in tf.config.list_physical_devices()]
         weights = models.count_trainable_weights(model)
-        run.write_json("split.json", data.split)
+        if not (run.path / "split.json").exists():
+            run.write_json("split.json", data.split)
         run.write_json("data_check.json", {"fast": True, "findings": [asdict(finding) for finding in findings]})
-        run.update_environment(devices=devices, trainable_weights=weights)
+        resume = ExactResume(run.path, data, minutes=config.checkpoint_minutes, max_minutes=config.max_minutes)
+        _note_resume(run, resume, devices)
+        run.update_environment(status="running", devices=devices, trainable_weights=weights)
         images = data.split["images"]
         print(
             f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, on {devices[-1]}"
         )
         try:
-            interrupted = _fit(model, data, run, callbacks)
+            status = _fit(model, data, run, callbacks, resume)
             clock["fit"] = time.perf_counter()
-            try:
-                if not interrupted:
+            if status == "finished":
+                try:
                     save_model(model, run.path, "final", weights=False)
                     _report(run, data)
                     clock["evaluate"] = time.perf_counter()
-            except KeyboardInterrupt:
-                interrupted = True
+                except KeyboardInterrupt:
+                    status = "interrupted"
         except BaseException as error:
             with contextlib.suppress(InputError):  # of a full disk the first word is enough
                 run.update_environment(status="failed", reason=f"{type(error).__name__}: {error}")
             raise
-        seconds = {after: round(clock[after] - clock[before], 2) for before, after in pairwise(clock)}
-        run.update_environment(status="interrupted" if interrupted else "finished", seconds=seconds)
+        earlier = run.environment.get("seconds", {}) if resume.has_resumed else {}
+        seconds = {
+            after: round(earlier.get(after, 0) + clock[after] - clock[before], 2) for before, after in pairwise(clock)
+        }
+        run.update_environment(status=status, seconds=seconds)
+        if status == "finished":
+            shutil.rmtree(run.path / "checkpoint", ignore_errors=True)  # a finished run is never gone on with
+        else:
+            print(f"{status.capitalize()}. The same command goes on with {run.path}.")
     return run
+
+
+def _check_is_same(data: Data, run: Run) -> None:
+    """Raises InputError where the data are no longer those that an unfinished run began with."""
+    if not (run.path / "split.json").exists():
+        return
+    for split in ("train", "val"):
+        ours, theirs = set(data.split["hashes"][split]), set(run.split["hashes"][split])
+        if ours != theirs or data.class_names != run.split["class_names"]:
+            raise InputError(
+                "{run} cannot go on: of '{source}' {gone} of the {split} images are gone and {new} are new since it began, or"
+                " classes were renamed. Put the data back, or start anew: add --fresh.",
+                run=run.path, source=data.name, split=split, gone=len(theirs - ours), new=len(ours - theirs),
+            )  # fmt: skip
+
+
+def _note_resume(run: Run, resume: ExactResume, devices: list[str]) -> None:
+    """Writes into `environment.json` that a run goes on, and says where it does so on another machine."""
+    if resume.resumes_at is None:
+        return
+    epoch, step = resume.resumes_at
+    before, now = run.environment, describe_environment()
+    entry = {
+        "time": timestamp(),
+        "epoch": epoch + 1,
+        "step": step,
+        "versions": now["versions"],
+        "machine": now["machine"],
+    }
+    run.update_environment(resumed=[*before.get("resumed", []), {**entry, "devices": devices}])
+    print(f"{run.path} goes on at epoch {epoch + 1}" + (f", step {step + 1}." if step else "."))
+    changed = [
+        f"{package} {before['versions'].get(package)}, now {version}"
+        for package, version in now["versions"].items()
+        if package in ("tensorflow", "keras", "numpy") and before["versions"].get(package) != version
+    ]
+    if before.get("devices") != devices:
+        changed.append(f"{', '.join(before.get('devices', []))}, now {', '.join(devices)}")
+    if before["machine"]["processor"] != now["machine"]["processor"]:
+        changed.append(f"{before['machine']['processor']}, now {now['machine']['processor']}")
+    if changed:
+        print(
+            f"It began elsewhere ({'; '.join(changed)}): the result will differ a little from that of one machine alone."
+        )
 
 
 def _check_data(data: Data, config: Config) -> list[Finding]:
@@ -120,40 +187,49 @@ def _compile(model: keras.Model, config: Config, steps_per_epoch: int) -> None:
     model.compile(optimizer=build_optimizer(config, steps_per_epoch), loss=config.loss, metrics=["accuracy"])
 
 
-def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbacks.Callback]) -> bool:
-    """Fits, and returns whether Ctrl-C cut it off."""
+def _fit(
+    model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbacks.Callback], resume: ExactResume
+) -> str:
+    """Fits, and returns the status in which that left the run: "finished", "paused" or "interrupted"."""
     config, history, best = run.config, HistoryFile(run.path / "history.csv"), BestModel(run.path)
-    # `best` first, so that it keeps the very model that was validated; `history` last, so that it sees what others log, and
-    # an epoch that has its row has its model saved too.
-    callbacks = [best, *callbacks, keras.callbacks.TerminateOnNaN(), history]
+    # `best` first, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
+    # `history` before it, so that it sees what others log.
+    callbacks = [best, *callbacks, keras.callbacks.TerminateOnNaN(), history, resume]
     verbose = 1 if _is_lively() else 2
-    interrupted = False
+    status = "finished"
     try:
-        if has_fixed_features(model) and not config.augmentation:
-            fit_head(model, data, config.epochs, callbacks, verbose)
-        else:
-            # tf.data shuffles; said, since Keras 3.15 warns otherwise
-            model.fit(
-                data.train,
-                validation_data=data.val,
-                epochs=config.epochs,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=verbose,
-            )
-        done = len(history.rows)
-        if config.fine_tune_epochs and np.isfinite(history.rows[-1]["loss"]):
-            run.update_environment(fine_tune_from_epoch=done + 1)
-            unfreeze(model, config.unfreeze)
-            slower = config.replace(learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs)
-            _compile(model, slower, len(data.train))
-            print(f"Fine-tuning: {models.count_trainable_weights(model):,} trainable weights")
-            model.fit(
-                data.train, validation_data=data.val, initial_epoch=done, epochs=done + config.fine_tune_epochs,
-                callbacks=callbacks, shuffle=False, verbose=verbose,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        interrupted = True
+        with _pausing(resume):
+            if resume.resumed_label != "fine-tuning":
+                if has_fixed_features(model) and not config.augmentation:
+                    resume.data = None  # its steps are too short to be kept
+                    fit_head(model, data, config.epochs, callbacks, verbose, resume.initial_epoch(config.epochs))
+                    resume.data = data
+                else:
+                    # tf.data shuffles; said, since Keras 3.15 warns otherwise
+                    model.fit(
+                        data.train,
+                        validation_data=data.val,
+                        epochs=config.epochs,
+                        callbacks=callbacks,
+                        shuffle=False,
+                        verbose=verbose,
+                    )
+                done = len(history.rows)
+            else:
+                done = run.environment["fine_tune_from_epoch"] - 1
+            if config.fine_tune_epochs and (not history.rows or np.isfinite(history.rows[-1]["loss"])):
+                run.update_environment(fine_tune_from_epoch=done + 1)
+                resume.label = "fine-tuning"
+                unfreeze(model, config.unfreeze)
+                slower = config.replace(learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs)
+                _compile(model, slower, len(data.train))
+                print(f"Fine-tuning: {models.count_trainable_weights(model):,} trainable weights")
+                model.fit(
+                    data.train, validation_data=data.val, initial_epoch=done, epochs=done + config.fine_tune_epochs,
+                    callbacks=callbacks, shuffle=False, verbose=verbose,
+                )  # fmt: skip
+    except (Paused, KeyboardInterrupt) as stop:
+        status = "paused" if isinstance(stop, Paused) else "interrupted"
         if best.best_epoch is None:
             save_model(model, run.path, "best")
     except tf.errors.ResourceExhaustedError as error:
@@ -173,13 +249,33 @@ def _fit(model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbac
         print(
             f"Training diverged: {message.format(epoch=epochs, setting=name, rate=rate)}; the model of epoch {best.best_epoch} is kept."
         )
-    elif best.best_epoch is None and not interrupted:
+    elif best.best_epoch is None and status == "finished":
         raise InputError(
             "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g}).",
             setting=name,
             rate=rate,
         )
-    return interrupted
+    return status
+
+
+@contextlib.contextmanager
+def _pausing(resume: ExactResume) -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM, as a machine that is about to be taken away sends it, wait for the step to end."""
+    if threading.current_thread() is not threading.main_thread():  # only there Python handles signals
+        yield
+        return
+
+    def ask(*_) -> None:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        print("\nPausing after this step; Ctrl-C again stops at once.", flush=True)
+        resume.pause()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(run: Run, data: Data) -> None:

@@ -120,6 +120,7 @@ def fit_head(
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
+    initial_epoch: int = 0,
 ) -> None:
     """Does what `model.fit` does, for a model with fixed features, computing them once in place of once an epoch.
 
@@ -129,6 +130,7 @@ def fit_head(
         epochs: How often the training images are gone through.
         callbacks: They see the whole model.
         verbose: As for `fit`.
+        initial_epoch: As for `fit`.
     """
     extractor, head = split_backbone(model)
     features = {split: extractor.predict(data.images(split).pixels, verbose=verbose) for split in ("train", "val")}
@@ -139,10 +141,11 @@ def fit_head(
 
     model.stop_training = False
     head.history = None  # which `fit` returns: the whole model's callback has it
-    train = data.batches("train", features["train"])
+    train = data.batches("train", features["train"], initial_epoch)
     head.fit(
         train,
         validation_data=data.batches("val", features["val"]),
+        initial_epoch=initial_epoch,
         epochs=epochs,
         callbacks=keras.callbacks.CallbackList(
             [*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=follow, on_train_batch_end=follow)],

@@ -61,6 +61,7 @@ class Data:
         self._left_out: set[str] = set()
         self.broken: dict[str, str] = {}
         self._tensors: dict[int, tf.Tensor] = {}
+        self._epoch = 0
         self._target = Target(
             settings.image_size,
             settings.channels or source.channels,
@@ -201,7 +202,7 @@ class Data:
 
     @cached_property
     def train(self) -> tf.data.Dataset:
-        return self.batches("train")
+        return self._one_epoch(self._next_epoch)
 
     @cached_property
     def val(self) -> tf.data.Dataset:
@@ -220,22 +221,27 @@ class Data:
             images = images.take(hold_out(images.hashes, images.labels, share, self._settings.split_seed, "probe"))
         return self._in_order(images)
 
-    def batches(self, split: SplitName, inputs: np.ndarray | None = None) -> tf.data.Dataset:
+    def batches(self, split: SplitName, inputs: np.ndarray | None = None, start_epoch: int = 0) -> tf.data.Dataset:
         """Returns a new pipeline of a split, like `train`, `val` and `test`.
 
         Args:
-            split: "train" comes in a new order each time, beginning with that of the first epoch.
+            split: "train" comes in a new order each time, beginning with that of `start_epoch`.
             inputs: What stands in place of the pixels, such as features: `inputs[i]` belongs to image i of `images(split)`.
                 It is not augmented.
+            start_epoch: Of "train": the epoch that comes first, from 0.
         """
-        images = self.images(split)
         if split != "train":
-            return self._in_order(images, inputs)
-        epochs = itertools.count()
-        # Each time that the data set is gone through it takes one epoch more.
-        return self._shuffled(lambda: iter([(next(epochs), 0)]), inputs).apply(
-            tf.data.experimental.assert_cardinality(self.steps_per_epoch)
-        )
+            return self._in_order(self.images(split), inputs)
+        epochs = itertools.count(start_epoch)
+        return self._one_epoch(lambda: next(epochs), inputs)
+
+    def seek(self, epoch: int) -> None:
+        """Makes `train` begin with this epoch, from 0, when it is gone through next."""
+        self._epoch = epoch
+
+    def _next_epoch(self) -> int:
+        self._epoch += 1
+        return self._epoch - 1
 
     def stream(self, start_epoch: int = 0, start_step: int = 0, inputs: np.ndarray | None = None) -> tf.data.Dataset:
         """Returns the batches that `train` gives, from any of them on and without end.
@@ -271,6 +277,12 @@ class Data:
             .batch(self._settings.batch_size)
             .map(lambda at: (gather(at), tf.gather(targets, at)), num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def _one_epoch(self, next_epoch: Callable[[], int], inputs: np.ndarray | None = None) -> tf.data.Dataset:
+        """The batches of the epoch that `next_epoch` names each time that the data set is gone through."""
+        return self._shuffled(lambda: iter([(next_epoch(), 0)]), inputs).apply(
+            tf.data.experimental.assert_cardinality(self.steps_per_epoch)
         )
 
     def _shuffled(self, starts: Callable[[], Iterator[tuple[int, int]]], inputs: np.ndarray | None) -> tf.data.Dataset:

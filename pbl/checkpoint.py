@@ -1,0 +1,375 @@
+"""Exact resume: a training that was cut off goes on as if it had not been.
+
+The state of a training is more than the weights: the optimizer, the states of all random generators, what every callback
+remembers, the metrics so far in the epoch, and the place in the data. Keras's `BackupAndRestore` keeps the first two and
+the epoch; after it early stopping has lost its patience and `ModelCheckpoint` its best value. `ExactResume` keeps all, in
+one file that is written under another name and then put in place. The file before it is kept too.
+
+What cannot be kept: the state of TensorFlow's own random operations (`tf.random.normal`). Use `keras.random` with a
+`keras.random.SeedGenerator` that belongs to the layer or the model, as Keras's layers do.
+"""
+
+import io
+import json
+import random
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.runs import replacing
+
+KEPT_STATES = 2
+
+# May stand behind ExactResume: they change nothing that it keeps.
+_HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger, keras.callbacks.LambdaCallback)
+
+
+class Stream(Protocol):
+    """What `pbl.data.Data` has: training batches from any place on."""
+
+    steps_per_epoch: int
+
+    def seek(self, epoch: int) -> None: ...
+
+    def stream(self, start_epoch: int, start_step: int) -> Any: ...
+
+
+class Paused(Exception):
+    """The training was asked to pause, or its minutes are over; its state is kept."""
+
+
+class ExactResume(keras.callbacks.Callback):
+    """Keeps the state of a `fit`, and goes on with it when the same `fit` is called again, in another process too.
+
+    ```python
+    keras.utils.set_random_seed(0)
+    model = ...
+    model.compile(...)
+    resume = pbl.ExactResume("runs/mine", data)
+    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[early_stopping, resume])
+    ```
+
+    It stands last in the list, so that it keeps what the others have done. The others' states are kept as well: of a
+    callback with the methods `get_state()` and `set_state(state)` what they give and take (numbers, text, arrays, and lists
+    and dictionaries of these); of any other its attributes of such kinds that have changed since the training began and
+    whose names do not begin with "_".
+
+    Called again after the last epoch, `fit` does nothing but end; with more `epochs` it goes on.
+
+    Args:
+        folder: The states are kept in `checkpoint/` below it; one folder for each training.
+        data: The data whose `train` is fitted. Its order then follows the epoch, and the state is kept within an epoch too.
+            Without it (arrays, a pipeline of your own) the state is kept between epochs, and that an epoch's batches come
+            in the same order again is up to you.
+        minutes: How often the state is kept within an epoch.
+        max_minutes: After so many minutes the state is kept and `Paused` raised.
+
+    Attributes:
+        label: A word that is kept with the state.
+        data: As above; may be changed between two calls of `fit`.
+        has_resumed: Whether there was a state to go on with.
+
+    Raises:
+        InputError: The states in `folder` are of another model or of other callbacks; another callback stands behind.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        data: Stream | None = None,
+        *,
+        minutes: float = 5.0,
+        max_minutes: float | None = None,
+    ):
+        super().__init__()
+        self.folder, self.data, self.label = Path(folder) / "checkpoint", data, ""
+        self._seconds, self._asked = 60 * minutes, False
+        self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self._pending = _read_newest(self.folder)  # what is still to be put back
+        self._train_function = None
+        self.has_resumed = self._pending is not None
+
+    @property
+    def resumes_at(self) -> tuple[int, int] | None:
+        """Epoch and step, both from 0, at which the next `fit` goes on; None where it begins."""
+        return None if self._pending is None else (self._pending["epoch"], self._pending["step"])
+
+    @property
+    def resumed_label(self) -> str:
+        """The word that was kept with the state at which the next `fit` goes on."""
+        return "" if self._pending is None else self._pending["label"]
+
+    def initial_epoch(self, epochs: int) -> int:
+        """The epoch at which the next `fit` of so many epochs begins, from 0."""
+        if self._pending is None:
+            return 0
+        return epochs if self._pending["stopped"] else min(self._pending["epoch"], epochs)
+
+    def pause(self) -> None:
+        """Asks that the state be kept at the next step, and `Paused` raised."""
+        self._asked = True
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._callbacks = self._find_callbacks()
+        self._fresh = [_attributes(callback) for callback in self._callbacks]
+        self._told: set[str] = set()
+        self._kept_at = time.monotonic()
+        if self._pending is not None:
+            self._restore()
+            # As keras.callbacks.BackupAndRestore does; `fit` reads it after this call.
+            self.model._initial_epoch = self.initial_epoch(self.params["epochs"])
+            if not self._pending["step"]:
+                self._pending = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch
+        if self.data is not None:
+            self.data.seek(epoch)
+        if self._pending is not None:
+            self._skip(self._pending["step"])
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        # Not in `on_train_batch_end`: for that Keras would wait for the device at every step.
+        if self._pending is not None:
+            if batch == self._pending["step"]:
+                self._restore()
+                self._pending = None
+        elif batch and self.data is not None:
+            now = time.monotonic()
+            pauses = self._asked or (self._deadline is not None and now > self._deadline)
+            if pauses or now - self._kept_at > self._seconds:
+                self._keep(self._epoch, batch)
+            if pauses:
+                raise Paused
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self._train_function is not None:
+            self.model.train_function, self._train_function = self._train_function, None
+        self._keep(epoch + 1, 0)
+        is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
+        if not is_last and (self._asked or (self._deadline is not None and time.monotonic() > self._deadline)):
+            raise Paused
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.model._initial_epoch = None
+
+    def _find_callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks of this `fit`, without this one. Keras tells a callback nothing of the others, but its caller does."""
+        frame = sys._getframe(1)
+        while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
+            frame = frame.f_back
+        if frame is None:
+            raise InputError("ExactResume works in `fit`, or in a keras.callbacks.CallbackList.")
+        callbacks = frame.f_locals["self"].callbacks
+        behind = callbacks[callbacks.index(self) + 1 :]
+        late = [
+            type(callback).__name__
+            for callback in behind
+            if not isinstance(callback, _HARMLESS)
+        ]
+        if late:
+            raise InputError(
+                "The callback {late} stands behind ExactResume, which would not see what it does. Put ExactResume last.",
+                late=late[0],
+            )
+        return [callback for callback in callbacks if callback is not self]
+
+    def _skip(self, steps: int) -> None:
+        """Lets `fit` count the steps of this epoch that are done, without doing them; the others read the data from there."""
+        model, data = self.model, self.data
+        batches = data.stream(self._epoch, steps)
+        model.test_on_batch(*next(iter(batches)))  # makes the metrics, whose sums so far are put back
+        self._restore()
+        counted = model.get_metrics_result()
+        train = self._train_function = model.train_function
+        rest = iter(
+            model.distribute_strategy.experimental_distribute_dataset(batches.take(data.steps_per_epoch - steps))
+        )
+        done = 0
+
+        def train_function(_iterator: Iterator) -> dict[str, Any]:
+            nonlocal done
+            if done < steps:
+                done += model.steps_per_execution
+                return counted
+            return train(rest)
+
+        model.train_function = train_function
+
+    def _variables(self) -> dict[str, list]:
+        model = self.model
+        kinds = {"model": model.variables, "metrics": model.metrics_variables}  # the first has the random states too
+        for name, value in sorted(vars(model).items()):  # a model with a training step of its own may have several
+            if isinstance(value, keras.optimizers.Optimizer):
+                if not value.built and value is model.optimizer:
+                    value.build(model.trainable_variables)
+                kinds[f"optimizer {name}"] = value.variables
+        return kinds
+
+    def _keep(self, epoch: int, step: int) -> None:
+        arrays: list[np.ndarray] = []
+        variables = {
+            kind: [_pack(keras.ops.convert_to_numpy(variable), arrays) for variable in of_kind]
+            for kind, of_kind in self._variables().items()
+        }
+        state = {
+            "epoch": epoch,
+            "step": step,
+            "stopped": bool(self.model.stop_training),
+            "label": self.label,
+            "variables": variables,
+            "callbacks": [
+                [type(callback).__name__, _pack(self._state_of(callback, fresh), arrays)]
+                for callback, fresh in zip(self._callbacks, self._fresh, strict=True)
+            ],
+            "random": _pack([random.getstate(), np.random.get_state()], arrays),
+        }
+        number = max(_list_states(self.folder), default=0) + 1
+        _make_folder(self.folder)
+        with replacing(self.folder / f"{number}.npz") as temporary, temporary.open("wb") as file:
+            text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+            np.savez(file, state=text, **{str(n): array for n, array in enumerate(arrays)})
+        for old in sorted(_list_states(self.folder))[:-KEPT_STATES]:
+            (self.folder / f"{old}.npz").unlink(missing_ok=True)
+        self._kept_at = time.monotonic()
+
+    def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple]) -> Any:
+        if hasattr(callback, "get_state"):
+            return callback.get_state()
+        if isinstance(callback, keras.callbacks.ProgbarLogger):
+            return {}
+        packed = _attributes(callback)
+        changed = [name for name, value in packed.items() if name not in fresh or not _same(value, fresh[name])]
+        lost = [name for name in changed if packed[name] is None]
+        if lost and type(callback).__name__ not in self._told and not type(callback).__module__.startswith("keras."):
+            self._told.add(type(callback).__name__)
+            print(
+                f"The callback {type(callback).__name__} forgets '{lost[0]}' where the training is cut off: it is no number, text"
+                " or array. Give it get_state() and set_state(state)."
+            )
+        return {name: vars(callback)[name] for name in changed if packed[name] is not None}
+
+    def _restore(self) -> None:
+        """Puts the pending state back."""
+        state, arrays = self._pending, self._pending["arrays"]
+        kinds = self._variables()
+        if not state["step"]:
+            kinds.pop("metrics"), state["variables"].pop("metrics", None)  # an epoch begins with new ones
+        elif len(kinds["metrics"]) < len(state["variables"]["metrics"]):
+            kinds.pop("metrics")  # not made yet; `_skip` makes them
+        for kind, variables in kinds.items():
+            values = [_unpack(value, arrays) for value in state["variables"].get(kind, ())]
+            if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+                raise InputError(
+                    "{folder} holds the state of another training: its {kind} has {theirs} variables, this one {ours}, or they"
+                    " differ in shape. Give another folder, or remove it to start anew.",
+                    folder=self.folder, kind=kind, theirs=len(values), ours=len(variables),
+                )  # fmt: skip
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        names = [name for name, _ in state["callbacks"] if name != "ProgbarLogger"]
+        ours = [callback for callback in self._callbacks if not isinstance(callback, keras.callbacks.ProgbarLogger)]
+        if names != [type(callback).__name__ for callback in ours]:
+            raise InputError(
+                "{folder} holds the state of a training with the callbacks {theirs}; these are {ours}. Give the same, or another folder.",
+                folder=self.folder, theirs=", ".join(names), ours=", ".join(type(callback).__name__ for callback in ours),
+            )  # fmt: skip
+        states = [_unpack(packed, arrays) for name, packed in state["callbacks"] if name != "ProgbarLogger"]
+        for callback, values in zip(ours, states, strict=True):
+            if hasattr(callback, "set_state"):
+                callback.set_state(values)
+            else:
+                for name, value in values.items():
+                    setattr(callback, name, value)
+        python, numpy = _unpack(state["random"], arrays)
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _attributes(callback: keras.callbacks.Callback) -> dict[str, tuple | None]:
+    """What a callback's own attributes hold, packed with copies of the arrays; None for what cannot be packed."""
+    packed = {}
+    for name, value in vars(callback).items():
+        # Keras's `min_delta` changes its sign at the first epoch's end, whatever it was before.
+        if name.startswith("_") or name in ("params", "min_delta", "monitor_op"):
+            continue
+        arrays: list[np.ndarray] = []
+        try:
+            packed[name] = _pack(value, arrays), [array.copy() for array in arrays]
+        except TypeError:
+            packed[name] = None
+    return packed
+
+
+def _same(one: tuple | None, other: tuple | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    same = json.dumps(one[0]) == json.dumps(other[0]) and len(one[1]) == len(other[1])
+    return same and all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one[1], other[1], strict=True)
+    )
+
+
+def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
+    """Turns a value into what JSON holds; its arrays are appended to `arrays`, and stand there by their number."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = np.asarray(value)
+        if value.dtype.hasobject:
+            raise TypeError("an array of objects")
+        arrays.append(value.view(np.uint16) if value.dtype.name == "bfloat16" else value)
+        return {"array": len(arrays) - 1, "dtype": value.dtype.name}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_pack(item, arrays) for item in value]}
+    if type(value) is dict:
+        return {"dict": [[_pack(key, arrays), _pack(item, arrays)] for key, item in value.items()]}
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _unpack(packed: Any, arrays: list[np.ndarray]) -> Any:
+    if not isinstance(packed, dict):
+        return packed
+    if "array" in packed:
+        array = arrays[packed["array"]]
+        return (
+            array.view(keras.ops.convert_to_numpy(keras.ops.zeros((), "bfloat16")).dtype)
+            if packed["dtype"] == "bfloat16"
+            else array
+        )
+    if "dict" in packed:
+        return {_unpack(key, arrays): _unpack(item, arrays) for key, item in packed["dict"]}
+    items = [_unpack(item, arrays) for item in packed.get("list", packed.get("tuple"))]
+    return tuple(items) if "tuple" in packed else items
+
+
+def _list_states(folder: Path) -> list[int]:
+    return [int(file.stem) for file in folder.glob("*.npz") if file.stem.isdecimal()]
+
+
+def _read_newest(folder: Path) -> dict[str, Any] | None:
+    """The newest state that is whole, with its `arrays`; None where there is none."""
+    for number in sorted(_list_states(folder), reverse=True):
+        file = folder / f"{number}.npz"
+        try:
+            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as saved:
+                state = json.loads(saved["state"].tobytes())
+                state["arrays"] = [saved[str(n)] for n in range(len(saved.files) - 1)]
+                return state
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            print(f"{file} is damaged and not used: {error}")
+    return None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None
