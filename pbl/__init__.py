@@ -31,6 +31,8 @@ _MODULES = (
     "evaluation",
     "metrics",
     "models",
+    "optimization",
+    "performance",
     "plotting",
     "runs",
     "statistics",

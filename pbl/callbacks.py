@@ -29,7 +29,15 @@ def early_stopping() -> keras.callbacks.Callback:
     return keras.callbacks.EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True)
 
 
-CALLBACKS: dict[str, Callable[[], keras.callbacks.Callback]] = {"early_stopping": early_stopping}
+def reduce_on_plateau() -> keras.callbacks.Callback:
+    """Divides the learning rate by 10 when the validation loss has not fallen for 5 epochs; needs a constant schedule."""
+    return keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.1, patience=5, min_lr=1e-6)
+
+
+CALLBACKS: dict[str, Callable[[], keras.callbacks.Callback]] = {
+    "early_stopping": early_stopping,
+    "reduce_on_plateau": reduce_on_plateau,
+}
 
 
 def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True, comment: dict | None = None) -> None:

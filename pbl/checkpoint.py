@@ -169,11 +169,7 @@ class ExactResume(keras.callbacks.Callback):
             raise InputError("ExactResume works in `fit`, or in a keras.callbacks.CallbackList.")
         callbacks = frame.f_locals["self"].callbacks
         behind = callbacks[callbacks.index(self) + 1 :]
-        late = [
-            type(callback).__name__
-            for callback in behind
-            if not isinstance(callback, _HARMLESS)
-        ]
+        late = [type(callback).__name__ for callback in behind if not isinstance(callback, _HARMLESS)]
         if late:
             raise InputError(
                 "The callback {late} stands behind ExactResume, which would not see what it does. Put ExactResume last.",

@@ -196,15 +196,28 @@ class Config(BaseModel):
     learning_rate: float = Field(
         1e-3, gt=0, description="step size of the optimizer; the first one where a schedule is given"
     )
-    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+    learning_rate_schedule: Literal["constant", "cosine", "step", "one_cycle", "inverse_time"] = Field(
         "constant",
-        description="constant, or falling to zero over all epochs along a half cosine (Loshchilov and Hutter 2017)",
+        description="how the step size changes over all epochs; `pbl.optimization.build_schedule` has a table of them",
+    )
+    schedule_options: Options = Field(
+        {}, description="of the schedule, such as schedule_options.at=[0.5,0.75] for 'step'"
+    )
+    warmup_epochs: float = Field(
+        0, ge=0, description="epochs in which the step size rises from 0; with constant, cosine and step"
     )
     optimizer_options: Options = Field(
         {}, description="keyword arguments of the optimizer, such as optimizer_options.momentum=0.9"
     )
+    decay_biases: bool = Field(
+        True,
+        description="whether optimizer_options.weight_decay acts on biases and the factors and shifts of normalisation too, as in He et al. 2015",
+    )
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = Field(
         "sparse_categorical_crossentropy", description="the second takes one-hot labels, which the data then provide"
+    )
+    label_smoothing: float = Field(
+        0, ge=0, lt=1, description="share of the label spread over all classes; needs categorical_crossentropy"
     )
     batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
     epochs: int = Field(30, ge=1, le=1_000_000, description="passes over the training images")
@@ -220,6 +233,19 @@ class Config(BaseModel):
         [], description="names in CALLBACKS, in the order in which they act"
     )
 
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="number format of the computation; weights and probabilities are float32 always"
+    )
+    jit_compile: bool | Literal["auto"] = Field(
+        "auto",
+        description="compile with XLA; auto: as Keras chooses, which is never on a CPU (there it halves the speed)",
+    )
+    steps_per_execution: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
+        "auto", description="steps in one call of TensorFlow; auto: 8 where a step is very small, else 1"
+    )
+    deterministic: bool = Field(
+        False, description="on a GPU: the same seed gives the same bits, at some cost in speed; XLA is then off"
+    )
     checkpoint_minutes: float = Field(
         5,
         gt=0,
@@ -259,12 +285,23 @@ class Config(BaseModel):
         return copy
 
 
+# What Keras 1 and 2 called it.
+_RENAMED = {
+    "lr": "It is called learning_rate.",
+    "decay": "Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4.",
+    "momentum": "It is an option of the optimizer: optimizer_options.momentum=0.9.",
+    "weight_decay": "It is an option of the optimizer: optimizer_options.weight_decay=5e-4.",
+    "nb_epoch": "It is called epochs.",
+}
+
+
 def _explain(error: ValidationError) -> str:
     problems = []
     for problem in error.errors():
         name, value = str(problem["loc"][0]), problem["input"]
         if problem["type"] == "extra_forbidden":
-            problems.append(f"There is no setting '{name}'. {name_nearest(name, Config.model_fields)}")
+            hint = _RENAMED.get(name) or name_nearest(name, Config.model_fields)
+            problems.append(f"There is no setting '{name}'. {hint}")
         else:
             reason = problem["msg"].removeprefix("Value error, ")
             problems.append(
@@ -320,8 +357,8 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         file: A Python file that sets `config = Config(...)`.
-        overrides: Words of the form `key=value` or `model_options.key=value`. Another `model` or `optimizer` than the
-            file's starts from its own default options.
+        overrides: Words of the form `key=value` or `model_options.key=value`. Another `model`, `optimizer` or
+            `learning_rate_schedule` than the file's starts from its own default options.
 
     Raises:
         InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
@@ -335,8 +372,11 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     values = parse_overrides(overrides)
     if any(word.strip().startswith("augmentation.") for word in overrides) and values["augmentation"] is not None:
         values["augmentation"] = {**config.augmentation, **values["augmentation"]}
-    for owner in ("model", "optimizer"):
-        options = f"{owner}_options"
+    for owner, options in (
+        ("model", "model_options"),
+        ("optimizer", "optimizer_options"),
+        ("learning_rate_schedule", "schedule_options"),
+    ):
         if owner in values and values[owner] != getattr(config, owner):
             values.setdefault(options, {})  # the file's options are those of another model or optimizer
         elif isinstance(values.get(options), dict):

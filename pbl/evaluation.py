@@ -15,6 +15,7 @@ from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data
 from pbl.data.files import looks_like_path
 from pbl.errors import InputError
 from pbl.metrics import check_positive_class, compute_metrics
+from pbl.performance import is_native, precision
 from pbl.plotting import plot_confusion_matrix
 from pbl.runs import Run, load_run, replacing
 
@@ -68,7 +69,11 @@ def build_model(run: Run) -> keras.Model:
     options = dict(run.config.model_options)
     if "weights" in models.options_of(models.find_builder(run.config.model)):
         options["weights"] = None
-    model = models.build(run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **options)
+    policy = run.environment.get("precision", "float32")
+    with precision(policy if is_native(policy) else "float32"):
+        model = models.build(
+            run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **options
+        )
     try:
         model.load_weights(file)
     except (OSError, KeyError) as error:

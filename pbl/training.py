@@ -1,7 +1,6 @@
 """One run: data, model, compile, fit, save, evaluate on validation."""
 
 import contextlib
-import inspect
 import shutil
 import signal
 import sys
@@ -27,6 +26,14 @@ from pbl.errors import InputError, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
 from pbl.metrics import check_positive_class
 from pbl.models import unfreeze
+from pbl.optimization import build_loss, build_optimizer
+from pbl.performance import (
+    choose_precision,
+    choose_steps_per_execution,
+    fused_batch_normalization,
+    is_faster_in_float32,
+    precision,
+)
 from pbl.plotting import plot_learning_curves
 from pbl.runs import Run, describe_environment, find_unfinished, replacing, start_run, timestamp
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
@@ -69,9 +76,9 @@ def _train(config: Config, run: Run | None, folder: str | Path | None) -> Run:
     findings = _check_data(data, config)
     clock["data"] = time.perf_counter()
 
-    keras.utils.set_random_seed(config.seed)
-    model = models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
-    check_outputs(model, data.images("val").pixels[:2], data.num_classes)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    model, policy = _build(config, data)
     if config.initial_weights:
         print(take_weights(model, config, data.class_names))
     if config.fine_tune_epochs:
@@ -91,10 +98,17 @@ def _train(config: Config, run: Run | None, folder: str | Path | None) -> Run:
         run.write_json("data_check.json", {"fast": True, "findings": [asdict(finding) for finding in findings]})
         resume = ExactResume(run.path, data, minutes=config.checkpoint_minutes, max_minutes=config.max_minutes)
         _note_resume(run, resume, devices)
-        run.update_environment(status="running", devices=devices, trainable_weights=weights)
+        run.update_environment(
+            status="running",
+            devices=devices,
+            trainable_weights=weights,
+            precision=policy,
+            jit_compile=bool(model.jit_compile),
+            steps_per_execution=model.steps_per_execution,
+        )
         images = data.split["images"]
         print(
-            f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, on {devices[-1]}"
+            f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, in {policy} on {devices[-1]}"
         )
         try:
             status = _fit(model, data, run, callbacks, resume)
@@ -183,8 +197,41 @@ def _check_data(data: Data, config: Config) -> list[Finding]:
     return findings
 
 
+def _build(config: Config, data: Data) -> tuple[keras.Model, str]:
+    """The model, and the dtype policy with which it was built."""
+
+    def build(policy: str) -> keras.Model:
+        keras.utils.set_random_seed(config.seed)
+        with precision(policy):
+            return models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
+
+    policy = choose_precision(config.precision)
+    model = build(policy)
+    is_float32 = check_outputs(model, data.images("val").pixels[:2], data.num_classes) == "float32"
+    if not is_float32 and config.precision != "auto":
+        raise InputError(
+            "precision={policy}: the model's probabilities are not float32, so their sums are off by a thousandth. End it with"
+            " Dense(num_classes, activation='softmax', dtype='float32').",
+            policy=policy,
+        )  # fmt: skip
+    if config.precision == "auto" and policy != "float32" and (not is_float32 or is_faster_in_float32(model)):
+        if not is_float32:
+            print(
+                f"In float32, since {config.model} does not end in Dense(..., dtype='float32'); {policy} would be faster."
+            )
+        policy = "float32"
+        model = build(policy)
+    return model, policy
+
+
 def _compile(model: keras.Model, config: Config, steps_per_epoch: int) -> None:
-    model.compile(optimizer=build_optimizer(config, steps_per_epoch), loss=config.loss, metrics=["accuracy"])
+    model.compile(
+        optimizer=build_optimizer(config, steps_per_epoch),
+        loss=build_loss(config),
+        metrics=["accuracy"],
+        jit_compile=config.jit_compile,
+        steps_per_execution=choose_steps_per_execution(config.steps_per_execution, model, steps_per_epoch),
+    )
 
 
 def _fit(
@@ -198,7 +245,7 @@ def _fit(
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:
-        with _pausing(resume):
+        with _pausing(resume), fused_batch_normalization(model):
             if resume.resumed_label != "fine-tuning":
                 if has_fixed_features(model) and not config.augmentation:
                     resume.data = None  # its steps are too short to be kept
@@ -290,13 +337,16 @@ def _report(run: Run, data: Data) -> None:
     evaluate_on(run, build_model(run), data, "val")
 
 
-def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> None:
+def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> str:
     """Raises InputError unless a model gives one row of probabilities for each image; before an hour is spent on it.
 
     Args:
         model: The model.
         pixels: A few images, `uint8 [n, height, width, channels]`.
         num_classes: How many probabilities a row must have.
+
+    Returns:
+        The outputs' dtype.
     """
     outputs = model(pixels, training=False)
     if isinstance(outputs, (list, tuple, dict)):
@@ -316,58 +366,7 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> N
             " Dense(num_classes, activation='softmax').",
             total=float(rows.sum(axis=1)[0]),
         )
-
-
-def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Builds the optimizer that a configuration names, with its learning-rate schedule.
-
-    Args:
-        config: `optimizer`, `optimizer_options`, `learning_rate`, `learning_rate_schedule` and `epochs` are read.
-        steps_per_epoch: Batches an epoch.
-
-    Raises:
-        InputError: No such optimizer or option (the nearest name is given), or an option's value is out of range.
-    """
-    optimizers = {
-        name.lower(): value
-        for name, value in vars(keras.optimizers).items()
-        if inspect.isclass(value)
-        and issubclass(value, keras.optimizers.Optimizer)
-        and name not in ("Optimizer", "LossScaleOptimizer")
-    }
-    optimizer = optimizers.get(config.optimizer.lower())
-    if optimizer is None:
-        raise InputError(
-            "No optimizer is called '{name}'. {nearest}",
-            name=config.optimizer,
-            nearest=name_nearest(config.optimizer, optimizers),
-        )
-    parameters = inspect.signature(optimizer).parameters
-    valid = [name for name in parameters if name not in ("learning_rate", "kwargs", "name")]
-    for option, value in config.optimizer_options.items():
-        if option in valid and isinstance(value, str) and isinstance(parameters[option].default, (int, float)):
-            raise InputError("optimizer_options.{option}={value}: it must be a number.", option=option, value=value)
-        if option not in valid:
-            hint = (
-                "It is a setting of its own: learning_rate=0.001."
-                if option in ("learning_rate", "lr")
-                else name_nearest(option, valid)
-            )
-            raise InputError(
-                "Optimizer '{name}' has no option '{option}'. {hint}", name=config.optimizer, option=option, hint=hint
-            )
-    rate = config.learning_rate
-    if config.learning_rate_schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps_per_epoch * config.epochs)
-    try:
-        return optimizer(learning_rate=rate, **config.optimizer_options)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            "optimizer_options={options} do not fit '{name}': {error}",
-            options=config.optimizer_options,
-            name=config.optimizer,
-            error=error,
-        ) from error
+    return keras.backend.standardize_dtype(outputs.dtype)
 
 
 def build_callback(name: str) -> keras.callbacks.Callback:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 
 FLOORS = [
     {"errors", "config", "runs", "metrics", "statistics", "diagnosis", "plotting", "report", "__init__"},
-    {"data", "models", "callbacks", "checkpoint"},
+    {"data", "models", "callbacks", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer"},
     {"training", "comparison", "grading"},
     {"__main__"},

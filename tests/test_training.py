@@ -14,7 +14,8 @@ import pytest
 import pbl
 from pbl.callbacks import CALLBACKS, BestModel
 from pbl.errors import InputError
-from pbl.training import build_callback, build_optimizer
+from pbl.optimization import build_optimizer
+from pbl.training import build_callback
 
 
 def small(**values) -> pbl.Config:

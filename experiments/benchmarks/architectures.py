@@ -88,7 +88,7 @@ def measure(dataset: str, network: str, seed: int) -> dict[str, object]:
     config = pbl.Config(
         experiment="architectures", dataset=dataset, model=model, model_options=options, seed=seed,
         image_size=max(SIDES[dataset], smallest), batch_size=64, optimizer="adam", learning_rate=1e-3,
-        learning_rate_schedule="cosine",
+        learning_rate_schedule="cosine", precision="float32",
     )  # fmt: skip
     images = pbl.evaluation.open_data(config).split["images"]["train"]
     config = config.replace(epochs=round(IMAGES_SHOWN / images))

@@ -1,0 +1,177 @@
+"""Whether a training that is killed goes on exactly: `kill -9` at random moments, then compared with one that was not.
+
+Each case is trained once without a break, then with kills (a random step, a random moment in a validation, or one while
+the state is being saved; a run is killed some five times before it ends), until there were `--moments` of them. Equal
+means, bit for bit: the weights of the best and of the last model, the history but for its seconds, every probability of
+the validation images, the metrics.
+
+Command:  python experiments/benchmarks/resume.py --moments 20
+Result:   resume.md, beside this file; exit status 1 where something differed
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+
+AUGMENTATION = {"flip": True, "crop": 1, "rotation": 10, "cutout": 2}
+RESNET = {
+    "model": "resnet20", "model_options": {"stochastic_depth": 0.3}, "augmentation": AUGMENTATION, "epochs": 6,
+    "optimizer": "sgd", "optimizer_options": {"momentum": 0.9}, "learning_rate": 0.05, "learning_rate_schedule": "cosine",
+}  # fmt: skip
+MLP = {
+    "model": "mlp", "model_options": {"widths": [64, 32], "dropout": 0.3, "batch_norm": True}, "epochs": 40,
+    "callbacks": ["early_stopping", "reduce_on_plateau"],
+}  # fmt: skip
+CASES = {
+    "MLP, dropout, early stopping, plateau": {**MLP, "precision": "float32"},
+    "ResNet-20, augmentation, dropped branches": {**RESNET, "precision": "float32"},
+    "ResNet-20, the same, mixed bfloat16": {**RESNET, "precision": "mixed_bfloat16"},
+    "MLP, mixed float16 (loss scale)": {**MLP, "epochs": 12, "precision": "mixed_float16"},
+}
+PLACES = ("step", "validation", "save")
+
+
+def train(case: str, folder: str, place: str, count: int, delay: float) -> None:
+    """Trains a case, in this process; which is killed `delay` seconds after it comes to `place` for the `count`-th time."""
+    import keras
+
+    import pbl
+    from pbl.callbacks import CALLBACKS
+    from pbl.checkpoint import ExactResume
+
+    left = count
+
+    def come_to(here: str) -> None:
+        nonlocal left
+        if here == place:
+            left -= 1
+            if left == 0:
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    class Killer(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            come_to("step")
+
+        def on_test_begin(self, logs=None):
+            come_to("validation")
+
+    keep = ExactResume._keep
+
+    def keep_and_tell(self, epoch: int, step: int) -> None:
+        come_to("save")
+        keep(self, epoch, step)
+
+    ExactResume._keep = keep_and_tell
+    CALLBACKS["killer"] = Killer
+    settings = CASES[case]
+    callbacks = [*settings.get("callbacks", []), "killer"]
+    config = pbl.Config(
+        **{**settings, "callbacks": callbacks}, experiment="killed", dataset="digits", checkpoint_minutes=0.005
+    )
+    pbl.train(config, folder=folder)
+
+
+def start(case: str, folder: Path, place: str = "", count: int = 0, delay: float = 0.0) -> int:
+    """Trains a case in a process of its own; returns its exit status, which is negative where it was killed."""
+    words = [sys.executable, __file__, "--child", case, str(folder), place, str(count), str(delay)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode not in (0, -signal.SIGKILL):
+        raise SystemExit(f"{case}: the training failed.\n{done.stdout}\n{done.stderr}")
+    return done.returncode
+
+
+def read(folder: Path) -> dict[str, list[np.ndarray]]:
+    """What must be equal."""
+    import keras
+
+    import pbl
+
+    run = pbl.load_run(folder / "killed" / "001")
+    history = pd.read_csv(run.path / "history.csv").drop(columns="seconds")
+    metrics = json.loads((run.path / "metrics_val.json").read_text())
+    metrics = {name: value for name, value in metrics.items() if name != "run"}
+    with np.load(run.path / "predictions_val.npz") as predictions:
+        probabilities = predictions["probabilities"]
+    return {
+        "best weights": pbl.load_model(run).get_weights(),
+        "last weights": keras.models.load_model(run.path / "final.keras").get_weights(),
+        "history": [history.to_numpy()],
+        "probabilities": [probabilities],
+        "metrics": [np.array(json.dumps(metrics, sort_keys=True))],
+        "best epoch": [np.array(run.environment["best_epoch"])],
+    }
+
+
+def compare(case: str, moments: int, random_moments: random.Random) -> dict[str, object]:
+    """Kills a case at so many moments, and says what differed from the run without a break."""
+    with tempfile.TemporaryDirectory() as work:
+        whole = Path(work) / "whole"
+        began = time.perf_counter()
+        start(case, whole)
+        seconds = time.perf_counter() - began
+        expected = read(whole)
+        kills = dict.fromkeys(PLACES, 0)
+        runs, different = 0, []
+        while sum(kills.values()) < moments:
+            runs += 1
+            folder = Path(work) / str(runs)
+            while True:
+                place = random_moments.choice(PLACES) if sum(kills.values()) < moments else ""
+                count = random_moments.randint(1, 3 if place == "validation" else 20)
+                if start(case, folder, place, count, random_moments.uniform(0, 0.05)) == 0:
+                    break
+                kills[place] += 1
+            for name, values in read(folder).items():
+                same = len(values) == len(expected[name]) and all(map(np.array_equal, values, expected[name]))
+                if not same:
+                    different.append(name)
+    print(f"{case}: {kills}, {runs} runs, different: {different or 'nothing'}", flush=True)
+    return {"case": case, **kills, "runs": runs, "different": ", ".join(different) or "nothing", "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moments", type=int, default=20, help="kills of each case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, default=len(CASES), help="only so many cases, from the first")
+    parser.add_argument("--write", action="store_true", help="write resume.md")
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        case, folder, place, count, delay = arguments.child
+        train(case, folder, place, int(count), float(delay))
+        return
+    random_moments = random.Random(arguments.seed)
+    rows = [compare(case, arguments.moments, random_moments) for case in list(CASES)[: arguments.cases]]
+    if arguments.write:
+        import keras
+        import tensorflow as tf
+
+        lines = [
+            f"Made by `resume.py --moments {arguments.moments} --seed {arguments.seed}`, whose head says how: Keras {keras.__version__}, TensorFlow {tf.__version__}, CPU.\n",
+            "| case | killed in a step | in a validation | while saving | runs | different |",
+            "|---|---|---|---|---|---|",
+            *(
+                f"| {row['case']} | {row['step']} | {row['validation']} | {row['save']} | {row['runs']} | {row['different']} |"
+                for row in rows
+            ),
+        ]
+        Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sys.exit(any(row["different"] != "nothing" for row in rows))
+
+
+if __name__ == "__main__":
+    main()

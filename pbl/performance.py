@@ -1,0 +1,134 @@
+"""How a training uses the machine: number format, XLA, steps in one call, and batch normalisation in one operation.
+
+What was measured is in `experiments/benchmarks/speed.md`; what is only read in Nvidia's and TensorFlow's documentation is
+marked so here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from pbl.models import count_trainable_weights
+
+SMALL, STEPS_OF_SMALL = 5_000_000, 8
+LARGE_STEPS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.MultiHeadAttention,
+)
+
+
+def choose_precision(setting: str = "auto") -> str:
+    """Returns the name of the dtype policy for this machine.
+
+    Args:
+        setting: A policy, which is returned; or "auto": on a CPU "mixed_bfloat16" where it multiplies bfloat16 itself
+            (flags `amx_bf16`, `avx512_bf16`), else "float32"; on a GPU "mixed_bfloat16" from compute capability 8.0 on
+            (A100, L4), "mixed_float16" from 7.0 on (V100, T4), else "float32" (from documentation).
+    """
+    if setting != "auto":
+        return setting
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "float32"
+    return "mixed_bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
+
+
+def is_native(policy: str) -> bool:
+    """Returns whether this machine computes in a dtype policy without emulating it."""
+    return policy == "float32" or bool(tf.config.list_physical_devices("GPU")) or policy == choose_precision()
+
+
+@contextlib.contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Within it, layers are built with this dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def is_faster_in_float32(model: keras.Model) -> bool:
+    """Returns whether a model is slower in bfloat16 on this machine: on a CPU those with depthwise convolutions are."""
+    return not tf.config.list_physical_devices("GPU") and any(
+        isinstance(layer, keras.layers.DepthwiseConv2D) for layer in model._flatten_layers()
+    )
+
+
+def choose_steps_per_execution(setting: int | str, model: keras.Model, steps_per_epoch: int) -> int:
+    """Returns how many steps are done in one call of TensorFlow.
+
+    Args:
+        setting: The number, which is returned; or "auto": 8 for a small network of dense layers alone, where the call costs
+            as much as the step, else 1.
+        model: The model.
+        steps_per_epoch: Batches an epoch.
+    """
+    if setting != "auto":
+        return int(setting)
+    is_small = count_trainable_weights(model) < SMALL and not any(
+        isinstance(layer, LARGE_STEPS) for layer in model._flatten_layers()
+    )
+    return STEPS_OF_SMALL if is_small and steps_per_epoch >= 2 * STEPS_OF_SMALL else 1
+
+
+@contextlib.contextmanager
+def fused_batch_normalization(model: keras.Model) -> Iterator[int]:
+    """Within it, a model's batch normalisation is computed by TensorFlow's fused operation; gives the number of layers.
+
+    Keras 3 computes it on TensorFlow as some ten operations, and in mixed precision in float32. The layers stay Keras's
+    own, and so does what is saved. Outputs and gradients are equal to 1e-6 of their size in float32, moving averages to
+    1e-5. On a GPU nothing is done: there XLA fuses what stands in Keras (from documentation).
+    """
+    layers = []
+    if keras.backend.backend() == "tensorflow" and not tf.config.list_physical_devices("GPU"):
+        layers = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization]
+        layers = [layer for layer in layers if not layer.synchronized]
+    for layer in layers:
+        layer.call = _fuse(layer)
+    try:
+        yield len(layers)
+    finally:
+        for layer in layers:
+            del layer.call  # the class's own is seen again
+
+
+def _fuse(layer: keras.layers.BatchNormalization):
+    stock = layer.call
+
+    def call(inputs, training=None, mask=None):
+        rank = len(inputs.shape)
+        if rank != 4 or layer.axis not in (-1, 3) or mask is not None or inputs.dtype == tf.float16:
+            return stock(inputs, training=training, mask=mask)
+        moving_mean, moving_variance = (tf.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
+        scale = tf.cast(layer.gamma, tf.float32) if layer.scale else tf.ones_like(moving_mean)
+        offset = tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros_like(moving_mean)
+        if not (training and layer.trainable):
+            return tf.raw_ops.FusedBatchNormV3(
+                x=inputs, scale=scale, offset=offset, mean=moving_mean, variance=moving_variance,
+                epsilon=layer.epsilon, is_training=False,
+            ).y  # fmt: skip
+        fused = tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=scale, offset=offset, mean=[], variance=[], epsilon=layer.epsilon, is_training=True
+        )
+        # The operation gives the variance divided by n - 1; Keras's moving average is of that divided by n.
+        n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+        variance = fused.batch_variance * (n - 1) / n
+        keep = layer.momentum
+        layer.moving_mean.assign(moving_mean * keep + fused.batch_mean * (1 - keep))
+        layer.moving_variance.assign(moving_variance * keep + variance * (1 - keep))
+        return fused.y
+
+    return call
