@@ -297,11 +297,11 @@ def _first_line(function: Any) -> str:
 
 def _show_run(run) -> int:
     environment = run.environment
-    if environment["status"] == "interrupted":
+    if environment["status"] != "finished":
         print(
-            f"\nInterrupted after {environment['epochs']} of {run.config.epochs + run.config.fine_tune_epochs} epochs. The run is kept: python -m pbl evaluate {run.path}"
+            f"{environment['epochs']} of {run.config.epochs + run.config.fine_tune_epochs} epochs are done. The best model so far: python -m pbl evaluate {run.path}"
         )
-        return 130
+        return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
     low, high = metrics["accuracy_interval"]
     seconds = environment["seconds"]

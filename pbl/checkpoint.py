@@ -75,6 +75,7 @@ class ExactResume(keras.callbacks.Callback):
         label: A word that is kept with the state.
         data: As above; may be changed between two calls of `fit`.
         has_resumed: Whether there was a state to go on with.
+        is_asked: Whether `pause` was called.
 
     Raises:
         InputError: The states in `folder` are of another model or of other callbacks; another callback stands behind.
@@ -90,7 +91,7 @@ class ExactResume(keras.callbacks.Callback):
     ):
         super().__init__()
         self.folder, self.data, self.label = Path(folder) / "checkpoint", data, ""
-        self._seconds, self._asked = 60 * minutes, False
+        self._seconds, self.is_asked = 60 * minutes, False
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self._pending = _read_newest(self.folder)  # what is still to be put back
         self._train_function = None
@@ -114,7 +115,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def pause(self) -> None:
         """Asks that the state be kept at the next step, and `Paused` raised."""
-        self._asked = True
+        self.is_asked = True
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._callbacks = self._find_callbacks()
@@ -143,7 +144,7 @@ class ExactResume(keras.callbacks.Callback):
                 self._pending = None
         elif batch and self.data is not None:
             now = time.monotonic()
-            pauses = self._asked or (self._deadline is not None and now > self._deadline)
+            pauses = self.is_asked or (self._deadline is not None and now > self._deadline)
             if pauses or now - self._kept_at > self._seconds:
                 self._keep(self._epoch, batch)
             if pauses:
@@ -152,9 +153,9 @@ class ExactResume(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self._train_function is not None:
             self.model.train_function, self._train_function = self._train_function, None
-        self._keep(epoch + 1, 0)
+        self._keep(epoch + 1, 0, logs)
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
-        if not is_last and (self._asked or (self._deadline is not None and time.monotonic() > self._deadline)):
+        if not is_last and (self.is_asked or (self._deadline is not None and time.monotonic() > self._deadline)):
             raise Paused
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -209,7 +210,8 @@ class ExactResume(keras.callbacks.Callback):
                 kinds[f"optimizer {name}"] = value.variables
         return kinds
 
-    def _keep(self, epoch: int, step: int) -> None:
+    def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:
+        """Writes the state before this step; `logs`: of the epoch that has just ended."""
         arrays: list[np.ndarray] = []
         variables = {
             kind: [_pack(keras.ops.convert_to_numpy(variable), arrays) for variable in of_kind]
@@ -222,7 +224,7 @@ class ExactResume(keras.callbacks.Callback):
             "label": self.label,
             "variables": variables,
             "callbacks": [
-                [type(callback).__name__, _pack(self._state_of(callback, fresh), arrays)]
+                [type(callback).__name__, _pack(self._state_of(callback, fresh, logs), arrays)]
                 for callback, fresh in zip(self._callbacks, self._fresh, strict=True)
             ],
             "random": _pack([random.getstate(), np.random.get_state()], arrays),
@@ -236,11 +238,19 @@ class ExactResume(keras.callbacks.Callback):
             (self.folder / f"{old}.npz").unlink(missing_ok=True)
         self._kept_at = time.monotonic()
 
-    def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple]) -> Any:
+    def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple], logs: dict | None) -> Any:
         if hasattr(callback, "get_state"):
             return callback.get_state()
         if isinstance(callback, keras.callbacks.ProgbarLogger):
             return {}
+        if isinstance(callback, keras.callbacks.History):  # which Keras puts last: it has not seen this epoch's end
+            names = dict.fromkeys([*callback.history, *(logs or {})])
+            return {
+                "history": {
+                    name: [*callback.history.get(name, []), *([logs[name]] if logs and name in logs else [])]
+                    for name in names
+                }
+            }
         packed = _attributes(callback)
         changed = [name for name, value in packed.items() if name not in fresh or not _same(value, fresh[name])]
         lost = [name for name in changed if packed[name] is None]

@@ -76,7 +76,8 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
             error=error,
         ) from error
     if not config.decay_biases and built.weight_decay:
-        built.exclude_from_weight_decay(var_names=["^bias$", "^gamma$", "^beta$"])
+        # By the last word of the name, which TensorFlow writes as "dense/bias:0".
+        built.exclude_from_weight_decay(var_names=["(^|/)(bias|gamma|beta)(:0)?$"])
     return built
 
 

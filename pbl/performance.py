@@ -5,7 +5,7 @@ marked so here.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -67,7 +67,9 @@ def is_faster_in_float32(model: keras.Model) -> bool:
     )
 
 
-def choose_steps_per_execution(setting: int | str, model: keras.Model, steps_per_epoch: int) -> int:
+def choose_steps_per_execution(
+    setting: int | str, model: keras.Model, steps_per_epoch: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> int:
     """Returns how many steps are done in one call of TensorFlow.
 
     Args:
@@ -75,13 +77,19 @@ def choose_steps_per_execution(setting: int | str, model: keras.Model, steps_per
             as much as the step, else 1.
         model: The model.
         steps_per_epoch: Batches an epoch.
+        callbacks: Where one of them looks at single steps, "auto" is 1: it would see every eighth.
     """
     if setting != "auto":
         return int(setting)
+    is_watched = any(
+        getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
+        for callback in callbacks
+        for hook in ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    )
     is_small = count_trainable_weights(model) < SMALL and not any(
         isinstance(layer, LARGE_STEPS) for layer in model._flatten_layers()
     )
-    return STEPS_OF_SMALL if is_small and steps_per_epoch >= 2 * STEPS_OF_SMALL else 1
+    return STEPS_OF_SMALL if is_small and not is_watched and steps_per_epoch >= 2 * STEPS_OF_SMALL else 1
 
 
 @contextlib.contextmanager

@@ -51,8 +51,8 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         fresh: Start anew although an unfinished run of the same settings is there.
 
     Returns:
-        The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over, Ctrl-C) or "interrupted"
-        (a second Ctrl-C).
+        The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over) or "interrupted"
+        (Ctrl-C).
 
     Raises:
         InputError: The settings do not fit the data or the model; another process trains in the run; the training
@@ -83,8 +83,8 @@ def _train(config: Config, run: Run | None, folder: str | Path | None) -> Run:
         print(take_weights(model, config, data.class_names))
     if config.fine_tune_epochs:
         check_fine_tuning(model, config.unfreeze)
-    _compile(model, config, steps_per_epoch=len(data.train))
     callbacks = [build_callback(name) for name in config.callbacks]
+    _compile(model, config, len(data.train), callbacks)
     clock["build"] = time.perf_counter()
 
     with contextlib.ExitStack() as stack:
@@ -224,13 +224,15 @@ def _build(config: Config, data: Data) -> tuple[keras.Model, str]:
     return model, policy
 
 
-def _compile(model: keras.Model, config: Config, steps_per_epoch: int) -> None:
+def _compile(
+    model: keras.Model, config: Config, steps_per_epoch: int, callbacks: list[keras.callbacks.Callback]
+) -> None:
     model.compile(
         optimizer=build_optimizer(config, steps_per_epoch),
         loss=build_loss(config),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
-        steps_per_execution=choose_steps_per_execution(config.steps_per_execution, model, steps_per_epoch),
+        steps_per_execution=choose_steps_per_execution(config.steps_per_execution, model, steps_per_epoch, callbacks),
     )
 
 
@@ -241,7 +243,7 @@ def _fit(
     config, history, best = run.config, HistoryFile(run.path / "history.csv"), BestModel(run.path)
     # `best` first, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
     # `history` before it, so that it sees what others log.
-    callbacks = [best, *callbacks, keras.callbacks.TerminateOnNaN(), history, resume]
+    everybody = [best, *callbacks, keras.callbacks.TerminateOnNaN(), history, resume]
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:
@@ -249,7 +251,7 @@ def _fit(
             if resume.resumed_label != "fine-tuning":
                 if has_fixed_features(model) and not config.augmentation:
                     resume.data = None  # its steps are too short to be kept
-                    fit_head(model, data, config.epochs, callbacks, verbose, resume.initial_epoch(config.epochs))
+                    fit_head(model, data, config.epochs, everybody, verbose, resume.initial_epoch(config.epochs))
                     resume.data = data
                 else:
                     # tf.data shuffles; said, since Keras 3.15 warns otherwise
@@ -257,7 +259,7 @@ def _fit(
                         data.train,
                         validation_data=data.val,
                         epochs=config.epochs,
-                        callbacks=callbacks,
+                        callbacks=everybody,
                         shuffle=False,
                         verbose=verbose,
                     )
@@ -269,14 +271,14 @@ def _fit(
                 resume.label = "fine-tuning"
                 unfreeze(model, config.unfreeze)
                 slower = config.replace(learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs)
-                _compile(model, slower, len(data.train))
+                _compile(model, slower, len(data.train), callbacks)
                 print(f"Fine-tuning: {models.count_trainable_weights(model):,} trainable weights")
                 model.fit(
                     data.train, validation_data=data.val, initial_epoch=done, epochs=done + config.fine_tune_epochs,
-                    callbacks=callbacks, shuffle=False, verbose=verbose,
+                    callbacks=everybody, shuffle=False, verbose=verbose,
                 )  # fmt: skip
     except (Paused, KeyboardInterrupt) as stop:
-        status = "paused" if isinstance(stop, Paused) else "interrupted"
+        status = "paused" if isinstance(stop, Paused) and not resume.is_asked else "interrupted"
         if best.best_epoch is None:
             save_model(model, run.path, "best")
     except tf.errors.ResourceExhaustedError as error:

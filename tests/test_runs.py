@@ -1,3 +1,5 @@
+import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -5,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from pbl import runs
 from pbl.config import Config
 from pbl.errors import InputError
 from pbl.runs import Run, find_unfinished, load_run, replacing, start_run, write_json
@@ -89,15 +93,14 @@ def test_lock(tmp_path):
     assert not run.is_live
 
 
-def test_only_an_unlocked_unfinished_run_of_the_same_settings_is_found(tmp_path):
+def test_an_unfinished_run_of_the_same_settings_is_found_and_locked_once(tmp_path):
     config = Config(experiment="x")
     run = start_run(config, tmp_path)
-    assert find_unfinished(config, tmp_path) is None  # nothing to lose yet
-    (run.path / "best.weights.h5").touch()
     assert find_unfinished(config, tmp_path).path == run.path
     assert find_unfinished(config.replace(epochs=2), tmp_path) is None
-    with run.lock():
-        assert find_unfinished(config, tmp_path) is None
+    assert find_unfinished(config.replace(max_minutes=3), tmp_path).path == run.path  # which changes no result
+    with run.lock(), pytest.raises(InputError, match=rf"is being trained now, by process {os.getpid()}"):
+        find_unfinished(config, tmp_path).lock().__enter__()
     run.update_environment(status="finished")
     assert find_unfinished(config, tmp_path) is None
 
@@ -149,3 +152,47 @@ def test_environment_names_the_commit(tmp_path):
     subprocess.run(program, shell=True, check=True, cwd=tmp_path)
     git = _git_commit(tmp_path)
     assert len(git["commit"]) == 40 and git["uncommitted_changes"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "tries", "said"),
+    [
+        ([errno.EIO, errno.ENOTCONN], 3, None),  # a Drive that fails for a moment
+        ([errno.EIO] * 9, 7, "Input/output error"),  # and one that is gone
+        ([errno.ENOSPC], 1, "No space left on device"),  # which waiting does not mend
+    ],
+)
+def test_a_drive_that_fails(tmp_path, monkeypatch, failures, tries, said):
+    """What lies on a network folder is written locally first, then copied; what fails for a moment is tried again."""
+    monkeypatch.setattr(runs, "is_remote", lambda folder: True)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    copied = []
+
+    def copy(source, target):
+        copied.append(Path(source))
+        if len(copied) <= len(failures):
+            raise OSError(failures[len(copied) - 1], os.strerror(failures[len(copied) - 1]))
+        Path(target).write_bytes(Path(source).read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    file = tmp_path / "state.npz"
+    file.write_text("before")
+    with pytest.raises(InputError, match=said) if said else contextlib.nullcontext(), replacing(file) as temporary:
+        assert not temporary.is_relative_to(tmp_path)
+        temporary.write_text("after")
+    assert len(copied) == tries and not copied[0].exists()
+    assert file.read_text() == ("before" if said else "after") and list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_remote(monkeypatch):
+    mounts = (
+        "/dev/vda1 / ext4 rw 0 0\ndrive /content/drive fuse.drive rw 0 0\nserver:/x /mnt/my\\040class nfs4 rw 0 0\n"
+        "/dev/sdb1 /media/stick fuseblk rw 0 0\n"
+    )
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: mounts)
+    found = {}
+    for place in ("/content/drive/MyDrive/runs", "/content/runs", "/mnt/my class/runs", "/media/stick/runs"):
+        runs.is_remote.cache_clear()
+        found[place] = runs.is_remote(Path(place))
+    runs.is_remote.cache_clear()
+    assert list(found.values()) == [True, False, True, False]

@@ -1,0 +1,354 @@
+"""A training that is cut off anywhere goes on as if it had not been."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import pbl
+from pbl import training
+from pbl.callbacks import CALLBACKS
+from pbl.checkpoint import ExactResume
+from pbl.errors import InputError
+
+RESUME = Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" / "resume.py"
+
+
+class PowerCut(BaseException):
+    """What no code of ours catches."""
+
+
+class Student(keras.callbacks.Callback):
+    """A callback of a student's own: plain attributes, one that depends on them, and a state of its own making."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses, self.table, self.smooth = [], {"epochs": 0}, np.zeros(2)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.losses.append(logs["loss"])
+        self.table["epochs"] += 1
+        self.smooth = 0.5 * self.smooth + np.random.random(2)  # NumPy's own random state is kept too
+        if len(self.losses) == 5:
+            self.model.optimizer.learning_rate = 1e-4
+        logs["smooth"] = float(self.smooth.sum())
+
+
+class Cut(keras.callbacks.Callback):
+    """Cuts the training off at (event, epoch, step)."""
+
+    at: tuple | None = None
+
+    def _come(self, *place):
+        if place == self.at:
+            type(self).at = None
+            raise PowerCut
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._come("step", self._epoch, batch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._come("epoch", epoch)
+
+    def on_test_begin(self, logs=None):
+        self._come("validation", self._epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._come("end of epoch", epoch)
+
+
+@pytest.fixture(autouse=True)
+def own_callbacks():
+    CALLBACKS.update(student=Student, cut=Cut)
+    Cut.at = None
+
+
+CONFIG = {
+    "experiment": "x", "model": "mlp", "model_options": {"widths": [16], "dropout": 0.4}, "epochs": 7, "learning_rate": 0.02,
+    "callbacks": ["student", "early_stopping", "reduce_on_plateau", "cut"], "checkpoint_minutes": 1e-6,
+}  # fmt: skip
+
+
+def outcome(run: "pbl.runs.Run") -> list:
+    history = pd.read_csv(run.path / "history.csv").drop(columns="seconds")
+    last = keras.models.load_model(run.path / "final.keras", compile=False)
+    with np.load(run.path / "predictions_val.npz") as saved:
+        probabilities = saved["probabilities"]
+    return [
+        *pbl.load_model(run).get_weights(),
+        *last.get_weights(),
+        history.to_numpy(),
+        probabilities,
+        run.environment["best_epoch"],
+    ]
+
+
+def assert_same(one: "pbl.runs.Run", other: "pbl.runs.Run") -> None:
+    assert one.environment["status"] == other.environment["status"] == "finished"
+    for a, b in zip(outcome(one), outcome(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    CALLBACKS.update(student=Student, cut=Cut)
+    return pbl.train(pbl.Config(**CONFIG), folder=tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [("step", 0, 0)],
+        [("step", 0, 5), ("step", 3, 16), ("validation", 3), ("end of epoch", 3)],
+        [("end of epoch", 0), ("epoch", 1), ("step", 1, 1), ("step", 1, 2)],
+        [("validation", 6)],
+    ],
+    ids=str,
+)
+def test_wherever_it_is_cut_off(tmp_path, uninterrupted, places):
+    config = pbl.Config(**CONFIG)
+    for place in places:
+        Cut.at = place
+        with pytest.raises(PowerCut):
+            pbl.train(config, folder=tmp_path)
+    run = pbl.train(config, folder=tmp_path)
+    assert_same(run, uninterrupted)
+    assert run.name == "x/001" and not (run.path / "checkpoint").exists()
+    assert len(run.environment.get("resumed", [])) == len(places) - (places[0] == ("step", 0, 0))
+    assert pbl.train(config, folder=tmp_path).name == "x/002"  # what has ended starts anew
+
+
+@pytest.fixture(scope="module")
+def file_operations():
+    """A switch: after so many file operations from now on all fail, as for a process that is dead."""
+    switch = {"left": None, "seen": 0}
+
+    def hook(event, arguments):
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and not str(arguments[0]).startswith(
+            ("/proc", "/sys")
+        ):
+            switch["seen"] += 1
+            if switch["left"] is not None and switch["seen"] > switch["left"]:
+                raise PowerCut
+
+    sys.addaudithook(hook)
+    yield switch
+    switch["left"] = None
+
+
+def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, uninterrupted, file_operations):
+    """In the third epoch's end: best model, history and state; after each operation everything stops."""
+
+    class CountFromThirdEpoch(keras.callbacks.Callback):
+        allowed = None
+
+        def on_test_begin(self, logs=None):
+            if self._epoch == 2:
+                file_operations.update(seen=0, left=self.allowed)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self._epoch = epoch
+            if epoch == 3:
+                type(self).needed = file_operations["seen"]
+
+    monitored = {**CONFIG, "callbacks": ["count", *CONFIG["callbacks"]], "checkpoint_minutes": 100, "epochs": 4}
+    CALLBACKS["count"] = CountFromThirdEpoch
+    config = pbl.Config(**monitored)
+    whole = pbl.train(config, folder=tmp_path / "whole")
+    assert CountFromThirdEpoch.needed > 10
+    for allowed in range(CountFromThirdEpoch.needed):
+        CountFromThirdEpoch.allowed = allowed
+        with pytest.raises(PowerCut):
+            pbl.train(config, folder=tmp_path / str(allowed))
+        CountFromThirdEpoch.allowed = file_operations["left"] = None
+        (tmp_path / str(allowed) / "x" / "001" / "lock.json").unlink(missing_ok=True)  # this process is not dead
+        run = pbl.train(config, folder=tmp_path / str(allowed))
+        assert_same(run, whole)
+        assert not list(run.path.rglob(".*"))
+
+
+def test_a_damaged_state_is_passed_over(tmp_path, uninterrupted, capsys):
+    Cut.at = ("step", 4, 3)
+    with pytest.raises(PowerCut):
+        pbl.train(pbl.Config(**CONFIG), folder=tmp_path)
+    states = sorted((tmp_path / "x" / "001" / "checkpoint").iterdir(), key=lambda file: int(file.stem))
+    assert len(states) == 2
+    states[1].write_bytes(states[1].read_bytes()[:-100])
+    assert_same(pbl.train(pbl.Config(**CONFIG), folder=tmp_path), uninterrupted)
+    assert f"{states[1]} is damaged and not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
+    class Signal(Cut):
+        def _come(self, *place):
+            if place == ("step", 2, 8) and not Path(tmp_path / "x" / "001" / "told").exists():
+                Path(tmp_path / "x" / "001" / "told").touch()
+                os.kill(os.getpid(), number)
+
+    CALLBACKS["cut"] = Signal
+    Signal.__name__ = "Cut"
+    config = pbl.Config(**CONFIG)
+    run = pbl.train(config, folder=tmp_path)
+    assert run.environment["status"] == "interrupted"
+    assert ExactResume(run.path).resumes_at in [(2, 8), (2, 9)]
+    assert_same(pbl.train(config, folder=tmp_path), uninterrupted)
+
+
+def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
+    config = pbl.Config(**{**CONFIG, "max_minutes": 1e-6})
+    run = pbl.train(config, folder=tmp_path)
+    assert run.environment["status"] == "paused" and pbl.evaluate(run)["status"] == "paused"
+    again = pbl.train(config.replace(max_minutes=1e-6), folder=tmp_path)
+    assert ExactResume(again.path).resumes_at == (0, 2)
+    assert_same(pbl.train(config.replace(max_minutes=None), folder=tmp_path), uninterrupted)
+
+
+def test_kill_9():
+    """The script of the full measurement, with one case and few moments."""
+    words = [sys.executable, str(RESUME), "--moments", "3", "--cases", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(RESUME.parents[2])}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "different: nothing" in done.stdout, done.stdout + done.stderr
+
+
+def test_data_that_changed_are_refused(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
+    labels = np.arange(60) % 3
+    pbl.data.DATASETS["mine"] = lambda: pbl.data.from_arrays(images, labels)
+    config = pbl.Config(**{**CONFIG, "dataset": "mine", "data_check": "report"})
+    Cut.at = ("epoch", 2)
+    with pytest.raises(PowerCut):
+        pbl.train(config, folder=tmp_path)
+    images = images.copy()
+    images[:5] += 1
+    with pytest.raises(
+        InputError, match=r"cannot go on: of 'mine' [1-5] of the (train|val) images are gone and [1-5] are new"
+    ):
+        pbl.train(config, folder=tmp_path)
+
+
+def test_two_phases(tmp_path):
+    from tests.test_transfer import with_backbone
+
+    pbl.models.MODELS["with_backbone"] = with_backbone
+    settings = {
+        **CONFIG,
+        "model": "with_backbone",
+        "model_options": {"dropout": 0.3},
+        "epochs": 3,
+        "fine_tune_epochs": 3,
+    }
+    config = pbl.Config(**settings, fine_tune_learning_rate=1e-3)
+    whole = pbl.train(config, folder=tmp_path / "whole")
+    for place in [("epoch", 2), ("epoch", 3), ("step", 4, 7), ("validation", 5)]:
+        Cut.at = place
+        with pytest.raises(PowerCut):
+            pbl.train(config, folder=tmp_path)
+    assert_same(pbl.train(config, folder=tmp_path), whole)
+
+
+class TwoOptimizers(keras.Model):
+    """A model with a training step of its own, random numbers of its own, and two optimizers."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = keras.layers.Dense(8), keras.layers.Dense(10, activation="softmax")
+        self.noise = keras.random.SeedGenerator(3)
+
+    def build(self, input_shape):
+        self.one.build((None, 64))
+        self.two.build((None, 8))
+        self.second = keras.optimizers.Adam(1e-2)
+        self.second.build(self.two.trainable_variables)
+
+    def call(self, x, training=False):
+        x = keras.ops.reshape(keras.ops.cast(x, "float32") / 255, (-1, 64))
+        x = self.one(x)
+        return self.two(x + keras.random.normal(keras.ops.shape(x), seed=self.noise) if training else x)
+
+    def train_step(self, batch):
+        import tensorflow as tf
+
+        x, y = batch
+        with tf.GradientTape(persistent=True) as tape:
+            predicted = self(x, training=True)
+            loss = self.compute_loss(x, y, predicted)
+        self.optimizer.apply(tape.gradient(loss, self.one.trainable_variables), self.one.trainable_variables)
+        self.second.apply(tape.gradient(loss, self.two.trainable_variables), self.two.trainable_variables)
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss)
+            else:
+                metric.update_state(y, predicted)
+        return self.get_metrics_result()
+
+
+def test_in_a_fit_of_ones_own(tmp_path):
+    """A subclassed model of one's own, in a notebook: cut off, gone on with, ended, and given more epochs."""
+
+    def fit(folder: Path, epochs: int, *more) -> tuple[keras.Model, keras.callbacks.History]:
+        keras.utils.set_random_seed(1)
+        data = pbl.load_data("digits", batch_size=64, augmentation={"flip": True})
+        model = TwoOptimizers()
+        model.build((None, 8, 8, 1))
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.optimizer.build(model.one.trainable_variables)
+        stop = keras.callbacks.EarlyStopping(patience=5, min_delta=0.01, restore_best_weights=True)
+        callbacks = [stop, Cut(), ExactResume(folder, data, minutes=1e-6), *more]
+        return model, model.fit(data.train, validation_data=data.val, epochs=epochs, callbacks=callbacks, verbose=0)
+
+    whole, whole_history = fit(tmp_path / "whole", 4)
+    for Cut.at in [("step", 0, 3), ("step", 2, 16)]:
+        with pytest.raises(PowerCut):
+            fit(tmp_path, 4)
+    model, history = fit(tmp_path, 4)
+    again, again_history = fit(tmp_path, 4)  # has ended: nothing is trained
+    for other, its_history in [(model, history), (again, again_history)]:
+        for a, b in zip(whole.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert its_history.history == whole_history.history
+    _, longer = fit(tmp_path, 6)
+    assert len(longer.history["loss"]) == 6 and longer.history["loss"][:4] == whole_history.history["loss"]
+
+    with pytest.raises(InputError, match="CSVLogger stands behind ExactResume"):
+        fit(tmp_path, 6, keras.callbacks.CSVLogger(tmp_path / "log.csv"))
+    other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    other.compile("sgd", "mse")
+    with pytest.raises(InputError, match="holds the state of another training"):
+        other.fit(np.zeros((4, 2)), np.zeros((4, 1)), callbacks=[ExactResume(tmp_path)], verbose=0)
+
+
+def test_what_a_callback_forgets_is_said(tmp_path, capsys):
+    class Forgets(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model_of_before = object()
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((4, 2)), np.zeros((4, 1)), epochs=2, callbacks=[Forgets(), ExactResume(tmp_path)], verbose=0)
+    said = [line for line in capsys.readouterr().out.splitlines() if "forgets" in line]
+    assert said == [
+        "The callback Forgets forgets 'model_of_before' where the training is cut off: it is no number, text or array. Give it"
+        " get_state() and set_state(state)."
+    ]
+
+
+def test_a_second_process_is_refused(tmp_path):
+    Cut.at = ("epoch", 2)
+    with pytest.raises(PowerCut):
+        pbl.train(pbl.Config(**CONFIG), folder=tmp_path)
+    run = pbl.load_run(tmp_path / "x" / "001")
+    with run.lock(), pytest.raises(InputError, match=r"is being trained now, by process .* add --fresh") as error:
+        pbl.train(pbl.Config(**CONFIG), folder=tmp_path)
+    assert "\n" not in str(error.value)
+    with contextlib.suppress(PowerCut):
+        assert training.train(pbl.Config(**CONFIG), folder=tmp_path).environment["status"] == "finished"
