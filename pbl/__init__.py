@@ -22,6 +22,8 @@ _HOME = {
     "evaluate": "pbl.evaluation",
     "predict": "pbl.evaluation",
     "load_model": "pbl.evaluation",
+    "find_learning_rate": "pbl.trials",
+    "memorise": "pbl.trials",
 }
 _MODULES = (
     "callbacks",
@@ -38,6 +40,7 @@ _MODULES = (
     "statistics",
     "training",
     "transfer",
+    "trials",
 )
 
 __all__ = [*_HOME, *_MODULES]

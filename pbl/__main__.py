@@ -38,6 +38,16 @@ DataDir = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of prep
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
+ExperimentFile = Annotated[
+    str | None,
+    typer.Argument(metavar="EXPERIMENT.py", help="An experiment file; experiments/digits_resnet20.py unless given."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as epochs=3 model_options.dropout=0.5."),
+]
+
+
 class Split(StrEnum):
     val = "val"
     test = "test"
@@ -45,34 +55,70 @@ class Split(StrEnum):
 
 @app.command()
 def train(
-    experiment: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="EXPERIMENT.py", help="An experiment file; experiments/digits_resnet20.py unless given."
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as epochs=3 model_options.dropout=0.5."),
-    ] = None,
+    experiment: ExperimentFile = None,
+    settings: Settings = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew although an unfinished run of these settings is there.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="One batch through all of it, to see that it runs; nothing is kept.")
+    ] = False,
+    memorise: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=1024, metavar="IMAGES", help="Can the model learn so many images (32) by heart? Nothing is kept."
+        ),
+    ] = None,
     runs: RunsOption = None,
 ) -> int:
-    """Train one run, and evaluate it on validation."""
-    from pbl.config import DEFAULT_EXPERIMENT, load_experiment
-
-    words = list(settings or [])
-    if experiment is None or ("=" in experiment and not experiment.endswith(".py")):
-        words = [experiment, *words] if experiment else words
-        experiment = str(DEFAULT_EXPERIMENT)
-    # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
+    """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
+    config = _load_config(experiment, settings)
     with _quiet_tensorflow():
-        config = load_experiment(experiment, words)
-        from pbl import training
-    run = training.train(config, folder=runs, fresh=fresh)
-    return _show_run(run)
+        from pbl import training, trials
+    if memorise is not None:
+        accuracy, steps = trials.memorise(config, memorise)
+        print(trials.describe_memorising(config, accuracy, memorise, steps))
+        return 0 if accuracy >= trials.MEMORISED else 1
+    if dry_run:
+        run = trials.dry_run(config)
+        print(f"All of it runs: {run.config.model} on {run.split['source']}. Nothing was kept.")
+        return 0
+    return _show_run(training.train(config, folder=runs, fresh=fresh))
+
+
+@app.command("find-rate")
+def find_rate(
+    experiment: ExperimentFile = None,
+    settings: Settings = None,
+    lowest: Annotated[float | None, typer.Option(help="First learning rate; 1e-4 for SGD, 1e-6 for others.")] = None,
+    highest: Annotated[float | None, typer.Option(help="Last learning rate; 3 for SGD, 0.3 for others.")] = None,
+    steps: Annotated[int, typer.Option(min=20, help="Steps from the first to the last.")] = 120,
+    output: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")] = Path(
+        "learning_rate.png"
+    ),
+    as_json: AsJson = False,
+) -> int:
+    """Try rising learning rates, and suggest one."""
+    config = _load_config(experiment, settings)
+    with _quiet_tensorflow():
+        from pbl import plotting, training, trials
+        from pbl.evaluation import open_data
+        from pbl.runs import replacing
+    data = open_data(config)
+    model, _ = training.build_and_compile(config, data)
+    trial = trials.find_learning_rate(model, data, lowest=lowest, highest=highest, steps=steps)
+    title = f"{config.model} on {data.name}, {config.optimizer}"
+    with replacing(output) as temporary:
+        plotting.plot_learning_rates(trial.table, trial.suggestion, title).savefig(temporary, dpi=120)
+    if as_json:
+        print(json.dumps({"suggestion": trial.suggestion, "remark": trial.remark, "picture": str(output)}))
+    else:
+        if trial.suggestion is not None:
+            print(f"Suggested: learning_rate={trial.suggestion:g} (now {config.learning_rate:g}).")
+        if trial.remark:
+            print(trial.remark)
+        print(f"Picture: {output}")
+    return 0 if trial.suggestion is not None else 1
 
 
 @app.command()
@@ -289,6 +335,18 @@ def datasets(data_dir: DataDir = None) -> int:
     )
     _print_table(["dataset", "what"], rows)
     return 0
+
+
+def _load_config(experiment: str | None, settings: list[str] | None):
+    from pbl.config import DEFAULT_EXPERIMENT, load_experiment
+
+    words = list(settings or [])
+    if experiment is None or ("=" in experiment and not experiment.endswith(".py")):
+        words = [experiment, *words] if experiment else words
+        experiment = str(DEFAULT_EXPERIMENT)
+    # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
+    with _quiet_tensorflow():
+        return load_experiment(experiment, words)
 
 
 def _first_line(function: Any) -> str:

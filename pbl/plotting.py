@@ -69,6 +69,38 @@ def plot_learning_curves(
     return figure
 
 
+def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: str) -> Figure:
+    """Draws the loss by learning rate, as `pbl.trials.find_learning_rate` saw it.
+
+    Args:
+        table: Columns `learning_rate`, `loss` and `smoothed`.
+        suggestion: The rate to mark.
+        title: The heading.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_literal(title))
+    axes.plot(table["learning_rate"], table["loss"], color=GREY, linewidth=0.6, label="loss of each batch")
+    axes.plot(table["learning_rate"], table["smoothed"], color=ORANGE, linewidth=2, label="smoothed")
+    finite = table["smoothed"][np.isfinite(table["smoothed"])]
+    if len(finite):
+        first, lowest = finite.iloc[: max(1, len(finite) // 2)].max(), finite.min()
+        axes.set_ylim(lowest - 0.1 * (first - lowest + 0.1), first + 0.5 * (first - lowest + 0.1))
+    if suggestion is not None:
+        lowest_at = table["learning_rate"][table["smoothed"].idxmin()]
+        axes.axvline(
+            lowest_at, color=GREY, linestyle=":", linewidth=1.2, label=f"lowest smoothed loss: {lowest_at:.2g}"
+        )
+        axes.axvline(
+            suggestion, color=BLUE, linestyle="--", linewidth=1.5, label=f"suggested, a tenth of it: {suggestion:g}"
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate, higher at each step")
+    axes.set_ylabel("cross-entropy loss [nats]")
+    axes.legend(fontsize=8)
+    return figure
+
+
 def plot_confusion_matrix(
     matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str = "Confusion matrix"
 ) -> Figure:

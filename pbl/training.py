@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +39,13 @@ from pbl.runs import Run, describe_environment, find_unfinished, replacing, star
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
 
-def train(config: Config | str | Path, *, folder: str | Path | None = None, fresh: bool = False) -> Run:
+def train(
+    config: Config | str | Path,
+    *,
+    folder: str | Path | None = None,
+    fresh: bool = False,
+    images: int | None = None,
+) -> Run:
     """Trains one run and evaluates its best model on validation. The test split is never looked at.
 
     Where a run of the same settings has not ended, it goes on with that one, exactly (`pbl.checkpoint`). Ctrl-C (or the
@@ -49,6 +55,7 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
         config: The settings, or the path of an experiment file.
         folder: Where runs are kept; the variable `PBL_RUNS`, else `runs`, unless given.
         fresh: Start anew although an unfinished run of the same settings is there.
+        images: Only so many training and validation images, for a trial.
 
     Returns:
         The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over) or "interrupted"
@@ -61,12 +68,12 @@ def train(config: Config | str | Path, *, folder: str | Path | None = None, fres
     config = config if isinstance(config, Config) else load_experiment(config)
     run = None if fresh else find_unfinished(config, folder)
     if run is None:
-        return _train(config, None, folder)
+        return _train(config, None, folder, images)
     with run.lock():
-        return _train(config, run, folder)
+        return _train(config, run, folder, images)
 
 
-def _train(config: Config, run: Run | None, folder: str | Path | None) -> Run:
+def _train(config: Config, run: Run | None, folder: str | Path | None, count: int | None) -> Run:
     """Trains `run`, which is locked, or a new one."""
     clock = {"start": time.perf_counter()}
     data = open_data(config)
@@ -74,17 +81,12 @@ def _train(config: Config, run: Run | None, folder: str | Path | None) -> Run:
     if run is not None:
         _check_is_same(data, run)
     findings = _check_data(data, config)
+    if count is not None:
+        data.shrink(count)
     clock["data"] = time.perf_counter()
 
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    model, policy = _build(config, data)
-    if config.initial_weights:
-        print(take_weights(model, config, data.class_names))
-    if config.fine_tune_epochs:
-        check_fine_tuning(model, config.unfreeze)
     callbacks = [build_callback(name) for name in config.callbacks]
-    _compile(model, config, len(data.train), callbacks)
+    model, policy = build_and_compile(config, data, callbacks)
     clock["build"] = time.perf_counter()
 
     with contextlib.ExitStack() as stack:
@@ -197,6 +199,33 @@ def _check_data(data: Data, config: Config) -> list[Finding]:
     return findings
 
 
+def build_and_compile(
+    config: Config, data: Data, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> tuple[keras.Model, str]:
+    """Builds the model that a configuration describes, ready for `fit`.
+
+    Args:
+        config: The settings.
+        data: The data that it is for.
+        callbacks: Those of the `fit`.
+
+    Returns:
+        The model, and the dtype policy that it was built with.
+
+    Raises:
+        InputError: The settings do not fit the model.
+    """
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    model, policy = _build(config, data)
+    if config.initial_weights:
+        print(take_weights(model, config, data.class_names))
+    if config.fine_tune_epochs:
+        check_fine_tuning(model, config.unfreeze)
+    _compile(model, config, len(data.train), callbacks)
+    return model, policy
+
+
 def _build(config: Config, data: Data) -> tuple[keras.Model, str]:
     """The model, and the dtype policy with which it was built."""
 
@@ -225,7 +254,7 @@ def _build(config: Config, data: Data) -> tuple[keras.Model, str]:
 
 
 def _compile(
-    model: keras.Model, config: Config, steps_per_epoch: int, callbacks: list[keras.callbacks.Callback]
+    model: keras.Model, config: Config, steps_per_epoch: int, callbacks: Sequence[keras.callbacks.Callback]
 ) -> None:
     model.compile(
         optimizer=build_optimizer(config, steps_per_epoch),

@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "config", "runs", "metrics", "statistics", "diagnosis", "plotting", "report", "__init__"},
     {"data", "models", "callbacks", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer"},
-    {"training", "comparison", "grading"},
+    {"training", "trials", "comparison", "grading"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

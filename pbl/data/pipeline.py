@@ -185,6 +185,21 @@ class Data:
             self._images["test"] = self._collect(self._source.test())
         return self._images[split]
 
+    def shrink(self, count: int) -> None:
+        """Leaves so many training and validation images, of all classes alike: for a trial."""
+        for split in ("train", "val"):
+            labels = self._images[split].labels
+            place = pd.Series(labels).groupby(labels).cumcount().to_numpy()  # among those of its class
+            chosen = np.zeros(len(labels), bool)
+            chosen[np.argsort(place, kind="stable")[:count]] = True
+            self._images[split] = self._images[split].take(chosen)
+            if split == "train" and self._weights is not None:
+                self._weights = self._weights[chosen]
+            self.split["hashes"][split] = shorten(self._images[split].hashes)
+            self.split["images"][split] = int(chosen.sum())
+        for name in ("train", "val", "probe"):
+            self.__dict__.pop(name, None)
+
     def check(self, *splits: SplitName, fast: bool = False) -> list[Finding]:
         """Looks for faults in the data; see `pbl.data.doctor.examine`.
 
