@@ -113,6 +113,14 @@ class ExactResume(keras.callbacks.Callback):
             return 0
         return epochs if self._pending["stopped"] else min(self._pending["epoch"], epochs)
 
+    def put_back(self, model: keras.Model) -> tuple[int, int]:
+        """Gives a compiled model the state at which the next `fit` goes on, and returns its epoch and step."""
+        if self._pending is None:
+            return 0, 0
+        self.set_model(model)
+        self._put_variables_back(self._pending)
+        return self._pending["epoch"], self._pending["step"]
+
     def pause(self) -> None:
         """Asks that the state be kept at the next step, and `Paused` raised."""
         self.is_asked = True
@@ -212,6 +220,9 @@ class ExactResume(keras.callbacks.Callback):
 
     def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:
         """Writes the state before this step; `logs`: of the epoch that has just ended."""
+        self._kept_at = time.monotonic()
+        if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self.model.weights):
+            return  # the last good state stays
         arrays: list[np.ndarray] = []
         variables = {
             kind: [_pack(keras.ops.convert_to_numpy(variable), arrays) for variable in of_kind]
@@ -236,7 +247,6 @@ class ExactResume(keras.callbacks.Callback):
             np.savez(file, state=text, **{str(n): array for n, array in enumerate(arrays)})
         for old in sorted(_list_states(self.folder))[:-KEPT_STATES]:
             (self.folder / f"{old}.npz").unlink(missing_ok=True)
-        self._kept_at = time.monotonic()
 
     def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple], logs: dict | None) -> Any:
         if hasattr(callback, "get_state"):
@@ -262,10 +272,8 @@ class ExactResume(keras.callbacks.Callback):
             )
         return {name: vars(callback)[name] for name in changed if packed[name] is not None}
 
-    def _restore(self) -> None:
-        """Puts the pending state back."""
-        state, arrays = self._pending, self._pending["arrays"]
-        kinds = self._variables()
+    def _put_variables_back(self, state: dict[str, Any]) -> None:
+        kinds, arrays = self._variables(), state["arrays"]
         if not state["step"]:
             kinds.pop("metrics"), state["variables"].pop("metrics", None)  # an epoch begins with new ones
         elif len(kinds["metrics"]) < len(state["variables"]["metrics"]):
@@ -280,6 +288,11 @@ class ExactResume(keras.callbacks.Callback):
                 )  # fmt: skip
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+
+    def _restore(self) -> None:
+        """Puts the pending state back."""
+        state, arrays = self._pending, self._pending["arrays"]
+        self._put_variables_back(state)
         names = [name for name, _ in state["callbacks"] if name != "ProgbarLogger"]
         ours = [callback for callback in self._callbacks if not isinstance(callback, keras.callbacks.ProgbarLogger)]
         if names != [type(callback).__name__ for callback in ours]:

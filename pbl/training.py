@@ -22,6 +22,7 @@ from pbl.checkpoint import ExactResume, Paused
 from pbl.config import Config, load_experiment
 from pbl.data import Data
 from pbl.data.doctor import Finding
+from pbl.divergence import StopAtNaN, name_layer
 from pbl.errors import InputError, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
 from pbl.metrics import check_positive_class
@@ -131,9 +132,9 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             after: round(earlier.get(after, 0) + clock[after] - clock[before], 2) for before, after in pairwise(clock)
         }
         run.update_environment(status=status, seconds=seconds)
-        if status == "finished":
+        if status == "finished" and not run.environment["diverged"]:
             shutil.rmtree(run.path / "checkpoint", ignore_errors=True)  # a finished run is never gone on with
-        else:
+        elif status != "finished":
             print(f"{status.capitalize()}. The same command goes on with {run.path}.")
     return run
 
@@ -256,6 +257,11 @@ def _build(config: Config, data: Data) -> tuple[keras.Model, str]:
 def _compile(
     model: keras.Model, config: Config, steps_per_epoch: int, callbacks: Sequence[keras.callbacks.Callback]
 ) -> None:
+    is_constant = config.learning_rate_schedule == "constant" and not config.warmup_epochs
+    if not is_constant and any(isinstance(callback, keras.callbacks.ReduceLROnPlateau) for callback in callbacks):
+        raise InputError(
+            "reduce_on_plateau sets the learning rate itself: set learning_rate_schedule=constant and warmup_epochs=0."
+        )
     model.compile(
         optimizer=build_optimizer(config, steps_per_epoch),
         loss=build_loss(config),
@@ -272,7 +278,8 @@ def _fit(
     config, history, best = run.config, HistoryFile(run.path / "history.csv"), BestModel(run.path)
     # `best` first, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
     # `history` before it, so that it sees what others log.
-    everybody = [best, *callbacks, keras.callbacks.TerminateOnNaN(), history, resume]
+    stop_at_nan = StopAtNaN()
+    everybody = [best, *callbacks, stop_at_nan, history, resume]
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:
@@ -299,7 +306,9 @@ def _fit(
                 run.update_environment(fine_tune_from_epoch=done + 1)
                 resume.label = "fine-tuning"
                 unfreeze(model, config.unfreeze)
-                slower = config.replace(learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs)
+                slower = config.replace(
+                    learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs, warmup_epochs=0
+                )
                 _compile(model, slower, len(data.train), callbacks)
                 print(f"Fine-tuning: {models.count_trainable_weights(model):,} trainable weights")
                 model.fit(
@@ -321,12 +330,16 @@ def _fit(
     diverged = bool(history.rows) and not np.isfinite(history.rows[-1]["loss"])
     run.update_environment(epochs=epochs, best_epoch=best.best_epoch, diverged=diverged)
     if diverged:
-        message = "the loss of epoch {epoch} is no finite number. Lower {setting} (now {rate:g})"
+        where = f"epoch {epochs}: its loss is no finite number"
+        if stop_at_nan.at is not None and not (started and epochs >= started):
+            where = f"epoch {epochs}, seen after step {stop_at_nan.at[1] + 1}"
+            anew, _ = build_and_compile(config, data, callbacks)
+            where = name_layer(anew, data, ExactResume(run.path, data), stop_at_nan.at) or where
+        run.update_environment(diverged_at=where)
+        message = "Training diverged in {where}. Lower {setting} (now {rate:g})"
         if best.best_epoch is None:
-            raise InputError("Training diverged: " + message + ".", epoch=epochs, setting=name, rate=rate)
-        print(
-            f"Training diverged: {message.format(epoch=epochs, setting=name, rate=rate)}; the model of epoch {best.best_epoch} is kept."
-        )
+            raise InputError(message + ".", where=where, setting=name, rate=rate)
+        print(f"{message.format(where=where, setting=name, rate=rate)}; the model of epoch {best.best_epoch} is kept.")
     elif best.best_epoch is None and status == "finished":
         raise InputError(
             "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g}).",

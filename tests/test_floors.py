@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 FLOORS = [
     {"errors", "config", "runs", "metrics", "statistics", "diagnosis", "plotting", "report", "__init__"},
     {"data", "models", "callbacks", "checkpoint", "optimization", "performance"},
-    {"evaluation", "transfer"},
+    {"evaluation", "transfer", "divergence"},
     {"training", "trials", "comparison", "grading"},
     {"__main__"},
 ]

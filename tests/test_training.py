@@ -94,7 +94,7 @@ def test_ctrl_c_leaves_a_run_that_evaluate_reads(tmp_path, monkeypatch, epoch, k
 
 
 def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"Training diverged.*Lower learning_rate \(now 1e\+30\)"):
+    with pytest.raises(InputError, match=r"Training diverged in step 2 of epoch 1: the outputs of 'dense_\d+' are not finite. Lower learning_rate \(now 1e\+30\)"):
         pbl.train(small(learning_rate=1e30, optimizer="sgd"), folder=tmp_path)
     assert pbl.runs.Run(tmp_path / "x" / "001").environment["status"] == "failed"
 
@@ -106,7 +106,10 @@ def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(CALLBACKS, "explode", Explode)
     run = pbl.train(small(callbacks=["explode"], epochs=9, optimizer="sgd"), folder=tmp_path)
     environment = run.environment
-    assert environment["diverged"] and environment["epochs"] == 3 and environment["best_epoch"] in (1, 2)
+    assert environment["diverged"] and environment["diverged_at"].startswith("epoch 3, seen after step")
+    assert environment["epochs"] == 3 and environment["best_epoch"] in (1, 2)
+    with np.load(sorted((run.path / "checkpoint").iterdir())[-1]) as state:  # the last good one is kept
+        assert all(np.isfinite(state[name]).all() for name in state.files)
     assert pbl.evaluate(run)["accuracy"] > 0.05
 
 
