@@ -16,7 +16,8 @@ config = Config(
     optimizer="sgd",
     learning_rate=0.1,
     learning_rate_schedule="cosine",
-    optimizer_options={"momentum": 0.9, "weight_decay": 5e-4},
+    optimizer_options={"momentum": 0.9},
+    weight_decay=5e-4,
     batch_size=64,
     epochs=40,
 )

@@ -69,10 +69,22 @@ def train(
             min=2, max=1024, metavar="IMAGES", help="Can the model learn so many images (32) by heart? Nothing is kept."
         ),
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar='"KEY=VALUE,VALUE ..."',
+            help="One run for each combination of these settings, such as learning_rate=0.1,0.01.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="So many runs, with seeds that count up.")] = 1,
     runs: RunsOption = None,
 ) -> int:
     """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
     config = _load_config(experiment, settings)
+    if sweep or seeds > 1:
+        if fresh or dry_run or memorise:
+            raise InputError("--sweep and --seeds do not go with --fresh, --dry-run and --memorise.")
+        return _sweep(config, sweep, seeds, runs)
     with _quiet_tensorflow():
         from pbl import training, trials
     if memorise is not None:
@@ -347,6 +359,28 @@ def _load_config(experiment: str | None, settings: list[str] | None):
     # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
     with _quiet_tensorflow():
         return load_experiment(experiment, words)
+
+
+def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
+    with _quiet_tensorflow():
+        from pbl import sweep
+    planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
+    table, file = sweep.run_sweep(planned, folder, tell=lambda line: print(f"\n{line}", flush=True))
+    shown = table.drop(columns=["reason", "epochs"]).astype(object).where(table.notna(), "")
+    _print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    print(f"Table: {file}")
+    statuses = set(table["status"])
+    return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+
+
+def _shorten(value: Any) -> str:
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float) and not value.is_integer()
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _first_line(function: Any) -> str:

@@ -209,9 +209,15 @@ class Config(BaseModel):
     optimizer_options: Options = Field(
         {}, description="keyword arguments of the optimizer, such as optimizer_options.momentum=0.9"
     )
+    weight_decay: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of the weights, times the learning rate, that each step takes off them (decoupled, Loshchilov and Hutter 2019); the optimizer's own unless given",
+    )
     decay_biases: bool = Field(
         True,
-        description="whether optimizer_options.weight_decay acts on biases and the factors and shifts of normalisation too, as in He et al. 2015",
+        description="whether weight decay acts on biases and the factors and shifts of normalisation too, as in He et al. 2015",
     )
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = Field(
         "sparse_categorical_crossentropy", description="the second takes one-hot labels, which the data then provide"
@@ -245,6 +251,9 @@ class Config(BaseModel):
     )
     deterministic: bool = Field(
         False, description="on a GPU: the same seed gives the same bits, at some cost in speed; XLA is then off"
+    )
+    distribute: Literal["auto", "none"] = Field(
+        "auto", description="auto: where the machine has several GPUs, each takes its part of every batch"
     )
     checkpoint_minutes: float = Field(
         5,
@@ -290,7 +299,6 @@ _RENAMED = {
     "lr": "It is called learning_rate.",
     "decay": "Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4.",
     "momentum": "It is an option of the optimizer: optimizer_options.momentum=0.9.",
-    "weight_decay": "It is an option of the optimizer: optimizer_options.weight_decay=5e-4.",
     "nb_epoch": "It is called epochs.",
 }
 
@@ -369,6 +377,22 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise InputError(
             "{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file
         )
+    if "experiment" not in config.model_fields_set:
+        config = config.replace(experiment=file.stem)
+    config._file = file
+    return apply_overrides(config, overrides)
+
+
+def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Returns a copy with some settings changed.
+
+    Args:
+        config: The settings.
+        overrides: Words, as for `load_experiment`.
+
+    Raises:
+        InputError: A setting is unknown, or its value out of range.
+    """
     values = parse_overrides(overrides)
     if any(word.strip().startswith("augmentation.") for word in overrides) and values["augmentation"] is not None:
         values["augmentation"] = {**config.augmentation, **values["augmentation"]}
@@ -378,14 +402,10 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         ("learning_rate_schedule", "schedule_options"),
     ):
         if owner in values and values[owner] != getattr(config, owner):
-            values.setdefault(options, {})  # the file's options are those of another model or optimizer
+            values.setdefault(options, {})  # the former options are those of another model or optimizer
         elif isinstance(values.get(options), dict):
             values[options] = {**getattr(config, options), **values[options]}
-    if "experiment" not in config.model_fields_set:
-        values.setdefault("experiment", file.stem)
-    config = config.replace(**values)
-    config._file = file
-    return config
+    return config.replace(**values)
 
 
 def run_experiment_file(file: Path) -> ModuleType:

@@ -35,7 +35,7 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
     """Builds the optimizer that a configuration names, with its learning-rate schedule.
 
     Args:
-        config: `optimizer`, `optimizer_options`, `decay_biases` and what `build_schedule` reads.
+        config: `optimizer`, `optimizer_options`, `weight_decay`, `decay_biases` and what `build_schedule` reads.
         steps_per_epoch: Batches an epoch.
 
     Raises:
@@ -65,9 +65,13 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
             )
         if isinstance(value, str) and isinstance(parameters[option].default, (int, float)):
             raise InputError("optimizer_options.{option}={value}: it must be a number.", option=option, value=value)
-    rate = build_schedule(config, steps_per_epoch)
+    rate, options = build_schedule(config, steps_per_epoch), dict(config.optimizer_options)
+    if config.weight_decay is not None:
+        if "weight_decay" in options:
+            raise InputError("weight_decay is given twice: as a setting and in optimizer_options.")
+        options["weight_decay"] = config.weight_decay
     try:
-        built = optimizer(learning_rate=rate, **config.optimizer_options)
+        built = optimizer(learning_rate=rate, **options)
     except (TypeError, ValueError) as error:
         raise InputError(
             "optimizer_options={options} do not fit '{name}': {error}",

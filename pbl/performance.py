@@ -5,6 +5,7 @@ marked so here.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -65,6 +66,31 @@ def is_faster_in_float32(model: keras.Model) -> bool:
     return not tf.config.list_physical_devices("GPU") and any(
         isinstance(layer, keras.layers.DepthwiseConv2D) for layer in model._flatten_layers()
     )
+
+
+def choose_strategy(setting: str = "auto") -> tf.distribute.Strategy:
+    """Returns how a training is spread over the machine's devices, for the scope of building and compiling.
+
+    With several GPUs each computes its part of every batch, and they take one step together: with the same `batch_size` the
+    result is that of one GPU but for rounding. Batch normalisation takes mean and variance over each GPU's own part.
+
+    Args:
+        setting: "auto": all GPUs; "none": the first.
+    """
+    devices = list_devices()
+    if setting == "auto" and len(devices) > 1:
+        return _mirror(tuple(device.name for device in devices))
+    return tf.distribute.get_strategy()
+
+
+@functools.cache  # two of them in one process would take each other's sums
+def _mirror(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def list_devices() -> list[tf.config.LogicalDevice]:
+    """Returns the devices that a training may be spread over."""
+    return tf.config.list_logical_devices("GPU")
 
 
 def choose_steps_per_execution(

@@ -309,16 +309,24 @@ def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | N
 
     Settings that do not change the result, such as `max_minutes`, may differ.
     """
+    return next((run for run in _find_same(config, folder) if not run.is_finished), None)
+
+
+def find_finished(config: Config, folder: str | Path | None = None) -> Run | None:
+    """Returns the newest run of these very settings that has ended."""
+    return next((run for run in _find_same(config, folder) if run.is_finished), None)
+
+
+def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
     for path in sorted((runs_folder(folder) / config.experiment).glob("*/config.json"), reverse=True):
         run = Run(path.parent)
         try:
-            if run.config.decides() != config.decides() or run.is_finished:
-                continue
-            if (run.path / "experiment.py").read_bytes() == _experiment_source(config if config.file else run.config):
-                return run
+            same = run.config.decides() == config.decides()
+            source = _experiment_source(config if config.file else run.config)
+            if same and (run.path / "experiment.py").read_bytes() == source and run.environment:
+                yield run
         except (InputError, OSError):  # a damaged run stands in nobody's way
             continue
-    return None
 
 
 def start_run(config: Config, folder: str | Path | None = None) -> Run:

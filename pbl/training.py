@@ -31,6 +31,7 @@ from pbl.optimization import build_loss, build_optimizer
 from pbl.performance import (
     choose_precision,
     choose_steps_per_execution,
+    choose_strategy,
     fused_batch_normalization,
     is_faster_in_float32,
     precision,
@@ -79,11 +80,11 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
     clock = {"start": time.perf_counter()}
     data = open_data(config)
     check_positive_class(config.positive_class, data.class_names)
-    if run is not None:
-        _check_is_same(data, run)
     findings = _check_data(data, config)
     if count is not None:
         data.shrink(count)
+    if run is not None:
+        _check_is_same(data, run)
     clock["data"] = time.perf_counter()
 
     callbacks = [build_callback(name) for name in config.callbacks]
@@ -108,6 +109,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             precision=policy,
             jit_compile=bool(model.jit_compile),
             steps_per_execution=model.steps_per_execution,
+            replicas=model.distribute_strategy.num_replicas_in_sync,
         )
         images = data.split["images"]
         print(
@@ -218,12 +220,19 @@ def build_and_compile(
     """
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    model, policy = _build(config, data)
-    if config.initial_weights:
-        print(take_weights(model, config, data.class_names))
-    if config.fine_tune_epochs:
-        check_fine_tuning(model, config.unfreeze)
-    _compile(model, config, len(data.train), callbacks)
+    strategy = choose_strategy(config.distribute)
+    if config.batch_size % strategy.num_replicas_in_sync:
+        raise InputError(
+            "batch_size={size} cannot be parted among {n} devices alike. Give a multiple of {n}, or distribute=none.",
+            size=config.batch_size, n=strategy.num_replicas_in_sync,
+        )  # fmt: skip
+    with strategy.scope():
+        model, policy = _build(config, data)
+        if config.initial_weights:
+            print(take_weights(model, config, data.class_names))
+        if config.fine_tune_epochs:
+            check_fine_tuning(model, config.unfreeze)
+        _compile(model, config, len(data.train), callbacks)
     return model, policy
 
 
@@ -309,7 +318,8 @@ def _fit(
                 slower = config.replace(
                     learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs, warmup_epochs=0
                 )
-                _compile(model, slower, len(data.train), callbacks)
+                with model.distribute_strategy.scope():
+                    _compile(model, slower, len(data.train), callbacks)
                 print(f"Fine-tuning: {models.count_trainable_weights(model):,} trainable weights")
                 model.fit(
                     data.train, validation_data=data.val, initial_epoch=done, epochs=done + config.fine_tune_epochs,

@@ -3,6 +3,7 @@
 None of them keeps a run.
 """
 
+import random
 import tempfile
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from pbl.training import build_and_compile, train
 SMOOTHING = 0.9
 DIVERGED = 4.0  # times the lowest loss so far: nothing more is to be seen
 MEMORISED = 0.95
+BLOCK = 10  # steps, over which accuracy is the mean
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def find_learning_rate(
     lowest: float | None = None,
     highest: float | None = None,
     steps: int = 120,
+    seed: int = 0,
 ) -> RateTrial:
     """Tries rising learning rates, one each step, and suggests one (Smith 2015, arXiv:1506.01186, section 3.3).
 
@@ -75,6 +78,7 @@ def find_learning_rate(
         data: Its training batches, in the order of `data.stream()`.
         lowest, highest: The rates of the first and the last step; 1e-4 to 3 for SGD, 1e-6 to 0.3 for others.
         steps: How many, at least 20.
+        seed: Of dropout and other random layers.
 
     Raises:
         InputError: The model is not compiled, cannot be copied, or the rates are no range.
@@ -93,6 +97,8 @@ def find_learning_rate(
             lowest=lowest, highest=highest, steps=steps,
         )  # fmt: skip
     rise = (highest / lowest) ** (1 / (steps - 1))
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
     try:
         copy = keras.models.clone_model(model)
         copy.build(model.input_shape if hasattr(model, "input_shape") else (None, *data.input_shape))
@@ -102,6 +108,9 @@ def find_learning_rate(
             "{name} cannot be copied, so that it would not stay as it is: {error} Give it get_config().",
             name=model.name, error=" ".join(str(error).split())[:300],
         ) from None  # fmt: skip
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
     settings = getattr(model.optimizer, "inner_optimizer", model.optimizer).get_config()
     settings["learning_rate"] = keras.optimizers.schedules.ExponentialDecay(lowest, decay_steps=1, decay_rate=rise)
     optimizer = type(getattr(model.optimizer, "inner_optimizer", model.optimizer)).from_config(settings)
@@ -118,7 +127,8 @@ def find_learning_rate(
 
 def _smooth(losses: list[float] | np.ndarray) -> np.ndarray:
     """Exponential mean, without the pull to zero of its first values (Kingma and Ba 2015, section 3)."""
-    return pd.Series(losses, dtype=float).ewm(alpha=1 - SMOOTHING).mean().to_numpy()
+    losses = pd.Series(losses, dtype=float)
+    return losses.ewm(alpha=1 - SMOOTHING).mean().where(np.isfinite(losses)).to_numpy()
 
 
 def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
@@ -147,11 +157,11 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
         steps: At most so many; each sees all of them.
 
     Returns:
-        The share of them that is classified rightly, and the steps that it took. From 0.95 on all is well.
+        The share of them that was classified rightly in the last ten steps, and how many it took. From 0.95 on all is well.
     """
     options = {name: value for name, value in config.optimizer_options.items() if name != "weight_decay"}
     config = config.replace(
-        augmentation={}, optimizer_options=options, learning_rate_schedule="constant", schedule_options={},
+        augmentation={}, optimizer_options=options, weight_decay=None, learning_rate_schedule="constant", schedule_options={},
         warmup_epochs=0, label_smoothing=0, batch_size=count, callbacks=[], steps_per_execution=1,
         sample_weights=None, class_weight=None,
     )  # fmt: skip
@@ -162,18 +172,25 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
         for name in ("rate", "drop_rate"):
             if isinstance(getattr(layer, name, None), float):
                 setattr(layer, name, 0.0)
-        for name in ("kernel_regularizer", "bias_regularizer", "activity_regularizer"):
-            if getattr(layer, name, None) is not None:
-                setattr(layer, name, None)
+        layer.activity_regularizer = None
+    for weight in model.trainable_weights:
+        weight.regularizer = None
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
             self.model.stop_training = logs["accuracy"] == 1 or not np.isfinite(logs["loss"])
 
-    # Its accuracy is that of the step itself, before its update: batch normalisation's averages lag behind.
+    # Its accuracy is that of the steps themselves: batch normalisation's averages for new images lag behind.
     with fused_batch_normalization(model):
-        history = model.fit(data.train, epochs=steps, callbacks=[Stop()], shuffle=False, verbose=0).history
-    return float(history["accuracy"][-1]), len(history["accuracy"])
+        history = model.fit(
+            data.stream(),
+            steps_per_epoch=BLOCK,
+            epochs=-(-steps // BLOCK),
+            callbacks=[Stop()],
+            shuffle=False,
+            verbose=0,
+        ).history
+    return float(history["accuracy"][-1]), BLOCK * len(history["accuracy"])
 
 
 def dry_run(config: Config) -> Run:

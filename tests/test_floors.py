@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "config", "runs", "metrics", "statistics", "diagnosis", "plotting", "report", "__init__"},
     {"data", "models", "callbacks", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer", "divergence"},
-    {"training", "trials", "comparison", "grading"},
+    {"training", "trials", "sweep", "comparison", "grading"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -94,7 +94,10 @@ def test_ctrl_c_leaves_a_run_that_evaluate_reads(tmp_path, monkeypatch, epoch, k
 
 
 def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"Training diverged in step 2 of epoch 1: the outputs of 'dense_\d+' are not finite. Lower learning_rate \(now 1e\+30\)"):
+    with pytest.raises(
+        InputError,
+        match=r"Training diverged in step 2 of epoch 1: the outputs of 'dense_\d+' are not finite. Lower learning_rate \(now 1e\+30\)",
+    ):
         pbl.train(small(learning_rate=1e30, optimizer="sgd"), folder=tmp_path)
     assert pbl.runs.Run(tmp_path / "x" / "001").environment["status"] == "failed"
 

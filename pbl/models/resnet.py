@@ -36,7 +36,7 @@ The moving averages of batch normalisation have momentum 0.9, as in the Torch co
 own 0.99 would lag some 100 steps behind, which is many epochs of a small data set.
 
 Different from the paper: pixels are scaled to -1 to 1 by a constant layer, where the paper subtracts the mean of the
-training images; weight decay (the paper's 1e-4) is given to the optimizer, `optimizer_options.weight_decay=1e-4`, where it
+training images; weight decay (the paper's 1e-4) is the optimizer's, `weight_decay=1e-4`, where it
 acts on every weight. Stochastic depth, of a later paper, is an option.
 """
 

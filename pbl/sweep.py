@@ -1,0 +1,114 @@
+"""Several runs of one experiment: every combination of some settings, each with several seeds."""
+
+import itertools
+import re
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+
+from pbl.config import Config, apply_overrides
+from pbl.errors import InputError
+from pbl.runs import Run, find_finished, find_unfinished, replacing, runs_folder
+from pbl.training import train
+
+
+def parse_sweep(text: str) -> dict[str, list[str]]:
+    """Turns `"learning_rate=0.1,0.01 model_options.widths=[64],[64,32]"` into the values of each setting, as words.
+
+    Raises:
+        InputError: It is not of that form, or names a setting or a value twice.
+    """
+    values: dict[str, list[str]] = {}
+    for word in text.split():
+        key, equals, listed = word.partition("=")
+        found = re.split(r",(?![^\[(]*[\])])", listed)  # not at commas inside brackets
+        if not (key and equals and all(found)):
+            raise InputError("'{word}' is not of the form key=value,value, such as learning_rate=0.1,0.01.", word=word)
+        if key in values or len(set(found)) < len(found):
+            raise InputError("'{word}': {key} or one of its values is given twice.", word=word, key=key)
+        values[key] = found
+    if not values:
+        raise InputError('The sweep names no setting. Give such as --sweep "learning_rate=0.1,0.01".')
+    return values
+
+
+def plan_sweep(config: Config, values: dict[str, list[str]], seeds: int) -> list[tuple[dict[str, Any], Config]]:
+    """Returns what is swept, and the settings, of every run; seeds count up from that of `config`.
+
+    Raises:
+        InputError: A setting is unknown or a value out of range.
+    """
+    if "seed" in values and seeds > 1:
+        raise InputError("The seeds are given twice: by the sweep and by --seeds.")
+    runs = []
+    for combination in itertools.product(*values.values()):
+        swept = dict(zip(values, combination, strict=True))
+        changed = apply_overrides(config, [f"{key}={value}" for key, value in swept.items()])
+        for seed in range(changed.seed, changed.seed + seeds):
+            one = changed.replace(seed=seed)
+            runs.append(({**swept, "seed": seed}, one))
+    return runs
+
+
+def run_sweep(
+    runs: Iterable[tuple[dict[str, Any], Config]],
+    folder: str | Path | None = None,
+    tell: Callable[[str], None] = print,
+) -> tuple[pd.DataFrame, Path]:
+    """Trains them one after another. What has ended is not trained again; what was cut off goes on; what fails is kept.
+
+    Args:
+        runs: As `plan_sweep` gives them.
+        folder: Where runs are kept, as for `train`.
+        tell: What is done with a line of progress.
+
+    Returns:
+        One row a run, in the order of the plan, and the file `sweep.csv` that holds it: the swept settings, `run`, `status`,
+        `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of what failed. Where Ctrl-C
+        ended it, the last row is of a run that is "interrupted".
+    """
+    runs = list(runs)
+    file = runs_folder(folder) / runs[0][1].experiment / "sweep.csv"
+    rows: list[dict[str, Any]] = []
+    for number, (swept, config) in enumerate(runs, 1):
+        tell(f"Run {number} of {len(runs)}: {', '.join(f'{key}={value}' for key, value in swept.items())}")
+        keras.backend.clear_session()
+        reason = ""
+        try:
+            run = find_finished(config, folder) or train(config, folder=folder)
+        except Exception as error:  # a sweep of a night is not lost for one of its runs
+            run, reason = find_unfinished(config, folder), f"{type(error).__name__}: {error}"
+            if not isinstance(error, InputError):
+                traceback.print_exc()
+            tell(f"It failed. {reason}")
+        rows.append({**swept, **_describe(run), "reason": reason})
+        if reason:
+            rows[-1]["status"] = "failed"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+        if rows[-1]["status"] == "interrupted":
+            break
+    return pd.DataFrame(rows), file
+
+
+def _describe(run: Run | None) -> dict[str, Any]:
+    row = dict.fromkeys(("run", "status", "val_accuracy", "val_log_loss", "best_epoch", "epochs", "seconds"))
+    if run is None:
+        return row
+    environment = run.environment
+    row.update(
+        run=str(run.path),
+        status=environment["status"],
+        best_epoch=environment.get("best_epoch"),
+        epochs=environment.get("epochs"),
+        seconds=environment.get("seconds", {}).get("fit"),
+    )
+    if environment["status"] == "finished":
+        metrics = run.read_json("metrics_val.json")
+        row.update(val_accuracy=metrics["accuracy"], val_log_loss=metrics["log_loss"])
+    return row

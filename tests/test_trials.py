@@ -1,0 +1,168 @@
+"""Short trials before a training, and sweeps."""
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import pbl
+from pbl import sweep, trials
+from pbl.errors import InputError
+from pbl.training import build_and_compile
+
+SGD = {"model": "mlp", "optimizer": "sgd", "optimizer_options": {"momentum": 0.9}, "learning_rate": 0.03}
+
+
+def prepared(**settings) -> tuple[keras.Model, "pbl.data.Data"]:
+    config = pbl.Config(**{**SGD, **settings})
+    data = pbl.evaluation.open_data(config)
+    return build_and_compile(config, data)[0], data
+
+
+def test_the_suggested_learning_rate_learns_and_the_model_stays(tmp_path):
+    model, data = prepared(model_options={"dropout": 0.2})
+    before = model.get_weights()
+    trial = trials.find_learning_rate(model, data)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert float(model.optimizer.learning_rate) == np.float32(0.03)
+    assert trial.suggestion == trials.find_learning_rate(model, data).suggestion  # it is seeded
+    table = trial.table
+    assert table["learning_rate"].iloc[0] == 1e-4 and table["learning_rate"].is_monotonic_increasing
+    lowest = table["learning_rate"][table["smoothed"].idxmin()]
+    assert trial.suggestion == pytest.approx(lowest / 10, rel=0.05)
+    # A batch's own loss, not the mean since the beginning.
+    assert table["loss"].iloc[0] == pytest.approx(-np.log(0.1), rel=0.3)
+    run = pbl.train(
+        pbl.Config(**{**SGD, "learning_rate": trial.suggestion}, experiment="x", epochs=10), folder=tmp_path
+    )
+    assert run.read_json("metrics_val.json")["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("losses", "suggestion", "said"),
+    [
+        (np.linspace(2.3, 0.5, 60), 10.0, "try higher ones"),
+        (np.r_[np.linspace(2.3, 0.5, 40), np.linspace(0.5, 9, 20)], None, ""),
+        (2.3 + 0.1 * np.sin(np.arange(60)), None, "does not fall at any rate"),
+        (np.r_[2.3, [np.nan] * 59], None, "no finite number almost from the start"),
+    ],
+    ids=["falls to the end", "falls and rises", "flat", "nan"],
+)
+def test_what_a_curve_says(losses, suggestion, said):
+    rates = np.geomspace(1e-4, 100, 60)
+    table = pd.DataFrame({"learning_rate": rates, "loss": losses, "smoothed": trials._smooth(losses)})
+    rate, remark = trials._suggest(table, 60)
+    if suggestion is None and not said:
+        suggestion = rates[table["smoothed"].idxmin()] / 10
+    assert rate == (suggestion and pytest.approx(suggestion, rel=0.05)) and said in remark
+
+
+def test_a_model_that_cannot_be_copied_or_is_not_compiled(monkeypatch):
+    model, data = prepared()
+    with pytest.raises(InputError, match="the first must be above 0 and below the last"):
+        trials.find_learning_rate(model, data, lowest=1, highest=0.1)
+    with pytest.raises(InputError, match="takes a compiled model"):
+        trials.find_learning_rate(pbl.models.mlp((8, 8, 1), 10), data)
+
+    class Mine(keras.Model):
+        def __init__(self, width):
+            super().__init__()
+            self.dense = keras.layers.Dense(width, activation="softmax")
+
+        def call(self, x):
+            return self.dense(keras.ops.reshape(x, (-1, 64)))
+
+    mine = Mine(10)
+    mine(np.zeros((1, 8, 8, 1)))
+    mine.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(InputError, match="cannot be copied"):
+        trials.find_learning_rate(mine, data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "can"),
+    [
+        # What hinders memorising is off.
+        ({"model_options": {"dropout": 0.9, "l2": 1.0}, "weight_decay": 0.5, "augmentation": {"cutout": 6}}, True),
+        ({"model": "resnet20", "model_options": {"stochastic_depth": 0.9}, "warmup_epochs": 29}, True),
+        ({"learning_rate": 1e-7}, False),
+        ({"model_options": {"widths": [1]}}, False),
+    ],
+    ids=["hindered", "stochastic depth", "too slow", "too narrow"],
+)
+def test_memorise(settings, can):
+    accuracy, steps = trials.memorise(pbl.Config(**{**SGD, **settings}))
+    assert (accuracy >= trials.MEMORISED) == can and steps <= 300
+
+
+def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = command(
+        "train", "--dry-run", "model=mlp", "epochs=50", "callbacks=early_stopping", "warmup_epochs=3"
+    )
+    assert status == 0 and "All of it runs: mlp on digits." in out and not list(tmp_path.iterdir())
+    status, out, _ = command("train", "--memorise", "20", "model=mlp", "learning_rate=0.05")
+    assert status == 0 and "has memorised 20 images" in out
+    status, out, _ = command("train", "--memorise", "20", "model=mlp", "learning_rate=1e-9")
+    assert status == 1 and "where it should know all" in out
+    status, out, _ = command("find-rate", "model=mlp", "--output", "rate.png", "--json")
+    assert status == 0 and json.loads(out.splitlines()[-1])["suggestion"] > 1e-3
+    assert [file.name for file in tmp_path.iterdir()] == ["rate.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "learning_rate=0.1,0.01 weight_decay=0,5e-4",
+            {"learning_rate": ["0.1", "0.01"], "weight_decay": ["0", "5e-4"]},
+        ),
+        (
+            "model_options.widths=[64],[64,32] model=mlp",
+            {"model_options.widths": ["[64]", "[64,32]"], "model": ["mlp"]},
+        ),
+        ("image_size=(8,8),16", {"image_size": ["(8,8)", "16"]}),
+    ],
+)
+def test_sweeps_are_read(text, expected):
+    assert sweep.parse_sweep(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sweep", "learning_rate"], "is not of the form key=value,value"),
+        (["--sweep", "epochs=1,"], "is not of the form key=value,value"),
+        (["--sweep", "epochs=1,1"], "is given twice"),
+        (["--sweep", " "], "names no setting"),
+        (["--sweep", "learing_rate=1,2"], "Did you mean 'learning_rate'?"),
+        (["--sweep", "epochs=1,0"], "epochs=0: input should be greater than or equal to 1"),
+        (["--sweep", "seed=1,2", "--seeds", "2"], "The seeds are given twice"),
+        (["--seeds", "2", "--dry-run"], "do not go with"),
+    ],
+)
+def test_wrong_sweeps_begin_nothing(command, tmp_path, words, said):
+    status, _, errors = command("train", *words, "--runs", tmp_path)
+    assert status == 2 and said in errors and errors.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
+    words = [
+        "train", "model=mlp", "epochs=2", "learning_rate_schedule=constant", "--sweep", "learning_rate=0.1,1e30 weight_decay=0",
+        "--seeds", "2", "--runs", tmp_path,
+    ]  # fmt: skip
+    status, out, _ = command(*words)
+    table = pd.read_csv(tmp_path / "digits_resnet20" / "sweep.csv", dtype={"learning_rate": str})
+    assert status == 1 and out.count("Epoch 1/2") == 4
+    assert table["status"].tolist() == ["finished"] * 2 + ["failed"] * 2 and table["seed"].tolist() == [0, 1, 0, 1]
+    assert table["learning_rate"].tolist() == ["0.1", "0.1", "1e30", "1e30"]
+    assert table["reason"].str.contains("Training diverged in step 2 of epoch 1").tolist()[2:] == [True, True]
+    for path, accuracy in zip(table["run"], table["val_accuracy"], strict=True):
+        run = pbl.load_run(path)
+        if run.is_finished:
+            assert run.read_json("metrics_val.json")["accuracy"] == accuracy
+    status, out, _ = command(*words)
+    assert status == 1 and "Epoch 2/2" not in out
+    assert len(list((tmp_path / "digits_resnet20").glob("*/config.json"))) == 4
