@@ -80,12 +80,13 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
     clock = {"start": time.perf_counter()}
     data = open_data(config)
     check_positive_class(config.positive_class, data.class_names)
+    clock["data"] = time.perf_counter()
     findings = _check_data(data, config)
     if count is not None:
         data.shrink(count)
     if run is not None:
         _check_is_same(data, run)
-    clock["data"] = time.perf_counter()
+    clock["check"] = time.perf_counter()
 
     callbacks = [build_callback(name) for name in config.callbacks]
     model, policy = build_and_compile(config, data, callbacks)
@@ -121,7 +122,10 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             if status == "finished":
                 try:
                     save_model(model, run.path, "final", weights=False)
-                    _report(run, data)
+                    _draw_curves(run)
+                    clock["figures"] = time.perf_counter()
+                    # The model is read back from the disk: what the metrics judge is what the folder holds.
+                    evaluate_on(run, build_model(run), data, "val")
                     clock["evaluate"] = time.perf_counter()
                 except KeyboardInterrupt:
                     status = "interrupted"
@@ -379,7 +383,7 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _report(run: Run, data: Data) -> None:
+def _draw_curves(run: Run) -> None:
     history = pd.read_csv(run.path / "history.csv")
     environment = run.environment
     curves = plot_learning_curves(
@@ -387,8 +391,6 @@ def _report(run: Run, data: Data) -> None:
     )
     with replacing(run.path / "figures" / "learning_curves.png") as temporary:
         curves.savefig(temporary, dpi=120)
-    # The model is read back from the disk: what the metrics judge is what the folder holds.
-    evaluate_on(run, build_model(run), data, "val")
 
 
 def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> str:
