@@ -81,15 +81,15 @@ def train(
 ) -> int:
     """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
     config = _load_config(experiment, settings)
-    if sweep or seeds > 1:
-        if fresh or dry_run or memorise:
-            raise InputError("--sweep and --seeds do not go with --fresh, --dry-run and --memorise.")
+    if sum((sweep is not None or seeds > 1, fresh, dry_run, memorise is not None)) > 1:
+        raise InputError("Give one of --sweep (or --seeds), --fresh, --dry-run and --memorise.")
+    if sweep is not None or seeds > 1:
         return _sweep(config, sweep, seeds, runs)
     with _quiet_tensorflow():
         from pbl import training, trials
     if memorise is not None:
-        accuracy, steps = trials.memorise(config, memorise)
-        print(trials.describe_memorising(config, accuracy, memorise, steps))
+        accuracy, steps, count = trials.memorise(config, memorise)
+        print(trials.describe_memorising(config, accuracy, count, steps))
         return 0 if accuracy >= trials.MEMORISED else 1
     if dry_run:
         run = trials.dry_run(config)
@@ -111,6 +111,12 @@ def find_rate(
     as_json: AsJson = False,
 ) -> int:
     """Try rising learning rates, and suggest one."""
+    formats = (".png", ".pdf", ".svg", ".jpg")
+    if output.suffix.lower() not in formats or not output.parent.is_dir():
+        raise InputError(
+            "--output {file}: give a file in a folder that exists, whose name ends in one of {formats}.",
+            file=output, formats=", ".join(formats),
+        )  # fmt: skip
     config = _load_config(experiment, settings)
     with _quiet_tensorflow():
         from pbl import plotting, training, trials

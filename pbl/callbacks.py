@@ -23,6 +23,8 @@ import pandas as pd
 
 from pbl.runs import replacing
 
+REST = 40  # times as long as saving took, before the best model is saved again
+
 
 def early_stopping() -> keras.callbacks.Callback:
     """Stops when the validation loss has not fallen for 10 epochs; 1 or 3 stop healthy runs too early."""
@@ -84,42 +86,78 @@ def _copy_weights(archive_file: Path, weights_file: Path) -> None:
         copy.write_bytes(archive.read("model.weights.h5"))
 
 
+def read_comment(file: Path) -> dict | None:
+    """Returns the comment that `save_model` kept in a `.keras` file; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+        return json.loads(archive.comment)
+    return None
+
+
 class BestModel(keras.callbacks.Callback):
     """Keeps the model with the lowest validation loss as `best.keras` and `best.weights.h5`.
 
-    Unlike `ModelCheckpoint` it never leaves a half-written file.
+    Unlike `ModelCheckpoint` it never leaves a half-written file. Where saving would take more than a fortieth of the time, as
+    for small models that learn fast, the best model waits in memory for the next moment, at the latest for the end.
 
     Args:
         folder: Where to save.
 
     Attributes:
-        best_epoch: The epoch of the model that is kept, from 1; None before the first.
+        best_epoch: The epoch of the best model, from 1; None before the first.
     """
 
     def __init__(self, folder: str | Path):
         super().__init__()
         self.folder = Path(folder)
         self.best_loss, self.best_epoch = np.inf, None
+        self._waiting: list[np.ndarray] | None = None
+        self._next_save = 0.0
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs["val_loss"] < self.best_loss:  # never true for NaN
             self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
-            save_model(self.model, self.folder, "best", comment={"epoch": epoch + 1, "val_loss": logs["val_loss"]})
+            if time.perf_counter() >= self._next_save:
+                self._save()
+            else:
+                self._waiting = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
+        elif time.perf_counter() >= self._next_save:
+            self.flush()
 
-    def get_state(self) -> dict[str, float | int | None]:
-        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.flush()
 
-    def set_state(self, state: dict[str, float | int | None]) -> None:
-        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
-        # A process that was killed may have kept a better model after the state: then that is the best one so far. Its
-        # epoch comes again, and where the machine is the same it gives the same model.
-        file = self.folder / "best.keras"
-        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-            with zipfile.ZipFile(file) as archive:
-                kept = json.loads(archive.comment)
-            if kept["epoch"] != self.best_epoch:
-                self.best_loss, self.best_epoch = kept["val_loss"], kept["epoch"]
-                _copy_weights(file, self.folder / "best.weights.h5")
+    def flush(self) -> None:
+        """Writes the best model, where it waits in memory."""
+        if self._waiting is None:
+            return
+        variables = self._variables()
+        now = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        for variable, value in zip(variables, self._waiting, strict=True):
+            variable.assign(value)
+        self._save()
+        for variable, value in zip(variables, now, strict=True):
+            variable.assign(value)
+
+    def _variables(self) -> list:
+        return [*self.model.variables, *(self.model.optimizer.variables if self.model.optimizer else [])]
+
+    def _save(self) -> None:
+        start = time.perf_counter()
+        save_model(self.model, self.folder, "best", comment={"epoch": self.best_epoch, "val_loss": self.best_loss})
+        self._waiting = None
+        self._next_save = time.perf_counter() + REST * (time.perf_counter() - start)
+
+    def get_state(self) -> dict:
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "waiting": self._waiting}
+
+    def set_state(self, state: dict) -> None:
+        self.best_loss, self.best_epoch, self._waiting = state["best_loss"], state["best_epoch"], state["waiting"]
+        kept = read_comment(self.folder / "best.keras")
+        if kept is not None and kept["epoch"] >= (self.best_epoch or 0):
+            # Written after the state by a process that was killed: then that is the best one so far. Its epoch comes again,
+            # and where the machine is the same it gives the same model.
+            self.best_loss, self.best_epoch, self._waiting = kept["val_loss"], kept["epoch"], None
+            _copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5")
 
 
 class HistoryFile(keras.callbacks.Callback):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pbl import models
+from pbl.callbacks import read_comment
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.data.files import looks_like_path
@@ -211,7 +212,10 @@ def evaluate_on(
 
 
 def _best_epoch_so_far(run: Run) -> int | None:
-    """The epoch of the lowest validation loss in `history.csv`: of a run that was killed, nothing else tells it."""
+    """Of a run that was killed: the epoch of the model that is kept, else that of the lowest validation loss."""
+    kept = read_comment(run.path / "best.keras")
+    if kept is not None:
+        return kept["epoch"]
     try:
         history = pd.read_csv(run.path / "history.csv").dropna(subset="val_loss")
         return int(history.loc[history["val_loss"].idxmin(), "epoch"])

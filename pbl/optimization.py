@@ -4,6 +4,8 @@ All are Keras's own classes, so a saved model loads in plain Keras. Recipes of t
 """
 
 import inspect
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -108,6 +110,13 @@ def build_schedule(config: Config, steps_per_epoch: int) -> float | schedules.Le
     name, rate = config.learning_rate_schedule, config.learning_rate
     options = _check_options(name, config.schedule_options)
     steps, warmup = steps_per_epoch * config.epochs, round(steps_per_epoch * config.warmup_epochs)
+    if config.warmup_epochs and not warmup:
+        raise InputError("warmup_epochs={epochs} is less than one step.", epochs=config.warmup_epochs)
+    if warmup and name == "step" and warmup >= options["at"][0] * steps:
+        raise InputError(
+            "warmup_epochs={epochs} lasts longer than until the first step down, at {share:.0%} of all steps.",
+            epochs=config.warmup_epochs, share=options["at"][0],
+        )  # fmt: skip
     if warmup and (name in ("one_cycle", "inverse_time") or warmup >= steps):
         raise InputError(
             "warmup_epochs={epochs} {why}.",
@@ -146,21 +155,28 @@ def _check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
                 name=name, option=option,
                 valid=name_nearest(option, defaults) if defaults else "It has none.",
             )  # fmt: skip
-        values = value if isinstance(value, list) else [value]
-        is_number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-        is_share = option in ("at", "peak_at", "start", "end")
-        if (
-            not is_number
-            or isinstance(value, list) != (option == "at")
-            or any(v < 0 or (is_share and v > 1) for v in values)
-        ):
+        what, is_right = _VALID[option]
+        numbers = value if isinstance(value, list) else [value]
+        are_numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers)
+        if not (are_numbers and isinstance(value, list) == (option == "at") and is_right(value)):
             raise InputError(
-                "schedule_options.{option}={value}: it must be {what}.", option=option, value=value,
-                what="a list of shares of all steps, such as [0.5, 0.75]" if option == "at" else "a share, 0 to 1" if is_share else "a number from 0 on",
-            )  # fmt: skip
-    if sorted(given.get("at", [])) != given.get("at", []):
-        raise InputError("schedule_options.at={value}: the shares must rise.", value=given["at"])
+                "schedule_options.{option}={value}: it must be {what}.", option=option, value=value, what=what
+            )
     return {**defaults, **given}
+
+
+# What each option must be, in words and as a test.
+_VALID: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "at": (
+        "a list of shares of all steps that rise, above 0 and below 1, such as [0.5, 0.75]",
+        lambda value: bool(value) and all(a < b for a, b in pairwise([0, *value, 1])),
+    ),
+    "factor": ("a factor above 0 and below 1", lambda value: 0 < value < 1),
+    "peak_at": ("a share of all steps, above 0 and below 1", lambda value: 0 < value < 1),
+    "start": ("a share of the learning rate, 0 to 1", lambda value: 0 <= value <= 1),
+    "end": ("a share of the learning rate, 0 to 1", lambda value: 0 <= value <= 1),
+    "decay": ("a number above 0 and below 1", lambda value: 0 < value < 1),
+}
 
 
 def build_loss(config: Config) -> str | keras.losses.Loss:

@@ -26,6 +26,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import shlex
 import shutil
 import socket
@@ -42,6 +43,13 @@ from typing import Any, NoReturn
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    CAN_LOCK = False
+else:
+    CAN_LOCK = True
 
 HEARTBEAT_SECONDS = 20
 LOCK_EXPIRES_SECONDS = 120
@@ -123,6 +131,7 @@ class Run:
 
     def __init__(self, path: Path):
         self.path = Path(path)
+        self.is_lock_lost = False
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -196,21 +205,35 @@ class Run:
     @property
     def is_live(self) -> bool:
         """Whether a process, here or on another machine that shares the folder, is training in it."""
+        folder = self._lock_folder()
+        if folder is None:
+            return True
+        os.close(folder)
+        lock = self._read_lock()
+        if lock is None or time.time() - lock["time"] > LOCK_EXPIRES_SECONDS:
+            return False
+        return lock["host"] != socket.gethostname() or not CAN_LOCK  # here the folder itself would be locked
+
+    def _read_lock(self) -> dict[str, Any] | None:
+        """What `lock.json` holds: `host`, `pid`, `token` and the `time` of the last heartbeat."""
         try:
             lock = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
-            host, pid, beat = lock["host"], int(lock["pid"]), float(lock["time"])
+            return {"host": lock["host"], "pid": int(lock["pid"]), "time": float(lock["time"]), "token": lock["token"]}
         except (OSError, ValueError, KeyError, TypeError):
-            return False
-        if time.time() - beat > LOCK_EXPIRES_SECONDS:
-            return False
-        if host == socket.gethostname() and os.name == "posix":
-            try:
-                os.kill(pid, 0)  # asks whether the process exists
-            except ProcessLookupError:
-                return False
-            except PermissionError:
-                pass
-        return True
+            return None
+
+    def _lock_folder(self) -> int | None:
+        """Locks the folder among this machine's processes; None where another has it. The system frees a dead one's lock."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            if CAN_LOCK:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            return None
+        except OSError:  # a network folder that knows no locks: `lock.json` alone tells
+            pass
+        return folder
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -220,52 +243,53 @@ class Run:
             InputError: Another process trains in the run.
         """
         file = self.path / "lock.json"
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
 
         def beat() -> None:
             write_json(file, {**owner, "time": time.time()})
 
+        def is_ours() -> bool:
+            lock = self._read_lock()
+            return lock is None or lock["token"] == owner["token"]
+
         if self.is_live:
             self._refuse()
-        try:
-            # A dead process's lock is moved away, then made anew: of two processes that do so at once one fails.
-            dead = file.with_name(f".dead-{os.getpid()}-lock.json")
-            with contextlib.suppress(FileNotFoundError):
-                file.rename(dead)
-                dead.unlink()
-            file.touch(exist_ok=False)
-        except FileExistsError:
+        folder = self._lock_folder()
+        if folder is None:
             self._refuse()
-        except OSError as error:
-            raise InputError(
-                "The run {run} cannot be locked: {reason}.", run=self.path, reason=error.strerror
-            ) from None
-        beat()
-        for leftover in self.path.rglob(".writing-*"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
-
+        self.is_lock_lost = False
         stopped = threading.Event()
 
         def keep_beating() -> None:
             while not stopped.wait(HEARTBEAT_SECONDS):
+                if not is_ours():  # this machine slept, and another one took the run over
+                    self.is_lock_lost = True
+                    return
                 with contextlib.suppress(InputError):  # a full disk is told by what the run itself writes
                     beat()
 
         thread = threading.Thread(target=keep_beating, daemon=True)
-        thread.start()
         try:
+            beat()
+            for leftover in self.path.rglob(".writing-*"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
+            thread.start()
             yield
         finally:
-            stopped.set()
-            thread.join()
-            file.unlink(missing_ok=True)
+            try:
+                stopped.set()
+                if thread.is_alive():
+                    thread.join()
+                if is_ours():
+                    file.unlink(missing_ok=True)
+            finally:
+                os.close(folder)
 
     def _refuse(self) -> NoReturn:
-        try:
-            lock = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+        lock = self._read_lock()
+        where = "another process"
+        if lock is not None:
             where = f"process {lock['pid']} on {lock['host']}, seen {time.time() - lock['time']:.0f} s ago"
-        except (OSError, ValueError, KeyError, TypeError):
-            where = "another process"
         raise InputError(
             "{run} is being trained now, by {where}. Wait for it (of a lost machine {seconds} s), or train a second run:"
             " add --fresh.",

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import pandas as pd
 
-from pbl.config import Config, apply_overrides
+from pbl.config import Config, apply_overrides, parse_overrides
 from pbl.errors import InputError
 from pbl.runs import Run, find_finished, find_unfinished, replacing, runs_folder
 from pbl.training import train
@@ -28,7 +28,7 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
         found = re.split(r",(?![^\[(]*[\])])", listed)  # not at commas inside brackets
         if not (key and equals and all(found)):
             raise InputError("'{word}' is not of the form key=value,value, such as learning_rate=0.1,0.01.", word=word)
-        if key in values or len(set(found)) < len(found):
+        if key in values or len({str(parse_overrides([f"{key}={value}"])) for value in found}) < len(found):
             raise InputError("'{word}': {key} or one of its values is given twice.", word=word, key=key)
         values[key] = found
     if not values:
@@ -67,12 +67,14 @@ def run_sweep(
         tell: What is done with a line of progress.
 
     Returns:
-        One row a run, in the order of the plan, and the file `sweep.csv` that holds it: the swept settings, `run`, `status`,
+        One row a run, in the order of the plan, and the file `sweep_<settings>.csv` that holds it: the swept settings, `run`, `status`,
         `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of what failed. Where Ctrl-C
         ended it, the last row is of a run that is "interrupted".
     """
     runs = list(runs)
-    file = runs_folder(folder) / runs[0][1].experiment / "sweep.csv"
+    # Named by what is swept: another sweep of the experiment does not replace it.
+    name = "_".join(["sweep", *(key.rpartition(".")[2] for key in runs[0][0] if key != "seed")])
+    file = runs_folder(folder) / runs[0][1].experiment / f"{name}.csv"
     rows: list[dict[str, Any]] = []
     for number, (swept, config) in enumerate(runs, 1):
         tell(f"Run {number} of {len(runs)}: {', '.join(f'{key}={value}' for key, value in swept.items())}")

@@ -106,6 +106,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
         run.update_environment(
             status="running",
             devices=devices,
+            data=data.fingerprint,
             trainable_weights=weights,
             precision=policy,
             jit_compile=bool(model.jit_compile),
@@ -131,9 +132,11 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
                     status = "interrupted"
         except BaseException as error:
             with contextlib.suppress(InputError):  # of a full disk the first word is enough
+                if run.is_lock_lost:
+                    raise
                 run.update_environment(status="failed", reason=f"{type(error).__name__}: {error}")
             raise
-        earlier = run.environment.get("seconds", {}) if resume.has_resumed else {}
+        earlier = run.environment.get("seconds", {})
         seconds = {
             after: round(earlier.get(after, 0) + clock[after] - clock[before], 2) for before, after in pairwise(clock)
         }
@@ -149,6 +152,12 @@ def _check_is_same(data: Data, run: Run) -> None:
     """Raises InputError where the data are no longer those that an unfinished run began with."""
     if not (run.path / "split.json").exists():
         return
+    if run.environment.get("data") not in (None, data.fingerprint) and data.split["hashes"] == run.split["hashes"]:
+        raise InputError(
+            "{run} cannot go on: of '{source}' the order, labels or weights of the training images have changed since it began"
+            " (were files renamed or moved to another class?). Put them back, or start anew: add --fresh.",
+            run=run.path, source=data.name,
+        )  # fmt: skip
     for split in ("train", "val"):
         ours, theirs = set(data.split["hashes"][split]), set(run.split["hashes"][split])
         if ours != theirs or data.class_names != run.split["class_names"]:
@@ -161,9 +170,10 @@ def _check_is_same(data: Data, run: Run) -> None:
 
 def _note_resume(run: Run, resume: ExactResume, devices: list[str]) -> None:
     """Writes into `environment.json` that a run goes on, and says where it does so on another machine."""
-    if resume.resumes_at is None:
+    state = resume.newest
+    if state is None:
         return
-    epoch, step = resume.resumes_at
+    epoch, step = state["epoch"], state["step"]
     before, now = run.environment, describe_environment()
     entry = {
         "time": timestamp(),
@@ -267,14 +277,20 @@ def _build(config: Config, data: Data) -> tuple[keras.Model, str]:
     return model, policy
 
 
-def _compile(
-    model: keras.Model, config: Config, steps_per_epoch: int, callbacks: Sequence[keras.callbacks.Callback]
-) -> None:
+def check_schedule(config: Config, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Raises InputError where a callback and the schedule both set the learning rate, or the schedule does not fit."""
     is_constant = config.learning_rate_schedule == "constant" and not config.warmup_epochs
     if not is_constant and any(isinstance(callback, keras.callbacks.ReduceLROnPlateau) for callback in callbacks):
         raise InputError(
             "reduce_on_plateau sets the learning rate itself: set learning_rate_schedule=constant and warmup_epochs=0."
         )
+    build_optimizer(config, steps_per_epoch=1000)
+
+
+def _compile(
+    model: keras.Model, config: Config, steps_per_epoch: int, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    check_schedule(config, callbacks)
     model.compile(
         optimizer=build_optimizer(config, steps_per_epoch),
         loss=build_loss(config),
@@ -282,6 +298,23 @@ def _compile(
         jit_compile=config.jit_compile,
         steps_per_execution=choose_steps_per_execution(config.steps_per_execution, model, steps_per_epoch, callbacks),
     )
+
+
+class _StopWithoutLock(keras.callbacks.Callback):
+    """Ends the training where another process has taken the run over, before anything more is written."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self._run = run
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self._run.is_lock_lost:
+            raise InputError(
+                "{run} was taken over by another process: this one had not been heard of.", run=self._run.path
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.on_train_batch_begin(0)
 
 
 def _fit(
@@ -292,12 +325,13 @@ def _fit(
     # `best` first, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
     # `history` before it, so that it sees what others log.
     stop_at_nan = StopAtNaN()
-    everybody = [best, *callbacks, stop_at_nan, history, resume]
+    everybody = [_StopWithoutLock(run), best, *callbacks, stop_at_nan, history, resume]
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:
         with _pausing(resume), fused_batch_normalization(model):
-            if resume.resumed_label != "fine-tuning":
+            newest = resume.newest
+            if newest is None or newest["label"] != "fine-tuning":
                 if has_fixed_features(model) and not config.augmentation:
                     resume.data = None  # its steps are too short to be kept
                     fit_head(model, data, config.epochs, everybody, verbose, resume.initial_epoch(config.epochs))
@@ -331,6 +365,7 @@ def _fit(
                 )  # fmt: skip
     except (Paused, KeyboardInterrupt) as stop:
         status = "paused" if isinstance(stop, Paused) and not resume.is_asked else "interrupted"
+        best.flush()
         if best.best_epoch is None:
             save_model(model, run.path, "best")
     except tf.errors.ResourceExhaustedError as error:

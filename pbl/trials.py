@@ -17,7 +17,7 @@ from pbl.errors import InputError
 from pbl.evaluation import open_data
 from pbl.performance import fused_batch_normalization
 from pbl.runs import Run
-from pbl.training import build_and_compile, train
+from pbl.training import build_and_compile, build_callback, check_schedule, train
 
 SMOOTHING = 0.9
 DIVERGED = 4.0  # times the lowest loss so far: nothing more is to be seen
@@ -146,7 +146,7 @@ def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
     return rate, ""
 
 
-def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, int]:
+def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, int, int]:
     """Trains on a few images until the model knows them by heart; a model that cannot is wrong, or its rate is.
 
     All that hinders it is off: dropout, weight decay, L2, augmentation, label smoothing, and a schedule that falls.
@@ -157,7 +157,8 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
         steps: At most so many; each sees all of them.
 
     Returns:
-        The share of them that was classified rightly in the last ten steps, and how many it took. From 0.95 on all is well.
+        The share of them that was classified rightly in the last ten steps, how many it took, and the number of images
+        (there may be fewer than `count`). From 0.95 on all is well.
     """
     options = {name: value for name, value in config.optimizer_options.items() if name != "weight_decay"}
     config = config.replace(
@@ -190,7 +191,7 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
             shuffle=False,
             verbose=0,
         ).history
-    return float(history["accuracy"][-1]), BLOCK * len(history["accuracy"])
+    return float(history["accuracy"][-1]), BLOCK * len(history["accuracy"]), data.split["images"]["train"]
 
 
 def dry_run(config: Config) -> Run:
@@ -199,6 +200,7 @@ def dry_run(config: Config) -> Run:
     Returns:
         The run; its folder is gone.
     """
+    check_schedule(config, [build_callback(name) for name in config.callbacks])  # that of the real length
     short = config.replace(
         epochs=1, fine_tune_epochs=min(1, config.fine_tune_epochs), warmup_epochs=0, max_minutes=None
     )

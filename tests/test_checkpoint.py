@@ -144,8 +144,9 @@ def file_operations():
     switch["left"] = None
 
 
-def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, uninterrupted, file_operations):
+def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkeypatch, file_operations):
     """In the third epoch's end: best model, history and state; after each operation everything stops."""
+    monkeypatch.setattr("pbl.callbacks.REST", 0)
 
     class CountFromThirdEpoch(keras.callbacks.Callback):
         allowed = None
@@ -169,7 +170,6 @@ def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, uninte
         with pytest.raises(PowerCut):
             pbl.train(config, folder=tmp_path / str(allowed))
         CountFromThirdEpoch.allowed = file_operations["left"] = None
-        (tmp_path / str(allowed) / "x" / "001" / "lock.json").unlink(missing_ok=True)  # this process is not dead
         run = pbl.train(config, folder=tmp_path / str(allowed))
         assert_same(run, whole)
         assert not list(run.path.rglob(".*"))
@@ -199,7 +199,7 @@ def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
     config = pbl.Config(**CONFIG)
     run = pbl.train(config, folder=tmp_path)
     assert run.environment["status"] == "interrupted"
-    assert ExactResume(run.path).resumes_at in [(2, 8), (2, 9)]
+    assert (ExactResume(run.path).newest["epoch"], ExactResume(run.path).newest["step"]) in [(2, 8), (2, 9)]
     assert_same(pbl.train(config, folder=tmp_path), uninterrupted)
 
 
@@ -208,7 +208,7 @@ def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
     run = pbl.train(config, folder=tmp_path)
     assert run.environment["status"] == "paused" and pbl.evaluate(run)["status"] == "paused"
     again = pbl.train(config.replace(max_minutes=1e-6), folder=tmp_path)
-    assert ExactResume(again.path).resumes_at == (0, 2)
+    assert ExactResume(again.path).newest["step"] == 2
     assert_same(pbl.train(config.replace(max_minutes=None), folder=tmp_path), uninterrupted)
 
 
@@ -323,8 +323,120 @@ def test_in_a_fit_of_ones_own(tmp_path):
         fit(tmp_path, 6, keras.callbacks.CSVLogger(tmp_path / "log.csv"))
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     other.compile("sgd", "mse")
-    with pytest.raises(InputError, match="holds the state of another training"):
+    with pytest.raises(InputError, match="holds the state of a training with second Adam; this one has fewer"):
         other.fit(np.zeros((4, 2)), np.zeros((4, 1)), callbacks=[ExactResume(tmp_path)], verbose=0)
+
+
+class Noisy(keras.Model):
+    """As students write them: no `build`, and random numbers without a generator of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.drop = keras.layers.Dense(8), keras.layers.Dropout(0.2)
+        self.two = keras.layers.Dense(10, activation="softmax")
+
+    def call(self, x, training=False):
+        x = self.drop(self.one(keras.ops.reshape(keras.ops.cast(x, "float32") / 255, (-1, 64))), training=training)
+        return self.two(x + keras.random.normal(keras.ops.shape(x)) if training else x)
+
+
+class Notebook:
+    """A student's cells: data, model, callback, fit."""
+
+    def __init__(
+        self, folder: Path, batch_size: int = 64, steps: int = 1, with_data: bool = True, optimizer: str = "adam"
+    ):
+        keras.utils.set_random_seed(1)
+        self.data = pbl.load_data("digits", batch_size=batch_size)
+        self.model = Noisy()
+        self.model.compile(optimizer, "sparse_categorical_crossentropy", steps_per_execution=steps)
+        self.resume = ExactResume(folder, self.data if with_data else None, minutes=1e-6)
+
+    def fit(self, *callbacks, epochs: int = 4) -> keras.callbacks.History:
+        return self.model.fit(self.data.train, epochs=epochs, callbacks=[Cut(), *callbacks, self.resume], verbose=0)
+
+
+def test_cells_of_a_notebook(tmp_path, capsys):
+    """A cell that is run again after Ctrl-C goes on, in the same objects or in new ones."""
+    whole = Notebook(tmp_path / "whole")
+    expected = whole.fit()
+    same = Notebook(tmp_path / "same")
+    for Cut.at in [("step", 1, 5), ("step", 1, 9), ("step", 3, 1)]:  # twice within one epoch
+        with pytest.raises(PowerCut):
+            same.fit()
+    history = same.fit()
+    anew = Notebook(tmp_path / "anew")
+    for Cut.at in [("step", 1, 5), ("epoch", 3)]:
+        with pytest.raises(PowerCut):
+            anew.fit()
+        anew = Notebook(tmp_path / "anew")
+    for other, its_history in [(same, history), (anew, anew.fit())]:
+        for a, b in zip(whole.model.get_weights(), other.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert its_history.history == expected.history and its_history.epoch == [0, 1, 2, 3]
+    assert same.fit().epoch == [0, 1, 2, 3] and "has ended: nothing is trained" in capsys.readouterr().out
+
+    Cut.at = ("step", 1, 5)
+    broken = Notebook(tmp_path / "broken")
+    with pytest.raises(PowerCut):
+        broken.fit()
+    Cut.at = ("step", 1, 9)
+    with pytest.raises(PowerCut):
+        broken.fit()
+    seen = []
+    broken.model.fit(broken.data.train, epochs=2, verbose=0, callbacks=[  # a fit that has nothing to do with it
+        keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"]))
+    ])  # fmt: skip
+    assert len(seen) == 2 * 17 and len(set(seen)) == 2 * 17
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"batch_size": 32}, "batch_size, seed or augmentation differ"),
+        ({"steps": 3}, "the state of step 4, which steps_per_execution=3 does not come to"),
+        ({"with_data": False}, r"goes on with data alone: ExactResume\(folder, data\)"),
+        ({"optimizer": "adamax"}, "a training with optimizer Adam; this one has optimizer Adamax"),
+    ],
+    ids=str,
+)
+def test_what_is_another_training(tmp_path, changed, said):
+    Cut.at = ("step", 1, 5)
+    with pytest.raises(PowerCut):
+        Notebook(tmp_path).fit()
+    with pytest.raises(InputError, match=said) as error:
+        Notebook(tmp_path, **changed).fit()
+    assert "\n" not in str(error.value)
+
+
+def test_callbacks_that_cannot_go_on(tmp_path):
+    class Odd(keras.callbacks.Callback):
+        def get_state(self):
+            return {"seen": {1, 2}}
+
+    with pytest.raises(InputError, match=r"get_state\(\) of the callback Odd gives a set"):
+        Notebook(tmp_path / "odd").fit(Odd())
+    with pytest.raises(InputError, match="Give it append=True"):
+        Notebook(tmp_path / "csv").fit(keras.callbacks.CSVLogger(tmp_path / "log.csv"))
+
+
+def test_labels_that_changed_are_refused(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
+    labels = np.arange(60) % 3
+    pbl.data.DATASETS["mine"] = lambda: pbl.data.from_arrays(images, labels)
+    config = pbl.Config(**{**CONFIG, "dataset": "mine", "data_check": "report"})
+    Cut.at = ("epoch", 2)
+    with pytest.raises(PowerCut):
+        pbl.train(config, folder=tmp_path)
+    split = pbl.load_run(tmp_path / "x" / "001").split["hashes"]["train"]
+    hashes = pbl.load_data("mine").everything.hashes
+    trained = [i for i in range(60) if hashes[i][:16] in split]
+    one, other = trained[0], next(i for i in trained if labels[i] != labels[trained[0]])
+    labels[[one, other]] = labels[[other, one]]
+    with pytest.raises(
+        InputError, match=r"the order, labels or weights of the training images have changed|images are gone"
+    ):
+        pbl.train(config, folder=tmp_path)
 
 
 def test_what_a_callback_forgets_is_said(tmp_path, capsys):

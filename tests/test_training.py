@@ -112,7 +112,7 @@ def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
     assert environment["diverged"] and environment["diverged_at"].startswith("epoch 3, seen after step")
     assert environment["epochs"] == 3 and environment["best_epoch"] in (1, 2)
     with np.load(sorted((run.path / "checkpoint").iterdir())[-1]) as state:  # the last good one is kept
-        assert all(np.isfinite(state[name]).all() for name in state.files)
+        assert json.loads(state["state"].tobytes())["epoch"] == 2
     assert pbl.evaluate(run)["accuracy"] > 0.05
 
 

@@ -93,8 +93,8 @@ def test_a_model_that_cannot_be_copied_or_is_not_compiled(monkeypatch):
     ids=["hindered", "stochastic depth", "too slow", "too narrow"],
 )
 def test_memorise(settings, can):
-    accuracy, steps = trials.memorise(pbl.Config(**{**SGD, **settings}))
-    assert (accuracy >= trials.MEMORISED) == can and steps <= 300
+    accuracy, steps, count = trials.memorise(pbl.Config(**{**SGD, **settings}))
+    assert (accuracy >= trials.MEMORISED) == can and steps <= 300 and count == 32
 
 
 def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
@@ -107,6 +107,9 @@ def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
     assert status == 0 and "has memorised 20 images" in out
     status, out, _ = command("train", "--memorise", "20", "model=mlp", "learning_rate=1e-9")
     assert status == 1 and "where it should know all" in out
+    for name in ("rate.xyz", "nowhere/rate.png"):
+        status, _, errors = command("find-rate", "--output", name)
+        assert status == 2 and "give a file in a folder that exists" in errors
     status, out, _ = command("find-rate", "model=mlp", "--output", "rate.png", "--json")
     assert status == 0 and json.loads(out.splitlines()[-1])["suggestion"] > 1e-3
     assert [file.name for file in tmp_path.iterdir()] == ["rate.png"]
@@ -140,7 +143,15 @@ def test_sweeps_are_read(text, expected):
         (["--sweep", "learing_rate=1,2"], "Did you mean 'learning_rate'?"),
         (["--sweep", "epochs=1,0"], "epochs=0: input should be greater than or equal to 1"),
         (["--sweep", "seed=1,2", "--seeds", "2"], "The seeds are given twice"),
-        (["--seeds", "2", "--dry-run"], "do not go with"),
+        (["--sweep", ""], "names no setting"),
+        (["--sweep", "learning_rate=0.1,0.10"], "is given twice"),
+        (["--seeds", "2", "--dry-run"], "Give one of --sweep"),
+        (["--memorise", "8", "--dry-run"], "Give one of --sweep"),
+        (
+            ["--dry-run", "epochs=3", "warmup_epochs=5", "learning_rate_schedule=cosine"],
+            "leaves no epoch of the whole rate",
+        ),
+        (["--dry-run", "callbacks=reduce_on_plateau"], "reduce_on_plateau sets the learning rate itself"),
     ],
 )
 def test_wrong_sweeps_begin_nothing(command, tmp_path, words, said):
@@ -154,7 +165,9 @@ def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
         "--seeds", "2", "--runs", tmp_path,
     ]  # fmt: skip
     status, out, _ = command(*words)
-    table = pd.read_csv(tmp_path / "digits_resnet20" / "sweep.csv", dtype={"learning_rate": str})
+    table = pd.read_csv(
+        tmp_path / "digits_resnet20" / "sweep_learning_rate_weight_decay.csv", dtype={"learning_rate": str}
+    )
     assert status == 1 and out.count("Epoch 1/2") == 4
     assert table["status"].tolist() == ["finished"] * 2 + ["failed"] * 2 and table["seed"].tolist() == [0, 1, 0, 1]
     assert table["learning_rate"].tolist() == ["0.1", "0.1", "1e30", "1e30"]

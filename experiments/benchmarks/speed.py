@@ -15,7 +15,7 @@ Each way has a process of its own with one thread to compute in, and they take t
 in this order and for one in the reverse. A round's seconds are those of both epochs. What is given is the processor's
 time, not the clock's, so that other jobs on the machine disturb it little; and of the ratios of each round the median.
 
-Command:  pip install torch lightning && python experiments/benchmarks/speed.py      (about 16 minutes of processor time)
+Command:  pip install torch lightning && python experiments/benchmarks/speed.py      (about 14 minutes of processor time)
 Result:   speed.md, beside this file
 """
 

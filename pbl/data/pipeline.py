@@ -1,6 +1,8 @@
 """A source, split, and given out in batches."""
 
+import hashlib
 import itertools
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -184,6 +186,24 @@ class Data:
         if split == "test" and "test" not in self._images:
             self._images["test"] = self._collect(self._source.test())
         return self._images[split]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that the training batches depend on: images, their order, labels, weights, and the settings."""
+        images, settings = self._images["train"], self._settings
+        digest = hashlib.sha256("".join(images.hashes).encode())
+        digest.update(images.labels.tobytes())
+        digest.update(b"" if self._weights is None else self._weights.tobytes())
+        words = (
+            settings.batch_size,
+            settings.seed,
+            self.augmentation.model_dump(),
+            self.input_shape,
+            settings.fit,
+            self._one_hot,
+        )
+        digest.update(json.dumps(words).encode())
+        return digest.hexdigest()
 
     def shrink(self, count: int) -> None:
         """Leaves so many training and validation images, of all classes alike: for a trial."""
