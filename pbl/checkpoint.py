@@ -401,7 +401,9 @@ class ExactResume(keras.callbacks.Callback):
             else:
                 if isinstance(callback, keras.callbacks.History):
                     epochs = values.pop("epoch", [])
-                    self._epochs_before = [] if getattr(callback, "epoch", None) else epochs  # not where they are there already
+                    self._epochs_before = (
+                        [] if getattr(callback, "epoch", None) else epochs
+                    )  # not where they are there already
                 for name, value in values.items():
                     setattr(callback, name, value)
         python, numpy = _unpack(state["random"], arrays)
