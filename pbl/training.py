@@ -140,6 +140,10 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
         seconds = {
             after: round(earlier.get(after, 0) + clock[after] - clock[before], 2) for before, after in pairwise(clock)
         }
+        if (
+            "resumed" in run.environment and (run.path / "history.csv").exists()
+        ):  # a process that was killed told no seconds
+            seconds["fit"] = round(float(pd.read_csv(run.path / "history.csv")["seconds"].sum()), 2)
         run.update_environment(status=status, seconds=seconds)
         if status == "finished" and not run.environment["diverged"]:
             shutil.rmtree(run.path / "checkpoint", ignore_errors=True)  # a finished run is never gone on with

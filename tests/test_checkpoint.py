@@ -121,6 +121,9 @@ def test_wherever_it_is_cut_off(tmp_path, uninterrupted, places):
             pbl.train(config, folder=tmp_path)
     run = pbl.train(config, folder=tmp_path)
     assert_same(run, uninterrupted)
+    history = pd.read_csv(run.path / "history.csv")
+    if "resumed" in run.environment:
+        assert run.environment["seconds"]["fit"] == pytest.approx(history["seconds"].sum(), abs=0.01)
     assert run.name == "x/001" and not (run.path / "checkpoint").exists()
     assert len(run.environment.get("resumed", [])) == len(places) - (places[0] == ("step", 0, 0))
     assert pbl.train(config, folder=tmp_path).name == "x/002"  # what has ended starts anew
