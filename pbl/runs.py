@@ -205,14 +205,16 @@ class Run:
     @property
     def is_live(self) -> bool:
         """Whether a process, here or on another machine that shares the folder, is training in it."""
-        folder = self._lock_folder()
+        folder, is_locked = self._lock_folder()
         if folder is None:
             return True
         os.close(folder)
         lock = self._read_lock()
         if lock is None or time.time() - lock["time"] > LOCK_EXPIRES_SECONDS:
             return False
-        return lock["host"] != socket.gethostname() or not CAN_LOCK  # here the folder itself would be locked
+        if lock["host"] != socket.gethostname():
+            return True
+        return not is_locked and _is_alive(lock["pid"])  # where we could lock the folder, nobody else here has it
 
     def _read_lock(self) -> dict[str, Any] | None:
         """What `lock.json` holds: `host`, `pid`, `token` and the `time` of the last heartbeat."""
@@ -222,18 +224,24 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _lock_folder(self) -> int | None:
-        """Locks the folder among this machine's processes; None where another has it. The system frees a dead one's lock."""
+    def _lock_folder(self) -> tuple[int | None, bool]:
+        """Locks the folder among this machine's processes, until it is closed; the system frees a dead process's lock.
+
+        Returns:
+            The opened folder, or None where another process has it; and whether it could be locked: a mounted Drive may know
+            no locks, and then `lock.json` alone tells.
+        """
+        if not CAN_LOCK:
+            return os.open(os.devnull, os.O_RDONLY), False
         folder = os.open(self.path, os.O_RDONLY)
         try:
-            if CAN_LOCK:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(folder)
-            return None
-        except OSError:  # a network folder that knows no locks: `lock.json` alone tells
-            pass
-        return folder
+            return None, True
+        except OSError:
+            return folder, False
+        return folder, True
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -254,7 +262,7 @@ class Run:
 
         if self.is_live:
             self._refuse()
-        folder = self._lock_folder()
+        folder, _ = self._lock_folder()
         if folder is None:
             self._refuse()
         self.is_lock_lost = False
@@ -321,6 +329,18 @@ class Run:
                 return sum(1 for _ in csv.DictReader(table))
         except FileNotFoundError:
             return 0
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)  # asks whether the process exists
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def runs_folder(folder: str | Path | None = None) -> Path:

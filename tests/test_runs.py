@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_the_copy_of_the_settings_is_exact(tmp_path):
     assert environment["status"] == "running" and environment["versions"]["keras"] and environment["command"]
 
 
-def test_lock(tmp_path):
+def test_lock(tmp_path, monkeypatch):
     run = start_run(Config(), tmp_path)
     assert not run.is_live
     with run.lock():
@@ -89,6 +90,14 @@ def test_lock(tmp_path):
         assert run.is_live is live, change
     (run.path / "lock.json").write_text("{")
     assert not run.is_live
+
+    # A Drive that knows no locks: there the process tells.
+    monkeypatch.setattr(runs, "CAN_LOCK", False)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid, live in [(os.getpid(), True), (ended.pid, False)]:
+        write_json(run.path / "lock.json", {**lock, "time": time.time(), "pid": pid})
+        assert run.is_live is live, pid
 
 
 def hold(path: Path, barrier, held) -> None:
