@@ -5,7 +5,7 @@ the state is being saved; a run is killed some five times before it ends), until
 means, bit for bit: the weights of the best and of the last model, the history but for its seconds, every probability of
 the validation images, the metrics.
 
-Command:  python experiments/benchmarks/resume.py --moments 20
+Command:  python experiments/benchmarks/resume.py --moments 20 --write
 Result:   resume.md, beside this file; exit status 1 where something differed
 """
 
