@@ -131,7 +131,7 @@ def test_wherever_it_is_cut_off(tmp_path, uninterrupted, places):
 
 @pytest.fixture(scope="module")
 def file_operations():
-    """A switch: after so many file operations from now on all fail, as for a process that is dead."""
+    """A switch: after so many operations that change a file all fail from now on, as for a process that is dead."""
     switch = {"left": None, "seen": 0}
 
     def hook(event, arguments):
@@ -217,7 +217,7 @@ def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
 
 def test_kill_9():
     """The script of the full measurement, with one case and few moments."""
-    words = [sys.executable, str(RESUME), "--moments", "3", "--cases", "1"]
+    words = [sys.executable, str(RESUME), "--moments", "2", "--cases", "1"]
     environment = {**os.environ, "PYTHONPATH": str(RESUME.parents[2])}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "different: nothing" in done.stdout, done.stdout + done.stderr
