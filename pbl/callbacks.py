@@ -139,7 +139,8 @@ class BestModel(keras.callbacks.Callback):
             variable.assign(value)
 
     def _variables(self) -> list:
-        return [*self.model.variables, *(self.model.optimizer.variables if self.model.optimizer else [])]
+        optimizer = getattr(self.model, "optimizer", None)
+        return [*self.model.variables, *(optimizer.variables if optimizer else [])]
 
     def _save(self) -> None:
         start = time.perf_counter()
