@@ -312,7 +312,7 @@ class ExactResume(keras.callbacks.Callback):
         archive = io.BytesIO()
         np.savez(archive, state=np.frombuffer(json.dumps(state).encode(), np.uint8), data=np.frombuffer(data, np.uint8))
         with replacing(self.folder / f"{number}.npz") as temporary:
-            temporary.write_bytes(archive.getbuffer())
+            temporary.write_bytes(archive.getvalue())
         for old in sorted(_list_states(self.folder))[:-KEPT_STATES]:
             (self.folder / f"{old}.npz").unlink(missing_ok=True)
 
