@@ -380,13 +380,9 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
 
 
 def _shorten(value: Any) -> str:
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float) and not value.is_integer()
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:g}" if value.is_integer() else f"{value:.4f}"
 
 
 def _first_line(function: Any) -> str:

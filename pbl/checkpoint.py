@@ -102,13 +102,17 @@ class ExactResume(keras.callbacks.Callback):
         self._seconds, self.is_asked = 60 * minutes, False
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self._pending: dict[str, Any] | None = None  # what is still to be put back
+        self._read: tuple[list[int], dict[str, Any] | None] | None = None
         self._skipping: tuple | None = None
         self._epochs_before: list[int] = []
 
     @property
     def newest(self) -> dict[str, Any] | None:
         """The newest state that is whole: its `epoch` and `step`, at which it goes on, both from 0, and its `label`."""
-        return _read_newest(self.folder)
+        numbers = _list_states(self.folder)
+        if self._read is None or self._read[0] != numbers:
+            self._read = numbers, _read_newest(self.folder)
+        return self._read[1]
 
     def initial_epoch(self, epochs: int) -> int:
         """The epoch at which the next `fit` of so many epochs begins, from 0."""
@@ -136,7 +140,7 @@ class ExactResume(keras.callbacks.Callback):
         self._fresh = [_attributes(callback) for callback in self._callbacks]
         self._told: set[str] = set()
         self._kept_at, self.is_asked, self._epochs_before = time.monotonic(), False, []
-        self._pending = self._find()
+        self._pending, self._read = self._find(), None  # not held in memory while it trains
         for leftover in self.folder.glob(".writing-*"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
         if self._pending is None:

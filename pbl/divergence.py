@@ -1,12 +1,14 @@
 """Where a training went wrong whose loss is no finite number any more: epoch, step and layer."""
 
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from pbl.checkpoint import ExactResume
 from pbl.data import Data
+from pbl.models.calls import replaced_calls
 from pbl.performance import fused_batch_normalization
 
 PATIENCE_SECONDS = 120.0
@@ -76,9 +78,7 @@ def _first_overflow(model: keras.Model, images) -> str:
     """The first layer, in the order of the computation, that gives what is not finite."""
     found: list[str] = []
 
-    def watch(layer: keras.Layer) -> None:
-        original = layer.call
-
+    def watch(layer: keras.Layer, original: Callable) -> Callable:
         def call(*arguments, **options):
             outputs = original(*arguments, **options)
             for output in keras.tree.flatten(outputs):
@@ -86,14 +86,8 @@ def _first_overflow(model: keras.Model, images) -> str:
                     found.append(layer.name)
             return outputs
 
-        layer.call = call
+        return call
 
-    leaves = [layer for layer in model._flatten_layers() if not layer._layers]
-    for layer in leaves:
-        watch(layer)
-    try:
+    with replaced_calls((layer for layer in model._flatten_layers() if not layer._layers), watch):
         model(images, training=True)
-    finally:
-        for layer in leaves:
-            del layer.call
     return found[0] if found else ""

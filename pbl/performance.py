@@ -6,13 +6,14 @@ marked so here.
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from pbl.models import count_trainable_weights
+from pbl.models.calls import replaced_calls
 
 SMALL, STEPS_OF_SMALL = 5_000_000, 8
 LARGE_STEPS = (
@@ -130,18 +131,11 @@ def fused_batch_normalization(model: keras.Model) -> Iterator[int]:
     if keras.backend.backend() == "tensorflow" and not tf.config.list_physical_devices("GPU"):
         layers = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization]
         layers = [layer for layer in layers if not layer.synchronized]
-    for layer in layers:
-        layer.call = _fuse(layer)
-    try:
+    with replaced_calls(layers, _fuse):
         yield len(layers)
-    finally:
-        for layer in layers:
-            del layer.call  # the class's own is seen again
 
 
-def _fuse(layer: keras.layers.BatchNormalization):
-    stock = layer.call
-
+def _fuse(layer: keras.layers.BatchNormalization, stock: Callable) -> Callable:
     def call(inputs, training=None, mask=None):
         rank = len(inputs.shape)
         if rank != 4 or layer.axis not in (-1, 3) or mask is not None or inputs.dtype == tf.float16:

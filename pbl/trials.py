@@ -15,6 +15,7 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError
 from pbl.evaluation import open_data
+from pbl.optimization import build_optimizer
 from pbl.performance import fused_batch_normalization
 from pbl.runs import Run
 from pbl.training import build_and_compile, build_callback, check_schedule, train
@@ -85,10 +86,12 @@ def find_learning_rate(
     """
     if not model.compiled:
         raise InputError("find_learning_rate takes a compiled model: call model.compile(...) before it.")
-    name = getattr(model.optimizer, "inner_optimizer", model.optimizer).__class__.__name__
+    original = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # not that which scales the loss
     lowest, highest = (
         given if given is not None else default
-        for given, default in zip((lowest, highest), (1e-4, 3.0) if name == "SGD" else (1e-6, 0.3), strict=True)
+        for given, default in zip(
+            (lowest, highest), (1e-4, 3.0) if isinstance(original, keras.optimizers.SGD) else (1e-6, 0.3), strict=True
+        )
     )
     if not (0 < lowest < highest and steps >= 20):
         raise InputError(
@@ -111,10 +114,9 @@ def find_learning_rate(
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-    settings = getattr(model.optimizer, "inner_optimizer", model.optimizer).get_config()
+    settings = original.get_config()
     settings["learning_rate"] = keras.optimizers.schedules.ExponentialDecay(lowest, decay_steps=1, decay_rate=rise)
-    optimizer = type(getattr(model.optimizer, "inner_optimizer", model.optimizer)).from_config(settings)
-    copy.compile(optimizer=optimizer, loss=model.loss)
+    copy.compile(optimizer=type(original).from_config(settings), loss=model.loss)
     watch = _LossOfEachStep()
     with fused_batch_normalization(copy):
         copy.fit(data.stream(), steps_per_epoch=steps, epochs=1, callbacks=[watch], shuffle=False, verbose=0)
@@ -200,7 +202,9 @@ def dry_run(config: Config) -> Run:
     Returns:
         The run; its folder is gone.
     """
-    check_schedule(config, [build_callback(name) for name in config.callbacks])  # that of the real length
+    # The schedule of the real length: the short one below has another.
+    check_schedule(config, [build_callback(name) for name in config.callbacks])
+    build_optimizer(config, steps_per_epoch=1000)
     short = config.replace(
         epochs=1, fine_tune_epochs=min(1, config.fine_tune_epochs), warmup_epochs=0, max_minutes=None
     )

@@ -223,19 +223,33 @@ def test_kill_9():
     assert done.returncode == 0 and "different: nothing" in done.stdout, done.stdout + done.stderr
 
 
-def test_data_that_changed_are_refused(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
-    labels = np.arange(60) % 3
-    pbl.data.DATASETS["mine"] = lambda: pbl.data.from_arrays(images, labels)
+def _other_pixels(images, labels, run):
+    images[:5] += 1
+
+
+def _two_labels_swapped(images, labels, run):
+    hashes, split = pbl.load_data("mine").everything.hashes, run.split["hashes"]["train"]
+    trained = [i for i in range(60) if hashes[i][:16] in split]
+    one, other = trained[0], next(i for i in trained if labels[i] != labels[trained[0]])
+    labels[[one, other]] = labels[[other, one]]
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (_other_pixels, r"cannot go on: of 'mine' [1-5] of the (train|val) images are gone and [1-5] are new"),
+        (_two_labels_swapped, r"the order, labels or weights of the training images have changed|images are gone"),
+    ],
+)
+def test_data_that_changed_are_refused(tmp_path, change, said):
+    images, labels = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 1), np.uint8), np.arange(60) % 3
+    pbl.data.DATASETS["mine"] = lambda: pbl.data.from_arrays(images.copy(), labels.copy())
     config = pbl.Config(**{**CONFIG, "dataset": "mine", "data_check": "report"})
     Cut.at = ("epoch", 2)
     with pytest.raises(PowerCut):
         pbl.train(config, folder=tmp_path)
-    images = images.copy()
-    images[:5] += 1
-    with pytest.raises(
-        InputError, match=r"cannot go on: of 'mine' [1-5] of the (train|val) images are gone and [1-5] are new"
-    ):
+    change(images, labels, pbl.load_run(tmp_path / "x" / "001"))
+    with pytest.raises(InputError, match=said):
         pbl.train(config, folder=tmp_path)
 
 
@@ -421,25 +435,6 @@ def test_callbacks_that_cannot_go_on(tmp_path):
         Notebook(tmp_path / "odd").fit(Odd())
     with pytest.raises(InputError, match="Give it append=True"):
         Notebook(tmp_path / "csv").fit(keras.callbacks.CSVLogger(tmp_path / "log.csv"))
-
-
-def test_labels_that_changed_are_refused(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
-    labels = np.arange(60) % 3
-    pbl.data.DATASETS["mine"] = lambda: pbl.data.from_arrays(images, labels)
-    config = pbl.Config(**{**CONFIG, "dataset": "mine", "data_check": "report"})
-    Cut.at = ("epoch", 2)
-    with pytest.raises(PowerCut):
-        pbl.train(config, folder=tmp_path)
-    split = pbl.load_run(tmp_path / "x" / "001").split["hashes"]["train"]
-    hashes = pbl.load_data("mine").everything.hashes
-    trained = [i for i in range(60) if hashes[i][:16] in split]
-    one, other = trained[0], next(i for i in trained if labels[i] != labels[trained[0]])
-    labels[[one, other]] = labels[[other, one]]
-    with pytest.raises(
-        InputError, match=r"the order, labels or weights of the training images have changed|images are gone"
-    ):
-        pbl.train(config, folder=tmp_path)
 
 
 def test_what_a_callback_forgets_is_said(tmp_path, capsys):

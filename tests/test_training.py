@@ -93,6 +93,14 @@ def test_ctrl_c_leaves_a_run_that_evaluate_reads(tmp_path, monkeypatch, epoch, k
     assert pbl.train(config, folder=tmp_path, fresh=True).path != run.path
 
 
+@pytest.mark.parametrize("model", ["resnet20", "vgg_small"])
+def test_divergence_of_networks_with_batch_normalisation(tmp_path, model):
+    with pytest.raises(
+        InputError, match=r"Training diverged in step \d+ of epoch 1: .*'.*' .* finite.*Lower learning_rate"
+    ):
+        pbl.train(small(model=model, model_options={}, learning_rate=1e30, optimizer="sgd"), folder=tmp_path)
+
+
 def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(
         InputError,

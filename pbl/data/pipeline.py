@@ -187,7 +187,7 @@ class Data:
             self._images["test"] = self._collect(self._source.test())
         return self._images[split]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all that the training batches depend on: images, their order, labels, weights, and the settings."""
         images, settings = self._images["train"], self._settings
@@ -217,7 +217,7 @@ class Data:
                 self._weights = self._weights[chosen]
             self.split["hashes"][split] = shorten(self._images[split].hashes)
             self.split["images"][split] = int(chosen.sum())
-        for name in ("train", "val", "probe"):
+        for name in ("train", "val", "probe", "fingerprint"):
             self.__dict__.pop(name, None)
 
     def check(self, *splits: SplitName, fast: bool = False) -> list[Finding]:

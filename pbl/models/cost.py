@@ -1,9 +1,12 @@
 """What a model costs: its weights, and its multiply-accumulates for one image."""
 
 import math
+from collections.abc import Callable
 
 import keras
 from keras import layers
+
+from pbl.models.calls import replaced_calls
 
 
 def count_trainable_weights(model: keras.Model) -> int:
@@ -23,25 +26,17 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
     """
     macs = 0
 
-    def watch(layer: keras.Layer) -> None:
-        original = layer.call
-
+    def count(layer: keras.Layer, original: Callable) -> Callable:
         def call(*arguments, **options):
             nonlocal macs
             outputs = original(*arguments, **options)
             macs += _macs_of(layer, tuple(outputs.shape))
             return outputs
 
-        layer.call = call
+        return call
 
-    watched = [layer for layer in model._flatten_layers() if isinstance(layer, COUNTED)]
-    for layer in watched:
-        watch(layer)
-    try:
+    with replaced_calls((layer for layer in model._flatten_layers() if isinstance(layer, COUNTED)), count):
         model(keras.ops.zeros((1, *input_shape)), training=False)
-    finally:
-        for layer in watched:
-            del layer.call
     return macs
 
 

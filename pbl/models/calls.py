@@ -1,0 +1,28 @@
+"""What layers compute, replaced for a while: to count it, to watch it, or to do it faster."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+
+import keras
+
+
+@contextlib.contextmanager
+def replaced_calls(
+    layers: Iterable[keras.Layer], replace: Callable[[keras.Layer, Callable], Callable]
+) -> Iterator[None]:
+    """Within it, each layer computes `replace(layer, call)`, where `call` is what it computed before.
+
+    Only the layer object is touched, not its class or what is saved of it. Several may be nested.
+    """
+    layers = list(layers)
+    before = [vars(layer).get("call") for layer in layers]
+    for layer in layers:
+        layer.call = replace(layer, layer.call)
+    try:
+        yield
+    finally:
+        for layer, call in zip(layers, before, strict=True):
+            if call is None:
+                del layer.call  # the class's own is seen again
+            else:
+                layer.call = call
