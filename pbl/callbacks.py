@@ -24,6 +24,7 @@ import pandas as pd
 from pbl.runs import replacing
 
 REST = 40  # times as long as saving took, before the best model is saved again
+FIRST_REST = 10.0  # seconds, before it is saved for the first time
 
 
 def early_stopping() -> keras.callbacks.Callback:
@@ -96,8 +97,9 @@ def read_comment(file: Path) -> dict | None:
 class BestModel(keras.callbacks.Callback):
     """Keeps the model with the lowest validation loss as `best.keras` and `best.weights.h5`.
 
-    Unlike `ModelCheckpoint` it never leaves a half-written file. Where saving would take more than a fortieth of the time, as
-    for small models that learn fast, the best model waits in memory for the next moment, at the latest for the end.
+    Unlike `ModelCheckpoint` it never leaves a half-written file. In the first ten seconds, and where saving would take more
+    than a fortieth of the time, as for small models that learn fast, the best model waits in memory for the next moment, at
+    the latest for the end.
 
     Args:
         folder: Where to save.
@@ -113,13 +115,16 @@ class BestModel(keras.callbacks.Callback):
         self._waiting: list[np.ndarray] | None = None
         self._next_save = 0.0
 
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._next_save = time.perf_counter() + FIRST_REST
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs["val_loss"] < self.best_loss:  # never true for NaN
             self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
             if time.perf_counter() >= self._next_save:
                 self._save()
             else:
-                self._waiting = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
+                self._waiting = [variable.numpy() for variable in self._variables()]
         elif time.perf_counter() >= self._next_save:
             self.flush()
 
@@ -131,7 +136,7 @@ class BestModel(keras.callbacks.Callback):
         if self._waiting is None:
             return
         variables = self._variables()
-        now = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        now = [variable.numpy() for variable in variables]
         for variable, value in zip(variables, self._waiting, strict=True):
             variable.assign(value)
         self._save()

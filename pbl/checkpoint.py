@@ -287,13 +287,12 @@ class ExactResume(keras.callbacks.Callback):
     def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:
         """Writes the state before this step; `logs`: of the epoch that has just ended."""
         self._kept_at = time.monotonic()
-        if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self.model.trainable_weights):
+        kinds = self._variables()
+        values = {id(v): v.numpy() for of_kind in kinds.values() for v in of_kind}
+        if not all(np.isfinite(values[id(weight)]).all() for weight in self.model.trainable_weights):
             return  # the last good state stays
         arrays: list[np.ndarray] = []
-        variables = {
-            kind: [_pack(keras.ops.convert_to_numpy(variable), arrays) for variable in of_kind]
-            for kind, of_kind in self._variables().items()
-        }
+        variables = {kind: [_pack(values[id(v)], arrays) for v in of_kind] for kind, of_kind in kinds.items()}
         state = {
             "epoch": epoch,
             "step": step,

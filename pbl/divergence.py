@@ -9,7 +9,7 @@ import numpy as np
 from pbl.checkpoint import ExactResume
 from pbl.data import Data
 from pbl.models.calls import replaced_calls
-from pbl.performance import fused_batch_normalization
+from pbl.performance import fused_operations
 
 PATIENCE_SECONDS = 120.0
 
@@ -53,7 +53,7 @@ def name_layer(model: keras.Model, data: Data, resume: ExactResume, until: tuple
     """
     epoch, step = resume.put_back(model)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with fused_batch_normalization(model):
+    with fused_operations(model):
         for batch in data.stream(epoch, step):
             if (epoch, step) > until or time.monotonic() > deadline:
                 return ""

@@ -32,7 +32,7 @@ from pbl.performance import (
     choose_precision,
     choose_steps_per_execution,
     choose_strategy,
-    fused_batch_normalization,
+    fused_operations,
     is_faster_in_float32,
     precision,
 )
@@ -332,7 +332,7 @@ def _fit(
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:
-        with _pausing(resume), fused_batch_normalization(model):
+        with _pausing(resume), fused_operations(model):
             newest = resume.newest
             if newest is None or newest["label"] != "fine-tuning":
                 if has_fixed_features(model) and not config.augmentation:

@@ -16,7 +16,7 @@ from pbl.data import Data
 from pbl.errors import InputError
 from pbl.evaluation import open_data
 from pbl.optimization import build_optimizer
-from pbl.performance import fused_batch_normalization
+from pbl.performance import fused_operations
 from pbl.runs import Run
 from pbl.training import build_and_compile, build_callback, check_schedule, train
 
@@ -118,7 +118,7 @@ def find_learning_rate(
     settings["learning_rate"] = keras.optimizers.schedules.ExponentialDecay(lowest, decay_steps=1, decay_rate=rise)
     copy.compile(optimizer=type(original).from_config(settings), loss=model.loss)
     watch = _LossOfEachStep()
-    with fused_batch_normalization(copy):
+    with fused_operations(copy):
         copy.fit(data.stream(), steps_per_epoch=steps, epochs=1, callbacks=[watch], shuffle=False, verbose=0)
     losses = np.array(watch.losses)
     table = pd.DataFrame(
@@ -184,7 +184,7 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
             self.model.stop_training = logs["accuracy"] == 1 or not np.isfinite(logs["loss"])
 
     # Its accuracy is that of the steps themselves: batch normalisation's averages for new images lag behind.
-    with fused_batch_normalization(model):
+    with fused_operations(model):
         history = model.fit(
             data.stream(),
             steps_per_epoch=BLOCK,

@@ -1,5 +1,6 @@
 """How a training uses the machine: number formats, steps in one call, fused batch normalisation."""
 
+import contextlib
 from pathlib import Path
 
 import keras
@@ -77,6 +78,58 @@ def test_fused_batch_normalization_is_keras_own(tmp_path, policy, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(a).max())
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert {type(layer) for layer in loaded.layers[1:]} == {keras.layers.BatchNormalization}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "policy", "fuses", "tolerance"),
+    [
+        ("SGD", {"momentum": 0.9}, "float32", True, 0),
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, "mixed_bfloat16", True, 0),
+        ("SGD", {"momentum": 0.9, "clipnorm": 0.1, "use_ema": True}, "float32", True, 0),
+        ("SGD", {"momentum": 0.9, "gradient_accumulation_steps": 2}, "float32", True, 0),
+        ("SGD", {"momentum": 0.9}, "mixed_float16", True, 0),  # within LossScaleOptimizer
+        ("SGD", {}, "float32", True, 0),
+        ("Adam", {"beta_1": 0.8, "epsilon": 1e-5}, "float32", True, 2e-5),
+        ("Adam", {"amsgrad": True}, "float32", True, 0),
+        ("AdamW", {"weight_decay": 0.01, "gradient_accumulation_steps": 2}, "float32", True, 2e-5),
+        ("RMSprop", {}, "float32", False, 0),
+    ],
+)
+def test_fused_updates_are_keras_own(optimizer, options, policy, fuses, tolerance):
+    random = np.random.default_rng(0)
+    words, labels = random.integers(0, 5, (64, 4)), random.integers(0, 3, 64)
+
+    def fit(context) -> list[np.ndarray]:
+        keras.utils.set_random_seed(0)
+        with performance.precision(policy):
+            layers = [keras.layers.Embedding(5, 6), keras.layers.Flatten(), keras.layers.Dense(8, activation="relu")]
+            model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(3, dtype="float32")])
+        schedule = keras.optimizers.schedules.CosineDecay(0.05, 20)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(getattr(keras.optimizers, optimizer)(learning_rate=schedule, **options), loss)
+        with context(model) as is_fused:
+            model.fit(words, labels, batch_size=16, epochs=3, shuffle=False, verbose=0)
+            assert context is contextlib.nullcontext or is_fused == fuses
+        return [np.asarray(v) for v in [*model.variables, *model.optimizer.variables]]
+
+    stock, fused = fit(contextlib.nullcontext), fit(performance.fused_updates)
+    assert len(stock) == len(fused)
+    for a, b in zip(stock, fused, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(a).max())
+
+
+def test_fused_updates_leave_the_optimizer_as_it_is(tmp_path):
+    model = pbl.models.build("mlp", (8, 8, 1), 10)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with performance.fused_updates(model):
+        model.train_on_batch(np.zeros((2, 8, 8, 1)), np.zeros(2))
+        model.save(tmp_path / "model.keras")
+    assert "update_step" not in vars(model.optimizer)
+    loaded = keras.models.load_model(tmp_path / "model.keras").optimizer
+    assert type(loaded) is keras.optimizers.Adam and int(loaded.iterations) == 1
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=True)
+    with performance.fused_updates(model) as is_fused:
+        assert not is_fused
 
 
 class WatchesSteps(keras.callbacks.Callback):

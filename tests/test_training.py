@@ -127,7 +127,7 @@ def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
 FULL_DISK = """
 import resource, signal, sys
 import keras, pbl
-from pbl.callbacks import CALLBACKS
+from pbl import callbacks
 
 class Fill(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
@@ -135,7 +135,7 @@ class Fill(keras.callbacks.Callback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-CALLBACKS["fill"] = Fill
+callbacks.CALLBACKS["fill"], callbacks.FIRST_REST = Fill, 0
 try:
     pbl.train(pbl.Config(experiment="x", model="mlp", callbacks=["fill"], epochs=3), folder=sys.argv[1])
 except pbl.errors.InputError as error:

@@ -73,7 +73,7 @@ def prepare_pbl(network: Network, precision: str) -> Trainee:
     """What `pbl.train` does, without the files of a run."""
     import pbl
     from pbl.divergence import StopAtNaN
-    from pbl.performance import fused_batch_normalization
+    from pbl.performance import fused_operations
     from pbl.training import build_and_compile
 
     images, labels = draw_images(network.images)
@@ -86,7 +86,7 @@ def prepare_pbl(network: Network, precision: str) -> Trainee:
     model, policy = build_and_compile(config, data)
 
     def train() -> None:
-        with fused_batch_normalization(model):
+        with fused_operations(model):
             model.fit(data.train, callbacks=[StopAtNaN()], shuffle=False, verbose=0)
 
     return Trainee(train, pbl.models.count_trainable_weights(model), policy)

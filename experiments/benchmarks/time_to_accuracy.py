@@ -30,7 +30,7 @@ from keras import layers
 import pbl
 from pbl.config import load_experiment
 from pbl.data import decode_image, from_arrays
-from pbl.performance import fused_batch_normalization
+from pbl.performance import fused_operations
 from pbl.runs import replacing
 from pbl.training import build_and_compile
 
@@ -67,7 +67,7 @@ def ours(config: pbl.Config, source, judge: UntilAccurate) -> tuple[float, int, 
         validation_fraction=0.01,
     )  # fmt: skip
     model, _ = build_and_compile(config, data)
-    with fused_batch_normalization(model):
+    with fused_operations(model):
         model.fit(data.train, epochs=config.epochs, callbacks=[judge], shuffle=False, verbose=0)
     return judge.result
 
