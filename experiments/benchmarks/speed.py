@@ -3,7 +3,7 @@
 Networks: `mlp` (512, 256; batches of 128), `resnet20` (batches of 128) and `vgg_small` (batches of 64), SGD with momentum
 0.9, random images of CIFAR-10's shape (`uint8 32x32x3`, 10 classes). Ways to train them:
 
-- pbl: what `pbl.train` chooses by itself: precision, XLA, steps in one call, fused batch normalisation, `data.train`; and
+- pbl: what `pbl.train` chooses by itself: precision, XLA, steps in one call, fused operations, `data.train`; and
   the same in float32
 - Keras, first script: the same layers in float32, a `map` an image that scales it, no cache, no prefetch
 - Keras, well fed: the same layers in float32, whole batches gathered by hand-written `tf.data`, prefetch
