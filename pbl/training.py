@@ -27,6 +27,7 @@ from pbl.errors import InputError, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
 from pbl.metrics import check_positive_class
 from pbl.models import unfreeze
+from pbl.monitor import OverfittingMonitor
 from pbl.optimization import build_loss, build_optimizer
 from pbl.performance import (
     choose_precision,
@@ -325,10 +326,11 @@ def _fit(
 ) -> str:
     """Fits, and returns the status in which that left the run: "finished", "paused" or "interrupted"."""
     config, history, best = run.config, HistoryFile(run.path / "history.csv"), BestModel(run.path)
-    # `best` first, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
+    # `monitor` first, so that all see what it enters, and `best` before the others, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
     # `history` before it, so that it sees what others log.
     stop_at_nan = StopAtNaN()
-    everybody = [_StopWithoutLock(run), best, *callbacks, stop_at_nan, history, resume]
+    monitor = OverfittingMonitor(data, file=run.path / "signals.npz")
+    everybody = [_StopWithoutLock(run), monitor, best, *callbacks, stop_at_nan, history, resume]
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:

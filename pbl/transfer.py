@@ -11,6 +11,7 @@ from pbl.data import Data
 from pbl.errors import InputError
 from pbl.evaluation import build_model
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
+from pbl.monitor import OverfittingMonitor
 from pbl.runs import load_run
 
 _MAY_DIFFER = ("weights", "dropout", "l2")
@@ -142,6 +143,9 @@ def fit_head(
     model.stop_training = False
     head.history = None  # which `fit` returns: the whole model's callback has it
     train = data.batches("train", features["train"], initial_epoch)
+    monitors = [callback for callback in callbacks if isinstance(callback, OverfittingMonitor)]
+    for monitor in monitors:
+        monitor.look_through(extractor, head)
     head.fit(
         train,
         validation_data=data.batches("val", features["val"]),
@@ -154,3 +158,5 @@ def fit_head(
         shuffle=False,
         verbose=verbose,
     )  # fmt: skip
+    for monitor in monitors:
+        monitor.look_through(None, None)

@@ -78,11 +78,14 @@ CONFIG = {
 
 
 def outcome(run: "pbl.runs.Run") -> list:
-    history = pd.read_csv(run.path / "history.csv").drop(columns="seconds")
+    history = pd.read_csv(run.path / "history.csv").drop(columns=["seconds", "images_per_second"])
     last = keras.models.load_model(run.path / "final.keras", compile=False)
     with np.load(run.path / "predictions_val.npz") as saved:
         probabilities = saved["probabilities"]
+    with np.load(run.path / "signals.npz") as saved:
+        signals = [saved[name] for name in saved.files if name != "text"]
     return [
+        *signals,
         *pbl.load_model(run).get_weights(),
         *last.get_weights(),
         history.to_numpy(),

@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 
 FLOORS = [
-    {"errors", "config", "runs", "metrics", "statistics", "diagnosis", "plotting", "report", "__init__"},
-    {"data", "models", "callbacks", "checkpoint", "optimization", "performance"},
+    {"errors", "config", "runs", "metrics", "statistics", "signals", "diagnosis", "plotting", "report", "__init__"},
+    {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer", "divergence"},
     {"training", "trials", "sweep", "comparison", "grading"},
     {"__main__"},

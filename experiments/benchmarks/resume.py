@@ -100,15 +100,18 @@ def read(folder: Path) -> dict[str, list[np.ndarray]]:
     import pbl
 
     run = pbl.load_run(folder / "killed" / "001")
-    history = pd.read_csv(run.path / "history.csv").drop(columns="seconds")
+    history = pd.read_csv(run.path / "history.csv").drop(columns=["seconds", "images_per_second"])
     metrics = json.loads((run.path / "metrics_val.json").read_text())
     metrics = {name: value for name, value in metrics.items() if name != "run"}
     with np.load(run.path / "predictions_val.npz") as predictions:
         probabilities = predictions["probabilities"]
+    with np.load(run.path / "signals.npz") as signals:
+        of_images = [signals[name] for name in signals.files if name != "text"]
     return {
         "best weights": pbl.load_model(run).get_weights(),
         "last weights": keras.models.load_model(run.path / "final.keras").get_weights(),
         "history": [history.to_numpy()],
+        "signals": of_images,
         "probabilities": [probabilities],
         "metrics": [np.array(json.dumps(metrics, sort_keys=True))],
         "best epoch": [np.array(run.environment["best_epoch"])],

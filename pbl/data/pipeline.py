@@ -250,11 +250,15 @@ class Data:
     @cached_property
     def probe(self) -> tf.data.Dataset:
         """A fixed, stratified slice of about 2,000 training images, or of all where there are fewer, in a fixed order and not augmented."""
-        images = self._images["train"]
-        if len(images.labels) > PROBE_SIZE:
-            share = PROBE_SIZE / len(images.labels)
-            images = images.take(hold_out(images.hashes, images.labels, share, self._settings.split_seed, "probe"))
-        return self._in_order(images)
+        return self._in_order(self.sample("train", PROBE_SIZE))
+
+    def sample(self, split: SplitName, most: int) -> Images:
+        """Returns about so many images of a split, chosen by content, each class in its share; all where there are fewer."""
+        images = self.images(split)
+        if len(images.labels) <= most:
+            return images
+        share = most / len(images.labels)
+        return images.take(hold_out(images.hashes, images.labels, share, self._settings.split_seed, "probe"))
 
     def batches(self, split: SplitName, inputs: np.ndarray | None = None, start_epoch: int = 0) -> tf.data.Dataset:
         """Returns a new pipeline of a split, like `train`, `val` and `test`.

@@ -1,0 +1,468 @@
+"""`OverfittingMonitor`: measures what a diagnosis of a training needs. It judges nothing; `pbl.diagnosis` does.
+
+Keras's own `loss` and `accuracy` are means over an epoch in which the weights changed, under dropout, augmentation, class
+weights and penalties: they hide gaps and make others up. Here the same images are looked at after each epoch, in inference mode
+and not augmented.
+"""
+
+import contextlib
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from pbl.errors import InputError
+from pbl.models.calls import replaced_calls
+from pbl.signals import Side, Signals
+
+# How many images of each side. One in twenty of the training images costs at most 2% of an epoch of a network whose steps
+# are large; of fewer than 300 no gap below 8 points could be told from chance.
+FEWEST, MOST, ONE_IN = 300, 2_000, 20
+MOST_BYTES = 128 * 2**20
+LOOKED_AT = 256  # images for a look into the network
+BATCH = 128
+TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
+
+
+class Source(Protocol):
+    """What `pbl.data.Data` has."""
+
+    num_classes: int
+    steps_per_epoch: int
+
+    def sample(self, split: str, most: int) -> Any: ...
+
+    def images(self, split: str) -> Any: ...
+
+
+class OverfittingMonitor(keras.callbacks.Callback):
+    """Measures before training and after each epoch how a classifier does on training images and on validation images.
+
+    ```python
+    monitor = pbl.OverfittingMonitor(data)
+    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor, early_stopping])
+    monitor.signals.gap
+    ```
+
+    It stands first in the list: then the others, and Keras's progress bar, see what it enters into `logs`: `probe_loss`,
+    `probe_accuracy`, `val_probe_loss`, `val_probe_accuracy` (nats without penalties, and shares, of fixed images), `gap` with
+    `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, on a GPU
+    `device_memory` (bytes, the highest so far) and where it can be read `gpu_busy` (share). The training itself is not changed:
+    batch normalisation's averages and the states of random layers are put back.
+
+    Args:
+        train: The data (`pbl.load_data`), or a pair of arrays: images, and labels (`[n]`, or one-hot `[n, classes]`).
+        val: A pair of arrays; None where `train` is the data, or where there is no validation.
+        every: A look into the network (gradients, dead units, batch normalisation) is taken before training, after every so
+            many epochs, and after the last.
+        file: Where the signals are written, an `.npz`; nowhere unless given.
+
+    Attributes:
+        signals: What was measured.
+
+    Raises:
+        InputError: The model is no classifier with one output; the labels do not fit; another callback stands before.
+    """
+
+    def __init__(
+        self, train: Source | tuple, val: tuple | None = None, *, every: int = 5, file: str | Path | None = None
+    ):
+        super().__init__()
+        self._every, self._file = every, None if file is None else Path(file)
+        if hasattr(train, "sample"):
+            probe = train.sample("train", _how_many(train.images("train")))
+            held_out = train.sample("val", _how_many(train.images("val"), len(train.images("train").labels)))
+            self._pixels = [probe.pixels, held_out.pixels]
+            labels, classes, steps = [probe.labels, held_out.labels], train.num_classes, train.steps_per_epoch
+            sizes = [train.images("train").labels, train.images("val").labels]
+        else:
+            pairs = [_as_pair(train), _as_pair(val) if val is not None else None]
+            sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in pairs]
+            classes, steps = 1 + max(int(of_side.max(initial=0)) for of_side in sizes), None
+            chosen = [_choose(pair, len(sizes[0])) if pair else None for pair in pairs]
+            self._pixels = [pair[0] if pair else np.empty((0, *chosen[0][0].shape[1:])) for pair in chosen]
+            labels = [pair[1] if pair else np.empty(0, np.int32) for pair in chosen]
+        about = {
+            "num_classes": classes,
+            "train_counts": np.bincount(sizes[0], minlength=classes).tolist(),
+            "val_counts": np.bincount(sizes[1], minlength=classes).tolist(),
+            "steps_per_epoch": steps,
+        }
+        self.signals = Signals(about, *map(Side.of, labels))
+        self._inputs, self._head = self._pixels, None
+
+    def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
+        """Judges `head` on what `extractor` makes of the images, computed once; with None the whole model again.
+
+        Args:
+            extractor: From images to features that do not change in the training.
+            head: From features to classes; it has all the weights that are trained.
+        """
+        self._head = head
+        self._inputs = self._pixels
+        if extractor is not None:
+            self._inputs = [extractor.predict(pixels, verbose=0) if len(pixels) else pixels for pixels in self._pixels]
+
+    @property
+    def _judged(self) -> keras.Model:
+        return self._head or self.model
+
+    # What Keras calls.
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._check()
+        self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
+        self._before: list | None = None  # kernels before an epoch that is looked at
+        if not self.signals.epochs:
+            self._record(0, {}, looks=True)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._start = time.perf_counter()
+        if self._is_looked_at(epoch + 1):
+            self._before = self._copy_kernels()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.signals.cut(epoch)  # of a `fit` that was called anew
+        self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self.signals.network[-1]["epoch"] < self.signals.epochs[-1]["epoch"]:  # stopped early
+            self._look(self.signals.epochs[-1]["epoch"], self._run(looks=True)[1])
+        self._save()
+
+    def get_state(self) -> dict:
+        return self.signals.to_dict()
+
+    def set_state(self, state: dict) -> None:
+        self.signals = Signals.from_dict(state)
+
+    # What is done.
+
+    def _copy_kernels(self) -> list:
+        return [ops.copy(kernel.value) for kernel in self._kernels]
+
+    def _is_looked_at(self, epoch: int) -> bool:
+        return epoch % self._every == 0 or epoch == self.params["epochs"]
+
+    def _check(self) -> None:
+        model = self._judged
+        outputs = getattr(model, "outputs", None)
+        if outputs is None:  # a subclassed model
+            outputs = model(self._inputs[0][:1], training=False)
+        outputs = list(outputs.values()) if isinstance(outputs, dict) else outputs
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        if len(outputs) != 1 or len(outputs[0].shape) != 2:
+            raise InputError(
+                "OverfittingMonitor judges a classifier with one output [images, classes]; this model gives {shapes}. Leave"
+                " it out, or monitor a model of the output that matters.",
+                shapes=" and ".join(str([size or "images" for size in output.shape]) for output in outputs),
+            )
+        width, about = outputs[0].shape[-1], self.signals.about
+        self._is_binary = width == 1
+        if not self._is_binary and width < about["num_classes"]:
+            raise InputError(
+                "The labels reach {last}, and the model has {width} outputs. It needs one for each class.",
+                last=about["num_classes"] - 1, width=width,
+            )  # fmt: skip
+        loss = self.model.loss
+        self._is_logits = bool(
+            getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits")
+        )
+        flat = model._flatten_layers()
+        self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
+        self._rectified = [layer for layer in flat if _is_rectified(layer)]
+        self._normalising = [
+            layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        ]
+        about.update(
+            model=model.name,
+            kernels=[kernel.path for kernel in self._kernels],
+            rectified=[layer.name for layer in self._rectified],
+        )
+
+    def _record(self, epoch: int, logs: dict, looks: bool, seconds: float = math.nan) -> None:
+        rows, look = self._run(looks)
+        signals, n = self.signals, len(self.signals.probe.labels)
+        signals.probe.append(rows[:n]), signals.val.append(rows[n:])
+        if looks:
+            self._look(epoch, look)
+        measured = {}
+        for name, side, of_side in (("probe", signals.probe, rows[:n]), ("val_probe", signals.val, rows[n:])):
+            if len(of_side):
+                measured[f"{name}_loss"] = float(of_side[:, 0].mean())
+                measured[f"{name}_accuracy"] = float(side.correct[-1].mean())
+        if len(signals.val.labels):
+            measured |= dict(zip(("gap", "gap_low", "gap_high"), signals.gap, strict=True))
+        images = sum(signals.about["train_counts"])
+        device = {"images_per_second": images / seconds, **_read_gpu()} if epoch else {}
+        if epoch:
+            logs |= measured | device
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
+        signals.epochs.append({**row, "learning_rate": rate, "penalty": float(look[-1])})
+        if looks:
+            self._save()
+
+    def _save(self) -> None:
+        if self._file is not None:
+            self.signals.save(self._file)
+
+    def _look(self, epoch: int, numbers: np.ndarray) -> None:
+        """Enters what a look into the network gave, a vector in the order of `_look_into`."""
+        k, r = len(self._kernels), len(self._rectified)
+        norms, weights, changes, dead, (stored, anew, _) = np.split(numbers, np.cumsum([k, k, k, r]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = changes / weights if self._before is not None else np.full(k, math.nan)
+        self.signals.network.append(
+            {
+                "epoch": epoch,
+                "gradient_norms": norms.tolist(),
+                "weight_norms": weights.tolist(),
+                "update_ratios": ratios.tolist(),
+                "dead": dead.tolist(),
+                "val_loss_stored": float(stored),
+                "val_loss_anew": float(anew),
+            }
+        )
+        self._before = None
+
+    def _run(self, looks: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
+        if looks not in self._measure:
+            self._measure[looks] = self._trace(looks)
+        before = (self._before or self._copy_kernels()) if looks else []
+        numbers = _to_host(self._measure[looks](before))
+        n = sum(len(inputs) for inputs in self._inputs)
+        return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
+
+    def _trace(self, looks: bool) -> Callable:
+        """One function that measures everything on the device, and gives one vector."""
+        images = np.concatenate([inputs for inputs in self._inputs if len(inputs)])
+        labels = np.concatenate([self.signals.probe.labels, self.signals.val.labels])
+        n = len(self.signals.probe.labels)
+        batches, of_batches = (_in_batches(array) for array in (images, labels))
+        begin = n if len(labels) > n else 0  # of validation, or of the probe where there is none
+        judged = slice(begin, begin + LOOKED_AT)
+        few = images[: min(n, LOOKED_AT)], labels[: min(n, LOOKED_AT)]
+        others = images[judged], labels[judged]
+
+        def measure(before: list) -> Any:
+            rows = _map(
+                lambda batch: self._judge(*batch), (ops.convert_to_tensor(batches), ops.convert_to_tensor(of_batches))
+            )
+            rows = ops.reshape(ops.reshape(rows, (-1, 3))[: len(labels)], (-1,))
+            penalty = ops.reshape(ops.cast(sum(self._judged.losses, start=0.0), "float32"), (1,))
+            look = self._look_into(few, others, before) if looks else []
+            return ops.concatenate([rows, *look, penalty])
+
+        return _compile(self._judged, measure)
+
+    def _judge(self, images: Any, labels: Any, training: bool = False) -> Any:
+        """`float32 [n, 3]`: loss, predicted class and confidence."""
+        outputs = ops.cast(self._judged(images, training=training), "float32")
+        labels = ops.cast(labels, "int32")
+        if self._is_binary:
+            right = ops.sigmoid(outputs) if self._is_logits else outputs
+            probabilities = ops.concatenate([1 - right, right], axis=-1)
+        else:
+            probabilities = ops.softmax(outputs) if self._is_logits else outputs
+        of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
+        # Not clipped to 1, and NaN stays NaN.
+        loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))
+        predicted = ops.cast(ops.argmax(probabilities, axis=-1), "float32")
+        return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
+
+    def _look_into(self, few: tuple, others: tuple, before: list) -> list:
+        """Gradients of `few` images, dead units among them, and the loss of `others` with the statistics of `few`."""
+        highest: dict[str, Any] = {}  # of each unit, over all images and places
+
+        def watch(layer: keras.Layer, original: Callable) -> Callable:
+            def call(*arguments, **options):
+                outputs = original(*arguments, **options)
+                units = ops.max(ops.cast(outputs, "float32"), axis=tuple(range(len(outputs.shape) - 1)))
+                highest[layer.name] = ops.maximum(units, highest[layer.name]) if layer.name in highest else units
+                return outputs
+
+            return call
+
+        with _put_back(self._judged), replaced_calls(self._rectified, watch):
+            gradients, highest = _gradients(
+                self._judged, self._kernels, lambda: (ops.mean(self._judge(*few, training=True)[:, 0]), highest)
+            )
+        stored = ops.mean(self._judge(*others)[:, 0])
+        anew = stored
+        if self._normalising:
+            with _put_back(self._judged):
+                with replaced_calls(self._normalising, _take_statistics):
+                    self._judged(few[0], training=False)
+                anew = ops.mean(self._judge(*others)[:, 0])
+        weights = [kernel.value for kernel in self._kernels]
+        changes = [a - b for a, b in zip(weights, before, strict=True)]
+        dead = [
+            ops.mean(ops.cast(highest[layer.name] <= 0, "float32")) if layer.name in highest else math.nan
+            for layer in self._rectified
+        ]
+        norms = [[_norm(array) for array in arrays] for arrays in (gradients, weights, changes)]
+        return [
+            ops.stack([ops.cast(number, "float32") for number in numbers])
+            for numbers in (*norms, dead, [stored, anew])
+            if numbers
+        ]
+
+
+def _how_many(images: Any, train_images: int | None = None) -> int:
+    """How many images of a split are looked at each epoch."""
+    n = len(images.labels)
+    size = math.prod(images.store.shape[1:])
+    of_train = n if train_images is None else train_images
+    return max(1, min(n, MOST, max(FEWEST, of_train // ONE_IN), MOST_BYTES // size))
+
+
+def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        images, labels = (np.asarray(array) for array in pair)
+    except (TypeError, ValueError):
+        raise InputError(
+            "OverfittingMonitor takes the data of pbl.load_data, or arrays: OverfittingMonitor((images, labels), (images,"
+            " labels))."
+        ) from None
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
+    if labels.ndim != 1 or len(labels) != len(images) or not len(labels):
+        raise InputError(
+            "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each.",
+            images=len(images), shape=labels.shape,
+        )  # fmt: skip
+    return images, labels.astype(np.int32)
+
+
+def _choose(pair: tuple[np.ndarray, np.ndarray], train_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed part of the images, each class in its share."""
+    images, labels = pair
+    size = math.prod(images.shape[1:]) * images.itemsize
+    most = max(1, min(len(labels), MOST, max(FEWEST, train_images // ONE_IN), MOST_BYTES // size))
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        of_class = shuffled[labels[shuffled] == label]
+        place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    chosen = np.sort(np.argsort(place, kind="stable")[:most])
+    return images[chosen], labels[chosen]
+
+
+def _in_batches(array: np.ndarray) -> np.ndarray:
+    """`[batches, BATCH, ...]`, filled up with the last one; a single, smaller batch of few."""
+    size = min(BATCH, len(array))
+    missing = -len(array) % size
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]).reshape(-1, size, *array.shape[1:])
+
+
+def _is_rectified(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
+
+
+def _take_statistics(layer: keras.layers.BatchNormalization, original: Callable) -> Callable:
+    """Batch normalisation that keeps this batch's statistics as those of all."""
+
+    def call(inputs, training=None, mask=None):
+        momentum, layer.momentum = layer.momentum, 0.0
+        try:
+            return original(inputs, training=True, mask=mask)
+        finally:
+            layer.momentum = momentum
+
+    return call
+
+
+def _norm(array: Any) -> Any:
+    return ops.sqrt(ops.sum(ops.square(ops.cast(array, "float32"))))
+
+
+def _read_gpu() -> dict[str, float]:
+    """Memory and work of the GPU; nothing where there is none."""
+    if keras.backend.backend() != "tensorflow":
+        return {}
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        return {}
+    read = {"device_memory": float(tf.config.experimental.get_memory_info("GPU:0")["peak"])}
+    if shutil.which("nvidia-smi"):
+        words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            said = subprocess.run(words, capture_output=True, text=True, timeout=5, check=True).stdout
+            read["gpu_busy"] = float(said.split()[0]) / 100
+    return read
+
+
+# What differs between backends.
+
+
+def _to_host(numbers: Any) -> np.ndarray:
+    """The one transfer."""
+    return ops.convert_to_numpy(numbers)
+
+
+def _compile(model: keras.Model, function: Callable) -> Callable:
+    """The function, traced once; what it does to the model's variables is undone."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        def pure(values: list, *arguments) -> Any:
+            with keras.StatelessScope(list(zip(model.variables, values, strict=True))):
+                return function(*arguments)
+
+        traced = jax.jit(pure)
+        return lambda *arguments: traced([variable.value for variable in model.variables], *arguments)
+    return function
+
+
+def _map(function: Callable, batches: tuple) -> Any:
+    """The function of each batch, one after another."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.map_fn(function, batches, fn_output_signature=tf.float32, parallel_iterations=1)
+    return ops.map(function, batches)
+
+
+@contextlib.contextmanager
+def _put_back(model: keras.Model) -> Iterator[None]:
+    """Within it the model may change its variables; then they are as before."""
+    variables = [variable for variable in model.variables if not variable.trainable]
+    before = [ops.copy(variable.value) for variable in variables]
+    yield
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+
+
+def _gradients(model: keras.Model, kernels: list, function: Callable) -> tuple[list, Any]:
+    """Gradients of the first of the two things that a function gives, NaN on a backend that is not known; and the second."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value, more = function()
+        return tape.gradient(value, [kernel.value for kernel in kernels], unconnected_gradients="zero"), more
+    if keras.backend.backend() == "jax":
+        import jax
+
+        others = [(variable, variable.value) for variable in model.variables]
+
+        def of_kernels(values: list) -> Any:
+            with keras.StatelessScope([*others, *zip(kernels, values, strict=True)]):
+                return function()
+
+        return jax.grad(of_kernels, has_aux=True)([kernel.value for kernel in kernels])
+    return [ops.full((1,), math.nan) for _ in kernels], function()[1]

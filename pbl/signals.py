@@ -1,0 +1,141 @@
+"""What was measured of a training, epoch by epoch: what `pbl.monitor` writes and `pbl.diagnosis` reads. NumPy alone."""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.runs import replacing
+from pbl.statistics import newcombe_interval
+
+_SIDES = ("probe", "val")
+
+
+@dataclass
+class Side:
+    """Images that are looked at after each epoch in inference mode, never augmented: of train (the probe) or of validation.
+
+    Attributes:
+        labels: `int32 [n]`, their classes.
+        loss: `float16 [epochs + 1, n]`, the negative log-likelihood of the true class in nats; row 0 before training.
+        predicted: `uint16 [epochs + 1, n]`, the class with the highest probability.
+        confidence: `float16 [epochs + 1, n]`, that probability.
+    """
+
+    labels: np.ndarray
+    loss: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray) -> "Side":
+        """Images of which nothing is known yet."""
+        loss, predicted, confidence = (
+            np.empty((0, len(labels)), dtype) for dtype in (np.float16, np.uint16, np.float16)
+        )
+        return cls(np.asarray(labels, np.int32), loss, predicted, confidence)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """`bool [epochs + 1, n]`."""
+        return self.predicted == self.labels
+
+    def append(self, rows: np.ndarray) -> None:
+        """Appends an epoch: `float32 [n, 3]` of loss, predicted class and confidence."""
+        loss = np.clip(rows[:, 0], None, np.finfo(np.float16).max)  # NaN stays
+        for name, column in (("loss", loss), ("predicted", rows[:, 1]), ("confidence", rows[:, 2])):
+            before = getattr(self, name)
+            setattr(self, name, np.vstack([before, column.astype(before.dtype)]))
+
+    def cut(self, epochs: int) -> None:
+        """Forgets what came after so many epochs."""
+        self.loss, self.predicted, self.confidence = (
+            array[: epochs + 1] for array in (self.loss, self.predicted, self.confidence)
+        )
+
+
+@dataclass
+class Signals:
+    """The signals of one training.
+
+    Attributes:
+        about: What does not change: `num_classes`, `train_images` and `val_images` (of the whole splits), `steps_per_epoch`,
+            `batch_size`, `model`, and the names of `kernels` and of `rectified` layers, of which `network` tells.
+        probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
+        epochs: One dictionary an epoch, from epoch 0 (before training): what Keras logged, `penalty` (what the model adds to
+            the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
+        network: One dictionary for each look into the network: `epoch`, `gradient_norms` and `weight_norms` (of each kernel, the
+            first of the network first), `update_ratios` (norm of the epoch's change by norm of the kernel), `dead` (of each
+            rectified layer the share of units that are 0 for all images), and `val_loss_stored` and `val_loss_anew`: the
+            loss with batch normalisation's stored statistics, and with statistics taken anew from the probe.
+    """
+
+    about: dict[str, Any]
+    probe: Side
+    val: Side
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    network: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def gap(self) -> tuple[float, float, float]:
+        """Accuracy on the probe minus that on validation after the last epoch, with Newcombe's 95% interval."""
+        if not (len(self.val.labels) and len(self.probe.labels) and len(self.probe.loss)):
+            return np.nan, np.nan, np.nan
+        right, val_right = int(self.probe.correct[-1].sum()), int(self.val.correct[-1].sum())
+        n, val_n = len(self.probe.labels), len(self.val.labels)
+        return right / n - val_right / val_n, *newcombe_interval(right, n, val_right, val_n)
+
+    def cut(self, epochs: int) -> None:
+        """Forgets what came after so many epochs."""
+        self.probe.cut(epochs), self.val.cut(epochs)
+        self.epochs = self.epochs[: epochs + 1]
+        self.network = [look for look in self.network if look["epoch"] <= epochs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all as numbers, text, arrays, lists and dictionaries."""
+        sides = {name: {part.name: getattr(side, part.name) for part in fields(Side)} for name, side in self._sides()}
+        return {"about": self.about, "epochs": self.epochs, "network": self.network, **sides}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Signals":
+        """Makes them of what `to_dict` gave."""
+        sides = {name: Side(**values[name]) for name in _SIDES}
+        return cls(values["about"], **sides, epochs=list(values["epochs"]), network=list(values["network"]))
+
+    def _sides(self) -> list[tuple[str, Side]]:
+        return [(name, getattr(self, name)) for name in _SIDES]
+
+    def save(self, file: str | Path) -> None:
+        """Writes them to an `.npz` file, whole or not at all."""
+        text = {"about": self.about, "epochs": self.epochs, "network": self.network}
+        arrays = {"text": np.frombuffer(json.dumps(text).encode(), np.uint8)}
+        for name, side in self._sides():
+            arrays |= {f"{name}_{part.name}": getattr(side, part.name) for part in fields(Side)}
+        with replacing(Path(file)) as temporary, temporary.open("wb") as opened:
+            np.savez_compressed(opened, **arrays)
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Signals":
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                text = json.loads(saved["text"].tobytes())
+                for name in _SIDES:
+                    text[name] = {part.name: saved[f"{name}_{part.name}"] for part in fields(Side)}
+                return cls.from_dict(text)
+        except FileNotFoundError:
+            raise InputError(
+                "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.",
+                file=file,
+            ) from None
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise InputError(
+                "{file} is damaged: {error}. Train again, or take it from a copy.", file=file, error=error
+            ) from None
