@@ -1,6 +1,7 @@
 """What was measured of a training, epoch by epoch: what `pbl.monitor` writes and `pbl.diagnosis` reads. NumPy alone."""
 
 import json
+import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ class Signals:
                 "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.",
                 file=file,
             ) from None
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 "{file} is damaged: {error}. Train again, or take it from a copy.", file=file, error=error
             ) from None

@@ -1,0 +1,277 @@
+"""What OverfittingMonitor measures: the numbers of scikit-learn and of a gradient by hand; and that it changes nothing."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import log_loss
+
+import pbl
+from pbl import monitor as module
+from pbl.errors import InputError
+from pbl.signals import Signals
+from pbl.statistics import newcombe_interval
+
+RANDOM = np.random.default_rng(0)
+X, Y = RANDOM.normal(size=(360, 6, 6, 2)).astype(np.float32), RANDOM.integers(0, 3, 360)
+TRAIN, VAL = (X[:300], Y[:300]), (X[300:], Y[300:])
+
+
+def network(*head: keras.layers.Layer, before: tuple = ()) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    layers = [*before, keras.layers.Flatten(), keras.layers.Dense(16, activation="relu"), keras.layers.Dropout(0.3)]
+    return keras.Sequential([keras.Input((6, 6, 2)), *layers, *head])
+
+
+def softmax(**options) -> keras.Model:
+    return network(keras.layers.Dense(3, activation="softmax", dtype="float32"), **options)
+
+
+def fit(
+    model: keras.Model, monitor=None, train=TRAIN, val=VAL, epochs=3, loss="sparse_categorical_crossentropy", **options
+):
+    model.compile("adam", loss, metrics=["accuracy"], **options)
+    callbacks = [] if monitor is None else [monitor]
+    return model.fit(*train, validation_data=val, epochs=epochs, batch_size=50, verbose=0, callbacks=callbacks).history
+
+
+def probabilities(outputs: np.ndarray, is_logits: bool) -> np.ndarray:
+    if outputs.shape[1] == 1:
+        right = 1 / (1 + np.exp(-outputs)) if is_logits else outputs
+        return np.hstack([1 - right, right])
+    return np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True) if is_logits else outputs
+
+
+@pytest.mark.parametrize(
+    ("units", "activation", "loss", "is_logits"),
+    [
+        (3, "softmax", "sparse_categorical_crossentropy", False),
+        (3, None, keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
+        (3, "softmax", "categorical_crossentropy", False),
+        (1, "sigmoid", "binary_crossentropy", False),
+        (1, None, keras.losses.BinaryCrossentropy(from_logits=True), True),
+    ],
+)
+def test_loss_and_accuracy_are_those_of_scikit_learn(units, activation, loss, is_logits):
+    y = Y % 2 if units == 1 else Y
+    targets = keras.utils.to_categorical(y) if loss == "categorical_crossentropy" else y
+    train, val = (X[:300], targets[:300]), (X[300:], targets[300:])
+    model = network(keras.layers.Dense(units, activation=activation))
+    monitor = pbl.OverfittingMonitor(train, val)
+    history = fit(model, monitor, train, val, loss=loss)
+    given = probabilities(model.predict(X, verbose=0), is_logits)
+    right = given.argmax(axis=1) == y
+    for name, part in (("probe", slice(0, 300)), ("val_probe", slice(300, 360))):
+        expected = log_loss(y[part], given[part], labels=range(given.shape[1]))
+        np.testing.assert_allclose(history[f"{name}_loss"][-1], expected, rtol=1e-5)
+        np.testing.assert_allclose(history[f"{name}_accuracy"][-1], right[part].mean(), rtol=1e-6)
+    interval = newcombe_interval(right[:300].sum(), 300, right[300:].sum(), 60)
+    expected = (right[:300].mean() - right[300:].mean(), *interval)
+    np.testing.assert_allclose(monitor.signals.gap, expected, rtol=1e-6)
+    np.testing.assert_allclose([history[name][-1] for name in ("gap", "gap_low", "gap_high")], expected, rtol=1e-6)
+    side = monitor.signals.val
+    assert side.loss.shape == side.predicted.shape == side.confidence.shape == (4, 60)
+    np.testing.assert_allclose(side.confidence[-1], given[300:].max(axis=1), rtol=2e-3)
+    assert [row["epoch"] for row in monitor.signals.epochs] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [("float32", {}), ("mixed_bfloat16", {}), ("mixed_float16", {}), ("float32", {"steps_per_execution": 3})],
+)
+def test_the_training_is_not_changed(policy, options):
+    """Nor are the random states, with layers that draw and that keep averages; and few images are taken, the same each time."""
+
+    def trained(monitor) -> list[np.ndarray]:
+        with pbl.performance.precision(policy):
+            drawing = (keras.layers.RandomFlip(), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization())
+            model = softmax(before=drawing)
+        fit(model, monitor, **options)
+        return [np.asarray(variable) for variable in [*model.variables, *model.optimizer.variables]]
+
+    monitors = [pbl.OverfittingMonitor(TRAIN, VAL, every=2) for _ in range(2)]
+    for alone, watched, again in zip(trained(None), *(trained(monitor) for monitor in monitors), strict=True):
+        np.testing.assert_array_equal(alone, watched)
+        np.testing.assert_array_equal(alone, again)
+    one, other = (monitor.signals.to_dict() for monitor in monitors)
+    for name in ("model", "kernels", "rectified"):  # Keras counts its layers on
+        del one["about"][name], other["about"][name]
+    for row in (*one["epochs"], *other["epochs"]):
+        row.pop("images_per_second", None)
+    np.testing.assert_equal(one, other)
+    assert [look["epoch"] for look in one["network"]] == [0, 2, 3]
+
+
+def test_one_transfer_to_the_host_an_epoch(monkeypatch):
+    transfers = []
+    to_host = module._to_host
+    monkeypatch.setattr(module, "_to_host", lambda numbers: transfers.append(1) or to_host(numbers))
+    fit(softmax(), pbl.OverfittingMonitor(TRAIN, VAL, every=2), epochs=6)
+    assert len(transfers) == 7  # and before training
+
+
+def test_gradients_are_those_of_a_tape():
+    model = network(keras.layers.Dense(3, activation="softmax"))
+    model.layers[-2].rate = 0.0
+    monitor = pbl.OverfittingMonitor(TRAIN)
+    few = monitor._pixels[0][: module.LOOKED_AT], monitor.signals.probe.labels[: module.LOOKED_AT]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(few[1], model(few[0], training=True)))
+    weights = [weight for weight in model.trainable_weights if len(weight.shape) == 2]
+    norms = [float(tf.norm(gradient)) for gradient in tape.gradient(loss, [weight.value for weight in weights])]
+    before = [weight.numpy() for weight in weights]
+    fit(model, monitor, epochs=1)
+    first, last = monitor.signals.network
+    np.testing.assert_allclose(first["gradient_norms"], norms, rtol=1e-5)
+    changes = [np.linalg.norm(weight - old) for weight, old in zip(weights, before, strict=True)]
+    np.testing.assert_allclose(
+        last["update_ratios"], [c / np.linalg.norm(w) for c, w in zip(changes, weights, strict=True)], rtol=1e-4
+    )
+    assert np.isnan(first["update_ratios"]).all()
+    assert monitor.signals.about["kernels"] == [weight.path for weight in weights]
+
+
+def test_dead_units_vanishing_gradients_and_stored_statistics_are_seen():
+    dead = softmax()
+    bias = np.where(np.arange(16) < 12, -100, 0)
+    dead.layers[1].bias.assign(bias)
+    deep = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            keras.layers.Flatten(),
+            *(keras.layers.Dense(20, activation="sigmoid") for _ in range(10)),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    far = softmax(before=(keras.layers.BatchNormalization(momentum=0.999),))
+    looks = {}
+    for name, model in {"dead": dead, "deep": deep, "far": far}.items():
+        monitor = pbl.OverfittingMonitor((TRAIN[0] * 5 + 20, TRAIN[1]), (VAL[0] * 5 + 20, VAL[1]))
+        fit(model, monitor, train=(TRAIN[0] * 5 + 20, TRAIN[1]), val=(VAL[0] * 5 + 20, VAL[1]), epochs=5)
+        looks[name] = monitor.signals.network
+    assert 0.75 <= looks["dead"][0]["dead"][0] <= 1
+    first = looks["deep"][0]["gradient_norms"]
+    assert first[0] / first[-1] < 1e-3  # Glorot and Bengio 2010
+    assert looks["far"][-1]["val_loss_stored"] > 2 * looks["far"][-1]["val_loss_anew"]
+    assert looks["dead"][0]["val_loss_stored"] == looks["dead"][0]["val_loss_anew"]
+
+
+def test_the_penalty_is_told_apart():
+    model = network(keras.layers.Dense(3, activation="softmax", kernel_regularizer=keras.regularizers.L2(0.1)))
+    monitor = pbl.OverfittingMonitor(TRAIN, VAL)
+    history = fit(model, monitor)
+    row = monitor.signals.epochs[-1]
+    np.testing.assert_allclose(row["penalty"], 0.1 * (model.layers[-1].kernel.numpy() ** 2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(history["val_loss"][-1], row["val_probe_loss"] + row["penalty"], rtol=1e-5)
+
+
+def test_what_is_not_there(tmp_path):
+    """No validation, one epoch, two images a class, no finite number from the first step on."""
+    few = X[:6], np.array([0, 1, 2, 0, 1, 2])
+    monitor = pbl.OverfittingMonitor(few, file=tmp_path / "signals.npz")
+    history = fit(softmax(), monitor, few, None, epochs=1)
+    assert "gap" not in history and len(history["probe_loss"]) == 1 and np.isnan(monitor.signals.gap[0])
+    bad = softmax()
+    bad.layers[-1].bias.assign(np.full(3, np.nan))
+    monitor = pbl.OverfittingMonitor(TRAIN, VAL, file=tmp_path / "signals.npz")
+    fit(bad, monitor)
+    read = Signals.load(tmp_path / "signals.npz")
+    assert np.isnan(read.probe.loss).all()
+    np.testing.assert_equal(read.to_dict(), monitor.signals.to_dict())
+
+
+def test_large_sets_are_sampled_each_class_in_its_share():
+    labels = np.repeat([0, 1], [9000, 1000])
+    images = np.zeros((10_000, 1, 1, 1), np.float32)
+    monitor = pbl.OverfittingMonitor((images, labels), (images, labels))
+    assert np.bincount(monitor.signals.probe.labels).tolist() == [450, 50]
+    data = pbl.load_data(
+        pbl.data.from_arrays(
+            *(np.random.default_rng(0).integers(0, 256, (3000, 4, 4, 1), np.uint8), np.repeat([0, 1, 2], 1000))
+        )
+    )
+    of_data = pbl.OverfittingMonitor(data).signals
+    assert abs(np.bincount(of_data.probe.labels) - 100).max() <= 1 and len(of_data.val.labels) == 300
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: pbl.OverfittingMonitor(3), r"takes the data of pbl.load_data, or arrays"),
+        (lambda: pbl.OverfittingMonitor((X, Y[:5])), r"360 images and labels of the shape \(5,\) do not fit"),
+        (
+            lambda: fit(network(keras.layers.Dense(2)), pbl.OverfittingMonitor(TRAIN)),
+            r"labels reach 2, and the model has 2",
+        ),
+        (
+            lambda: fit(two_outputs(), pbl.OverfittingMonitor(TRAIN), (X, [Y, Y]), None),
+            r"one output .* this model gives",
+        ),
+        (
+            lambda: fit(per_pixel(), pbl.OverfittingMonitor(TRAIN), (X, X), None, loss="mse"),
+            r"one output .* this model gives",
+        ),
+    ],
+)
+def test_what_cannot_be_judged_is_said_in_one_line(make, said):
+    with pytest.raises(InputError, match=said):
+        make()
+
+
+def two_outputs() -> keras.Model:
+    images = keras.Input((6, 6, 2))
+    flat = keras.layers.Flatten()(images)
+    model = keras.Model(images, [keras.layers.Dense(3, name=name)(flat) for name in ("one", "other")])
+    model.compile = lambda *_, **__: keras.Model.compile(model, "sgd", "mse")
+    return model
+
+
+def per_pixel() -> keras.Model:
+    return keras.Sequential([keras.Input((6, 6, 2)), keras.layers.Conv2D(2, 1)])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", None])
+def test_a_damaged_file_is_said_in_one_line(tmp_path, content):
+    file = tmp_path / "signals.npz"
+    if content is None:
+        np.savez(file, text=np.frombuffer(json.dumps({}).encode(), np.uint8))
+    else:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        Signals.load(file)
+    with pytest.raises(InputError, match="is missing: the run has ended before"):
+        Signals.load(tmp_path / "none.npz")
+
+
+JAX = """
+import keras, numpy as np, sys
+sys.path.insert(0, "tests")
+from pbl.monitor import OverfittingMonitor
+random = np.random.default_rng(0)
+x, y = random.normal(size=(360, 6, 6, 2)).astype("float32"), random.integers(0, 3, 360)
+def trained(*monitors):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.ReLU(), keras.layers.Dropout(0.3)]
+    model = keras.Sequential([keras.Input((6, 6, 2)), *layers, keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(x[:300], y[:300], validation_data=(x[300:], y[300:]), epochs=3, verbose=0, callbacks=list(monitors)).history
+    return model.get_weights(), history
+monitor = OverfittingMonitor((x[:300], y[:300]), (x[300:], y[300:]), every=2)
+alone, (watched, history) = trained()[0], trained(monitor)
+assert keras.backend.backend() == "jax" and all((a == b).all() for a, b in zip(alone, watched))
+np.testing.assert_allclose(history["val_probe_loss"], history["val_loss"], rtol=1e-5)
+assert [look["epoch"] for look in monitor.signals.network] == [0, 2, 3]
+assert all(np.isfinite(look["gradient_norms"]).all() and len(look["dead"]) == 1 for look in monitor.signals.network)
+"""
+
+
+def test_on_jax():
+    pytest.importorskip("jax", reason="JAX is not installed")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", JAX], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
