@@ -217,7 +217,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
     def _look(self, epoch: int, numbers: np.ndarray) -> None:
         """Enters what a look into the network gave, a vector in the order of `_look_into`."""
         k, r = len(self._kernels), len(self._rectified)
-        norms, weights, changes, dead, (stored, anew, _) = np.split(numbers, np.cumsum([k, k, k, r]))
+        norms, weights, changes, dead, (in_training, stored, anew, _) = np.split(numbers, np.cumsum([k, k, k, r]))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = changes / weights if self._before is not None else np.full(k, math.nan)
         self.signals.network.append(
@@ -227,6 +227,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 "weight_norms": weights.tolist(),
                 "update_ratios": ratios.tolist(),
                 "dead": dead.tolist(),
+                "loss_in_training": float(in_training),
                 "val_loss_stored": float(stored),
                 "val_loss_anew": float(anew),
             }
@@ -292,10 +293,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
             return call
 
+        def learn() -> tuple:
+            loss = ops.mean(self._judge(*few, training=True)[:, 0])
+            return loss, (loss, highest)
+
         with _put_back(self._judged), replaced_calls(self._rectified, watch):
-            gradients, highest = _gradients(
-                self._judged, self._kernels, lambda: (ops.mean(self._judge(*few, training=True)[:, 0]), highest)
-            )
+            gradients, (in_training, highest) = _gradients(self._judged, self._kernels, learn)
         stored = ops.mean(self._judge(*others)[:, 0])
         anew = stored
         if self._normalising:
@@ -312,7 +315,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         norms = [[_norm(array) for array in arrays] for arrays in (gradients, weights, changes)]
         return [
             ops.stack([ops.cast(number, "float32") for number in numbers])
-            for numbers in (*norms, dead, [stored, anew])
+            for numbers in (*norms, dead, [in_training, stored, anew])
             if numbers
         ]
 

@@ -70,8 +70,9 @@ class Signals:
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
         network: One dictionary for each look into the network: `epoch`, `gradient_norms` and `weight_norms` (of each kernel, the
             first of the network first), `update_ratios` (norm of the epoch's change by norm of the kernel), `dead` (of each
-            rectified layer the share of units that are 0 for all images), and `val_loss_stored` and `val_loss_anew`: the
-            loss with batch normalisation's stored statistics, and with statistics taken anew from the probe.
+            rectified layer the share of units that are 0 for all images), `loss_in_training` (of the probe in training mode),
+            and `val_loss_stored` and `val_loss_anew`: the loss with batch normalisation's stored statistics, and with
+            statistics taken anew from the probe.
     """
 
     about: dict[str, Any]
