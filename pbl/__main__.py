@@ -2,7 +2,7 @@
 
 Each command imports what it needs itself, so that `--help` answers at once.
 
-Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be mended first, 2 wrong input (one line says what), 130 stopped by Ctrl-C.
+Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be mended first, 2 wrong input (one line says what), 130 stopped by Ctrl-C or SIGTERM.
 """
 
 import contextlib
@@ -547,7 +547,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status = command.main(arguments or ["--help"], prog_name="python -m pbl", standalone_mode=False) or 0
         if status == 130:  # typer's answer to Ctrl-C
-            print("pbl: stopped by Ctrl-C", file=sys.stderr)
+            print("pbl: stopped", file=sys.stderr)
         return status
     except InputError as error:
         message = str(error)

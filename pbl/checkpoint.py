@@ -215,13 +215,8 @@ class ExactResume(keras.callbacks.Callback):
             )  # fmt: skip
 
     def _find_callbacks(self) -> list[keras.callbacks.Callback]:
-        """The callbacks of this `fit`, without this one. Keras tells a callback nothing of the others, but its caller does."""
-        frame = sys._getframe(1)
-        while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
-            frame = frame.f_back
-        if frame is None:
-            raise InputError("ExactResume works in `fit`, or in a keras.callbacks.CallbackList.")
-        callbacks = frame.f_locals["self"].callbacks
+        """The callbacks of this `fit`, without this one."""
+        callbacks = find_callbacks("ExactResume")
         behind = callbacks[callbacks.index(self) + 1 :]
         late = [type(callback).__name__ for callback in behind if not isinstance(callback, _HARMLESS)]
         if late:
@@ -413,6 +408,20 @@ class ExactResume(keras.callbacks.Callback):
         python, numpy = _unpack(state["random"], arrays)
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def find_callbacks(name: str) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of the `fit` that calls the callback `name`. Keras tells it nothing of the others; its caller does.
+
+    Raises:
+        InputError: It is not called by a `fit`.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
+        frame = frame.f_back
+    if frame is None:
+        raise InputError("{name} works in `fit`, or in a keras.callbacks.CallbackList.", name=name)
+    return frame.f_locals["self"].callbacks
 
 
 def _initial_epoch(state: dict[str, Any] | None, epochs: int) -> int:

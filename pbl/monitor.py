@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pbl.checkpoint import find_callbacks
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
 from pbl.signals import Side, Signals
@@ -86,16 +87,22 @@ class OverfittingMonitor(keras.callbacks.Callback):
             pairs = [_as_pair(train), _as_pair(val) if val is not None else None]
             sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in pairs]
             classes, steps = 1 + max(int(of_side.max(initial=0)) for of_side in sizes), None
+            if pairs[1] and pairs[1][0].shape[1:] != pairs[0][0].shape[1:]:
+                raise InputError(
+                    "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one.",
+                    train=pairs[0][0].shape[1:], val=pairs[1][0].shape[1:],
+                )  # fmt: skip
             chosen = [_choose(pair, len(sizes[0])) if pair else None for pair in pairs]
             self._pixels = [pair[0] if pair else np.empty((0, *chosen[0][0].shape[1:])) for pair in chosen]
             labels = [pair[1] if pair else np.empty(0, np.int32) for pair in chosen]
-        about = {
+        self._labels = labels
+        self._about = {
             "num_classes": classes,
             "train_counts": np.bincount(sizes[0], minlength=classes).tolist(),
             "val_counts": np.bincount(sizes[1], minlength=classes).tolist(),
             "steps_per_epoch": steps,
         }
-        self.signals = Signals(about, *map(Side.of, labels))
+        self.signals = Signals(dict(self._about), *map(Side.of, labels))
         self._inputs, self._head = self._pixels, None
 
     def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
@@ -117,31 +124,56 @@ class OverfittingMonitor(keras.callbacks.Callback):
     # What Keras calls.
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        callbacks = find_callbacks("OverfittingMonitor")
+        before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, OverfittingMonitor)]
+        if before:
+            raise InputError(
+                "The callback {other} stands before OverfittingMonitor: it would not see what is measured, or change what is."
+                " Put OverfittingMonitor first.",
+                other=type(before[0]).__name__,
+            )
         self._check()
         self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
         self._before: list | None = None  # kernels before an epoch that is looked at
-        if not self.signals.epochs:
-            self._record(0, {}, looks=True)
+        self._begins, self._is_restored = True, False
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if (
+            self._begins
+        ):  # not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back
+            self._begins = False
+            self.signals.cut(epoch)
+            goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
+            if not goes_on or (epoch == 0 and not self._is_restored):
+                self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
+                self._record(epoch, {}, looks=True)
         self._start = time.perf_counter()
         if self._is_looked_at(epoch + 1):
             self._before = self._copy_kernels()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.signals.cut(epoch)  # of a `fit` that was called anew
         self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        if self.signals.network[-1]["epoch"] < self.signals.epochs[-1]["epoch"]:  # stopped early
+        if (
+            self.signals.network and self.signals.network[-1]["epoch"] < self.signals.epochs[-1]["epoch"]
+        ):  # stopped early
             self._look(self.signals.epochs[-1]["epoch"], self._run(looks=True)[1])
-        self._save()
+        self.save()
 
     def get_state(self) -> dict:
-        return self.signals.to_dict()
+        before = None if self._before is None else [ops.convert_to_numpy(kernel) for kernel in self._before]
+        return {**self.signals.to_dict(), "before": before}
 
     def set_state(self, state: dict) -> None:
-        self.signals = Signals.from_dict(state)
+        before = state["before"]
+        self._before = None if before is None else [ops.convert_to_tensor(kernel) for kernel in before]
+        self.signals, self._is_restored = Signals.from_dict(state), True
+
+    def save(self) -> None:
+        """Writes the signals so far to `file`."""
+        if self._file is not None and self.signals.epochs:
+            self.signals.save(self._file)
 
     # What is done.
 
@@ -164,28 +196,30 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 " it out, or monitor a model of the output that matters.",
                 shapes=" and ".join(str([size or "images" for size in output.shape]) for output in outputs),
             )
-        width, about = outputs[0].shape[-1], self.signals.about
+        width, about = outputs[0].shape[-1], self._about
         self._is_binary = width == 1
         if not self._is_binary and width < about["num_classes"]:
             raise InputError(
                 "The labels reach {last}, and the model has {width} outputs. It needs one for each class.",
                 last=about["num_classes"] - 1, width=width,
             )  # fmt: skip
-        loss = self.model.loss
-        self._is_logits = bool(
-            getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits")
-        )
+        self._is_logits = self._finds_logits()
         flat = model._flatten_layers()
         self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
         self._rectified = [layer for layer in flat if _is_rectified(layer)]
         self._normalising = [
             layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
-        about.update(
-            model=model.name,
-            kernels=[kernel.path for kernel in self._kernels],
-            rectified=[layer.name for layer in self._rectified],
-        )
+        about["model"] = model.name
+
+    def _finds_logits(self) -> bool:
+        """Whether the outputs are logits: by the loss where it tells, else by what the model gives."""
+        loss = self.model.loss
+        if isinstance(loss, str) or hasattr(loss, "from_logits"):
+            return bool(getattr(loss, "from_logits", False))
+        outputs = ops.convert_to_numpy(ops.cast(self._judged(self._inputs[0][:8], training=False), "float32"))
+        sums = outputs if self._is_binary else outputs.sum(axis=1)
+        return bool(outputs.min() < 0 or sums.max() > 1.01 or (not self._is_binary and sums.min() < 0.99))
 
     def _record(self, epoch: int, logs: dict, looks: bool, seconds: float = math.nan) -> None:
         rows, look = self._run(looks)
@@ -208,11 +242,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
         signals.epochs.append({**row, "learning_rate": rate, "penalty": float(look[-1])})
         if looks:
-            self._save()
-
-    def _save(self) -> None:
-        if self._file is not None:
-            self.signals.save(self._file)
+            self.save()
 
     def _look(self, epoch: int, numbers: np.ndarray) -> None:
         """Enters what a look into the network gave, a vector in the order of `_look_into`."""
@@ -223,6 +253,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self.signals.network.append(
             {
                 "epoch": epoch,
+                "kernels": [kernel.path for kernel in self._kernels],
+                "rectified": [layer.name for layer in self._rectified],
                 "gradient_norms": norms.tolist(),
                 "weight_norms": weights.tolist(),
                 "update_ratios": ratios.tolist(),
@@ -277,7 +309,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
         # Not clipped to 1, and NaN stays NaN.
         loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))
-        predicted = ops.cast(ops.argmax(probabilities, axis=-1), "float32")
+        no_class = ops.cast(ops.shape(probabilities)[-1], "float32")  # where no probability is a number
+        predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
         return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
 
     def _look_into(self, few: tuple, others: tuple, before: list) -> list:
@@ -338,9 +371,10 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     if labels.ndim == 2:
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
-    if labels.ndim != 1 or len(labels) != len(images) or not len(labels):
+    if labels.ndim != 1 or len(labels) != len(images) or not len(labels) or labels.min() < 0:
         raise InputError(
-            "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each.",
+            "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"
+            " 0 on.",
             images=len(images), shape=labels.shape,
         )  # fmt: skip
     return images, labels.astype(np.int32)
@@ -418,7 +452,16 @@ def _compile(model: keras.Model, function: Callable) -> Callable:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, autograph=False)
+        traced = tf.function(function, autograph=False)
+
+        def call(*arguments) -> Any:
+            nonlocal concrete
+            # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
+            concrete = concrete or traced.get_concrete_function(*arguments)
+            return concrete(*arguments)
+
+        concrete = None
+        return call
     if keras.backend.backend() == "jax":
         import jax
 

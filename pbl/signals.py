@@ -22,7 +22,7 @@ class Side:
     Attributes:
         labels: `int32 [n]`, their classes.
         loss: `float16 [epochs + 1, n]`, the negative log-likelihood of the true class in nats; row 0 before training.
-        predicted: `uint16 [epochs + 1, n]`, the class with the highest probability.
+        predicted: `uint16 [epochs + 1, n]`, the class with the highest probability; no class where that is no number.
         confidence: `float16 [epochs + 1, n]`, that probability.
     """
 
@@ -51,10 +51,10 @@ class Side:
             before = getattr(self, name)
             setattr(self, name, np.vstack([before, column.astype(before.dtype)]))
 
-    def cut(self, epochs: int) -> None:
-        """Forgets what came after so many epochs."""
+    def cut(self, rows: int) -> None:
+        """Keeps so many rows."""
         self.loss, self.predicted, self.confidence = (
-            array[: epochs + 1] for array in (self.loss, self.predicted, self.confidence)
+            array[:rows] for array in (self.loss, self.predicted, self.confidence)
         )
 
 
@@ -63,12 +63,13 @@ class Signals:
     """The signals of one training.
 
     Attributes:
-        about: What does not change: `num_classes`, `train_images` and `val_images` (of the whole splits), `steps_per_epoch`,
-            `batch_size`, `model`, and the names of `kernels` and of `rectified` layers, of which `network` tells.
+        about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the whole splits),
+            `steps_per_epoch` and `model`.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
-        epochs: One dictionary an epoch, from epoch 0 (before training): what Keras logged, `penalty` (what the model adds to
+        epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
-        network: One dictionary for each look into the network: `epoch`, `gradient_norms` and `weight_norms` (of each kernel, the
+        network: One dictionary for each look into the network: `epoch`, the names of trainable `kernels` and of `rectified`
+            layers, `gradient_norms` and `weight_norms` (of each kernel, the
             first of the network first), `update_ratios` (norm of the epoch's change by norm of the kernel), `dead` (of each
             rectified layer the share of units that are 0 for all images), `loss_in_training` (of the probe in training mode),
             and `val_loss_stored` and `val_loss_anew`: the loss with batch normalisation's stored statistics, and with
@@ -90,11 +91,11 @@ class Signals:
         n, val_n = len(self.probe.labels), len(self.val.labels)
         return right / n - val_right / val_n, *newcombe_interval(right, n, val_right, val_n)
 
-    def cut(self, epochs: int) -> None:
-        """Forgets what came after so many epochs."""
-        self.probe.cut(epochs), self.val.cut(epochs)
-        self.epochs = self.epochs[: epochs + 1]
-        self.network = [look for look in self.network if look["epoch"] <= epochs]
+    def cut(self, epoch: int) -> None:
+        """Forgets what came after an epoch."""
+        self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
+        self.network = [look for look in self.network if look["epoch"] <= epoch]
+        self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all as numbers, text, arrays, lists and dictionaries."""

@@ -135,7 +135,10 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             with contextlib.suppress(InputError):  # of a full disk the first word is enough
                 if run.is_lock_lost:
                     raise
-                run.update_environment(status="failed", reason=f"{type(error).__name__}: {error}")
+                is_stopped = isinstance(error, KeyboardInterrupt)
+                run.update_environment(
+                    status="interrupted" if is_stopped else "failed", reason=f"{type(error).__name__}: {error}"
+                )
             raise
         earlier = run.environment.get("seconds", {})
         seconds = {
@@ -330,7 +333,7 @@ def _fit(
     # `history` before it, so that it sees what others log.
     stop_at_nan = StopAtNaN()
     monitor = OverfittingMonitor(data, file=run.path / "signals.npz")
-    everybody = [_StopWithoutLock(run), monitor, best, *callbacks, stop_at_nan, history, resume]
+    everybody = [monitor, _StopWithoutLock(run), best, *callbacks, stop_at_nan, history, resume]
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:
@@ -371,6 +374,7 @@ def _fit(
     except (Paused, KeyboardInterrupt) as stop:
         status = "paused" if isinstance(stop, Paused) and not resume.is_asked else "interrupted"
         best.flush()
+        monitor.save()
         if best.best_epoch is None:
             save_model(model, run.path, "best")
     except tf.errors.ResourceExhaustedError as error:
@@ -388,6 +392,8 @@ def _fit(
         if stop_at_nan.at is not None and not (started and epochs >= started):
             where = f"epoch {epochs}, seen after step {stop_at_nan.at[1] + 1}"
             anew, _ = build_and_compile(config, data, callbacks)
+            for layer, trained in zip(anew._flatten_layers(), model._flatten_layers(), strict=True):
+                layer.name = trained.name  # Keras counts on
             where = name_layer(anew, data, ExactResume(run.path, data), stop_at_nan.at) or where
         run.update_environment(diverged_at=where)
         message = "Training diverged in {where}. Lower {setting} (now {rate:g})"
@@ -410,9 +416,10 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
         yield
         return
 
-    def ask(*_) -> None:
+    def ask(number: int, *_) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
-        print("\nPausing after this step; Ctrl-C again stops at once.", flush=True)
+        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        print(f"\nPausing after this step{again}.", flush=True)
         resume.pause()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -52,6 +52,7 @@ def probabilities(outputs: np.ndarray, is_logits: bool) -> np.ndarray:
     [
         (3, "softmax", "sparse_categorical_crossentropy", False),
         (3, None, keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
+        (3, None, lambda y, z: keras.losses.sparse_categorical_crossentropy(y, z, from_logits=True), True),
         (3, "softmax", "categorical_crossentropy", False),
         (1, "sigmoid", "binary_crossentropy", False),
         (1, None, keras.losses.BinaryCrossentropy(from_logits=True), True),
@@ -100,12 +101,27 @@ def test_the_training_is_not_changed(policy, options):
         np.testing.assert_array_equal(alone, watched)
         np.testing.assert_array_equal(alone, again)
     one, other = (monitor.signals.to_dict() for monitor in monitors)
-    for name in ("model", "kernels", "rectified"):  # Keras counts its layers on
-        del one["about"][name], other["about"][name]
+    for names in (*one["network"], *other["network"], one["about"], other["about"]):  # Keras counts its layers on
+        for name in {"model", "kernels", "rectified"} & set(names):
+            del names[name]
     for row in (*one["epochs"], *other["epochs"]):
         row.pop("images_per_second", None)
     np.testing.assert_equal(one, other)
     assert [look["epoch"] for look in one["network"]] == [0, 2, 3]
+
+
+def test_one_monitor_for_several_trainings():
+    """Another model begins anew, one that is trained on goes on; an `initial_epoch` is where the rows begin."""
+    monitor, first, second = pbl.OverfittingMonitor(TRAIN, VAL), softmax(), softmax(before=(keras.layers.Conv2D(2, 3),))
+    fit(first, monitor)
+    fit(second, monitor, epochs=1)
+    assert [row["epoch"] for row in monitor.signals.epochs] == [0, 1]
+    assert all(len(look["kernels"]) == len(look["gradient_norms"]) == 3 for look in monitor.signals.network)
+    options = {"validation_data": VAL, "verbose": 0, "callbacks": [monitor]}
+    second.fit(*TRAIN, initial_epoch=1, epochs=3, **options)
+    assert [row["epoch"] for row in monitor.signals.epochs] == [0, 1, 2, 3]
+    second.fit(*TRAIN, initial_epoch=7, epochs=8, **options)
+    assert [row["epoch"] for row in monitor.signals.epochs] == [7, 8] and len(monitor.signals.val.loss) == 2
 
 
 def test_one_transfer_to_the_host_an_epoch(monkeypatch):
@@ -135,7 +151,7 @@ def test_gradients_are_those_of_a_tape():
         last["update_ratios"], [c / np.linalg.norm(w) for c, w in zip(changes, weights, strict=True)], rtol=1e-4
     )
     assert np.isnan(first["update_ratios"]).all()
-    assert monitor.signals.about["kernels"] == [weight.path for weight in weights]
+    assert first["kernels"] == [weight.path for weight in weights]
 
 
 def test_dead_units_vanishing_gradients_and_stored_statistics_are_seen():
@@ -205,6 +221,15 @@ def test_large_sets_are_sampled_each_class_in_its_share():
     ("make", "said"),
     [
         (lambda: pbl.OverfittingMonitor(3), r"takes the data of pbl.load_data, or arrays"),
+        (lambda: pbl.OverfittingMonitor((X, Y - 1)), "one label for each, from 0 on"),
+        (
+            lambda: pbl.OverfittingMonitor((X, Y), (X[:, :4], Y)),
+            r"images have the shape \(6, 6, 2\), validation images \(4",
+        ),
+        (
+            lambda: behind(),
+            r"The callback EarlyStopping stands before OverfittingMonitor.*Put OverfittingMonitor first",
+        ),
         (lambda: pbl.OverfittingMonitor((X, Y[:5])), r"360 images and labels of the shape \(5,\) do not fit"),
         (
             lambda: fit(network(keras.layers.Dense(2)), pbl.OverfittingMonitor(TRAIN)),
@@ -223,6 +248,12 @@ def test_large_sets_are_sampled_each_class_in_its_share():
 def test_what_cannot_be_judged_is_said_in_one_line(make, said):
     with pytest.raises(InputError, match=said):
         make()
+
+
+def behind() -> None:
+    model = softmax()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(*TRAIN, verbose=0, callbacks=[keras.callbacks.EarlyStopping(), pbl.OverfittingMonitor(TRAIN)])
 
 
 def two_outputs() -> keras.Model:

@@ -1,0 +1,386 @@
+"""How often `pbl.diagnosis` is right: runs of known cause, and the verdict on each.
+
+A run is one `fit` of seconds, with `OverfittingMonitor`, of a condition: a healthy recipe, or one with a planted fault (`CONDITIONS`).
+Truth is the fault where one was planted and the training shows it; whether a run over- or underfits is decided by an oracle,
+thousands of images that neither the training nor the verdict has seen: overfitting where accuracy on training images is at
+least 6 points above the oracle's, or the oracle's loss rose by 25% after its lowest; underfitting where the oracle's accuracy is
+3 points below the median of the healthy runs of that domain. What is kept of a run are its signals, the data doctor's
+findings, and the oracle's curves, so rules are judged again in seconds.
+
+Seeds 0 to 3 are for setting thresholds. Seeds from 4 on, and the domain `vehicles` altogether, are set aside: `--untouched` judges
+them, once.
+
+Command:  python experiments/benchmarks/diagnosis.py make --data DIR --runs FOLDER --seeds 4    (goes on where it ended)
+          python experiments/benchmarks/diagnosis.py judge --runs FOLDER [--untouched]
+          DIR holds mnist.npz and cifar10.zip
+"""
+
+import argparse
+import json
+import os
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+
+from pbl.diagnosis import NAMES, diagnose
+from pbl.runs import replacing
+from pbl.signals import Signals
+from pbl.statistics import wilson_interval
+
+UNTOUCHED_SEED, UNTOUCHED_DOMAIN = 4, "vehicles"
+GAP, RISE, BELOW = 0.06, 0.25, 0.03  # of the oracle
+
+
+@dataclass
+class Setup:
+    """What a run is made of; conditions change it."""
+
+    train: tuple[np.ndarray, np.ndarray]  # uint8 [n, side, side, channels], int32 [n]
+    val: tuple[np.ndarray, np.ndarray]
+    oracle: tuple[np.ndarray, np.ndarray]
+    classes: int
+    seed: int
+    filters: int = 16
+    dense: int = 64
+    depth: int = 0  # of dense sigmoid layers, in place of the network
+    dropout: float = 0.5
+    batch_norm: float | None = None  # its momentum
+    l2: float = 0.0
+    bias: float = 0.0
+    spread: float | None = None  # standard deviation of the initial weights; He's otherwise
+    optimizer: str = "sgd"
+    rate: float = 0.01
+    batch: int = 64
+    epochs: int = 30
+    augmentation: float = 0.0
+
+    @property
+    def random(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, 7])
+
+
+# Domains: (train, val, oracle) counts, and the pool that they are drawn from.
+
+COUNTS = {
+    "digits": (900, 300, 597),
+    "mnist": (1200, 400, 2500),
+    "cifar10": (1600, 400, 2500),
+    "vehicles": (1600, 400, 2500),
+}
+VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck
+
+
+@cache
+def load_pool(domain: str, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    if domain == "digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return (digits.images[..., None] * 255 / 16).astype(np.uint8), digits.target.astype(np.int32)
+    if domain == "mnist":
+        with np.load(folder / "mnist.npz") as arrays:
+            pixels, labels = arrays["x_test"], arrays["y_test"].astype(np.int32)
+        return pixels.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).astype(np.uint8)[..., None], labels
+    from pbl.data import decode_image
+
+    pixels, labels = [], []
+    with zipfile.ZipFile(folder / "cifar10.zip") as archive:
+        names = sorted(name for name in archive.namelist() if "/test/" in name and name.endswith(".jpg"))
+        classes = sorted({name.split("/")[-2] for name in names})
+        for name in names:
+            pixels.append(decode_image(archive.read(name))[:32, :32])
+            labels.append(classes.index(name.split("/")[-2]))
+    pixels = np.stack(pixels).reshape(-1, 16, 2, 16, 2, 3).mean(axis=(2, 4)).astype(np.uint8)
+    labels = np.array(labels, np.int32)
+    return pixels, np.isin(labels, VEHICLES).astype(np.int32) if domain == "vehicles" else labels
+
+
+def draw(domain: str, seed: int, folder: Path | None) -> Setup:
+    pixels, labels = load_pool(domain, folder)
+    order = np.random.default_rng([seed, 3]).permutation(len(labels))
+    parts, begin = [], 0
+    for count in COUNTS[domain]:
+        at = order[begin : begin + count]
+        parts.append((pixels[at], labels[at]))
+        begin += count
+    return Setup(*parts, classes=int(labels.max()) + 1, seed=seed)
+
+
+# Conditions
+
+
+def fewer(setup: Setup, count: int) -> Setup:
+    return replace(setup, train=tuple(array[:count] for array in setup.train))
+
+
+def noisy_labels(setup: Setup, share: float) -> Setup:
+    pixels, labels = setup.train
+    wrong = setup.random.random(len(labels)) < share
+    other = (labels + setup.random.integers(1, setup.classes, len(labels))) % setup.classes
+    return replace(setup, train=(pixels, np.where(wrong, other, labels).astype(np.int32)))
+
+
+def random_labels(setup: Setup) -> Setup:
+    return replace(
+        setup,
+        train=(setup.train[0], setup.random.permutation(setup.train[1])),
+        epochs=60,
+        dropout=0.0,
+        optimizer="adam",
+        rate=1e-3,
+    )
+
+
+def leak(setup: Setup, share: float = 0.4) -> Setup:
+    """Part of validation are copies of training images, half of them with noise."""
+    count = int(share * len(setup.val[1]))
+    at = setup.random.choice(len(setup.train[1]), count, replace=False)
+    pixels, labels = (array.copy() for array in setup.val)
+    pixels[:count], labels[:count] = setup.train[0][at], setup.train[1][at]
+    noise = setup.random.normal(0, 8, pixels[: count // 2].shape)
+    pixels[: count // 2] = np.clip(pixels[: count // 2] + noise, 0, 255).astype(np.uint8)
+    return replace(setup, val=(pixels, labels))
+
+
+def shift(setup: Setup, change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Setup:
+    pixels, labels = setup.val
+    return replace(setup, val=(np.clip(change(pixels.astype(float), setup.random), 0, 255).astype(np.uint8), labels))
+
+
+def imbalance(setup: Setup) -> Setup:
+    """Three classes, or one of two, keep 2% of their images in training."""
+    rare = range(3) if setup.classes > 3 else range(1)
+    pixels, labels = setup.train
+    keep = ~np.isin(labels, rare) | (setup.random.random(len(labels)) < 0.02)
+    for label in rare:
+        keep[np.flatnonzero(labels == label)[:2]] = True
+    return replace(setup, train=(pixels[keep], labels[keep]))
+
+
+CONDITIONS: dict[str, tuple[str | None, Callable[[Setup], Setup]]] = {
+    # Judged by the oracle.
+    "healthy_sgd": (None, lambda s: s),
+    "healthy_adam": (None, lambda s: replace(s, optimizer="adam", rate=1e-3)),
+    "healthy_batch_norm": (None, lambda s: replace(s, batch_norm=0.9)),
+    "mild_augmentation": (None, lambda s: replace(s, augmentation=0.05)),
+    "strong_augmentation": (None, lambda s: replace(s, augmentation=0.5)),
+    "few_images": (None, lambda s: replace(fewer(s, 160 if s.classes == 2 else 80), epochs=60)),
+    "wide_on_few": (None, lambda s: replace(fewer(s, 300 if s.classes == 2 else 150), dense=512, filters=48, dropout=0.0, optimizer="adam", rate=1e-3, epochs=60)),
+    "narrow": (None, lambda s: replace(s, filters=2, dense=3)),
+    "over_regularised": (None, lambda s: replace(s, l2=0.02)),
+    # Planted.
+    "four_epochs": ("underfitting", lambda s: replace(s, epochs=4)),
+    "low_rate": ("underfitting", lambda s: replace(s, rate=3e-4)),
+    "high_rate": ("diverged", lambda s: replace(s, rate=3.0)),
+    "rate_at_the_edge": ("diverged", lambda s: replace(s, rate=0.3, batch=16)),
+    "bad_initial_weights": ("diverged", lambda s: replace(s, spread=1.5)),
+    "dead": ("dead_units", lambda s: replace(s, bias=-3.0)),
+    "deep_sigmoid": ("vanishing_gradients", lambda s: replace(s, depth=10)),
+    "label_noise": ("label_noise_suspected", lambda s: replace(noisy_labels(s, 0.3), epochs=40)),
+    "random_labels": ("label_noise_suspected", random_labels),
+    "leak": ("leak_suspected", leak),
+    "inverted": ("shift_suspected", lambda s: shift(s, lambda p, r: 255 - p)),
+    "noisy_pixels": ("shift_suspected", lambda s: shift(s, lambda p, r: p + r.normal(0, 60, p.shape))),
+    "scaled_twice": ("shift_suspected", lambda s: shift(s, lambda p, r: p / 255)),
+    "imbalance": ("class_imbalance", imbalance),
+    "slow_averages": ("batch_norm_mismatch", lambda s: replace(s, batch_norm=0.999)),
+    "tiny_validation": ("too_noisy_to_say", lambda s: replace(s, val=tuple(array[:15] for array in s.val))),
+    # Two at once: either may be the headline, both must be found.
+    "leak_and_noise": ("leak_suspected+label_noise_suspected", lambda s: replace(leak(noisy_labels(s, 0.3)), epochs=40)),
+    "imbalance_and_averages": ("class_imbalance+batch_norm_mismatch", lambda s: replace(imbalance(s), batch_norm=0.999)),
+}  # fmt: skip
+SMALL = (
+    "healthy_sgd", "healthy_adam", "few_images", "four_epochs", "low_rate", "bad_initial_weights", "leak", "inverted",
+    "slow_averages", "tiny_validation",
+)  # fmt: skip
+
+
+# Runs
+
+
+def build(setup: Setup) -> Any:
+    import keras
+    from keras import layers, regularizers
+
+    keras.utils.set_random_seed(setup.seed)
+    start = "he_normal" if setup.spread is None else keras.initializers.RandomNormal(stddev=setup.spread)
+    options = {"kernel_regularizer": regularizers.L2(setup.l2) if setup.l2 else None}
+    bias = keras.initializers.Constant(setup.bias)
+    parts: list = [keras.Input(setup.train[0].shape[1:]), layers.Rescaling(1 / 255)]
+    if setup.augmentation:
+        parts += [
+            layers.RandomTranslation(setup.augmentation, setup.augmentation),
+            layers.RandomRotation(setup.augmentation / 2),
+        ]
+    if setup.depth:
+        parts += [layers.Flatten(), *(layers.Dense(setup.dense, activation="sigmoid") for _ in range(setup.depth))]
+    else:
+        for filters in (setup.filters, 2 * setup.filters):
+            parts.append(
+                layers.Conv2D(filters, 3, padding="same", kernel_initializer=start, bias_initializer=bias, **options)
+            )
+            parts += [layers.BatchNormalization(momentum=setup.batch_norm)] if setup.batch_norm else []
+            parts += [layers.ReLU(), layers.MaxPooling2D()]
+        parts += [
+            layers.Flatten(),
+            layers.Dense(setup.dense, kernel_initializer=start, bias_initializer=bias, **options),
+            layers.ReLU(),
+        ]
+        parts += [layers.Dropout(setup.dropout)] if setup.dropout else []
+    return keras.Sequential([*parts, layers.Dense(setup.classes, activation="softmax")])
+
+
+def run(setup: Setup) -> tuple[Signals, list[dict], dict[str, Any]]:
+    """Trains, and returns signals, the doctor's findings, and what the oracle says."""
+    import keras
+
+    from pbl.data import hash_image
+    from pbl.data.doctor import Part, examine
+    from pbl.monitor import OverfittingMonitor
+    from pbl.performance import fused_operations
+
+    model = build(setup)
+    optimizer = (
+        keras.optimizers.SGD(setup.rate, momentum=0.9, weight_decay=5e-4)
+        if setup.optimizer == "sgd"
+        else keras.optimizers.get({"class_name": setup.optimizer, "config": {"learning_rate": setup.rate}})
+    )
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    monitor, oracle = OverfittingMonitor(setup.train, setup.val), OverfittingMonitor(setup.oracle, every=10**6)
+    with fused_operations(model):
+        model.fit(
+            *setup.train, validation_data=setup.val, batch_size=setup.batch, epochs=setup.epochs, verbose=0,
+            callbacks=[monitor, oracle],
+        )  # fmt: skip
+
+    def part(name: str, pixels: np.ndarray, labels: np.ndarray) -> Part:
+        shapes = np.tile(pixels.shape[1:], (len(pixels), 1))
+        names = [f"{name}{number}" for number in range(len(pixels))]
+        return Part(pixels, labels, names, [hash_image(image) for image in pixels], shapes)
+
+    splits = {"train": part("train", *setup.train), "val": part("val", *setup.val)}
+    findings = examine(splits, [str(number) for number in range(setup.classes)], {})
+    kept = (
+        "split",
+        "images",
+        "looked_at",
+        "share",
+        "auc",
+        "low",
+        "high",
+        "statistic",
+        "accuracy",
+        "skill",
+        "examples",
+        "p",
+    )
+    findings = [
+        {
+            **asdict(finding),
+            "items": finding.items[:5],
+            "details": {k: finding.details[k] for k in kept if k in finding.details},
+        }
+        for finding in findings
+    ]
+    seen = oracle.signals.probe
+    return monitor.signals, findings, {
+        "oracle_loss": seen.loss.astype(float).mean(axis=1).tolist(),
+        "oracle_accuracy": seen.correct.mean(axis=1).tolist(),
+    }  # fmt: skip
+
+
+def make(arguments: argparse.Namespace) -> None:
+    names = SMALL if arguments.small else CONDITIONS
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    for seed in range(arguments.first_seed, arguments.seeds):
+        for domain in arguments.domains:
+            for name in names:
+                stem = arguments.runs / f"{domain}-{name}-{seed}"
+                if stem.with_suffix(".json").exists():
+                    continue
+                started = time.perf_counter()
+                signals, findings, oracle = run(CONDITIONS[name][1](draw(domain, seed, arguments.data)))
+                signals.save(stem.with_suffix(".npz"))
+                about = {"domain": domain, "condition": name, "seed": seed, "findings": findings, **oracle}
+                with replacing(stem.with_suffix(".json")) as temporary:
+                    temporary.write_text(json.dumps(about, default=lambda value: value.item()))
+                print(f"{stem.name}: {time.perf_counter() - started:.1f} s", flush=True)
+
+
+# Judging
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """One row a run: its truth by the oracle or the planted fault, and the verdict."""
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        about = json.loads(file.read_text())
+        signals = Signals.load(file.with_suffix(".npz"))
+        loss, accuracy = np.array(about["oracle_loss"][1:]), about["oracle_accuracy"][-1]
+        train_accuracy = float(signals.probe.correct[-1].mean())
+        overfits = train_accuracy - accuracy >= GAP or loss[-1] >= (1 + RISE) * loss.min()
+        rows.append({**about, "signals": signals, "oracle": accuracy, "overfits": overfits})
+    table = pd.DataFrame(rows)
+    healthy = table[table["condition"].str.startswith("healthy") & ~table["overfits"]]
+    median = healthy.groupby("domain")["oracle"].median()
+    table["below"] = table["oracle"] < table["domain"].map(median) - BELOW
+    planted = table["condition"].map(lambda name: CONDITIONS[name][0])
+    judged = np.where(table["overfits"], "overfitting", np.where(table["below"], "underfitting", "healthy"))
+    table["truth"] = planted.where(planted.notna(), pd.Series(judged, table.index))
+    verdicts = [
+        diagnose(signals, findings) for signals, findings in zip(table["signals"], table["findings"], strict=True)
+    ]
+    table["verdict"] = [verdict.headline.name for verdict in verdicts]
+    table["all"] = [{finding.name for finding in verdict.findings} for verdict in verdicts]
+    table["right"] = [
+        verdict in truth.split("+") and set(truth.split("+")) <= found
+        for verdict, truth, found in zip(table["verdict"], table["truth"], table["all"], strict=True)
+    ]
+    return table
+
+
+def judge(arguments: argparse.Namespace) -> None:
+    table = read(arguments.runs)
+    is_untouched = (table["seed"] >= UNTOUCHED_SEED) | (table["domain"] == UNTOUCHED_DOMAIN)
+    table = table[is_untouched if arguments.untouched else ~is_untouched]
+    for domain, of_domain in table.groupby("domain"):
+        right, n = int(of_domain["right"].sum()), len(of_domain)
+        low, high = wilson_interval(right, n)
+        print(f"{domain}: {right} of {n} right ({right / n:.1%}, {low:.1%} to {high:.1%})")
+    healthy = table[table["truth"] == "healthy"]
+    print(f"healthy runs called anything else: {int((~healthy['right']).sum())} of {len(healthy)}")
+    print(pd.crosstab(table["truth"], pd.Categorical(table["verdict"], NAMES)).to_string())
+    for (domain, condition), of_both in table[~table["right"]].groupby(["domain", "condition"]):
+        said = Counter(zip(of_both["truth"], of_both["verdict"], strict=True))
+        print(
+            f"{domain}, {condition}: "
+            + "; ".join(f"{n} {truth} called {verdict}" for (truth, verdict), n in said.items())
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["make", "judge"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--domains", nargs="+", default=list(COUNTS), choices=list(COUNTS))
+    parser.add_argument("--small", action="store_true", help="ten conditions")
+    parser.add_argument("--untouched", action="store_true")
+    arguments = parser.parse_args()
+    (make if arguments.what == "make" else judge)(arguments)
+
+
+if __name__ == "__main__":
+    main()

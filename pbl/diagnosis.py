@@ -1,0 +1,457 @@
+"""What a training suffers from, told from its signals: a pure function, NumPy alone.
+
+`diagnose` tries one rule after another, each a function below that gives a finding or None. The first that holds is the
+headline; all that hold are listed, since a run may have two faults. A gap is judged with an interval and a rise on images that
+did not choose its beginning, never by a bare number; where the images are too few to say, that is said.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.signals import Signals
+from pbl.statistics import binomial_tail, newcombe_interval, wilson_interval
+
+NAMES = (
+    "diverged",
+    "batch_norm_mismatch",
+    "class_imbalance",
+    "dead_units",
+    "vanishing_gradients",
+    "leak_suspected",
+    "shift_suspected",
+    "label_noise_suspected",
+    "too_noisy_to_say",
+    "underfitting",
+    "overfitting",
+    "healthy",
+    "unknown",
+)
+
+
+class Threshold(NamedTuple):
+    """A number that decides, and what set it."""
+
+    value: float
+    source: str
+
+
+TRIAL = "a trial of 150 runs on digits and MNIST"
+THRESHOLDS: dict[str, Threshold] = {
+    "initial_loss": Threshold(5.0, f"times that of guessing, before training; {TRIAL}: healthy 1.0, bad initialisation 2e5"),
+    "collapse": Threshold(0.3, f"share of the descent that was lost again; {TRIAL}"),
+    "roughness": Threshold(1.0, f"sum of all rises in the second half by the whole descent; {TRIAL}"),
+    "stored_ratio": Threshold(1.3, f"loss with stored by loss with new statistics; {TRIAL}: healthy .87 to 1.31"),
+    "stored_difference": Threshold(0.2, f"nats, of the same two losses; {TRIAL}"),
+    "rare_class": Threshold(0.1, "images of a class by those of the commonest, as the data doctor's"),
+    "rare_recall": Threshold(0.2, f"recall of common minus of rare classes, lower bound; {TRIAL}: all 11 found"),
+    "dead_share": Threshold(0.9, f"units of a layer that are 0 for all images, before training; {TRIAL}: healthy to .06"),
+    "gradient_ratio": Threshold(1e-3, f"first by last kernel, before training; {TRIAL}: .8 to 28, vanishing to 3e-6"),
+    "learned_p": Threshold(1e-3, "chance that guessing the commonest class does so well; convention"),
+    "doubted_labels": Threshold(0.1, "share, lower bound, where the doctor's classifier has skill; digits: clean .003, 30% wrong .23"),
+    "fewest_validation": Threshold(50, "images; the interval of 90% is then 17 points wide"),
+    "widest_gap": Threshold(0.22, f"width of the gap's interval; {TRIAL}"),
+    "gap": Threshold(0.05, "points of accuracy by 100; 6,000 resampled verdicts: false in 2 to 5%, 30 to 1,000 images"),
+    "rise_z": Threshold(2.0, "standard errors; one-sided 2.5%"),
+    "rise": Threshold(0.1, "share of the lowest validation loss (Prechelt 1998: GL 10)"),
+    "rise_jitter": Threshold(4.0, "times the epochs' own jitter; last minus lowest of a plateau, 6 to 60 epochs: 5 to 8%, simulated"),
+    "late_share": Threshold(0.12, f"share of the descent in the last fifth; {TRIAL}: healthy to .06; a straight line .2"),
+    "reference": Threshold(0.02, f"points by 100 that the training accuracy may lie below the reference; {TRIAL}"),
+    "load": Threshold(1.25, f"Keras's training loss by the probe's; {TRIAL}: names a cause, accuses nobody"),
+    "penalty": Threshold(0.2, f"nats that penalties add to the loss; {TRIAL}: names a cause"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that holds of a training.
+
+    Attributes:
+        name: One of `NAMES`.
+        cause: Of underfitting: "train_longer", "over_regularised", "capacity"; of overfitting: "gap", "stop_earlier",
+            "over_confident"; of others "".
+        message: What was measured, in a sentence.
+        details: The numbers; they fill the fields of `template`.
+        template: The sentence with `{name}` fields, so that it can be shown in another language.
+    """
+
+    name: str
+    cause: str
+    message: str
+    details: dict[str, Any]
+    template: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that holds of a training; the first is the headline."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def headline(self) -> Finding:
+        return self.findings[0]
+
+
+def _finding(name: str, template: str, cause: str = "", **details: Any) -> Finding:
+    return Finding(name, cause, template.format(**details), details, template)
+
+
+def _over(name: str, value: float) -> bool:
+    return bool(value > THRESHOLDS[name].value)
+
+
+class _Run:
+    """The signals, and what several rules need of them."""
+
+    def __init__(self, signals: Signals, data: Iterable[Mapping[str, Any]], best_accuracy: float | None):
+        self.signals, self.best_accuracy = signals, best_accuracy
+        self.data: dict[str, list[dict]] = {}
+        for finding in data:
+            self.data.setdefault(finding["check"], []).append(finding)
+        self.probe, self.val = signals.probe, signals.val
+        self.n, self.val_n = len(self.probe.labels), len(self.val.labels)
+        self.loss = self.probe.loss.astype(np.float64).mean(axis=1)
+        self.last = len(self.loss) - 1
+        counts = np.array(signals.about["train_counts"], float)
+        shares = counts[counts > 0] / counts.sum()
+        self.guessing, self.majority = float(-(shares * np.log(shares)).sum()), float(shares.max())
+        self.correct = int(self.probe.correct[-1].sum())
+        self.accuracy = self.correct / self.n
+
+    @cached_property
+    def learned(self) -> bool:
+        """Whether the network does better on training images than guessing."""
+        if self.majority >= 1 or self.correct == 0:
+            return self.majority >= 1
+        return binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
+
+    @cached_property
+    def descent(self) -> float:
+        """How far the loss has come down from that of guessing; at least a hundredth."""
+        return max(self.guessing - float(np.nanmin(self.loss)), 0.01)
+
+    @cached_property
+    def val_loss(self) -> np.ndarray:
+        return self.val.loss.astype(np.float64).mean(axis=1)
+
+    @cached_property
+    def rise(self) -> tuple[float, float]:
+        """By what share the validation loss rose after its lowest, and how many standard errors that is, cross-fitted.
+
+        The lowest epoch is chosen on one half of the images and the rise measured on the other, and the other way round:
+        on the images that chose it every lowest epoch looks lower than it is.
+        """
+        losses = self.val.loss[1:].astype(np.float64)
+        z, rises = [], []
+        for half in (0, 1):
+            chosen, other = losses[:, half::2], losses[:, 1 - half :: 2]
+            lowest = int(chosen.mean(axis=1).argmin())
+            difference = other[-1] - other[lowest]
+            error = difference.std(ddof=1) / np.sqrt(len(difference)) if lowest < len(losses) - 1 else 0.0
+            z.append(difference.mean() / error if error > 0 else 0.0)
+            rises.append(other[-1].mean() / max(other[lowest].mean(), 1e-12) - 1)
+        return float(np.mean(rises)), float(np.sum(z) / np.sqrt(2))
+
+
+def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accuracy: float | None = None) -> Diagnosis:
+    """Says what a training suffers from.
+
+    Args:
+        signals: What `OverfittingMonitor` measured, of one epoch at least.
+        data: What the data doctor found, as dictionaries (`data_check.json`).
+        best_accuracy: The best validation accuracy of any run on these data, a share; a network that stays below it on its own
+            training images underfits.
+
+    Returns:
+        All that holds; the first is the headline.
+    """
+    run = _Run(signals, data, best_accuracy)
+    found = [finding for rule in RULES if (finding := rule(run)) is not None]
+    return Diagnosis(tuple(found) if found else (_rest(run),))
+
+
+def find_divergence(run: _Run) -> Finding | None:
+    """No finite loss; a start far above guessing; a descent that was lost again; a layer that has died."""
+    logged = [row.get("loss", 0.0) for row in run.signals.epochs]
+    broken = ~(np.isfinite(run.loss) & np.isfinite(np.array(logged, float)))
+    if broken.any():
+        return _finding(
+            "diverged", "The training loss is no finite number from epoch {epoch} on.", epoch=int(broken.argmax()), kind="not_finite"
+        )  # fmt: skip
+    looks = run.signals.network
+    if looks and _over("initial_loss", looks[0]["loss_in_training"] / run.guessing):
+        return _finding(
+            "diverged",
+            "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: the pixels are not scaled, or the"
+            " initial weights are too large.",
+            loss=looks[0]["loss_in_training"], guessing=run.guessing, kind="initial",
+        )  # fmt: skip
+    lowest = int(run.loss.argmin())
+    lost = (run.loss[-1] - run.loss[lowest]) / run.descent
+    if _over("collapse", lost) and run.guessing - run.loss[lowest] > 0.1 * run.guessing:
+        return _finding(
+            "diverged",
+            "The training loss came down to {lowest:.2f} after epoch {epoch} and ended at {loss:.2f}; that of guessing is"
+            " {guessing:.2f}.",
+            lowest=float(run.loss[lowest]), epoch=lowest, loss=float(run.loss[-1]), guessing=run.guessing, kind="collapse",
+        )  # fmt: skip
+    dead = [max(look["dead"], default=0.0) for look in looks]
+    if not run.learned and len(dead) > 1 and not _dead(dead[0]) and _dead(dead[-1]):
+        return _finding(
+            "diverged",
+            "The network no longer learns: in a layer {share:.0%} of the units are 0 for all images, before training {before:.0%}.",
+            share=dead[-1], before=dead[0], kind="died",
+        )  # fmt: skip
+    return None
+
+
+def _dead(share: float) -> bool:
+    return share >= THRESHOLDS["dead_share"].value
+
+
+def find_batch_norm_mismatch(run: _Run) -> Finding | None:
+    """Batch normalisation's stored averages do not fit the weights."""
+    look = run.signals.network[-1] if run.signals.network else {}
+    stored, anew = look.get("val_loss_stored", np.nan), look.get("val_loss_anew", np.nan)
+    if not (_over("stored_ratio", stored / max(anew, 1e-12)) and _over("stored_difference", stored - anew)):
+        return None
+    return _finding(
+        "batch_norm_mismatch",
+        "With the same weights the validation loss is {stored:.2f} with batch normalisation's stored averages and {anew:.2f}"
+        " with averages taken anew.",
+        stored=stored, anew=anew,
+    )  # fmt: skip
+
+
+def find_class_imbalance(run: _Run) -> Finding | None:
+    """Rare classes that are found much less often than the common ones."""
+    counts = np.array(run.signals.about["train_counts"], float)
+    rare = np.flatnonzero(counts < THRESHOLDS["rare_class"].value * counts.max())
+    of_rare = np.isin(run.val.labels, rare)
+    if not of_rare.any() or of_rare.all():
+        return None
+    correct = run.val.correct[-1]
+    numbers = int(correct[~of_rare].sum()), int((~of_rare).sum()), int(correct[of_rare].sum()), int(of_rare.sum())
+    low, high = newcombe_interval(*numbers)
+    if not _over("rare_recall", low):
+        return None
+    return _finding(
+        "class_imbalance",
+        "Of the rare classes {found} of {rare} validation images were found ({recall:.0%}), of the others {others:.0%}: between"
+        " {low:.0%} and {high:.0%} more.",
+        found=numbers[2], rare=numbers[3], recall=numbers[2] / numbers[3], others=numbers[0] / numbers[1], low=low, high=high,
+        classes=rare.tolist(),
+    )  # fmt: skip
+
+
+def find_dead_units(run: _Run) -> Finding | None:
+    """A layer whose units gave 0 for all images before training, in a network that has learned nothing."""
+    look = run.signals.network[0] if run.signals.network else {"dead": []}
+    if run.learned or not look["dead"] or not _dead(max(look["dead"])):
+        return None
+    at = int(np.argmax(look["dead"]))
+    return _finding(
+        "dead_units",
+        "Before training {share:.0%} of the units of '{layer}' were 0 for all images, and nothing was learned since.",
+        share=look["dead"][at], layer=look["rectified"][at],
+    )  # fmt: skip
+
+
+def find_vanishing_gradients(run: _Run) -> Finding | None:
+    """Gradients that hardly reached the first layer before training, in a network that has learned nothing."""
+    norms = run.signals.network[0]["gradient_norms"] if run.signals.network else []
+    if run.learned or len(norms) < 2 or not norms[-1] > 0 or norms[0] / norms[-1] >= THRESHOLDS["gradient_ratio"].value:
+        return None
+    return _finding(
+        "vanishing_gradients",
+        "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and nothing was learned since.",
+        ratio=norms[0] / norms[-1],
+    )
+
+
+def find_leak(run: _Run) -> Finding | None:
+    """Copies of training images in validation, found by the data doctor."""
+    leaks = [
+        finding
+        for check in ("copies_across", "altered_copies")
+        for finding in run.data.get(check, [])
+        if finding["severity"] != "note" and finding["details"].get("split", "val") == "val"
+    ]
+    if not leaks:
+        return None
+    details = leaks[0]["details"]
+    return _finding(
+        "leak_suspected",
+        "{images} validation images are copies of training images, such as {examples}: the validation accuracy is too high.",
+        images=details.get("images", len(leaks[0]["items"])), examples=details.get("examples", ""),
+    )  # fmt: skip
+
+
+def find_shift(run: _Run) -> Finding | None:
+    """Validation images that a simple classifier tells from training images, and on which the network does worse."""
+    shifts = [finding["details"] for finding in run.data.get("shift", []) if finding["details"]["split"] == "val"]
+    gap, low, _ = run.signals.gap
+    if not shifts or not low > 0:
+        return None
+    return _finding(
+        "shift_suspected",
+        "A simple classifier tells validation images from training images (area under the ROC curve {auc:.2f}, equal ones .50),"
+        " most plainly by {statistic}, and the network does {gap:.1%} worse on them.",
+        auc=shifts[0]["auc"], statistic=shifts[0]["statistic"], gap=gap,
+    )  # fmt: skip
+
+
+def find_label_noise(run: _Run) -> Finding | None:
+    """Labels that have nothing to do with the images, or that neighbours and the doctor's classifier contradict."""
+    if run.val_n and run.learned and run.accuracy > 2 * run.majority:
+        right = int(run.val.correct[-1].sum())
+        if wilson_interval(right, run.val_n)[1] < run.accuracy and (
+            right == 0 or binomial_tail(right, run.val_n, run.majority) > 0.05
+        ):
+            return _finding(
+                "label_noise_suspected",
+                "The network knows {accuracy:.0%} of its training images and no more of the validation images than guessing:"
+                " {right} of {images}. The labels do not belong to the images.",
+                accuracy=run.accuracy, right=right, images=run.val_n, kind="random",
+            )  # fmt: skip
+    for finding in run.data.get("labels_unlike_predictions", []):
+        details = finding["details"]
+        low, high = wilson_interval(details["images"], details["looked_at"])
+        if _over("doubted_labels", low):
+            return _finding(
+                "label_noise_suspected",
+                "A simple classifier that has not seen them contradicts the labels of {images} of {looked_at} training images,"
+                " between {low:.0%} and {high:.0%} of all; it is right elsewhere.",
+                images=details["images"], looked_at=details["looked_at"], low=low, high=high, kind="doubted",
+            )  # fmt: skip
+    return None
+
+
+def find_instability(run: _Run) -> Finding | None:
+    """A training loss that went up and down more than it came down."""
+    rises = np.diff(run.loss[1 + len(run.loss) // 2 :]).clip(0).sum()
+    if _over("roughness", rises / run.descent):
+        return _finding(
+            "diverged",
+            "In the second half the training loss rose by {rises:.2f} in all, more than the {descent:.2f} that it ever came down.",
+            rises=float(rises), descent=run.descent, kind="rough",
+        )  # fmt: skip
+    return None
+
+
+def find_too_few(run: _Run) -> Finding | None:
+    """Validation images too few to say anything."""
+    _, low, high = run.signals.gap
+    if not run.val_n:
+        return _finding(
+            "too_noisy_to_say", "There are no validation images: whether the network overfits cannot be told.", images=0
+        )
+    if run.val_n >= THRESHOLDS["fewest_validation"].value and not _over("widest_gap", high - low):
+        return None
+    return _finding(
+        "too_noisy_to_say",
+        "With {images} validation images the accuracy on training images is between {low:+.0%} and {high:+.0%} above that on"
+        " validation images: too wide to judge.",
+        images=run.val_n, low=low, high=high,
+    )  # fmt: skip
+
+
+def find_underfitting(run: _Run) -> Finding | None:
+    """Training images that the network has not learned: it still improves, or stays below a reference."""
+    at = max(1, round(0.8 * run.last))
+    late = (run.loss[at] - run.loss[-1]) / max(run.guessing - run.loss[-1], 1e-12) if run.last > 1 else 0.0
+    if run.val_n:
+        gain = run.val.loss[at].astype(float) - run.val.loss[-1]
+        improves = (
+            gain.mean() > THRESHOLDS["rise_z"].value * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else False
+        )
+    else:
+        improves = True
+    low_descent = run.learned and run.descent < 0.15 * run.guessing
+    if (_over("late_share", late) and improves and run.accuracy < 0.995) or low_descent:
+        return _finding(
+            "underfitting",
+            "Of all that the training loss came down, {late:.0%} came in the last fifth of the epochs: it still falls.",
+            cause="train_longer", late=late, loss=float(run.loss[-1]),
+        )  # fmt: skip
+    references = [finding["details"]["accuracy"] for finding in run.data.get("reference_accuracy", [])]
+    references += [] if run.best_accuracy is None else [run.best_accuracy]
+    high = wilson_interval(run.correct, run.n)[1]
+    if not references or high >= max(references) - THRESHOLDS["reference"].value or not run.learned:
+        return None
+    row = run.signals.epochs[-1]
+    load = (row.get("loss", 0.0) - row["penalty"]) / max(run.loss[-1], 1e-12)
+    cause = "over_regularised" if _over("load", load) or _over("penalty", row["penalty"]) else "capacity"
+    return _finding(
+        "underfitting",
+        "The network knows {accuracy:.1%} of its own training images (at most {high:.1%}), where {reference:.1%} of unseen images"
+        " can be reached.",
+        cause=cause, accuracy=run.accuracy, high=high, reference=max(references), load=load, penalty=row["penalty"],
+    )  # fmt: skip
+
+
+def find_overfitting(run: _Run) -> Finding | None:
+    """Accuracy that is lost on unseen images, or confidence that is: which of the two is said."""
+    if not run.val_n or run.last < 1:
+        return None
+    gap, low, high = run.signals.gap
+    if gap >= THRESHOLDS["gap"].value and low > 0:
+        return _finding(
+            "overfitting",
+            "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images: {gap:.1%}"
+            " less, between {low:.1%} and {high:.1%} ({images} images).",
+            cause="gap", accuracy=run.accuracy, val_accuracy=run.accuracy - gap, gap=gap, low=low, high=high, images=run.val_n,
+        )  # fmt: skip
+    rise, z = run.rise
+    # Learning rates that are high let the loss jitter about its course, on all images at once; taken from second differences,
+    # to which a steady rise adds nothing.
+    jitter = np.diff(run.val_loss[1:], 2).std() / np.sqrt(6) if run.last > 3 else 0.0
+    is_jitter = run.val_loss[-1] - run.val_loss[1:].min() < THRESHOLDS["rise_jitter"].value * jitter
+    if is_jitter or not (_over("rise_z", z) and _over("rise", rise)) or run.loss[-1] > 1.05 * run.loss[1:].min():
+        return None
+    correct = run.val.correct
+    best = int(run.val_loss[1:].argmin()) + 1
+    lost = int((correct[best] & ~correct[-1]).sum()) - int((~correct[best] & correct[-1]).sum())
+    is_lost = lost > 2 * np.sqrt(max((correct[best] != correct[-1]).sum(), 1))
+    return _finding(
+        "overfitting",
+        "After epoch {best} the validation loss rose by {rise:.0%} while the training loss fell on; the validation accuracy went"
+        " from {before:.1%} to {after:.1%}.",
+        cause="stop_earlier" if is_lost else "over_confident", best=best, rise=rise, z=z,
+        before=float(correct[best].mean()), after=float(correct[-1].mean()),
+    )  # fmt: skip
+
+
+RULES = (
+    find_divergence,
+    find_batch_norm_mismatch,
+    find_class_imbalance,
+    find_dead_units,
+    find_vanishing_gradients,
+    find_leak,
+    find_shift,
+    find_label_noise,
+    find_instability,
+    find_too_few,
+    find_underfitting,
+    find_overfitting,
+)
+
+
+def _rest(run: _Run) -> Finding:
+    gap, low, high = run.signals.gap
+    if not run.learned:
+        return _finding(
+            "unknown", "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known"
+            " cause was found.", accuracy=run.accuracy, majority=run.majority,
+        )  # fmt: skip
+    return _finding(
+        "healthy",
+        "The accuracy on training images is {gap:.1%} above that on validation images, between {low:.1%} and {high:.1%}"
+        " ({images} images).",
+        gap=gap, low=low, high=high, images=run.val_n,
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Each rule of the diagnosis on signals that are made for it, and each of them on signals that just miss it."""
+
+import numpy as np
+import pytest
+
+from pbl.diagnosis import NAMES, RULES, THRESHOLDS, diagnose
+from pbl.signals import Side, Signals
+
+
+def side(labels: np.ndarray, losses: list[float], accuracies: list[float], seed: int) -> Side:
+    """Images of such mean losses and accuracies, epoch by epoch."""
+    random = np.random.default_rng(seed)
+    made = Side.of(labels)
+    of_image = random.gamma(2, 0.5, len(labels))  # the same images are the hard ones in each epoch
+    for loss, accuracy in zip(losses, accuracies, strict=True):
+        right = np.argsort(of_image, kind="stable").argsort() < round(accuracy * len(labels))
+        wrong_class = np.where(labels == 0, 1, 0)
+        rows = np.stack(
+            [loss * of_image / of_image.mean(), np.where(right, labels, wrong_class), np.full(len(labels), 0.9)], 1
+        )
+        made.append(rows.astype(np.float32))
+    return made
+
+
+def signals(
+    probe=(2.3, 1.0, 0.5, 0.3, 0.2, 0.16, 0.14, 0.13, 0.125, 0.12, 0.12),
+    val=(2.3, 1.0, 0.5, 0.35, 0.25, 0.2, 0.18, 0.17, 0.17, 0.17, 0.17),
+    accuracy=0.98,
+    val_accuracy=0.97,
+    images=(400, 400),
+    network=None,
+    counts=None,
+    penalty=0.0,
+    keras_loss=0.2,
+    labels=None,
+    correct=None,
+) -> Signals:
+    labels = np.arange(10_000) % 10 if labels is None else labels
+    n, val_n = images
+    accuracies = np.linspace(0.1, accuracy, len(probe)), np.linspace(0.1, val_accuracy, len(val))
+    look = {
+        "epoch": 0, "kernels": ["a", "b"], "rectified": ["relu"], "gradient_norms": [1.0, 1.0], "weight_norms": [1.0, 1.0],
+        "update_ratios": [0.01, 0.01], "dead": [0.0], "loss_in_training": 2.4, "val_loss_stored": 1.0, "val_loss_anew": 1.0,
+    }  # fmt: skip
+    looks = [{**look, **changes} for changes in (network or ({}, {"epoch": len(probe) - 1}))]
+    made = Signals(
+        {
+            "num_classes": 10,
+            "train_counts": counts or [100] * 10,
+            "val_counts": [40] * 10,
+            "steps_per_epoch": 16,
+            "model": "x",
+        },
+        side(labels[:n], list(probe), list(accuracies[0]), 0),
+        side(labels[:val_n], list(val)[: len(probe)], list(accuracies[1])[: len(probe)], 1),
+        [{"epoch": epoch, "loss": keras_loss, "penalty": penalty} for epoch in range(len(probe))],
+        looks,
+    )
+    if correct is not None:
+        made.val.predicted[-1] = np.where(correct(made.val.labels), made.val.labels, (made.val.labels + 1) % 10)
+    return made
+
+
+def doctor(check: str, severity: str = "act", **details) -> dict:
+    return {"check": check, "severity": severity, "items": [], "message": "", "details": details}
+
+
+FLAT = [2.3] * 11
+RISING = (2.3, 1.0, 0.5, 0.35, 0.25, 0.2, 0.25, 0.35, 0.45, 0.55, 0.7)
+UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.4] * 5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("given", "data", "name", "cause"),
+    [
+        ({}, [], "healthy", ""),
+        ({"probe": [2.3, np.nan, np.nan], "val": [2.3, np.nan, np.nan]}, [], "diverged", ""),
+        ({"keras_loss": np.inf}, [], "diverged", ""),
+        ({"network": [{"loss_in_training": 12.0}]}, [], "diverged", ""),
+        ({"network": [{"loss_in_training": 11.0}]}, [], "healthy", ""),
+        ({"probe": (2.3, 1.0, 0.5, 1.0, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
+        ({"probe": UP_AND_DOWN, "val": UP_AND_DOWN}, [], "diverged", ""),
+        ({"network": [{"val_loss_stored": 2.0}]}, [], "batch_norm_mismatch", ""),
+        ({"network": [{"val_loss_stored": 1.29}]}, [], "healthy", ""),
+        ({"counts": [5] + [100] * 9, "correct": lambda labels: labels != 0}, [], "class_imbalance", ""),
+        ({"counts": [11] + [100] * 9, "correct": lambda labels: labels != 0}, [], "overfitting", "gap"),
+        ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"dead": [0.95]}]}, [], "dead_units", ""),
+        ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"dead": [0.0]}, {"dead": [1.0]}]}, [], "diverged", ""),
+        ({"network": [{"dead": [0.95]}]}, [], "healthy", ""),  # and yet it has learned
+        ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"gradient_norms": [1e-6, 1.0]}]}, [], "vanishing_gradients", ""),
+        ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
+        ({}, [doctor("altered_copies", "stop", split="val", images=30, examples="a")], "leak_suspected", ""),
+        ({}, [doctor("altered_copies", "note", split="val", images=3, examples="a")], "healthy", ""),
+        ({}, [doctor("altered_copies", "stop", split="test", images=30, examples="a")], "healthy", ""),
+        ({"val_accuracy": 0.8}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "shift_suspected", ""),
+        ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it does no harm
+        ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
+        ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "label_noise_suspected", ""),
+        ({}, [doctor("labels_unlike_predictions", "note", images=95, looked_at=900)], "healthy", ""),
+        ({"images": (400, 15)}, [], "too_noisy_to_say", ""),
+        ({"images": (400, 0)}, [], "too_noisy_to_say", ""),
+        ({"probe": np.linspace(2.3, 1.0, 11), "val": np.linspace(2.3, 1.0, 11), "accuracy": 0.7, "val_accuracy": 0.69}, [], "underfitting", "train_longer"),
+        ({"accuracy": 0.9, "val_accuracy": 0.9, "keras_loss": 0.13}, [doctor("reference_accuracy", "note", accuracy=0.97)], "underfitting", "capacity"),
+        ({"accuracy": 0.9, "val_accuracy": 0.9, "penalty": 0.3}, [doctor("reference_accuracy", "note", accuracy=0.97)], "underfitting", "over_regularised"),
+        ({"accuracy": 0.9, "val_accuracy": 0.9}, [doctor("reference_accuracy", "note", accuracy=0.92)], "healthy", ""),
+        ({"accuracy": 1.0, "val_accuracy": 0.84}, [], "overfitting", "gap"),
+        ({"accuracy": 1.0, "val_accuracy": 0.955}, [], "healthy", ""),
+        ({"val": RISING}, [], "overfitting", "over_confident"),
+    ],
+)  # fmt: skip
+def test_each_rule(given, data, name, cause):
+    headline = diagnose(signals(**given), data).headline
+    assert (headline.name, headline.cause) == (name, cause), headline.message
+    assert name in NAMES and "{" not in headline.message
+
+
+def test_all_that_holds_is_listed():
+    found = diagnose(
+        signals(accuracy=1.0, val_accuracy=0.8, network=[{"val_loss_stored": 3.0}]),
+        [doctor("copies_across", "stop", split="val", images=9, examples="a")],
+    ).findings
+    assert [finding.name for finding in found] == ["batch_norm_mismatch", "leak_suspected", "overfitting"]
+
+
+def test_the_best_run_is_a_reference_and_thresholds_have_sources():
+    weak = signals(accuracy=0.9, val_accuracy=0.9)
+    assert diagnose(weak).headline.name == "healthy"
+    assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
+    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 12
+
+
+def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():
+    """Losses that jitter about a plateau: the lowest epoch looks lower than it is, and yet no rise is seen."""
+    random, rises = np.random.default_rng(0), 0
+    for _ in range(200):
+        made = signals()
+        made.val.loss[1:] = (
+            0.3
+            + 0.05 * random.normal(size=(10, 1)) * random.normal(size=(1, 400)) ** 2
+            + random.normal(0, 0.2, (10, 400))
+        ).clip(0.001)
+        rises += diagnose(made).headline.name == "overfitting"
+    assert rises <= 14  # 5%, and chance
+
+
+def test_signals_come_back_from_the_disk_with_the_same_verdict(tmp_path):
+    made = signals(accuracy=1.0, val_accuracy=0.8)
+    made.save(tmp_path / "signals.npz")
+    assert diagnose(Signals.load(tmp_path / "signals.npz")) == diagnose(made)
