@@ -67,6 +67,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     Attributes:
         signals: What was measured.
+        seconds: How long the measuring took so far.
 
     Raises:
         InputError: The model is no classifier with one output; the labels do not fit; another callback stands before.
@@ -104,6 +105,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         }
         self.signals = Signals(dict(self._about), *map(Side.of, labels))
         self._inputs, self._head = self._pixels, None
+        self.seconds = 0.0
 
     def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
         """Judges `head` on what `extractor` makes of the images, computed once; with None the whole model again.
@@ -268,11 +270,13 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _run(self, looks: bool) -> tuple[np.ndarray, np.ndarray]:
         """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
+        begin = time.perf_counter()
         if looks not in self._measure:
             self._measure[looks] = self._trace(looks)
         before = (self._before or self._copy_kernels()) if looks else []
         numbers = _to_host(self._measure[looks](before))
         n = sum(len(inputs) for inputs in self._inputs)
+        self.seconds += time.perf_counter() - begin
         return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
 
     def _trace(self, looks: bool) -> Callable:
@@ -290,10 +294,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
             rows = _map(
                 lambda batch: self._judge(*batch), (ops.convert_to_tensor(batches), ops.convert_to_tensor(of_batches))
             )
-            rows = ops.reshape(ops.reshape(rows, (-1, 3))[: len(labels)], (-1,))
-            penalty = ops.reshape(ops.cast(sum(self._judged.losses, start=0.0), "float32"), (1,))
-            look = self._look_into(few, others, before) if looks else []
-            return ops.concatenate([rows, *look, penalty])
+            rows = ops.reshape(rows, (-1, 3))[: len(labels)]
+            look = self._look_into(few, others, ops.mean(rows[judged, 0]), before) if looks else []
+            # Of the weights alone: what a layer adds for its outputs is known in its call only.
+            weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
+            penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
+            return ops.concatenate([ops.reshape(rows, (-1,)), *look, ops.reshape(ops.cast(penalty, "float32"), (1,))])
 
         return _compile(self._judged, measure)
 
@@ -313,8 +319,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
         return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
 
-    def _look_into(self, few: tuple, others: tuple, before: list) -> list:
-        """Gradients of `few` images, dead units among them, and the loss of `others` with the statistics of `few`."""
+    def _look_into(self, few: tuple, others: tuple, stored: Any, before: list) -> list:
+        """Gradients of `few` images, dead units among them, and the loss of `others`, now `stored`, with the statistics of `few`."""
         highest: dict[str, Any] = {}  # of each unit, over all images and places
 
         def watch(layer: keras.Layer, original: Callable) -> Callable:
@@ -332,7 +338,6 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
         with _put_back(self._judged), replaced_calls(self._rectified, watch):
             gradients, (in_training, highest) = _gradients(self._judged, self._kernels, learn)
-        stored = ops.mean(self._judge(*others)[:, 0])
         anew = stored
         if self._normalising:
             with _put_back(self._judged):

@@ -41,6 +41,8 @@ from pbl.plotting import plot_learning_curves
 from pbl.runs import Run, describe_environment, find_unfinished, replacing, start_run, timestamp
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
+IN_FIT = "monitor (in fit)"
+
 
 def train(
     config: Config | str | Path,
@@ -103,6 +105,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             run.write_json("split.json", data.split)
         run.write_json("data_check.json", {"fast": True, "findings": [asdict(finding) for finding in findings]})
         resume = ExactResume(run.path, data, minutes=config.checkpoint_minutes, max_minutes=config.max_minutes)
+        monitor = OverfittingMonitor(data, file=run.path / "signals.npz")
         _note_resume(run, resume, devices)
         run.update_environment(
             status="running",
@@ -119,7 +122,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, in {policy} on {devices[-1]}"
         )
         try:
-            status = _fit(model, data, run, callbacks, resume)
+            status = _fit(model, data, run, callbacks, monitor, resume)
             clock["fit"] = time.perf_counter()
             if status == "finished":
                 try:
@@ -148,6 +151,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             "resumed" in run.environment and (run.path / "history.csv").exists()
         ):  # a process that was killed told no seconds
             seconds["fit"] = round(float(pd.read_csv(run.path / "history.csv")["seconds"].sum()), 2)
+        seconds[IN_FIT] = round(earlier.get(IN_FIT, 0) + monitor.seconds, 2)
         run.update_environment(status=status, seconds=seconds)
         if status == "finished" and not run.environment["diverged"]:
             shutil.rmtree(run.path / "checkpoint", ignore_errors=True)  # a finished run is never gone on with
@@ -325,14 +329,18 @@ class _StopWithoutLock(keras.callbacks.Callback):
 
 
 def _fit(
-    model: keras.Model, data: Data, run: Run, callbacks: list[keras.callbacks.Callback], resume: ExactResume
+    model: keras.Model,
+    data: Data,
+    run: Run,
+    callbacks: list[keras.callbacks.Callback],
+    monitor: OverfittingMonitor,
+    resume: ExactResume,
 ) -> str:
     """Fits, and returns the status in which that left the run: "finished", "paused" or "interrupted"."""
     config, history, best = run.config, HistoryFile(run.path / "history.csv"), BestModel(run.path)
     # `monitor` first, so that all see what it enters, and `best` before the others, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
     # `history` before it, so that it sees what others log.
     stop_at_nan = StopAtNaN()
-    monitor = OverfittingMonitor(data, file=run.path / "signals.npz")
     everybody = [monitor, _StopWithoutLock(run), best, *callbacks, stop_at_nan, history, resume]
     verbose = 1 if _is_lively() else 2
     status = "finished"

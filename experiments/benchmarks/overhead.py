@@ -1,7 +1,7 @@
 """Processor seconds that `pbl.train` adds to Keras's own `fit` of the same model: ten epochs on digits, five times in turn.
 
 Not counted: loading and checking the data, building and compiling, figures and predictions, which are lines of their own in
-a run's `environment.json`. Counted: the state, saved after each epoch, the best model, the history, the records of the run.
+a run's `environment.json`; so is what OverfittingMonitor measures. Counted: the state, saved after each epoch, the best model, the history, the records of the run.
 Told twice: as the difference of two trainings, with their scatter, and as the time within the parts themselves.
 
 Command:  python experiments/benchmarks/overhead.py
@@ -25,6 +25,7 @@ from pbl.callbacks import BestModel, HistoryFile
 from pbl.checkpoint import ExactResume
 from pbl.divergence import StopAtNaN
 from pbl.evaluation import open_data
+from pbl.monitor import OverfittingMonitor
 from pbl.performance import fused_operations
 from pbl.training import build_and_compile
 
@@ -76,31 +77,33 @@ def timed(*places: tuple[object, str]) -> Iterator[list[float]]:
             setattr(owner, name, function)
 
 
-def train(config: pbl.Config) -> tuple[float, float]:
-    """`pbl.train`, without what is not counted; and of that, what is outside of Keras's `fit` or in our callbacks."""
+def train(config: pbl.Config) -> tuple[float, float, float]:
+    """`pbl.train` without what is not counted; of that, what is outside of Keras's `fit` or in our callbacks; the monitor."""
     hooks = [(callback, hook) for callback in CALLBACKS for hook in HOOKS if hook in vars(callback)]
     with (
         tempfile.TemporaryDirectory() as folder,
         timed(*[(training, name) for name in NOT_COUNTED]) as not_counted,
         timed((keras.Model, "fit")) as keras_fit,
         timed(*hooks) as ours,
+        timed((OverfittingMonitor, "_run")) as measured,
     ):
         start = time.process_time()
         pbl.train(config, folder=folder)
-        spent = time.process_time() - start - sum(not_counted)
-        return spent, spent - sum(keras_fit) + sum(ours)
+        spent = time.process_time() - start - sum(not_counted) - sum(measured)
+        return spent, spent + sum(measured) - sum(keras_fit) + sum(ours), sum(measured)
 
 
 def main() -> None:
     for model in ("mlp", "resnet20"):
         config = pbl.Config(experiment="overhead", model=model, epochs=EPOCHS)
         rounds = [(fit(config), *train(config)) for _ in range(REPEATS + 1)][1:]
-        added = sorted(whole - own for own, whole, _ in rounds)
-        parts = sorted(within for *_, within in rounds)
+        added = sorted(whole - own for own, whole, *_ in rounds)
+        parts, monitor = (sorted(values) for values in list(zip(*rounds, strict=True))[2:])
         print(
             f"{model}: beside {statistics.median(own for own, *_ in rounds):.2f} seconds of fit,"
             f" difference {statistics.median(added):.2f} ({added[0]:.2f} to {added[-1]:.2f}),"
-            f" within its parts {statistics.median(parts):.2f} ({parts[0]:.2f} to {parts[-1]:.2f})"
+            f" within its parts {statistics.median(parts):.2f} ({parts[0]:.2f} to {parts[-1]:.2f});"
+            f" OverfittingMonitor {statistics.median(monitor):.2f}"
         )
 
 
