@@ -140,9 +140,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._begins, self._is_restored = True, False
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        if (
-            self._begins
-        ):  # not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back
+        # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
+        if self._begins:
             self._begins = False
             self.signals.cut(epoch)
             goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
@@ -157,10 +156,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        if (
-            self.signals.network and self.signals.network[-1]["epoch"] < self.signals.epochs[-1]["epoch"]
-        ):  # stopped early
-            self._look(self.signals.epochs[-1]["epoch"], self._run(looks=True)[1])
+        epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
+        if self.signals.network and self.signals.network[-1]["epoch"] < epoch:  # stopped early
+            self._look(epoch, self._run(looks=True)[1])
         self.save()
 
     def get_state(self) -> dict:
@@ -237,9 +235,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         if len(signals.val.labels):
             measured |= dict(zip(("gap", "gap_low", "gap_high"), signals.gap, strict=True))
         images = sum(signals.about["train_counts"])
-        device = {"images_per_second": images / seconds, **_read_gpu()} if epoch else {}
-        if epoch:
-            logs |= measured | device
+        if not math.isnan(seconds):
+            logs |= measured | {"images_per_second": images / seconds, **_read_gpu()}
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
         signals.epochs.append({**row, "learning_rate": rate, "penalty": float(look[-1])})
@@ -285,17 +282,16 @@ class OverfittingMonitor(keras.callbacks.Callback):
         labels = np.concatenate([self.signals.probe.labels, self.signals.val.labels])
         n = len(self.signals.probe.labels)
         batches, of_batches = (_in_batches(array) for array in (images, labels))
-        begin = n if len(labels) > n else 0  # of validation, or of the probe where there is none
-        judged = slice(begin, begin + LOOKED_AT)
-        few = images[: min(n, LOOKED_AT)], labels[: min(n, LOOKED_AT)]
-        others = images[judged], labels[judged]
+        learned = _spread(0, n)
+        judged = _spread(n, len(labels)) if len(labels) > n else learned
+        few, others = (images[learned], labels[learned]), (images[judged], labels[judged])
 
         def measure(before: list) -> Any:
             rows = _map(
                 lambda batch: self._judge(*batch), (ops.convert_to_tensor(batches), ops.convert_to_tensor(of_batches))
             )
             rows = ops.reshape(rows, (-1, 3))[: len(labels)]
-            look = self._look_into(few, others, ops.mean(rows[judged, 0]), before) if looks else []
+            look = self._look_into(few, others, ops.mean(ops.take(rows[:, 0], judged)), before) if looks else []
             # Of the weights alone: what a layer adds for its outputs is known in its call only.
             weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
             penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
@@ -397,6 +393,11 @@ def _choose(pair: tuple[np.ndarray, np.ndarray], train_images: int) -> tuple[np.
         place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
     chosen = np.sort(np.argsort(place, kind="stable")[:most])
     return images[chosen], labels[chosen]
+
+
+def _spread(begin: int, end: int) -> np.ndarray:
+    """Places of images from `begin` to before `end`, all through: the first ones may be of one class."""
+    return np.linspace(begin, end - 1, min(end - begin, LOOKED_AT)).round().astype(np.int32)
 
 
 def _in_batches(array: np.ndarray) -> np.ndarray:

@@ -136,7 +136,9 @@ def test_gradients_are_those_of_a_tape():
     model = network(keras.layers.Dense(3, activation="softmax"))
     model.layers[-2].rate = 0.0
     monitor = pbl.OverfittingMonitor(TRAIN)
-    few = monitor._pixels[0][: module.LOOKED_AT], monitor.signals.probe.labels[: module.LOOKED_AT]
+    at = module._spread(0, 300)
+    assert len(set(at)) == len(at) == module.LOOKED_AT and at[0] == 0 and at[-1] == 299
+    few = monitor._pixels[0][at], monitor.signals.probe.labels[at]
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(few[1], model(few[0], training=True)))
     weights = [weight for weight in model.trainable_weights if len(weight.shape) == 2]
