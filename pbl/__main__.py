@@ -40,7 +40,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 ExperimentFile = Annotated[
     str | None,
-    typer.Argument(metavar="EXPERIMENT.py", help="An experiment file; experiments/digits_resnet20.py unless given."),
+    typer.Argument(
+        metavar="EXPERIMENT.py",
+        help="An experiment file, or a run's folder for its very settings; experiments/digits_resnet20.py unless given.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -77,12 +80,29 @@ def train(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="So many runs, with seeds that count up.")] = 1,
+    learning_curve: Annotated[
+        bool,
+        typer.Option("--learning-curve", help="Would more data help? Train on 1/8, 1/4, 1/2 and all of the images."),
+    ] = False,
     runs: RunsOption = None,
 ) -> int:
     """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
     config = _load_config(experiment, settings)
-    if sum((sweep is not None or seeds > 1, fresh, dry_run, memorise is not None)) > 1:
-        raise InputError("Give one of --sweep (or --seeds), --fresh, --dry-run and --memorise.")
+    if (
+        sum(
+            (
+                sweep is not None or (seeds > 1 and not learning_curve),
+                learning_curve,
+                fresh,
+                dry_run,
+                memorise is not None,
+            )
+        )
+        > 1
+    ):
+        raise InputError("Give one of --sweep (or --seeds), --learning-curve, --fresh, --dry-run and --memorise.")
+    if learning_curve:
+        return _measure_learning_curve(config, seeds, runs)
     if sweep is not None or seeds > 1:
         return _sweep(config, sweep, seeds, runs)
     with _quiet_tensorflow():
@@ -181,6 +201,22 @@ def evaluate(
         for outcome in outcomes:
             print(f"{'holds' if outcome['holds'] else 'FAILS'}: {outcome['requirement']} (is {outcome['value']:.4f})")
     return 0 if all(outcome["holds"] for outcome in outcomes) else 1
+
+
+@app.command()
+def diagnose(run: RunFolder, as_json: AsJson = False) -> int:
+    """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
+    from pbl.advice import diagnose_run
+    from pbl.runs import load_run
+
+    diagnosis = diagnose_run(load_run(run))
+    if as_json:
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(diagnosis), ensure_ascii=False, indent=1))
+    else:
+        _show_diagnosis(diagnosis)
+    return 0
 
 
 @app.command()
@@ -359,7 +395,7 @@ def _load_config(experiment: str | None, settings: list[str] | None):
     from pbl.config import DEFAULT_EXPERIMENT, load_experiment
 
     words = list(settings or [])
-    if experiment is None or ("=" in experiment and not experiment.endswith(".py")):
+    if experiment is None or ("=" in experiment and not experiment.endswith(".py") and not Path(experiment).exists()):
         words = [experiment, *words] if experiment else words
         experiment = str(DEFAULT_EXPERIMENT)
     # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
@@ -376,6 +412,21 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
     _print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
     print(f"Table: {file}")
     statuses = set(table["status"])
+    return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+
+
+def _measure_learning_curve(config, seeds: int, folder: str | None) -> int:
+    with _quiet_tensorflow():
+        from pbl.learning_curve import measure_learning_curve
+    found = measure_learning_curve(config, seeds, folder, tell=lambda line: print(f"\n{line}", flush=True))
+    columns = [
+        name for name in ("train_fraction", "images", "seed", "val_accuracy", "run", "status") if name in found.table
+    ]
+    shown = found.table[columns].astype(object).where(found.table[columns].notna(), "")
+    _print_table(columns, [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    print(found.message)
+    print(f"Table: {found.file}" + (f"; picture: {found.picture}" if found.picture else ""))
+    statuses = set(found.table["status"])
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
 
 
@@ -414,10 +465,29 @@ def _show_run(run) -> int:
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())),
             ("model", str(run.path / "best.keras")),
             ("figures", str(run.path / "figures")),
-            ("next", f"python -m pbl evaluate {run.path} --split test"),
+            ("at the end", f"python -m pbl evaluate {run.path} --split test"),
         ],
     )
+    from pbl.advice import diagnose_run
+
+    _show_diagnosis(diagnose_run(run))
     return 0
+
+
+def _show_diagnosis(diagnosis) -> None:
+    """In colours on a terminal; a line each into a file."""
+    from rich.console import Console
+    from rich.padding import Padding
+
+    colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
+    styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
+    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
+    for kind, text in diagnosis.paragraphs():
+        left = {"headline": 0, "command": 4}.get(kind, 2)
+        if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
+            console.print(" " * left + text, style=styles.get(kind), soft_wrap=True)
+        else:
+            console.print(Padding(text, (0, 0, 0, left)), style=styles.get(kind))
 
 
 def _show_metrics(result: dict[str, Any]) -> None:

@@ -134,6 +134,12 @@ class Config(BaseModel):
         lt=1,
         description="share of the training images held out for validation; 0.15, or 0.10 where the test split is official",
     )
+    train_fraction: float = Field(
+        1,
+        gt=0,
+        le=1,
+        description="share of the training images that is used, of each class alike; a smaller share is part of a larger one",
+    )
     folds: int | None = Field(
         None,
         ge=2,
@@ -364,7 +370,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     What the file adds to `MODELS`, `DATASETS` and `CALLBACKS` is there afterwards.
 
     Args:
-        file: A Python file that sets `config = Config(...)`.
+        file: A Python file that sets `config = Config(...)`; or the folder of a run, whose very settings are taken.
         overrides: Words of the form `key=value` or `model_options.key=value`. Another `model`, `optimizer` or
             `learning_rate_schedule` than the file's starts from its own default options.
 
@@ -372,6 +378,15 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
     """
     file = Path(file)
+    if (file / "config.json").is_file():
+        try:
+            config = Config(**json.loads((file / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError("{file} cannot be read: {error}.", file=file / "config.json", error=error) from None
+        file = file / "experiment.py"
+        run_experiment_file(file)  # for the models and data that it enters
+        config._file = file
+        return apply_overrides(config, overrides)
     config = getattr(run_experiment_file(file), "config", None)
     if not isinstance(config, Config):
         raise InputError(

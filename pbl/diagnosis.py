@@ -8,6 +8,7 @@ did not choose its beginning, never by a bare number; where the images are too f
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,16 +88,73 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that holds of a training; the first is the headline."""
+    """All that holds of a training, and what to try next. `print` shows it, a notebook in colours.
+
+    Attributes:
+        findings: The first is the headline.
+        experiments: At most three `pbl.advice.Experiment`, the most promising first; none where only signals were judged.
+    """
 
     findings: tuple[Finding, ...]
+    experiments: tuple[Any, ...] = ()
 
     @property
     def headline(self) -> Finding:
         return self.findings[0]
 
+    @property
+    def severity(self) -> str:
+        """ "stop", "act" or "note", of the headline."""
+        return SEVERITIES[self.headline.name]
+
+    def paragraphs(self) -> list[tuple[str, str]]:
+        """The text in parts, each with what it is: "headline", "evidence", "also", "next", "command"."""
+        parts = [("headline", name_finding(self.headline)), ("evidence", self.headline.message)]
+        parts += [("also", f"Also {name_finding(finding)}: {finding.message}") for finding in self.findings[1:]]
+        for number, experiment in enumerate(self.experiments, 1):
+            parts.append(("next", f"Try {number}: {experiment.message}{_price(experiment)}"))
+            parts += [("command", experiment.command)] if experiment.command else []
+        return parts
+
+    def __str__(self) -> str:
+        indents = {"headline": "", "command": "      "}
+        return "\n".join(indents.get(kind, "  ") + text for kind, text in self.paragraphs())
+
+    def _repr_html_(self) -> str:
+        styles = {
+            "headline": f"font-weight:bold;color:{COLOURS[self.severity]}",
+            "command": "font-family:monospace;margin-left:2em",
+        }
+        rows = [f'<div style="{styles.get(kind, "")}">{escape(text)}</div>' for kind, text in self.paragraphs()]
+        return f'<div style="border-left:4px solid {COLOURS[self.severity]};padding-left:1em">{"".join(rows)}</div>'
+
+
+# "stop": the result is wrong or there is none; "act": it can be better; "note".
+SEVERITIES = dict.fromkeys(NAMES, "stop") | {
+    "class_imbalance": "act",
+    "label_noise_suspected": "act",
+    "underfitting": "act",
+    "overfitting": "act",
+    "too_noisy_to_say": "note",
+    "healthy": "note",
+}
+COLOURS = {"stop": "#D55E00", "act": "#9A6700", "note": "#0072B2"}  # dark enough on white
+
+
+def name_finding(finding: Finding) -> str:
+    """Its name in words, with the cause."""
+    words = finding.name.replace("_", " ")
+    return f"{words} ({finding.cause.replace('_', ' ')})" if finding.cause else words
+
+
+def _price(experiment: Any) -> str:
+    gain = "" if experiment.gain is None else f" About {experiment.gain:+.1f} points ({experiment.measured})."
+    return gain + (f" Price: {experiment.epochs} epochs." if experiment.epochs else "")
+
 
 def _finding(name: str, template: str, cause: str = "", **details: Any) -> Finding:
+    # Differences of shares are told in points: "5% more" would mean something else.
+    details |= {f"{key}_points": 100 * details[key] for key in ("gap", "low", "high") if key in details}
     return Finding(name, cause, template.format(**details), details, template)
 
 
@@ -242,7 +300,7 @@ def find_class_imbalance(run: _Run) -> Finding | None:
     return _finding(
         "class_imbalance",
         "Of the rare classes {found} of {rare} validation images were found ({recall:.0%}), of the others {others:.0%}: between"
-        " {low:.0%} and {high:.0%} more.",
+        " {low_points:.0f} and {high_points:.0f} points more.",
         found=numbers[2], rare=numbers[3], recall=numbers[2] / numbers[3], others=numbers[0] / numbers[1], low=low, high=high,
         classes=rare.tolist(),
     )  # fmt: skip
@@ -300,7 +358,7 @@ def find_shift(run: _Run) -> Finding | None:
     return _finding(
         "shift_suspected",
         "A simple classifier tells validation images from training images (area under the ROC curve {auc:.2f}, equal ones .50),"
-        " most plainly by {statistic}, and the network does {gap:.1%} worse on them.",
+        " most plainly by {statistic}, and the network is {gap_points:.1f} points worse on them.",
         auc=shifts[0]["auc"], statistic=shifts[0]["statistic"], gap=gap,
     )  # fmt: skip
 
@@ -354,8 +412,8 @@ def find_too_few(run: _Run) -> Finding | None:
         return None
     return _finding(
         "too_noisy_to_say",
-        "With {images} validation images the accuracy on training images is between {low:+.0%} and {high:+.0%} above that on"
-        " validation images: too wide to judge.",
+        "With {images} validation images the accuracy on training images minus that on validation images is between"
+        " {low_points:+.0f} and {high_points:+.0f} points: too wide to judge.",
         images=run.val_n, low=low, high=high,
     )  # fmt: skip
 
@@ -402,8 +460,8 @@ def find_overfitting(run: _Run) -> Finding | None:
     if gap >= THRESHOLDS["gap"].value and low > 0:
         return _finding(
             "overfitting",
-            "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images: {gap:.1%}"
-            " less, between {low:.1%} and {high:.1%} ({images} images).",
+            "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images:"
+            " {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
             cause="gap", accuracy=run.accuracy, val_accuracy=run.accuracy - gap, gap=gap, low=low, high=high, images=run.val_n,
         )  # fmt: skip
     rise, z = run.rise
@@ -451,7 +509,7 @@ def _rest(run: _Run) -> Finding:
         )  # fmt: skip
     return _finding(
         "healthy",
-        "The accuracy on training images is {gap:.1%} above that on validation images, between {low:.1%} and {high:.1%}"
-        " ({images} images).",
-        gap=gap, low=low, high=high, images=run.val_n,
+        "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
+        " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
+        accuracy=run.accuracy, val_accuracy=run.accuracy - gap, gap=gap, low=low, high=high, images=run.val_n,
     )  # fmt: skip

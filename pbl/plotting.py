@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pbl.signals import Signals
+from pbl.statistics import wilson_interval
+
 # Okabe and Ito's colours: told apart by the colour-blind, and in grey print by their lightness.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#595959"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 
 
 def plot_learning_curves(
@@ -16,56 +20,126 @@ def plot_learning_curves(
     best_epoch: int | None = None,
     title: str = "Learning curves",
     fine_tune_from_epoch: int | None = None,
+    signals: Signals | None = None,
 ) -> Figure:
-    """Draws loss and accuracy by epoch, training and validation.
+    """Draws loss and accuracy by epoch, and with signals the gap between training and validation and the learning rate.
+
+    Solid stand the probe and validation, measured alike: fixed images, after the epoch, without dropout or augmentation; with
+    their 95% intervals (Wilson; of the gap Newcombe). Thin and grey stands what Keras logs of training: a mean over an epoch
+    in which the weights changed, under dropout and augmentation, so that it may lie on the other side of validation.
 
     Args:
         history: Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, as in `history.csv`.
         best_epoch: The epoch to mark: the one whose model was kept.
         title: The heading.
         fine_tune_from_epoch: The first epoch of fine-tuning, before which a line is drawn.
+        signals: What `OverfittingMonitor` measured; they begin at epoch 0, before training.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    has_signals = signals is not None and len(signals.probe.loss) > 1
+    figure = Figure(figsize=(10, 6.4 if has_signals else 4.2), layout="constrained")
     figure.suptitle(_literal(title))
-    panels = (("loss", "cross-entropy loss [nats]"), ("accuracy", "accuracy [share of images]"))
-    for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
-        few = len(history) < 3  # single points would be invisible as a line
+    if has_signals:
+        (loss, accuracy), (gap, rate) = figure.subplots(2, 2, height_ratios=(2.6, 1), sharex=True)
+    else:
+        loss, accuracy = figure.subplots(1, 2)
+    few = "." if len(history) < 3 else None  # single points would be invisible as a line
+    for axes, name, label in (
+        (loss, "loss", "cross-entropy loss [nats]"),
+        (accuracy, "accuracy", "accuracy [share of images]"),
+    ):
         axes.plot(
-            history["epoch"],
-            history[name],
-            color=GREY,
-            linewidth=1,
-            marker="." if few else None,
-            label="training (mean over the epoch, while learning)",
-        )
-        axes.plot(
-            history["epoch"],
-            history[f"val_{name}"],
-            color=ORANGE,
-            linewidth=2,
-            marker="." if few else None,
-            label="validation (after the epoch)",
-        )
-        best = history[history["epoch"] == best_epoch]
-        if len(best):
-            axes.axvline(best_epoch, color=BLUE, linestyle=":", linewidth=1.2)
-            value = best[f"val_{name}"].item()
+            history["epoch"], history[name], color=GREY, linewidth=1, marker=few,
+            label="Keras's training log (mean while learning)",
+        )  # fmt: skip
+        if has_signals:
+            _draw_sides(axes, signals, name)
+        else:
             axes.plot(
-                best_epoch,
-                value,
-                "o",
-                color=BLUE,
-                label=f"best epoch {best_epoch} (lowest validation loss): {value:.4f}",
-            )
+                history["epoch"], history[f"val_{name}"], color=ORANGE, linewidth=2, marker=few,
+                label="validation (after the epoch)",
+            )  # fmt: skip
+        axes.set(ylabel=label, title=name)
+    loss.set_ylim(bottom=0)
+    if has_signals:
+        _draw_gap(gap, signals)
+        rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
+        rate.set(ylabel="learning rate", yscale="log")
+    for axes in figure.axes:
+        if best_epoch is not None and (history["epoch"] == best_epoch).any():
+            axes.axvline(best_epoch, color=GREEN, linestyle=":", linewidth=1.2)
         if fine_tune_from_epoch:
-            axes.axvline(
-                fine_tune_from_epoch - 0.5, color=GREY, linestyle="--", linewidth=1, label="fine-tuning begins"
-            )
-        axes.set(xlabel="epoch", ylabel=label, title=name)
+            axes.axvline(fine_tune_from_epoch - 0.5, color=GREY, linestyle="--", linewidth=1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
+    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        best = history.loc[history["epoch"] == best_epoch, f"val_{name}"]
+        if len(best):
+            label = f"best epoch {best_epoch} (lowest validation loss): {best.item():.4f}"
+            axes.plot(best_epoch, best.item(), "o", color=GREEN, label=label)
+        if fine_tune_from_epoch:
+            axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label="fine-tuning begins")
         axes.legend(fontsize="small")
-    figure.axes[0].set_ylim(bottom=0)
+    for axes in (gap, rate) if has_signals else (loss, accuracy):
+        axes.set_xlabel("epoch (0: before training)" if has_signals else "epoch")
+    return figure
+
+
+def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
+    """Loss or accuracy of the probe and of validation, from before training on."""
+    epochs = [row["epoch"] for row in signals.epochs]
+    sides = (("training images (probe)", signals.probe, BLUE, "-"), ("validation", signals.val, ORANGE, "-"))
+    for label, side, colour, style in sides:
+        n = len(side.labels)
+        if not n:
+            continue
+        label = f"{label}, {n:,} images, after the epoch"
+        if name == "loss":
+            axes.plot(epochs, side.loss.astype(float).mean(axis=1), style, color=colour, linewidth=2, label=label)
+            continue
+        right = side.correct.sum(axis=1)
+        axes.plot(epochs, right / n, style, color=colour, linewidth=2, label=label)
+        low, high = np.transpose([wilson_interval(int(count), n) for count in right])
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _draw_gap(axes: Axes, signals: Signals) -> None:
+    rows = pd.DataFrame(signals.epochs)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    if "gap" in rows:
+        axes.plot(rows["epoch"], 100 * rows["gap"], color=BLUE, linewidth=2)
+        axes.fill_between(
+            rows["epoch"], 100 * rows["gap_low"], 100 * rows["gap_high"], color=BLUE, alpha=0.15, linewidth=0
+        )
+    axes.set(ylabel="gap [points]", title="accuracy: training images minus validation, 95% interval")
+    axes.title.set_fontsize("medium")
+
+
+def plot_data_size(table: pd.DataFrame, expected: float, low: float, high: float, title: str) -> Figure:
+    """Draws accuracy by number of training images, and what one doubling more lets expect.
+
+    Args:
+        table: Columns `images` and `val_accuracy`, a row a run.
+        expected, low, high: Of twice as many images as the most: accuracy and its 95% interval.
+        title: The heading.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_literal(title))
+    means = table.groupby("images")["val_accuracy"].mean()
+    axes.plot(table["images"], table["val_accuracy"], ".", color=GREY, label="runs")
+    axes.plot(means.index, means, color=ORANGE, linewidth=2, marker="o", label="mean over seeds")
+    most = int(means.index[-1])
+    axes.plot([most, 2 * most], [means.iloc[-1], expected], "--", color=BLUE, linewidth=1.5)
+    error = [[max(0.0, expected - low)], [max(0.0, high - expected)]]
+    axes.errorbar(
+        [2 * most], [expected], yerr=error, fmt="o", color=BLUE, capsize=4, label="one doubling more, foretold (95%)"
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([*means.index, 2 * most], [f"{count:,}" for count in (*means.index, 2 * most)])
+    axes.set_xlabel("training images")
+    axes.set_ylabel("validation accuracy [share of images]")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
     return figure
 
 

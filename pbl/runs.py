@@ -373,6 +373,15 @@ def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
             continue
 
 
+def runs_on(images: str, folder: str | Path | None = None) -> Iterator[Run]:
+    """Yields all runs of all experiments on the same training and validation images (`environment["images"]`)."""
+    for path in sorted(runs_folder(folder).glob("*/*/environment.json")):
+        run = Run(path.parent)
+        with contextlib.suppress(InputError, OSError):  # a damaged run stands in nobody's way
+            if run.environment.get("images") == images:
+                yield run
+
+
 def start_run(config: Config, folder: str | Path | None = None) -> Run:
     """Makes the folder of a new run, with the next free number; two that start at once get two numbers.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,11 +18,12 @@ import pandas as pd
 import tensorflow as tf
 
 from pbl import models
+from pbl.advice import write_diagnosis
 from pbl.callbacks import CALLBACKS, BestModel, HistoryFile, save_model
 from pbl.checkpoint import ExactResume, Paused
 from pbl.config import Config, load_experiment
 from pbl.data import Data
-from pbl.data.doctor import Finding
+from pbl.data.doctor import CLOSE_CHECKS, Finding
 from pbl.divergence import StopAtNaN, name_layer
 from pbl.errors import InputError, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
@@ -38,10 +40,12 @@ from pbl.performance import (
     precision,
 )
 from pbl.plotting import plot_learning_curves
-from pbl.runs import Run, describe_environment, find_unfinished, replacing, start_run, timestamp
+from pbl.runs import Run, describe_environment, find_unfinished, replacing, runs_on, start_run, timestamp
+from pbl.signals import Signals
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
 IN_FIT = "monitor (in fit)"
+CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
 
 
 def train(
@@ -87,6 +91,8 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
     findings = _check_data(data, config)
     if count is not None:
         data.shrink(count)
+    else:
+        findings += _check_closely(data, folder)
     if run is not None:
         _check_is_same(data, run)
     clock["check"] = time.perf_counter()
@@ -103,7 +109,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
         weights = models.count_trainable_weights(model)
         if not (run.path / "split.json").exists():
             run.write_json("split.json", data.split)
-        run.write_json("data_check.json", {"fast": True, "findings": [asdict(finding) for finding in findings]})
+        run.write_json("data_check.json", {"fast": count is not None, "findings": findings})
         resume = ExactResume(run.path, data, minutes=config.checkpoint_minutes, max_minutes=config.max_minutes)
         monitor = OverfittingMonitor(data, file=run.path / "signals.npz")
         _note_resume(run, resume, devices)
@@ -111,6 +117,8 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             status="running",
             devices=devices,
             data=data.fingerprint,
+            images=data.images_hash,
+            builder_options=_builder_options(config),
             trainable_weights=weights,
             precision=policy,
             jit_compile=bool(model.jit_compile),
@@ -132,6 +140,8 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
                     # The model is read back from the disk: what the metrics judge is what the folder holds.
                     evaluate_on(run, build_model(run), data, "val")
                     clock["evaluate"] = time.perf_counter()
+                    write_diagnosis(run)
+                    clock["diagnosis"] = time.perf_counter()
                 except KeyboardInterrupt:
                     status = "interrupted"
         except BaseException as error:
@@ -211,7 +221,32 @@ def _note_resume(run: Run, resume: ExactResume, devices: list[str]) -> None:
         )
 
 
-def _check_data(data: Data, config: Config) -> list[Finding]:
+def _builder_options(config: Config) -> dict[str, Any]:
+    """The options that the model's builder takes, and what they are."""
+    defaults = models.options_of(models.find_builder(config.model))
+    plain = {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str))}
+    return {**plain, **config.model_options}
+
+
+def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]]:
+    """What the slow checks of the data say, once for the same images: an earlier run has it too."""
+    for earlier in runs_on(data.images_hash, folder):
+        with contextlib.suppress(InputError):
+            checked = earlier.read_json("data_check.json")
+            if not checked["fast"]:
+                return [finding for finding in checked["findings"] if finding["check"] in CLOSE_CHECKS]
+    findings = data.check_closely(CHECKED)
+    _print_findings(findings)
+    return [asdict(finding) for finding in findings]
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    for finding in findings:
+        if finding.severity != "note":
+            print(f"{finding.severity}: {finding.message}")
+
+
+def _check_data(data: Data, config: Config) -> list[dict[str, Any]]:
     """The fast form of `python -m pbl check`, on the splits that training sees; prints what is more than a note."""
     findings = data.check("train", "val", fast=True)
     serious = [finding for finding in findings if finding.severity == "stop"]
@@ -222,10 +257,8 @@ def _check_data(data: Data, config: Config) -> list[Finding]:
             "{faults} More: python -m pbl check {source}. To train all the same: data_check=report.",
             faults=" ".join(finding.message for finding in serious), source=config.dataset,
         )  # fmt: skip
-    for finding in findings:
-        if finding.severity != "note":
-            print(f"{finding.severity}: {finding.message}")
-    return findings
+    _print_findings(findings)
+    return [asdict(finding) for finding in findings]
 
 
 def build_and_compile(
@@ -442,7 +475,11 @@ def _draw_curves(run: Run) -> None:
     history = pd.read_csv(run.path / "history.csv")
     environment = run.environment
     curves = plot_learning_curves(
-        history, environment["best_epoch"], f"{run.name}: learning curves", environment.get("fine_tune_from_epoch")
+        history,
+        environment["best_epoch"],
+        f"{run.name}: learning curves",
+        environment.get("fine_tune_from_epoch"),
+        Signals.load(run.path / "signals.npz"),
     )
     with replacing(run.path / "figures" / "learning_curves.png") as temporary:
         curves.savefig(temporary, dpi=120)

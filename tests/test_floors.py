@@ -10,10 +10,22 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 
 FLOORS = [
-    {"errors", "config", "runs", "metrics", "statistics", "signals", "diagnosis", "plotting", "report", "__init__"},
+    {
+        "errors",
+        "config",
+        "runs",
+        "metrics",
+        "statistics",
+        "signals",
+        "diagnosis",
+        "advice",
+        "plotting",
+        "report",
+        "__init__",
+    },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer", "divergence"},
-    {"training", "trials", "sweep", "comparison", "grading"},
+    {"training", "trials", "sweep", "learning_curve", "comparison", "grading"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -63,7 +63,7 @@ def load_data(
         labels: "int" for `sparse_categorical_crossentropy`, "one_hot" for `categorical_crossentropy`.
         groups: The setting `groups`, or a function from an image's name to the word of its group.
         **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
-            `split_seed`, `validation_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
+            `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
             `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
 
     Raises:
@@ -92,6 +92,6 @@ def load_data(
 
 
 DATA_SETTINGS = frozenset(
-    "batch_size seed split_seed validation_fraction folds fold groups image_size channels fit augmentation leave_out"
+    "batch_size seed split_seed validation_fraction train_fraction folds fold groups image_size channels fit augmentation leave_out"
     " on_bad_image memory_budget class_weight sample_weights data_dir".split()
 )

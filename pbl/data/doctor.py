@@ -56,6 +56,15 @@ LABEL_CAP = 5_000  # training images whose labels are looked at
 # labels (skill .2) 10 of the 40 most suspected images were wrong ones; on digits and MNIST (above .7) all 40.
 LABEL_SKILL = 0.4
 NEIGHBOURS = 5
+# What `examine_closely` finds.
+CLOSE_CHECKS = (
+    "altered_copies",
+    "altered_copies_in_train",
+    "shift",
+    "labels_unlike_neighbours",
+    "labels_unlike_predictions",
+    "reference_accuracy",
+)
 REFERENCE_CAP = 2_000
 
 
@@ -131,16 +140,33 @@ def examine(
         *find_copies_with_other_labels(splits, class_names),
         *find_copies_within(splits),
     ]
-    # What is missing altogether has been said; the other checks need images on both sides.
-    if not fast and len(splits["val"].labels) and len(set(splits["train"].labels.tolist())) > 1:
-        findings += [
-            *find_altered_copies(splits, official),
-            *find_shift(splits),
-            *find_labels_unlike_neighbours(splits, class_names),
-            *find_labels_unlike_predictions(splits, class_names),
-            *find_reference_accuracy(splits),
-        ]
+    if not fast:
+        findings += examine_closely(splits, class_names, official)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def examine_closely(
+    splits: Mapping[str, Part], class_names: list[str], official: bool | set[str] = False, most: int | None = None
+) -> list[Finding]:
+    """Runs the checks that take long: altered copies, shift, labels, and the reference accuracy.
+
+    Args:
+        splits, class_names, official: See `examine`.
+        most: Each check looks at so many images of a split at most; by itself it takes more.
+
+    Returns:
+        Findings; none where a split is empty or has one class, which `examine` has said.
+    """
+    if not len(splits["val"].labels) or len(set(splits["train"].labels.tolist())) < 2:
+        return []
+    few = {} if most is None else {"cap": most}
+    return [
+        *find_altered_copies(splits, official, **few),
+        *find_shift(splits, **few),
+        *find_labels_unlike_neighbours(splits, class_names, **few),
+        *find_labels_unlike_predictions(splits, class_names, **few),
+        *find_reference_accuracy(splits, **few),
+    ]
 
 
 def _choose(n: int, cap: int, seed: int) -> np.ndarray:
@@ -865,13 +891,64 @@ def rank_label_issues(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
     return suspected[np.argsort(margin, kind="stable")]
 
 
+def describe_images(pixels: np.ndarray) -> np.ndarray:
+    """Describes images by the directions of their edges and by their colours, in 4 x 4 cells of the picture.
+
+    Histograms of oriented gradients (N. Dalal, B. Triggs 2005, CVPR, section 6: 9 directions without sign, each gradient
+    shared by the two nearest, weighed by its size, L2-Hys normalised), here over the whole picture; and mean colours. On 1,600
+    CIFAR-10 images of 16 x 16 a logistic regression on them reaches 44%, on 50 principal components 33%, 5 neighbours 26%.
+
+    Args:
+        pixels: `uint8 [n, height, width, 1 or 3]`; reduced to 32 pixels a side where larger.
+
+    Returns:
+        `float32 [n, 16 * (9 + channels)]`.
+    """
+    cells, directions = 4, 9
+    images = _reduce(pixels, grey=False) / 255
+
+    def sum_cells(values: np.ndarray) -> np.ndarray:
+        for axis in (1, 2):
+            side = values.shape[axis]
+            begins = np.minimum(np.arange(cells) * side // cells, side - 1)
+            values = np.add.reduceat(values, begins, axis=axis)
+        return values
+
+    grey = images.mean(axis=-1)
+    y, x = np.zeros_like(grey), np.zeros_like(grey)
+    y[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
+    x[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
+    size, place = np.hypot(x, y), np.arctan2(y, x) % np.pi / np.pi * directions
+    lower = np.floor(place)
+    share = place - lower
+    histograms = [
+        sum_cells(size * ((lower % directions == at) * (1 - share) + ((lower + 1) % directions == at) * share))
+        for at in range(directions)
+    ]
+
+    def normalise(values: np.ndarray) -> np.ndarray:
+        return values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-6)
+
+    edges = normalise(np.minimum(normalise(np.stack(histograms, axis=-1).reshape(len(images), -1)), 0.2))
+    colours = sum_cells(images) / sum_cells(np.ones_like(images[:1]))
+    return np.concatenate([edges, colours.reshape(len(images), -1)], axis=1).astype(np.float32)
+
+
+def _simple_classifier() -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=1000))
+
+
 def find_labels_unlike_predictions(
     splits: Mapping[str, Part], class_names: list[str], cap: int = LABEL_CAP, seed: int = 0
 ) -> list[Finding]:
     """Training images that cross-validated models confidently give to another class: a "note", and pictures to look at.
 
-    Logistic regression on 50 principal components, 5-fold; then `rank_label_issues`. Nothing is said where the models know
-    little of the classes (skill below .4), as on photographs.
+    Logistic regression on `describe_images`, 5-fold; then `rank_label_issues`. Nothing is said where the models know little
+    of the classes (skill below .4), as on many photographs.
 
     Args:
         splits: See `examine`.
@@ -879,8 +956,6 @@ def find_labels_unlike_predictions(
         cap: Training images that are looked at, chosen by `seed`.
         seed: Seed of the choice and of the folds.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     train = splits["train"]
@@ -891,13 +966,10 @@ def find_labels_unlike_predictions(
     if len(index) < 4 * NEIGHBOURS or enough.sum() < 2:
         return []
     labels = train.labels[index]
-    vectors = _vectors(_reduce(train.pixels[index], grey=False))
-    components = min(50, vectors.shape[1], len(vectors) * 4 // 5 - 1)
     classes, numbers = np.unique(labels, return_inverse=True)
     probabilities = cross_val_predict(
-        LogisticRegression(max_iter=1000, tol=1e-3),
-        # Once for all folds: the components know no labels.
-        PCA(components, svd_solver="randomized", random_state=seed).fit_transform(vectors),
+        _simple_classifier(),
+        describe_images(train.pixels[index]),
         numbers,
         cv=StratifiedKFold(5, shuffle=True, random_state=seed),
         method="predict_proba",
@@ -920,11 +992,12 @@ def find_labels_unlike_predictions(
 
 
 def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP, seed: int = 0) -> list[Finding]:
-    """What 5 nearest neighbours reach on validation, a reference without any training: a "note".
+    """What two simple methods reach on validation, the better of 5 nearest neighbours and a linear classifier: a "note".
 
     Args:
         splits: See `examine`.
-        cap: Validation images that are looked at, chosen by `seed`; all training images are compared with.
+        cap: Validation images that are looked at, chosen by `seed`; the neighbours are sought among all training images, the
+            logistic regression on `describe_images` learns from five times as many as are looked at.
         seed: Seed of the choice.
     """
     train, val = splits["train"], splits["val"]
@@ -932,16 +1005,24 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
         return []
     index = np.sort(_choose(len(val.labels), cap, seed))
     classes = int(max(train.labels.max(), val.labels.max())) + 1
-    predicted = _majority(_neighbour_labels(val, index, train, own=False), classes)
-    correct = int((predicted == val.labels[index]).sum())
-    low, high = wilson_interval(correct, len(index))
+    labels = val.labels[index]
+    correct = {"5 nearest neighbours": _majority(_neighbour_labels(val, index, train, own=False), classes) == labels}
+    learned = np.sort(_choose(len(train.labels), 5 * cap, seed))
+    if len(set(train.labels[learned].tolist())) > 1:
+        classifier = _simple_classifier().fit(describe_images(train.pixels[learned]), train.labels[learned])
+        correct["a linear classifier of edges and colours"] = (
+            classifier.predict(describe_images(val.pixels[index])) == labels
+        )
+    method = max(correct, key=lambda name: correct[name].sum())
+    right = int(correct[method].sum())
+    low, high = wilson_interval(right, len(index))
     return [
         _finding(
             "reference_accuracy",
             "note",
-            "The 5 nearest neighbours reach {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.",
+            "The better of two simple methods, {method}, reaches {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.",
             [],
-            accuracy=correct / len(index), low=low, high=high, images=len(index),
+            method=method, accuracy=right / len(index), low=low, high=high, images=len(index),
         )
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from pbl.config import Augmentation, Config
 from pbl.data.augmentation import augment, draw
-from pbl.data.doctor import Finding, Part, examine
+from pbl.data.doctor import Finding, Part, examine, examine_closely
 from pbl.data.files import expand
 from pbl.data.sources import Source, check_class_names
 from pbl.data.split import choose_fold, hold_out
@@ -75,6 +75,11 @@ class Data:
         self.input_shape = everything.store.shape[1:]
         self._target = replace(self._target, size=self.input_shape[:2], channels=self.input_shape[2])
         self._images, made_by = self._cut(everything, _find_groups(everything.names, settings.groups, group_of))
+        if settings.train_fraction < 1:
+            train = self._images["train"]
+            self._images["train"] = train.take(
+                hold_out(train.hashes, train.labels, settings.train_fraction, settings.split_seed, "train_fraction")
+            )
         for purpose, images in self._images.items():
             if not len(images.labels):
                 raise InputError(
@@ -205,6 +210,16 @@ class Data:
         digest.update(json.dumps(words).encode())
         return digest.hexdigest()
 
+    @cached_property
+    def images_hash(self) -> str:
+        """A hash of the training and validation images, their labels and shape: what runs that can be compared share."""
+        digest = hashlib.sha256(repr((self.input_shape, self._settings.fit, self.class_names)).encode())
+        for split in ("train", "val"):
+            images = self._images[split]
+            order = np.argsort(images.hashes, kind="stable")
+            digest.update("".join(np.array(images.hashes)[order]).encode() + images.labels[order].tobytes())
+        return digest.hexdigest()[:16]
+
     def shrink(self, count: int) -> None:
         """Leaves so many training and validation images, of all classes alike: for a trial."""
         for split in ("train", "val"):
@@ -217,7 +232,7 @@ class Data:
                 self._weights = self._weights[chosen]
             self.split["hashes"][split] = shorten(self._images[split].hashes)
             self.split["images"][split] = int(chosen.sum())
-        for name in ("train", "val", "probe", "fingerprint"):
+        for name in ("train", "val", "probe", "fingerprint", "images_hash"):
             self.__dict__.pop(name, None)
 
     def check(self, *splits: SplitName, fast: bool = False) -> list[Finding]:
@@ -227,8 +242,15 @@ class Data:
             splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
             fast: Only what takes seconds.
         """
-        official = {split for split, made_by in self.split["made_by"].items() if made_by == "official"}
-        return examine(self.parts(*splits), self.class_names, self.broken, official, fast, self._settings.fit)
+        return examine(self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit)
+
+    def check_closely(self, most: int) -> list[Finding]:
+        """The checks of train and validation that take long, of at most so many images each; see `pbl.data.doctor`."""
+        return examine_closely(self.parts("train", "val"), self.class_names, self._official, most)
+
+    @property
+    def _official(self) -> set[str]:
+        return {split for split, made_by in self.split["made_by"].items() if made_by == "official"}
 
     def parts(self, *splits: SplitName) -> dict[str, Part]:
         """The splits as `pbl.data.doctor` takes them."""
