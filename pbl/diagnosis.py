@@ -51,6 +51,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "rare_recall": Threshold(0.2, f"recall of common minus of rare classes, lower bound; {TRIAL}: all 11 found"),
     "dead_share": Threshold(0.9, f"units of a layer that are 0 for all images, before training; {TRIAL}: healthy to .06"),
     "gradient_ratio": Threshold(1e-3, f"first by last kernel, before training; {TRIAL}: .8 to 28, vanishing to 3e-6"),
+    "gradient_norm": Threshold(1e-2, "largest of a layer, before training; to be measured"),
     "learned_p": Threshold(1e-3, "chance that guessing the commonest class does so well; convention"),
     "doubted_labels": Threshold(0.1, "share, lower bound, where the doctor's classifier has skill; digits: clean .003, 30% wrong .23"),
     "fewest_validation": Threshold(50, "images; the interval of 90% is then 17 points wide"),
@@ -60,6 +61,8 @@ THRESHOLDS: dict[str, Threshold] = {
     "rise": Threshold(0.1, "share of the lowest validation loss (Prechelt 1998: GL 10)"),
     "rise_jitter": Threshold(4.0, "times the epochs' own jitter; last minus lowest of a plateau, 6 to 60 epochs: 5 to 8%, simulated"),
     "late_share": Threshold(0.12, f"share of the descent in the last fifth; {TRIAL}: healthy to .06; a straight line .2"),
+    "done": Threshold(0.5, "share of the loss of guessing that has gone when training ends; to be measured"),
+    "reference_late": Threshold(0.05, "late share of a network below the reference that counts as still learning; to be measured"),
     "reference": Threshold(0.02, f"points by 100 that the training accuracy may lie below the reference; {TRIAL}"),
     "load": Threshold(1.25, f"Keras's training loss by the probe's; {TRIAL}: names a cause, accuses nobody"),
     "penalty": Threshold(0.2, f"nats that penalties add to the loss; {TRIAL}: names a cause"),
@@ -192,6 +195,18 @@ class _Run:
         """How far the loss has come down from that of guessing; at least a hundredth."""
         return max(self.guessing - float(np.nanmin(self.loss)), 0.01)
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether training images are better known than validation images, by more than is small or chance."""
+        gap, low, _ = self.signals.gap
+        return bool(gap >= THRESHOLDS["gap"].value and low > 0)
+
+    @cached_property
+    def references(self) -> list[tuple[float, int]]:
+        """Accuracies that can be reached on unseen images, and on how many that was seen."""
+        known = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
+        return known + ([] if self.best_accuracy is None else [(self.best_accuracy, self.val_n)])
+
     @cached_property
     def val_loss(self) -> np.ndarray:
         return self.val.loss.astype(np.float64).mean(axis=1)
@@ -274,13 +289,13 @@ def _dead(share: float) -> bool:
 def find_batch_norm_mismatch(run: _Run) -> Finding | None:
     """Batch normalisation's stored averages do not fit the weights."""
     look = run.signals.network[-1] if run.signals.network else {}
-    stored, anew = look.get("val_loss_stored", np.nan), look.get("val_loss_anew", np.nan)
+    stored, anew = look.get("loss_stored", np.nan), look.get("loss_anew", np.nan)
     if not (_over("stored_ratio", stored / max(anew, 1e-12)) and _over("stored_difference", stored - anew)):
         return None
     return _finding(
         "batch_norm_mismatch",
-        "With the same weights the validation loss is {stored:.2f} with batch normalisation's stored averages and {anew:.2f}"
-        " with averages taken anew.",
+        "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and"
+        " {anew:.2f} with averages taken anew: in inference the network is not the one that was trained.",
         stored=stored, anew=anew,
     )  # fmt: skip
 
@@ -320,15 +335,24 @@ def find_dead_units(run: _Run) -> Finding | None:
 
 
 def find_vanishing_gradients(run: _Run) -> Finding | None:
-    """Gradients that hardly reached the first layer before training, in a network that has learned nothing."""
+    """Gradients that hardly reached the first layer before training, or were tiny everywhere, and nothing was learned."""
     norms = run.signals.network[0]["gradient_norms"] if run.signals.network else []
-    if run.learned or len(norms) < 2 or not norms[-1] > 0 or norms[0] / norms[-1] >= THRESHOLDS["gradient_ratio"].value:
+    if run.learned or len(norms) < 2 or not norms[-1] > 0:
         return None
-    return _finding(
-        "vanishing_gradients",
-        "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and nothing was learned since.",
-        ratio=norms[0] / norms[-1],
-    )
+    if norms[0] / norms[-1] < THRESHOLDS["gradient_ratio"].value:
+        return _finding(
+            "vanishing_gradients",
+            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and nothing was learned since.",
+            ratio=norms[0] / norms[-1],
+        )  # fmt: skip
+    if max(norms) < THRESHOLDS["gradient_norm"].value:
+        return _finding(
+            "vanishing_gradients",
+            "Before training the largest gradient of a layer was {norm:.1e}: all images look alike to the last layer, and nothing"
+            " was learned since.",
+            norm=max(norms),
+        )  # fmt: skip
+    return None
 
 
 def find_leak(run: _Run) -> Finding | None:
@@ -422,34 +446,45 @@ def find_underfitting(run: _Run) -> Finding | None:
     """Training images that the network has not learned: it still improves, or stays below a reference."""
     at = max(1, round(0.8 * run.last))
     late = (run.loss[at] - run.loss[-1]) / max(run.guessing - run.loss[-1], 1e-12) if run.last > 1 else 0.0
-    if run.val_n:
-        gain = run.val.loss[at].astype(float) - run.val.loss[-1]
-        improves = (
-            gain.mean() > THRESHOLDS["rise_z"].value * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else False
-        )
-    else:
-        improves = True
-    low_descent = run.learned and run.descent < 0.15 * run.guessing
-    if (_over("late_share", late) and improves and run.accuracy < 0.995) or low_descent:
-        return _finding(
-            "underfitting",
-            "Of all that the training loss came down, {late:.0%} came in the last fifth of the epochs: it still falls.",
-            cause="train_longer", late=late, loss=float(run.loss[-1]),
-        )  # fmt: skip
-    references = [finding["details"]["accuracy"] for finding in run.data.get("reference_accuracy", [])]
-    references += [] if run.best_accuracy is None else [run.best_accuracy]
-    high = wilson_interval(run.correct, run.n)[1]
-    if not references or high >= max(references) - THRESHOLDS["reference"].value or not run.learned:
-        return None
+    gain = run.val.loss[at].astype(float) - run.val.loss[-1]
+    improves = not run.val_n or bool(gain.mean() > THRESHOLDS["rise_z"].value * gain.std() / np.sqrt(len(gain)))
+    done = (run.guessing - float(run.loss[-1])) / run.guessing
     row = run.signals.epochs[-1]
     load = (row.get("loss", 0.0) - row["penalty"]) / max(run.loss[-1], 1e-12)
-    cause = "over_regularised" if _over("load", load) or _over("penalty", row["penalty"]) else "capacity"
-    return _finding(
-        "underfitting",
-        "The network knows {accuracy:.1%} of its own training images (at most {high:.1%}), where {reference:.1%} of unseen images"
-        " can be reached.",
-        cause=cause, accuracy=run.accuracy, high=high, reference=max(references), load=load, penalty=row["penalty"],
-    )  # fmt: skip
+    if run.last > 1 and improves and done < THRESHOLDS["done"].value and late > THRESHOLDS["reference_late"].value:
+        cause = "low_rate"
+    elif improves and _over("reference_late", late):
+        cause = "train_longer"
+    else:
+        cause = "over_regularised" if _over("load", load) or _over("penalty", row["penalty"]) else "capacity"
+    if improves and run.accuracy < 0.995 and (_over("late_share", late) or (cause == "low_rate" and run.learned)):
+        return _finding(
+            "underfitting",
+            "Of all that the training loss came down, {late:.0%} came in the last fifth of the epochs, and validation improved"
+            " too: it still learns.",
+            cause=cause if cause == "low_rate" else "train_longer", late=late, done=done, loss=float(run.loss[-1]),
+        )  # fmt: skip
+    reference = max(run.references, default=None)
+    if reference is None or not run.learned:
+        return None
+    best, images = reference
+    high = wilson_interval(run.correct, run.n)[1]
+    if high < best - THRESHOLDS["reference"].value:
+        return _finding(
+            "underfitting",
+            "The network knows {accuracy:.1%} of its own training images (at most {high:.1%}), where {reference:.1%} of unseen"
+            " images can be reached.",
+            cause=cause, accuracy=run.accuracy, high=high, reference=best, load=load, penalty=row["penalty"],
+        )  # fmt: skip
+    right = int(run.val.correct[-1].sum()) if run.val_n else 0
+    if run.val_n and not run.has_gap and newcombe_interval(round(best * images), images, right, run.val_n)[0] > 0:
+        return _finding(
+            "underfitting",
+            "The network is right on {accuracy:.1%} of the validation images, where {reference:.1%} can be reached, and it does"
+            " no better on its training images: it has learned too little, not too much.",
+            cause=cause, accuracy=right / run.val_n, reference=best, load=load, penalty=row["penalty"],
+        )  # fmt: skip
+    return None
 
 
 def find_overfitting(run: _Run) -> Finding | None:
@@ -457,7 +492,7 @@ def find_overfitting(run: _Run) -> Finding | None:
     if not run.val_n or run.last < 1:
         return None
     gap, low, high = run.signals.gap
-    if gap >= THRESHOLDS["gap"].value and low > 0:
+    if run.has_gap:
         return _finding(
             "overfitting",
             "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images:"

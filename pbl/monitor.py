@@ -1,4 +1,4 @@
-"""`OverfittingMonitor`: measures what a diagnosis of a training needs. It judges nothing; `pbl.diagnosis` does.
+"""`OverfittingMonitor`: measures what a diagnosis of a training needs; `pbl.diagnosis` judges.
 
 Keras's own `loss` and `accuracy` are means over an epoch in which the weights changed, under dropout, augmentation, class
 weights and penalties: they hide gaps and make others up. Here the same images are looked at after each epoch, in inference mode
@@ -9,8 +9,10 @@ import contextlib
 import math
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ import numpy as np
 from keras import ops
 
 from pbl.checkpoint import find_callbacks
+from pbl.diagnosis import Diagnosis, diagnose
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
 from pbl.signals import Side, Signals
@@ -42,6 +45,8 @@ class Source(Protocol):
 
     def images(self, split: str) -> Any: ...
 
+    def batches(self, split: str) -> Any: ...
+
 
 class OverfittingMonitor(keras.callbacks.Callback):
     """Measures before training and after each epoch how a classifier does on training images and on validation images.
@@ -49,21 +54,23 @@ class OverfittingMonitor(keras.callbacks.Callback):
     ```python
     monitor = pbl.OverfittingMonitor(data)
     model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor, early_stopping])
-    monitor.signals.gap
+    print(monitor.diagnosis)
     ```
 
     It stands first in the list: then the others, and Keras's progress bar, see what it enters into `logs`: `probe_loss`,
     `probe_accuracy`, `val_probe_loss`, `val_probe_accuracy` (nats without penalties, and shares, of fixed images), `gap` with
-    `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, on a GPU
-    `device_memory` (bytes, the highest so far) and where it can be read `gpu_busy` (share). The training itself is not changed:
+    `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, of the
+    data of `pbl.load_data` `data_share` (how long its batches alone take, by the epoch's time: near 1 the training waits for
+    them), on a GPU `device_memory` (bytes, the highest so far) and where it can be read `gpu_busy` (share). The training itself is not changed:
     batch normalisation's averages and the states of random layers are put back.
 
     Args:
         train: The data (`pbl.load_data`), or a pair of arrays: images, and labels (`[n]`, or one-hot `[n, classes]`).
         val: A pair of arrays; None where `train` is the data, or where there is no validation.
         every: A look into the network (gradients, dead units, batch normalisation) is taken before training, after every so
-            many epochs, and after the last.
+            many epochs, and after the last; with 0 never.
         file: Where the signals are written, an `.npz`; nowhere unless given.
+        live: In a notebook: show the gap in one line that changes with each epoch.
 
     Attributes:
         signals: What was measured.
@@ -74,10 +81,18 @@ class OverfittingMonitor(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, train: Source | tuple, val: tuple | None = None, *, every: int = 5, file: str | Path | None = None
+        self,
+        train: Source | tuple,
+        val: tuple | None = None,
+        *,
+        every: int = 5,
+        file: str | Path | None = None,
+        live: bool = True,
     ):
         super().__init__()
         self._every, self._file = every, None if file is None else Path(file)
+        self._live = _LiveLine() if live and "ipykernel" in sys.modules else None
+        self._source = train if hasattr(train, "batches") else None
         if hasattr(train, "sample"):
             probe = train.sample("train", _how_many(train.images("train")))
             held_out = train.sample("val", _how_many(train.images("val"), len(train.images("train").labels)))
@@ -120,6 +135,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
             self._inputs = [extractor.predict(pixels, verbose=0) if len(pixels) else pixels for pixels in self._pixels]
 
     @property
+    def diagnosis(self) -> Diagnosis:
+        """What the signals so far say, without what the data doctor knows; `pbl.diagnose_run` has it."""
+        return diagnose(self.signals)
+
+    @property
     def _judged(self) -> keras.Model:
         return self._head or self.model
 
@@ -138,6 +158,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
         self._before: list | None = None  # kernels before an epoch that is looked at
         self._begins, self._is_restored = True, False
+        self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
@@ -147,7 +168,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
             if not goes_on or (epoch == 0 and not self._is_restored):
                 self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
-                self._record(epoch, {}, looks=True)
+                self._record(epoch, {}, looks=self._every > 0)
         self._start = time.perf_counter()
         if self._is_looked_at(epoch + 1):
             self._before = self._copy_kernels()
@@ -181,7 +202,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         return [ops.copy(kernel.value) for kernel in self._kernels]
 
     def _is_looked_at(self, epoch: int) -> bool:
-        return epoch % self._every == 0 or epoch == self.params["epochs"]
+        return self._every > 0 and (epoch % self._every == 0 or epoch == self.params["epochs"])
 
     def _check(self) -> None:
         model = self._judged
@@ -237,6 +258,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
         images = sum(signals.about["train_counts"])
         if not math.isnan(seconds):
             logs |= measured | {"images_per_second": images / seconds, **_read_gpu()}
+            if self._batch_seconds is not None:
+                logs["data_share"] = self._batch_seconds * self._source.steps_per_epoch / seconds
+            if self._live is not None:
+                self._live.show(signals)
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
         signals.epochs.append({**row, "learning_rate": rate, "penalty": float(look[-1])})
@@ -259,8 +284,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 "update_ratios": ratios.tolist(),
                 "dead": dead.tolist(),
                 "loss_in_training": float(in_training),
-                "val_loss_stored": float(stored),
-                "val_loss_anew": float(anew),
+                "loss_stored": float(stored),
+                "loss_anew": float(anew),
             }
         )
         self._before = None
@@ -282,16 +307,15 @@ class OverfittingMonitor(keras.callbacks.Callback):
         labels = np.concatenate([self.signals.probe.labels, self.signals.val.labels])
         n = len(self.signals.probe.labels)
         batches, of_batches = (_in_batches(array) for array in (images, labels))
-        learned = _spread(0, n)
-        judged = _spread(n, len(labels)) if len(labels) > n else learned
-        few, others = (images[learned], labels[learned]), (images[judged], labels[judged])
+        at = _spread(0, n)
+        few = images[at], labels[at]
 
         def measure(before: list) -> Any:
             rows = _map(
                 lambda batch: self._judge(*batch), (ops.convert_to_tensor(batches), ops.convert_to_tensor(of_batches))
             )
             rows = ops.reshape(rows, (-1, 3))[: len(labels)]
-            look = self._look_into(few, others, ops.mean(ops.take(rows[:, 0], judged)), before) if looks else []
+            look = self._look_into(few, ops.mean(ops.take(rows[:, 0], at)), before) if looks else []
             # Of the weights alone: what a layer adds for its outputs is known in its call only.
             weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
             penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
@@ -315,8 +339,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
         return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
 
-    def _look_into(self, few: tuple, others: tuple, stored: Any, before: list) -> list:
-        """Gradients of `few` images, dead units among them, and the loss of `others`, now `stored`, with the statistics of `few`."""
+    def _look_into(self, few: tuple, stored: Any, before: list) -> list:
+        """Gradients of `few` images of the probe, dead units, and the loss, now `stored`, with statistics taken anew from them."""
         highest: dict[str, Any] = {}  # of each unit, over all images and places
 
         def watch(layer: keras.Layer, original: Callable) -> Callable:
@@ -339,7 +363,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             with _put_back(self._judged):
                 with replaced_calls(self._normalising, _take_statistics):
                     self._judged(few[0], training=False)
-                anew = ops.mean(self._judge(*others)[:, 0])
+                anew = ops.mean(self._judge(*few)[:, 0])
         weights = [kernel.value for kernel in self._kernels]
         changes = [a - b for a, b in zip(weights, before, strict=True)]
         dead = [
@@ -352,6 +376,48 @@ class OverfittingMonitor(keras.callbacks.Callback):
             for numbers in (*norms, dead, [in_training, stored, anew])
             if numbers
         ]
+
+
+class _LiveLine:
+    """One line in a notebook that changes with each epoch."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+
+    def show(self, signals: Signals) -> None:
+        from IPython.display import HTML, display
+
+        line = HTML(f"<b>{escape(describe_epoch(signals))}</b>")
+        if self._shown is None:
+            self._shown = display(line, display_id=True)
+        else:
+            self._shown.update(line)
+
+
+def describe_epoch(signals: Signals) -> str:
+    """The last epoch in a line: accuracy on the probe and on validation, and their gap with its 95% interval."""
+    text = f"Epoch {len(signals.epochs) - 1}: {signals.probe.correct[-1].mean():.1%} of the training images known"
+    if not len(signals.val.labels):
+        return text
+    gap, low, high = (100 * number for number in signals.gap)
+    best = int(signals.val.loss[1:].astype(np.float64).mean(axis=1).argmin()) + 1
+    return (
+        f"{text}, {signals.val.correct[-1].mean():.1%} of validation; gap {gap:.1f} points ({low:.1f} to {high:.1f});"
+        f" validation loss lowest after epoch {best}"
+    )
+
+
+def _time_batches(source: Source) -> float | None:
+    """Seconds that one training batch takes alone, of as many as an eighth of an epoch and at most ten; None of too few."""
+    count = min(10, source.steps_per_epoch // 8)
+    if count < 2:
+        return None
+    batches = iter(source.batches("train"))
+    next(batches)  # the order is drawn, and the pipeline started
+    begin = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return (time.perf_counter() - begin) / count
 
 
 def _how_many(images: Any, train_images: int | None = None) -> int:

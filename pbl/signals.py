@@ -72,8 +72,8 @@ class Signals:
             layers, `gradient_norms` and `weight_norms` (of each kernel, the
             first of the network first), `update_ratios` (norm of the epoch's change by norm of the kernel), `dead` (of each
             rectified layer the share of units that are 0 for all images), `loss_in_training` (of the probe in training mode),
-            and `val_loss_stored` and `val_loss_anew`: the loss with batch normalisation's stored statistics, and with
-            statistics taken anew from the probe.
+            and `loss_stored` and `loss_anew`: of the probe in inference mode, with batch normalisation's stored statistics, and
+            with statistics taken anew from these images.
     """
 
     about: dict[str, Any]

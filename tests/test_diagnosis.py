@@ -40,7 +40,7 @@ def signals(
     accuracies = np.linspace(0.1, accuracy, len(probe)), np.linspace(0.1, val_accuracy, len(val))
     look = {
         "epoch": 0, "kernels": ["a", "b"], "rectified": ["relu"], "gradient_norms": [1.0, 1.0], "weight_norms": [1.0, 1.0],
-        "update_ratios": [0.01, 0.01], "dead": [0.0], "loss_in_training": 2.4, "val_loss_stored": 1.0, "val_loss_anew": 1.0,
+        "update_ratios": [0.01, 0.01], "dead": [0.0], "loss_in_training": 2.4, "loss_stored": 1.0, "loss_anew": 1.0,
     }  # fmt: skip
     looks = [{**look, **changes} for changes in (network or ({}, {"epoch": len(probe) - 1}))]
     made = Signals(
@@ -80,8 +80,8 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.4] * 5, 0.3)
         ({"network": [{"loss_in_training": 11.0}]}, [], "healthy", ""),
         ({"probe": (2.3, 1.0, 0.5, 1.0, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
         ({"probe": UP_AND_DOWN, "val": UP_AND_DOWN}, [], "diverged", ""),
-        ({"network": [{"val_loss_stored": 2.0}]}, [], "batch_norm_mismatch", ""),
-        ({"network": [{"val_loss_stored": 1.29}]}, [], "healthy", ""),
+        ({"network": [{"loss_stored": 2.0}]}, [], "batch_norm_mismatch", ""),
+        ({"network": [{"loss_stored": 1.29}]}, [], "healthy", ""),
         ({"counts": [5] + [100] * 9, "correct": lambda labels: labels != 0}, [], "class_imbalance", ""),
         ({"counts": [11] + [100] * 9, "correct": lambda labels: labels != 0}, [], "overfitting", "gap"),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"dead": [0.95]}]}, [], "dead_units", ""),
@@ -100,9 +100,9 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.4] * 5, 0.3)
         ({"images": (400, 15)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 0)}, [], "too_noisy_to_say", ""),
         ({"probe": np.linspace(2.3, 1.0, 11), "val": np.linspace(2.3, 1.0, 11), "accuracy": 0.7, "val_accuracy": 0.69}, [], "underfitting", "train_longer"),
-        ({"accuracy": 0.9, "val_accuracy": 0.9, "keras_loss": 0.13}, [doctor("reference_accuracy", "note", accuracy=0.97)], "underfitting", "capacity"),
-        ({"accuracy": 0.9, "val_accuracy": 0.9, "penalty": 0.3}, [doctor("reference_accuracy", "note", accuracy=0.97)], "underfitting", "over_regularised"),
-        ({"accuracy": 0.9, "val_accuracy": 0.9}, [doctor("reference_accuracy", "note", accuracy=0.92)], "healthy", ""),
+        ({"accuracy": 0.9, "val_accuracy": 0.9, "keras_loss": 0.13}, [doctor("reference_accuracy", "note", accuracy=0.97, images=300)], "underfitting", "capacity"),
+        ({"accuracy": 0.9, "val_accuracy": 0.9, "penalty": 0.3}, [doctor("reference_accuracy", "note", accuracy=0.97, images=300)], "underfitting", "over_regularised"),
+        ({"accuracy": 0.9, "val_accuracy": 0.9}, [doctor("reference_accuracy", "note", accuracy=0.92, images=300)], "healthy", ""),
         ({"accuracy": 1.0, "val_accuracy": 0.84}, [], "overfitting", "gap"),
         ({"accuracy": 1.0, "val_accuracy": 0.955}, [], "healthy", ""),
         ({"val": RISING}, [], "overfitting", "over_confident"),
@@ -116,7 +116,7 @@ def test_each_rule(given, data, name, cause):
 
 def test_all_that_holds_is_listed():
     found = diagnose(
-        signals(accuracy=1.0, val_accuracy=0.8, network=[{"val_loss_stored": 3.0}]),
+        signals(accuracy=1.0, val_accuracy=0.8, network=[{"loss_stored": 3.0}]),
         [doctor("copies_across", "stop", split="val", images=9, examples="a")],
     ).findings
     assert [finding.name for finding in found] == ["batch_norm_mismatch", "leak_suspected", "overfitting"]

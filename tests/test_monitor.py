@@ -177,8 +177,8 @@ def test_dead_units_vanishing_gradients_and_stored_statistics_are_seen():
     assert 0.75 <= looks["dead"][0]["dead"][0] <= 1
     first = looks["deep"][0]["gradient_norms"]
     assert first[0] / first[-1] < 1e-3  # Glorot and Bengio 2010
-    assert looks["far"][-1]["val_loss_stored"] > 2 * looks["far"][-1]["val_loss_anew"]
-    assert looks["dead"][0]["val_loss_stored"] == looks["dead"][0]["val_loss_anew"]
+    assert looks["far"][-1]["loss_stored"] > 2 * looks["far"][-1]["loss_anew"]
+    assert looks["dead"][0]["loss_stored"] == looks["dead"][0]["loss_anew"]
 
 
 def test_the_penalty_is_told_apart():
