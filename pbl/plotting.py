@@ -63,7 +63,7 @@ def plot_learning_curves(
     if has_signals:
         _draw_gap(gap, signals)
         rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
-        rate.set(ylabel="learning rate", yscale="log")
+        rate.set(ylabel="learning rate", yscale="log" if (history["learning_rate"] > 0).any() else "linear")
     for axes in figure.axes:
         if best_epoch is not None and (history["epoch"] == best_epoch).any():
             axes.axvline(best_epoch, color=GREEN, linestyle=":", linewidth=1.2)

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pbl.statistics import binomial_tail, hanley_mcneil_interval, newcombe_interval, wilson_interval
+from pbl.statistics import (
+    binomial_tail,
+    extrapolate_doubling,
+    hanley_mcneil_interval,
+    newcombe_interval,
+    wilson_interval,
+)
 
 
 # Table I of Newcombe (1998), Statistics in Medicine 17, 857-872, method 3.
@@ -65,3 +71,17 @@ def test_binomial_tail_equals_scipy():
         assert binomial_tail(successes, trials, share) == pytest.approx(expected, rel=1e-9)
     with pytest.raises(ValueError, match="not possible"):
         binomial_tail(1, 5, 0)
+
+
+def test_one_doubling_more_is_foretold():
+    """Errors of 8% and 4% let expect 2%; where the halves are alike nothing is gained; few images leave it open."""
+    random = np.random.default_rng(0)
+    hard = random.random(20_000)
+    half, full = (np.stack([hard > share] * 3) for share in (0.08, 0.04))
+    found = extrapolate_doubling(half, full)
+    assert found.expected == pytest.approx(0.98, abs=2e-3) and found.low < found.expected < found.high
+    assert found.gain_low > 0.01
+    assert extrapolate_doubling(full, full).gain_high == pytest.approx(0)
+    few = extrapolate_doubling(half[:, :50], full[:, :50])
+    assert few.gain_low <= 0 < few.gain_high
+    assert extrapolate_doubling(np.ones((1, 9), bool), np.ones((1, 9), bool)).expected == 1

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def test_a_run_is_whole(trained_run):
     files = {str(file.relative_to(trained_run.path)) for file in trained_run.path.rglob("*") if file.is_file()}
     assert files >= {
         "config.json", "experiment.py", "environment.json", "split.json", "history.csv", "best.keras", "best.weights.h5",
-        "final.keras", "metrics_val.json", "predictions_val.npz", "figures/learning_curves.png", "figures/confusion_matrix_val.png",
+        "final.keras", "data_check.json", "signals.npz", "diagnosis.json", "metrics_val.json", "predictions_val.npz", "figures/learning_curves.png", "figures/confusion_matrix_val.png",
     }  # fmt: skip
     assert not any("test" in name or "lock" in name or "writing" in name for name in files)
 
@@ -43,6 +44,43 @@ def test_a_run_is_whole(trained_run):
     assert metrics["log_loss"] == pytest.approx(history["val_loss"].min(), abs=1e-4)
     loaded = keras.models.load_model(trained_run.path / "best.keras")
     np.testing.assert_array_equal(loaded.get_weights()[0], pbl.load_model(trained_run).get_weights()[0])
+
+
+def test_the_diagnosis_comes_from_the_files_alone(trained_run, command):
+    """The same at the end of `train`, in `diagnosis.json` and by `diagnose`, which loads neither TensorFlow nor pandas."""
+    assert trained_run.read_json("data_check.json")["fast"] is False
+    kept = trained_run.read_json("diagnosis.json")
+    status, said, _ = command("diagnose", trained_run.path, "--json")
+    assert status == 0 and json.loads(said) == kept
+    status, said, _ = command("diagnose", trained_run.path)
+    first = said.splitlines()[0]
+    assert status == 0 and first.startswith(kept["findings"][0]["name"].replace("_", " "))
+    assert kept["findings"][0]["message"] in said and kept["experiments"][0]["command"] in said
+    code = "import sys; from pbl.__main__ import main; main(); print([m for m in ('tensorflow', 'keras', 'pandas', 'sklearn') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "diagnose", str(trained_run.path)], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]" and not done.stderr, done.stderr
+
+
+def test_a_run_without_signals_is_named(trained_run, tmp_path, command):
+    copy = shutil.copytree(trained_run.path, tmp_path / "small" / "001")
+    (copy / "signals.npz").write_bytes(b"PK")
+    status, _, said = command("diagnose", copy)
+    assert status == 2 and "signals.npz is damaged" in said and said.count("\n") == 1
+    (copy / "signals.npz").unlink()
+    status, _, said = command("diagnose", copy)
+    assert status == 2 and "signals.npz is missing" in said and said.count("\n") == 1
+
+
+def test_the_slow_checks_of_the_same_images_run_once_and_a_run_gives_its_settings(tmp_path, monkeypatch):
+    first = pbl.train(small(), folder=tmp_path)
+    monkeypatch.setattr(pbl.data.Data, "check_closely", None)  # a call would fail
+    config = pbl.load_experiment(first.path, ["epochs=1", "batch_size=32"])
+    assert config.replace(epochs=2, batch_size=64).decides() == first.config.decides()
+    second = pbl.train(config, folder=tmp_path)
+    assert second.read_json("data_check.json") == first.read_json("data_check.json")
+    assert second.environment["images"] == first.environment["images"]
 
 
 def test_the_seed_decides_and_zero_is_a_seed(tmp_path):

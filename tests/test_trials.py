@@ -179,3 +179,20 @@ def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
     status, out, _ = command(*words)
     assert status == 1 and "Epoch 2/2" not in out
     assert len(list((tmp_path / "digits_resnet20").glob("*/config.json"))) == 4
+
+
+def test_would_more_data_help(command, tmp_path):
+    """Each share is part of the next larger one, each trained for as many steps; the answer has a band and a picture."""
+    shares = [
+        set(pbl.load_data("digits", train_fraction=share).images("train").hashes) for share in (0.125, 0.25, 0.5, 1)
+    ]
+    assert [len(share) for share in shares] == [135, 266, 534, 1069]
+    assert shares[0] < shares[1] < shares[2] < shares[3]
+    words = ("train", "model=mlp", "model_options.widths=[16]", "epochs=2", "experiment=c", "--runs", tmp_path)
+    status, said, _ = command(*words, "--learning-curve")
+    assert status == 0 and "With all 1,069 training images" in said and "with 2,138 expect" in said
+    table = pd.read_csv(tmp_path / "c" / "sweep_train_fraction.csv")
+    assert table["images"].tolist() == [135, 266, 534, 1069] and table["epochs"].tolist() == [16, 8, 4, 2]
+    assert (tmp_path / "c" / "learning_curve.png").exists()
+    assert command(*words, "--learning-curve", "--dry-run")[0] == 2
+    assert command(*words, "--learning-curve", "train_fraction=0.5")[0] == 2

@@ -765,13 +765,14 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
         other = statistics(splits[split])
         values = np.concatenate([train, other])
         is_other = np.repeat([0, 1], [len(train), len(other)])
-        probability = cross_val_predict(
-            make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced")),
-            values,
-            is_other,
-            cv=StratifiedKFold(5, shuffle=True, random_state=seed),
-            method="predict_proba",
-        )[:, 1]
+        with _one_thread():
+            probability = cross_val_predict(
+                make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced")),
+                values,
+                is_other,
+                cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+                method="predict_proba",
+            )[:, 1]
         auc = float(roc_auc_score(is_other, probability))
         low, high = hanley_mcneil_interval(auc, len(other), len(train))
         if low <= SHIFT_AUC:
@@ -934,6 +935,13 @@ def describe_images(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([edges, colours.reshape(len(images), -1)], axis=1).astype(np.float32)
 
 
+def _one_thread() -> Any:
+    """Within it linear algebra runs on one thread: for products as small as these several wait for each other most of the time."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)
+
+
 def _simple_classifier() -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -967,13 +975,14 @@ def find_labels_unlike_predictions(
         return []
     labels = train.labels[index]
     classes, numbers = np.unique(labels, return_inverse=True)
-    probabilities = cross_val_predict(
-        _simple_classifier(),
-        describe_images(train.pixels[index]),
-        numbers,
-        cv=StratifiedKFold(5, shuffle=True, random_state=seed),
-        method="predict_proba",
-    )
+    with _one_thread():
+        probabilities = cross_val_predict(
+            _simple_classifier(),
+            describe_images(train.pixels[index]),
+            numbers,
+            cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+            method="predict_proba",
+        )
     skill = _skill(float((probabilities.argmax(axis=1) == numbers).mean()), numbers)
     suspected = rank_label_issues(probabilities, numbers)
     if skill <= LABEL_SKILL or not len(suspected):
@@ -1009,7 +1018,8 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
     correct = {"5 nearest neighbours": _majority(_neighbour_labels(val, index, train, own=False), classes) == labels}
     learned = np.sort(_choose(len(train.labels), 5 * cap, seed))
     if len(set(train.labels[learned].tolist())) > 1:
-        classifier = _simple_classifier().fit(describe_images(train.pixels[learned]), train.labels[learned])
+        with _one_thread():
+            classifier = _simple_classifier().fit(describe_images(train.pixels[learned]), train.labels[learned])
         correct["a linear classifier of edges and colours"] = (
             classifier.predict(describe_images(val.pixels[index])) == labels
         )
