@@ -62,7 +62,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "rise": Threshold(0.1, "share of the lowest validation loss (Prechelt 1998: GL 10)"),
     "rise_jitter": Threshold(4.0, "times the epochs' own jitter; last minus lowest of a plateau, 6 to 60 epochs: 5 to 8%, simulated"),
     "late_share": Threshold(0.12, f"share of the descent in the last fifth; {TRIAL}: healthy to .06; a straight line .2"),
-    "done": Threshold(0.5, "share of the loss of guessing that has gone when training ends; to be measured"),
+    "update_ratio": Threshold(0.005, "change of a kernel in an epoch by its norm, median; names a cause; to be measured"),
     "reference_late": Threshold(0.05, "late share of a network below the reference that counts as still learning; to be measured"),
     "reference": Threshold(0.02, f"points by 100 that the training accuracy may lie below the reference; {TRIAL}"),
     "load": Threshold(1.25, f"Keras's training loss by the probe's; {TRIAL}: names a cause, accuses nobody"),
@@ -437,7 +437,7 @@ def find_label_noise(run: _Run) -> Finding | None:
 def find_instability(run: _Run) -> Finding | None:
     """A training loss that went up and down more than it came down."""
     rises = np.diff(run.loss[1 + len(run.loss) // 2 :]).clip(0).sum()
-    if _over("roughness", rises / run.descent):
+    if _over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
         return _finding(
             "diverged",
             "In the second half the training loss rose by {rises:.2f} in all, more than the {descent:.2f} that it ever came down.",
@@ -469,21 +469,19 @@ def find_underfitting(run: _Run) -> Finding | None:
     late = (run.loss[at] - run.loss[-1]) / max(run.guessing - run.loss[-1], 1e-12) if run.last > 1 else 0.0
     gain = run.val.loss[at].astype(float) - run.val.loss[-1]
     improves = not run.val_n or bool(gain.mean() > THRESHOLDS["rise_z"].value * gain.std() / np.sqrt(len(gain)))
-    done = (run.guessing - float(run.loss[-1])) / run.guessing
     row = run.signals.epochs[-1]
     load = (row.get("loss", 0.0) - row["penalty"]) / max(run.loss[-1], 1e-12)
-    if run.last > 1 and improves and done < THRESHOLDS["done"].value and late > THRESHOLDS["reference_late"].value:
-        cause = "low_rate"
-    elif improves and _over("reference_late", late):
-        cause = "train_longer"
+    if improves and _over("reference_late", late):
+        moved = [ratio for look in run.signals.network[1:] for ratio in look["update_ratios"] if np.isfinite(ratio)]
+        cause = "low_rate" if moved and np.median(moved) < THRESHOLDS["update_ratio"].value else "train_longer"
     else:
         cause = "over_regularised" if _over("load", load) or _over("penalty", row["penalty"]) else "capacity"
-    if improves and run.accuracy < 0.995 and (_over("late_share", late) or (cause == "low_rate" and run.learned)):
+    if improves and run.accuracy < 0.995 and _over("late_share", late):
         return _finding(
             "underfitting",
             "Of all that the training loss came down, {late:.0%} came in the last fifth of the epochs, and validation improved"
             " too: it still learns.",
-            cause=cause if cause == "low_rate" else "train_longer", late=late, done=done, loss=float(run.loss[-1]),
+            cause=cause, late=late, loss=float(run.loss[-1]),
         )  # fmt: skip
     reference = max(run.references, default=None)
     if reference is None or not run.learned:
@@ -554,8 +552,8 @@ RULES = (
     find_label_noise,
     find_instability,
     find_too_few,
-    find_underfitting,
     find_overfitting,
+    find_underfitting,
 )
 
 

@@ -11,12 +11,19 @@ def side(labels: np.ndarray, losses: list[float], accuracies: list[float], seed:
     """Images of such mean losses and accuracies, epoch by epoch."""
     random = np.random.default_rng(seed)
     made = Side.of(labels)
-    of_image = random.gamma(2, 0.5, len(labels))  # the same images are the hard ones in each epoch
+    of_image = random.gamma(2, 0.5, max(1, len(labels)))[
+        : len(labels)
+    ]  # the same images are the hard ones in each epoch
     for loss, accuracy in zip(losses, accuracies, strict=True):
         right = np.argsort(of_image, kind="stable").argsort() < round(accuracy * len(labels))
         wrong_class = np.where(labels == 0, 1, 0)
         rows = np.stack(
-            [loss * of_image / of_image.mean(), np.where(right, labels, wrong_class), np.full(len(labels), 0.9)], 1
+            [
+                loss * of_image / max(of_image.sum() / max(1, len(labels)), 1e-9),
+                np.where(right, labels, wrong_class),
+                np.full(len(labels), 0.9),
+            ],
+            1,
         )
         made.append(rows.astype(np.float32))
     return made
@@ -80,8 +87,8 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.4] * 5, 0.3)
         ({"network": [{"loss_in_training": 11.0}]}, [], "healthy", ""),
         ({"probe": (2.3, 1.0, 0.5, 1.0, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
         ({"probe": UP_AND_DOWN, "val": UP_AND_DOWN}, [], "diverged", ""),
-        ({"network": [{"loss_stored": 2.0}]}, [], "batch_norm_mismatch", ""),
-        ({"network": [{"loss_stored": 1.29}]}, [], "healthy", ""),
+        ({"network": [{"loss_stored": 2.1}]}, [], "batch_norm_mismatch", ""),
+        ({"network": [{"loss_stored": 1.9}]}, [], "healthy", ""),
         ({"counts": [5] + [100] * 9, "correct": lambda labels: labels != 0}, [], "class_imbalance", ""),
         ({"counts": [11] + [100] * 9, "correct": lambda labels: labels != 0}, [], "overfitting", "gap"),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"dead": [0.95]}]}, [], "dead_units", ""),

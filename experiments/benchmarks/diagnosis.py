@@ -237,7 +237,7 @@ CONDITIONS: dict[str, Condition] = {
     "leak_and_averages": ("leak_suspected+batch_norm_mismatch", lambda s: replace(leak(s), batch_norm=0.999)),
 }  # fmt: skip
 # A training that comes out as accurate as the healthy ones did not suffer from these: then the oracle judges it.
-OF_THE_TRAINING = ("underfitting", "diverged", "dead_units", "vanishing_gradients", "batch_norm_mismatch")
+OF_THE_TRAINING = ("underfitting", "diverged", "dead_units", "vanishing_gradients")
 ON_FEW = ("few_images", "wide_on_few", "resnet20_on_few")
 SMALL = (
     "healthy_sgd", "healthy_adam", "few_images", "four_epochs", "low_rate", "bad_initial_weights", "leak", "inverted",
@@ -424,7 +424,7 @@ def read(folder: Path) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    healthy = table[table["condition"].str.startswith("healthy") & ~table["overfits"]]
+    healthy = table[table["condition"].str.startswith("healthy")]
     table["healthy_median"] = table["domain"].map(healthy.groupby("domain")["oracle"].median())
     table["below"] = table["oracle"] < table["healthy_median"] - BELOW
     table["below"] &= ~table["condition"].isin(ON_FEW)  # they have less to learn from
