@@ -56,6 +56,11 @@ class Split(StrEnum):
     test = "test"
 
 
+class Language(StrEnum):
+    en = "en"
+    ja = "ja"
+
+
 @app.command()
 def train(
     experiment: ExperimentFile = None,
@@ -204,7 +209,13 @@ def evaluate(
 
 
 @app.command()
-def diagnose(run: RunFolder, as_json: AsJson = False) -> int:
+def diagnose(
+    run: RunFolder,
+    language: Annotated[
+        Language | None, typer.Option(help="Of the sentences; else the variable PBL_LANGUAGE, else en.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
     """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
     from pbl.advice import diagnose_run
     from pbl.runs import load_run
@@ -215,7 +226,7 @@ def diagnose(run: RunFolder, as_json: AsJson = False) -> int:
 
         print(json.dumps(asdict(diagnosis), ensure_ascii=False, indent=1))
     else:
-        _show_diagnosis(diagnosis)
+        _show_diagnosis(diagnosis, language and language.value)
     return 0
 
 
@@ -474,7 +485,7 @@ def _show_run(run) -> int:
     return 0
 
 
-def _show_diagnosis(diagnosis) -> None:
+def _show_diagnosis(diagnosis, language: str | None = None) -> None:
     """In colours on a terminal; a line each into a file."""
     from rich.console import Console
     from rich.padding import Padding
@@ -482,7 +493,7 @@ def _show_diagnosis(diagnosis) -> None:
     colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
     styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
     console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
-    for kind, text in diagnosis.paragraphs():
+    for kind, text in diagnosis.paragraphs(language):
         left = {"headline": 0, "command": 4}.get(kind, 2)
         if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
             console.print(" " * left + text, style=styles.get(kind), soft_wrap=True)

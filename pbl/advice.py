@@ -18,6 +18,7 @@ from pbl.signals import Signals
 
 MOST = 3
 SOURCE = "72 pairs of runs, 200 MNIST images and 400 photographs, noise about 1.5 points"
+OWN = "{pairs} pair(s) of your own runs"
 PRIOR_RUNS = 2  # of the team's own pairs weigh as much as the table
 
 # The next larger network, where no option makes it wider.
@@ -53,7 +54,8 @@ class Experiment:
             matter of settings.
         epochs: How many it takes, of this run's training images; 0 where nothing is trained.
         gain: Points of accuracy that can be expected; None where nothing was measured.
-        measured: Where the gain comes from.
+        sources: Where the gain comes from, in sentences with the field `pairs`.
+        pairs: Of the team's own runs that went into it.
         command: What to type; "" where it is a matter of the data or the code.
         details, template: As in `pbl.diagnosis.Finding`.
     """
@@ -63,7 +65,8 @@ class Experiment:
     settings: dict[str, Any]
     epochs: int
     gain: float | None
-    measured: str
+    sources: tuple[str, ...]
+    pairs: int
     command: str
     details: dict[str, Any]
     template: str
@@ -218,7 +221,7 @@ def advise(
         settings = remedy.change(config, options, side)
         if settings is None:
             continue
-        gain, measured = _expect(remedy, gain, options, side, team)
+        gain, sources, pairs = _expect(remedy, gain, options, side, team)
         words = [f"{name}={_as_word(value)}" for name, value in settings.items()]
         details = {name.replace(".", "_"): value for name, value in settings.items()} | {"settings": ", ".join(words)}
         command = "train {run}" if remedy.command == "train" else remedy.command
@@ -230,7 +233,8 @@ def advise(
                 settings,
                 settings.get("epochs", config.epochs) if settings else 0,
                 gain,
-                measured,
+                sources,
+                pairs,
                 command,
                 details,
                 remedy.template,
@@ -247,7 +251,7 @@ def _as_word(value: Any) -> str:
 
 def _expect(
     remedy: Remedy, gain: float | None, options: dict[str, Any], side: int, team: list[tuple[Config, float]]
-) -> tuple[float | None, str]:
+) -> tuple[float | None, tuple[str, ...], int]:
     """Points that a remedy gains: of the table, and of the team's runs of which one is the other with this remedy."""
     gains = []
     for parent, before in team:
@@ -259,11 +263,10 @@ def _expect(
                 continue
             gains += [100 * (after - before) for child, after in team if child.decides() == changed.decides()]
     if not gains:
-        return gain, SOURCE if gain is not None else ""
-    own = f"{len(gains)} pair(s) of your own runs"
+        return gain, (SOURCE,) if gain is not None else (), 0
     if gain is None:
-        return sum(gains) / len(gains), own
-    return (PRIOR_RUNS * gain + sum(gains)) / (PRIOR_RUNS + len(gains)), f"{own}, and {SOURCE}"
+        return sum(gains) / len(gains), (OWN,), len(gains)
+    return (PRIOR_RUNS * gain + sum(gains)) / (PRIOR_RUNS + len(gains)), (OWN, SOURCE), len(gains)
 
 
 def diagnose_run(run: Run) -> Diagnosis:

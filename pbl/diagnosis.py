@@ -5,6 +5,7 @@ headline; all that hold are listed, since a run may have two faults. A gap is ju
 did not choose its beginning, never by a bare number; where the images are too few to say, that is said.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pbl.japanese import CAUSES, FINDINGS, translate
 from pbl.signals import Signals
 from pbl.statistics import binomial_tail, newcombe_interval, wilson_interval
 
@@ -62,6 +64,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "rise": Threshold(0.1, "share of the lowest validation loss (Prechelt 1998: GL 10)"),
     "rise_jitter": Threshold(4.0, "times the epochs' own jitter; last minus lowest of a plateau, 6 to 60 epochs: 5 to 8%, simulated"),
     "late_share": Threshold(0.12, f"share of the descent in the last fifth; {TRIAL}: healthy to .06; a straight line .2"),
+    "few_epochs": Threshold(5, "epochs after which nobody can tell a network's capacity; convention"),
     "update_ratio": Threshold(0.005, "change of a kernel in an epoch by its norm, median; names a cause; to be measured"),
     "reference_late": Threshold(0.05, "late share of a network below the reference that counts as still learning; to be measured"),
     "reference": Threshold(0.02, f"points by 100 that the training accuracy may lie below the reference; {TRIAL}"),
@@ -111,12 +114,36 @@ class Diagnosis:
         """ "stop", "act" or "note", of the headline."""
         return SEVERITIES[self.headline.name]
 
-    def paragraphs(self) -> list[tuple[str, str]]:
-        """The text in parts, each with what it is: "headline", "evidence", "also", "next", "command"."""
-        parts = [("headline", name_finding(self.headline)), ("evidence", self.headline.message)]
-        parts += [("also", f"Also {name_finding(finding)}: {finding.message}") for finding in self.findings[1:]]
+    def paragraphs(self, language: str | None = None) -> list[tuple[str, str]]:
+        """The text in parts, each with what it is: "headline", "evidence", "also", "next", "command".
+
+        Args:
+            language: "en" or "ja"; what the variable `PBL_LANGUAGE` says unless given, else English.
+        """
+        language = language or os.environ.get("PBL_LANGUAGE", "en")
+
+        def say(template: str, **details: Any) -> str:
+            return translate(template, details) if language == "ja" else template.format(**details)
+
+        def name(finding: Finding) -> str:
+            words, cause = finding.name.replace("_", " "), finding.cause.replace("_", " ")
+            if language == "ja":
+                words, cause = FINDINGS[finding.name], CAUSES.get(finding.cause, "")
+            return say("{name} ({cause})", name=words, cause=cause) if cause else words
+
+        parts = [("headline", name(self.headline)), ("evidence", say(self.headline.template, **self.headline.details))]
+        for finding in self.findings[1:]:
+            message = say(finding.template, **finding.details)
+            parts.append(("also", say("Also {name}: {message}", name=name(finding), message=message)))
         for number, experiment in enumerate(self.experiments, 1):
-            parts.append(("next", f"Try {number}: {experiment.message}{_price(experiment)}"))
+            price = ""
+            if experiment.gain is not None:
+                measured = ", ".join(say(source, pairs=experiment.pairs) for source in experiment.sources)
+                price = say(" About {gain:+.1f} points ({measured}).", gain=experiment.gain, measured=measured)
+            if experiment.epochs:
+                price += say(" Price: {epochs} epochs.", epochs=experiment.epochs)
+            message = say(experiment.template, **experiment.details)
+            parts.append(("next", say("Try {number}: {message}{price}", number=number, message=message, price=price)))
             parts += [("command", experiment.command)] if experiment.command else []
         return parts
 
@@ -143,17 +170,6 @@ SEVERITIES = dict.fromkeys(NAMES, "stop") | {
     "healthy": "note",
 }
 COLOURS = {"stop": "#D55E00", "act": "#9A6700", "note": "#0072B2"}  # dark enough on white
-
-
-def name_finding(finding: Finding) -> str:
-    """Its name in words, with the cause."""
-    words = finding.name.replace("_", " ")
-    return f"{words} ({finding.cause.replace('_', ' ')})" if finding.cause else words
-
-
-def _price(experiment: Any) -> str:
-    gain = "" if experiment.gain is None else f" About {experiment.gain:+.1f} points ({experiment.measured})."
-    return gain + (f" Price: {experiment.epochs} epochs." if experiment.epochs else "")
 
 
 def _finding(name: str, template: str, cause: str = "", **details: Any) -> Finding:
@@ -471,7 +487,9 @@ def find_underfitting(run: _Run) -> Finding | None:
     improves = not run.val_n or bool(gain.mean() > THRESHOLDS["rise_z"].value * gain.std() / np.sqrt(len(gain)))
     row = run.signals.epochs[-1]
     load = (row.get("loss", 0.0) - row["penalty"]) / max(run.loss[-1], 1e-12)
-    if improves and _over("reference_late", late):
+    if run.last <= THRESHOLDS["few_epochs"].value:
+        cause = "train_longer"
+    elif improves and _over("reference_late", late):
         moved = [ratio for look in run.signals.network[1:] for ratio in look["update_ratios"] if np.isfinite(ratio)]
         cause = "low_rate" if moved and np.median(moved) < THRESHOLDS["update_ratio"].value else "train_longer"
     else:

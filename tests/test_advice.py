@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from pbl.advice import LARGER, MOST, REMEDIES, advise
+from pbl.advice import LARGER, MOST, OWN, REMEDIES, SOURCE, advise
 from pbl.config import Config, apply_overrides
 from pbl.diagnosis import NAMES, Finding
 
@@ -65,5 +65,5 @@ def test_own_runs_replace_the_table():
     team = [*((config, 0.8) for config in base + dropped), *((config, 0.9) for config in augmented)]
     first, *others = advise(finding("overfitting", "gap"), CONFIG, OPTIONS, 32, team=team)
     assert first.name == "augmentation_and_longer" and first.gain == pytest.approx((2 * 4.2 + 6 * 10) / 8)
-    assert "6 pair(s) of your own runs" in first.measured
+    assert first.pairs == 6 and first.sources == (OWN, SOURCE)
     assert "dropout_and_longer" not in [experiment.name for experiment in others]  # 2 * 4.9 / 8: it has fallen behind

@@ -1,9 +1,14 @@
 """Each rule of the diagnosis on signals that are made for it, and each of them on signals that just miss it."""
 
+import ast
+from pathlib import Path
+from string import Formatter
+
 import numpy as np
 import pytest
 
-from pbl.diagnosis import NAMES, RULES, THRESHOLDS, diagnose
+from pbl import advice, diagnosis, japanese
+from pbl.diagnosis import COLOURS, NAMES, RULES, THRESHOLDS, diagnose
 from pbl.signals import Side, Signals
 
 
@@ -154,3 +159,29 @@ def test_signals_come_back_from_the_disk_with_the_same_verdict(tmp_path):
     made = signals(accuracy=1.0, val_accuracy=0.8)
     made.save(tmp_path / "signals.npz")
     assert diagnose(Signals.load(tmp_path / "signals.npz")) == diagnose(made)
+
+
+def sentences_of(module) -> set[str]:
+    """What a module can say: the second argument of each finding and each remedy."""
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return {ast.literal_eval(call.args[1]) for call in calls if call.func.id in ("_finding", "Remedy")}
+
+
+def test_all_is_said_in_japanese_with_the_same_numbers():
+    said = sentences_of(advice) | sentences_of(diagnosis)
+    assert len(said) > 40 and said | {advice.OWN, advice.SOURCE} <= set(japanese.SENTENCES)
+    for english, ours in japanese.SENTENCES.items():
+        fields = [sorted(field for _, *field, _ in Formatter().parse(text) if field[0]) for text in (english, ours)]
+        assert fields[0] == fields[1], english
+        assert "精度" not in ours
+    assert set(japanese.FINDINGS) == set(NAMES)
+    shown = dict(diagnose(signals(accuracy=1.0, val_accuracy=0.84)).paragraphs("ja"))
+    assert shown["headline"] == "過学習（訓練と検証の差）"
+    assert shown["evidence"].startswith("正解率は訓練 100.0%、検証 84.0%、差は 16.0 ポイント")
+
+
+def test_a_notebook_shows_it_in_colour_and_without_its_markup():
+    found = diagnose(signals(), [doctor("copies_across", "stop", split="val", images=9, examples="<b>.png")])
+    assert COLOURS["stop"] in found._repr_html_() and "&lt;b&gt;.png" in found._repr_html_()
+    assert str(found).startswith("leak suspected\n  9 validation images")

@@ -19,6 +19,7 @@ FLOORS = [
         "signals",
         "diagnosis",
         "advice",
+        "japanese",
         "plotting",
         "report",
         "__init__",

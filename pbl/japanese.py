@@ -1,0 +1,90 @@
+"""What the diagnosis says, in Japanese: the same fields in each sentence, so that the numbers are the same.
+
+正解率 is accuracy and 適合率 precision; 精度, which is used for both, is not.
+"""
+
+FINDINGS = {
+    "diverged": "発散",
+    "batch_norm_mismatch": "バッチ正規化の統計量の不一致",
+    "class_imbalance": "クラス不均衡",
+    "dead_units": "死んだユニット（常に0）",
+    "vanishing_gradients": "勾配消失",
+    "leak_suspected": "データリーク（漏洩）の疑い",
+    "shift_suspected": "分布のずれ（分布シフト）の疑い",
+    "label_noise_suspected": "ラベル誤りの疑い",
+    "too_noisy_to_say": "判定保留（データ不足で判断できない）",
+    "underfitting": "未学習（学習不足）",
+    "overfitting": "過学習",
+    "healthy": "問題なし",
+    "unknown": "原因不明",
+}
+CAUSES = {
+    "low_rate": "学習率が低すぎる",
+    "train_longer": "まだ学習の途中",
+    "over_regularised": "正則化が強すぎる",
+    "capacity": "モデルの表現力が足りない",
+    "gap": "訓練と検証の差",
+    "stop_earlier": "もっと早く止める",
+    "over_confident": "正解率は下がらず、確信度だけが過大",
+}
+SENTENCES = {
+    # Findings
+    "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and {anew:.2f} with averages taken anew: in inference the network is not the one that was trained.": "同じ重みでも、訓練画像の損失は、バッチ正規化に保存された平均では {stored:.2f}、取り直した平均では {anew:.2f} です。推論時のネットワークは、学習したものと違うものになっています。",
+    "Of the rare classes {found} of {rare} validation images were found ({recall:.0%}), of the others {others:.0%}: between {low_points:.0f} and {high_points:.0f} points more.": "少数クラスの検証画像は {rare} 枚のうち {found} 枚しか正解していません（再現率 {recall:.0%}）。ほかのクラスは {others:.0%} で、差は {low_points:.0f}〜{high_points:.0f} ポイントです。",
+    "Before training {share:.0%} of the units of '{layer}' were 0 for all images, and nothing was learned since.": "学習前から、層 '{layer}' のユニットの {share:.0%} がすべての画像に対して 0 で、その後も何も学習していません。",
+    "{images} validation images are copies of training images, such as {examples}: the validation accuracy is too high.": "検証画像のうち {images} 枚は訓練画像の複製です（{examples}）。検証の正解率は実際より高く出ています。",
+    "A simple classifier tells validation images from training images (area under the ROC curve {auc:.2f}, equal ones .50), most plainly by {statistic}, and the network is {gap_points:.1f} points worse on them.": "簡単な分類器で検証画像と訓練画像を見分けられます（ROC曲線の下の面積 {auc:.2f}、差がなければ .50。最も違うのは {statistic}）。検証画像での正解率は {gap_points:.1f} ポイント低くなっています。",
+    "With {images} validation images the accuracy on training images minus that on validation images is between {low_points:+.0f} and {high_points:+.0f} points: too wide to judge.": "検証画像が {images} 枚では、訓練と検証の正解率の差は {low_points:+.0f}〜{high_points:+.0f} ポイントとしか言えず、幅が広すぎて判断できません。",
+    "After epoch {best} the validation loss rose by {rise:.0%} while the training loss fell on; the validation accuracy went from {before:.1%} to {after:.1%}.": "エポック {best} のあと、訓練の損失は下がり続けたのに、検証の損失は {rise:.0%} 上がりました。検証の正解率は {before:.1%} から {after:.1%} になりました。",
+    "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).": "正解率は訓練 {accuracy:.1%}、検証 {val_accuracy:.1%}、差は {gap_points:.1f} ポイントです（95%信頼区間 {low_points:.1f}〜{high_points:.1f}、検証 {images} 枚）。",
+    "The training loss is no finite number from epoch {epoch} on.": "訓練の損失がエポック {epoch} から有限の数ではありません（NaN または無限大）。",
+    "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: the pixels are not scaled, or the initial weights are too large.": "学習前の損失が {loss:.3g} でした（当てずっぽうなら {guessing:.2f}）。画素の値が正規化されていないか、重みの初期値が大きすぎます。",
+    "The training loss came down to {lowest:.2f} after epoch {epoch} and ended at {loss:.2f}; that of guessing is {guessing:.2f}.": "訓練の損失はエポック {epoch} で {lowest:.2f} まで下がったのに、最後は {loss:.2f} でした（当てずっぽうなら {guessing:.2f}）。",
+    "The network no longer learns: in a layer {share:.0%} of the units are 0 for all images, before training {before:.0%}.": "ネットワークはもう学習していません。ある層のユニットの {share:.0%} がすべての画像に対して 0 です（学習前は {before:.0%}）。",
+    "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and nothing was learned since.": "学習前の最初の層の勾配は最後の層の {ratio:.1e} 倍しかなく、その後も何も学習していません。",
+    "Before training the largest gradient of a layer was {norm:.1e}: all images look alike to the last layer, and nothing was learned since.": "学習前の勾配は、最も大きい層でも {norm:.1e} でした。最後の層にはどの画像も同じに見え、その後も何も学習していません。",
+    "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on validation images that it had not seen: {z:.1f} standard errors the wrong way round. Labels of training images are wrong, or validation is easier.": "エポック {epoch} のあと、学習に使った訓練画像の損失が {loss:.2f}、見たことのない検証画像の損失が {val_loss:.2f} で、標準誤差の {z:.1f} 倍も逆になっています。訓練画像のラベルが誤っているか、検証画像のほうがやさしいかです。",
+    "In the second half the training loss rose by {rises:.2f} in all, more than the {descent:.2f} that it ever came down.": "後半で訓練の損失は合計 {rises:.2f} も上がりました。下がった分（{descent:.2f}）より大きい値です。",
+    "There are no validation images: whether the network overfits cannot be told.": "検証画像がありません。過学習しているかどうかは判断できません。",
+    "Of all that the training loss came down, {late:.0%} came in the last fifth of the epochs, and validation improved too: it still learns.": "訓練の損失の低下のうち {late:.0%} が最後の5分の1のエポックで起き、検証もよくなっています。まだ学習の途中です。",
+    "The network knows {accuracy:.1%} of its own training images (at most {high:.1%}), where {reference:.1%} of unseen images can be reached.": "自分の訓練画像でも正解率は {accuracy:.1%}（高くても {high:.1%}）です。見たことのない画像でも {reference:.1%} に届くデータです。",
+    "The network is right on {accuracy:.1%} of the validation images, where {reference:.1%} can be reached, and it does no better on its training images: it has learned too little, not too much.": "検証の正解率は {accuracy:.1%} で、{reference:.1%} に届くデータです。訓練画像でもはっきり高くはないので、学習しすぎではなく学習不足です。",
+    "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images: {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).": "正解率は訓練 {accuracy:.1%}、検証 {val_accuracy:.1%}、差は {gap_points:.1f} ポイントです（95%信頼区間 {low_points:.1f}〜{high_points:.1f}、検証 {images} 枚）。",
+    "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known cause was found.": "訓練画像での正解率 {accuracy:.1%} は当てずっぽう（{majority:.1%}）を超えず、既知の原因は見つかりませんでした。",
+    "The network knows {accuracy:.0%} of its training images and no more of the validation images than guessing: {right} of {images}. The labels do not belong to the images.": "訓練画像の正解率は {accuracy:.0%} なのに、検証画像は当てずっぽうと変わりません（{images} 枚中 {right} 枚）。ラベルが画像と対応していません。",
+    "A simple classifier that has not seen them contradicts the labels of {images} of {looked_at} training images, between {low:.0%} and {high:.0%} of all; it is right elsewhere.": "訓練画像 {looked_at} 枚のうち {images} 枚のラベルが、その画像を見ていない簡単な分類器の答えと食い違います（全体の {low:.0%}〜{high:.0%}）。ほかの画像ではこの分類器は当たっています。",
+    # Experiments
+    "Twice as many training images; whether they would help, the learning curve tells.": "訓練画像を2倍に増やす。効果があるかどうかは学習曲線（データ量）で調べられます。",
+    "Dropout {model_options_dropout} with three times the epochs.": "ドロップアウト {model_options_dropout} にして、エポック数を3倍にする。",
+    "Augmentation (shifts and turns; mirrored too, where a mirrored image is of the same class) with three times the epochs.": "データ拡張（移動と回転。左右反転しても同じクラスなら反転も）を使い、エポック数を3倍にする。",
+    "Augmentation and dropout {model_options_dropout} with three times the epochs.": "データ拡張とドロップアウト {model_options_dropout} を使い、エポック数を3倍にする。",
+    "Three times the epochs: {epochs}.": "エポック数を3倍（{epochs}）にする。",
+    "Ten times the learning rate: {learning_rate:g}; `find-rate` suggests one too.": "学習率を10倍（{learning_rate:g}）にする。`find-rate` でも候補がわかります。",
+    "Three times the learning rate: {learning_rate:g}.": "学習率を3倍（{learning_rate:g}）にする。",
+    "A tenth of the learning rate: {learning_rate:g}.": "学習率を10分の1（{learning_rate:g}）にする。",
+    "Less that holds the weights back: {settings}.": "重みを抑えるものを弱める：{settings}。",
+    "A larger network: {model}.": "大きいモデルにする：{model}。",
+    "A network with skip connections: {model}.": "スキップ接続のあるモデルにする：{model}。",
+    "More steps for the averages: smaller batches, or more epochs.": "平均のためのステップ数を増やす：バッチを小さくするか、エポック数を増やす。",
+    "Let images of rare classes count for more.": "少数クラスの画像の重み（クラス重み）を大きくする。",
+    "Label smoothing 0.1.": "ラベル平滑化 0.1 を使う。",
+    "A larger share of the images for validation.": "検証に使う画像の割合を増やす。",
+    "Look at the images that the data doctor names.": "データ検査が挙げる画像を見る。",
+    "Leave the copies out, and train again; expect a lower, true accuracy.": "複製を除いて学習し直す。正解率は下がりますが、それが本当の値です。",
+    "See whether the network can learn 32 images by heart; if not, something is wrong in it.": "32枚の画像を丸暗記できるか試す。できなければモデルのどこかが誤っています。",
+    "Let `find-rate` suggest a learning rate.": "`find-rate` で学習率の候補を調べる。",
+    "Two more seeds, to see how much of the accuracy is chance.": "乱数シードを2つ増やし、正解率のどれだけが偶然かを見る。",
+    # Around them
+    "72 pairs of runs, 200 MNIST images and 400 photographs, noise about 1.5 points": "72 組の実験、MNIST 200 枚と写真 400 枚、誤差は約 1.5 ポイント",
+    "{pairs} pair(s) of your own runs": "自分たちの実験 {pairs} 組",
+    "{name} ({cause})": "{name}（{cause}）",
+    "Also {name}: {message}": "ほかに：{name}。{message}",
+    "Try {number}: {message}{price}": "次の実験 {number}：{message}{price}",
+    " About {gain:+.1f} points ({measured}).": "期待できる向上：約 {gain:+.1f} ポイント（{measured}）。",
+    " Price: {epochs} epochs.": "費用：{epochs} エポック。",
+}  # fmt: skip
+
+
+def translate(template: str, details: dict) -> str:
+    """Fills the Japanese form of a sentence; the English one where there is none."""
+    return SENTENCES.get(template, template).format(**details)
