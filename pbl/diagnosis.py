@@ -56,7 +56,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "gradient_norm": Threshold(1e-2, "largest of a layer, before training; to be measured"),
     "learned_p": Threshold(1e-3, "chance that guessing the commonest class does so well; convention"),
     "doubted_labels": Threshold(0.1, "share, lower bound, where the doctor's classifier has skill; digits: clean .003, 30% wrong .23"),
-    "harder_z": Threshold(3.5, "standard errors, largest of all epochs; to be measured"),
+    "harder_z": Threshold(2.75, "standard errors, largest of all epochs; to be measured"),
     "fewest_validation": Threshold(50, "images; the interval of 90% is then 17 points wide"),
     "widest_gap": Threshold(0.22, f"width of the gap's interval; {TRIAL}"),
     "gap": Threshold(0.05, "points of accuracy by 100; 6,000 resampled verdicts: false in 2 to 5%, 30 to 1,000 images"),
@@ -212,6 +212,13 @@ class _Run:
         """How far the loss has come down from that of guessing; at least a hundredth."""
         return max(self.guessing - float(np.nanmin(self.loss)), 0.01)
 
+    @cached_property
+    def is_mismatched(self) -> bool:
+        """Whether batch normalisation's stored averages spoil what the network does in inference mode."""
+        look = self.signals.network[-1] if self.signals.network else {}
+        stored, anew = look.get("loss_stored", np.nan), look.get("loss_anew", np.nan)
+        return _over("stored_ratio", stored / max(anew, 1e-12)) and _over("stored_difference", stored - anew)
+
     @property
     def has_gap(self) -> bool:
         """Whether training images are better known than validation images, by more than is small or chance."""
@@ -293,6 +300,8 @@ def find_divergence(run: _Run) -> Finding | None:
         )  # fmt: skip
     lowest = int(run.loss.argmin())
     lost = (run.loss[-1] - run.loss[lowest]) / run.descent
+    if run.is_mismatched:  # that is why the loss went up
+        return None
     if _over("collapse", lost) and run.guessing - run.loss[lowest] > 0.1 * run.guessing:
         return _finding(
             "diverged",
@@ -316,15 +325,13 @@ def _dead(share: float) -> bool:
 
 def find_batch_norm_mismatch(run: _Run) -> Finding | None:
     """Batch normalisation's stored averages do not fit the weights."""
-    look = run.signals.network[-1] if run.signals.network else {}
-    stored, anew = look.get("loss_stored", np.nan), look.get("loss_anew", np.nan)
-    if not (_over("stored_ratio", stored / max(anew, 1e-12)) and _over("stored_difference", stored - anew)):
+    if not run.is_mismatched:
         return None
     return _finding(
         "batch_norm_mismatch",
         "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and"
         " {anew:.2f} with averages taken anew: in inference the network is not the one that was trained.",
-        stored=stored, anew=anew,
+        stored=run.signals.network[-1]["loss_stored"], anew=run.signals.network[-1]["loss_anew"],
     )  # fmt: skip
 
 
@@ -453,7 +460,7 @@ def find_label_noise(run: _Run) -> Finding | None:
 def find_instability(run: _Run) -> Finding | None:
     """A training loss that went up and down more than it came down."""
     rises = np.diff(run.loss[1 + len(run.loss) // 2 :]).clip(0).sum()
-    if _over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
+    if not run.is_mismatched and _over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
         return _finding(
             "diverged",
             "In the second half the training loss rose by {rises:.2f} in all, more than the {descent:.2f} that it ever came down.",
@@ -560,8 +567,8 @@ def find_overfitting(run: _Run) -> Finding | None:
 
 
 RULES = (
-    find_divergence,
     find_batch_norm_mismatch,
+    find_divergence,
     find_class_imbalance,
     find_dead_units,
     find_vanishing_gradients,
