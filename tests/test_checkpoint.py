@@ -78,7 +78,9 @@ CONFIG = {
 
 
 def outcome(run: "pbl.runs.Run") -> list:
-    history = pd.read_csv(run.path / "history.csv").drop(columns=["seconds", "images_per_second"])
+    history = pd.read_csv(run.path / "history.csv").drop(
+        columns=["seconds", "images_per_second", "data_share"], errors="ignore"
+    )
     last = keras.models.load_model(run.path / "final.keras", compile=False)
     with np.load(run.path / "predictions_val.npz") as saved:
         probabilities = saved["probabilities"]

@@ -29,7 +29,16 @@ from pbl.monitor import OverfittingMonitor
 from pbl.performance import fused_operations
 from pbl.training import build_and_compile
 
-NOT_COUNTED = ("open_data", "_check_data", "build_and_compile", "_draw_curves", "build_model", "evaluate_on")
+NOT_COUNTED = (
+    "open_data",
+    "_check_data",
+    "_check_closely",
+    "write_diagnosis",
+    "build_and_compile",
+    "_draw_curves",
+    "build_model",
+    "evaluate_on",
+)
 CALLBACKS = (BestModel, HistoryFile, StopAtNaN, ExactResume, training._StopWithoutLock)
 HOOKS = (
     "on_train_begin",
@@ -85,7 +94,7 @@ def train(config: pbl.Config) -> tuple[float, float, float]:
         timed(*[(training, name) for name in NOT_COUNTED]) as not_counted,
         timed((keras.Model, "fit")) as keras_fit,
         timed(*hooks) as ours,
-        timed((OverfittingMonitor, "_run")) as measured,
+        timed((OverfittingMonitor, "_run"), (OverfittingMonitor, "on_train_begin")) as measured,
     ):
         start = time.process_time()
         pbl.train(config, folder=folder)

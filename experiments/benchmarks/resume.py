@@ -100,7 +100,9 @@ def read(folder: Path) -> dict[str, list[np.ndarray]]:
     import pbl
 
     run = pbl.load_run(folder / "killed" / "001")
-    history = pd.read_csv(run.path / "history.csv").drop(columns=["seconds", "images_per_second"])
+    history = pd.read_csv(run.path / "history.csv").drop(
+        columns=["seconds", "images_per_second", "data_share"], errors="ignore"
+    )
     metrics = json.loads((run.path / "metrics_val.json").read_text())
     metrics = {name: value for name, value in metrics.items() if name != "run"}
     with np.load(run.path / "predictions_val.npz") as predictions:
