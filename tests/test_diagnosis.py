@@ -111,6 +111,8 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.4] * 5, 0.3)
         ({}, [doctor("labels_unlike_predictions", "note", images=95, looked_at=900)], "healthy", ""),
         ({"images": (400, 15)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 0)}, [], "too_noisy_to_say", ""),
+        ({"images": (400, 60), "accuracy": 0.75, "val_accuracy": 0.75}, [], "too_noisy_to_say", ""),
+        ({"images": (400, 60), "accuracy": 1.0, "val_accuracy": 0.6}, [], "overfitting", "gap"),  # few, and yet plain
         ({"probe": np.linspace(2.3, 1.0, 11), "val": np.linspace(2.3, 1.0, 11), "accuracy": 0.7, "val_accuracy": 0.69}, [], "underfitting", "train_longer"),
         ({"accuracy": 0.9, "val_accuracy": 0.9, "keras_loss": 0.13}, [doctor("reference_accuracy", "note", accuracy=0.97, images=300)], "underfitting", "capacity"),
         ({"accuracy": 0.9, "val_accuracy": 0.9, "penalty": 0.3}, [doctor("reference_accuracy", "note", accuracy=0.97, images=300)], "underfitting", "over_regularised"),
@@ -138,7 +140,7 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     weak = signals(accuracy=0.9, val_accuracy=0.9)
     assert diagnose(weak).headline.name == "healthy"
     assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
-    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 12
+    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 13
 
 
 def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():
