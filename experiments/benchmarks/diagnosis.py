@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import time
 import zipfile
 from collections import Counter
@@ -546,7 +547,7 @@ def describe(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def judge(arguments: argparse.Namespace) -> None:
+def judge(arguments: argparse.Namespace) -> int:
     table = read(arguments.runs)
     parts = {"Runs that thresholds were set on": table[~table["is_untouched"]]}
     if arguments.untouched:
@@ -561,6 +562,10 @@ def judge(arguments: argparse.Namespace) -> None:
         ]  # fmt: skip
         with replacing(Path(__file__).with_suffix(".md")) as temporary:
             temporary.write_text("\n".join([*head, *lines]))
+    right = table["right"].mean()
+    if right < arguments.require:
+        print(f"FAILS: {right:.1%} of the headlines are right, and {arguments.require:.1%} are required.")
+    return 1 if right < arguments.require else 0
 
 
 def main() -> None:
@@ -574,9 +579,10 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", default=list(COUNTS), choices=list(COUNTS))
     parser.add_argument("--small", action="store_true", help="ten conditions")
     parser.add_argument("--untouched", action="store_true")
+    parser.add_argument("--require", type=float, default=0.0, help="exit with 1 where a smaller share is right")
     parser.add_argument("--write", action="store_true", help="the tables into diagnosis.md, beside this file")
     arguments = parser.parse_args()
-    (make if arguments.what == "make" else judge)(arguments)
+    sys.exit((make if arguments.what == "make" else judge)(arguments))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""What OverfittingMonitor costs: epochs with it and without it in turn, and the seconds within it, on a CPU.
+
+- an MLP (widths 512 and 512) on 60,000 images of MNIST's shape, ResNet-20 on 50,000 of CIFAR-10's, random pixels, 5,000 of
+  them validation, batches of 128
+- an epoch with it: on_epoch_end as in most epochs, without a look into the network; what a look adds is told apart, and so is
+  the first one, in which TensorFlow traces the functions
+
+Command:  python experiments/benchmarks/monitor.py [--rounds 5]
+Result:   monitor.md, beside this file; processor's seconds
+"""
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import pbl
+from pbl.data import from_arrays
+from pbl.monitor import OverfittingMonitor
+from pbl.performance import fused_operations
+from pbl.runs import replacing
+from pbl.training import build_and_compile
+
+CASES = {"mlp": ((28, 28, 1), 60_000), "resnet20": ((32, 32, 3), 50_000)}
+
+
+def measure(name: str, rounds: int) -> dict[str, float]:
+    shape, count = CASES[name]
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, *shape), np.uint8)
+    labels = np.arange(count) % 10
+    source = from_arrays(images, labels, [str(number) for number in range(10)], test=(images[:100], labels[:100]))
+    data = pbl.load_data(lambda: source, batch_size=128, validation_fraction=5_000 / count)
+    options = {"widths": [512, 512]} if name == "mlp" else {}
+    model, _ = build_and_compile(pbl.Config(model=name, model_options=options, batch_size=128), data)
+    times: dict[str, list[float]] = {kind: [] for kind in ("without", "with", "light", "look")}
+
+    class InTurns(OverfittingMonitor):
+        """Measures after every second epoch."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch % 2:
+                super().on_epoch_end(epoch, logs)
+
+        def _is_looked_at(self, epoch):
+            return False
+
+        def _run(self, looks):
+            start = time.process_time()
+            try:
+                return super()._run(looks)
+            finally:
+                times["look" if looks else "light"].append(time.process_time() - start)
+
+    class Clock(keras.callbacks.Callback):
+        """Stands last: what the others do after an epoch is counted."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.start = time.process_time()
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch > 1:  # in the first two everything is traced
+                times["with" if epoch % 2 else "without"].append(time.process_time() - self.start)
+
+    monitor = InTurns(data, live=False)
+    with fused_operations(model):
+        model.fit(
+            data.train, validation_data=data.val, epochs=2 + 2 * rounds, shuffle=False, verbose=0, callbacks=[monitor, Clock()],
+        )  # fmt: skip
+    first = times["look"][0] + times["light"][0]
+    sides = [len(side.labels) for side in (monitor.signals.probe, monitor.signals.val)]
+    later = {
+        kind: statistics.median(values[1:] if kind in ("light", "look") else values) for kind, values in times.items()
+    }
+    return {**later, "first": first, "images": sum(sides)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    lines = [
+        "# What OverfittingMonitor costs", "",
+        f"Processor's seconds, medians of {arguments.rounds} epochs with it and {arguments.rounds} without, in turn; `monitor.py` tells more.", "",
+        "| network | images looked at | an epoch without | with | within it | share | a look adds | the first time |", "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name in CASES:
+        keras.backend.clear_session()
+        found = measure(name, arguments.rounds)
+        share = found["light"] / found["without"]
+        lines.append(
+            f"| {name} | {found['images']:,} | {found['without']:.2f} | {found['with']:.2f} | {found['light']:.3f} | {share:.1%} |"
+            f" {found['look'] - found['light']:.3f} | {found['first']:.2f} |"
+        )
+        print(lines[-1], flush=True)
+    lines += ["", "A look into the network is taken before training, after each fifth epoch and after the last."]
+    with replacing(Path(__file__).with_suffix(".md")) as temporary:
+        temporary.write_text("\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
