@@ -146,12 +146,16 @@ def _softened(config: Config, options: dict, side: int) -> dict | None:
     return {"loss": "categorical_crossentropy", "label_smoothing": 0.1}
 
 
+def _more_data(config: Config, options: dict, side: int) -> dict:
+    return {"train_fraction": min(1.0, 2 * config.train_fraction)} if config.train_fraction < 1 else {}
+
+
 def _nothing(config: Config, options: dict, side: int) -> dict:
     return {}
 
 
 # fmt: off
-MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _nothing, "train {run} --learning-curve")
+MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _more_data, "train {run} --learning-curve")
 DROPOUT = Remedy("dropout_and_longer", "Dropout {model_options_dropout} with three times the epochs.", _dropped)
 AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and turns; mirrored too, where a mirrored image is of the same class) with three times the epochs.", _augmented)
 BOTH = Remedy("augmentation_dropout_and_longer", "Augmentation and dropout {model_options_dropout} with three times the epochs.", _augmented_and_dropped)
@@ -224,7 +228,7 @@ def advise(
         gain, sources, pairs = _expect(remedy, gain, options, side, team)
         words = [f"{name}={_as_word(value)}" for name, value in settings.items()]
         details = {name.replace(".", "_"): value for name, value in settings.items()} | {"settings": ", ".join(words)}
-        command = "train {run}" if remedy.command == "train" else remedy.command
+        command = "train {run}" if settings else remedy.command
         command = shlex.join(["python", "-m", "pbl", *command.format(run=run, dataset=config.dataset).split(), *words])
         found.append(
             Experiment(

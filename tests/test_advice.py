@@ -22,6 +22,7 @@ def finding(name: str, cause: str = "", **details) -> Finding:
         (finding("overfitting", "gap"), {}, {}, [{}, {"model_options.dropout": 0.5, "epochs": 90}, {"augmentation.crop": 4, "augmentation.rotation": 10, "epochs": 90, "model_options.dropout": 0.3}]),
         (finding("overfitting", "gap"), {}, {"dropout": 0.5}, [{}, {"augmentation.crop": 4, "augmentation.rotation": 10, "epochs": 90}]),
         (finding("overfitting", "gap"), {"augmentation": {"crop": 2}}, {"dropout": 0.5}, [{}]),
+        (finding("overfitting", "gap"), {"train_fraction": 0.25, "augmentation": {"crop": 2}}, {"dropout": 0.5}, [{"train_fraction": 0.5}]),
         (finding("underfitting", "low_rate"), {}, {}, [{"learning_rate": 0.1}, {"epochs": 90}, {}]),
         (finding("underfitting", "capacity"), {}, {}, [{"learning_rate": 0.03}, {"epochs": 90}, {"model": "resnet20"}]),
         (finding("underfitting", "over_regularised"), {"augmentation": {"crop": 2}}, {"dropout": 0.5, "l2": 0.02}, [{"model_options.l2": 0.0, "model_options.dropout": 0.25, "augmentation": {}}, {"epochs": 90}]),
