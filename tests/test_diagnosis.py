@@ -79,7 +79,7 @@ def doctor(check: str, severity: str = "act", **details) -> dict:
 
 FLAT = [2.3] * 11
 RISING = (2.3, 1.0, 0.5, 0.35, 0.25, 0.2, 0.25, 0.35, 0.45, 0.55, 0.7)
-UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.4] * 5, 0.3)
+UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,7 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.4] * 5, 0.3)
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
         ({}, [doctor("altered_copies", "stop", split="val", images=30, examples="a")], "leak_suspected", ""),
         ({}, [doctor("altered_copies", "note", split="val", images=3, examples="a")], "healthy", ""),
+        ({}, [doctor("altered_copies", "stop", split="val", images=6, examples="a", p=5e-4)], "healthy", ""),
         ({}, [doctor("altered_copies", "stop", split="test", images=30, examples="a")], "healthy", ""),
         ({"val_accuracy": 0.8}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "shift_suspected", ""),
         ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it does no harm
@@ -140,7 +141,7 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     weak = signals(accuracy=0.9, val_accuracy=0.9)
     assert diagnose(weak).headline.name == "healthy"
     assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
-    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 13
+    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 14
 
 
 def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():

@@ -421,6 +421,7 @@ def read(folder: Path) -> pd.DataFrame:
                 "oracle": accuracy,
                 "overfits": overfits,
                 "is_close": is_close,
+                "train": train_accuracy,
                 "val": val_accuracy,
             }
         )
@@ -429,11 +430,14 @@ def read(folder: Path) -> pd.DataFrame:
     table["healthy_median"] = table["domain"].map(healthy.groupby("domain")["oracle"].median())
     table["below"] = table["oracle"] < table["healthy_median"] - BELOW
     table["below"] &= ~table["condition"].isin(ON_FEW)  # they have less to learn from
+    # What does not even know its training images as well as healthy runs know unseen ones has not learned too much.
+    unlearned = table["below"] & (table["train"] < table["healthy_median"] - BELOW)
     judged = np.where(table["overfits"], "overfitting", np.where(table["below"], "underfitting", "healthy"))
+    judged = np.where(unlearned, "underfitting", judged)
     # So near to the border that the oracle cannot tell either: both are right.
     near = (table["oracle"] - (table["healthy_median"] - BELOW)).abs() < CLOSE
     judged = np.where(
-        table["is_close"],
+        table["is_close"] & ~unlearned,
         "healthy|overfitting",
         np.where(near & ~table["overfits"] & ~table["condition"].isin(ON_FEW), "healthy|underfitting", judged),
     )
