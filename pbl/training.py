@@ -140,7 +140,11 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
                     # The model is read back from the disk: what the metrics judge is what the folder holds.
                     evaluate_on(run, build_model(run), data, "val")
                     clock["evaluate"] = time.perf_counter()
-                    write_diagnosis(run)
+                    diagnosis = write_diagnosis(run)
+                    if "ipykernel" in sys.modules:
+                        from IPython.display import display
+
+                        display(diagnosis)
                     clock["diagnosis"] = time.perf_counter()
                 except KeyboardInterrupt:
                     status = "interrupted"
