@@ -260,11 +260,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
             logs |= measured | {"images_per_second": images / seconds, **_read_gpu()}
             if self._batch_seconds is not None:
                 logs["data_share"] = self._batch_seconds * self._source.steps_per_epoch / seconds
-            if self._live is not None:
-                self._live.show(signals)
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
         signals.epochs.append({**row, "learning_rate": rate, "penalty": float(look[-1])})
+        if self._live is not None and not math.isnan(seconds):
+            self._live.show(signals)
         if looks:
             self.save()
 
@@ -396,7 +396,7 @@ class _LiveLine:
 
 def describe_epoch(signals: Signals) -> str:
     """The last epoch in a line: accuracy on the probe and on validation, and their gap with its 95% interval."""
-    text = f"Epoch {len(signals.epochs) - 1}: {signals.probe.correct[-1].mean():.1%} of the training images known"
+    text = f"Epoch {signals.epochs[-1]['epoch']}: {signals.probe.correct[-1].mean():.1%} of the training images known"
     if not len(signals.val.labels):
         return text
     gap, low, high = (100 * number for number in signals.gap)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -310,3 +311,41 @@ def test_on_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", JAX], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_notebook_shows_one_line_that_changes(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, line):
+            shown.append(("changed", line))
+
+    def display(line, display_id):
+        assert display_id
+        shown.append(("new", line))
+        return Handle()
+
+    notebook = types.SimpleNamespace(display=display, HTML=str)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    monitor = pbl.OverfittingMonitor(TRAIN, VAL)
+    fit(softmax(), monitor)
+    gap, low, high = (100 * number for number in monitor.signals.gap)
+    assert [kind for kind, _ in shown] == ["new", "changed", "changed"]
+    assert "Epoch 3: " in shown[-1][1] and f"gap {gap:.1f} points ({low:.1f} to {high:.1f})" in shown[-1][1]
+    assert str(monitor.diagnosis).splitlines()[0] in {
+        "label noise suspected",
+        "overfitting (gap)",
+        "healthy",
+        "unknown",
+    }
+
+
+def test_how_long_the_data_alone_take_is_logged():
+    data = pbl.load_data("digits", batch_size=32)
+    model = pbl.models.build("mlp", data.input_shape, data.num_classes, widths=[8])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    monitor = pbl.OverfittingMonitor(data)
+    history = model.fit(data.train, epochs=2, verbose=0, callbacks=[monitor], validation_data=data.val).history
+    assert all(0 < share < 5 for share in history["data_share"]) and len(history["data_share"]) == 2
