@@ -334,12 +334,7 @@ def test_a_notebook_shows_one_line_that_changes(monkeypatch):
     gap, low, high = (100 * number for number in monitor.signals.gap)
     assert [kind for kind, _ in shown] == ["new", "changed", "changed"]
     assert "Epoch 3: " in shown[-1][1] and f"gap {gap:.1f} points ({low:.1f} to {high:.1f})" in shown[-1][1]
-    assert str(monitor.diagnosis).splitlines()[0] in {
-        "label noise suspected",
-        "overfitting (gap)",
-        "healthy",
-        "unknown",
-    }
+    assert monitor.diagnosis.headline.name in pbl.diagnosis.NAMES
 
 
 def test_how_long_the_data_alone_take_is_logged():
@@ -347,5 +342,5 @@ def test_how_long_the_data_alone_take_is_logged():
     model = pbl.models.build("mlp", data.input_shape, data.num_classes, widths=[8])
     model.compile("adam", "sparse_categorical_crossentropy")
     monitor = pbl.OverfittingMonitor(data)
-    history = model.fit(data.train, epochs=2, verbose=0, callbacks=[monitor], validation_data=data.val).history
+    history = model.fit(data.train, epochs=2, shuffle=False, verbose=0, callbacks=[monitor]).history
     assert all(0 < share < 5 for share in history["data_share"]) and len(history["data_share"]) == 2
