@@ -44,7 +44,8 @@ class Threshold(NamedTuple):
 
 TRIAL = "a trial of 150 runs on digits and MNIST"
 THRESHOLDS: dict[str, Threshold] = {
-    "initial_loss": Threshold(5.0, f"times that of guessing, before training; {TRIAL}: healthy 1.0, bad initialisation 2e5"),
+    "initial_loss": Threshold(5.0, "times that of guessing, before training; healthy to 1.9, bad initialisation from 6.2"),
+    "initial_nats": Threshold(12.0, "nats, where 5 times guessing is more; a loss is measured up to 16.1"),
     "collapse": Threshold(0.3, f"share of the descent that was lost again; {TRIAL}"),
     "roughness": Threshold(1.0, f"sum of all rises in the second half by the whole descent; {TRIAL}"),
     "stored_ratio": Threshold(2.0, "loss of the probe with stored by loss with new statistics, at the end; momentum .999: 34"),
@@ -56,14 +57,18 @@ THRESHOLDS: dict[str, Threshold] = {
     "gradient_norm": Threshold(1e-2, "largest of a layer, before training; 16 plain convolutions to 5e-4, else from .05"),
     "learned_p": Threshold(1e-3, "chance that guessing the commonest class does so well; convention"),
     "doubted_labels": Threshold(0.1, "share, lower bound, where the doctor's classifier has skill; digits: clean .003, 30% wrong .23"),
+    "known_of_val": Threshold(0.2, "skill on validation, upper bound, by that on training images; random labels to .1"),
+    "copies": Threshold(0.01, "share of the validation images, as the data doctor's"),
     "copies_p": Threshold(1e-4, "chance of so many look-alikes among training images themselves; 300 digits gave 6e-4 once"),
-    "harder_z": Threshold(2.75, "standard errors, largest of all epochs; without wrong labels to 2.2, 30% wrong 2.9 to 7.9"),
+    "harder_z": Threshold(2.3, "standard errors, largest of all epochs; without wrong labels to 1.9, 30% wrong 1.9 to 7.4"),
     "fewest_validation": Threshold(50, "images; the interval of 90% is then 17 points wide"),
     "widest_gap": Threshold(0.22, f"width of the gap's interval; {TRIAL}"),
     "gap": Threshold(0.05, "points of accuracy by 100; 6,000 resampled verdicts: false in 2 to 5%, 30 to 1,000 images"),
     "rise_z": Threshold(2.0, "standard errors; one-sided 2.5%"),
     "rise": Threshold(0.1, "share of the lowest validation loss (Prechelt 1998: GL 10)"),
+    "rise_nats": Threshold(0.02, "of the same; a loss of .001 may double and nothing has happened"),
     "rise_jitter": Threshold(4.0, "times the epochs' own jitter; last minus lowest of a plateau, 6 to 60 epochs: 5 to 8%, simulated"),
+    "surely_learned": Threshold(0.95, "of the training images, where no reference is known; convention"),
     "late_share": Threshold(0.12, f"share of the descent in the last fifth; {TRIAL}: healthy to .06; a straight line .2"),
     "few_epochs": Threshold(5, "epochs after which nobody can tell a network's capacity; convention"),
     "update_ratio": Threshold(0.005, "change of a kernel in an epoch by its norm, median: rate too low .0025, others from .011; names a cause"),
@@ -121,7 +126,7 @@ class Diagnosis:
         Args:
             language: "en" or "ja"; what the variable `PBL_LANGUAGE` says unless given, else English.
         """
-        language = language or os.environ.get("PBL_LANGUAGE", "en")
+        language = language or os.environ.get("PBL_LANGUAGE", "en")[:2].lower()
 
         def say(template: str, **details: Any) -> str:
             return translate(template, details) if language == "ja" else template.format(**details)
@@ -142,7 +147,7 @@ class Diagnosis:
                 measured = ", ".join(say(source, pairs=experiment.pairs) for source in experiment.sources)
                 price = say(" About {gain:+.1f} points ({measured}).", gain=experiment.gain, measured=measured)
             if experiment.epochs:
-                price += say(" Price: {epochs} epochs.", epochs=experiment.epochs)
+                price += say(" Price: {epochs} epoch(s).", epochs=experiment.epochs)
             message = say(experiment.template, **experiment.details)
             parts.append(("next", say("Try {number}: {message}{price}", number=number, message=message, price=price)))
             parts += [("command", experiment.command)] if experiment.command else []
@@ -188,6 +193,7 @@ class _Run:
 
     def __init__(self, signals: Signals, data: Iterable[Mapping[str, Any]], best_accuracy: float | None):
         self.signals, self.best_accuracy = signals, best_accuracy
+        self.found: list[Finding] = []  # by the rules before
         self.data: dict[str, list[dict]] = {}
         for finding in data:
             self.data.setdefault(finding["check"], []).append(finding)
@@ -230,9 +236,8 @@ class _Run:
     def late(self) -> float:
         """Share of the whole descent of the training loss that was made in the last fifth of the epochs."""
         at = self._late_epoch
-        return (
-            float((self.loss[at] - self.loss[-1]) / max(self.guessing - self.loss[-1], 1e-12)) if self.last > 1 else 0.0
-        )
+        whole = max(self.guessing, self.loss[at]) - self.loss[-1]
+        return float((self.loss[at] - self.loss[-1]) / max(whole, 1e-12)) if self.last > 1 else 0.0
 
     @property
     def _late_epoch(self) -> int:
@@ -266,16 +271,28 @@ class _Run:
     def references(self) -> list[tuple[float, int]]:
         """Accuracies that can be reached on unseen images, and on how many that was seen."""
         known = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
-        return known + ([] if self.best_accuracy is None else [(self.best_accuracy, self.val_n)])
+        best = self.best_accuracy
+        return known + ([(best, self.val_n)] if best is not None and 0 <= best <= 1 else [])
+
+    def epoch(self, row: int) -> int:
+        """The epoch of a row of the signals; a training may begin later than at 0."""
+        return int(self.signals.epochs[row]["epoch"])
 
     @cached_property
     def harder(self) -> tuple[int, float]:
-        """Where training images were hardest beside validation images: the epoch, and by how many standard errors of the loss."""
-        if not self.val_n or self.last < 1:
+        """After which epoch training images were hardest beside validation images, and how much in standard errors.
+
+        The mean of two: of the mean loss, and of the share of images above the loss that a fifth of the validation images
+        exceeds, since images with wrong labels stand in the tail.
+        """
+        if self.val_n < THRESHOLDS["fewest_validation"].value or self.last < 1:
             return 0, 0.0
-        sides = [side.loss[1:].astype(np.float64) for side in (self.probe, self.val)]
-        (mean, variance), (val_mean, val_variance) = [(x.mean(axis=1), x.var(axis=1) / x.shape[1]) for x in sides]
-        z = (mean - val_mean) / np.sqrt(np.maximum(variance + val_variance, 1e-12))
+        probe, val = (side.loss[1:].astype(np.float64) for side in (self.probe, self.val))
+        error = np.sqrt(probe.var(axis=1) / self.n + val.var(axis=1) / self.val_n)
+        of_mean = (probe.mean(axis=1) - val.mean(axis=1)) / np.maximum(error, 1e-12)
+        tail = (probe > np.quantile(val, 0.8, axis=1, keepdims=True)).mean(axis=1) - 0.2
+        of_tail = tail / np.sqrt(0.2 * 0.8 * (1 / self.n + 1 / self.val_n))
+        z = (of_mean + of_tail) / 2
         at = int(np.argmax(z))
         return at + 1, float(z[at])
 
@@ -315,12 +332,16 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
         All that holds; the first is the headline.
     """
     run = _Run(signals, data, best_accuracy)
-    found: list[Finding] = []
+    if run.majority >= 1:
+        return Diagnosis((_finding("unknown", "All training images are of one class: there is nothing to learn."),))
+    found = run.found
     for rule in RULES:
         finding = rule(run)
         if finding is not None and finding.name not in [other.name for other in found]:
             found.append(finding)
-    return Diagnosis(tuple(found) if found else (_rest(run),))
+        if found and found[-1].details.get("kind") == "not_finite":
+            break  # nothing else can be told
+    return Diagnosis(tuple(found))
 
 
 def find_divergence(run: _Run) -> Finding | None:
@@ -329,10 +350,11 @@ def find_divergence(run: _Run) -> Finding | None:
     broken = ~(np.isfinite(run.loss) & np.isfinite(np.array(logged, float)))
     if broken.any():
         return _finding(
-            "diverged", "The training loss is no finite number from epoch {epoch} on.", epoch=int(broken.argmax()), kind="not_finite"
+            "diverged", "The training loss is no finite number from epoch {epoch} on.", epoch=run.epoch(int(broken.argmax())), kind="not_finite"
         )  # fmt: skip
     looks = run.signals.network
-    if looks and _over("initial_loss", looks[0]["loss_in_training"] / run.guessing):
+    limit = min(THRESHOLDS["initial_loss"].value * run.guessing, THRESHOLDS["initial_nats"].value)
+    if looks and looks[0]["loss_in_training"] > limit:
         return _finding(
             "diverged",
             "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: the pixels are not scaled, or the"
@@ -340,7 +362,7 @@ def find_divergence(run: _Run) -> Finding | None:
             loss=looks[0]["loss_in_training"], guessing=run.guessing, kind="initial",
         )  # fmt: skip
     lowest = int(run.loss.argmin())
-    lost = (run.loss[-1] - run.loss[lowest]) / run.descent
+    lost = (min(run.loss[-2:]) - run.loss[lowest]) / run.descent  # in both last epochs: a single one may jitter
     if run.is_mismatched:  # that is why the loss went up
         return None
     if _over("collapse", lost) and run.guessing - run.loss[lowest] > 0.1 * run.guessing:
@@ -348,9 +370,9 @@ def find_divergence(run: _Run) -> Finding | None:
             "diverged",
             "The training loss came down to {lowest:.2f} after epoch {epoch} and ended at {loss:.2f}; that of guessing is"
             " {guessing:.2f}.",
-            lowest=float(run.loss[lowest]), epoch=lowest, loss=float(run.loss[-1]), guessing=run.guessing, kind="collapse",
+            lowest=float(run.loss[lowest]), epoch=run.epoch(lowest), loss=float(run.loss[-1]), guessing=run.guessing, kind="collapse",
         )  # fmt: skip
-    dead = [max(look["dead"], default=0.0) for look in looks]
+    dead = [float(np.nanmax([0.0, *look["dead"]])) for look in looks]
     if not run.learned and len(dead) > 1 and not _dead(dead[0]) and _dead(dead[-1]):
         return _finding(
             "diverged",
@@ -400,9 +422,9 @@ def find_class_imbalance(run: _Run) -> Finding | None:
 def find_dead_units(run: _Run) -> Finding | None:
     """A layer whose units gave 0 for all images before training, in a network that has learned nothing."""
     look = run.signals.network[0] if run.signals.network else {"dead": []}
-    if run.learned or not look["dead"] or not _dead(max(look["dead"])):
+    if run.learned or not _dead(float(np.nanmax([0.0, *look["dead"]]))):
         return None
-    at = int(np.argmax(look["dead"]))
+    at = int(np.nanargmax(look["dead"]))
     return _finding(
         "dead_units",
         "Before training {share:.0%} of the units of '{layer}' were 0 for all images, and nothing was learned since.",
@@ -441,6 +463,13 @@ def find_leak(run: _Run) -> Finding | None:
         # Exact copies leave no doubt; in small sets single images look like altered copies by nature.
         if finding["details"].get("p", 0.0) < THRESHOLDS["copies_p"].value
     ]
+    # A single copy among hundreds changes no accuracy; the data doctor names it.
+    images = sum(run.signals.about["val_counts"])
+    leaks = [
+        leak
+        for leak in leaks
+        if leak["details"].get("images", len(leak["items"])) >= THRESHOLDS["copies"].value * images
+    ]
     if not leaks:
         return None
     details = leaks[0]["details"]
@@ -467,14 +496,19 @@ def find_shift(run: _Run) -> Finding | None:
 
 def find_label_noise(run: _Run) -> Finding | None:
     """Labels that have nothing to do with the images, or that neighbours and the doctor's classifier contradict."""
-    if run.val_n and run.learned and run.accuracy > 2 * run.majority:
-        right = int(run.val.correct[-1].sum())
-        if wilson_interval(right, run.val_n)[1] < run.accuracy and (
-            right == 0 or binomial_tail(right, run.val_n, run.majority) > 0.05
-        ):
+    right = int(run.val.correct[-1].sum()) if run.val_n else 0
+    if run.val_n >= THRESHOLDS["fewest_validation"].value and run.learned and run.has_gap:
+        # How often labels and predictions that know nothing of each other agree.
+        counts = [
+            np.bincount(side, minlength=run.signals.about["num_classes"])
+            for side in (run.val.labels, run.val.predicted[-1])
+        ]
+        chance = float(counts[0] @ counts[1][: len(counts[0])]) / run.val_n**2
+        most = wilson_interval(right, run.val_n)[1] - chance
+        if most < THRESHOLDS["known_of_val"].value * (run.accuracy - chance):
             return _finding(
                 "label_noise_suspected",
-                "The network knows {accuracy:.0%} of its training images and no more of the validation images than guessing:"
+                "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
                 " {right} of {images}. The labels do not belong to the images.",
                 accuracy=run.accuracy, right=right, images=run.val_n, kind="random",
             )  # fmt: skip
@@ -485,7 +519,7 @@ def find_label_noise(run: _Run) -> Finding | None:
             return _finding(
                 "label_noise_suspected",
                 "A simple classifier that has not seen them contradicts the labels of {images} of {looked_at} training images,"
-                " between {low:.0%} and {high:.0%} of all; it is right elsewhere.",
+                " between {low:.0%} and {high:.0%} of all.",
                 images=details["images"], looked_at=details["looked_at"], low=low, high=high, kind="doubted",
             )  # fmt: skip
     epoch, z = run.harder
@@ -493,9 +527,9 @@ def find_label_noise(run: _Run) -> Finding | None:
         return _finding(
             "label_noise_suspected",
             "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on"
-            " validation images that it had not seen: {z:.1f} standard errors the wrong way round. Labels of training images are"
+            " validation images that it had not seen: the wrong way round, by more than chance. Labels of training images are"
             " wrong, or validation is easier.",
-            epoch=epoch, loss=float(run.loss[epoch]), val_loss=float(run.val_loss[epoch]), z=z, kind="harder",
+            epoch=run.epoch(epoch), loss=float(run.loss[epoch]), val_loss=float(run.val_loss[epoch]), kind="harder",
         )  # fmt: skip
     return None
 
@@ -515,18 +549,19 @@ def find_instability(run: _Run) -> Finding | None:
 
 def find_too_few(run: _Run) -> Finding | None:
     """Validation images too few to say anything."""
-    if not run.val_n:
+    if not run.val_n and run.learned:
         return _finding(
             "too_noisy_to_say", "There are no validation images: whether the network overfits cannot be told.", images=0
         )
-    return _too_noisy(run) if run.val_n < THRESHOLDS["fewest_validation"].value else None
+    # Where nothing was learned that is the news.
+    return _too_noisy(run) if run.learned and run.val_n < THRESHOLDS["fewest_validation"].value else None
 
 
 def find_wide_gap(run: _Run) -> Finding | None:
     """A gap of which it cannot be said whether it is one."""
     _, low, high = run.signals.gap
     is_open = not run.has_gap and _over("widest_gap", high - low)
-    return _too_noisy(run) if is_open and run.val_n >= THRESHOLDS["fewest_validation"].value else None
+    return _too_noisy(run) if is_open else None
 
 
 def _too_noisy(run: _Run) -> Finding:
@@ -558,9 +593,9 @@ def find_underfitting(run: _Run) -> Finding | None:
     if run.improves and run.accuracy < 0.995 and _over("late_share", run.late):
         return _finding(
             "underfitting",
-            "Of all that the training loss came down, {late:.0%} came in the last fifth of the epochs, and validation improved"
-            " too: it still learns.",
-            cause=run.why_little, late=run.late, loss=float(run.loss[-1]),
+            "Of all that the training loss came down, {late:.0%} came in the last {epochs} epoch(s), and validation improved too:"
+            " it still learns.",
+            cause=run.why_little, late=run.late, epochs=run.last - run._late_epoch, loss=float(run.loss[-1]),
         )  # fmt: skip
     if not (run.references and run.learned and run.val_n) or run.has_gap:
         return None
@@ -595,7 +630,9 @@ def find_overfitting(run: _Run) -> Finding | None:
     # to which a steady rise adds nothing.
     jitter = np.diff(run.val_loss[1:], 2).std() / np.sqrt(6) if run.last > 3 else 0.0
     is_jitter = run.val_loss[-1] - run.val_loss[1:].min() < THRESHOLDS["rise_jitter"].value * jitter
-    if is_jitter or not (_over("rise_z", z) and _over("rise", rise)) or run.loss[-1] > 1.05 * run.loss[1:].min():
+    is_small = run.val_loss[-1] - run.val_loss[1:].min() < THRESHOLDS["rise_nats"].value
+    is_sure = _over("rise_z", z) and _over("rise", rise)
+    if is_jitter or is_small or not is_sure or run.loss[-1] > 1.05 * run.loss[1:].min():
         return None
     correct = run.val.correct
     best = int(run.val_loss[1:].argmin()) + 1
@@ -603,11 +640,51 @@ def find_overfitting(run: _Run) -> Finding | None:
     is_lost = lost > 2 * np.sqrt(max((correct[best] != correct[-1]).sum(), 1))
     return _finding(
         "overfitting",
-        "After epoch {best} the validation loss rose by {rise:.0%} while the training loss fell on; the validation accuracy went"
-        " from {before:.1%} to {after:.1%}.",
-        cause="stop_earlier" if is_lost else "over_confident", best=best, rise=rise, z=z,
+        "After epoch {best} the validation loss rose by {rise:.0%} while that of training images did not; the validation accuracy"
+        " went from {before:.1%} to {after:.1%}.",
+        cause="stop_earlier" if is_lost else "over_confident", best=run.epoch(best), rise=rise, z=z,
         before=float(correct[best].mean()), after=float(correct[-1].mean()),
     )  # fmt: skip
+
+
+def find_nothing_learned(run: _Run) -> Finding | None:
+    """Training images of which no more is known than by guessing, for no reason that was found."""
+    known = {"diverged", "batch_norm_mismatch", "dead_units", "vanishing_gradients", "underfitting"}
+    if run.learned or known & {finding.name for finding in run.found}:
+        return None
+    return _finding(
+        "unknown", "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known"
+        " cause was found.", accuracy=run.accuracy, majority=run.majority,
+    )  # fmt: skip
+
+
+def find_health(run: _Run) -> Finding | None:
+    """Nothing else."""
+    if run.found:
+        return None
+    gap, low, high = run.signals.gap
+    details = {
+        "accuracy": run.accuracy,
+        "val_accuracy": run.accuracy - gap,
+        "gap": gap,
+        "low": low,
+        "high": high,
+        "images": run.val_n,
+    }
+    if not run.references and run.accuracy < THRESHOLDS["surely_learned"].value:
+        return _finding(
+            "healthy",
+            "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
+            " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images). What could"
+            " be reached on these data is not known here.",
+            **details,
+        )  # fmt: skip
+    return _finding(
+        "healthy",
+        "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
+        " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
+        **details,
+    )
 
 
 RULES = (
@@ -624,20 +701,7 @@ RULES = (
     find_unlearned,
     find_overfitting,
     find_underfitting,
+    find_nothing_learned,
     find_wide_gap,
+    find_health,
 )
-
-
-def _rest(run: _Run) -> Finding:
-    gap, low, high = run.signals.gap
-    if not run.learned:
-        return _finding(
-            "unknown", "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known"
-            " cause was found.", accuracy=run.accuracy, majority=run.majority,
-        )  # fmt: skip
-    return _finding(
-        "healthy",
-        "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
-        " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
-        accuracy=run.accuracy, val_accuracy=run.accuracy - gap, gap=gap, low=low, high=high, images=run.val_n,
-    )  # fmt: skip

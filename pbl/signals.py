@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,14 @@ class Signals:
                 "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.",
                 file=file,
             ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(
-                "{file} is damaged: {error}. Train again, or take it from a copy.", file=file, error=error
-            ) from None
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ):
+            raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from None

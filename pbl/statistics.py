@@ -135,7 +135,7 @@ def extrapolate_doubling(half: np.ndarray, full: np.ndarray, confidence: float =
     """Foretells what twice as many training images would give.
 
     The error is taken to fall along a straight line in log-log scale, drawn through the last doubling, and followed for one
-    more: e(2n) = e(n)^2 / e(n/2). The intervals come from 2,000 resamplings of images and of seeds together; the line
+    more: e(2n) = e(n)^2 / e(n/2), or e(n) where that is less. The intervals come from 2,000 resamplings of images and of seeds together; the line
     itself is an assumption. On 2,000 MNIST images it foretold errors of 8.4 to 9.4% where 8.7 to 9.2% came about; on noisy
     curves the intervals are wide.
 
@@ -147,9 +147,10 @@ def extrapolate_doubling(half: np.ndarray, full: np.ndarray, confidence: float =
     random = np.random.default_rng(0)
 
     def expect(images: np.ndarray, seeds: np.ndarray) -> tuple[float, float]:
-        before, now = (1 - side[seeds][:, images].mean() for side in (half, full))
-        expected = 1 - min(1.0, now**2 / max(before, 1e-9))
-        return expected, expected - (1 - now)
+        # Half an error more than was seen: of none at all no line can be drawn. More data are not taken to do harm.
+        before, now = (((~side[seeds][:, images]).sum() + 0.5) / (k * n + 1) for side in (half, full))
+        gain = max(0.0, now - now**2 / before)
+        return float(full[seeds][:, images].mean()) + gain, gain
 
     n, k = full.shape[1], len(full)
     drawn = np.array([expect(random.integers(0, n, n), random.integers(0, k, k)) for _ in range(2000)])

@@ -84,4 +84,7 @@ def test_one_doubling_more_is_foretold():
     assert extrapolate_doubling(full, full).gain_high == pytest.approx(0)
     few = extrapolate_doubling(half[:, :50], full[:, :50])
     assert few.gain_low <= 0 < few.gain_high
-    assert extrapolate_doubling(np.ones((1, 9), bool), np.ones((1, 9), bool)).expected == 1
+    for errors in ((0, 1), (2, 2), (3, 2), (8, 12), (0, 0)):  # of 189, before and after the doubling
+        found = extrapolate_doubling(*(np.arange(189)[None] >= count for count in errors))
+        now = 1 - errors[1] / 189
+        assert now <= found.expected <= 1 and found.low > 0.8 and 0 <= found.gain_low <= found.gain_high < 0.05
