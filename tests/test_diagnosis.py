@@ -121,12 +121,12 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"accuracy": 1.0, "val_accuracy": 0.84}, [], "overfitting", "gap"),
         ({"accuracy": 1.0, "val_accuracy": 0.955}, [], "healthy", ""),
         ({"val": RISING}, [], "overfitting", "over_confident"),
-        ({"val": [0.01 * loss for loss in RISING]}, [], "healthy", ""),  # of next to nothing
+        ({"probe": [0.01 * loss for loss in RISING[:6]] + [0.002] * 5, "val": [0.01 * loss for loss in RISING]}, [], "healthy", ""),  # of next to nothing
         ({"images": (400, 10), "accuracy": 1.0, "val_accuracy": 0.2}, [], "too_noisy_to_say", ""),  # not random labels
         ({"probe": FLAT, "val": FLAT, "images": (400, 30), "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
         ({"counts": [100], "labels": np.zeros(1000, int)}, [], "unknown", ""),
         ({"probe": [4.0, *FLAT[1:]], "val": FLAT, "network": [{"loss_in_training": 15.4}], "counts": [10] * 100}, [], "diverged", ""),
-        ({"network": [{"dead": [np.nan, 0.97]}], "probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "dead_units", ""),
+        ({"network": [{"dead": [np.nan, 0.97], "rectified": ["a", "b"]}], "probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "dead_units", ""),
         ({}, [doctor("copies_across", split="val", images=1, examples="a")], "healthy", ""),  # of 400
         ({"probe": np.linspace(2.9, 2.45, 11), "val": np.linspace(2.9, 2.45, 11), "accuracy": 0.2, "val_accuracy": 0.2}, [], "underfitting", "train_longer"),
     ],
