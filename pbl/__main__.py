@@ -217,14 +217,13 @@ def diagnose(
     as_json: AsJson = False,
 ) -> int:
     """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
+    from pbl.advice import as_json as to_json
     from pbl.advice import diagnose_run
     from pbl.runs import load_run
 
     diagnosis = diagnose_run(load_run(run))
     if as_json:
-        from dataclasses import asdict
-
-        print(json.dumps(asdict(diagnosis), ensure_ascii=False, indent=1))
+        print(json.dumps(to_json(diagnosis), ensure_ascii=False, indent=1))
     else:
         _show_diagnosis(diagnosis, language and language.value)
     return 0
@@ -270,7 +269,13 @@ def predict(
 
 @app.command()
 def check(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A data set: a name, a folder, a .zip or an .npz.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A data set: a name, a folder, a .zip or an .npz; or a run, for its data and settings.",
+        ),
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Argument(
@@ -291,10 +296,15 @@ def check(
     as_json: AsJson = False,
 ) -> int:
     """Look for faults in a data set: broken, copied, leaking, unbalanced, shifted or mislabelled images."""
-    from pbl.config import Config, parse_overrides
+    from pbl.config import Config, load_experiment, parse_overrides
 
     values = parse_overrides(settings or [])
-    config = Config(**{"dataset": source, "on_bad_image": "skip", **values})
+    if (Path(source) / "config.json").is_file():
+        with _quiet_tensorflow():
+            config = load_experiment(source, [*(settings or []), "on_bad_image=skip"])
+        source = config.dataset
+    else:
+        config = Config(**{"dataset": source, "on_bad_image": "skip", **values})
     with _quiet_tensorflow():
         from pbl import data
         from pbl.data import doctor

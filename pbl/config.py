@@ -381,12 +381,20 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     if (file / "config.json").is_file():
         try:
             config = Config(**json.loads((file / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise InputError("{file} cannot be read: {error}.", file=file / "config.json", error=error) from None
+        except (OSError, ValueError, TypeError):
+            raise InputError(
+                "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
+            ) from None
         file = file / "experiment.py"
         run_experiment_file(file)  # for the models and data that it enters
         config._file = file
         return apply_overrides(config, overrides)
+    if file.is_dir():
+        inside = sorted(str(path.parent) for path in file.glob("*/config.json"))
+        raise InputError(
+            "{file} is a folder, and not of a run. {runs}",
+            file=file, runs=f"Runs in it: {', '.join(inside[-8:])}." if inside else "Give an experiment file, or a run.",
+        )  # fmt: skip
     config = getattr(run_experiment_file(file), "config", None)
     if not isinstance(config, Config):
         raise InputError(

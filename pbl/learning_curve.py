@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pbl.config import Config
+from pbl.data.doctor import FEWEST_IN_CLASS
 from pbl.errors import InputError
+from pbl.evaluation import open_data
 from pbl.plotting import plot_data_size
 from pbl.runs import load_run, replacing
 from pbl.statistics import extrapolate_doubling
@@ -45,7 +47,8 @@ def measure_learning_curve(
     """Trains on growing shares of the training images, for equally many steps, and foretells one doubling.
 
     Each share is a run of its own, so what has ended is not trained again. It takes four times the epochs of one run
-    for each seed.
+    for each seed. Shares that leave a class fewer than five images are passed over; warm-up and fine-tuning epochs stay as
+    they are set.
 
     Args:
         config: The settings; `epochs` are those of all images, smaller shares get as many more as they are smaller.
@@ -54,12 +57,20 @@ def measure_learning_curve(
         tell: What is done with a line of progress.
 
     Raises:
-        InputError: `train_fraction` is set already.
+        InputError: `train_fraction` is set already; a class has fewer than ten training images.
     """
     if config.train_fraction < 1:
         raise InputError("--learning-curve sets train_fraction itself: leave it out.")
+    rarest = int(np.bincount(open_data(config).images("train").labels).min())
+    if rarest * FRACTIONS[-2] < FEWEST_IN_CLASS:
+        raise InputError(
+            "{source} is too small for a learning curve: its rarest class has {rarest} training images, and half of them must be {fewest}.",
+            source=config.dataset, rarest=rarest, fewest=FEWEST_IN_CLASS,
+        )  # fmt: skip
     planned = []
     for fraction in FRACTIONS:
+        if rarest * fraction < FEWEST_IN_CLASS:
+            continue
         # The run on all images may be there already: its settings are not touched.
         changes = {} if fraction == 1 else {"train_fraction": fraction, "epochs": round(config.epochs / fraction)}
         for seed in range(config.seed, config.seed + seeds):

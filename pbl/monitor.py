@@ -400,7 +400,7 @@ def describe_epoch(signals: Signals) -> str:
     if not len(signals.val.labels):
         return text
     gap, low, high = (100 * number for number in signals.gap)
-    best = int(signals.val.loss[1:].astype(np.float64).mean(axis=1).argmin()) + 1
+    best = signals.epochs[1 + int(signals.val.loss[1:].astype(np.float64).mean(axis=1).argmin())]["epoch"]
     return (
         f"{text}, {signals.val.correct[-1].mean():.1%} of validation; gap {gap:.1f} points ({low:.1f} to {high:.1f});"
         f" validation loss lowest after epoch {best}"

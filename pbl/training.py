@@ -18,7 +18,7 @@ import pandas as pd
 import tensorflow as tf
 
 from pbl import models
-from pbl.advice import write_diagnosis
+from pbl.advice import read_findings, write_diagnosis
 from pbl.callbacks import CALLBACKS, BestModel, HistoryFile, save_model
 from pbl.checkpoint import ExactResume, Paused
 from pbl.config import Config, load_experiment
@@ -236,9 +236,8 @@ def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]
     """What the slow checks of the data say, once for the same images: an earlier run has it too."""
     for earlier in runs_on(data.images_hash, folder):
         with contextlib.suppress(InputError):
-            checked = earlier.read_json("data_check.json")
-            if not checked["fast"]:
-                return [finding for finding in checked["findings"] if finding["check"] in CLOSE_CHECKS]
+            if earlier.read_json("data_check.json").get("fast") is False:
+                return [finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS]
     findings = data.check_closely(CHECKED)
     _print_findings(findings)
     return [asdict(finding) for finding in findings]

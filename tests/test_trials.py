@@ -196,3 +196,22 @@ def test_would_more_data_help(command, tmp_path):
     assert (tmp_path / "c" / "learning_curve.png").exists()
     assert command(*words, "--learning-curve", "--dry-run")[0] == 2
     assert command(*words, "--learning-curve", "train_fraction=0.5")[0] == 2
+
+
+def test_a_learning_curve_of_too_few_images_is_refused_before_it_begins(command, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(
+        tmp_path / "few.npz", x_train=images, y_train=np.arange(40) % 4, x_test=images[:8], y_test=np.arange(8) % 4
+    )
+    words = (
+        "train",
+        f"dataset={tmp_path / 'few.npz'}",
+        "model=mlp",
+        "epochs=1",
+        "--runs",
+        tmp_path / "r",
+        "--learning-curve",
+    )
+    status, _, said = command(*words)
+    assert status == 2 and "too small for a learning curve" in said and said.count("\n") == 1
+    assert not (tmp_path / "r").exists()
