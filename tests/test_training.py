@@ -182,6 +182,7 @@ except pbl.errors.InputError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit on file size")
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_the_earlier_best_model(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True)
     said = [line for line in done.stdout.splitlines() if line.startswith("SAID")]
@@ -192,6 +193,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_best_model(tmp_path):
     assert pbl.evaluate(run)["accuracy"] > 0.3  # the model of epoch 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0.3, 1.5, 2.5, 3.5])
 def test_a_really_full_disk(tmp_path, room):
     """A file system with room for so many copies of the model; HDF5 would crash the process on a full disk."""
