@@ -85,7 +85,7 @@ class Finding:
 
     Attributes:
         name: One of `NAMES`.
-        cause: Of underfitting: "train_longer", "over_regularised", "capacity"; of overfitting: "gap", "stop_earlier",
+        cause: Of underfitting: "low_rate", "train_longer", "over_regularised", "capacity"; of overfitting: "gap", "stop_earlier",
             "over_confident"; of others "".
         message: What was measured, in a sentence.
         details: The numbers; they fill the fields of `template`.
