@@ -45,6 +45,7 @@ from pbl.signals import Signals
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
 IN_FIT = "monitor (in fit)"
+MANY = 5_000  # training images from which that takes seconds
 CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
 
 
@@ -238,6 +239,8 @@ def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]
         with contextlib.suppress(InputError):
             if earlier.read_json("data_check.json").get("fast") is False:
                 return [finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS]
+    if len(data.images("train").labels) > MANY:
+        print("Looking for altered copies, shift and wrong labels, once for these images.", flush=True)
     findings = data.check_closely(CHECKED)
     _print_findings(findings)
     return [asdict(finding) for finding in findings]
