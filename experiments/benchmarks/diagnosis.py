@@ -7,8 +7,9 @@ least 6 points above the oracle's, or the oracle's loss rose by 25% after its lo
 3 points below the median of the healthy runs of that domain. What is kept of a run are its signals, the data doctor's
 findings, and the oracle's curves, so rules are judged again in seconds.
 
-Seeds 0 and 1 are for setting thresholds. Seeds from 2 on, and the domain `vehicles` altogether, are set aside: `--untouched` judges
-them, once.
+Thresholds were first set on seeds 0 and 1 of four domains; `diagnosis.md` is what those rules scored, once, on seeds 2 and 3 and
+on the domain `vehicles`. What that look showed has been mended, so these runs are for setting thresholds now, and seeds from 4
+on and the domain `animals` are set aside: `--untouched` judges them, once.
 
 Command:  python experiments/benchmarks/diagnosis.py make --data DIR --runs FOLDER --seeds 4    (goes on where it ended)
           python experiments/benchmarks/diagnosis.py judge --runs FOLDER [--untouched]
@@ -40,7 +41,7 @@ from pbl.runs import replacing
 from pbl.signals import Side, Signals
 from pbl.statistics import wilson_interval
 
-UNTOUCHED_SEED, UNTOUCHED_DOMAIN = 2, "vehicles"
+UNTOUCHED_SEED, UNTOUCHED_DOMAIN = 4, "animals"
 GAP, RISE, BELOW = 0.06, 0.25, 0.03  # of the oracle
 CLOSE = 0.01  # of its borders: the oracle's own standard error
 
@@ -84,8 +85,9 @@ COUNTS = {
     "cifar10": (1600, 400, 2500),
     "ants_bees": (220, 60, 118),
     "vehicles": (1600, 400, 2500),
+    "animals": (1600, 400, 2500),
 }
-VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck
+VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck; the six between them are animals
 
 
 @cache
@@ -109,6 +111,9 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
         return _read_zip(folder / "ants_bees.zip", "/", side=32)
     side = 32 if domain == "ants_bees" else 16
     pixels, labels = _read_zip(folder / "cifar10.zip", "/train/" if other else "/test/", side, each=1000)
+    if domain == "animals":
+        chosen = ~np.isin(labels, VEHICLES)
+        return pixels[chosen], labels[chosen] - 2
     return pixels, np.isin(labels, VEHICLES).astype(np.int32) if domain == "vehicles" else labels
 
 
@@ -442,6 +447,12 @@ def read(folder: Path) -> pd.DataFrame:
         np.where(near & ~table["overfits"] & ~table["condition"].isin(ON_FEW), "healthy|underfitting", judged),
     )
     planted = table["condition"].map(lambda name: CONDITIONS[name][0])
+    judged = np.where(planted.eq("underfitting") & (judged == "healthy"), "healthy|underfitting", judged)
+    # What learned nothing may be called by the reason why.
+    nothing = table["oracle"] < table["oracle_majority"] + 0.02
+    judged = np.where(
+        nothing & (judged == "underfitting"), "underfitting|diverged|dead_units|vanishing_gradients|unknown", judged
+    )
     harmless = planted.isin(OF_THE_TRAINING) & ~table["below"] & table["healthy_median"].notna()
     table["truth"] = planted.where(planted.notna() & ~harmless, pd.Series(judged, table.index))
     # What the team has reached on the same images in its other runs.
@@ -512,7 +523,10 @@ def describe(table: pd.DataFrame) -> list[str]:
         "| runs | headline right | without the team's best run as a reference | textbook rule |",
         "|---|---|---|---|",
     ]
-    groups = [("all domains but vehicles", known), *((f"{name}", part) for name, part in table.groupby("domain"))]
+    groups = [
+        (f"all domains but {UNTOUCHED_DOMAIN}", known),
+        *((f"{name}", part) for name, part in table.groupby("domain")),
+    ]
     for name, part in groups:
         if len(part):
             lines.append(
