@@ -8,6 +8,8 @@ train; "note", good to know. The thresholds stand below, each with what it was m
 (experiments/benchmarks/planted_faults.py plants the faults and writes the table).
 """
 
+import contextlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -765,7 +767,7 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
         other = statistics(splits[split])
         values = np.concatenate([train, other])
         is_other = np.repeat([0, 1], [len(train), len(other)])
-        with _one_thread():
+        with _fitting():
             probability = cross_val_predict(
                 make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced")),
                 values,
@@ -935,11 +937,17 @@ def describe_images(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([edges, colours.reshape(len(images), -1)], axis=1).astype(np.float32)
 
 
-def _one_thread() -> Any:
-    """Within it linear algebra runs on one thread: for products as small as these several wait for each other most of the time."""
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Within it linear algebra runs on one thread: for products as small as these several mostly wait for each other.
+
+    And scikit-learn gives SciPy an option that newer ones, such as Colab's, warn that they do not know.
+    """
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unknown solver options")
+        yield
 
 
 def _simple_classifier() -> Any:
@@ -975,7 +983,7 @@ def find_labels_unlike_predictions(
         return []
     labels = train.labels[index]
     classes, numbers = np.unique(labels, return_inverse=True)
-    with _one_thread():
+    with _fitting():
         probabilities = cross_val_predict(
             _simple_classifier(),
             describe_images(train.pixels[index]),
@@ -1018,7 +1026,7 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
     correct = {"5 nearest neighbours": _majority(_neighbour_labels(val, index, train, own=False), classes) == labels}
     learned = np.sort(_choose(len(train.labels), 5 * cap, seed))
     if len(set(train.labels[learned].tolist())) > 1:
-        with _one_thread():
+        with _fitting():
             classifier = _simple_classifier().fit(describe_images(train.pixels[learned]), train.labels[learned])
         correct["a linear classifier of edges and colours"] = (
             classifier.predict(describe_images(val.pixels[index])) == labels
