@@ -5,7 +5,7 @@ a run's `environment.json`; so is what OverfittingMonitor measures. Counted: the
 Told twice: as the difference of two trainings, with their scatter, and as the time within the parts themselves.
 
 Command:  python experiments/benchmarks/overhead.py
-Result:   printed; 0.33 seconds (MLP, beside 1.5 of `fit`) and 0.91 (ResNet-20, beside 9.9) within its parts
+Result:   printed; 0.36 seconds (MLP, beside 1.6 of `fit`) and 0.90 (ResNet-20, beside 10.7) within its parts
 """
 
 import contextlib
