@@ -90,6 +90,7 @@ def test_two_phases_in_one_run(tmp_path, capsys):
     assert moved == {"block2_conv"}
 
 
+@pytest.mark.slow
 def test_a_run_does_not_need_what_it_started_from(tmp_path):
     """Its weights are its own: the run that it started from, or ImageNet's, may be gone."""
     options = {"weights": None}

@@ -159,6 +159,7 @@ def test_wrong_sweeps_begin_nothing(command, tmp_path, words, said):
     assert status == 2 and said in errors and errors.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
     words = [
         "train", "model=mlp", "epochs=2", "learning_rate_schedule=constant", "--sweep", "learning_rate=0.1,1e30 weight_decay=0",
@@ -181,6 +182,7 @@ def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
     assert len(list((tmp_path / "digits_resnet20").glob("*/config.json"))) == 4
 
 
+@pytest.mark.slow
 def test_would_more_data_help(command, tmp_path):
     """Each share is part of the next larger one, each trained for as many steps; the answer has a band and a picture."""
     shares = [
