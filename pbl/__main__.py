@@ -93,22 +93,12 @@ def train(
 ) -> int:
     """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
     config = _load_config(experiment, settings)
-    if (
-        sum(
-            (
-                sweep is not None or (seeds > 1 and not learning_curve),
-                learning_curve,
-                fresh,
-                dry_run,
-                memorise is not None,
-            )
-        )
-        > 1
-    ):
+    is_sweep = sweep is not None or (seeds > 1 and not learning_curve)
+    if sum((is_sweep, learning_curve, fresh, dry_run, memorise is not None)) > 1:
         raise InputError("Give one of --sweep (or --seeds), --learning-curve, --fresh, --dry-run and --memorise.")
     if learning_curve:
         return _measure_learning_curve(config, seeds, runs)
-    if sweep is not None or seeds > 1:
+    if is_sweep:
         return _sweep(config, sweep, seeds, runs)
     with _quiet_tensorflow():
         from pbl import training, trials
@@ -428,26 +418,32 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
     with _quiet_tensorflow():
         from pbl import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
-    table, file = sweep.run_sweep(planned, folder, tell=lambda line: print(f"\n{line}", flush=True))
-    shown = table.drop(columns=["reason", "epochs"]).astype(object).where(table.notna(), "")
-    _print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    table, file = sweep.run_sweep(planned, folder, tell=_tell_progress)
+    status = _show_runs(table.drop(columns=["reason", "epochs"]))
     print(f"Table: {file}")
-    statuses = set(table["status"])
-    return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+    return status
 
 
 def _measure_learning_curve(config, seeds: int, folder: str | None) -> int:
     with _quiet_tensorflow():
         from pbl.learning_curve import measure_learning_curve
-    found = measure_learning_curve(config, seeds, folder, tell=lambda line: print(f"\n{line}", flush=True))
-    columns = [
-        name for name in ("train_fraction", "images", "seed", "val_accuracy", "run", "status") if name in found.table
-    ]
-    shown = found.table[columns].astype(object).where(found.table[columns].notna(), "")
-    _print_table(columns, [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    found = measure_learning_curve(config, seeds, folder, tell=_tell_progress)
+    columns = ("train_fraction", "images", "seed", "val_accuracy", "run", "status")
+    status = _show_runs(found.table[[name for name in columns if name in found.table]])
     print(found.message)
     print(f"Table: {found.file}" + (f"; picture: {found.picture}" if found.picture else ""))
-    statuses = set(found.table["status"])
+    return status
+
+
+def _tell_progress(line: str) -> None:
+    print(f"\n{line}", flush=True)
+
+
+def _show_runs(shown) -> int:
+    """Prints some columns of a table of runs; returns the exit status that their statuses ask for."""
+    shown = shown.astype(object).where(shown.notna(), "")
+    _print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    statuses = set(shown["status"])
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
 
 

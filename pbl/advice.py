@@ -1,9 +1,9 @@
 """The next experiment: at most three, in the order of what they can be expected to gain, each with its price.
 
 The gains come from measured pairs of runs (`SOURCE`), and from the team's own ones as they grow; they are kept as the share of
-all errors that is gone, since of few errors not many points can be gained. A regulariser is never
-advised without a longer schedule: at the same epochs dropout or augmentation gained nothing or lost. Where a network
-underfits, the learning rate comes before the epochs, and the epochs before the size.
+all errors that is gone, since of few errors not many points can be gained. A regulariser is never advised without a longer
+schedule: at the same epochs dropout or augmentation gained nothing or lost. Where a network underfits, the learning rate comes
+before the epochs, and the epochs before the size.
 """
 
 import contextlib
@@ -87,15 +87,13 @@ class Remedy:
     command: str = "train"  # or what stands in its place
 
 
-def _longer(config: Config, options: dict, side: int, times: int = 3) -> dict | None:
-    if "early_stopping" in config.callbacks:  # it stopped by itself
-        return None
-    return {"epochs": times * config.epochs}
-
-
 def _lengthened(config: Config) -> dict:
     """For what slows learning down: also where early stopping may end it before."""
     return {"epochs": 3 * config.epochs}
+
+
+def _longer(config: Config, options: dict, side: int) -> dict | None:
+    return None if "early_stopping" in config.callbacks else _lengthened(config)  # it stopped by itself
 
 
 def _augmented(config: Config, options: dict, side: int) -> dict | None:
@@ -253,7 +251,7 @@ def advise(
         settings = remedy.change(config, options, side)
         if settings is None or (remedy is VALIDATE and has_official_validation):
             continue
-        words = [f"{name}={_as_word(value)}" for name, value in settings.items()]
+        words = _as_words(settings)
         if settings and _key(apply_overrides(config, words)) in known:
             continue  # the team has that run
         share, sources, pairs = _expect(remedy, share, options, side, parents, known)
@@ -286,8 +284,9 @@ def _key(config: Config) -> str:
     return json.dumps(config.decides(), sort_keys=True)
 
 
-def _as_word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _as_words(settings: dict[str, Any]) -> list[str]:
+    """As the command line takes them."""
+    return [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()]
 
 
 def _expect(
@@ -305,7 +304,7 @@ def _expect(
         if not settings:
             continue
         with contextlib.suppress(InputError):
-            changed = apply_overrides(parent, [f"{name}={_as_word(value)}" for name, value in settings.items()])
+            changed = apply_overrides(parent, _as_words(settings))
             after = known.get(_key(changed))
             own += [(after - before) / max(1 - before, 1e-9)] if after is not None else []
     if not own:

@@ -212,9 +212,7 @@ class _Run:
     @cached_property
     def learned(self) -> bool:
         """Whether the network does better on training images than guessing."""
-        if self.majority >= 1 or self.correct == 0:
-            return self.majority >= 1
-        return binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
+        return self.correct > 0 and binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
 
     @cached_property
     def descent(self) -> float:

@@ -94,11 +94,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._live = _LiveLine() if live and "ipykernel" in sys.modules else None
         self._source = train if hasattr(train, "batches") else None
         if hasattr(train, "sample"):
-            probe = train.sample("train", _how_many(train.images("train")))
-            held_out = train.sample("val", _how_many(train.images("val"), len(train.images("train").labels)))
+            whole = [train.images("train"), train.images("val")]
+            counts = [_how_many(len(of.labels), math.prod(of.store.shape[1:]), len(whole[0].labels)) for of in whole]
+            probe, held_out = train.sample("train", counts[0]), train.sample("val", counts[1])
             self._pixels = [probe.pixels, held_out.pixels]
             labels, classes, steps = [probe.labels, held_out.labels], train.num_classes, train.steps_per_epoch
-            sizes = [train.images("train").labels, train.images("val").labels]
+            sizes = [of.labels for of in whole]
         else:
             pairs = [_as_pair(train), _as_pair(val) if val is not None else None]
             sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in pairs]
@@ -420,12 +421,9 @@ def _time_batches(source: Source) -> float | None:
     return (time.perf_counter() - begin) / count
 
 
-def _how_many(images: Any, train_images: int | None = None) -> int:
-    """How many images of a split are looked at each epoch."""
-    n = len(images.labels)
-    size = math.prod(images.store.shape[1:])
-    of_train = n if train_images is None else train_images
-    return max(1, min(n, MOST, max(FEWEST, of_train // ONE_IN), MOST_BYTES // size))
+def _how_many(images: int, image_bytes: int, train_images: int) -> int:
+    """How many of a split's images are looked at each epoch."""
+    return max(1, min(images, MOST, max(FEWEST, train_images // ONE_IN), MOST_BYTES // image_bytes))
 
 
 def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -450,8 +448,7 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
 def _choose(pair: tuple[np.ndarray, np.ndarray], train_images: int) -> tuple[np.ndarray, np.ndarray]:
     """A fixed part of the images, each class in its share."""
     images, labels = pair
-    size = math.prod(images.shape[1:]) * images.itemsize
-    most = max(1, min(len(labels), MOST, max(FEWEST, train_images // ONE_IN), MOST_BYTES // size))
+    most = _how_many(len(labels), math.prod(images.shape[1:]) * images.itemsize, train_images)
     shuffled = np.random.default_rng(0).permutation(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):

@@ -87,17 +87,17 @@ def plot_learning_curves(
 def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
     """Loss or accuracy of the probe and of validation, from before training on."""
     epochs = [row["epoch"] for row in signals.epochs]
-    sides = (("training images (probe)", signals.probe, BLUE, "-"), ("validation", signals.val, ORANGE, "-"))
-    for label, side, colour, style in sides:
+    sides = (("training images (probe)", signals.probe, BLUE), ("validation", signals.val, ORANGE))
+    for label, side, colour in sides:
         n = len(side.labels)
         if not n:
             continue
         label = f"{label}, {n:,} images, after the epoch"
         if name == "loss":
-            axes.plot(epochs, side.loss.astype(float).mean(axis=1), style, color=colour, linewidth=2, label=label)
+            axes.plot(epochs, side.loss.astype(float).mean(axis=1), color=colour, linewidth=2, label=label)
             continue
         right = side.correct.sum(axis=1)
-        axes.plot(epochs, right / n, style, color=colour, linewidth=2, label=label)
+        axes.plot(epochs, right / n, color=colour, linewidth=2, label=label)
         low, high = np.transpose([wilson_interval(int(count), n) for count in right])
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
 

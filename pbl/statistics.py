@@ -135,9 +135,9 @@ def extrapolate_doubling(half: np.ndarray, full: np.ndarray, confidence: float =
     """Foretells what twice as many training images would give.
 
     The error is taken to fall along a straight line in log-log scale, drawn through the last doubling, and followed for one
-    more: e(2n) = e(n)^2 / e(n/2), or e(n) where that is less. The intervals come from 2,000 resamplings of images and of seeds together; the line
-    itself is an assumption. On 2,000 MNIST images it foretold errors of 8.4 to 9.4% where 8.7 to 9.2% came about; on noisy
-    curves the intervals are wide.
+    more: e(2n) = e(n)^2 / e(n/2), or e(n) where that is less. The intervals come from 2,000 resamplings of images and of seeds
+    together; the line itself is an assumption. On 2,000 MNIST images it foretold errors of 8.4 to 9.4% where 8.7 to 9.2% came
+    about; on noisy curves the intervals are wide.
 
     Args:
         half, full: `bool [seeds, n]`, whether each of the same n images was classified correctly after training on half of

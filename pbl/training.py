@@ -45,8 +45,8 @@ from pbl.signals import Signals
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
 IN_FIT = "monitor (in fit)"
-MANY = 5_000  # training images from which that takes seconds
 CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
+MANY = 5_000  # training images; with more of them these checks take seconds
 
 
 def train(
@@ -119,7 +119,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             devices=devices,
             data=data.fingerprint,
             images=data.images_hash,
-            builder_options=_builder_options(config),
+            builder_options=builder_options(config),
             trainable_weights=weights,
             precision=policy,
             jit_compile=bool(model.jit_compile),
@@ -226,7 +226,7 @@ def _note_resume(run: Run, resume: ExactResume, devices: list[str]) -> None:
         )
 
 
-def _builder_options(config: Config) -> dict[str, Any]:
+def builder_options(config: Config) -> dict[str, Any]:
     """The options that the model's builder takes, and what they are."""
     defaults = models.options_of(models.find_builder(config.model))
     plain = {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str))}

@@ -32,7 +32,7 @@ from pbl.monitor import OverfittingMonitor
 from pbl.performance import fused_operations
 from pbl.runs import replacing
 from pbl.statistics import wilson_interval
-from pbl.training import _builder_options, build_and_compile
+from pbl.training import build_and_compile, builder_options
 
 SEEDS = 3
 DOMAINS = ("digits", "mnist", "cifar10", "vehicles")
@@ -97,7 +97,7 @@ def try_case(name: str, domain: str, folder: Path) -> dict[str, Any]:
     if headline.name not in ("overfitting", "underfitting"):
         return row
     side = min(setup.train[0].shape[1:3])
-    advised = [one for one in advise(headline, config, _builder_options(config), side) if one.settings]
+    advised = [one for one in advise(headline, config, builder_options(config), side) if one.settings]
     if not advised:
         return row
     others = [train(config.replace(seed=seed), setup)[1] for seed in range(1, SEEDS)]
