@@ -390,7 +390,13 @@ def _dead(share: float) -> bool:
 
 
 def find_batch_norm_mismatch(run: _Run) -> Finding | None:
-    """Batch normalisation's stored averages do not fit the weights."""
+    """Batch normalisation's stored averages do not fit the weights, and no gap is larger than what that can cost."""
+    # New averages can at most bring what is missing on training images.
+    return None if run.signals.gap[1] > 1 - run.accuracy else find_smaller_mismatch(run)
+
+
+def find_smaller_mismatch(run: _Run) -> Finding | None:
+    """The same, whatever else holds."""
     if not run.is_mismatched:
         return None
     return _finding(
@@ -655,6 +661,12 @@ def find_nothing_learned(run: _Run) -> Finding | None:
     known = {"diverged", "batch_norm_mismatch", "dead_units", "vanishing_gradients", "underfitting"}
     if run.learned or known & {finding.name for finding in run.found}:
         return None
+    if run.last <= THRESHOLDS["few_epochs"].value:
+        return _finding(
+            "underfitting", "After {epochs} epoch(s) the accuracy on training images, {accuracy:.1%}, is not yet above that of guessing"
+            " ({majority:.1%}), and no fault was found: too early to tell more.",
+            cause="train_longer", epochs=run.last, accuracy=run.accuracy, majority=run.majority,
+        )  # fmt: skip
     return _finding(
         "unknown", "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known"
         " cause was found.", accuracy=run.accuracy, majority=run.majority,
@@ -703,6 +715,7 @@ RULES = (
     find_too_few,
     find_unlearned,
     find_overfitting,
+    find_smaller_mismatch,
     find_underfitting,
     find_nothing_learned,
     find_wide_gap,
