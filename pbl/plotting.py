@@ -61,6 +61,7 @@ def plot_learning_curves(
         axes.set(ylabel=label, title=name)
     loss.set_ylim(bottom=0)
     if has_signals:
+        _scale_loss(loss, signals)
         _draw_gap(gap, signals)
         rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
         rate.set(ylabel="learning rate", yscale="log" if (history["learning_rate"] > 0).any() else "linear")
@@ -100,6 +101,15 @@ def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
         axes.plot(epochs, right / n, color=colour, linewidth=2, label=label)
         low, high = np.transpose([wilson_interval(int(count), n) for count in right])
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _scale_loss(axes: Axes, signals: Signals) -> None:
+    """Logarithmic, where on a plain axis all but the first epochs would lie flat; below a thousandth nothing is shown."""
+    sides = [side.loss.astype(float).mean(axis=1) for side in (signals.probe, signals.val) if len(side.labels)]
+    known = np.concatenate(sides)
+    known = known[np.isfinite(known)]
+    if len(known) and known.max() > 30 * max(sides[-1][np.isfinite(sides[-1])].min(initial=np.inf), 1e-9):
+        axes.set(yscale="log", ylim=(max(1e-3, known.min() / 1.5), 1.5 * known.max()))
 
 
 def _draw_gap(axes: Axes, signals: Signals) -> None:
