@@ -166,6 +166,13 @@ def evaluate(
     positive_class: Annotated[
         str | None, typer.Option(metavar="NAME", help="With two classes: whose precision, recall and F1 stand first.")
     ] = None,
+    aim: Annotated[
+        str,
+        typer.Option(
+            metavar="AIM",
+            help="With two classes: what the threshold is chosen for, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).",
+        ),
+    ] = "f1",
     require: Annotated[
         list[str] | None,
         typer.Option(
@@ -177,8 +184,10 @@ def evaluate(
 ) -> int:
     """Evaluate a run's best model: metrics with confidence intervals, confusion matrix."""
     from pbl.runs import load_run
+    from pbl.thresholds import parse_aim
 
     requirements = [_parse_requirement(text) for text in require or []]
+    chosen_for = parse_aim(aim)
     opened = load_run(run)
     if requirements:
         from pbl.metrics import check_metric_name
@@ -187,7 +196,9 @@ def evaluate(
             check_metric_name(name, opened.split["class_names"])
     with _quiet_tensorflow():
         from pbl import evaluation
-    result = evaluation.evaluate(opened, split.value, source=data, data_dir=data_dir, positive_class=positive_class)
+    result = evaluation.evaluate(
+        opened, split.value, source=data, data_dir=data_dir, positive_class=positive_class, aim=chosen_for
+    )
     outcomes = [_check_requirement(result, *requirement) for requirement in requirements]
     if as_json:
         print(json.dumps({**result, "requirements": outcomes}, ensure_ascii=False, indent=1))
@@ -522,8 +533,28 @@ def _show_metrics(result: dict[str, Any]) -> None:
             (key, _number(positive[key]), f"of '{positive['class']}', the positive class")
             for key in ("precision", "recall", "f1")
         ] + rows
-    rows += [(f"macro {key}", f"{value:.4f}", "mean over classes") for key, value in result["macro"].items()]
-    rows.append(("log loss", f"{result['log_loss']:.4f}", "nats"))
+    intervals = result["intervals"]
+
+    def row(title: str, name: str, value: float | None, what: str) -> tuple[str, str, str]:
+        if name in intervals:
+            what += ", 95% interval {:.4f} to {:.4f} (bootstrap)".format(*intervals[name])
+        return title, _number(value), what
+
+    rows.append(row("balanced accuracy", "balanced_accuracy", result["balanced_accuracy"], "mean recall of classes"))
+    rows += [row(f"macro {key}", f"macro.{key}", value, "mean over classes") for key, value in result["macro"].items()]
+    rows += [(f"top-{k} accuracy", f"{value:.4f}", "") for k, value in result["top_k_accuracy"].items()]
+    rows.append(row("ROC AUC", "roc_auc", result["roc_auc"], "one class against the rest, mean"))
+    rows.append(row("PR AUC", "average_precision", result["average_precision"], "average precision, likewise"))
+    rows.append(row("log loss", "log_loss", result["log_loss"], "nats"))
+    rows.append(row("Brier score", "brier", result["brier"], "0 to 2"))
+    calibration = result["calibration"]
+    rows.append(
+        (
+            "ECE",
+            f"{calibration['ece']:.4f}",
+            f"calibration error; of a calibrated model {calibration['ece_if_calibrated']:.4f}, to {calibration['ece_if_calibrated_high']:.4f}",
+        )
+    )
     print(
         f"{result['run']} on {result['source']}, {'all images' if result['split'] == 'all' else result['split'] + ' split'}, model of epoch {result['best_epoch'] or '?'}"
     )
@@ -538,6 +569,7 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if result["copies_in_train"]:
         print(f"{result['copies_in_train']} of these images stand in the training images too: the score is too good.")
     _print_table(["metric", "value", ""], rows)
+    _show_what_validation_chose(result)
     by_class = [
         (name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}")
         for name, row in result["by_class"].items()
@@ -550,6 +582,35 @@ def _show_metrics(result: dict[str, Any]) -> None:
             ["true \\ predicted", *names],
             [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)],
         )
+
+
+def _show_what_validation_chose(result: dict[str, Any]) -> None:
+    calibration, threshold = result["calibration"], result.get("threshold")
+    itself = ", on these very images" if result["split"] == "val" else " on validation"
+    if "temperature" in calibration:
+        is_off = calibration["ece"] > calibration["ece_if_calibrated_high"]
+        verdict = "not calibrated" if is_off else "as calibrated as these images can tell"
+        print(
+            f"Confidence: {verdict}. With the temperature {calibration['temperature']:.2f}, fitted{itself}: ECE"
+            f" {calibration['ece_after']:.4f}, log loss {calibration['log_loss_after']:.4f}."
+        )
+    if threshold is None:
+        return
+    if threshold["value"] is None:
+        print(f"Threshold: none reaches {threshold['aim']} on validation.")
+        return
+    low, high = threshold["interval"]
+    is_open = low <= 0.5 <= high
+    print(
+        f"Threshold: for {threshold['aim']} {threshold['value']:.2f} was chosen{itself} (95% interval {low:.2f} to {high:.2f}:"
+        f" {'0.5 may be as good' if is_open else '0.5 is not it'})."
+    )
+    shown = ("precision", "recall", "f1", "accuracy", "cost")
+    rows = [
+        (f"threshold {value:.2f}", *(_number(threshold[key][name]) for name in shown))
+        for value, key in ((0.5, "at_half"), (threshold["value"], "at_threshold"))
+    ]
+    _print_table(["", *shown], rows)
 
 
 def _number(value: float | None) -> str:

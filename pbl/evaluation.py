@@ -1,24 +1,35 @@
 """A trained run judged on its validation or test split, and used on new images."""
 
 import contextlib
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pbl import models
+from pbl.calibration import apply_temperature
 from pbl.callbacks import read_comment
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.data.files import looks_like_path
 from pbl.errors import InputError
-from pbl.metrics import check_positive_class, compute_metrics
+from pbl.metrics import add_what_validation_chose, check_positive_class, choose_by_validation, compute_metrics
 from pbl.performance import is_native, precision
-from pbl.plotting import plot_confusion_matrix
+from pbl.plotting import (
+    plot_confusion_matrix,
+    plot_gallery,
+    plot_precision_recall,
+    plot_reliability,
+    plot_roc,
+    plot_thresholds,
+)
 from pbl.runs import Run, load_run, replacing
+from pbl.thresholds import F1, Aim, parse_aim, tabulate_thresholds
 
 # Every prediction is made in batches of exactly this size, the last one filled up with zeros. The kernels that a
 # device chooses depend on the batch's size, and with them the last bits of a float32 result: only at one size is an
@@ -103,10 +114,11 @@ def evaluate(
     source: str | None = None,
     data_dir: str | None = None,
     positive_class: str | None = None,
+    aim: Aim = F1,
 ) -> dict[str, Any]:
     """Evaluates the best model of a run.
 
-    Writes `metrics_<split>.json`, `predictions_<split>.npz` and the confusion matrix into the run; for another source
+    Writes `metrics_<split>.json`, `predictions_<split>.npz` and the figures into the run; for another source
     it writes nothing. Each use of a test split is recorded in the run's `test_uses.csv` before anything is computed.
 
     Args:
@@ -116,9 +128,11 @@ def evaluate(
             official split of this name. Or the run's own data in another place, under the same name.
         data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
         positive_class: With two classes, the one whose precision, recall and F1 stand first.
+        aim: With two classes, what the decision threshold is chosen for; it, and the temperature, are chosen on the run's
+            validation images, whatever is evaluated.
 
     Returns:
-        What `pbl.metrics.compute_metrics` returns, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`,
+        What `pbl.metrics.compute_metrics` and `add_what_validation_chose` give, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`,
         `copies_in_train` (images whose very pixels were trained on).
 
     Raises:
@@ -138,7 +152,7 @@ def evaluate(
         with contextlib.suppress(InputError):
             data = open_data(config, source)
             if all(data.split["hashes"][split] == run.split["hashes"][split] for split in ("train", "val")):
-                return evaluate_on(run, model, data, split, positive_class=positive_class)
+                return evaluate_on(run, model, data, split, positive_class=positive_class, aim=aim)
     if not is_own:
         config = config.replace(groups=None, folds=None, fold=0, leave_out=None, validation_fraction=None)
     try:
@@ -150,7 +164,7 @@ def evaluate(
                 error=error,
             ) from None
         raise
-    return evaluate_on(run, model, data, split, positive_class=positive_class, is_own=is_own)
+    return evaluate_on(run, model, data, split, positive_class=positive_class, is_own=is_own, aim=aim)
 
 
 def evaluate_on(
@@ -161,8 +175,12 @@ def evaluate_on(
     *,
     positive_class: str | None = None,
     is_own: bool = True,
+    aim: Aim = F1,
+    all_figures: bool = True,
 ) -> dict[str, Any]:
-    """Does what `evaluate` does, with a model and data that are loaded already."""
+    """Does what `evaluate` does, with a model and data that are loaded already; of the figures only the confusion matrix
+    unless `all_figures`.
+    """
     if data.class_names != run.split["class_names"]:
         raise InputError(
             "The run {run} was trained on the classes {trained}; '{name}' has {found}.",
@@ -192,6 +210,13 @@ def evaluate_on(
         "copies_in_train": sum(content[:16] in trained for content in images.hashes),
         **compute_metrics(images.labels, probabilities, data.class_names, positive_class),
     }
+    positive = data.class_names.index(result["positive"]["class"]) if "positive" in result else None
+    known = (images.labels, probabilities) if is_own and split == "val" else _read_validation(run)
+    if known is not None:
+        temperature, threshold, interval = choose_by_validation(*known, positive, aim)
+        add_what_validation_chose(result, images.labels, probabilities, temperature, threshold, aim)
+        if "threshold" in result:
+            result["threshold"]["interval"] = interval
     if is_own:
         run.write_json(f"metrics_{split}.json", result)
         with replacing(run.path / f"predictions_{split}.npz") as temporary:
@@ -203,12 +228,59 @@ def evaluate_on(
                 hashes=np.array(images.hashes),
                 class_names=np.array(data.class_names),
             )
-        title = (
-            f"{run.name}: confusion matrix, {split} ({result['images']:,} images, accuracy {result['accuracy']:.4f})"
-        )
-        with replacing(run.path / "figures" / f"confusion_matrix_{split}.png") as temporary:
-            plot_confusion_matrix(result["confusion_matrix"], data.class_names, title).savefig(temporary, dpi=120)
+        for name, figure in _draw(run, split, result, images, probabilities, all_figures):
+            with replacing(run.path / "figures" / f"{name}_{split}.png") as temporary:
+                figure.savefig(temporary, dpi=120)
     return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
+
+
+def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels and probabilities of the run's validation images, as `train` left them."""
+    try:
+        with np.load(run.path / "predictions_val.npz") as arrays:
+            return arrays["labels"], arrays["probabilities"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _draw(
+    run: Run, split: str, result: dict[str, Any], images: Any, probabilities: np.ndarray, all_figures: bool
+) -> Iterator[tuple[str, Figure]]:
+    """The figures of an evaluation, by name."""
+    labels, names = images.labels, result["class_names"]
+    of = f"{split} ({result['images']:,} images"
+    title = f"{run.name}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
+    yield "confusion_matrix", plot_confusion_matrix(result["confusion_matrix"], names, title)
+    if not all_figures:
+        return
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    mended = None
+    if "temperature" in result["calibration"]:
+        mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
+    title = f"{run.name}: how sure, how right, {of})"
+    yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
+    positive = names.index(result["positive"]["class"]) if "positive" in result else None
+    for name, plot in (("precision_recall", plot_precision_recall), ("roc", plot_roc)):
+        title = f"{run.name}: {name.replace('_', ' and ').replace('roc', 'ROC curves')}, {of})"
+        yield name, plot(labels, probabilities, names, title, positive)
+    if "threshold" in result and positive is not None:
+        chosen = result["threshold"]
+        table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
+        title = f"{run.name}: thresholds for '{names[positive]}', {of})"
+        yield "threshold", plot_thresholds(table, chosen["value"], chosen["interval"], chosen["aim"], title)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
+    unsure = np.argsort(confidence, kind="stable")[:24]
+    for name, chosen, heading in (
+        ("mistakes", worst, f"the surest of {len(wrong)} mistakes"),
+        ("least_sure", unsure, "the least sure"),
+    ):
+        if len(chosen):
+            titles = [
+                f"{names[labels[at]]}\ncalled {names[predicted[at]]}, {confidence[at]:.2f}\n{images.names[at]}"
+                for at in chosen
+            ]
+            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run.name}, {split}: {heading}")
 
 
 def _best_epoch_so_far(run: Run) -> int | None:

@@ -1,18 +1,65 @@
 """Pictures of a run, by matplotlib: each function returns a `Figure`, which a notebook shows and a run saves."""
 
-from collections.abc import Sequence
+import functools
+import importlib.util
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pbl.calibration import compute_calibration_error, find_bins
 from pbl.signals import Signals
 from pbl.statistics import wilson_interval
 
 # Okabe and Ito's colours: told apart by the colour-blind, and in grey print by their lightness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
+
+JAPANESE_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAPGothic", "TakaoPGothic", "VL Gothic", "Hiragino Sans", "Yu Gothic",
+    "Meiryo", "BIZ UDGothic", "MS Gothic",
+)  # fmt: skip
+JAPANESE_FONT_FILES = ("NotoSansCJK-Regular", "ipaexg", "ipagp", "TakaoPGothic")
+
+
+@functools.cache
+def use_japanese_font() -> str | None:
+    """Lets matplotlib take letters that its own font lacks from a Japanese one, and returns its name.
+
+    A font that is installed, or the one that the package matplotlib-fontja brings; None where there is neither.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    name = next((name for name in JAPANESE_FONTS if name in installed), None)
+    if name is None:
+        # What was installed after matplotlib made its list is not in it.
+        files = [file for file in map(Path, font_manager.findSystemFonts()) if file.stem in JAPANESE_FONT_FILES]
+        brought = importlib.util.find_spec("matplotlib_fontja")  # found, not imported: that would change all figures
+        if brought is not None and brought.origin:
+            files += sorted(Path(brought.origin).parent.rglob("*.ttf"))
+        if files:
+            font_manager.fontManager.addfont(files[0])
+            name = font_manager.get_font(files[0]).family_name
+    if name is not None and name not in rcParams["font.family"]:
+        rcParams["font.family"] = [*rcParams["font.family"], name]
+    return name
+
+
+@functools.cache
+def _tell_of_missing_letters() -> None:
+    warnings.filterwarnings("ignore", message="Glyph .* missing from")  # which matplotlib would say of each letter
+    print(
+        "No font here has Japanese letters: they are boxes in the figures. pip install matplotlib-fontja, or on Debian and"
+        " Colab: apt-get install fonts-noto-cjk; then start Python again.",
+        file=sys.stderr,
+    )
 
 
 def plot_learning_curves(
@@ -207,7 +254,8 @@ def plot_confusion_matrix(
     upright = max(map(len, class_names)) > 3 and n > 2
     axes.set_xticks(range(n), class_names, rotation=45 if upright else 0, ha="right" if upright else "center")
     axes.set_yticks(range(n), class_names)
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(textwrap.fill(title, round(9 * side)), fontsize="medium")
     if n <= 40:
         for row, column in np.ndindex(n, n):
             if counts[row, column]:
@@ -221,6 +269,159 @@ def plot_confusion_matrix(
                     color=colour,
                     fontsize=8 if n > 10 else 10,
                 )
+    return figure
+
+
+def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.ndarray | None, title: str) -> Figure:
+    """Draws how often a model is right against how sure it is, in bins of equally many images, and how many are how sure.
+
+    Args:
+        confidence: `float [n]`, the probability of the predicted class.
+        correct: `bool [n]`.
+        mended: The same after temperature scaling, or None.
+        title: The heading.
+    """
+    figure = Figure(figsize=(5.6, 6.2), layout="constrained")
+    axes, below = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
+    axes.set_title(_literal(title), fontsize="medium")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
+    kinds = [(confidence, ORANGE, "o", "as trained")]
+    kinds += [(mended, BLUE, "s", "after temperature scaling")] if mended is not None else []
+    for sure, colour, marker, name in kinds:
+        bin_of = find_bins(sure)
+        groups = [(sure[bin_of == b].mean(), correct[bin_of == b]) for b in range(bin_of.max() + 1)]
+        x, share = [at for at, _ in groups], [right.mean() for _, right in groups]
+        bounds = [wilson_interval(int(right.sum()), len(right)) for _, right in groups]
+        error = np.clip([[p - low, high - p] for p, (low, high) in zip(share, bounds, strict=True)], 0, None).T
+        ece = compute_calibration_error(sure, correct)
+        label = f"{name}: ECE {ece[0]:.3f} (calibrated: {ece[1]:.3f}, to {ece[2]:.3f})"
+        axes.errorbar(x, share, yerr=error, fmt=marker, color=colour, capsize=2, linewidth=1, markersize=5, label=label)
+        below.hist(sure, bins=np.linspace(0, 1, 21), histtype="step", color=colour, linewidth=1.5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="right [share of images], 95% interval")
+    axes.legend(fontsize="small")
+    below.set(xlabel="confidence: probability of the predicted class", ylabel="images")
+    for each in (axes, below):
+        each.grid(alpha=0.3)
+    return figure
+
+
+def plot_precision_recall(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], title: str, positive: int | None = None
+) -> Figure:
+    """Draws precision against recall, of one class against the rest: the curve for rare classes (Saito, Rehmsmeier 2015).
+
+    Args:
+        labels: `int [n]`.
+        probabilities: `float [n, classes]`.
+        class_names: Name of each class.
+        title: The heading.
+        positive: Of two classes, the one to draw; else every class, the three hardest in colour.
+    """
+
+    def curve(is_of_class: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        precision, recall, _ = _sklearn_metrics().precision_recall_curve(is_of_class, scores)
+        return recall, precision, _sklearn_metrics().average_precision_score(is_of_class, scores)
+
+    figure, axes = _draw_one_against_rest(
+        labels, probabilities, class_names, title, positive, curve, "average precision"
+    )
+    axes.set(xlabel="recall: found, of the class's images", ylabel="precision: right, of those called so")
+    if positive is not None:
+        share = float((labels == positive).mean())
+        axes.axhline(share, color=GREY, linewidth=1, linestyle="--", label=f"guessing: {share:.2f}")
+    axes.legend(fontsize="small", loc="lower left")
+    return figure
+
+
+def plot_roc(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], title: str, positive: int | None = None
+) -> Figure:
+    """Draws the true against the false positive rate, of one class against the rest; arguments as `plot_precision_recall`."""
+
+    def curve(is_of_class: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        false_rate, true_rate, _ = _sklearn_metrics().roc_curve(is_of_class, scores)
+        return false_rate, true_rate, _sklearn_metrics().roc_auc_score(is_of_class, scores)
+
+    figure, axes = _draw_one_against_rest(labels, probabilities, class_names, title, positive, curve, "area")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing: 0.50")
+    axes.set(xlabel="false positives, of the other classes' images", ylabel="true positives, of the class's images")
+    axes.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def _sklearn_metrics() -> Any:
+    """scikit-learn's metrics, imported when a curve is drawn: it takes a second."""
+    from sklearn import metrics
+
+    return metrics
+
+
+def _draw_one_against_rest(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], title: str, positive: int | None,
+    curve: Callable, area: str,
+) -> tuple[Figure, Axes]:  # fmt: skip
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_literal(title), fontsize="medium")
+    classes = range(len(class_names)) if positive is None else [positive]
+    curves = {
+        c: curve(labels == c, probabilities[:, c]) for c in classes if (labels == c).any() and (labels != c).any()
+    }
+    hardest = sorted(curves, key=lambda c: curves[c][2])[:3]
+    for c in sorted(curves, key=lambda c: c in hardest):  # the coloured ones last, so above
+        x, y, value = curves[c]
+        if c not in hardest:
+            axes.plot(x, y, color=GREY, linewidth=0.7, alpha=0.6, drawstyle="steps-post")
+            continue
+        colour = (ORANGE, BLUE, GREEN)[hardest.index(c)]
+        axes.plot(
+            x, y, color=colour, linewidth=1.8, drawstyle="steps-post",
+            label=f"{_literal(_keep_start(class_names[c], 24))}: {area} {value:.3f}",
+        )  # fmt: skip
+    if len(curves) > 3:
+        mean = np.mean([value for _, _, value in curves.values()])
+        axes.plot([], [], color=GREY, linewidth=0.7, label=f"other classes; mean {area} of all {mean:.3f}")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def plot_thresholds(
+    table: pd.DataFrame, chosen: float | None, interval: tuple[float, float] | None, aim: str, title: str
+) -> Figure:
+    """Draws precision, recall, F1 and cost against the threshold, with the one that validation images chose and 0.5.
+
+    Args:
+        table: As `pbl.thresholds.tabulate_thresholds` gives it.
+        chosen: The threshold chosen on validation, or None.
+        interval: Its 95% bootstrap interval, or None.
+        aim: What it was chosen for, in words.
+        title: The heading.
+    """
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_literal(title), fontsize="medium")
+    lines = (("precision", BLUE, "-"), ("recall", ORANGE, "-"), ("f1", GREEN, "-"))
+    if aim.startswith("cost"):
+        lines = (*lines, ("cost", GREY, "-."))
+    if aim == "youden":
+        lines = (*lines, ("youden", GREY, "-."))
+    table = table.iloc[1:]  # above all scores nothing is called positive
+    for name, colour, style in lines:
+        axes.plot(
+            table["threshold"], table[name], color=colour, linestyle=style, linewidth=1.8,
+            label={"f1": "F1", "cost": "cost of a mean image", "youden": "Youden's J"}.get(name, name),
+        )  # fmt: skip
+    axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", label="0.5")
+    if interval is not None:
+        axes.axvspan(*interval, color=GREY, alpha=0.15, linewidth=0, label="95% interval of the chosen threshold")
+    if chosen is not None:
+        axes.axvline(
+            chosen, color="black", linewidth=1.3, linestyle="--", label=f"chosen on validation for {aim}: {chosen:.2f}"
+        )
+    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold on the probability of the positive class")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
     return figure
 
 
@@ -256,6 +457,12 @@ def _keep_end(text: str, most: int) -> str:
     return text if len(text) <= most else "…" + text[1 - most :]
 
 
+def _keep_start(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def _literal(text: str) -> str:
-    """What stands between two $ would be set as mathematics."""
+    """What stands between two $ would be set as mathematics, and letters without a font as boxes."""
+    if any("\u3000" <= letter <= "\uffee" for letter in text) and use_japanese_font() is None:
+        _tell_of_missing_letters()
     return text.replace("$", r"\$")

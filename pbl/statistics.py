@@ -121,6 +121,176 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
     )
 
 
+def mcnemar_test(only_first: int, only_second: int) -> float:
+    """Exact McNemar test: do two *trained models* err differently on the images that they both saw?
+
+    Args:
+        only_first, only_second: Images that only the one, or only the other, classified correctly.
+
+    Returns:
+        The two-sided p.
+
+    Source: Q. McNemar (1947), Psychometrika 12, 153-157; of learning algorithms it says little, since each was trained once:
+    T. G. Dietterich (1998), Neural Computation 10, 1895-1923.
+    """
+    from scipy.stats import binomtest
+
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def paired_bootstrap_interval(
+    only_first: int, only_second: int, images: int, confidence: float = 0.95, draws: int = 10_000
+) -> tuple[float, float]:
+    """Bootstrap interval for the difference in accuracy of two trained models, first minus second, over the same images.
+
+    Args:
+        only_first, only_second: As for `mcnemar_test`.
+        images: How many images there are in all.
+        confidence: Between 0 and 1.
+        draws: Samples of the images.
+    """
+    shares = [only_first / images, only_second / images, 1 - (only_first + only_second) / images]
+    counts = np.random.default_rng(0).multinomial(images, shares, size=draws)
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / images, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+class SeedSummary(NamedTuple):
+    """What several trainings of one architecture, judged on the same images, leave for comparisons.
+
+    Attributes:
+        mean: `float [n]`, share of the seeds that classified each image correctly.
+        seeds: How many.
+        spread: Variance of the mean accuracy that the seeds' differing accuracies bring; NaN for one seed.
+        chance: The part of `spread` that comes from single images alone, which the images' own variance counts already.
+    """
+
+    mean: np.ndarray
+    seeds: int
+    spread: float
+    chance: float
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.mean.mean())
+
+
+def summarise_seeds(correct: np.ndarray) -> SeedSummary:
+    """Summarises `bool [seeds, n]`: whether each training classified each image correctly."""
+    correct = np.asarray(correct, np.float64)
+    k, n = correct.shape
+    if k < 2:
+        return SeedSummary(correct.mean(axis=0), k, np.nan, np.nan)
+    spread = correct.mean(axis=1).var(ddof=1) / k
+    return SeedSummary(correct.mean(axis=0), k, float(spread), float(correct.var(axis=0, ddof=1).mean() / (n * k)))
+
+
+class Difference(NamedTuple):
+    """A difference in accuracy, first minus second, with its interval and p."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    standard_error: float
+    degrees_of_freedom: float
+
+
+def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float = 0.95) -> Difference:
+    """Interval for the difference of two *architectures*, over the seeds and the images that might have been drawn instead.
+
+    Images are shared by all runs and taken as pairs; each run has its own seed. With d the difference of the mean
+    correctness on an image,
+
+        SE^2 = max(0, var_i(d) / n - chance of both) + spread of both,
+
+    the part of the images that more seeds would not take away, and that of the seeds; a t interval with Satterthwaite's
+    degrees of freedom. `experiments/benchmarks/comparison.md` has its size, coverage and power beside other tests.
+
+    Args:
+        first, second: Of the same images, at least two seeds each; see `summarise_seeds`.
+        confidence: Between 0 and 1.
+
+    Raises:
+        ValueError: An architecture has one seed, or the images are not as many.
+    """
+    if min(first.seeds, second.seeds) < 2 or first.mean.shape != second.mean.shape:
+        raise ValueError("two seeds of each architecture, on the same images, are the least")
+    from scipy.stats import t
+
+    difference = float((first.mean - second.mean).mean())
+    error, degrees = _crossed_error(*_parts(first, second), first.seeds, second.seeds, len(first.mean))
+    if error == 0:  # every image alike in all runs
+        return Difference(difference, difference, difference, float(difference == 0), 0.0, np.inf)
+    reach = float(t.ppf((1 + confidence) / 2, degrees)) * error
+    p = 2 * float(t.sf(abs(difference) / error, degrees))
+    return Difference(difference, difference - reach, difference + reach, p, error, degrees)
+
+
+def _parts(first: SeedSummary, second: SeedSummary) -> tuple[float, np.ndarray, np.ndarray]:
+    """Of the variance of a difference: what no seed takes away, and of one seed of each its chance and its spread."""
+    chance, spread = (
+        np.array([getattr(side, name) * side.seeds for side in (first, second)]) for name in ("chance", "spread")
+    )
+    d = first.mean - second.mean
+    stays = (d.var(ddof=1) if len(d) > 1 else 0.0) / len(d) - first.chance - second.chance
+    return max(0.0, float(stays)), chance, spread
+
+
+def _crossed_error(
+    stays: float, chance: np.ndarray, spread: np.ndarray, seeds: int, other_seeds: int, n: int
+) -> tuple[float, float]:
+    """Standard error of a difference of so many seeds, and its degrees of freedom."""
+    k = np.array([seeds, other_seeds])
+    of_images, of_seeds = stays + (chance / k).sum(), spread / k
+    variance = stays + of_seeds.sum()
+    uncertain = of_images**2 / max(n - 1, 1) + (of_seeds**2 / (k - 1)).sum()
+    return sqrt(variance), float(variance**2 / uncertain) if uncertain else np.inf
+
+
+def adjust_holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjusted p of several tests: below a level, the chance of any false one among all is below it too.
+
+    Args:
+        p: `float [m]`.
+
+    Returns:
+        `float [m]`, in the same order.
+
+    Source: S. Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p, kind="stable")
+    rising = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(rising, 1)
+    return adjusted
+
+
+def seeds_to_separate(
+    first: SeedSummary, second: SeedSummary, confidence: float = 0.95, power: float = 0.8, most: int = 100
+) -> int | None:
+    """How many seeds of each architecture would separate them with this power, were their difference the one seen.
+
+    Args:
+        first, second: As for `crossed_interval`.
+        confidence: Of the interval that shall exclude 0.
+        power: How often it shall.
+        most: None where more would be needed: then more images are, or there is nothing to find.
+    """
+    from scipy.stats import norm, t
+
+    d = first.mean - second.mean
+    difference, n = abs(float(d.mean())), len(d)
+    parts = _parts(first, second)
+    for seeds in range(2, most + 1):
+        error, degrees = _crossed_error(*parts, seeds, seeds, n)
+        if difference >= (t.ppf((1 + confidence) / 2, degrees) + norm.ppf(power)) * error > 0:
+            return seeds
+    return None
+
+
 class Doubling(NamedTuple):
     """The accuracy to expect of twice as many training images, with its interval, and the interval of what that gains."""
 

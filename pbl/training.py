@@ -139,7 +139,7 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
                     _draw_curves(run)
                     clock["figures"] = time.perf_counter()
                     # The model is read back from the disk: what the metrics judge is what the folder holds.
-                    evaluate_on(run, build_model(run), data, "val")
+                    evaluate_on(run, build_model(run), data, "val", all_figures=False)
                     clock["evaluate"] = time.perf_counter()
                     diagnosis = write_diagnosis(run)
                     if "ipykernel" in sys.modules:

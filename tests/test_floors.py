@@ -15,6 +15,9 @@ FLOORS = [
         "config",
         "runs",
         "metrics",
+        "calibration",
+        "thresholds",
+        "comparison",
         "statistics",
         "signals",
         "diagnosis",
@@ -26,7 +29,7 @@ FLOORS = [
     },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer", "divergence"},
-    {"training", "trials", "sweep", "learning_curve", "comparison", "grading"},
+    {"training", "trials", "sweep", "learning_curve", "grading"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

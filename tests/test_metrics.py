@@ -1,12 +1,23 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
-from sklearn import metrics as sklearn_metrics
+from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
+from pbl.calibration import apply_temperature, compute_calibration_error, find_bins, fit_temperature
 from pbl.errors import InputError
-from pbl.metrics import compute_metrics, find_metric
+from pbl.metrics import _Ranking, compute_bootstrap_intervals, compute_metrics, find_metric
 from pbl.statistics import wilson_interval
+from pbl.thresholds import (
+    choose_threshold,
+    describe_aim,
+    judge_threshold,
+    parse_aim,
+    resample_threshold,
+    tabulate_thresholds,
+)
 
 
 def one_hot(predicted, classes: int, confidence: float = 0.9) -> np.ndarray:
@@ -30,37 +41,153 @@ def test_the_table_of_the_course():
     assert compute_metrics(labels, one_hot(predicted, 2), ["no", "yes"], "no")["positive"]["recall"] == 91 / 95
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("n", "classes"), [(2, 2), (3, 5), (200, 3), (500, 12)])
-def test_equal_to_scikit_learn(seed, n, classes):
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["random", "ties", "all equal", "a class is absent", "all right"])
+@pytest.mark.parametrize(("n", "classes"), [(2, 2), (3, 5), (200, 2), (200, 3), (500, 12)])
+@pytest.mark.filterwarnings("ignore:.*")  # what scikit-learn says of classes that are absent
+def test_equal_to_scikit_learn(seed, kind, n, classes):
     random = np.random.default_rng(seed)
-    labels = random.integers(0, classes, n)
-    probabilities = random.dirichlet(np.ones(classes), n).astype(np.float32)
+    labels = random.integers(0, classes - (kind == "a class is absent"), n)
+    probabilities = random.dirichlet(np.ones(classes), n)
+    if kind == "ties":
+        probabilities = random.integers(1, 4, (n, classes)).astype(float)
+    if kind == "all equal":
+        probabilities = np.ones((n, classes))
+    if kind == "all right":
+        probabilities = one_hot(labels, classes)
+    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
     result = compute_metrics(labels, probabilities, [str(c) for c in range(classes)])
-    predicted = probabilities.argmax(axis=1)
+    predicted, every = probabilities.argmax(axis=1), np.arange(classes)
+    given = {"labels": every, "zero_division": 0}
     for key, function in (
-        ("precision", sklearn_metrics.precision_score),
-        ("recall", sklearn_metrics.recall_score),
-        ("f1", sklearn_metrics.f1_score),
+        ("precision", sk.precision_score),
+        ("recall", sk.recall_score),
+        ("f1", sk.f1_score),
     ):
-        assert result["macro"][key] == pytest.approx(function(labels, predicted, average="macro", zero_division=0))
-        by_class = function(labels, predicted, average=None, labels=range(classes), zero_division=0)
+        for average in ("macro", "micro", "weighted"):
+            assert result[average][key] == pytest.approx(function(labels, predicted, average=average, zero_division=0))
+        by_class = function(labels, predicted, average=None, **given)
         for c in range(classes):
             value = result["by_class"][str(c)][key]
             assert value == pytest.approx(by_class[c]) or (value is None and by_class[c] == 0)
-    assert result["accuracy"] == sklearn_metrics.accuracy_score(labels, predicted)
-    assert result["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, probabilities, labels=range(classes)))
-    assert (
-        result["confusion_matrix"]
-        == sklearn_metrics.confusion_matrix(labels, predicted, labels=range(classes)).tolist()
-    )
+    areas = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
+    for name, function in areas.items():
+        known = [c for c in every if 0 < (labels == c).sum() < n]
+        expected = [function(labels == c, probabilities[:, c]) for c in known]
+        assert [result["by_class"][str(c)][name] for c in known] == pytest.approx(expected)
+        assert result[name] == (pytest.approx(np.mean(expected)) if known else None)
+    assert result["accuracy"] == sk.accuracy_score(labels, predicted)
+    assert result["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
+    assert result["log_loss"] == pytest.approx(sk.log_loss(labels, probabilities, labels=every))
+    one_by_one = [sk.brier_score_loss((labels == c).astype(int), probabilities[:, c], pos_label=1) for c in every]
+    assert result["brier"] == pytest.approx(sum(one_by_one), abs=1e-6)
+    for k, value in result["top_k_accuracy"].items():
+        assert value == sk.top_k_accuracy_score(labels, probabilities, k=int(k), labels=every)
+    assert result["confusion_matrix"] == sk.confusion_matrix(labels, predicted, labels=every).tolist()
+    normalised = sk.confusion_matrix(labels, predicted, labels=every, normalize="true")
+    rows = [row or [0] * classes for row in result["confusion_matrix_normalised"]]
+    assert np.allclose(rows, normalised)
     json.dumps(result, allow_nan=False)
+
+
+def test_a_bootstrap_sample_of_each_image_once_gives_the_metrics_themselves():
+    random = np.random.default_rng(0)
+    is_positive, scores = random.random(400) < 0.3, random.random(400).round(1)
+    area, average = _Ranking(is_positive, scores).areas(np.ones((1, 400)))
+    assert area == pytest.approx([sk.roc_auc_score(is_positive, scores)])
+    assert average == pytest.approx([sk.average_precision_score(is_positive, scores)])
+    twice = np.repeat(np.arange(400), 1 + (np.arange(400) % 2))
+    area, average = _Ranking(is_positive, scores).areas(1.0 + (np.arange(400) % 2)[None])
+    assert area == pytest.approx([sk.roc_auc_score(is_positive[twice], scores[twice])])
+    assert average == pytest.approx([sk.average_precision_score(is_positive[twice], scores[twice])])
+
+
+def test_bootstrap_intervals_cover():
+    """Of 200 samples of a known population about 95% of the intervals hold the truth."""
+    random = np.random.default_rng(1)
+    probabilities = random.dirichlet(np.ones(3), 100_000)
+    labels = (probabilities.cumsum(axis=1) > random.random((100_000, 1))).argmax(axis=1)
+    truth = {
+        "macro.f1": sk.f1_score(labels, probabilities.argmax(axis=1), average="macro"),
+        "log_loss": sk.log_loss(labels, probabilities),
+        "roc_auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr"),
+    }
+    held = Counter()
+    for _ in range(200):
+        at = random.integers(0, 100_000, 300)
+        intervals = compute_bootstrap_intervals(labels[at], probabilities[at], 200)
+        held.update(name for name, value in truth.items() if intervals[name][0] <= value <= intervals[name][1])
+    assert all(0.89 <= held[name] / 200 <= 0.99 for name in truth), held
+
+
+def test_calibration():
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.5, 1, 3000).round(3)
+    correct = random.random(3000) < confidence
+    ece, calibrated, high = compute_calibration_error(confidence, correct)
+    assert 0 < calibrated < high and ece < high  # it is calibrated
+    truth, said = calibration_curve(correct, confidence, n_bins=15, strategy="quantile")
+    counts = np.bincount(find_bins(confidence))
+    assert ece == pytest.approx((counts * abs(truth - said)).sum() / 3000)
+    assert compute_calibration_error(confidence, random.random(3000) < confidence - 0.1)[0] > 3 * high
+    assert compute_calibration_error(np.full(10, 0.7), np.arange(10) < 7)[0] == pytest.approx(
+        0
+    )  # equal ones share a bin
+
+    # A model that divides its logits by 2.5 too few is mended by the temperature 2.5.
+    logits = random.normal(size=(20_000, 4)) * 2
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (honest.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
+    sure = apply_temperature(honest, 1 / 2.5)
+    temperature = fit_temperature(labels, sure)
+    assert temperature == pytest.approx(2.5, rel=0.05)
+    assert apply_temperature(sure, 2.5) == pytest.approx(honest, abs=1e-6)
+
+
+@pytest.mark.parametrize("aim", ["f1", "youden", "recall>=0.9", "precision>=0.8", "cost=1:5", "cost=1:0"])
+def test_the_threshold_is_the_best_of_all(aim):
+    random = np.random.default_rng(2)
+    is_positive = random.random(300) < 0.4
+    scores = np.clip(random.normal(0.4 + 0.2 * is_positive, 0.15), 0, 1).round(2)
+    parsed = parse_aim(aim)
+    assert describe_aim(parsed) == aim
+    chosen = choose_threshold(is_positive, scores, parsed)
+
+    def worth(threshold: float) -> float:
+        of = judge_threshold(is_positive, scores, threshold, parsed)
+        if parsed.kind in ("recall", "precision"):
+            other = of["precision" if parsed.kind == "recall" else "recall"]
+            return other if (of[parsed.kind] or 0) >= parsed.least and of["precision"] else -1
+        return -of["cost"] if parsed.kind == "cost" else of[parsed.kind]
+
+    assert worth(chosen) == pytest.approx(max(worth(at) for at in np.linspace(0, 1.01, 500)))
+    called = scores >= chosen
+    of = judge_threshold(is_positive, scores, chosen, parsed)
+    assert of["f1"] == pytest.approx(sk.f1_score(is_positive, called))
+    assert of["accuracy"] == pytest.approx(sk.accuracy_score(is_positive, called))
+    low, high = resample_threshold(is_positive, scores, parsed, 50)
+    assert low <= high
+    table = tabulate_thresholds(is_positive, scores)
+    precision, recall, _ = sk.precision_recall_curve(is_positive, scores)
+    assert table["recall"][::-1].tolist() == pytest.approx(recall.tolist())
+    assert table["precision"][::-1].tolist() == pytest.approx(precision.tolist())
+
+
+def test_a_threshold_that_cannot_be():
+    assert choose_threshold(np.ones(5, bool), np.linspace(0, 1, 5)) is None
+    assert choose_threshold(np.array([True, False]), np.array([0.2, 0.9]), parse_aim("precision>=0.9")) is None
+    for text in ("", "accuracy", "recall>=", "recall>=2", "cost=0:0", "cost=1", "f2"):
+        with pytest.raises(InputError, match="Valid: f1, youden"):
+            parse_aim(text)
 
 
 def test_what_has_no_denominator_is_said_to_be_undefined():
     result = compute_metrics([0, 0, 1], one_hot([0, 0, 0], 3), ["a", "b", "c"])
-    assert result["by_class"]["b"] == {"precision": None, "recall": 0.0, "f1": 0.0, "images": 1}
-    assert result["by_class"]["c"] == {"precision": None, "recall": None, "f1": None, "images": 0}
+    of = {"b": (None, 0.0, 0.0, 1), "c": (None, None, None, 0)}
+    assert {
+        name: tuple(result["by_class"][name][k] for k in ("precision", "recall", "f1", "images")) for name in of
+    } == of
+    assert result["by_class"]["c"]["roc_auc"] is None and result["confusion_matrix_normalised"][2] is None
     assert result["macro"]["recall"] == 0.5  # over the two classes that occur
     assert find_metric(result, "by_class.a.recall") == 1.0
     with pytest.raises(InputError, match="undefined"):

@@ -1,0 +1,150 @@
+"""With two classes: from which probability on an image is called positive, and whether 0.5 is right."""
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pbl.errors import InputError
+
+
+class Aim(NamedTuple):
+    """What a threshold is chosen for: `kind` is "f1", "youden", "recall", "precision" or "cost"."""
+
+    kind: str
+    least: float = 0.0  # of recall or precision
+    false_positive: float = 1.0  # costs
+    false_negative: float = 1.0
+
+
+F1 = Aim("f1")
+
+
+def parse_aim(text: str) -> Aim:
+    """Reads "f1", "youden", "recall>=0.95", "precision>=0.9", or "cost=1:5" (a false positive : a false negative).
+
+    Raises:
+        InputError: It is none of these.
+    """
+    text = text.replace(" ", "")
+    if text in ("f1", "youden"):
+        return Aim(text)
+    if match := re.fullmatch(r"(recall|precision)>=([01]?\.?\d*)", text):
+        with_least = float(match[2]) if match[2] not in ("", ".") else -1
+        if 0 < with_least <= 1:
+            return Aim(match[1], least=with_least)
+    if (match := re.fullmatch(r"cost=(\d+\.?\d*):(\d+\.?\d*)", text)) and float(match[1]) + float(match[2]) > 0:
+        return Aim("cost", false_positive=float(match[1]), false_negative=float(match[2]))
+    raise InputError(
+        "'{text}' is no aim of a threshold. Valid: f1, youden, recall>=0.95, precision>=0.9, cost=1:5 (a false positive costs 1,"
+        " a false negative 5).",
+        text=text,
+    )
+
+
+def describe_aim(aim: Aim) -> str:
+    """Returns the words that `parse_aim` reads."""
+    if aim.kind == "cost":
+        return f"cost={aim.false_positive:g}:{aim.false_negative:g}"
+    return f"{aim.kind}>={aim.least:g}" if aim.kind in ("recall", "precision") else aim.kind
+
+
+def tabulate_thresholds(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = F1) -> pd.DataFrame:
+    """Counts and metrics at every threshold that makes a difference.
+
+    Args:
+        is_positive: `bool [n]`.
+        scores: `float [n]`, the probability of the positive class.
+        aim: Whose costs the column `cost` tells.
+
+    Returns:
+        One row a threshold, falling: `threshold` (an image is called positive where its score is at least that; half way
+        between two scores; the first lies above all of them), `true_positives`, `false_positives`, `precision` (1 where
+        nothing is called positive), `recall`, `f1`, `youden` (recall minus false positive rate; Youden 1950), `cost` (of
+        a mean image). A recall is NaN where there is no image of its class.
+    """
+    is_positive, scores = np.asarray(is_positive, bool), np.asarray(scores, np.float64)
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    ends = np.flatnonzero(np.diff(ranked, append=-np.inf))  # the last image of each score
+    positives = np.concatenate([[0], np.cumsum(is_positive[order])[ends]]).astype(float)
+    called = np.concatenate([[0], ends + 1]).astype(float)
+    distinct = ranked[ends]
+    thresholds = np.concatenate([[(1 + distinct[0]) / 2], (distinct[:-1] + distinct[1:]) / 2, [distinct[-1] / 2]])
+    false = called - positives
+    total, others = is_positive.sum(), (~is_positive).sum()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall, false_rate = np.divide(positives, total), np.divide(false, others)
+        table = pd.DataFrame(
+            {
+                "threshold": thresholds,
+                "true_positives": positives.astype(int),
+                "false_positives": false.astype(int),
+                "precision": np.where(called > 0, positives / np.maximum(called, 1), 1.0),
+                "recall": recall,
+                "f1": 2 * positives / np.maximum(called + total, 1),
+                "youden": recall - false_rate,
+                "cost": (aim.false_positive * false + aim.false_negative * (total - positives)) / len(scores),
+            }
+        )
+    return table
+
+
+def choose_threshold(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = F1) -> float | None:
+    """Returns the threshold that serves an aim best on these images; of several the one nearest to 0.5.
+
+    Recall of at least so much is reached at the best precision, and the other way round.
+
+    Args:
+        is_positive: `bool [n]`, of validation images: a threshold that was chosen on test images flatters itself there.
+        scores: `float [n]`, the probability of the positive class.
+        aim: See `parse_aim`.
+
+    Returns:
+        The threshold, or None where no image is of one of the classes, or none reaches the aim.
+    """
+    is_positive = np.asarray(is_positive, bool)
+    if is_positive.all() or not is_positive.any():
+        return None
+    table = tabulate_thresholds(is_positive, scores, aim)
+    if aim.kind in ("recall", "precision"):
+        # Where nothing is called positive there is no precision to speak of.
+        table = table[(table[aim.kind] >= aim.least) & (table["true_positives"] > 0)]
+        if not len(table):
+            return None
+        worth = table["precision" if aim.kind == "recall" else "recall"]
+    else:
+        worth = -table["cost"] if aim.kind == "cost" else table[aim.kind]
+    best = table[worth >= worth.max() - 1e-12]
+    return float(best["threshold"].iloc[(best["threshold"] - 0.5).abs().argmin()])
+
+
+def judge_threshold(is_positive: np.ndarray, scores: np.ndarray, threshold: float, aim: Aim) -> dict[str, Any]:
+    """Returns precision, recall, f1, youden and cost of one threshold; None for what has no denominator."""
+    is_positive, called = np.asarray(is_positive, bool), np.asarray(scores) >= threshold
+    found, false = int((is_positive & called).sum()), int((~is_positive & called).sum())
+    total, others = int(is_positive.sum()), int((~is_positive).sum())
+
+    def share(part: float, whole: float) -> float | None:
+        return float(part / whole) if whole else None
+
+    return {
+        "precision": share(found, found + false),
+        "recall": share(found, total),
+        "f1": share(2 * found, found + false + total),
+        "youden": found / total - false / others if total and others else None,
+        "cost": (aim.false_positive * false + aim.false_negative * (total - found)) / len(called),
+        "accuracy": (found + others - false) / len(called),
+    }
+
+
+def resample_threshold(is_positive: np.ndarray, scores: np.ndarray, aim: Aim, draws: int = 300) -> tuple[float, float]:
+    """Returns where the threshold lies in 95% of bootstrap samples of the images: how well they determine it."""
+    is_positive, scores, random = np.asarray(is_positive, bool), np.asarray(scores), np.random.default_rng(0)
+    chosen = []
+    for _ in range(draws):
+        at = random.integers(0, len(scores), len(scores))
+        chosen.append(choose_threshold(is_positive[at], scores[at], aim))
+    known = [value for value in chosen if value is not None]
+    return tuple(map(float, np.quantile(known, [0.025, 0.975]))) if known else (0.0, 1.0)
