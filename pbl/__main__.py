@@ -231,6 +231,156 @@ def diagnose(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN ...", help="Runs or folders of runs; with --train experiment files and KEY=VALUE for all."
+        ),
+    ],
+    train: Annotated[
+        bool, typer.Option("--train", help="Train the experiments first, seed by seed. The same command goes on.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="With --train: runs of each, with seeds that count up.")] = 5,
+    epochs: Annotated[int | None, typer.Option(min=1, help="With --train: epochs of every run.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="With --train: minutes of every run, instead.")
+    ] = None,
+    split: Annotated[
+        Split, typer.Option(help="Which images; test is evaluated, and each use recorded, where it is not yet.")
+    ] = Split.val,
+    margin: Annotated[
+        float, typer.Option(min=0, help="The difference that matters to you, in points of accuracy.")
+    ] = 1.0,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Compare all with this architecture, in place of all pairs.")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The validation accuracy up to which training seconds are counted."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure MACs, latency, throughput, memory and file of one run of each.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results.csv, results.md and results.png go.")] = Path(
+        "comparison"
+    ),
+    as_json: AsJson = False,
+    folder: RunsOption = None,
+) -> int:
+    """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
+    from pbl import comparison
+
+    if not train and (epochs or minutes):
+        raise InputError("--epochs and --minutes are for --train.")
+    if epochs and minutes:
+        raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
+    status, failures = 0, []
+    if train:
+        found, failures, status = _train_for_comparison(runs, seeds, epochs, minutes, out, folder)
+    else:
+        found = comparison.find_runs(runs)
+    if split == Split.test:
+        _evaluate_lacking(found)
+    if measure:
+        _measure_one_of_each(found)
+    result = comparison.compare(
+        found, split.value, margin=margin, baseline=baseline, target=target, failures=failures
+    )  # fmt: skip
+    files = comparison.write_results(result, out)
+    if as_json:
+        tables = {
+            name: json.loads(getattr(result, name).to_json(orient="records"))
+            for name in ("runs", "architectures", "pairs", "models")
+        }
+        print(
+            json.dumps(
+                {"margin": margin, "split": split.value, "images": result.images, **tables, "notes": result.notes},
+                ensure_ascii=False,
+                indent=1,
+            )
+        )
+    else:
+        _show_comparison(result)
+        print(f"Written: {', '.join(map(str, files))}")
+    return status
+
+
+def _train_for_comparison(
+    words: list[str], seeds: int, epochs: int | None, minutes: float | None, out: Path, folder: str | None
+):
+    from pbl.comparison import Failure
+
+    files = [word for word in words if "=" not in word or word.endswith(".py")]
+    settings = [word for word in words if word not in files]
+    if not files:
+        raise InputError(
+            "--train needs experiment files, such as experiments/mnist_mlp.py experiments/digits_resnet20.py."
+        )
+    configs = [_load_config(file, settings) for file in files]
+    with _quiet_tensorflow():
+        from pbl import sweep
+    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json", _tell_progress)
+    runs, failures, status = [], [], 0
+    for config, run, reason in sweep.train_each(planned, folder, _tell_progress):
+        if run is None:
+            failures.append(Failure(config.model, config.seed, reason))
+        else:
+            runs.append(run)
+            if run.environment["status"] == "interrupted":
+                status = 130
+        status = status or (1 if reason else 0)
+    return runs, failures, status
+
+
+def _evaluate_lacking(runs) -> None:
+    lacking = [
+        run
+        for run in runs
+        if run.environment.get("status") == "finished" and not (run.path / "predictions_test.npz").exists()
+    ]
+    if lacking:
+        with _quiet_tensorflow():
+            from pbl import evaluation
+        for run in lacking:
+            evaluation.evaluate(run, "test")
+
+
+def _measure_one_of_each(runs) -> None:
+    from pbl.measurement import measure_cost
+
+    measured = set()
+    for run in sorted(runs, key=lambda run: not (run.path / "cost.json").exists()):
+        if run.environment.get("status") != "finished":
+            continue
+        key = (run.config.model, json.dumps(run.config.model_options, sort_keys=True))
+        if key not in measured and not (run.path / "cost.json").exists():
+            print(f"Measuring {run.path}", file=sys.stderr, flush=True)
+            measure_cost(run)
+        measured.add(key)
+
+
+def _show_comparison(result) -> None:
+    from pbl import comparison
+
+    split = {"val": "validation", "test": "test"}[result.split]
+    print(
+        f"A difference of less than {result.margin:g} points is taken not to matter. {result.images:,} {split} images."
+    )
+
+    def show(title: str, table) -> None:
+        if len(table):
+            print(title)
+            _print_table(list(table.columns), [tuple(map(str, row)) for row in table.itertuples(index=False)])
+
+    show("Architectures", comparison.show_architectures(result.architectures))
+    show("This architecture against that one (over seeds and images)", comparison.show_pairs(result.pairs))
+    show("This trained model against that one (over the images alone)", comparison.show_models(result.models))
+    for note in result.notes:
+        print(f"- {note}")
+
+
+@app.command()
 def predict(
     run: RunFolder,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them.")],

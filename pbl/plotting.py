@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from pbl.calibration import compute_calibration_error, find_bins
 from pbl.signals import Signals
@@ -422,6 +422,75 @@ def plot_thresholds(
     axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold on the probability of the positive class")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+    return figure
+
+
+def plot_comparison(comparison: Any) -> Figure:
+    """Draws accuracy against training time or weights, and the differences between architectures with the margin shaded.
+
+    Args:
+        comparison: A `pbl.comparison.Comparison`.
+    """
+    table, pairs = comparison.architectures, comparison.pairs
+    if not len(pairs):
+        pairs = comparison.models
+    pairs = pairs.head(15)
+    figure = Figure(figsize=(12, max(4.6, 1.6 + 0.34 * max(len(pairs), len(table)))), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    cost, label = "train_seconds", "training time [s]"
+    if table[cost].isna().any():
+        cost, label = "parameters", "trainable weights"
+    points = []
+    for row, (_, one) in zip(table.itertuples(), table.iterrows(), strict=True):
+        x = one[cost]
+        if x is None or not np.isfinite(x):
+            continue
+        seeds = 100 * comparison.correct[row.architecture].mean(axis=1)
+        left.plot([x] * len(seeds), seeds, ".", color=GREY, alpha=0.4, markersize=5)
+        error = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
+        colour = GREEN if row.pretrained else BLUE
+        left.errorbar(x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, capsize=3, linewidth=1.2)
+        text = _literal(_keep_start(row.architecture, 34))
+        left.annotate(text, (x, 100 * row.accuracy), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        points.append((x, 100 * row.accuracy, 100 * row.low))
+    # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above.
+    front = [p for p in sorted(points) if not any(q[0] < p[0] and q[2] > p[1] for q in points)]
+    best = []
+    for point in front:
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    if len(best) > 1:
+        left.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
+        left.legend(fontsize="small", loc="lower right")
+    left.set_xscale("log")
+    for axis in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
+        axis(LogFormatter(minor_thresholds=(1.2, 0.5)))
+    left.set(xlabel=label, ylabel=f"{comparison.split} accuracy [%], 95% interval; dots: seeds")
+    left.margins(x=0.25)
+    left.grid(alpha=0.3)
+    right.axvspan(
+        -comparison.margin,
+        comparison.margin,
+        color=GREY,
+        alpha=0.15,
+        linewidth=0,
+        label=f"margin: {comparison.margin:g} points",
+    )
+    right.axvline(0, color=GREY, linewidth=0.8)
+    for at, row in enumerate(pairs.itertuples()):
+        colour = ORANGE if row.p_holm < 0.05 else GREY
+        error = 100 * np.array([[row.difference - row.low], [row.high - row.difference]])
+        right.errorbar(100 * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4)
+    names = [
+        _literal(f"{_keep_start(row.first, 30)}  minus\n{_keep_start(row.second, 30)}") for row in pairs.itertuples()
+    ]
+    right.set_yticks(range(len(pairs)), names, fontsize=7)
+    right.invert_yaxis()
+    right.set_xlabel("difference in accuracy [points], 95% interval; orange: separated (Holm)")
+    kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
+    right.set_title(f"{kind}, {comparison.images} {comparison.split} images", fontsize="medium")
+    right.legend(fontsize="small")
+    right.grid(alpha=0.3, axis="x")
     return figure
 
 

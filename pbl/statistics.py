@@ -1,5 +1,6 @@
 """Confidence intervals and tests for proportions. Needs nothing but Python, so that every report can afford it."""
 
+from collections.abc import Sequence
 from math import exp, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -215,38 +216,94 @@ def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float 
     Raises:
         ValueError: An architecture has one seed, or the images are not as many.
     """
-    if min(first.seeds, second.seeds) < 2 or first.mean.shape != second.mean.shape:
-        raise ValueError("two seeds of each architecture, on the same images, are the least")
+    return crossed_intervals([first, second], [(0, 1)], confidence)[0]
+
+
+def crossed_intervals(
+    summaries: Sequence[SeedSummary], pairs: Sequence[tuple[int, int]], confidence: float = 0.95
+) -> list[Difference]:
+    """Does what `crossed_interval` does, for many pairs of places in `summaries` at once."""
     from scipy.stats import t
 
-    difference = float((first.mean - second.mean).mean())
-    error, degrees = _crossed_error(*_parts(first, second), first.seeds, second.seeds, len(first.mean))
-    if error == 0:  # every image alike in all runs
-        return Difference(difference, difference, difference, float(difference == 0), 0.0, np.inf)
-    reach = float(t.ppf((1 + confidence) / 2, degrees)) * error
-    p = 2 * float(t.sf(abs(difference) / error, degrees))
-    return Difference(difference, difference - reach, difference + reach, p, error, degrees)
+    parts = _Parts(summaries, pairs)
+    error, degrees = parts.error(parts.seeds)
+    safe = np.where(error > 0, error, 1.0)
+    reach = np.where(error > 0, t.ppf((1 + confidence) / 2, degrees) * error, 0.0)
+    # Where every image is alike in all runs nothing is left to chance.
+    p = np.where(error > 0, 2 * t.sf(abs(parts.difference) / safe, degrees), parts.difference == 0)
+    columns = parts.difference, parts.difference - reach, parts.difference + reach, p, error, degrees
+    return [Difference(*map(float, row)) for row in zip(*columns, strict=True)]
 
 
-def _parts(first: SeedSummary, second: SeedSummary) -> tuple[float, np.ndarray, np.ndarray]:
-    """Of the variance of a difference: what no seed takes away, and of one seed of each its chance and its spread."""
-    chance, spread = (
-        np.array([getattr(side, name) * side.seeds for side in (first, second)]) for name in ("chance", "spread")
-    )
-    d = first.mean - second.mean
-    stays = (d.var(ddof=1) if len(d) > 1 else 0.0) / len(d) - first.chance - second.chance
-    return max(0.0, float(stays)), chance, spread
+class _Parts:
+    """Of the variance of differences: what no seed takes away, and what one seed of each architecture adds."""
+
+    def __init__(self, summaries: Sequence[SeedSummary], pairs: Sequence[tuple[int, int]]):
+        if min(side.seeds for side in summaries) < 2 or len({side.mean.shape for side in summaries}) > 1:
+            raise ValueError("two seeds of each architecture, on the same images, are the least")
+        means = np.stack([side.mean for side in summaries])
+        at = np.array(pairs).T  # [2, pairs]
+        self.n = means.shape[1]
+        self.difference = means.mean(axis=1)[at[0]] - means.mean(axis=1)[at[1]]
+        covariance = np.cov(means) if self.n > 1 else np.zeros((len(means), len(means)))
+        variance = covariance[at[0], at[0]] + covariance[at[1], at[1]] - 2 * covariance[at[0], at[1]]
+        self.seeds = np.array([side.seeds for side in summaries])[at]
+        self.chance = np.array([side.chance * side.seeds for side in summaries])[at]
+        self.spread = np.array([side.spread * side.seeds for side in summaries])[at]
+        self.stays = np.maximum(0.0, variance / self.n - (self.chance / self.seeds).sum(axis=0)).round(15)
+
+    def error(self, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Standard errors of so many seeds of both, `[2, pairs]`, and their degrees of freedom."""
+        of_images, of_seeds = self.stays + (self.chance / seeds).sum(axis=0), self.spread / seeds
+        variance = self.stays + of_seeds.sum(axis=0)
+        uncertain = of_images**2 / max(self.n - 1, 1) + (of_seeds**2 / (seeds - 1)).sum(axis=0)
+        degrees = np.divide(variance**2, uncertain, out=np.full_like(variance, np.inf), where=uncertain > 0)
+        return np.sqrt(variance), np.maximum(degrees, 1.0)
 
 
-def _crossed_error(
-    stays: float, chance: np.ndarray, spread: np.ndarray, seeds: int, other_seeds: int, n: int
-) -> tuple[float, float]:
-    """Standard error of a difference of so many seeds, and its degrees of freedom."""
-    k = np.array([seeds, other_seeds])
-    of_images, of_seeds = stays + (chance / k).sum(), spread / k
-    variance = stays + of_seeds.sum()
-    uncertain = of_images**2 / max(n - 1, 1) + (of_seeds**2 / (k - 1)).sum()
-    return sqrt(variance), float(variance**2 / uncertain) if uncertain else np.inf
+def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval for an architecture's accuracy, over seeds and images, as `crossed_interval`; of one seed Wilson's."""
+    n, k, accuracy = len(summary.mean), summary.seeds, summary.accuracy
+    if k < 2 or n < 2:
+        return wilson_interval(round(accuracy * n), n, confidence)
+    from scipy.stats import t
+
+    of_images = summary.mean.var(ddof=1) / n
+    variance = max(0.0, of_images - summary.chance) + summary.spread
+    uncertain = of_images**2 / (n - 1) + summary.spread**2 / (k - 1)
+    if variance == 0:  # all right, or all wrong, in all runs
+        return wilson_interval(round(accuracy * n), n, confidence)
+    reach = float(t.ppf((1 + confidence) / 2, variance**2 / uncertain)) * sqrt(variance)
+    return max(0.0, accuracy - reach), min(1.0, accuracy + reach)
+
+
+def probability_of_best(correct: Sequence[np.ndarray], draws: int = 2000) -> np.ndarray:
+    """How often each architecture comes out first when seeds and images are drawn anew; equal ones share.
+
+    Args:
+        correct: Of each architecture `bool [seeds, n]`, on the same images.
+        draws: Samples of the images and, in each architecture, of the seeds.
+
+    Returns:
+        `float [architectures]`, which sum to 1.
+    """
+    random = np.random.default_rng(0)
+    n = correct[0].shape[1]
+    wins = np.zeros(len(correct))
+    step = max(1, 2_000_000 // n)
+    for begin in range(0, draws, step):
+        size = min(step, draws - begin)
+        weights = np.stack([np.bincount(row, minlength=n) for row in random.integers(0, n, (size, n))]) / n
+        weights = weights.astype(np.float32)
+        means = []
+        for runs in correct:
+            k = len(runs)
+            seeds = random.multinomial(k, np.full(k, 1 / k), size=size) / k
+            means.append(((weights @ runs.T.astype(np.float32)) * seeds).sum(axis=1))
+        means = np.round(means, 9)
+        first = means == means.max(axis=0)
+        wins += (first / first.sum(axis=0)).sum(axis=1)
+    return wins / draws
 
 
 def adjust_holm(p: np.ndarray) -> np.ndarray:
@@ -281,14 +338,12 @@ def seeds_to_separate(
     """
     from scipy.stats import norm, t
 
-    d = first.mean - second.mean
-    difference, n = abs(float(d.mean())), len(d)
-    parts = _parts(first, second)
-    for seeds in range(2, most + 1):
-        error, degrees = _crossed_error(*parts, seeds, seeds, n)
-        if difference >= (t.ppf((1 + confidence) / 2, degrees) + norm.ppf(power)) * error > 0:
-            return seeds
-    return None
+    parts = _Parts([first, second], [(0, 1)] * (most - 1))
+    seeds = np.arange(2, most + 1)
+    error, degrees = parts.error(np.stack([seeds, seeds]))
+    needed = (t.ppf((1 + confidence) / 2, degrees) + norm.ppf(power)) * error
+    enough = np.flatnonzero((abs(parts.difference) >= needed) & (needed > 0))
+    return int(seeds[enough[0]]) if len(enough) else None
 
 
 class Doubling(NamedTuple):

@@ -1,9 +1,12 @@
 """Several runs of one experiment: every combination of some settings, each with several seeds."""
 
+import hashlib
 import itertools
+import json
 import re
+import tempfile
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,31 @@ def run_sweep(
     name = "_".join(["sweep", *(key.rpartition(".")[2] for key in runs[0][0] if key != "seed")])
     file = runs_folder(folder) / runs[0][1].experiment / f"{name}.csv"
     rows: list[dict[str, Any]] = []
+    for (swept, _), (_, run, reason) in zip(runs, train_each(runs, folder, tell), strict=False):
+        rows.append({**swept, **_describe(run), "reason": reason})
+        if reason:
+            rows[-1]["status"] = "failed"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    return pd.DataFrame(rows), file
+
+
+def train_each(
+    runs: Iterable[tuple[dict[str, Any], Config]],
+    folder: str | Path | None = None,
+    tell: Callable[[str], None] = print,
+) -> Iterator[tuple[Config, Run | None, str]]:
+    """Trains several runs one after another; each failure is told and the next one begun. Ends where Ctrl-C ended a run.
+
+    Args:
+        runs: What is swept, for the line of progress, and the settings.
+        folder, tell: As for `run_sweep`.
+
+    Yields:
+        The settings; the run, or None where none was made; and why it failed, or "".
+    """
+    runs = list(runs)
     for number, (swept, config) in enumerate(runs, 1):
         tell(f"Run {number} of {len(runs)}: {', '.join(f'{key}={value}' for key, value in swept.items())}")
         keras.backend.clear_session()
@@ -87,15 +115,75 @@ def run_sweep(
             if not isinstance(error, InputError):
                 traceback.print_exc()
             tell(f"It failed. {reason}")
-        rows.append({**swept, **_describe(run), "reason": reason})
-        if reason:
-            rows[-1]["status"] = "failed"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
-        if rows[-1]["status"] == "interrupted":
-            break
-    return pd.DataFrame(rows), file
+        yield config, run, reason
+        if run is not None and not reason and run.environment["status"] == "interrupted":
+            return
+
+
+def plan_comparison(
+    configs: Sequence[Config],
+    seeds: int,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    budget_file: Path | None = None,
+    tell: Callable[[str], None] = print,
+) -> list[tuple[dict[str, Any], Config]]:
+    """Returns the runs of a comparison under an equal budget: seed by seed, so that one cut short has all of each.
+
+    Args:
+        configs: The experiments.
+        seeds: How many of each, counted up from its own.
+        epochs: The budget of each run in epochs.
+        minutes: Or in minutes of training: two epochs of each are timed first, so that its learning-rate schedule ends in time.
+        budget_file: Where the epochs found for `minutes` are kept, so that the same command goes on with the same runs.
+        tell: What is done with a line of progress.
+
+    Raises:
+        InputError: The experiments' epochs differ and no budget was given; two experiments are the same.
+    """
+    total = {config.epochs + config.fine_tune_epochs for config in configs}
+    if epochs is None and minutes is None and len(total) > 1:
+        told = ", ".join(f"{config.experiment} {config.epochs + config.fine_tune_epochs}" for config in configs)
+        raise InputError(
+            "The experiments' epochs differ ({told}): that would compare budgets. Give --epochs or --minutes for all.", told=told
+        )  # fmt: skip
+    if epochs is not None:
+        for config in configs:
+            if config.fine_tune_epochs >= epochs:
+                raise InputError(
+                    "--epochs {epochs}: {experiment} has {tuned} epochs of fine-tuning already. Give more.",
+                    epochs=epochs, experiment=config.experiment, tuned=config.fine_tune_epochs,
+                )  # fmt: skip
+        configs = [config.replace(epochs=epochs - config.fine_tune_epochs) for config in configs]
+    if minutes is not None:
+        configs = [_fit_to_minutes(config, minutes, budget_file, tell) for config in configs]
+    settings = [str({**config.decides(), "experiment": ""}) for config in configs]
+    if len(set(settings)) < len(settings):
+        raise InputError(
+            "Two of the experiments have the very same settings. Give each once; seeds are counted up by --seeds."
+        )
+    return [
+        ({"experiment": config.experiment, "model": config.model, "seed": config.seed + number}, config.replace(seed=config.seed + number))
+        for number in range(seeds)
+        for config in configs
+    ]  # fmt: skip
+
+
+def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Callable[[str], None]) -> Config:
+    """The settings with as many epochs as fit into the time here; without fine-tuning epochs."""
+    key = hashlib.sha256(str((config.decides(), minutes)).encode()).hexdigest()[:16]
+    known = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+    if key not in known:
+        with tempfile.TemporaryDirectory() as folder:
+            trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
+            seconds = float(pd.read_csv(trial.path / "history.csv")["seconds"].iloc[-1])
+        known[key] = max(1, int(60 * minutes / seconds))
+        tell(f"{config.experiment}: {seconds:.1f} s an epoch, so {known[key]} epochs in {minutes:g} minutes")
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(known), encoding="utf-8")
+    return config.replace(epochs=known[key], fine_tune_epochs=0)
 
 
 def _describe(run: Run | None) -> dict[str, Any]:

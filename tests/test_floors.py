@@ -29,7 +29,7 @@ FLOORS = [
     },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer", "divergence"},
-    {"training", "trials", "sweep", "learning_curve", "grading"},
+    {"training", "trials", "sweep", "learning_curve", "measurement", "grading"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
