@@ -38,7 +38,10 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
     """
     run = load_run(run)
     command = [sys.executable, "-m", "pbl.measurement", str(run.path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    package = str(Path(__file__).resolve().parent.parent)
+    known = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": known, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 2:
         raise InputError("{message}", message=done.stderr.strip().splitlines()[-1].removeprefix("pbl: "))
     if done.returncode:

@@ -1,12 +1,21 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from pbl.statistics import (
+    adjust_holm,
     binomial_tail,
+    crossed_interval,
+    crossed_intervals,
+    crossed_mean_interval,
     extrapolate_doubling,
     hanley_mcneil_interval,
+    mcnemar_test,
     newcombe_interval,
+    paired_bootstrap_interval,
+    probability_of_best,
+    seeds_to_separate,
+    summarise_seeds,
     wilson_interval,
 )
 
@@ -88,3 +97,88 @@ def test_one_doubling_more_is_foretold():
         found = extrapolate_doubling(*(np.arange(189)[None] >= count for count in errors))
         now = 1 - errors[1] / 189
         assert now <= found.expected <= 1 and found.low > 0.8 and 0 <= found.gain_low <= found.gain_high < 0.05
+
+
+# The eye-disease example of Bortz, and SciPy's own: R's mcnemar.exact gives the same.
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"), [(5, 25, 0.0003249), (0, 0, 1.0), (3, 3, 1.0), (0, 6, 0.03125), (150, 86, 3.716e-05)]
+)  # fmt: skip
+def test_mcnemar(only_first, only_second, p):
+    assert mcnemar_test(only_first, only_second) == pytest.approx(p, rel=2e-3)
+    assert mcnemar_test(only_second, only_first) == mcnemar_test(only_first, only_second)
+
+
+def test_holm_equals_r():
+    """p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") and the example of scipy.stats.false_discovery_control's p-values."""
+    assert adjust_holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+    assert adjust_holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])  # in the order given
+    assert adjust_holm([]).tolist() == []
+
+
+def test_the_paired_bootstrap_agrees_with_the_normal_approximation():
+    low, high = paired_bootstrap_interval(60, 30, 1000)
+    error = np.sqrt((60 + 30 - 30**2 / 1000) / 1000**2)
+    assert (low, high) == pytest.approx((0.03 - 1.96 * error, 0.03 + 1.96 * error), abs=0.0012)
+
+
+def simulate_runs(random, accuracies, seeds, images, spread=0.005) -> list[np.ndarray]:
+    difficulty = random.normal(size=images)
+    return [
+        norm.ppf(accuracy)
+        + spread / norm.pdf(norm.ppf(accuracy)) * random.normal(size=(seeds, 1))
+        + np.sqrt(0.9) * difficulty
+        + np.sqrt(0.1) * random.normal(size=(seeds, images))
+        > 0
+        for accuracy in accuracies
+    ]
+
+
+def test_the_crossed_interval_covers():
+    """300 trials of a known difference; 95% nominal. Its whole table: experiments/benchmarks/comparison.md."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        sides = [summarise_seeds(runs) for runs in simulate_runs(random, (0.9, 0.88), 3, 500)]
+        found = crossed_interval(*sides)
+        covered += found.low <= 0.02 <= found.high
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert 0.91 <= covered / 300 <= 0.99
+
+
+def test_the_crossed_interval_at_its_ends():
+    random = np.random.default_rng(1)
+    a, b = (summarise_seeds(runs) for runs in simulate_runs(random, (0.9, 0.88), 4, 200))
+    many = crossed_intervals([a, b, a], [(0, 1), (1, 0), (0, 2)])
+    assert many[0].difference == pytest.approx(-many[1].difference) and many[0].p == pytest.approx(many[1].p)
+    assert many[2].difference == 0 and many[2].p == 1
+    alike = summarise_seeds(np.ones((3, 10), bool))
+    assert crossed_interval(alike, alike)[:4] == (0, 0, 0, 1)
+    assert crossed_mean_interval(alike) == wilson_interval(10, 10)
+    with pytest.raises(ValueError, match="two seeds"):
+        crossed_interval(a, summarise_seeds(np.ones((1, 200), bool)))
+    # Where each seed is right on images of its own the images' noise is the seeds': as a t test of their accuracies.
+    low, high = crossed_mean_interval(a)
+    assert low < a.accuracy < high
+
+
+def test_seeds_to_separate_holds_what_it_says():
+    """With so many seeds the two are separated in about 80% of trials."""
+    random = np.random.default_rng(2)
+    pilot = [summarise_seeds(runs) for runs in simulate_runs(random, (0.9, 0.875), 40, 2000, spread=0.012)]
+    needed = seeds_to_separate(*pilot)
+    found = [
+        crossed_interval(*map(summarise_seeds, simulate_runs(random, (0.9, 0.875), needed, 2000, spread=0.012))).p
+        < 0.05
+        for _ in range(150)
+    ]
+    assert 3 <= needed <= 30 and 0.65 <= np.mean(found) <= 0.95
+    assert seeds_to_separate(pilot[0], pilot[0]) is None
+
+
+def test_the_probability_of_being_best():
+    random = np.random.default_rng(3)
+    a, b, c = simulate_runs(random, (0.95, 0.95, 0.6), 5, 400)
+    shares = probability_of_best([a, b, c])
+    assert shares.sum() == pytest.approx(1) and shares[2] == 0
+    assert probability_of_best([a, a.copy()]) == pytest.approx([0.5, 0.5], abs=0.05)
+    assert probability_of_best([np.ones((1, 5), bool)] * 4) == pytest.approx([0.25] * 4)

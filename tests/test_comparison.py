@@ -1,0 +1,219 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pbl.__main__ import main
+from pbl.comparison import Failure, compare, describe, find_runs, write_results
+from pbl.config import Config
+from pbl.errors import InputError
+
+N = 600
+LABELS = np.arange(N) % 10
+HASHES = np.array([f"{at:064x}" for at in range(N)])
+
+
+def make_run(
+    folder: Path, accuracy: float, seed: int = 0, *, images: str = "abc", split: str = "val", status: str = "finished",
+    hashes: np.ndarray = HASHES, epochs: int = 10, environment: dict | None = None, **settings,
+) -> Path:  # fmt: skip
+    """A run's folder, as `train` and `evaluate` leave it, without a training."""
+    config = Config(**{"experiment": "x", "seed": seed, "model": "mlp", **settings})
+    number = len(list((folder / config.experiment).glob("*"))) + 1
+    run = folder / config.experiment / f"{number:03d}"
+    run.mkdir(parents=True)
+    random = np.random.default_rng([seed, number])
+    difficulty = np.random.default_rng(5).random(N)
+    correct = difficulty + 0.05 * random.normal(size=N) < accuracy
+    predicted = np.where(correct, LABELS, (LABELS + 1) % 10)
+    probabilities = np.full((N, 10), 0.01, np.float32)
+    probabilities[np.arange(N), predicted] = 0.91
+    (run / "config.json").write_text(json.dumps(config.model_dump(mode="json")))
+    about = {
+        "status": status,
+        "images": images,
+        "epochs": epochs,
+        "seconds": {"fit": 12.5},
+        "trainable_weights": 1234,
+        "devices": ["CPU"],
+    }
+    (run / "environment.json").write_text(json.dumps(about | (environment or {})))
+    if status == "finished":
+        np.savez_compressed(run / f"predictions_{split}.npz", labels=LABELS, probabilities=probabilities, hashes=hashes)
+        metrics = {"macro": {"f1": float(correct.mean())}, "log_loss": 0.3, "calibration": {"ece": 0.02}}
+        (run / f"metrics_{split}.json").write_text(json.dumps(metrics))
+        rows = "".join(f"{epoch},{accuracy * epoch / epochs},2.0\n" for epoch in range(1, epochs + 1))
+        (run / "history.csv").write_text("epoch,val_accuracy,seconds\n" + rows)
+    return run
+
+
+def of_two(folder: Path, seeds: int = 3, difference: float = 0.08, **others):
+    for seed in range(seeds):
+        make_run(folder, 0.9, seed, model="mlp")
+        make_run(folder, 0.9 - difference, seed, model="lenet5", **others)
+    return compare(find_runs([folder]))
+
+
+def test_two_questions(tmp_path):
+    result = of_two(tmp_path)
+    (pair,) = result.pairs.itertuples()
+    assert (pair.first, pair.second) == ("mlp", "lenet5") and pair.low > 0.04 and pair.p_holm < 0.01
+    assert pair.verdict == "first better, by more than the margin"
+    assert list(result.architectures["tie_group"]) == ["a", "b"]
+    assert result.architectures["best_with_probability"].tolist() == [1, 0]
+    assert list(result.runs["accuracy"]) == pytest.approx(
+        [result.correct[row.model][row.seed].mean() for row in result.runs.itertuples()]
+    )
+    text = describe(result)
+    assert text.index("taken not to matter") < text.index("## This architecture against that one")
+    assert text.index("## This architecture against that one") < text.index("## This trained model against that one")
+    files = write_results(result, tmp_path / "out")
+    table = pd.read_csv(files[0])
+    assert [file.name for file in files] == ["results.csv", "results.md", "results.png"] and files[
+        2
+    ].stat().st_size > 10_000
+    assert len(table) == 6 and not table.drop(columns="run").map(lambda value: "," in str(value)).any().any()
+    assert table["seconds_to_target"].notna().all() and table["parameters"].dtype.kind == "i"
+
+
+def test_equal_ones_are_tied_and_it_is_said_what_would_separate_them(tmp_path):
+    result = of_two(tmp_path, difference=0.004)
+    (pair,) = result.pairs.itertuples()
+    assert pair.verdict in ("not separated", "alike: within the margin") and set(result.architectures["tie_group"]) == {
+        "a"
+    }
+    assert "more" in pair.needed or pair.verdict.startswith("alike")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_make_no_claim_about_architectures(tmp_path, seeds):
+    result = of_two(tmp_path, seeds)
+    assert not len(result.pairs) and result.architectures["best_with_probability"].isna().all()
+    assert "No claim about architectures" in describe(result) and len(result.models)
+    assert result.models["only_first"].iloc[0] > result.models["only_second"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": "other"}, "trained on other images or another split"),
+        ({"hashes": HASHES[::-1].copy() + "x"}, "judged on other val images"),
+        ({"split": "test"}, "has no predictions of the val split"),
+    ],
+)
+def test_what_is_never_mixed(tmp_path, change, said):
+    make_run(tmp_path, 0.9)
+    make_run(tmp_path, 0.8, model="lenet5", **change)
+    with pytest.raises(InputError, match=said):
+        compare(find_runs([tmp_path]))
+
+
+def test_the_order_of_the_images_does_not_matter(tmp_path):
+    result = of_two(tmp_path)
+    run = next((tmp_path / "x").glob("001"))
+    with np.load(run / "predictions_val.npz") as arrays:
+        turned = {name: values[::-1] for name, values in arrays.items()}
+    np.savez_compressed(run / "predictions_val.npz", **turned)
+    again = compare(find_runs([tmp_path]))
+    assert again.pairs.equals(result.pairs)
+
+
+def test_what_else_must_be_said(tmp_path):
+    for seed in range(3):
+        make_run(tmp_path, 0.9, seed)
+        make_run(tmp_path, 0.8, seed, learning_rate=0.5, epochs=20)
+        make_run(tmp_path, 0.95, seed, model="efficientnet_transfer")
+    make_run(tmp_path, 0.9, 3, status="failed", environment={"reason": "InputError: diverged"})
+    make_run(tmp_path, 0.9, 4, status="running")
+    damaged = make_run(tmp_path, 0.9, 5)
+    (damaged / "predictions_val.npz").write_bytes(b"PK\x03\x04")
+    result = compare(find_runs([tmp_path]), failures=[Failure("alexnet", 0, "InputError: the images are too small")])
+    text = " ".join(result.notes)
+    for part in (
+        "4 run(s) are not compared",
+        "diverged",
+        "too small",
+        "Unequal budget, epochs",
+        "settings tried",
+        "seen other images",
+    ):
+        assert part in text, part
+    labels = set(result.architectures["architecture"])
+    assert {"mlp learning_rate=0.001", "mlp learning_rate=0.5", "efficientnet_transfer"} == labels
+    # Pre-trained and from scratch: told in one table, never subtracted.
+    assert not (set(result.pairs["first"]) | set(result.pairs["second"])) & {"efficientnet_transfer"}
+    assert len(result.runs) == 13 and result.runs["reason"].ne("").sum() == 4
+    assert (
+        compare(find_runs([tmp_path]), baseline="mlp learning_rate=0.5")
+        .pairs["second"]
+        .eq("mlp learning_rate=0.5")
+        .all()
+    )
+    with pytest.raises(InputError, match="several of those compared"):
+        compare(find_runs([tmp_path]), baseline="mlp")
+    with pytest.raises(InputError, match="none of those compared"):
+        compare(find_runs([tmp_path]), baseline="vgg16")
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    of_two(tmp_path / "runs")
+    assert main(["compare", "runs", "--margin", "2", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["margin"] == 2 and len(shown["runs"]) == 6 and (tmp_path / "comparison" / "results.md").exists()
+    assert main(["compare", "nothing"]) == 2
+    assert "nothing does not exist" in capsys.readouterr().err
+    assert main(["compare", "runs", "--epochs", "3"]) == 2
+    code = "import sys; from pbl.__main__ import main; main(['compare', 'runs']); sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True).returncode == 0
+    )
+
+
+EXPERIMENT = "from pbl import Config\n\nconfig = Config(model='{model}', epochs=2, model_options={options})\n"
+
+
+def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
+    """Equal budget; a model that cannot be built stays in the table; the same command trains nothing twice."""
+    monkeypatch.chdir(tmp_path)
+    for name, model, options in (
+        ("small", "mlp", {"widths": [8]}),
+        ("large", "mlp", {"widths": [64]}),
+        ("broken", "alexnet", {}),
+    ):
+        Path(f"{name}.py").write_text(EXPERIMENT.format(model=model, options=options))
+    command = [
+        "compare",
+        "--train",
+        "small.py",
+        "large.py",
+        "broken.py",
+        "--seeds",
+        "3",
+        "--split",
+        "test",
+        "--measure",
+    ]
+    assert main(command) == 1  # one of them failed
+    table = pd.read_csv("comparison/results.csv")
+    assert len(table) == 9 and table["reason"].notna().sum() == 3 and set(table["split"].dropna()) == {"test"}
+    told = table[table["reason"].notna()]
+    assert set(told["model"]) == {"alexnet"}
+    assert table.groupby("architecture")["latency_ms"].count().loc[lambda counts: counts > 0].tolist() == [1, 1]
+    trained = sorted(Path("runs").glob("*/*/history.csv"))
+    times = [file.stat().st_mtime_ns for file in trained]
+    capsys.readouterr()
+    assert main(command) == 1
+    assert [file.stat().st_mtime_ns for file in sorted(Path("runs").glob("*/*/history.csv"))] == times
+    assert main(["compare", "--train", "small.py", "large.py", "--seeds", "1", "--minutes", "0.05"]) == 0
+    epochs = json.loads(Path("comparison/budget.json").read_text())
+    assert len(epochs) == 2 and all(count >= 1 for count in epochs.values())
+    Path("longer.py").write_text(EXPERIMENT.format(model="mlp", options={}).replace("epochs=2", "epochs=3"))
+    assert main(["compare", "--train", "small.py", "longer.py"]) == 2
+    assert "that would compare budgets" in capsys.readouterr().err
