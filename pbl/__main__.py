@@ -241,6 +241,13 @@ def compare(
     train: Annotated[
         bool, typer.Option("--train", help="Train the experiments first, seed by seed. The same command goes on.")
     ] = False,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="With --train: each of these models, with its default options, in the experiment's place.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="With --train: runs of each, with seeds that count up.")] = 5,
     epochs: Annotated[int | None, typer.Option(min=1, help="With --train: epochs of every run.")] = None,
     minutes: Annotated[
@@ -271,13 +278,13 @@ def compare(
     """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
     from pbl import comparison
 
-    if not train and (epochs or minutes):
-        raise InputError("--epochs and --minutes are for --train.")
+    if not train and (epochs or minutes or models):
+        raise InputError("--epochs, --minutes and --models are for --train.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     status, failures = 0, []
     if train:
-        found, failures, status = _train_for_comparison(runs, seeds, epochs, minutes, out, folder)
+        found, failures, status = _train_for_comparison(runs, models, seeds, epochs, minutes, out, folder)
     else:
         found = comparison.find_runs(runs)
     if split == Split.test:
@@ -307,7 +314,13 @@ def compare(
 
 
 def _train_for_comparison(
-    words: list[str], seeds: int, epochs: int | None, minutes: float | None, out: Path, folder: str | None
+    words: list[str],
+    models: str | None,
+    seeds: int,
+    epochs: int | None,
+    minutes: float | None,
+    out: Path,
+    folder: str | None,
 ):
     from pbl.comparison import Failure
 
@@ -318,8 +331,18 @@ def _train_for_comparison(
             "--train needs experiment files, such as experiments/mnist_mlp.py experiments/digits_resnet20.py."
         )
     configs = [_load_config(file, settings) for file in files]
+    if models is not None:
+        names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+        configs = [
+            config.replace(model=name, model_options={}, experiment=f"{config.experiment}_{name}")
+            for config in configs
+            for name in names
+        ]
     with _quiet_tensorflow():
         from pbl import sweep
+        from pbl.models import find_builder
+    for config in configs:
+        find_builder(config.model)  # a slip is told before anything is trained
     planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json", _tell_progress)
     runs, failures, status = [], [], 0
     for config, run, reason in sweep.train_each(planned, folder, _tell_progress):
