@@ -72,6 +72,7 @@ def found(tmp_path_factory):
     return json.loads(said[0].removeprefix("FOUND"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "small_cnn"])
 def test_two_devices_take_the_steps_of_one(found, model):
     both, alone, difference, size = found[model]

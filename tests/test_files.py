@@ -396,6 +396,7 @@ def test_more_images_than_the_memory_budget_lie_on_the_disk(tmp_path):
     assert pbl.load_data(folder, **small).split == changed.split
 
 
+@pytest.mark.slow
 def test_mnist_in_four_forms(shared_data, tmp_path):
     """TensorFlow Datasets, npz, a folder of PNG files and a zip of it: identical pixels, hashes and split."""
     with np.load(shared_data / "mnist.npz") as arrays:
@@ -427,6 +428,7 @@ def test_mnist_in_four_forms(shared_data, tmp_path):
     assert len({str(form.split["hashes"]) for form in forms}) == 1
 
 
+@pytest.mark.slow
 def test_cifar10_from_the_zip_and_unpacked(shared_data, tmp_path):
     with zipfile.ZipFile(shared_data / "cifar10.zip") as archive:
         archive.extractall(tmp_path / "unpacked")
