@@ -68,6 +68,51 @@ def newcombe_interval(
     )
 
 
+def paired_interval(
+    both: int, only_first: int, only_second: int, trials: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Newcombe's score interval for the difference of two proportions of the same trials, first minus second.
+
+    Such are the accuracies of two networks on the same images: of images that both get right or both wrong nothing is
+    learned about the difference, so the interval is narrower than that of two sets of images (`newcombe_interval`).
+
+    Args:
+        both: Count of trials in which both succeeded.
+        only_first, only_second: Counts of those in which one alone did.
+        trials: Count of trials, at least 1.
+        confidence: Between 0 and 1.
+
+    Returns:
+        Lower and upper bound of the difference, each from -1 to 1.
+
+    Raises:
+        ValueError: The counts are not possible.
+
+    Source: method 10 of R. G. Newcombe (1998), Statistics in Medicine 17, 2635-2650.
+    """
+    neither = trials - both - only_first - only_second
+    if min(both, only_first, only_second, neither) < 0 or trials < 1:
+        raise ValueError(f"{both}, {only_first} and {only_second} successes in {trials} trials are not possible")
+    first, second = both + only_first, both + only_second
+    lower_1, upper_1 = wilson_interval(first, trials, confidence)
+    lower_2, upper_2 = wilson_interval(second, trials, confidence)
+    share_1, share_2 = first / trials, second / trials
+    # The correlation, where it is positive with a continuity correction; 0 where one of the two has a single outcome.
+    product = both * neither - only_first * only_second
+    product = max(product - trials / 2, 0) if product > 0 else product
+    spread = first * (trials - first) * second * (trials - second)
+    correlation = product / sqrt(spread) if spread else 0.0
+
+    def combine(one: float, other: float) -> float:
+        return sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))
+
+    difference = (only_first - only_second) / trials
+    return (
+        difference - combine(share_1 - lower_1, upper_2 - share_2),
+        difference + combine(upper_1 - share_1, share_2 - lower_2),
+    )
+
+
 def hanley_mcneil_interval(auc: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
     """Hanley and McNeil's interval for the area under a ROC curve.
 

@@ -13,6 +13,7 @@ from pbl.statistics import (
     mcnemar_test,
     newcombe_interval,
     paired_bootstrap_interval,
+    paired_interval,
     probability_of_best,
     seeds_to_separate,
     summarise_seeds,
@@ -56,6 +57,39 @@ def test_wilson_equals_scipy():
 )
 def test_newcombe_published(counts, published):
     assert newcombe_interval(*counts) == pytest.approx(published, abs=5e-5)
+
+
+# Table III of Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10: both, only first, only second, neither. The last
+# is of the R package contingencytables, its tests of chapter 8.
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [
+        ((36, 12, 2, 0), (0.0569, 0.3404)),
+        ((20, 12, 2, 16), (0.0562, 0.3292)),
+        ((36, 14, 0, 0), (0.1528, 0.4167)),
+        ((18, 14, 0, 18), (0.1441, 0.3963)),
+        ((2, 97, 1, 0), (0.8721, 0.9854)),
+        ((0, 29, 1, 0), (0.6666, 0.9882)),
+        ((0, 30, 0, 0), (0.8395, 1.0)),
+        ((54, 0, 0, 0), (-0.0664, 0.0664)),
+        ((53, 0, 0, 1), (-0.0729, 0.0729)),
+        ((27, 0, 0, 27), (-0.0351, 0.0351)),
+        ((59, 6, 16, 80), (-0.1186, -0.0046)),
+    ],
+)
+def test_paired_published(counts, published):
+    both, only_first, only_second, neither = counts
+    assert paired_interval(both, only_first, only_second, sum(counts)) == pytest.approx(published, abs=5e-5)
+    # Of the second minus the first, and of failures in place of successes, it is the negative.
+    for other in (both, neither):
+        found = paired_interval(other, only_second, only_first, sum(counts))
+        assert found == pytest.approx((-published[1], -published[0]), abs=5e-5)
+
+
+def test_paired_impossible():
+    for counts in ((1, 1, 1, 2), (-1, 1, 1, 5), (0, 0, 0, 0)):
+        with pytest.raises(ValueError, match="not possible"):
+            paired_interval(*counts)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, 0)])
