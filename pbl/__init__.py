@@ -49,6 +49,7 @@ _MODULES = (
     "signals",
     "statistics",
     "sweep",
+    "team_log",
     "training",
     "transfer",
     "trials",

@@ -61,6 +61,11 @@ class Language(StrEnum):
     ja = "ja"
 
 
+LanguageOption = Annotated[
+    Language | None, typer.Option(help="Of the sentences; else the variable PBL_LANGUAGE, else en.")
+]
+
+
 @app.command()
 def train(
     experiment: ExperimentFile = None,
@@ -126,12 +131,7 @@ def find_rate(
     as_json: AsJson = False,
 ) -> int:
     """Try rising learning rates, and suggest one."""
-    formats = (".png", ".pdf", ".svg", ".jpg")
-    if output.suffix.lower() not in formats or not output.parent.is_dir():
-        raise InputError(
-            "--output {file}: give a file in a folder that exists, whose name ends in one of {formats}.",
-            file=output, formats=", ".join(formats),
-        )  # fmt: skip
+    _check_file("--output", output, (".png", ".pdf", ".svg", ".jpg"))
     config = _load_config(experiment, settings)
     with _quiet_tensorflow():
         from pbl import plotting, training, trials
@@ -212,9 +212,7 @@ def evaluate(
 @app.command()
 def diagnose(
     run: RunFolder,
-    language: Annotated[
-        Language | None, typer.Option(help="Of the sentences; else the variable PBL_LANGUAGE, else en.")
-    ] = None,
+    language: LanguageOption = None,
     as_json: AsJson = False,
 ) -> int:
     """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
@@ -404,6 +402,46 @@ def _show_comparison(result) -> None:
 
 
 @app.command()
+def log(
+    folder: Annotated[
+        str | None,
+        typer.Argument(metavar="FOLDER", help="Where the runs are kept; else the variable PBL_RUNS, else runs/."),
+    ] = None,
+    language: LanguageOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw what each run gained, with its interval.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this file.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """List all runs: what each changed against the run it came from, and what that gained."""
+    if out is not None:
+        _check_file("--out", out, (".png", ".pdf", ".svg", ".jpg"))
+    if csv is not None:
+        _check_file("--csv", csv, (".csv",))
+    from pbl import team_log
+    from pbl.japanese import choose_language, say
+
+    words = choose_language(language and language.value)
+    runs = team_log.read_log(folder)
+    if out is not None:
+        team_log.draw_gains(runs, out, words)
+    if csv is not None:
+        team_log.write_csv(runs, csv)
+    if as_json:
+        records = team_log.make_records(runs)
+        print(json.dumps({"runs": records, "remark": team_log.ONE_SEED}, ensure_ascii=False, indent=1))
+    else:
+        _print_table(*team_log.make_table(runs, words))
+        print(say(team_log.HOW_TO_READ, words))
+        print(say(team_log.ONE_SEED, words))
+        for file in (out, csv):
+            if file is not None:
+                print(say("Written: {file}", words, file=file))
+    return 0
+
+
+@app.command()
 def predict(
     run: RunFolder,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them.")],
@@ -584,6 +622,15 @@ def datasets(data_dir: DataDir = None) -> int:
     )
     _print_table(["dataset", "what"], rows)
     return 0
+
+
+def _check_file(option: str, file: Path, formats: tuple[str, ...]) -> None:
+    """Raises InputError where a file that is to be written has no folder, or not one of these endings."""
+    if file.suffix.lower() not in formats or not file.parent.is_dir():
+        raise InputError(
+            "{option} {file}: give a file in a folder that exists, whose name ends in one of {formats}.",
+            option=option, file=file, formats=", ".join(formats),
+        )  # fmt: skip
 
 
 def _load_config(experiment: str | None, settings: list[str] | None):

@@ -3,6 +3,9 @@
 正解率 is accuracy and 適合率 precision; 精度, which is used for both, is not.
 """
 
+import os
+from typing import Any
+
 FINDINGS = {
     "diverged": "発散",
     "batch_norm_mismatch": "バッチ正規化の統計量の不一致",
@@ -87,7 +90,54 @@ SENTENCES = {
     "Try {number}: {message}{price}": "次の実験 {number}：{message}{price}",
     " About {gain:+.1f} points ({measured}).": "期待できる向上：約 {gain:+.1f} ポイント（{measured}）。",
     " Price: {epochs} epoch(s).": "費用：{epochs} エポック。",
+    # The log of a team's runs
+    "One seed each: says something about these two trained networks, not about the settings.": "乱数シードは1つずつなので、学習した2つのネットワークについての結果であり、設定そのものについての結論ではありません。",
+    "Difference: accuracy minus that of the run it came from, on the same validation images, in points, with its 95% interval (Newcombe 1998, paired). An interval that contains 0 shows no difference.": "差：同じ検証画像での正解率から元の実験の正解率を引いた値（ポイント）と、その95%信頼区間（Newcombe 1998、対応あり）。0を含む区間は、差を示しません。",
+    "run": "実験",
+    "when": "日時",
+    "status": "状態",
+    "model": "モデル",
+    "came from": "元の実験",
+    "changed": "変更点",
+    "validation accuracy": "検証の正解率",
+    "difference": "差",
+    "test used": "テストの使用",
+    "finished": "完了",
+    "training now": "学習中",
+    "cut off": "中断",
+    "paused": "一時停止",
+    "interrupted": "停止",
+    "failed": "失敗",
+    "damaged": "破損",
+    "{accuracy:.1f}% ({low:.1f} to {high:.1f})": "{accuracy:.1f}% ({low:.1f}〜{high:.1f})",
+    "{difference:+.1f} ({low:+.1f} to {high:+.1f})": "{difference:+.1f} ({low:+.1f}〜{high:+.1f})",
+    "{uses} time(s)": "{uses} 回",
+    "{done} of {epochs} epochs": "{epochs} エポック中 {done}",
+    "diverged in {where}": "発散（{where}）",
+    "another seed": "別の乱数シード",
+    "nothing: the same settings and seed": "なし（設定もシードも同じ）",
+    "({count} changes at once: which of them did it cannot be told)": "（同時に {count} か所の変更：どれの効果かは区別できません）",
+    "it has no result": "結果なし",
+    "its images are not known": "画像の記録がない",
+    "the first result on its images and split": "この画像・分割での最初の結果",
+    "other images or another split than {parent}": "{parent} と画像または分割が違う",
+    "{parent} has no result": "{parent} に結果がない",
+    "predictions_val.npz of {run} is missing or damaged": "{run} の predictions_val.npz がないか壊れている",
+    "accuracy minus that of the run it came from [points], 95% interval; open circles: more than one change at once": "元の実験の正解率との差（ポイント）、95%信頼区間。白丸：同時に複数の変更",
+    "What each change gained or lost on validation": "変更ごとの検証の正解率の変化",
+    "Written: {file}": "書き込み：{file}",
+    "{parent} was evaluated on other validation images": "{parent} は別の検証画像で評価されている",
 }  # fmt: skip
+
+
+def choose_language(language: str | None = None) -> str:
+    """Returns the language, "en" or "ja": what is given, else what the variable `PBL_LANGUAGE` says, else English."""
+    return language or os.environ.get("PBL_LANGUAGE", "en")[:2].lower()
+
+
+def say(template: str, language: str = "en", **details: Any) -> str:
+    """Fills a sentence, in English or, for "ja", in Japanese."""
+    return translate(template, details) if language == "ja" else template.format(**details)
 
 
 def translate(template: str, details: dict) -> str:

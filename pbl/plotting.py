@@ -200,6 +200,46 @@ def plot_data_size(table: pd.DataFrame, expected: float, low: float, high: float
     return figure
 
 
+def plot_gains(
+    labels: Sequence[str],
+    gains: Sequence[tuple[float, float, float]],
+    title: str,
+    axis: str,
+    is_open: Sequence[bool],
+    remark: str = "",
+) -> Figure:
+    """Draws what each run gained or lost against the run that it came from, the first on top; at most the last 40.
+
+    Blue where the interval lies above 0, orange where it lies below, grey where it contains 0.
+
+    Args:
+        labels: What each run is, and what it changed.
+        gains: Of each, the difference of the two accuracies, a share, and its interval's lower and upper bound.
+        title: The heading.
+        axis: What the numbers are.
+        is_open: Of each, whether it is drawn as an open circle.
+        remark: Stands below.
+    """
+    most = 40
+    shown = list(zip(labels, gains, is_open, strict=True))[-most:]
+    texts = [_wrap(_literal(label), 56, 3) for label, *_ in shown]
+    lines = sum(max(2, text.count("\n") + 1) for text in texts)
+    figure = Figure(figsize=(10, 1.5 + 0.17 * max(lines, 4)), layout="constrained")
+    axes = figure.subplots()
+    title = _literal(title)
+    axes.set_title(title if len(labels) <= most else f"{title} (the last {most} of {len(labels)})")
+    axes.axvline(0, color=GREY, linewidth=1)
+    for row, (_, (difference, low, high), is_hollow) in enumerate(shown):
+        colour = BLUE if low > 0 else ORANGE if high < 0 else GREY
+        axes.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=2)
+        axes.plot(100 * difference, row, "o", color=colour, markerfacecolor="white" if is_hollow else colour)
+    axes.set_yticks(range(len(shown)), texts, fontsize=8)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlabel("\n".join(_wrap(line, 116) for line in (axis, remark)), fontsize=9)
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
 def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: str) -> Figure:
     """Draws the loss by learning rate, as `pbl.trials.find_learning_rate` saw it.
 
@@ -528,6 +568,12 @@ def _keep_end(text: str, most: int) -> str:
 
 def _keep_start(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _wrap(text: str, width: int, most: int | None = None) -> str:
+    """At most so many lines; a Chinese character is as wide as two letters."""
+    width = width if text.isascii() else width * 2 // 3
+    return "\n".join(textwrap.wrap(text, width, max_lines=most, placeholder=" …"))
 
 
 def _literal(text: str) -> str:

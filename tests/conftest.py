@@ -1,15 +1,19 @@
 """What the tests share: real data where they are at hand, and short ways to a run and to the command line."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import pytest
 
 import pbl
 from pbl.__main__ import main
+from pbl.metrics import compute_metrics
+from pbl.runs import write_json
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -44,6 +48,69 @@ def trained_run(tmp_path_factory) -> "pbl.runs.Run":
     """A small finished run on real images; tests read it, and copy it before they change it."""
     config = pbl.Config(experiment="small", model="mlp", model_options={"widths": [32]}, epochs=3)
     return pbl.train(config, folder=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def write_run(tmp_path):
+    """Writes the small files of a run, as a training leaves them; each begins an hour after the one before."""
+    count = 0
+
+    def write(
+        name: str,
+        correct: np.ndarray | None,
+        *,
+        status: str = "finished",
+        reason: str = "",
+        images: str = "the same",
+        labels: np.ndarray | None = None,
+        hashes: list[str] | None = None,
+        code: str = "",
+        test_uses: int = 0,
+        environment: dict | None = None,
+        class_names: list[str] | None = None,
+        **settings,
+    ) -> Path:
+        """`correct`: `bool [n]`, which validation images are right; None where none was evaluated."""
+        nonlocal count
+        path, (experiment, _) = tmp_path / name, name.split("/")[-2:]
+        (path / "figures").mkdir(parents=True)
+        started = datetime(2026, 10, 1, tzinfo=UTC) + timedelta(hours=count)
+        count += 1
+        config = pbl.Config(**settings)
+        options = {"dropout": 0.0} if config.model == "mlp" else {"shortcut": True}
+        about = {
+            "status": status, "started": started.isoformat(), "images": images, "trainable_weights": 1000,
+            "builder_options": {**options, **config.model_options}, **({"reason": reason} if reason else {}),
+        }  # fmt: skip
+        class_names = class_names or ["cat", "dog"]
+        write_json(path / "config.json", {**config.model_dump(mode="json"), "experiment": experiment})
+        write_json(path / "environment.json", about | (environment or {}))
+        (path / "experiment.py").write_text(code or "config = Config()\n", encoding="utf-8")
+        n = 200 if correct is None else len(correct)
+        counts = {"train": 2 * n, "val": n, "test": n}
+        write_json(
+            path / "split.json",
+            {
+                "source": config.dataset, "class_names": class_names, "input_shape": [8, 8, 1], "fit": "crop", "hashes": {},
+                "made_by": {"test": "official", "val": "15% of the images that are not test, by content"}, "images": counts,
+                "images_by_class": {split: dict.fromkeys(class_names, of // 2) for split, of in counts.items()},
+            },
+        )  # fmt: skip
+        if test_uses:
+            (path / "test_uses.csv").write_text("time,host,command\n" + "now,here,evaluate\n" * test_uses)
+        if correct is None:
+            return path
+        (path / "history.csv").write_text("epoch,loss\n1,2.0\n2,1.0\n")
+        labels = np.arange(n) % len(class_names) if labels is None else labels
+        predicted = np.where(correct, labels, (labels + 1) % len(class_names))
+        probabilities = np.full((n, len(class_names)), 0.1 / len(class_names), np.float32)
+        probabilities[np.arange(n), predicted] += 0.9
+        write_json(path / "metrics_val.json", compute_metrics(labels, probabilities, class_names))
+        hashes = np.array(hashes or [f"{number:016x}" for number in range(n)])
+        np.savez_compressed(path / "predictions_val.npz", labels=labels, probabilities=probabilities, hashes=hashes)
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ FLOORS = [
         "japanese",
         "plotting",
         "report",
+        "team_log",
+        "team_report",
         "__init__",
     },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance"},
