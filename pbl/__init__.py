@@ -50,6 +50,7 @@ _MODULES = (
     "statistics",
     "sweep",
     "team_log",
+    "tensorboard_log",
     "training",
     "transfer",
     "trials",

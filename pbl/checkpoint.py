@@ -226,7 +226,7 @@ class ExactResume(keras.callbacks.Callback):
             )
         if any(isinstance(callback, keras.callbacks.CSVLogger) and not callback.append for callback in callbacks):
             raise InputError("CSVLogger begins its file anew each time that a training goes on. Give it append=True.")
-        return [callback for callback in callbacks if callback is not self]
+        return [callback for callback in callbacks if callback is not self and not _is_stateless(callback)]
 
     def _skip(self, steps: int) -> None:
         """Lets `fit` count the steps of this epoch that are done, without doing them; the others read the data from there."""
@@ -327,8 +327,6 @@ class ExactResume(keras.callbacks.Callback):
     def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple], logs: dict | None) -> Any:
         if hasattr(callback, "get_state"):
             return callback.get_state()
-        if isinstance(callback, keras.callbacks.ProgbarLogger):
-            return {}
         if isinstance(callback, keras.callbacks.History):  # which Keras puts last: it has not seen this epoch's end
             names = dict.fromkeys([*callback.history, *(logs or {})])
             return {
@@ -386,14 +384,14 @@ class ExactResume(keras.callbacks.Callback):
         """Puts the pending state back."""
         state, arrays = self._pending, self._pending["arrays"]
         self._put_variables_back(state)
-        names = [name for name, _ in state["callbacks"] if name != "ProgbarLogger"]
-        ours = [callback for callback in self._callbacks if not isinstance(callback, keras.callbacks.ProgbarLogger)]
+        kept = [(name, packed) for name, packed in state["callbacks"] if name not in ("ProgbarLogger", "TensorBoard")]
+        names, ours = [name for name, _ in kept], self._callbacks
         if names != [type(callback).__name__ for callback in ours]:
             raise InputError(
                 "{folder} holds the state of a training with the callbacks {theirs}; these are {ours}. Give the same, or another folder.",
                 folder=self.folder, theirs=", ".join(names), ours=", ".join(type(callback).__name__ for callback in ours),
             )  # fmt: skip
-        states = [_unpack(packed, arrays) for name, packed in state["callbacks"] if name != "ProgbarLogger"]
+        states = [_unpack(packed, arrays) for _, packed in kept]
         for callback, values in zip(ours, states, strict=True):
             if hasattr(callback, "set_state"):
                 callback.set_state(values)
@@ -422,6 +420,12 @@ def find_callbacks(name: str) -> list[keras.callbacks.Callback]:
     if frame is None:
         raise InputError("{name} works in `fit`, or in a keras.callbacks.CallbackList.", name=name)
     return frame.f_locals["self"].callbacks
+
+
+def _is_stateless(callback: keras.callbacks.Callback) -> bool:
+    """Whether it has nothing to remember, so that a training may go on with it or without."""
+    is_keras = isinstance(callback, (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard))
+    return is_keras and not hasattr(callback, "get_state")
 
 
 def _initial_epoch(state: dict[str, Any] | None, epochs: int) -> int:

@@ -269,6 +269,10 @@ class Config(BaseModel):
     max_minutes: float | None = Field(
         None, gt=0, description="the training pauses after so many minutes; the same command goes on with it"
     )
+    tensorboard: bool = Field(
+        False,
+        description="log curves, figures and settings into the run's folder tensorboard/, for TensorBoard; needs the package tensorboard",
+    )
 
     _file: Path | None = PrivateAttr(None)
 
@@ -290,8 +294,8 @@ class Config(BaseModel):
         return self._file
 
     def decides(self) -> dict[str, Any]:
-        """Returns the settings that the result depends on: all but those that say when training is saved or paused."""
-        return self.model_dump(mode="json", exclude={"checkpoint_minutes", "max_minutes"})
+        """Returns the settings that the result depends on: all but those that say when training is saved or paused, or logged too."""
+        return self.model_dump(mode="json", exclude={"checkpoint_minutes", "max_minutes", "tensorboard"})
 
     def replace(self, **values: Any) -> "Config":
         """Returns a copy with other values, checked like the first ones."""

@@ -42,6 +42,7 @@ from pbl.performance import (
 from pbl.plotting import plot_learning_curves
 from pbl.runs import Run, describe_environment, find_unfinished, replacing, runs_on, start_run, timestamp
 from pbl.signals import Signals
+from pbl.tensorboard_log import TensorBoardLog, check_tensorboard, describe_looking, log_figures, log_settings
 from pbl.transfer import check_fine_tuning, fit_head, has_fixed_features, take_weights
 
 IN_FIT = "monitor (in fit)"
@@ -86,6 +87,8 @@ def train(
 def _train(config: Config, run: Run | None, folder: str | Path | None, count: int | None) -> Run:
     """Trains `run`, which is locked, or a new one."""
     clock = {"start": time.perf_counter()}
+    if config.tensorboard:
+        check_tensorboard()
     data = open_data(config)
     check_positive_class(config.positive_class, data.class_names)
     clock["data"] = time.perf_counter()
@@ -130,8 +133,13 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
         print(
             f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, in {policy} on {devices[-1]}"
         )
+        logs = []
+        if config.tensorboard:
+            logs = [TensorBoardLog(run.path / "tensorboard")]
+            log_settings(run)
+            print(describe_looking(run.path / "tensorboard"))
         try:
-            status = _fit(model, data, run, callbacks, monitor, resume)
+            status = _fit(model, data, run, callbacks, monitor, resume, logs)
             clock["fit"] = time.perf_counter()
             if status == "finished":
                 try:
@@ -141,6 +149,8 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
                     # The model is read back from the disk: what the metrics judge is what the folder holds.
                     evaluate_on(run, build_model(run), data, "val", all_figures=False)
                     clock["evaluate"] = time.perf_counter()
+                    if config.tensorboard:
+                        log_figures(run)
                     diagnosis = write_diagnosis(run)
                     if "ipykernel" in sys.modules:
                         from IPython.display import display
@@ -374,13 +384,14 @@ def _fit(
     callbacks: list[keras.callbacks.Callback],
     monitor: OverfittingMonitor,
     resume: ExactResume,
+    logs: list[TensorBoardLog],
 ) -> str:
     """Fits, and returns the status in which that left the run: "finished", "paused" or "interrupted"."""
     config, history, best = run.config, HistoryFile(run.path / "history.csv"), BestModel(run.path)
     # `monitor` first, so that all see what it enters, and `best` before the others, so that it keeps the very model that was validated; `resume` last, so that it keeps what all did, and
-    # `history` before it, so that it sees what others log.
+    # `history` and `logs` before it, so that they see what others log.
     stop_at_nan = StopAtNaN()
-    everybody = [monitor, _StopWithoutLock(run), best, *callbacks, stop_at_nan, history, resume]
+    everybody = [monitor, _StopWithoutLock(run), best, *callbacks, stop_at_nan, *logs, history, resume]
     verbose = 1 if _is_lively() else 2
     status = "finished"
     try:

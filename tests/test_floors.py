@@ -29,7 +29,7 @@ FLOORS = [
         "team_report",
         "__init__",
     },
-    {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance"},
+    {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance", "tensorboard_log"},
     {"evaluation", "transfer", "divergence"},
     {"training", "trials", "sweep", "learning_curve", "measurement", "grading"},
     {"__main__"},

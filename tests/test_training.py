@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 import pbl
-from pbl.callbacks import CALLBACKS, BestModel
+from pbl.callbacks import CALLBACKS, BestModel, HistoryFile
 from pbl.errors import InputError
 from pbl.optimization import build_optimizer
+from pbl.tensorboard_log import TensorBoardLog
 from pbl.training import build_callback
 
 
@@ -319,3 +321,80 @@ def test_an_own_model_that_gives_no_probabilities_is_refused_before_training(tmp
     with pytest.raises(InputError, match=said):
         pbl.train(small(model="mine", model_options={}), folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def read_scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload().Tensors(tag)
+    return [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events]
+
+
+def test_tensorboard_logs_the_run_and_changes_nothing(tmp_path, monkeypatch, capsys):
+    """Also where a training is cut off after an epoch was logged and before its state was kept: it is logged again."""
+    pytest.importorskip("tensorboard", reason="TensorFlow 2.21 does not bring tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = small(epochs=3, model_options={"widths": [16], "dropout": 0.3}, learning_rate_schedule="cosine")
+    plain = pbl.train(config, folder=tmp_path / "plain")
+    assert not (plain.path / "tensorboard").exists()
+    write = HistoryFile.on_epoch_end
+
+    def cut(self, epoch, logs=None):
+        if epoch == 1 and not self.rows[1:]:
+            monkeypatch.setattr(HistoryFile, "on_epoch_end", write)
+            raise KeyboardInterrupt
+        write(self, epoch, logs)
+
+    monkeypatch.setattr(HistoryFile, "on_epoch_end", cut)
+    logged = config.replace(tensorboard=True)
+    assert pbl.train(logged, folder=tmp_path / "cut").environment["status"] == "interrupted"
+    run = pbl.train(logged, folder=tmp_path / "cut")
+    assert run.path.name == "001" and run.environment["status"] == "finished"
+    assert f"tensorboard --logdir {run.path / 'tensorboard'}" in capsys.readouterr().out
+    for file in ("best.keras", "final.keras"):
+        weights = [keras.models.load_model(of.path / file).get_weights() for of in (plain, run)]
+        assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+    history = pd.read_csv(run.path / "history.csv").set_index("epoch")
+    for folder, prefix, tags in (
+        ("train", "", ("loss", "accuracy", "learning_rate", "probe_accuracy", "gap")),
+        ("validation", "val_", ("loss", "probe_loss")),
+    ):
+        for tag in tags:
+            scalars = read_scalars(run.path / "tensorboard" / folder, f"epoch_{tag}")
+            assert [epoch for epoch, _ in scalars] == [1, 2, 2, 3]  # of a cut off epoch both times the same
+            assert [value for _, value in scalars] == pytest.approx(
+                [history.loc[epoch, prefix + tag] for epoch, _ in scalars], abs=1e-6
+            )
+    log = EventAccumulator(str(run.path / "tensorboard" / "run")).Reload()
+    assert {*log.Tags()["images"], *log.Tags()["tensors"]} >= {"learning_curves", "confusion_matrix_val"}
+    assert [event.step for event in log.Tensors("settings")] == [0]
+
+
+def test_a_training_goes_on_with_tensorboard_or_without(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorFlow 2.21 does not bring tensorboard")
+    config = small(epochs=2, max_minutes=1e-4)
+    for is_logged in (True, False, True):
+        run = pbl.train(config.replace(tensorboard=is_logged), folder=tmp_path)
+        assert run.path.name == "001" and run.environment["status"] == "paused"
+    run = pbl.train(config.replace(tensorboard=True, max_minutes=None), folder=tmp_path)
+    assert run.path.name == "001" and run.environment["status"] == "finished"
+
+
+def test_without_tensorboard_nothing_is_trained(tmp_path, monkeypatch):
+    for name in ("tensorboard", "tensorboard.summary", "tensorboard.summary.v2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=r"tensorboard=true needs the package .*: pip install tensorboard, or leave"):
+        pbl.train(small(tensorboard=True), folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_that_cannot_be_written_ends_no_training(tmp_path, capsys):
+    pytest.importorskip("tensorboard", reason="TensorFlow 2.21 does not bring tensorboard")
+    (tmp_path / "file").touch()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    images = np.zeros((8, 2))
+    model.fit(images, images[:, :1], epochs=3, verbose=0, callbacks=[TensorBoardLog(tmp_path / "file" / "log")])
+    assert capsys.readouterr().out.count("TensorBoard's log cannot be written") == 1
