@@ -421,11 +421,14 @@ def log(
         _check_file("--csv", csv, (".csv",))
     from pbl import team_log
     from pbl.japanese import choose_language, say
+    from pbl.runs import replacing
 
     words = choose_language(language and language.value)
     runs = team_log.read_log(folder)
     if out is not None:
-        team_log.draw_gains(runs, out, words)
+        figure = team_log.plot_log(runs, words)
+        with replacing(out) as temporary:
+            figure.savefig(temporary, dpi=120)
     if csv is not None:
         team_log.write_csv(runs, csv)
     if as_json:

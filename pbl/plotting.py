@@ -207,8 +207,9 @@ def plot_gains(
     axis: str,
     is_open: Sequence[bool],
     remark: str = "",
+    most: int = 40,
 ) -> Figure:
-    """Draws what each run gained or lost against the run that it came from, the first on top; at most the last 40.
+    """Draws what each run gained or lost against the run that it came from, the first on top.
 
     Blue where the interval lies above 0, orange where it lies below, grey where it contains 0.
 
@@ -219,8 +220,8 @@ def plot_gains(
         axis: What the numbers are.
         is_open: Of each, whether it is drawn as an open circle.
         remark: Stands below.
+        most: So many are drawn, the last.
     """
-    most = 40
     shown = list(zip(labels, gains, is_open, strict=True))[-most:]
     texts = [_wrap(_literal(label), 56, 3) for label, *_ in shown]
     lines = sum(max(2, text.count("\n") + 1) for text in texts)
@@ -235,7 +236,7 @@ def plot_gains(
         axes.plot(100 * difference, row, "o", color=colour, markerfacecolor="white" if is_hollow else colour)
     axes.set_yticks(range(len(shown)), texts, fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("\n".join(_wrap(line, 116) for line in (axis, remark)), fontsize=9)
+    figure.supxlabel("\n".join(_wrap(line, 116) for line in (axis, remark)), fontsize=9)
     axes.grid(alpha=0.3, axis="x")
     return figure
 

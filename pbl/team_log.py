@@ -187,7 +187,7 @@ def _read_run(path: Path) -> LoggedRun:
         reason, details = "{done} of {epochs} epochs", {"done": _count_epochs(path), "epochs": whole}
     elif environment.get("diverged"):
         reason, details = "diverged in {where}", {"where": _in_one_line(environment.get("diverged_at") or "?")}
-    settings, given = _describe_settings(config, environment.get("builder_options"), path)
+    settings, given = describe_settings(config, environment.get("builder_options"), path / CODE)
     images = environment.get("images")
     entry = LoggedRun(
         path, started, status, reason, details, config, settings, given, images if isinstance(images, str) else "",
@@ -232,8 +232,16 @@ def _shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _describe_settings(config: Config, builder_options: Any, path: Path) -> tuple[dict[str, str], frozenset[str]]:
-    """The settings in words, options one by one and with the defaults that are known; and which options were given."""
+def describe_settings(
+    config: Config, builder_options: Any = None, experiment: Path | None = None
+) -> tuple[dict[str, str], frozenset[str]]:
+    """Returns the settings that decide a result, in words, and which of the options were given.
+
+    Args:
+        config: The settings.
+        builder_options: The options of the model's builder with its defaults, as `environment.json` keeps them.
+        experiment: The run's `experiment.py`, whose own code is a setting too.
+    """
     settings, given = {}, set()
     defaults = {
         "model_options": builder_options if isinstance(builder_options, dict) else {},
@@ -248,7 +256,7 @@ def _describe_settings(config: Config, builder_options: Any, path: Path) -> tupl
             settings |= {f"{name}.{option}": _as_word(inner) for option, inner in value.items()}
         else:
             settings[name] = _as_word(",".join(value) or None if name == "callbacks" else value)
-    code = _read_own_code(path / "experiment.py", {config.model, config.dataset, *config.callbacks})
+    code = _read_own_code(experiment, {config.model, config.dataset, *config.callbacks}) if experiment else ""
     if code:
         settings[CODE] = f"code {code}"
         given.add(CODE)
@@ -417,12 +425,13 @@ def _subtract(run: LoggedRun, read: Any) -> tuple[Gain | None, str, dict[str, An
 def describe_changes(run: LoggedRun, language: str = "en") -> str:
     """Says what a run changed against the one that it came from; "" where that is not known."""
     if len(run.changes) < 2:
-        return _list_changes(run, language)
+        return list_changes(run, language)
     note = say("({count} changes at once: which of them did it cannot be told)", language, count=len(run.changes))
-    return f"{_list_changes(run, language)} {note}"
+    return f"{list_changes(run, language)} {note}"
 
 
-def _list_changes(run: LoggedRun, language: str) -> str:
+def list_changes(run: LoggedRun, language: str = "en") -> str:
+    """What a run changed, without a word on how many changes came at once."""
     if run.parent is None:
         return ""
     words = [
@@ -520,13 +529,13 @@ def write_csv(runs: Sequence[LoggedRun], file: str | Path) -> None:
         writer.writerows(rows)
 
 
-def draw_gains(runs: Sequence[LoggedRun], file: str | Path, language: str = "en") -> None:
-    """Draws what each run gained or lost against the run that it came from.
+def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) -> Any:
+    """Draws what each run gained or lost against the run that it came from, as a matplotlib `Figure`.
 
     Args:
         runs: As `read_log` gives them.
-        file: The picture's file, or one open for writing in bytes.
         language: "en" or "ja".
+        most: So many runs are drawn, the last that can be compared.
 
     Raises:
         InputError: No run can be compared with another one.
@@ -536,8 +545,8 @@ def draw_gains(runs: Sequence[LoggedRun], file: str | Path, language: str = "en"
     compared = [run for run in runs if run.gain is not None]
     if not compared:
         raise InputError("No run can be compared with an earlier one yet: there is no picture to draw.")
-    figure = plot_gains(
-        [f"{run.name}: {_list_changes(run, language)}" for run in compared],
+    return plot_gains(
+        [f"{run.name}: {list_changes(run, language)}" for run in compared],
         [run.gain for run in compared],
         say("What each change gained or lost on validation", language),
         say(
@@ -546,6 +555,5 @@ def draw_gains(runs: Sequence[LoggedRun], file: str | Path, language: str = "en"
         ),
         [len(run.changes) > 1 for run in compared],
         say(ONE_SEED, language),
+        most,
     )
-    with replacing(Path(file)) as temporary:
-        figure.savefig(temporary, dpi=120)
