@@ -220,6 +220,30 @@ def diagnose(
 
 
 @app.command()
+def report(
+    run: RunFolder,
+    language: Annotated[
+        Language | None, typer.Option(help="Of the page; else the variable PBL_LANGUAGE, else en.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Where the page goes; report.html in the run unless given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Put all that a run holds on one page: scores, diagnosis, pictures, data, settings, cost, environment."""
+    from pbl.report import write_report
+
+    written = write_report(run, out, language and language.value)
+    if as_json:
+        print(json.dumps({**written._asdict(), "file": str(written.file)}, ensure_ascii=False, indent=1))
+    else:
+        print(f"{written.file}: {written.bytes / 1000:,.0f} kB, {len(written.pictures)} picture(s) in it")
+        for name, reason in list(written.left_out.items())[:20]:
+            print(f"Not shown: {name}, since {reason}.")
+    return 0
+
+
+@app.command()
 def predict(
     run: RunFolder,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them.")],
