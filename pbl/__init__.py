@@ -45,6 +45,7 @@ _MODULES = (
     "optimization",
     "performance",
     "plotting",
+    "report",
     "runs",
     "signals",
     "statistics",

@@ -445,6 +445,50 @@ def log(
 
 
 @app.command()
+def report(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="A run's folder; with --team the folder of all runs, runs/ unless given."),
+    ] = None,
+    team: Annotated[
+        bool,
+        typer.Option(
+            "--team", help="A draft of the team's report, of all runs, with boxes for what only you can write."
+        ),
+    ] = False,
+    language: LanguageOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Where the page goes; report.html in the run, team_report.html in the folder."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Put all that a run holds on one page: scores, diagnosis, pictures, data, settings, cost, environment."""
+    if team:
+        from pbl.team_report import write_team_report
+
+        file = write_team_report(run, language and language.value, out)
+        print(json.dumps({"file": str(file)}, ensure_ascii=False) if as_json else f"Written: {file}")
+        return 0
+    if run is None:
+        raise InputError(
+            "Which run? Give its folder, such as runs/digits_resnet20/001; or --team for a report of all runs."
+        )
+    from pbl.report import write_report
+
+    written = write_report(run, out, language and language.value)
+    if as_json:
+        print(json.dumps({**written._asdict(), "file": str(written.file)}, ensure_ascii=False, indent=1))
+    else:
+        print(f"{written.file}: {written.bytes / 1000:,.0f} kB, {len(written.pictures)} picture(s) in it")
+        for name, reason in list(written.left_out.items())[:20]:
+            print(f"Not shown: {name}, since {reason}.")
+    return 0
+
+
+@app.command()
 def predict(
     run: RunFolder,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them.")],

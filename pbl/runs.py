@@ -14,6 +14,7 @@
 | test_uses.csv                                  | evaluate        | one row for each time that the test split was used         |
 | figures/*.png                                  | train, evaluate | learning curves, confusion matrices                        |
 | tensorboard/                                   | train           | with tensorboard=true: the log that TensorBoard shows      |
+| report.html                                    | report          | all of it on one page                                      |
 | lock.json                                      | train           | there while a process trains here                          |
 
 Every file is written under another name and then put in place, so none is ever half-written.

@@ -27,6 +27,7 @@ FLOORS = [
         "report",
         "team_log",
         "team_report",
+        "report_japanese",
         "__init__",
     },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance", "tensorboard_log"},
@@ -92,6 +93,7 @@ def test_ground_floor_and_models_know_no_tensorflow():
         ("import runpy, sys; sys.argv = ['pbl', '--help']; runpy.run_module('pbl', run_name='__main__')", "tensorflow keras pandas matplotlib sklearn numpy"),
         ("import pbl; pbl.Config", "tensorflow keras pandas matplotlib sklearn numpy"),
         ("import pbl; pbl.metrics, pbl.plotting, pbl.runs, pbl.statistics", "tensorflow keras"),
+        ("import pbl; pbl.report", "tensorflow keras pandas matplotlib sklearn"),
     ],
 )  # fmt: skip
 def test_what_needs_no_tensorflow_imports_none(program, heavy):
