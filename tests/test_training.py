@@ -398,3 +398,15 @@ def test_a_log_that_cannot_be_written_ends_no_training(tmp_path, capsys):
     images = np.zeros((8, 2))
     model.fit(images, images[:, :1], epochs=3, verbose=0, callbacks=[TensorBoardLog(tmp_path / "file" / "log")])
     assert capsys.readouterr().out.count("TensorBoard's log cannot be written") == 1
+
+
+def test_the_course_project_takes_a_zip_of_photographs(shared_data, command, tmp_path, monkeypatch):
+    """One batch through all of `experiments/photos_vgg.py`, whose recipe is the course's."""
+    monkeypatch.chdir(tmp_path)
+    file = Path(__file__).resolve().parent.parent / "experiments" / "photos_vgg.py"
+    config = pbl.load_experiment(file)
+    assert (config.batch_size, config.epochs, config.optimizer) == (64, 30, "sgd")
+    schedule = build_optimizer(config, steps_per_epoch=10).get_config()["learning_rate"]["config"]
+    assert schedule["initial_learning_rate"] == 0.01 and schedule["decay_rate"] == 5e-4
+    status, said, _ = command("train", "--dry-run", file, f"dataset={shared_data / 'ants_bees.zip'}")
+    assert status == 0 and "All of it runs: vgg_small on" in said

@@ -1,0 +1,262 @@
+"""The notebooks: their form, the two languages held together, and each exercise with its model answer.
+
+A lesson is executed as Jupyter would, cell by cell in one namespace, but in a plain process and without a screen. A cell
+tagged `exercise` has a gap, the cell tagged `check` below it judges what was written there.
+"""
+
+import ast
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAIRS = [(lesson, lesson.parent / "ja" / lesson.name) for lesson in LESSONS]
+PAIRS.append((ROOT / "run_colab.ipynb", ROOT / "notebooks" / "ja" / "run_colab.ipynb"))
+NOTEBOOKS = [file for pair in PAIRS for file in pair]
+MOST_LINES = 25
+JAPANESE = re.compile("[ぁ-んァ-ヶ一-龠]")
+
+# Of each exercise a right answer, and wrong ones that are near.
+ANSWERS = {
+    "01_what_learning_is": {
+        "exercise-1": ("new_w = -0.5", ["new_w = 2.5", "new_w = 0.25"]),
+        "exercise-2": ("my_rate = 0.4", ["my_rate = 0.1", "my_rate = 1.05", "my_rate = 0.9"]),
+        "exercise-3": (
+            "squares = np.array([2.0, 8.0, 18.0, 32.0])\n\ndef my_slope(w):\n    return np.mean(2 * (w * x**2 - squares) * x**2)",
+            ["def my_slope(w):\n    return np.mean(2 * (w * x**2 - squares))", "def my_slope(w):\n    return 0.0"],
+        ),
+    },
+    "02_a_neuron_and_a_layer": {
+        "exercise-1": ("or_weights = (1, 1, -1)", ["or_weights = (1, 1, -2)", "or_weights = (1, 1, 0)"]),
+        "exercise-2": (
+            "def my_softmax(scores):\n    return np.exp(scores) / np.exp(scores).sum()",
+            ["def my_softmax(scores):\n    return np.exp(scores)", "def my_softmax(scores):\n    return scores / scores.sum()"],
+        ),
+        "exercise-3": ("my_gradient = 8", ["my_gradient = -8", "my_gradient = 4"]),
+    },
+    "03_keras_flow": {
+        "exercise-1": ("updates = 5628", ["updates = 5625", "updates = 469"]),
+        "exercise-2": (
+            """
+inputs = keras.Input((8, 8))
+x = layers.Rescaling(1 / 16)(inputs)
+x = layers.Flatten()(x)
+x = layers.Dense(32, activation="relu")(x)
+x = layers.Dense(16, activation="relu")(x)
+my_model = keras.Model(inputs, layers.Dense(10, activation="softmax")(x))""",
+            [
+                "my_model = build_model()",
+                "my_model = keras.Sequential([keras.Input((64,)), layers.Dense(10)])",
+                """
+my_model = keras.Sequential(
+    [keras.Input((8, 8)), layers.Flatten(), layers.Dense(32), layers.Dense(16), layers.Dense(10)]
+)""",
+            ],
+        ),
+        "exercise-3": (
+            """
+schedule = keras.optimizers.schedules.InverseTimeDecay(0.1, decay_steps=1, decay_rate=1e-3)
+my_optimizer = keras.optimizers.SGD(schedule, momentum=0.9)""",
+            [
+                "my_optimizer = keras.optimizers.SGD(0.1, momentum=0.9)",
+                "my_optimizer = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=1e-3)",
+                "my_optimizer = keras.optimizers.SGD(0.1)",
+                "my_optimizer = keras.optimizers.Adam(0.1)",
+            ],
+        ),
+    },
+    "04_convolution": {
+        "exercise-1": ("width = 14", ["width = 13", "width = 16"]),
+        "exercise-2": ("weights = 18_496", ["weights = 640", "weights = 18_432", "weights = 64"]),
+        "exercise-3": (
+            "my_filter = np.array([[1, 1, 1, 1], [-1, -1, -1, -1]] * 2)",
+            ["my_filter = stripe_filter", "my_filter = rows", "my_filter = np.ones((3, 3))"],
+        ),
+    },
+}  # fmt: skip
+
+
+def read(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def code_cells(file: Path) -> list[dict]:
+    return [cell for cell in read(file)["cells"] if cell["cell_type"] == "code"]
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def plain_python(cell: dict) -> str:
+    """The cell's source, where what only IPython understands (%pip, !apt-get, %%writefile) is a `pass`."""
+    return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", "".join(cell["source"]))
+
+
+class Skeleton(ast.NodeTransformer):
+    """Takes the text out of code: strings become empty, of an f-string the values stay, in any order."""
+
+    def visit_Constant(self, node):
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node):
+        values = sorted(ast.dump(part.value) for part in node.values if isinstance(part, ast.FormattedValue))
+        return ast.Tuple([ast.Constant(value) for value in values], ast.Load())
+
+
+def skeleton(cell: dict) -> str:
+    return ast.dump(Skeleton().visit(ast.parse(plain_python(cell))))
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_form(file):
+    book = read(file)
+    assert (book["nbformat"], book["nbformat_minor"]) == (4, 5)
+    ids = [cell["id"] for cell in book["cells"]]
+    assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in ids)
+    for cell in book["cells"]:
+        assert sum(1 for _ in cell["source"]) <= MOST_LINES, f"{cell['id']}: a cell fits a screen"
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"] and cell["execution_count"] is None, (
+                f"{cell['id']} has outputs: jupyter nbconvert --clear-output --inplace {file.relative_to(ROOT)}"
+            )
+    if file.stem.startswith("run_colab"):
+        assert len(ids) <= 15
+    else:
+        kinds = [kind for cell in book["cells"] for kind in tags(cell) if kind in ("exercise", "check")]
+        assert kinds in (["exercise", "check"] * 2, ["exercise", "check"] * 3) and "check" in tags(book["cells"][-1])
+        assert [cell["id"].removesuffix("-gap") for cell in book["cells"] if "exercise" in tags(cell)] == list(ANSWERS[file.stem])  # fmt: skip
+
+
+@pytest.mark.parametrize(("english", "japanese"), PAIRS, ids=[english.stem for english, _ in PAIRS])
+def test_both_languages_have_the_same_code(english, japanese):
+    ours, theirs = read(english), read(japanese)
+    assert [cell["id"] for cell in ours["cells"]] == [cell["id"] for cell in theirs["cells"]]
+    assert ours["metadata"] == theirs["metadata"]
+    for cell, other in zip(ours["cells"], theirs["cells"], strict=True):
+        assert (cell["cell_type"], cell["metadata"]) == (other["cell_type"], other["metadata"]), cell["id"]
+        if cell["cell_type"] == "code":
+            assert skeleton(cell) == skeleton(other), f"{cell['id']}: other code in {japanese.name}"
+            magics = [re.findall(r"(?m)^\s*[%!].*$", "".join(each["source"])) for each in (cell, other)]
+            assert magics[0] == magics[1], cell["id"]
+        else:
+            assert JAPANESE.search("".join(other["source"])), f"{cell['id']}: not in Japanese"
+            formulas = [re.findall(r"\$\$.*?\$\$|`[^`\n]+`", "".join(each["source"])) for each in (cell, other)]
+            assert {*formulas[0]} == {*formulas[1]}, cell["id"]
+    text = "".join("".join(cell["source"]) for cell in theirs["cells"])
+    assert "精度" not in text  # 正解率 or 適合率
+
+
+def test_the_skeleton_tells_code_apart_and_leaves_text_alone():
+    def of(source):
+        return skeleton({"source": [source]})
+
+    assert of('print(f"{a} of {b}", "x")  # one') == of('print(f"{b} の {a}", "い")  # 二')
+    assert of('print(f"{a} of {b}")') != of('print(f"{a} of {c}")')
+    assert of("x = 1") != of("x = 2") and of("%pip install x\ny = 1") == of("%pip install x\ny = 1")
+
+
+# The Japanese ones have the same code (see above), so that on other versions nothing is new in them but their text.
+RUNS = [pytest.param(file, marks=pytest.mark.slow if is_second else ()) for pair in PAIRS for is_second, file in enumerate(pair)]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_lesson_runs_and_its_exercises_check_themselves(file, tmp_path):
+    if file.stem.startswith("run_colab"):  # needs the code beside it
+        for name in ("pbl", "experiments"):
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "requirements.txt", tmp_path)
+    done = subprocess.run(
+        [sys.executable, __file__, file], capture_output=True, text=True, encoding="utf-8", cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-1500:]}"
+    if file.stem.startswith("run_colab"):
+        assert (tmp_path / "runs" / "my_drive" / "runs" / "my_team" / "001" / "metrics_val.json").exists()
+        assert (tmp_path / "runs" / "my_drive" / "photos" / "example.png").exists()
+
+
+def execute(file: Path) -> None:
+    """Runs a notebook in this process; of each exercise the empty gap, wrong answers and the right one."""
+    import warnings
+
+    import matplotlib.pyplot as plt
+
+    warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
+    warnings.filterwarnings("error", message="Glyph")  # a box in place of a letter
+    is_japanese = file.parent.name == "ja"
+    space = {"__name__": "__main__"}
+    _stand_in_for_ipython()
+
+    def run(source: str, name: str) -> None:
+        exec(compile(source, f"{file.name}, cell {name}", "exec"), space)
+        for number in plt.get_fignums():
+            plt.figure(number).canvas.draw()
+        plt.close("all")
+
+    def refuse(check: dict) -> None:
+        try:
+            run(plain_python(check), check["id"])
+        except AssertionError as error:
+            said = str(error)
+            assert said and "\n" not in said and bool(JAPANESE.search(said)) == is_japanese, f"{check['id']}: {said!r}"
+        else:
+            raise SystemExit(f"{check['id']}: the check passes what is not right")
+
+    cells = code_cells(file)
+    for number, cell in enumerate(cells):
+        source = "".join(cell["source"])
+        if source.startswith("%%writefile"):
+            head, _, body = source.partition("\n")
+            Path(head.split(maxsplit=1)[1].format(**space)).write_text(body, encoding="utf-8")
+        elif "check" not in tags(cell):
+            run(plain_python(cell), cell["id"])
+        if "exercise" in tags(cell):
+            right, wrong = ANSWERS[file.stem][cell["id"].removesuffix("-gap")]
+            refuse(cells[number + 1])
+            for answer in wrong:
+                run(answer, f"{cell['id']}, wrong")
+                refuse(cells[number + 1])
+            run(right, f"{cell['id']}, right")
+            run(plain_python(cells[number + 1]), cells[number + 1]["id"])
+
+
+def _stand_in_for_ipython() -> None:
+    """Where IPython is not installed: its `display`, which only prints."""
+    try:
+        importlib.import_module("IPython.display")
+    except ImportError:
+        module = types.ModuleType("IPython.display")
+        module.display, module.Image = print, lambda filename, width: filename
+        sys.modules["IPython.display"] = module
+
+
+def test_what_colab_ships_satisfies_the_requirements():
+    """Installing there replaces nothing: each lower bound is at or below Colab's version; what is new to it is named here."""
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "tests" / "colab_constraints.txt").read_text(encoding="utf-8").splitlines()
+    shipped = dict(line.split("==") for line in lines if "==" in line)
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    needed = [Requirement(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
+    assert {need.name for need in needed} - set(shipped) <= {"pillow", "importlib_resources"}
+    for need in needed:
+        if need.name in shipped:
+            assert need.specifier.contains(shipped[need.name]), f"{need} replaces Colab's {shipped[need.name]}"
+
+    (tested,) = re.findall(r"TESTED = (\{.*?\})", "".join("".join(c["source"]) for c in code_cells(ROOT / "run_colab.ipynb")), re.S)  # fmt: skip
+    tested = ast.literal_eval(tested)
+    assert tested == {name: shipped[name] for name in tested}  # what the pre-flight compares with
+
+
+if __name__ == "__main__":
+    execute(Path(sys.argv[1]))
