@@ -26,7 +26,7 @@ FLOORS = [
     },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance"},
     {"evaluation", "transfer", "divergence"},
-    {"training", "trials", "sweep", "learning_curve", "comparison", "grading"},
+    {"training", "inspection", "trials", "sweep", "learning_curve", "comparison", "grading"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
