@@ -28,6 +28,9 @@ _HOME = {
     "find_learning_rate": "pbl.trials",
     "measure_learning_curve": "pbl.learning_curve",
     "memorise": "pbl.trials",
+    "inspect_run": "pbl.inspection",
+    "grad_cam": "pbl.inspection",
+    "attention_maps": "pbl.inspection",
 }
 _MODULES = (
     "advice",
@@ -38,6 +41,7 @@ _MODULES = (
     "diagnosis",
     "divergence",
     "evaluation",
+    "inspection",
     "learning_curve",
     "metrics",
     "models",

@@ -527,6 +527,35 @@ def predict(
 
 
 @app.command()
+def inspect(
+    run: RunFolder,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE_OR_FOLDER",
+            help="Image files, or folders of them; the worst mistakes of validation and some right ones unless given.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Draw what a run's network looks at: filters, feature maps, Grad-CAM or attention, and its loss on the way."""
+    from pbl.runs import load_run
+
+    opened = load_run(run)
+    with _quiet_tensorflow():
+        from pbl import inspection
+    left_out: list[str] = []
+    files = inspection.inspect_run(opened, images, tell=left_out.append if as_json else print)
+    if as_json:
+        found = {"run": opened.name, "files": [str(file) for file in files], "left_out": left_out}
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        for file in files:
+            print(file)
+    return 0 if files else 1
+
+
+@app.command()
 def check(
     source: Annotated[
         str,

@@ -329,6 +329,22 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
     files = find_image_files([paths] if isinstance(paths, (str, Path)) else list(paths))
     if not files:
         raise InputError("No image was named. Give image files or folders of them.")
+    pixels = read_images(run, files)
+    probabilities = predict_probabilities(load_model(run), pixels)
+    class_names = run.split["class_names"]
+    best = probabilities.argmax(axis=1)
+    table = pd.DataFrame(
+        {"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)}
+    )
+    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
+
+
+def read_images(run: Run, files: Sequence[Path]) -> np.ndarray:
+    """Reads image files as a run's model takes them: `uint8 [n, height, width, channels]`.
+
+    Raises:
+        InputError: A file is no image; all such files are named.
+    """
     *size, channels = run.split["input_shape"]
     pixels, problems = [], []
     for file in files:
@@ -339,10 +355,4 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
     if problems:
         more = f" And {len(problems) - 5} more." if len(problems) > 5 else ""
         raise InputError("{problems}{more}", problems=" ".join(problems[:5]), more=more)
-    probabilities = predict_probabilities(load_model(run), np.stack(pixels))
-    class_names = run.split["class_names"]
-    best = probabilities.argmax(axis=1)
-    table = pd.DataFrame(
-        {"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)}
-    )
-    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
+    return np.stack(pixels)

@@ -362,7 +362,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         anew = stored
         if self._normalising:
             with _put_back(self._judged):
-                with replaced_calls(self._normalising, _take_statistics):
+                with replaced_calls(self._normalising, take_statistics):
                     self._judged(few[0], training=False)
                 anew = ops.mean(self._judge(*few)[:, 0])
         weights = [kernel.value for kernel in self._kernels]
@@ -474,7 +474,7 @@ def _is_rectified(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
 
 
-def _take_statistics(layer: keras.layers.BatchNormalization, original: Callable) -> Callable:
+def take_statistics(layer: keras.layers.BatchNormalization, original: Callable) -> Callable:
     """Batch normalisation that keeps this batch's statistics as those of all."""
 
     def call(inputs, training=None, mask=None):

@@ -13,6 +13,7 @@
 | metrics_test.json, predictions_test.npz        | evaluate        | the same of the test split                                 |
 | test_uses.csv                                  | evaluate        | one row for each time that the test split was used         |
 | figures/*.png                                  | train, evaluate | learning curves, confusion matrices                        |
+| figures/*.png, *.csv                           | inspect         | what the network looks at, and the numbers in the pictures |
 | tensorboard/                                   | train           | with tensorboard=true: the log that TensorBoard shows      |
 | report.html                                    | report          | all of it on one page                                      |
 | lock.json                                      | train           | there while a process trains here                          |

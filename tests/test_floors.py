@@ -32,7 +32,7 @@ FLOORS = [
     },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance", "tensorboard_log"},
     {"evaluation", "transfer", "divergence"},
-    {"training", "trials", "sweep", "learning_curve", "measurement", "grading"},
+    {"training", "inspection", "trials", "sweep", "learning_curve", "measurement", "grading"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
