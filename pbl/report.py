@@ -41,6 +41,7 @@ MOST_PIXELS = 50_000_000  # of a picture; a browser needs 4 bytes for each
 MOST_ROWS = 200  # of a table
 MOST_LETTERS = 2_000  # of a text
 MOST_LETTERS_OF_NAME = 120
+MOST_LETTERS_OF_VALUE = 500
 MOST_LETTERS_OF_CODE = 100_000
 
 SPLITS = ("val", "test")
@@ -187,6 +188,7 @@ def _template():
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     surroundings.filters["name"] = lambda text: _shorten(text, MOST_LETTERS_OF_NAME)
+    surroundings.filters["value"] = lambda text: _shorten(text, MOST_LETTERS_OF_VALUE)
     surroundings.filters["code"] = lambda text: Markup.escape(_shorten(text, MOST_LETTERS_OF_CODE))
     return surroundings.get_template("report.html")
 

@@ -100,7 +100,7 @@ PAGE = {
     " The others come from drawing the images anew (bootstrap).": "ほかの信頼区間は、画像の再抽出（ブートストラップ）によります。",
     "Precision": "適合率",
     "Recall": "再現率",
-    "F1": "F値（F1）",
+    "F1": "F値",
     "ROC AUC": "ROC AUC",
     "Precision is undefined where no image was predicted as the class.": "そのクラスと予測された画像が1枚もないと、適合率は定義されません。",
     "Recall is undefined where the split has no image of the class.": "そのクラスの画像が1枚もないと、再現率は定義されません。",
