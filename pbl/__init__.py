@@ -28,6 +28,8 @@ _HOME = {
     "find_learning_rate": "pbl.trials",
     "measure_learning_curve": "pbl.learning_curve",
     "memorise": "pbl.trials",
+    "read_log": "pbl.team_log",
+    "write_team_report": "pbl.team_report",
 }
 _MODULES = (
     "advice",
@@ -50,6 +52,7 @@ _MODULES = (
     "statistics",
     "sweep",
     "team_log",
+    "team_report",
     "tensorboard_log",
     "training",
     "transfer",

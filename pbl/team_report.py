@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from pbl.advice import read_findings
@@ -21,7 +22,7 @@ from pbl.config import Config
 from pbl.errors import InputError
 from pbl.japanese import choose_language, say
 from pbl.runs import Run, replacing, runs_folder
-from pbl.statistics import wilson_interval
+from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
 from pbl.team_log import (
     CODE,
     OF_THE_IMAGES,
@@ -36,6 +37,7 @@ from pbl.team_log import (
     list_changes,
     plot_log,
     read_log,
+    read_predictions,
 )
 
 MOST_RUNS = 30  # lines in the list of what was tried
@@ -45,6 +47,7 @@ MOST_CLASSES = 12  # rows in the table of images
 MOST_ROWS, MOST_COLUMNS = 15, 12  # of a comparison's table
 # Told of what is the same in all runs, also where it is the default.
 TOLD = ("optimizer", "learning_rate", "learning_rate_schedule", "batch_size", "epochs")
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -55,6 +58,7 @@ class Settings(NamedTuple):
     runs: list[LoggedRun]
     words: str  # what is not the same in all
     weights: int | None
+    interval: tuple[float, float]
 
     @property
     def model(self) -> str:
@@ -75,11 +79,6 @@ class Settings(NamedTuple):
     @property
     def seeds(self) -> int:
         return len({run.config.seed for run in self.runs})
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        n = self.runs[0].val_images
-        return wilson_interval(round(self.accuracy * n), n)
 
 
 def write_team_report(
@@ -158,6 +157,7 @@ def _collect(
         "best_accuracy": describe_accuracy(best, language),
         "tests": _read_tests(group),
         "comparison": _read_comparison(folder),
+        "most_rows": MOST_ROWS,
         "pictures": [picture for picture in pictures if picture[1]],
         "gains": _draw(group, language) if compared else None,
         "tried": [
@@ -195,7 +195,7 @@ def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str]
     """The source, the split, and the images by class; a class's own row only where there are few."""
     names = [str(name) for name in split.get("class_names", [])]
     by_class, totals, made_by = (_as_dict(split.get(key)) for key in ("images_by_class", "images", "made_by"))
-    splits = [name for name in ("train", "val", "test") if name in totals]
+    splits = [name for name in SPLITS if name in totals]
 
     def count(of: str, name: str) -> Any:
         return _as_dict(by_class.get(of)).get(name, 0)
@@ -206,12 +206,12 @@ def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str]
     return {
         "source": source,
         "classes": len(names),
-        "splits": [{"train": t("training"), "val": t("validation"), "test": t("test")}[name] for name in splits],
+        "splits": [t(SPLITS[name]) for name in splits],
         "rows": rows if len(rows) <= MOST_CLASSES else [],
         "fewest": fewest,
         "totals": [totals[name] for name in splits],
         "made_by": [
-            t("{split}: {how}", split={"val": t("validation"), "test": t("test")}[name], how=_say_how(made_by[name], t))
+            t("{split}: {how}", split=t(SPLITS[name]), how=_say_how(made_by[name], t))
             for name in ("val", "test")
             if name in made_by
         ],
@@ -249,8 +249,15 @@ def _describe_findings(best: LoggedRun, language: str) -> list[str] | None:
     sentences = []
     for finding in findings:
         if finding["severity"] in ("stop", "act"):
+            details = finding["details"]
+            if language == "ja":
+                names = {name: say(word, "ja") for name, word in SPLITS.items()}
+                details = {
+                    key: names.get(value, value) if key in ("split", "earlier") else value
+                    for key, value in details.items()
+                }
             try:
-                sentences.append(say(finding["template"], language, **finding["details"]))
+                sentences.append(say(finding["template"], language, **details))
             except (KeyError, ValueError, TypeError, IndexError, AttributeError):
                 sentences.append(str(finding.get("message", finding["check"])))
     return sentences if findings or (best.path / "data_check.json").exists() else None
@@ -275,7 +282,8 @@ def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]
         shown = [name for name in shown if name == CODE or "." not in name or name in runs[0].given]
         text = ", ".join(f"{_last_word(name)}={words[name]}" for name in shown)
         latest = {run.config.seed: run for run in runs}  # of a seed that was trained twice the later run
-        found.append(Settings(_letter(number), list(latest.values()), text, _read_weights(runs[0])))
+        kept = list(latest.values())
+        found.append(Settings(_letter(number), kept, text, _read_weights(runs[0]), _find_interval(kept)))
     same = [name for name in keys if name not in varying and name != CODE]
     same = [name for name in same if name in TOLD or every[0][name] != defaults.get(name, every[0][name])]
     return found, ", ".join(f"{_last_word(name)}={every[0][name]}" for name in same)
@@ -283,6 +291,16 @@ def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]
 
 def _last_word(name: str) -> str:
     return name if name == CODE else name.rpartition(".")[2]
+
+
+def _find_interval(runs: Sequence[LoggedRun]) -> tuple[float, float]:
+    """Of several seeds over seeds and images, as `compare` gives it; of one over the images."""
+    predictions = [read_predictions(run.path) for run in runs]
+    first = predictions[0]
+    if len(runs) > 1 and all(one is not None and np.array_equal(one.hashes, first.hashes) for one in predictions):
+        return crossed_mean_interval(summarise_seeds(np.stack([one.correct for one in predictions])))
+    n = runs[0].val_images
+    return wilson_interval(round(sum(run.accuracy for run in runs) / len(runs) * n), n)
 
 
 def _read_weights(run: LoggedRun) -> int | None:
@@ -310,27 +328,47 @@ def _read_tests(group: Iterable[LoggedRun]) -> list[tuple[str, float, float, flo
 
 
 def _read_comparison(folder: Path) -> dict[str, Any] | None:
-    """The newest `results.*` of a comparison in the folder, or in a folder in it; None where there is none."""
-    files = [file for pattern in ("results.*", "*/results.*") for file in folder.glob(pattern) if file.is_file()]
-    files = [file for file in files if file.suffix in (".csv", ".md", ".png")]
+    """The newest `results.*` of a comparison; None where there is none.
+
+    They are looked for in the folder of the runs, in folders in it, and in `comparison` beside it, where `compare` writes them.
+    """
+    places = [folder, *sorted(folder.glob("*/")), folder.resolve().parent / "comparison"]
+    files = [place / f"results{suffix}" for place in places for suffix in (".md", ".csv", ".png")]
+    files = [file for file in files if file.is_file()]
     if not files:
         return None
     place = max(files, key=lambda file: file.stat().st_mtime).parent
-    rows: list[list[str]] = []
-    text = ""
-    with contextlib.suppress(OSError, ValueError, csv.Error):
-        lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
-        rows = [row[:MOST_COLUMNS] for row in csv.reader(lines) if row]
+    blocks: list[tuple[str, Any]] = []
     with contextlib.suppress(OSError, ValueError):
-        text = "" if rows else (place / "results.md").read_text(encoding="utf-8")
-    return {
-        "name": place.name,
-        "header": rows[0] if rows else [],
-        "rows": rows[1 : MOST_ROWS + 1],
-        "more": max(0, len(rows) - 1 - MOST_ROWS),
-        "text": text,
-        "picture": _read_png(place / "results.png"),
-    }
+        blocks = _parse_markdown((place / "results.md").read_text(encoding="utf-8"))
+    if not blocks:
+        with contextlib.suppress(OSError, ValueError, csv.Error):
+            lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
+            blocks = [("table", [row[:MOST_COLUMNS] for row in csv.reader(lines) if row])]
+    return {"name": place.name, "blocks": blocks, "picture": _read_png(place / "results.png")}
+
+
+def _parse_markdown(text: str) -> list[tuple[str, Any]]:
+    """What `compare` writes, in blocks: "heading" and "text" with their words, "list" with lines, "table" with rows."""
+    blocks: list[tuple[str, Any]] = []
+
+    def extend(kind: str, item: Any) -> None:
+        if not (blocks and blocks[-1][0] == kind):
+            blocks.append((kind, []))
+        blocks[-1][1].append(item)
+
+    for line in text.splitlines():
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+            if not all(re.fullmatch(":?-+:?", cell) for cell in cells):
+                extend("table", cells)
+        elif line.startswith("- "):
+            extend("list", line[2:])
+        elif line.startswith("## "):
+            blocks.append(("heading", line[3:]))
+        elif line.strip() and not line.startswith("# "):
+            blocks.append(("text", line))
+    return blocks
 
 
 def _read_picture(run: LoggedRun, name: str) -> str | None:
@@ -445,7 +483,8 @@ figure img { width: 100%; }
 figcaption { font-size: 8pt; color: #404040; }
 .figures { display: grid; grid-template-columns: 1.75fr 1fr; gap: 2mm 4mm; align-items: start; }
 .gains img { max-height: 66mm; object-fit: contain; object-position: left; }
-pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
+.small { font-size: 6.5pt; }
+.appendix { break-before: page; }
 </style>
 </head>
 <body>
@@ -504,20 +543,12 @@ pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
 <td class="number">{{ t("{low:.1f} to {high:.1f}", low=100 * one.interval[0], high=100 * one.interval[1]) }}</td></tr>
 {% endfor %}
 </table>
-<p class="note">{{ t("The interval (Wilson) is of chance in the validation images alone; lowest to highest seed shows chance in training, which one seed does not.") }}</p>
+<p class="note">{{ t("Of one seed the interval (Wilson) covers chance in the validation images alone; of several it covers chance in training too (t interval over seeds and images).") }}</p>
 {% for name, accuracy, low, high, images, uses in tests %}
 <p>{{ t("On the test split {run} is right on {accuracy:.1f}% ({low:.1f} to {high:.1f}, {images} images); the run has used the test split {uses} time(s).", run=name, accuracy=100 * accuracy, low=100 * low, high=100 * high, images=images, uses=uses) }}</p>
 {% endfor %}
 {% if comparison %}
-<p>{{ t("Comparison ({name}):", name=comparison.name) }}</p>
-{% if comparison.rows %}
-<table class="wide">
-<tr>{% for word in comparison.header %}<th>{{ word }}</th>{% endfor %}</tr>
-{% for row in comparison.rows %}<tr>{% for word in row %}<td>{{ word }}</td>{% endfor %}</tr>{% endfor %}
-</table>
-{% if comparison.more %}<p class="note">{{ t("{count} more row(s) stand in results.csv.", count=comparison.more) }}</p>{% endif %}
-{% elif comparison.text %}<pre>{{ comparison.text }}</pre>{% endif %}
-{% if comparison.picture %}<figure><img src="{{ comparison.picture }}" alt=""></figure>{% endif %}
+<p>{{ t("A comparison of several runs stands in the appendix.") }}</p>
 {% endif %}
 {% if pictures %}
 <div class="figures">
@@ -553,6 +584,26 @@ pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
 
 <h2>{{ t("Conclusion") }}</h2>
 {{ blank(t("your answer to the question, no stronger than the results"), 3) }}
+{% if comparison %}
+
+<h2 class="appendix">{{ t("Appendix: comparison ({name})", name=comparison.name) }}</h2>
+{% for kind, content in comparison.blocks %}
+{% if kind == "table" %}
+<table class="wide small">
+<tr>{% for word in content[0] %}<th>{{ word }}</th>{% endfor %}</tr>
+{% for row in content[1:most_rows + 1] %}<tr>{% for word in row %}<td>{{ word }}</td>{% endfor %}</tr>{% endfor %}
+</table>
+{% if content | length > most_rows + 1 %}<p class="note">{{ t("{count} more row(s) stand in {name}.", count=content | length - most_rows - 1, name=comparison.name) }}</p>{% endif %}
+{% elif kind == "list" %}
+<ul class="note">{% for sentence in content %}<li>{{ sentence }}</li>{% endfor %}</ul>
+{% elif kind == "heading" %}
+<p class="note"><b>{{ content }}</b></p>
+{% else %}
+<p class="note">{{ content }}</p>
+{% endif %}
+{% endfor %}
+{% if comparison.picture %}<figure class="gains"><img src="{{ comparison.picture }}" alt=""></figure>{% endif %}
+{% endif %}
 </body>
 </html>
 """
