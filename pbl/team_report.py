@@ -40,9 +40,11 @@ from pbl.team_log import (
     read_predictions,
 )
 
-MOST_RUNS = 30  # lines in the list of what was tried
-MOST_SETTINGS = 12  # rows in the tables of settings and results
-MOST_BARS = 12  # in the picture of what each run gained
+MOST_RUNS = 12  # lines in the list of what was tried
+MOST_SETTINGS = 8  # rows in the tables of settings and results
+MOST_OUTCOMES = 4  # of what helped, of what harmed, and of what did neither
+MOST_NAMES = 6  # runs that are named in a row
+MOST_BARS = 8  # in the picture of what each run gained
 MOST_CLASSES = 12  # rows in the table of images
 MOST_ROWS, MOST_COLUMNS = 15, 12  # of a comparison's table
 # Told of what is the same in all runs, also where it is the default.
@@ -63,6 +65,11 @@ class Settings(NamedTuple):
     @property
     def model(self) -> str:
         return self.runs[0].config.model
+
+    @property
+    def names(self) -> str:
+        names = [run.name for run in self.runs]
+        return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
 
     @property
     def accuracy(self) -> float:
@@ -395,22 +402,29 @@ def _draw(group: Sequence[LoggedRun], language: str) -> str:
 
 def _sort_outcomes(compared: Sequence[LoggedRun], language: str, t: Callable[..., str]) -> list[tuple[str, list[str]]]:
     """What helped, what harmed and what made no difference that these images could show; the seed alone apart."""
-    helped, harmed, undecided, seeds = [], [], [], []
+    kinds: dict[str, list[LoggedRun]] = {"helped": [], "harmed": [], "neither": [], "again": []}
     for run in compared:
-        at_once = ", " + t("{count} changes at once", count=len(run.changes)) if len(run.changes) > 1 else ""
-        words = f"{list_changes(run, language)}: {describe_gain(run, language)} [{run.name}{at_once}]"
-        if not run.changes:
-            seeds.append(words)
-        elif run.gain.is_clear:
-            (helped if run.gain.difference > 0 else harmed).append(words)
-        else:
-            undecided.append(words)
-    return [
-        (t("Helped (the whole interval lies above 0)"), helped),
-        (t("Harmed (the whole interval lies below 0)"), harmed),
-        (t("No difference that these images could show"), undecided),
-        (t("The same settings again"), seeds),
-    ]
+        clear = "helped" if run.gain.difference > 0 else "harmed"
+        kinds["again" if not run.changes else clear if run.gain.is_clear else "neither"].append(run)
+    titles = {
+        "helped": t("Helped (the whole interval lies above 0)"),
+        "harmed": t("Harmed (the whole interval lies below 0)"),
+        "neither": t("No difference that these images could show"),
+        "again": t("The same settings again"),
+    }
+    found = []
+    for kind, runs in kinds.items():
+        largest = sorted(runs, key=lambda run: -abs(run.gain.difference))
+        sentences = [_describe_outcome(run, language) for run in largest[:MOST_OUTCOMES]]
+        if len(runs) > MOST_OUTCOMES:
+            sentences.append(t("and {count} more, with smaller differences", count=len(runs) - MOST_OUTCOMES))
+        found.append((titles[kind], sentences))
+    return found
+
+
+def _describe_outcome(run: LoggedRun, language: str) -> str:
+    at_once = ", " + say("{count} changes at once", language, count=len(run.changes)) if len(run.changes) > 1 else ""
+    return f"{list_changes(run, language)}: {describe_gain(run, language)} [{run.name}{at_once}]"
 
 
 def _describe_limits(
@@ -477,12 +491,13 @@ td.number, th.number { text-align: right; }
 td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.name { white-space: nowrap; }
 tr, figure { break-inside: avoid; }
+thead, tbody tr:first-child { break-after: avoid; }
 .wide { width: 100%; }
 figure { margin: 0; }
 figure img { width: 100%; }
 figcaption { font-size: 8pt; color: #404040; }
-.figures { display: grid; grid-template-columns: 1.75fr 1fr; gap: 2mm 4mm; align-items: start; }
-.gains img { max-height: 66mm; object-fit: contain; object-position: left; }
+.figures { display: grid; grid-template-columns: 1.75fr 1fr; gap: 2mm 4mm; align-items: start; width: 84%; }
+.gains img { max-height: 56mm; object-fit: contain; object-position: left; }
 .small { font-size: 6.5pt; }
 .appendix { break-before: page; }
 </style>
@@ -499,11 +514,13 @@ figcaption { font-size: 8pt; color: #404040; }
 {{ blank(t("what others did on this question, with sources")) }}
 
 <h2>{{ t("Data") }}</h2>
-<p>{{ t("Source: {source}. {classes} classes.", source=data.source, classes=data.classes) }}
+<p>{{ t("Source: {source}.", source=data.source) }}
+{% if data.classes %}{{ t("{classes} classes.", classes=data.classes) }}{% endif %}
+
 {% if data.made_by %}{{ t("The split: {how}.", how=data.made_by | join("; ")) }}{% endif %}</p>
 {% if data.totals %}
 <table>
-<tr><th>{{ t("images") }}</th>{% for row in data.rows %}<th class="number">{{ row[0] }}</th>{% endfor %}<th class="number">{{ t("all") }}</th></tr>
+<thead><tr><th>{{ t("images") }}</th>{% for row in data.rows %}<th class="number">{{ row[0] }}</th>{% endfor %}<th class="number">{{ t("all") }}</th></tr></thead>
 {% for name in data.splits %}
 {% set place = loop.index %}
 <tr><td class="name">{{ name }}</td>{% for row in data.rows %}<td class="number">{{ row[place] }}</td>{% endfor %}<td class="number">{{ data.totals[loop.index0] }}</td></tr>
@@ -525,9 +542,9 @@ figcaption { font-size: 8pt; color: #404040; }
 <h2>{{ t("Methods") }}</h2>
 {% if same %}<p>{{ t("In all runs: {settings}.", settings=same) }}</p>{% endif %}
 <table class="wide">
-<tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("trainable weights") }}</th><th>{{ t("settings that differ") }}</th><th>{{ t("runs") }}</th></tr>
+<thead><tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("trainable weights") }}</th><th>{{ t("settings that differ") }}</th><th>{{ t("runs") }}</th></tr></thead>
 {% for one in settings %}
-<tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{% if one.weights %}{{ "{:,}".format(one.weights) }}{% else %}–{% endif %}</td><td>{{ one.words }}</td><td>{{ one.runs | map(attribute="name") | join(", ") }}</td></tr>
+<tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{% if one.weights %}{{ "{:,}".format(one.weights) }}{% else %}–{% endif %}</td><td>{{ one.words }}</td><td>{{ one.names }}</td></tr>
 {% endfor %}
 </table>
 {% if settings_count > settings | length %}
@@ -536,7 +553,7 @@ figcaption { font-size: 8pt; color: #404040; }
 
 <h2>{{ t("Results") }}</h2>
 <table>
-<tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("validation images") }}</th><th class="number">{{ t("seeds") }}</th><th class="number">{{ t("accuracy, mean") }}</th><th class="number">{{ t("lowest to highest seed") }}</th><th class="number">{{ t("95% interval") }}</th></tr>
+<thead><tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("validation images") }}</th><th class="number">{{ t("seeds") }}</th><th class="number">{{ t("accuracy, mean") }}</th><th class="number">{{ t("lowest to highest seed") }}</th><th class="number">{{ t("95% interval") }}</th></tr></thead>
 {% for one in settings %}
 <tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{{ one.runs[0].val_images }}</td><td class="number">{{ one.seeds }}</td><td class="number">{{ "%.1f" | format(100 * one.accuracy) }}%</td>
 <td class="number">{% if one.seeds > 1 %}{{ t("{low:.1f} to {high:.1f}", low=100 * one.lowest, high=100 * one.highest) }}{% else %}–{% endif %}</td>
@@ -561,7 +578,7 @@ figcaption { font-size: 8pt; color: #404040; }
 <h2>{{ t("What was tried") }}</h2>
 {% if left_out %}<p class="note">{{ t("{count} earlier run(s) are left out here: python -m pbl log lists all.", count=left_out) }}</p>{% endif %}
 <table class="wide">
-<tr><th>{{ t("run") }}</th><th>{{ t("changed") }}</th><th>{{ t("validation accuracy; difference in points") }}</th></tr>
+<thead><tr><th>{{ t("run") }}</th><th>{{ t("changed") }}</th><th>{{ t("validation accuracy; difference in points") }}</th></tr></thead>
 {% for name, changed, result in tried %}
 <tr><td class="name">{{ name }}</td><td>{{ changed }}</td><td>{{ result }}</td></tr>
 {% endfor %}
@@ -590,7 +607,7 @@ figcaption { font-size: 8pt; color: #404040; }
 {% for kind, content in comparison.blocks %}
 {% if kind == "table" %}
 <table class="wide small">
-<tr>{% for word in content[0] %}<th>{{ word }}</th>{% endfor %}</tr>
+<thead><tr>{% for word in content[0] %}<th>{{ word }}</th>{% endfor %}</tr></thead>
 {% for row in content[1:most_rows + 1] %}<tr>{% for word in row %}<td>{{ word }}</td>{% endfor %}</tr>{% endfor %}
 </table>
 {% if content | length > most_rows + 1 %}<p class="note">{{ t("{count} more row(s) stand in {name}.", count=content | length - most_rows - 1, name=comparison.name) }}</p>{% endif %}
