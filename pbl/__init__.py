@@ -31,6 +31,8 @@ _HOME = {
     "inspect_run": "pbl.inspection",
     "grad_cam": "pbl.inspection",
     "attention_maps": "pbl.inspection",
+    "read_log": "pbl.team_log",
+    "write_team_report": "pbl.team_report",
 }
 _MODULES = (
     "advice",
@@ -55,6 +57,7 @@ _MODULES = (
     "statistics",
     "sweep",
     "team_log",
+    "team_report",
     "tensorboard_log",
     "training",
     "transfer",

@@ -238,7 +238,7 @@ def plot_gains(
         axes.plot(100 * difference, row, "o", color=colour, markerfacecolor="white" if is_hollow else colour)
     axes.set_yticks(range(len(shown)), texts, fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    figure.supxlabel("\n".join(_wrap(line, 116) for line in (axis, remark)), fontsize=9)
+    figure.supxlabel("\n".join(_wrap(_literal(line), 116) for line in (axis, remark)), fontsize=9)
     axes.grid(alpha=0.3, axis="x")
     return figure
 

@@ -367,7 +367,7 @@ def _describe_change(key: str, parent: LoggedRun, run: LoggedRun, changed: Seque
     return Change(key, word(parent), word(run))
 
 
-class _Predictions(NamedTuple):
+class Predictions(NamedTuple):
     """Of the validation images, in the order of their contents."""
 
     hashes: np.ndarray
@@ -375,20 +375,21 @@ class _Predictions(NamedTuple):
     correct: np.ndarray
 
 
-def _read_predictions(path: Path) -> _Predictions | None:
+def read_predictions(path: Path) -> Predictions | None:
+    """Reads a run's predictions of the validation images; None where they are missing or damaged."""
     try:
         with np.load(path / "predictions_val.npz", allow_pickle=False) as saved:
             labels, hashes = saved["labels"], saved["hashes"].astype("S16")  # so many letters as split.json keeps
             correct = saved["probabilities"].argmax(axis=1) == labels
             order = np.lexsort((labels, hashes))
-            return _Predictions(hashes[order], labels[order], correct[order])
+            return Predictions(hashes[order], labels[order], correct[order])
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zlib.error, zipfile.BadZipFile):
         return None
 
 
 def _find_gains(runs: list[LoggedRun]) -> list[LoggedRun]:
     """Enters the difference to the run that each came from, or why there is none."""
-    read = functools.lru_cache(maxsize=256)(_read_predictions)
+    read = functools.lru_cache(maxsize=256)(read_predictions)
     entries = []
     for run in runs:
         gain, reason, details = _subtract(run, read)

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from pbl.advice import read_findings
@@ -21,7 +22,7 @@ from pbl.config import Config
 from pbl.errors import InputError
 from pbl.japanese import choose_language, say
 from pbl.runs import Run, replacing, runs_folder
-from pbl.statistics import wilson_interval
+from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
 from pbl.team_log import (
     CODE,
     OF_THE_IMAGES,
@@ -36,15 +37,19 @@ from pbl.team_log import (
     list_changes,
     plot_log,
     read_log,
+    read_predictions,
 )
 
-MOST_RUNS = 30  # lines in the list of what was tried
-MOST_SETTINGS = 12  # rows in the tables of settings and results
-MOST_BARS = 12  # in the picture of what each run gained
+MOST_RUNS = 12  # lines in the list of what was tried
+MOST_SETTINGS = 8  # rows in the tables of settings and results
+MOST_OUTCOMES = 4  # of what helped, of what harmed, and of what did neither
+MOST_NAMES = 6  # runs that are named in a row
+MOST_BARS = 8  # in the picture of what each run gained
 MOST_CLASSES = 12  # rows in the table of images
 MOST_ROWS, MOST_COLUMNS = 15, 12  # of a comparison's table
 # Told of what is the same in all runs, also where it is the default.
 TOLD = ("optimizer", "learning_rate", "learning_rate_schedule", "batch_size", "epochs")
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -55,10 +60,16 @@ class Settings(NamedTuple):
     runs: list[LoggedRun]
     words: str  # what is not the same in all
     weights: int | None
+    interval: tuple[float, float]
 
     @property
     def model(self) -> str:
         return self.runs[0].config.model
+
+    @property
+    def names(self) -> str:
+        names = [run.name for run in self.runs]
+        return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
 
     @property
     def accuracy(self) -> float:
@@ -75,11 +86,6 @@ class Settings(NamedTuple):
     @property
     def seeds(self) -> int:
         return len({run.config.seed for run in self.runs})
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        n = self.runs[0].val_images
-        return wilson_interval(round(self.accuracy * n), n)
 
 
 def write_team_report(
@@ -158,6 +164,7 @@ def _collect(
         "best_accuracy": describe_accuracy(best, language),
         "tests": _read_tests(group),
         "comparison": _read_comparison(folder),
+        "most_rows": MOST_ROWS,
         "pictures": [picture for picture in pictures if picture[1]],
         "gains": _draw(group, language) if compared else None,
         "tried": [
@@ -195,7 +202,7 @@ def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str]
     """The source, the split, and the images by class; a class's own row only where there are few."""
     names = [str(name) for name in split.get("class_names", [])]
     by_class, totals, made_by = (_as_dict(split.get(key)) for key in ("images_by_class", "images", "made_by"))
-    splits = [name for name in ("train", "val", "test") if name in totals]
+    splits = [name for name in SPLITS if name in totals]
 
     def count(of: str, name: str) -> Any:
         return _as_dict(by_class.get(of)).get(name, 0)
@@ -206,12 +213,12 @@ def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str]
     return {
         "source": source,
         "classes": len(names),
-        "splits": [{"train": t("training"), "val": t("validation"), "test": t("test")}[name] for name in splits],
+        "splits": [t(SPLITS[name]) for name in splits],
         "rows": rows if len(rows) <= MOST_CLASSES else [],
         "fewest": fewest,
         "totals": [totals[name] for name in splits],
         "made_by": [
-            t("{split}: {how}", split={"val": t("validation"), "test": t("test")}[name], how=_say_how(made_by[name], t))
+            t("{split}: {how}", split=t(SPLITS[name]), how=_say_how(made_by[name], t))
             for name in ("val", "test")
             if name in made_by
         ],
@@ -249,8 +256,15 @@ def _describe_findings(best: LoggedRun, language: str) -> list[str] | None:
     sentences = []
     for finding in findings:
         if finding["severity"] in ("stop", "act"):
+            details = finding["details"]
+            if language == "ja":
+                names = {name: say(word, "ja") for name, word in SPLITS.items()}
+                details = {
+                    key: names.get(value, value) if key in ("split", "earlier") else value
+                    for key, value in details.items()
+                }
             try:
-                sentences.append(say(finding["template"], language, **finding["details"]))
+                sentences.append(say(finding["template"], language, **details))
             except (KeyError, ValueError, TypeError, IndexError, AttributeError):
                 sentences.append(str(finding.get("message", finding["check"])))
     return sentences if findings or (best.path / "data_check.json").exists() else None
@@ -275,7 +289,8 @@ def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]
         shown = [name for name in shown if name == CODE or "." not in name or name in runs[0].given]
         text = ", ".join(f"{_last_word(name)}={words[name]}" for name in shown)
         latest = {run.config.seed: run for run in runs}  # of a seed that was trained twice the later run
-        found.append(Settings(_letter(number), list(latest.values()), text, _read_weights(runs[0])))
+        kept = list(latest.values())
+        found.append(Settings(_letter(number), kept, text, _read_weights(runs[0]), _find_interval(kept)))
     same = [name for name in keys if name not in varying and name != CODE]
     same = [name for name in same if name in TOLD or every[0][name] != defaults.get(name, every[0][name])]
     return found, ", ".join(f"{_last_word(name)}={every[0][name]}" for name in same)
@@ -283,6 +298,16 @@ def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]
 
 def _last_word(name: str) -> str:
     return name if name == CODE else name.rpartition(".")[2]
+
+
+def _find_interval(runs: Sequence[LoggedRun]) -> tuple[float, float]:
+    """Of several seeds over seeds and images, as `compare` gives it; of one over the images."""
+    predictions = [read_predictions(run.path) for run in runs]
+    first = predictions[0]
+    if len(runs) > 1 and all(one is not None and np.array_equal(one.hashes, first.hashes) for one in predictions):
+        return crossed_mean_interval(summarise_seeds(np.stack([one.correct for one in predictions])))
+    n = runs[0].val_images
+    return wilson_interval(round(sum(run.accuracy for run in runs) / len(runs) * n), n)
 
 
 def _read_weights(run: LoggedRun) -> int | None:
@@ -310,27 +335,47 @@ def _read_tests(group: Iterable[LoggedRun]) -> list[tuple[str, float, float, flo
 
 
 def _read_comparison(folder: Path) -> dict[str, Any] | None:
-    """The newest `results.*` of a comparison in the folder, or in a folder in it; None where there is none."""
-    files = [file for pattern in ("results.*", "*/results.*") for file in folder.glob(pattern) if file.is_file()]
-    files = [file for file in files if file.suffix in (".csv", ".md", ".png")]
+    """The newest `results.*` of a comparison; None where there is none.
+
+    They are looked for in the folder of the runs, in folders in it, and in `comparison` beside it, where `compare` writes them.
+    """
+    places = [folder, *sorted(folder.glob("*/")), folder.resolve().parent / "comparison"]
+    files = [place / f"results{suffix}" for place in places for suffix in (".md", ".csv", ".png")]
+    files = [file for file in files if file.is_file()]
     if not files:
         return None
     place = max(files, key=lambda file: file.stat().st_mtime).parent
-    rows: list[list[str]] = []
-    text = ""
-    with contextlib.suppress(OSError, ValueError, csv.Error):
-        lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
-        rows = [row[:MOST_COLUMNS] for row in csv.reader(lines) if row]
+    blocks: list[tuple[str, Any]] = []
     with contextlib.suppress(OSError, ValueError):
-        text = "" if rows else (place / "results.md").read_text(encoding="utf-8")
-    return {
-        "name": place.name,
-        "header": rows[0] if rows else [],
-        "rows": rows[1 : MOST_ROWS + 1],
-        "more": max(0, len(rows) - 1 - MOST_ROWS),
-        "text": text,
-        "picture": _read_png(place / "results.png"),
-    }
+        blocks = _parse_markdown((place / "results.md").read_text(encoding="utf-8"))
+    if not blocks:
+        with contextlib.suppress(OSError, ValueError, csv.Error):
+            lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
+            blocks = [("table", [row[:MOST_COLUMNS] for row in csv.reader(lines) if row])]
+    return {"name": place.name, "blocks": blocks, "picture": _read_png(place / "results.png")}
+
+
+def _parse_markdown(text: str) -> list[tuple[str, Any]]:
+    """What `compare` writes, in blocks: "heading" and "text" with their words, "list" with lines, "table" with rows."""
+    blocks: list[tuple[str, Any]] = []
+
+    def extend(kind: str, item: Any) -> None:
+        if not (blocks and blocks[-1][0] == kind):
+            blocks.append((kind, []))
+        blocks[-1][1].append(item)
+
+    for line in text.splitlines():
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+            if not all(re.fullmatch(":?-+:?", cell) for cell in cells):
+                extend("table", cells)
+        elif line.startswith("- "):
+            extend("list", line[2:])
+        elif line.startswith("## "):
+            blocks.append(("heading", line[3:]))
+        elif line.strip() and not line.startswith("# "):
+            blocks.append(("text", line))
+    return blocks
 
 
 def _read_picture(run: LoggedRun, name: str) -> str | None:
@@ -357,22 +402,29 @@ def _draw(group: Sequence[LoggedRun], language: str) -> str:
 
 def _sort_outcomes(compared: Sequence[LoggedRun], language: str, t: Callable[..., str]) -> list[tuple[str, list[str]]]:
     """What helped, what harmed and what made no difference that these images could show; the seed alone apart."""
-    helped, harmed, undecided, seeds = [], [], [], []
+    kinds: dict[str, list[LoggedRun]] = {"helped": [], "harmed": [], "neither": [], "again": []}
     for run in compared:
-        at_once = ", " + t("{count} changes at once", count=len(run.changes)) if len(run.changes) > 1 else ""
-        words = f"{list_changes(run, language)}: {describe_gain(run, language)} [{run.name}{at_once}]"
-        if not run.changes:
-            seeds.append(words)
-        elif run.gain.is_clear:
-            (helped if run.gain.difference > 0 else harmed).append(words)
-        else:
-            undecided.append(words)
-    return [
-        (t("Helped (the whole interval lies above 0)"), helped),
-        (t("Harmed (the whole interval lies below 0)"), harmed),
-        (t("No difference that these images could show"), undecided),
-        (t("The same settings again"), seeds),
-    ]
+        clear = "helped" if run.gain.difference > 0 else "harmed"
+        kinds["again" if not run.changes else clear if run.gain.is_clear else "neither"].append(run)
+    titles = {
+        "helped": t("Helped (the whole interval lies above 0)"),
+        "harmed": t("Harmed (the whole interval lies below 0)"),
+        "neither": t("No difference that these images could show"),
+        "again": t("The same settings again"),
+    }
+    found = []
+    for kind, runs in kinds.items():
+        largest = sorted(runs, key=lambda run: -abs(run.gain.difference))
+        sentences = [_describe_outcome(run, language) for run in largest[:MOST_OUTCOMES]]
+        if len(runs) > MOST_OUTCOMES:
+            sentences.append(t("and {count} more, with smaller differences", count=len(runs) - MOST_OUTCOMES))
+        found.append((titles[kind], sentences))
+    return found
+
+
+def _describe_outcome(run: LoggedRun, language: str) -> str:
+    at_once = ", " + say("{count} changes at once", language, count=len(run.changes)) if len(run.changes) > 1 else ""
+    return f"{list_changes(run, language)}: {describe_gain(run, language)} [{run.name}{at_once}]"
 
 
 def _describe_limits(
@@ -439,13 +491,15 @@ td.number, th.number { text-align: right; }
 td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.name { white-space: nowrap; }
 tr, figure { break-inside: avoid; }
+thead, tbody tr:first-child { break-after: avoid; }
 .wide { width: 100%; }
 figure { margin: 0; }
 figure img { width: 100%; }
 figcaption { font-size: 8pt; color: #404040; }
-.figures { display: grid; grid-template-columns: 1.75fr 1fr; gap: 2mm 4mm; align-items: start; }
-.gains img { max-height: 66mm; object-fit: contain; object-position: left; }
-pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
+.figures { display: grid; grid-template-columns: 1.75fr 1fr; gap: 2mm 4mm; align-items: start; width: 84%; }
+.gains img { max-height: 56mm; object-fit: contain; object-position: left; }
+.small { font-size: 6.5pt; }
+.appendix { break-before: page; }
 </style>
 </head>
 <body>
@@ -460,11 +514,13 @@ pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
 {{ blank(t("what others did on this question, with sources")) }}
 
 <h2>{{ t("Data") }}</h2>
-<p>{{ t("Source: {source}. {classes} classes.", source=data.source, classes=data.classes) }}
+<p>{{ t("Source: {source}.", source=data.source) }}
+{% if data.classes %}{{ t("{classes} classes.", classes=data.classes) }}{% endif %}
+
 {% if data.made_by %}{{ t("The split: {how}.", how=data.made_by | join("; ")) }}{% endif %}</p>
 {% if data.totals %}
 <table>
-<tr><th>{{ t("images") }}</th>{% for row in data.rows %}<th class="number">{{ row[0] }}</th>{% endfor %}<th class="number">{{ t("all") }}</th></tr>
+<thead><tr><th>{{ t("images") }}</th>{% for row in data.rows %}<th class="number">{{ row[0] }}</th>{% endfor %}<th class="number">{{ t("all") }}</th></tr></thead>
 {% for name in data.splits %}
 {% set place = loop.index %}
 <tr><td class="name">{{ name }}</td>{% for row in data.rows %}<td class="number">{{ row[place] }}</td>{% endfor %}<td class="number">{{ data.totals[loop.index0] }}</td></tr>
@@ -486,9 +542,9 @@ pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
 <h2>{{ t("Methods") }}</h2>
 {% if same %}<p>{{ t("In all runs: {settings}.", settings=same) }}</p>{% endif %}
 <table class="wide">
-<tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("trainable weights") }}</th><th>{{ t("settings that differ") }}</th><th>{{ t("runs") }}</th></tr>
+<thead><tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("trainable weights") }}</th><th>{{ t("settings that differ") }}</th><th>{{ t("runs") }}</th></tr></thead>
 {% for one in settings %}
-<tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{% if one.weights %}{{ "{:,}".format(one.weights) }}{% else %}–{% endif %}</td><td>{{ one.words }}</td><td>{{ one.runs | map(attribute="name") | join(", ") }}</td></tr>
+<tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{% if one.weights %}{{ "{:,}".format(one.weights) }}{% else %}–{% endif %}</td><td>{{ one.words }}</td><td>{{ one.names }}</td></tr>
 {% endfor %}
 </table>
 {% if settings_count > settings | length %}
@@ -497,27 +553,19 @@ pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
 
 <h2>{{ t("Results") }}</h2>
 <table>
-<tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("validation images") }}</th><th class="number">{{ t("seeds") }}</th><th class="number">{{ t("accuracy, mean") }}</th><th class="number">{{ t("lowest to highest seed") }}</th><th class="number">{{ t("95% interval") }}</th></tr>
+<thead><tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("validation images") }}</th><th class="number">{{ t("seeds") }}</th><th class="number">{{ t("accuracy, mean") }}</th><th class="number">{{ t("lowest to highest seed") }}</th><th class="number">{{ t("95% interval") }}</th></tr></thead>
 {% for one in settings %}
 <tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{{ one.runs[0].val_images }}</td><td class="number">{{ one.seeds }}</td><td class="number">{{ "%.1f" | format(100 * one.accuracy) }}%</td>
 <td class="number">{% if one.seeds > 1 %}{{ t("{low:.1f} to {high:.1f}", low=100 * one.lowest, high=100 * one.highest) }}{% else %}–{% endif %}</td>
 <td class="number">{{ t("{low:.1f} to {high:.1f}", low=100 * one.interval[0], high=100 * one.interval[1]) }}</td></tr>
 {% endfor %}
 </table>
-<p class="note">{{ t("The interval (Wilson) is of chance in the validation images alone; lowest to highest seed shows chance in training, which one seed does not.") }}</p>
+<p class="note">{{ t("Of one seed the interval (Wilson) covers chance in the validation images alone; of several it covers chance in training too (t interval over seeds and images).") }}</p>
 {% for name, accuracy, low, high, images, uses in tests %}
 <p>{{ t("On the test split {run} is right on {accuracy:.1f}% ({low:.1f} to {high:.1f}, {images} images); the run has used the test split {uses} time(s).", run=name, accuracy=100 * accuracy, low=100 * low, high=100 * high, images=images, uses=uses) }}</p>
 {% endfor %}
 {% if comparison %}
-<p>{{ t("Comparison ({name}):", name=comparison.name) }}</p>
-{% if comparison.rows %}
-<table class="wide">
-<tr>{% for word in comparison.header %}<th>{{ word }}</th>{% endfor %}</tr>
-{% for row in comparison.rows %}<tr>{% for word in row %}<td>{{ word }}</td>{% endfor %}</tr>{% endfor %}
-</table>
-{% if comparison.more %}<p class="note">{{ t("{count} more row(s) stand in results.csv.", count=comparison.more) }}</p>{% endif %}
-{% elif comparison.text %}<pre>{{ comparison.text }}</pre>{% endif %}
-{% if comparison.picture %}<figure><img src="{{ comparison.picture }}" alt=""></figure>{% endif %}
+<p>{{ t("A comparison of several runs stands in the appendix.") }}</p>
 {% endif %}
 {% if pictures %}
 <div class="figures">
@@ -530,7 +578,7 @@ pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
 <h2>{{ t("What was tried") }}</h2>
 {% if left_out %}<p class="note">{{ t("{count} earlier run(s) are left out here: python -m pbl log lists all.", count=left_out) }}</p>{% endif %}
 <table class="wide">
-<tr><th>{{ t("run") }}</th><th>{{ t("changed") }}</th><th>{{ t("validation accuracy; difference in points") }}</th></tr>
+<thead><tr><th>{{ t("run") }}</th><th>{{ t("changed") }}</th><th>{{ t("validation accuracy; difference in points") }}</th></tr></thead>
 {% for name, changed, result in tried %}
 <tr><td class="name">{{ name }}</td><td>{{ changed }}</td><td>{{ result }}</td></tr>
 {% endfor %}
@@ -553,6 +601,26 @@ pre { font-size: 7pt; white-space: pre-wrap; overflow-wrap: anywhere; }
 
 <h2>{{ t("Conclusion") }}</h2>
 {{ blank(t("your answer to the question, no stronger than the results"), 3) }}
+{% if comparison %}
+
+<h2 class="appendix">{{ t("Appendix: comparison ({name})", name=comparison.name) }}</h2>
+{% for kind, content in comparison.blocks %}
+{% if kind == "table" %}
+<table class="wide small">
+<thead><tr>{% for word in content[0] %}<th>{{ word }}</th>{% endfor %}</tr></thead>
+{% for row in content[1:most_rows + 1] %}<tr>{% for word in row %}<td>{{ word }}</td>{% endfor %}</tr>{% endfor %}
+</table>
+{% if content | length > most_rows + 1 %}<p class="note">{{ t("{count} more row(s) stand in {name}.", count=content | length - most_rows - 1, name=comparison.name) }}</p>{% endif %}
+{% elif kind == "list" %}
+<ul class="note">{% for sentence in content %}<li>{{ sentence }}</li>{% endfor %}</ul>
+{% elif kind == "heading" %}
+<p class="note"><b>{{ content }}</b></p>
+{% else %}
+<p class="note">{{ content }}</p>
+{% endif %}
+{% endfor %}
+{% if comparison.picture %}<figure class="gains"><img src="{{ comparison.picture }}" alt=""></figure>{% endif %}
+{% endif %}
 </body>
 </html>
 """

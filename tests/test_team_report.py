@@ -1,0 +1,220 @@
+"""The draft of a team's report: every number from a run, a box where there is none."""
+
+import ast
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from string import Formatter
+
+import numpy as np
+import pytest
+
+from pbl import japanese, team_report
+from pbl.errors import InputError
+from pbl.metrics import compute_metrics
+from pbl.runs import write_json
+from pbl.statistics import wilson_interval
+from pbl.team_log import ONE_SEED
+from pbl.team_report import HOW, MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
+
+BASE = np.arange(200) < 160
+MORE = np.arange(200) < 180
+LITTLE = np.arange(200) < 162
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
+)
+HOSTILE = '<b>"猫" & {{ 7 * 7 }} {reason}'
+
+
+class Page(HTMLParser):
+    """The words, the boxes and the addresses of a page."""
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self.words, self.hints, self.addresses, self.tags = [], [], [], []
+        self.html = file.read_text(encoding="utf-8")
+        self.feed(self.html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.addresses += [values[name] for name in ("src", "href") if name in values]
+        if "data-hint" in values:
+            assert values["contenteditable"] == "true"
+            self.hints.append(values["data-hint"])
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["style"]:
+            self.words.append(data)
+
+    def between(self, first: str, last: str) -> str:
+        return self.text.partition(first)[2].partition(last)[0]
+
+
+@pytest.fixture
+def team(tmp_path, write_run):
+    """Runs that helped, harmed, did nothing and failed; two seeds; one on other images."""
+    runs = tmp_path / "runs"
+    names = [HOSTILE, "犬"]
+    mlp = {"model": "mlp", "class_names": names}
+    first = write_run("runs/a/001", BASE, **mlp, test_uses=2)
+    write_run("runs/a/002", MORE, **mlp, epochs=90)
+    write_run("runs/a/003", LITTLE, **mlp, seed=1)
+    write_run("runs/a/004", LITTLE, **mlp, batch_size=32)
+    write_run("runs/実験/001", BASE, **mlp, epochs=90, learning_rate=0.5, weight_decay=0.1)
+    write_run("runs/a/005", None, **mlp, status="failed", reason=f"ValueError: {HOSTILE}")
+    write_run("runs/a/006", MORE, model="resnet20", images="others")
+    best = runs / "a" / "002"
+    for name in ("learning_curves", "confusion_matrix_val"):
+        (best / "figures" / f"{name}.png").write_bytes(PIXEL)
+    probabilities = np.eye(2)[np.arange(100) % 2]
+    write_json(first / "metrics_test.json", compute_metrics(np.arange(100) // 10 % 2, probabilities, names))
+    findings = [
+        {"check": "imbalance", "severity": "act", "items": [], "message": "", "template": IMBALANCE,
+         "details": {"common": HOSTILE, "rare": "犬", "most": 90, "fewest": 4, "examples": ""}},
+        {"check": "copies_across", "severity": "stop", "items": [], "message": "as it was", "template": "{lost}", "details": {}},
+        {"check": "reference_accuracy", "severity": "note", "items": [], "message": "a note", "template": "a note",
+         "details": {"accuracy": 0.5, "images": 9}},
+    ]  # fmt: skip
+    write_json(best / "data_check.json", {"fast": False, "findings": findings})
+    return runs
+
+
+IMBALANCE = next(sentence for sentence in japanese.SENTENCES if sentence.startswith("The training images are unbal"))
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_draft(team, language):
+    file = write_team_report(team, language)
+    page = Page(file)
+    assert file == team / "team_report.html" and f'<html lang="{language}">' in page.html
+
+    def said(template: str, **details) -> str:
+        return japanese.say(template, language, **details)
+
+    # One file, nothing fetched, nothing of the runs' words taken for markup or for a template.
+    assert len(page.addresses) == 3 and all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not {"script", "iframe", "link"} & set(page.tags) and "default-src 'none'" in page.html
+    assert HOSTILE in page.text and HOSTILE not in page.html and "49" not in page.between(said("Data"), said("Methods"))
+    assert "精度" not in page.text
+
+    # A box for what no run knows.
+    assert len(page.hints) == 5 and all(hint.startswith(said("write here: {what}", what="")) for hint in page.hints)
+    for heading in ("Discussion", "Conclusion"):
+        after = page.html.partition(f"<h2>{said(heading)}</h2>")[2]
+        assert re.match(r'\s*<div class="blank"[^>]*></div>', after), heading
+
+    # Results: two seeds of one setting together, with their spread; the interval of a single run is Wilson's.
+    results = page.between(said("Results"), said("What was tried"))
+    low, high = wilson_interval(180, 200)
+    assert said("{low:.1f} to {high:.1f}", low=100 * low, high=100 * high) in results
+    assert said("{low:.1f} to {high:.1f}", low=80.0, high=81.0) in results and "80.5%" in results
+    low, high = wilson_interval(50, 100)
+    assert f"{100 * low:.1f}" in results and (
+        language == "ja" or "the run has used the test split 2 time(s)" in results
+    )
+
+    # Only an interval without 0 helps or harms.
+    tried = page.between(said("What was tried"), said("What helped, and what did not"))
+    assert tried.count("a/00") == 5 and "実験/001" in tried and "a/006" not in tried
+    helped, harmed, neither, again = (
+        page.text.partition(said(title) + ":")[2]
+        for title in ("Helped (the whole interval lies above 0)", "Harmed (the whole interval lies below 0)", "No difference that these images could show", "The same settings again")
+    )  # fmt: skip
+    assert helped.lstrip().startswith("epochs: 30 -> 90: +10.0") and neither.lstrip().startswith(
+        "batch_size: 64 -> 32: +1.0"
+    )
+    assert "weight_decay: none -> 0.1" in harmed[:80] and said("{count} changes at once", count=2) in harmed[:200]
+    assert again.lstrip().startswith(said("another seed") + ": +1.0")
+
+    limits = page.text.rpartition(said("Limits"))[2]
+    assert said(ONE_SEED) in limits and "4" in limits and "a/001 (2)" in limits
+    data = page.between(said("Data"), said("Methods"))
+    assert "as it was" in data and "a note" not in data and "{lost}" not in data
+    assert japanese.say(IMBALANCE, language, common=HOSTILE, rare="犬", most=90, fewest=4) in data
+
+
+def test_what_is_damaged_is_left_out(team):
+    best = team / "a" / "002"
+    (best / "figures" / "learning_curves.png").write_bytes(b"<svg onload=alert(1)>")
+    (best / "figures" / "confusion_matrix_val.png").unlink()
+    (best / "data_check.json").write_text("{}")
+    for split in team.rglob("split.json"):
+        split.write_text(
+            '{"class_names": ["a"], "input_shape": [], "fit": "", "hashes": {}, "images": 3, "made_by": {"val": 7}}'
+        )
+    (team / "a" / "001" / "metrics_test.json").write_text('{"accuracy": "<b>"}')
+    page = Page(write_team_report(team, "en"))
+    assert len(page.addresses) == 1 and "The runs hold no check of the data" in page.text and "svg" not in page.html
+
+
+def test_a_comparison_is_shown(team):
+    beside = team.parent / "comparison"
+    beside.mkdir()
+    (beside / "results.csv").write_text(f'model,accuracy\n"{HOSTILE.replace(chr(34), "")}",0.9\n' + "x,0.1\n" * 40)
+    page = Page(write_team_report(team, "en"))
+    appendix = page.text.partition("Appendix: comparison (comparison)")[2]
+    assert "0.9" in appendix and "{{ 7 * 7 }}" in appendix and "26 more row(s)" in appendix
+    (beside / "results.md").write_text(
+        "# Comparison\n\nTwo <i>runs</i>.\n\n## Models\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n\n- keep\n"
+    )
+    (beside / "results.png").write_bytes(PIXEL)
+    page = Page(write_team_report(team, "ja"))
+    appendix = page.text.partition("付録：比較（comparison）")[2]
+    assert (
+        appendix.split() == ["Two", "<i>runs</i>.", "Models", "a", "b", "1", "2", "keep"] and len(page.addresses) == 4
+    )
+
+
+def test_many_runs_keep_to_the_page(tmp_path, write_run):
+    for number in range(60):  # each pair of seeds one image better than the pair before
+        write_run(f"runs/e/{number:03d}", np.arange(200) < 100 + number, epochs=number // 2 + 1, seed=number % 2)
+    page = Page(write_team_report(tmp_path / "runs", "en"))
+    assert page.between("What was tried", "What helped").count("e/0") == MOST_RUNS
+    assert f"Shown are the {MOST_SETTINGS} most accurate of 30 settings" in page.text
+    assert f"{60 - MOST_RUNS} earlier run(s) are left out here" in page.text
+    methods = page.between("Methods", "Results")
+    assert "epochs=30 e/058, e/059" in methods and "epochs=22" not in methods
+    outcomes = page.text.rpartition("What helped, and what did not")[2]
+    assert outcomes.count(" more, with smaller differences") == 2
+
+
+def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, write_run):
+    def say_of(folder, out=None) -> str:
+        with pytest.raises(InputError) as error:
+            write_team_report(folder, "en", out)
+        return str(error.value)
+
+    (tmp_path / "empty").mkdir()
+    assert "holds no runs" in say_of(tmp_path / "empty") and "No folder" in say_of(tmp_path / "absent")
+    write_run("failed/a/001", None, status="failed")
+    assert "has no finished run to report on. Train one first" in say_of(tmp_path / "failed")
+    write_run("runs/a/001", BASE)
+    for out in (tmp_path / "nowhere" / "x.html", tmp_path / "empty"):
+        assert "give a file in a folder that exists" in say_of(tmp_path / "runs", out)
+    assert not list(tmp_path.rglob("*.html"))
+    page = Page(write_team_report(tmp_path / "runs", "en", tmp_path / "x.html"))
+    assert "No two runs can be compared yet" in page.text and not page.addresses
+
+
+def test_all_is_said_in_japanese():
+    """Every sentence of the page and of the module, with the same fields."""
+    source = Path(team_report.__file__).read_text(encoding="utf-8")
+    said = {ast.literal_eval(f'"{text}"') for text in re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', source)}
+    said |= {*HOW, *SPLITS.values(), *(sentence for sentence in doctor_sentences())}
+    assert len(said) > 70 and said <= set(japanese.SENTENCES), said - set(japanese.SENTENCES)
+    for english in said:
+        ours = japanese.SENTENCES[english]
+        fields = [sorted(name for _, name, *_ in Formatter().parse(text) if name) for text in (english, ours)]
+        assert fields[0] == fields[1] and "精度" not in ours, english
+
+
+def doctor_sentences() -> list[str]:
+    """Of the data doctor's findings that are more than a note: what is not put together of parts."""
+    tree = ast.parse((Path(team_report.__file__).parent / "data" / "doctor.py").read_text(encoding="utf-8"))
+    calls = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_finding"
+    ]
+    sentences = [call.args[2] for call in calls if ast.unparse(call.args[1]) != "'note'"]
+    return [sentence.value for sentence in sentences if isinstance(sentence, ast.Constant)]
