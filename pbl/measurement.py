@@ -29,8 +29,8 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
     Returns:
         `macs` (of convolutions and dense layers, for one image; `pbl.models.cost.count_macs`), `latency_ms` of one image with
         its quartiles `latency_low_ms` and `latency_high_ms`, `images_per_second` in batches of 256 (both by the compiled
-        model, after 10 calls to warm up, medians of 50 and of 10 calls), `peak_memory_mib` that inference on such a batch
-        takes (on a GPU as TensorFlow counts it; else how much the process grew), `file_mib` of `best.keras`, and the
+        model, after 10 calls to warm up, medians of 50 and of 10 calls), `peak_memory_mib` (on a GPU the most that
+        TensorFlow has held there; else the most that the whole process has, Python and TensorFlow included), `file_mib` of `best.keras`, and the
         `cost_conditions`: device, threads, precision, versions.
 
     Raises:
@@ -75,9 +75,8 @@ def _measure(run: Run) -> dict[str, Any]:
         return seconds
 
     one = time_calls(tf.constant(images[:1]), WARM_UP, CALLS)
-    before = _peak_mib()
     many = time_calls(tf.constant(images), 2, 10)
-    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if gpus else _peak_mib() - before
+    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if gpus else _peak_mib()
     low, median, high = statistics.quantiles(one, n=4)
     details = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
     precision = run.environment.get("precision", "float32")
