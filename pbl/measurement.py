@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -95,6 +94,8 @@ def _measure(run: Run) -> dict[str, Any]:
 
 def _peak_mib() -> float:
     """The most memory that this process has held."""
+    import resource  # which Windows lacks
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
