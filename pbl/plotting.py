@@ -54,6 +54,9 @@ def use_japanese_font() -> str | None:
     return name
 
 
+use_japanese_font()  # before any text is made: a text keeps the fonts that there were
+
+
 @functools.cache
 def _tell_of_missing_letters() -> None:
     warnings.filterwarnings("ignore", message="Glyph .* missing from")  # which matplotlib would say of each letter
