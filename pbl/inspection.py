@@ -669,8 +669,8 @@ def inspect_run(
             ),
         ):
             file = run.path / "figures" / f"{name}.{ending}"
-            file.parent.mkdir(exist_ok=True)
             with replacing(file) as temporary:
+                file.parent.mkdir(exist_ok=True)
                 save(temporary)
             written.append(file)
     return written
@@ -802,7 +802,7 @@ def _draw_loss_line(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
         count,
         {"train": len(train[1]), "val": len(val[1])},
         f"{run.name}: the straight line from the first weights to those of epoch {epoch or '?'}",
-        bool(statistics),
+        {"train": measure_loss(model, *train), "val": measure_loss(model, *val)} if statistics else None,
     )
     return figure, table
 

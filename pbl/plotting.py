@@ -667,7 +667,11 @@ def plot_heat_maps(
 
 
 def plot_loss_line(
-    table: pd.DataFrame, weights: int, images: Mapping[str, int], title: str, is_normalised: bool = False
+    table: pd.DataFrame,
+    weights: int,
+    images: Mapping[str, int],
+    title: str,
+    own: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
     """Draws loss and accuracy along the line from the first to the last weights of a training.
 
@@ -676,15 +680,15 @@ def plot_loss_line(
         weights: How many weights the training changed.
         images: How many of "train" and "val" were looked at.
         title: The heading.
-        is_normalised: Whether the statistics of batch normalisation were taken anew at each position.
+        own: Where the statistics of batch normalisation were taken anew at each position: of "train" and "val" the loss and
+            accuracy of the trained network with the averages of its own training, which are marked.
     """
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     figure.suptitle(_literal(title))
     panels = figure.subplots(1, 2)
     few = "." if len(table) < 60 else None
-    for axes, name, label in (
-        (panels[0], "loss", "cross-entropy loss [nats]"),
-        (panels[1], "accuracy", "accuracy [share of images]"),
+    for number, (axes, name, label) in enumerate(
+        ((panels[0], "loss", "cross-entropy loss [nats]"), (panels[1], "accuracy", "accuracy [share of images]"))
     ):
         for at, text in ((0, "first weights"), (1, "trained weights")):
             axes.axvline(at, color=GREY, linestyle=":", linewidth=1.2)
@@ -695,17 +699,21 @@ def plot_loss_line(
                 table["position"], table[f"{side}_{name}"], style, color=colour, linewidth=2, marker=few,
                 label=f"{text} ({images[side]:,})",
             )  # fmt: skip
+            if own:
+                axes.plot(1, own[side][number], "o" if side == "train" else "s", color=colour, fillstyle="none")
+        if own:
+            axes.plot([], [], "o", color=GREY, fillstyle="none", label="with the training's own averages")
         axes.set(xlabel="position on the line", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    losses = table[["train_loss", "val_loss"]].to_numpy()
+    losses = np.append(table[["train_loss", "val_loss"]].to_numpy(), [loss for loss, _ in (own or {}).values()])
     losses = losses[np.isfinite(losses) & (losses > 0)]
     if len(losses) and losses.max() > 30 * losses.min():
         panels[0].set_yscale("log")
     else:
         panels[0].set_ylim(bottom=0)
     panels[1].set_ylim(0, 1.02)
-    anew = "; batch normalisation's statistics are taken anew at each point" if is_normalised else ""
+    anew = "; batch normalisation's statistics are taken anew at each point" if own else ""
     figure.supxlabel(f"A cut through a mountain of {weights:,} dimensions, one for each weight{anew}.", fontsize=9)
     return figure
 
