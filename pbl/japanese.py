@@ -117,6 +117,7 @@ SENTENCES = {
     "another seed": "別の乱数シード",
     "nothing: the same settings and seed": "なし（設定もシードも同じ）",
     "({count} changes at once: which of them did it cannot be told)": "（同時に {count} か所の変更：どれの効果かは区別できません）",
+    "metrics_val.json is missing or damaged": "metrics_val.json がないか壊れている",
     "it has no result": "結果なし",
     "its images are not known": "画像の記録がない",
     "the first result on its images and split": "この画像・分割での最初の結果",
@@ -219,7 +220,7 @@ SENTENCES = {
 
 def choose_language(language: str | None = None) -> str:
     """Returns the language, "en" or "ja": what is given, else what the variable `PBL_LANGUAGE` says, else English."""
-    return language or os.environ.get("PBL_LANGUAGE", "en")[:2].lower()
+    return "ja" if (language or os.environ.get("PBL_LANGUAGE", ""))[:2].lower() == "ja" else "en"
 
 
 def say(template: str, language: str = "en", **details: Any) -> str:

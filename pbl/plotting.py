@@ -228,7 +228,7 @@ def plot_gains(
         most: So many are drawn, the last.
     """
     shown = list(zip(labels, gains, is_open, strict=True))[-most:]
-    texts = [_wrap(_literal(label), 56, 3) for label, *_ in shown]
+    texts = [_literal(_wrap(label, 56, 3)) for label, *_ in shown]
     lines = sum(max(2, text.count("\n") + 1) for text in texts)
     figure = Figure(figsize=(10, 1.5 + 0.17 * max(lines, 4)), layout="constrained")
     axes = figure.subplots()
@@ -241,7 +241,7 @@ def plot_gains(
         axes.plot(100 * difference, row, "o", color=colour, markerfacecolor="white" if is_hollow else colour)
     axes.set_yticks(range(len(shown)), texts, fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    figure.supxlabel("\n".join(_wrap(_literal(line), 116) for line in (axis, remark)), fontsize=9)
+    figure.supxlabel("\n".join(_literal(_wrap(line, 116)) for line in (axis, remark)), fontsize=9)
     axes.grid(alpha=0.3, axis="x")
     return figure
 

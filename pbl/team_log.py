@@ -120,7 +120,8 @@ class LoggedRun:
 
     @property
     def name(self) -> str:
-        return f"{self.path.parent.name}/{self.path.name}"
+        path = self.path.absolute()
+        return f"{path.parent.name}/{path.name}"
 
     @property
     def has_result(self) -> bool:
@@ -175,18 +176,18 @@ def _read_run(path: Path) -> LoggedRun:
     except InputError as error:
         return LoggedRun(path, started, "damaged", error.template, error.fields)
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        return LoggedRun(path, started, "damaged", "{reason}", {"reason": _in_one_line(error)})
+        return LoggedRun(path, started, "damaged", "{reason}", {"reason": str(error)})
     if status == "running" and not _is_live(run):
         status = "cut off"
     reason, details = "", {}
     if status == "failed":
-        words = _in_one_line(environment.get("reason") or "")
-        reason, details = "{reason}", {"reason": words.removeprefix("InputError: ")}
+        reason = "{reason}"
+        details = {"reason": str(environment.get("reason") or "").removeprefix("InputError: ")}
     elif status != "finished":
         whole = config.epochs + config.fine_tune_epochs
         reason, details = "{done} of {epochs} epochs", {"done": _count_epochs(path), "epochs": whole}
     elif environment.get("diverged"):
-        reason, details = "diverged in {where}", {"where": _in_one_line(environment.get("diverged_at") or "?")}
+        reason, details = "diverged in {where}", {"where": str(environment.get("diverged_at") or "?")}
     settings, given = describe_settings(config, environment.get("builder_options"), path / CODE)
     images = environment.get("images")
     entry = LoggedRun(
@@ -196,17 +197,19 @@ def _read_run(path: Path) -> LoggedRun:
     with contextlib.suppress(InputError):
         metrics = run.read_json("metrics_val.json")
         accuracy, n = metrics.get("accuracy"), metrics.get("images")
-        if isinstance(accuracy, (int, float)) and isinstance(n, int) and n > 0 and 0 <= accuracy <= 1:
+        if isinstance(accuracy, (int, float)) and isinstance(n, int) and 0 < n < 10**9 and 0 <= accuracy <= 1:
             low, high = wilson_interval(round(accuracy * n), n)
             return replace(entry, accuracy=float(accuracy), low=low, high=high, val_images=n)
-    return entry
+    return replace(entry, reason="metrics_val.json is missing or damaged") if status == "finished" else entry
 
 
 def _read_time(text: Any, path: Path) -> datetime:
     """When a run began, as it says; else when its folder was last written to."""
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
         return datetime.fromisoformat(text).astimezone()
-    return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    with contextlib.suppress(OSError):  # moved away meanwhile
+        return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    return datetime.fromtimestamp(0).astimezone()
 
 
 def _is_live(run: Run) -> bool:
@@ -223,12 +226,10 @@ def _count_epochs(path: Path) -> int:
         return 0
 
 
-def _in_one_line(text: Any) -> str:
+def _shorten(text: Any, most: int) -> str:
+    """In one line, of letters that can be printed."""
     printable = "".join(letter if letter.isprintable() else " " for letter in str(text))
-    return _shorten(" ".join(printable.split()), LONGEST_REASON)
-
-
-def _shorten(text: str, most: int) -> str:
+    text = " ".join(printable.split())
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -335,9 +336,7 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
     for at, run in enumerate(runs):
         others = earlier.get(run.images, []) if run.images else []
         if run.config is not None and run.config.initial_weights:
-            weights = Path(run.config.initial_weights).expanduser()
-            weights = weights.parent if weights.suffix == ".h5" else weights
-            named = places.get(weights.resolve(), places.get(weights.parts[-2:]))
+            named = _find_named(run.config.initial_weights, places)
             others = others if named is None else [named]
         if run.config is not None and others:
             differs = compare(at, others)
@@ -354,6 +353,15 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
         if run.has_result and run.images:
             earlier.setdefault(run.images, []).append(at)
     return entries
+
+
+def _find_named(weights: str, places: dict[Any, int]) -> int | None:
+    """The place of the run whose weights another began with; `places` as in `_find_parents`."""
+    path = Path(weights)
+    path = path.parent if path.suffix == ".h5" else path
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a name that no folder can have
+        return places.get(path.expanduser().resolve(), places.get(path.parts[-2:]))
+    return None
 
 
 def _describe_change(key: str, parent: LoggedRun, run: LoggedRun, changed: Sequence[str]) -> Change:
@@ -381,10 +389,14 @@ def read_predictions(path: Path) -> Predictions | None:
         with np.load(path / "predictions_val.npz", allow_pickle=False) as saved:
             labels, hashes = saved["labels"], saved["hashes"].astype("S16")  # so many letters as split.json keeps
             correct = saved["probabilities"].argmax(axis=1) == labels
-            order = np.lexsort((labels, hashes))
-            return Predictions(hashes[order], labels[order], correct[order])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zlib.error, zipfile.BadZipFile):
-        return None
+            if len(labels) and labels.shape == hashes.shape == correct.shape == (len(labels),):
+                order = np.lexsort((labels, hashes))
+                return Predictions(hashes[order], labels[order], correct[order])
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, NotImplementedError):
+        pass
+    except (zlib.error, zipfile.BadZipFile):
+        pass
+    return None
 
 
 def _find_gains(runs: list[LoggedRun]) -> list[LoggedRun]:
@@ -463,7 +475,7 @@ def describe_status(run: LoggedRun, language: str = "en") -> str:
     """The status, and why a run has no result."""
     status = say(STATUSES[run.status], language)
     reason = say(run.reason, language, **run.reason_details) if run.reason else ""
-    return f"{status}: {reason}" if reason else status
+    return f"{status}: {_shorten(reason, LONGEST_REASON)}" if reason else status
 
 
 def make_table(runs: Sequence[LoggedRun], language: str = "en") -> tuple[list[str], list[tuple[str, ...]]]:
@@ -475,11 +487,11 @@ def make_table(runs: Sequence[LoggedRun], language: str = "en") -> tuple[list[st
     """
     rows = [
         (
-            run.name,
+            _shorten(run.name, LONGEST_REASON),
             f"{run.started:%m-%d %H:%M}",
             describe_status(run, language),
-            run.config.model if run.config else "",
-            run.parent.name if run.parent else "",
+            _shorten(run.config.model, LONGEST_VALUE) if run.config else "",
+            _shorten(run.parent.name, LONGEST_REASON) if run.parent else "",
             describe_changes(run, language),
             describe_accuracy(run, language),
             describe_gain(run, language),

@@ -1,5 +1,6 @@
 """What the tests share: real data where they are at hand, and short ways to a run and to the command line."""
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 import pbl
 from pbl.__main__ import main
 from pbl.metrics import compute_metrics
-from pbl.runs import write_json
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -55,6 +55,9 @@ def write_run(tmp_path):
     """Writes the small files of a run, as a training leaves them; each begins an hour after the one before."""
     count = 0
 
+    def save(file: Path, value: dict) -> None:
+        file.write_text(json.dumps(value), encoding="utf-8")
+
     def write(
         name: str,
         correct: np.ndarray | None,
@@ -83,12 +86,12 @@ def write_run(tmp_path):
             "builder_options": {**options, **config.model_options}, **({"reason": reason} if reason else {}),
         }  # fmt: skip
         class_names = class_names or ["cat", "dog"]
-        write_json(path / "config.json", {**config.model_dump(mode="json"), "experiment": experiment})
-        write_json(path / "environment.json", about | (environment or {}))
+        save(path / "config.json", {**config.model_dump(mode="json"), "experiment": experiment})
+        save(path / "environment.json", about | (environment or {}))
         (path / "experiment.py").write_text(code or "config = Config()\n", encoding="utf-8")
         n = 200 if correct is None else len(correct)
         counts = {"train": 2 * n, "val": n, "test": n}
-        write_json(
+        save(
             path / "split.json",
             {
                 "source": config.dataset, "class_names": class_names, "input_shape": [8, 8, 1], "fit": "crop", "hashes": {},
@@ -105,7 +108,7 @@ def write_run(tmp_path):
         predicted = np.where(correct, labels, (labels + 1) % len(class_names))
         probabilities = np.full((n, len(class_names)), 0.1 / len(class_names), np.float32)
         probabilities[np.arange(n), predicted] += 0.9
-        write_json(path / "metrics_val.json", compute_metrics(labels, probabilities, class_names))
+        save(path / "metrics_val.json", compute_metrics(labels, probabilities, class_names))
         hashes = np.array(hashes or [f"{number:016x}" for number in range(n)])
         np.savez_compressed(path / "predictions_val.npz", labels=labels, probabilities=probabilities, hashes=hashes)
         return path

@@ -115,6 +115,39 @@ def test_what_cannot_be_compared_says_why(tmp_path, write_run):
     assert runs["b/004"].accuracy is None and runs["b/005"].accuracy is None
 
 
+def test_hostile_files_end_no_log(tmp_path, write_run):
+    write_run("a/001", BASE)
+    write_run("a/002", MORE, initial_weights="~nobody/\x00")
+    for started in ("0001-01-01T00:00:00+23:59", "now", None, 7):
+        write_run(f"b/{started}", MORE, epochs=7, environment={"started": started})
+    for number, status in enumerate(([], {}, None, "done")):
+        write_run(f"c/{number}", MORE, environment={"status": status})
+    write_run("d/001", MORE, environment={"builder_options": [1], "images": ["the same"]})
+    write_run("\x1b[1m$/001", MORE, model="\x1b[31m$m$" * 40)
+    for number, arrays in enumerate(
+        (
+            {"labels": [], "probabilities": np.zeros((0, 2)), "hashes": []},
+            {"labels": [[1]], "probabilities": [[0, 1]], "hashes": ["a"]},
+            {"labels": [1], "probabilities": [0, 1], "hashes": ["a"]},
+            {"labels": [1], "probabilities": [[0, 1]], "hashes": ["猫"]},
+            {"labels": [1], "probabilities": [[0, 1]]},
+        )
+    ):
+        path = write_run(f"e/{number}", MORE, epochs=100 + number)
+        np.savez(path / "predictions_val.npz", **arrays)
+    np.save(tmp_path / "f", np.ones(3))
+    (write_run("f/001", MORE, epochs=200) / "predictions_val.npz").write_bytes((tmp_path / "f.npy").read_bytes())
+    (write_run("f/002", MORE, epochs=300) / "metrics_val.json").write_text(f'{{"accuracy": 1, "images": 1{"0" * 400}}}')
+    runs = by_name(tmp_path)
+    assert len(runs) == 19 and runs["a/002"].parent.name == "a/001"
+    assert [runs[f"c/{number}"].status for number in range(4)] == ["damaged"] * 4
+    for name in ("e/0", "e/1", "e/2", "e/3", "e/4", "f/001"):
+        assert runs[name].no_gain.startswith("predictions_val.npz of"), name
+    for language in ("en", "ja"):
+        assert not any("\x1b" in cell for row in team_log.make_table(list(runs.values()), language)[1] for cell in row)
+        team_log.plot_log(list(runs.values()), language).savefig(tmp_path / "x.png")
+
+
 OWN = '''"""{text}"""
 from pbl.models import MODELS
 MODELS["mine"] = lambda shape, classes: {value}  # a comment
@@ -196,8 +229,16 @@ def test_all_is_said_in_japanese():
 
 
 def test_a_thousand_runs_take_seconds_and_no_tensorflow(tmp_path, write_run):
-    for number in range(1000):
-        write_run(f"e{number % 5}/{number:04d}", BASE, epochs=number // 3 + 1, learning_rate=(number % 40 + 1) / 1000)
+    first = write_run("e/0000", BASE)
+    settings, about = (json.loads((first / f"{name}.json").read_text()) for name in ("config", "environment"))
+    for number in range(1, 1000):
+        path = tmp_path / f"e{number % 5}" / f"{number:04d}"
+        path.mkdir(parents=True)
+        settings |= {"epochs": number // 3 + 1, "learning_rate": (number % 40 + 1) / 1000}
+        (path / "config.json").write_text(json.dumps(settings))
+        (path / "environment.json").write_text(json.dumps(about))
+        for name in ("metrics_val.json", "predictions_val.npz", "experiment.py"):
+            (path / name).hardlink_to(first / name)
     code = (
         "import sys, time; from pbl.team_log import read_log; start = time.process_time(); runs = read_log(sys.argv[1]);"
         " print(len(runs), time.process_time() - start, [m for m in ('tensorflow', 'keras', 'pandas', 'sklearn') if m in sys.modules])"
