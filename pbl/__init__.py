@@ -43,6 +43,7 @@ _MODULES = (
     "diagnosis",
     "divergence",
     "evaluation",
+    "grading",
     "inspection",
     "learning_curve",
     "metrics",

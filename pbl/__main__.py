@@ -700,6 +700,227 @@ def datasets(data_dir: DataDir = None) -> int:
     return 0
 
 
+@app.command()
+def holdout(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A data set: a name, a folder, a .zip or an .npz.")],
+    fraction: Annotated[
+        float, typer.Option(help="Share of each class that is hidden; 1 hides all, and nothing is public.")
+    ] = 0.2,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The folder to make; holdout/NAME unless given.")
+    ] = None,
+    hide_test: Annotated[
+        bool, typer.Option("--hide-test", help="Hide the source's own test split in place of a share.")
+    ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Images whose names share this word stay on one side, as in training."),
+    ] = None,
+    as_zip: Annotated[bool, typer.Option("--zip", help="The public part as one .zip.")] = False,
+    references: Annotated[
+        bool, typer.Option(help="Make and grade submissions that show the scale of grades; takes minutes.")
+    ] = True,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of choice and names; random unless given.")] = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Make an instructor's hidden test set: a public part, hidden images, and their labels apart."""
+    with _quiet_tensorflow():
+        from pbl.grading.holdout import make_holdout
+    made = make_holdout(
+        source, fraction=fraction, out=out, hide_test=hide_test, groups=groups, as_zip=as_zip, seed=seed, data_dir=data_dir
+    )  # fmt: skip
+    rows = [("images, hidden.json", f"{made.images:,} hidden images under opaque names, without labels")]
+    rows.append(("labels", "yours alone: labels.csv, how the set was made" + (", copies.csv" if made.findings else "")))
+    if made.public is not None:
+        rows.insert(0, (made.public.name, f"{made.public_images:,} images for the teams"))
+    _print_table([str(made.path), ""], rows)
+    for finding in made.findings:
+        examples = ", ".join(finding.items[:3])
+        print(
+            f"{finding.severity}: {finding.check.replace('_', ' ')}: {len(finding.items)} hidden image(s) have one among the public"
+            f" images ({examples}, ...). The pairs: {made.path / 'labels' / 'copies.csv'}. --groups PATTERN keeps such together."
+        )
+    if references and made.public is not None:
+        with _quiet_tensorflow():
+            from pbl.grading.references import make_references
+        scores = make_references(made.path, made.public)
+        if scores:
+            order = sorted(scores.items(), key=lambda item: item[1])
+            _print_table(["reference submission", "accuracy"], [(name, f"{value:.4f}") for name, value in order])
+    print(f"Grade with it: python -m pbl grade SUBMISSIONS --data {made.path}")
+    return 0
+
+
+@app.command()
+def submit(
+    run: RunFolder,
+    team: Annotated[str, typer.Option(metavar="NAME", help="Your team's name.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE.zip", help="The file to hand in; TEAM.zip unless given.")
+    ] = None,
+    keras: Annotated[
+        bool, typer.Option("--keras", help="Hand in model.keras, of Keras's own layers, rather than weights.")
+    ] = False,
+    predictions: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGES", help="Hand in the classes of these hidden images rather than a model."),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write what a team hands in, checked here as the grader checks it."""
+    with _quiet_tensorflow():
+        from pbl.grading.submission import submit as write
+    submitted = write(run, team, out=out, as_keras=keras, predictions=predictions)
+    if as_json:
+        print(json.dumps({**submitted._asdict(), "file": str(submitted.file)}, ensure_ascii=False))
+        return 0
+    print(f"{submitted.file}: the instructor will see '{submitted.status}'. {submitted.message}")
+    for remark in submitted.remarks:
+        print(remark)
+    return 0
+
+
+class Isolation(StrEnum):
+    full = "full"
+    limits = "limits"
+
+
+class Half(StrEnum):
+    all = "all"
+    public = "public"
+    private = "private"
+
+
+@app.command()
+def grade(
+    submissions: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBMISSIONS",
+            help="A folder with one folder or file for each team, a download of Moodle or Google Classroom, or one submission.",
+        ),
+    ],
+    data: Annotated[str, typer.Option(metavar="HIDDEN", help="The hidden set: a folder that `holdout` made.")],
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the tables go. The same command again goes on there.")
+    ] = "grades",
+    roster: Annotated[
+        str | None, typer.Option(metavar="FILE.csv", help="The expected teams; each gets a row, whatever it sent.")
+    ] = None,
+    rubric: Annotated[
+        str | None, typer.Option(metavar="FILE.py", help="Points, deadline, allowed builders: rubric = Rubric(...).")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="FILE.csv", help="The labels, where they are not in HIDDEN.")
+    ] = None,
+    predict_only: Annotated[
+        bool, typer.Option("--predict-only", help="Run the models; no labels are needed on this machine.")
+    ] = False,
+    score_only: Annotated[
+        bool, typer.Option("--score-only", help="Score what --predict-only left; no model is run on this machine.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Submissions at the same time.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, help="Time limit of each submission.")] = 120,
+    memory: Annotated[int, typer.Option(min=64, help="Memory limit of each, in MB, beyond TensorFlow's own.")] = 2048,
+    require_isolation: Annotated[
+        Isolation,
+        typer.Option(help="full: refuse where this machine cannot lock submissions up; limits: go on without."),
+    ] = Isolation.full,
+    half: Annotated[
+        Half, typer.Option(help="Score one half of the hidden images; public: a leaderboard of coarse scores.")
+    ] = Half.all,
+    tries: Annotated[int | None, typer.Option(min=1, help="Of a leaderboard: scores that a team is told.")] = None,
+    again: Annotated[
+        list[str] | None, typer.Option(metavar="TEAM", help="Grade this team again though nothing changed.")
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='"METRIC>=NUMBER"', help="Exit with status 1 unless every team reaches it, such as accuracy>=0.9."
+        ),
+    ] = None,
+    language: Annotated[Language | None, typer.Option(help="Of the teams' feedback; en unless given.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Grade a class on hidden images: one row for every team, none trusted, nothing lost."""
+    if predict_only and score_only:
+        raise InputError("Give one of --predict-only and --score-only.")
+    requirements = [_parse_requirement(text) for text in require or []]
+    for text, name, _, _ in requirements:
+        if name not in ("accuracy", "macro_f1", "log_loss", "points"):
+            raise InputError('--require "{text}": valid are accuracy, macro_f1, log_loss and points.', text=text)
+    from pbl.grading.grader import grade as grade_class
+    from pbl.grading.sandbox import Limits
+
+    with _progress(not as_json) as tell:
+        rows = grade_class(
+            submissions, data, out=out, roster=roster, rubric=rubric, labels=labels,
+            phase="predict" if predict_only else "score" if score_only else "both",
+            limits=Limits(seconds=seconds, memory=memory), jobs=jobs, require_isolation=require_isolation.value,
+            half=half.value, tries=tries, again=again or [], language=language.value if language else "en", tell=tell,
+        )  # fmt: skip
+    failed = [row for row in rows if row["status"] == "grader_error"]
+    short = [row["team"] for row in rows if not all(_holds(row, *requirement) for requirement in requirements)]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        _show_grades(rows, Path(out), predict_only)
+        if requirements:
+            print(f"{len(rows) - len(short)} of {len(rows)} team(s) reach {', '.join(r[0] for r in requirements)}.")
+    return 1 if failed or short else 0
+
+
+def _holds(row: dict[str, Any], text: str, name: str, sign: str, number: float) -> bool:
+    value = row.get(name)
+    return value is not None and {">=": value >= number, ">": value > number, "<=": value <= number, "<": value < number}[sign]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _progress(shown: bool) -> Iterator[Any]:
+    """A function that shows what is going on: a bar on a screen, a line for each submission elsewhere."""
+    if not shown or not sys.stderr.isatty():
+        yield (lambda line: print(line, file=sys.stderr, flush=True)) if shown else (lambda line: None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None)
+
+        def tell(line: str) -> None:
+            place, _, words = line.partition(" ")
+            if "/" in place and place.replace("/", "").isdecimal():
+                done, total = map(int, place.split("/"))
+                progress.update(task, completed=done, total=total, description=words)
+            else:
+                progress.update(task, description=line)
+
+        yield tell
+
+
+def _show_grades(rows: list[dict[str, Any]], out: Path, predict_only: bool) -> None:
+    if predict_only:
+        shown = [(row["team"], row["status"], "" if row["status"] == "ok" else row["message"]) for row in rows]
+        _print_table(["team", "status", ""], shown)
+        print(
+            f"{out / 'predicted.csv'}. Score on the machine with the labels: python -m pbl grade {out} --score-only --data HIDDEN"
+        )
+        return
+    shown = []
+    for row in rows:
+        score = (
+            ""
+            if row["accuracy"] is None
+            else "{:.4f} ({:.4f} to {:.4f})".format(row["accuracy"], *row["accuracy_interval"])
+        )
+        points = "" if row["final_points"] is None else f"{row['final_points']:g}"
+        remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else row["message"]
+        shown.append((row["team"], row["status"], score, points, str(row["tie_group"] or ""), remark))
+    _print_table(["team", "status", "accuracy (95% interval)", "points", "tie group", ""], shown)
+    print(f"{out / 'grades.csv'}, {out / 'summary.html'}, feedback for each team in {out / 'teams'}")
+
+
 def _check_file(option: str, file: Path, formats: tuple[str, ...]) -> None:
     """Raises InputError where a file that is to be written has no folder, or not one of these endings."""
     if file.suffix.lower() not in formats or not file.parent.is_dir():

@@ -74,7 +74,7 @@ class Data:
         everything = self._collect(source.train())
         self.input_shape = everything.store.shape[1:]
         self._target = replace(self._target, size=self.input_shape[:2], channels=self.input_shape[2])
-        self._images, made_by = self._cut(everything, _find_groups(everything.names, settings.groups, group_of))
+        self._images, made_by = self._cut(everything, find_groups(everything.names, settings.groups, group_of))
         if settings.train_fraction < 1:
             train = self._images["train"]
             self._images["train"] = train.take(
@@ -412,7 +412,10 @@ def shorten(hashes: Iterable[str]) -> list[str]:
     return sorted(content[:16] for content in hashes)
 
 
-def _find_groups(names: list[str], pattern: str | None, group_of: Callable[[str], str] | None) -> list[str] | None:
+def find_groups(
+    names: list[str], pattern: str | None, group_of: Callable[[str], str] | None = None
+) -> list[str] | None:
+    """Returns the word of each image's group, by the setting `groups` or a function; None where there are no groups."""
     if group_of is not None:
         return [str(group_of(name)) for name in names]
     if pattern is None:

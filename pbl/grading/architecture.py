@@ -1,0 +1,223 @@
+"""A stranger's model built by the grader, in the locked worker alone: from the name of a registered builder, or from a
+`.keras` file's `config.json` where every object that it names is on a list. Nothing is ever loaded by `load_model`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pbl import models
+from pbl.config import run_experiment_file
+from pbl.errors import InputError
+from pbl.grading.formats import Description, check_shape
+from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.sandbox import Limits
+
+CONFIG_LIMIT = 16 * 2**20  # bytes of config.json; resnet1202's has 5 MB
+LARGEST_NUMBER, LONGEST_WORD, MOST_VALUES = 16_384, 200, 1_000_000
+
+_OBJECTS = {
+    "keras": "Sequential DTypePolicy",
+    "keras.models": "Sequential Functional Model",
+    "keras.src.models.sequential": "Sequential",
+    "keras.src.models.functional": "Functional",
+    "keras.layers": """
+        InputLayer Input Dense Conv2D Conv2DTranspose DepthwiseConv2D SeparableConv2D MaxPooling2D AveragePooling2D
+        GlobalAveragePooling2D GlobalMaxPooling2D Flatten Reshape Permute Dropout SpatialDropout2D GaussianNoise GaussianDropout
+        AlphaDropout BatchNormalization LayerNormalization GroupNormalization UnitNormalization Activation ReLU LeakyReLU PReLU ELU
+        Softmax Rescaling Normalization Resizing CenterCrop ZeroPadding2D Cropping2D UpSampling2D Add Subtract Multiply Average
+        Maximum Minimum Concatenate Dot MultiHeadAttention Identity ActivityRegularization RandomFlip RandomRotation RandomZoom
+        RandomTranslation RandomContrast RandomBrightness RandomCrop""",
+    "keras.initializers": """
+        Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal VarianceScaling GlorotNormal GlorotUniform HeNormal HeUniform
+        LecunNormal LecunUniform Orthogonal OrthogonalInitializer Identity""",
+    "keras.regularizers": "L1 L2 L1L2 OrthogonalRegularizer",
+    "keras.constraints": "MaxNorm NonNeg UnitNorm MinMaxNorm",
+    "keras.src.ops.numpy": "Pad Add Subtract Multiply Divide TrueDivide Mean",
+    "keras.src.dtype_policies.dtype_policy": "DTypePolicy",
+}
+ALLOWED = {(module, name) for module, names in _OBJECTS.items() for name in names.split()} | {
+    (None, "__keras_tensor__")
+}
+ACTIVATIONS = frozenset(
+    "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid"
+    " log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparsemax squareplus swish tanh"
+    " tanh_shrink threshold".split()
+)
+_ANY_NUMBER = frozenset({"shared_object_id", "seed"})
+_HALF_PRECISION = {"mixed_bfloat16": "float32", "mixed_float16": "float32", "bfloat16": "float32", "float16": "float32"}
+POLICIES = frozenset({"float32", *_HALF_PRECISION})
+
+
+def check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Checks a `.keras` file's `config.json` and returns what may be rebuilt of it.
+
+    Everything that names a class must name one of `ALLOWED`; nothing that names a function, a file or a module goes through.
+    What belongs to training is dropped, and half precision becomes float32.
+
+    Raises:
+        Refusal: It names another class, or holds a value out of bounds.
+    """
+    count = 0
+
+    def visit(value: Any, name: str) -> Any:
+        nonlocal count
+        count += 1
+        if count > MOST_VALUES:
+            raise Refusal("config_value", name=clean(name), what="too many values")
+        if isinstance(value, dict):
+            return visit_object(value, name)
+        if isinstance(value, list):
+            return [visit(one, name) for one in value]
+        if isinstance(value, str):
+            return visit_word(value, name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            largest = 2**64 if name in _ANY_NUMBER and isinstance(value, int) else LARGEST_NUMBER
+            if not abs(value) <= largest:
+                raise Refusal("config_value", name=clean(name), what=f"a number beyond {LARGEST_NUMBER}")
+        return value
+
+    def visit_object(value: dict[str, Any], name: str) -> dict[str, Any]:
+        if "class_name" in value or "module" in value:
+            module, class_name = value.get("module"), value.get("class_name")
+            named = (module, class_name)
+            is_known = all(isinstance(part, (str, type(None))) for part in named) and named in ALLOWED
+            if not is_known or value.get("registered_name") not in (None, class_name):
+                raise Refusal("config_class", name=clean(f"{module}.{class_name}"))
+            value = {**value, "registered_name": None} if module else value
+        cleaned = {}
+        for key, inner in value.items():
+            if key in ("compile_config", "quantization_config"):
+                continue
+            if not re.fullmatch(r"[A-Za-z0-9_]{1,60}", key) or key in ("__lambda__", "__typespec__", "function"):
+                raise Refusal("config_value", name=clean(key), what="no setting of a built-in layer")
+            if key == "class_name" or key == "module":
+                cleaned[key] = inner
+            elif key.endswith("activation"):
+                cleaned[key] = visit_choice(inner, key, ACTIVATIONS)
+            elif key == "dtype" and isinstance(inner, str):
+                cleaned[key] = _HALF_PRECISION.get(inner, visit(inner, key))
+            else:
+                cleaned[key] = visit(inner, key)
+        if value.get("class_name") == "DTypePolicy":
+            policy = value.get("config")
+            if not isinstance(policy, dict) or policy.get("name") not in POLICIES:
+                raise Refusal("config_value", name="dtype", what="no ordinary number format")
+            cleaned["config"] = {"name": "float32"}
+        return cleaned
+
+    def visit_choice(value: Any, name: str, choices: frozenset[str]) -> Any:
+        if value is None or (isinstance(value, str) and value in choices):
+            return value
+        if isinstance(value, dict):
+            return visit(value, name)
+        raise Refusal("config_value", name=clean(name), what=f"{clean(value, 40)} is no built-in one")
+
+    def visit_word(value: str, name: str) -> str:
+        if len(value) > LONGEST_WORD or "/" in value or "\\" in value or not value.isprintable() or ".." in value:
+            raise Refusal("config_value", name=clean(name), what="a word that is too long, or a path")
+        return value
+
+    return visit(config, "config.json")
+
+
+def find_input_shape(
+    config: dict[str, Any], wanted: tuple[int, int, int] | None, limits: Limits
+) -> tuple[int, int, int]:
+    """Returns the image shape that a checked `config.json` asks for.
+
+    Args:
+        config: What `check_config` returned.
+        wanted: The shape that `submission.json` names, for a model that takes images of any size.
+        limits: Of the side.
+
+    Raises:
+        Refusal: It asks for none, or for one out of bounds.
+    """
+    shape = _first_batch_shape(config)
+    if not isinstance(shape, list) or len(shape) != 4:
+        raise Refusal("image_side", shape=clean(shape[1:] if isinstance(shape, list) else "unknown"), limit=limits.side)
+    sides = shape[1:]
+    if wanted is not None and all(own in (None, side) for own, side in zip(sides, wanted, strict=True)):
+        sides = list(wanted)
+    return check_shape(sides, limits.side)
+
+
+def _first_batch_shape(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("class_name") in ("InputLayer", "Input"):
+        return value["config"].get("batch_shape") if isinstance(value.get("config"), dict) else None
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((shape for one in inner if (shape := _first_batch_shape(one)) is not None), None)
+
+
+def rebuild(config: dict[str, Any], saved_with: str) -> keras.Model:
+    """Builds the model that a checked `config.json` describes.
+
+    Raises:
+        Refusal: It cannot be built by this Keras.
+    """
+    try:
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)  # for the instructor's log
+        if _release(saved_with) > _release(keras.version()):
+            raise Refusal("keras_version", found=clean(saved_with, 20), own=keras.version()) from None
+        raise Refusal("config_rejected") from None
+    if not isinstance(model, keras.Model):
+        raise Refusal("config_rejected")
+    return model
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def build_registered(description: Description, num_classes: int) -> keras.Model:
+    """Builds a registered model from `submission.json`.
+
+    Raises:
+        Refusal: No such model, or its options do not fit.
+    """
+    shape = description.input_shape
+    if description.model not in models.MODELS:
+        raise Refusal("unknown_model", name=clean(description.model))
+    options = dict(description.options)
+    if "weights" in models.options_of(models.MODELS[description.model]):
+        options["weights"] = None  # it would name a file or the network; the submission's own weights follow
+    try:
+        return models.build(description.model, shape, num_classes, **options)
+    except MemoryError:
+        raise
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        what = clean(error, 160) if isinstance(error, InputError) else ""
+        raise Refusal("cannot_build", name=clean(description.model), shape=clean(shape), what=what) from None
+
+
+def enter_builder(file: Path) -> None:
+    """Runs a team's own `builder.py`, which enters its builder in `MODELS`. Only ever in the locked worker.
+
+    Raises:
+        Refusal: The file raises an error.
+    """
+    try:
+        run_experiment_file(file)
+    except InputError as error:
+        print(error, flush=True)
+        raise Refusal("cannot_build", name="builder.py", shape="", what="") from None
+
+
+def check_outputs(model: keras.Model, num_classes: int) -> None:
+    """Raises Refusal unless a model gives one row of `num_classes` numbers for one image."""
+    outputs = getattr(model, "outputs", None)
+    if outputs is None:  # a subclassed model tells by what it predicts
+        return
+    shapes = [tuple(output.shape) for output in outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        raise Refusal("output_shape", found=clean(shapes), expected=num_classes)
+    if shapes[0][1] != num_classes:
+        raise Refusal("class_count", found=shapes[0][1], expected=num_classes)

@@ -1,0 +1,138 @@
+"""Zip files of strangers, opened in the locked worker alone: listed and read within limits, never unpacked by their own names."""
+
+import lzma
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from pbl.grading.formats import is_noise
+from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.sandbox import MEBIBYTE
+
+MOST_MEMBERS = 2000
+PROBLEMS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
+
+
+class Archive:
+    """A zip file, listed and checked; use as a context manager.
+
+    Args:
+        path: The file.
+        called: How sentences call it.
+        limit: MiB that one member may unpack to.
+        most: Members that it may have.
+
+    Raises:
+        Refusal: It is damaged, encrypted, names a member twice or leads out of itself.
+    """
+
+    def __init__(self, path: Path, called: str, limit: int, most: int = MOST_MEMBERS):
+        self.called, self.limit = called, limit
+        if not path.stat().st_size:
+            raise Refusal("empty_file", file=called)
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except PROBLEMS:
+            raise Refusal("damaged", file=called) from None
+        self.members = self._check(most)
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def _check(self, most: int) -> dict[str, zipfile.ZipInfo]:
+        members: dict[str, zipfile.ZipInfo] = {}
+        listed = self._zip.infolist()
+        if len(listed) > most:
+            raise Refusal("too_many_files", limit=most)
+        for info in listed:
+            name = decode_name(info).replace("\\", "/")
+            parts = PurePosixPath(name).parts
+            if (
+                name.startswith("/")
+                or ".." in parts
+                or ":" in name[:2]
+                or "\x00" in name
+                or stat.S_ISLNK(info.external_attr >> 16)
+            ):
+                raise Refusal("member_path", file=self.called)
+            if info.is_dir() or is_noise(name):
+                continue
+            name = str(PurePosixPath(name))
+            if info.flag_bits & 1:
+                raise Refusal("encrypted", file=self.called)
+            if name in members:
+                raise Refusal("member_twice", file=self.called, name=clean(name))
+            members[name] = info
+        return members
+
+    def read(self, name: str, most: int) -> bytes:
+        """Returns a member's bytes.
+
+        Raises:
+            Refusal: It has more than `most` bytes, whatever the archive says of it, or is damaged.
+        """
+        info = self.members[name]
+        if info.file_size > most:
+            self._refuse(name, info.file_size, most)
+        try:
+            with self._zip.open(info) as stream:
+                content = stream.read(most + 1)
+                if len(content) > most:
+                    self._refuse(name, len(content), most)
+                return content
+        except PROBLEMS:
+            raise Refusal("damaged", file=clean(f"{name} in {self.called}")) from None
+
+    def extract(self, name: str, target: Path) -> None:
+        """Writes a member to a file of our own naming; raises Refusal like `read`, the limit being that of the archive."""
+        info, most = self.members[name], self.limit * MEBIBYTE
+        if info.file_size > most:
+            self._refuse(name, info.file_size, most)
+        try:
+            with self._zip.open(info) as stream, target.open("xb") as copy:
+                left = most
+                while piece := stream.read(min(MEBIBYTE, left + 1)):
+                    left -= len(piece)
+                    if left < 0:
+                        self._refuse(name, most + 1, most)
+                    copy.write(piece)
+        except PROBLEMS:
+            raise Refusal("damaged", file=clean(f"{name} in {self.called}")) from None
+
+    def _refuse(self, name: str, size: int, most: int) -> None:
+        raise Refusal(
+            "member_large",
+            name=clean(name),
+            file=self.called,
+            size=-(-size // MEBIBYTE),
+            limit=max(1, most // MEBIBYTE),
+        )
+
+
+def decode_name(info: zipfile.ZipInfo) -> str:
+    """A member's name; where it is not marked as UTF-8, Python has read it as cp437, and it is UTF-8 after all, or Japanese Windows'."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        raw = info.filename.encode("cp437")
+    except UnicodeEncodeError:
+        return info.filename
+    for encoding in ("utf-8", "cp932"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            pass
+    return info.filename

@@ -1,0 +1,124 @@
+"""Sixteen images and what the model made of them on the student's machine: does the grader's machine get the same?"""
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pbl.grading.archives import Archive
+from pbl.grading.formats import FIXTURES
+from pbl.grading.outcomes import Refusal
+
+COUNT = 16
+# Largest difference of a probability that passes. Float32 on other machines and versions differs by about 1e-5; a model trained
+# in bfloat16 and judged in float32 by up to .03 (ResNet-20).
+TOLERANCE = 0.05
+_LIMIT = 64  # MiB of an array
+
+# Why the probabilities may differ, in the words that feedback uses.
+CAUSES = {
+    "scaled": "They come out again with pixels divided by 255: the model was trained on pixels 0 to 1, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 255).",
+    "centred": "They come out again with pixels brought to -1 to 1: the model was trained on such, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 127.5, offset=-1).",
+    "colour_order": "They come out again with red and blue exchanged: the model was trained on images that OpenCV had read (BGR).",
+    "inverted": "They come out again with black and white exchanged.",
+    "turned": "They come out again with height and width exchanged.",
+    "class_order": "They come out again in another order of the classes: class_names in submission.json is not the order of the model's outputs.",
+    "logits": "They come out again after a softmax: end the model with softmax.",
+    "number_format": "The same classes come out with somewhat other probabilities: another number format or version.",
+    "unknown": "Is the preprocessing inside the model, are these the weights of that model?",
+}  # fmt: skip
+
+
+def read_fixtures(path: Path, shape: tuple[int, int, int], num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reads `fixtures.npz` of a stranger; in the locked worker alone.
+
+    Args:
+        path: The file.
+        shape: (height, width, channels) that the model takes.
+        num_classes: Count of its outputs.
+
+    Returns:
+        Images `uint8 [n, *shape]` and probabilities `float32 [n, classes]`, n at most 16.
+
+    Raises:
+        Refusal: It is damaged, or its arrays are others.
+    """
+    with Archive(path, FIXTURES, _LIMIT, most=8) as archive:
+        images = _read_array(archive, "images.npy", np.uint8)
+        probabilities = _read_array(archive, "probabilities.npy", np.float32)
+    n = len(images)
+    if not 1 <= n <= COUNT or images.shape[1:] != shape or probabilities.shape != (n, num_classes):
+        raise Refusal("member_kind", file=FIXTURES, name="arrays of another shape")
+    return images, probabilities
+
+
+def _read_array(archive: Archive, name: str, dtype: type) -> np.ndarray:
+    if name not in archive.members:
+        raise Refusal("damaged", file=FIXTURES)
+    content = archive.read(name, _LIMIT * 2**20)
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
+        shape, is_fortran, found = read_header(stream)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError):
+        raise Refusal("damaged", file=FIXTURES) from None
+    left = content[stream.tell() :]
+    if is_fortran or found != dtype or len(shape) > 4 or math.prod(shape) * found.itemsize != len(left):
+        raise Refusal("member_kind", file=FIXTURES, name=name)
+    return np.frombuffer(left, found).reshape(shape)
+
+
+def compare(
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, expected: np.ndarray, own: np.ndarray
+) -> dict[str, Any]:
+    """Compares the probabilities of a submission's fixtures with those that came out here, and looks for the cause.
+
+    Args:
+        predict: From images of any number type to probabilities.
+        images: `uint8 [n, height, width, channels]`.
+        expected: `float32 [n, classes]`: what stands in the submission.
+        own: `float32 [n, classes]`: what came out here.
+
+    Returns:
+        `images`, `difference` (the largest) and `cause`: one of `CAUSES`, or "" where they agree.
+    """
+    difference = _distance(own, expected)
+    cause = ""
+    if difference > TOLERANCE:
+        cause = _find_cause(predict, images, expected, own)
+    return {"images": len(images), "difference": round(difference, 4), "cause": cause}
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    difference = np.abs(one.astype(np.float64) - other).max(initial=0)
+    return float(difference) if np.isfinite(difference) else 1e9
+
+
+def _find_cause(
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, expected: np.ndarray, own: np.ndarray
+) -> str:
+    exponents = np.exp(expected.astype(np.float64) - expected.max(axis=1, keepdims=True))
+    if _distance(own, exponents / exponents.sum(axis=1, keepdims=True)) <= TOLERANCE:
+        return "logits"
+    distances = np.abs(own[:, :, None].astype(np.float64) - expected[:, None, :]).max(axis=0)
+    nearest = distances.argmin(axis=1)
+    if len(set(nearest.tolist())) == own.shape[1] and distances.min(axis=1).max() <= TOLERANCE:
+        return "class_order"
+    pixels = images.astype(np.float32)
+    others = {
+        "scaled": pixels / 255,
+        "centred": pixels / 127.5 - 1,
+        "colour_order": images[..., ::-1],
+        "inverted": 255 - images,
+        "turned": images.swapaxes(1, 2),
+    }
+    for cause, changed in others.items():
+        if changed.shape == images.shape and _distance(predict(np.ascontiguousarray(changed)), expected) <= TOLERANCE:
+            return cause
+    return "number_format" if (own.argmax(axis=1) == expected.argmax(axis=1)).all() else "unknown"

@@ -1,0 +1,244 @@
+"""What a submission is made of, told by its files' names and by `submission.json`. Plain Python: the judge may use it."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pbl.grading.outcomes import Refusal, clean
+
+FORMAT = 1  # of submission.json
+JSON_LIMIT = 64 * 1024  # bytes of submission.json
+MOST_FILES = 500  # of one submission, counted before anything is opened
+
+# Names under which the grader keeps the files, whatever a team or a platform called them.
+DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER, ARCHIVE = (
+    "submission.json", "model.weights.h5", "fixtures.npz", "model.keras", "predictions.csv", "builder.py", "submission.zip",
+)  # fmt: skip
+ROLES = (DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER)
+
+# What can run a program when it is opened.
+_PROGRAMS = {
+    ".h5": "a legacy Keras model", ".hdf5": "a legacy Keras model", ".pb": "a SavedModel", ".pkl": "a pickle",
+    ".pickle": "a pickle", ".joblib": "a pickle", ".dill": "a pickle", ".pt": "a pickle of PyTorch", ".pth": "a pickle of PyTorch",
+    ".npy": "a file of arrays", ".ckpt": "a checkpoint", ".index": "a checkpoint", ".so": "a program", ".exe": "a program",
+}  # fmt: skip
+_OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
+
+
+class Parts(NamedTuple):
+    """Which file plays which role.
+
+    Attributes:
+        kind: "weights", "keras", "predictions" or "archive".
+        roles: The grader's name of each file: what the team called it.
+    """
+
+    kind: str
+    roles: dict[str, str]
+
+
+def is_noise(name: str) -> bool:
+    """Whether a file is what macOS and Windows leave."""
+    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in name.split("/"))
+
+
+def role_of(name: str) -> str | None:
+    """Returns the role that a file's own name gives it, or None; a platform's prefix and a "(1)" do not matter."""
+    plain = re.sub(r"[ _]?\(\d+\)(?=\.[A-Za-z0-9.]+$)", "", name.rsplit("/", 1)[-1]).lower()
+    if plain.endswith(".weights.h5"):
+        return WEIGHTS
+    if plain.endswith(".keras"):
+        return KERAS
+    for role in (DESCRIPTION, FIXTURES, PREDICTIONS, BUILDER):
+        if plain == role or plain.endswith(("_" + role, " " + role, "-" + role)):
+            return role
+    return ARCHIVE if plain.endswith(".zip") else None
+
+
+def choose_parts(names: Iterable[str]) -> Parts:
+    """Finds out what kind of submission some files are.
+
+    Args:
+        names: Paths of the files below the submission's folder, with `/`.
+
+    Raises:
+        Refusal: There is none, or several at once, or one that is never opened.
+    """
+    names = sorted(name for name in names if not is_noise(name))
+    if not names:
+        raise Refusal("nothing")
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(role_of(name) or "", []).append(name)
+    kinds = {"weights": WEIGHTS, "keras": KERAS, "predictions": PREDICTIONS}
+    present = [kind for kind, role in kinds.items() if role in found]
+    if len(names) == 1 and not present and names[0].lower().endswith(".csv"):
+        return Parts("predictions", {PREDICTIONS: names[0]})
+    if not present and ARCHIVE in found:
+        if len(found[ARCHIVE]) > 1:
+            raise Refusal("two_files", names=_list(found[ARCHIVE]))
+        return Parts("archive", {ARCHIVE: found[ARCHIVE][0]})
+    if not present:
+        for name in names:
+            for suffix, kind in _PROGRAMS.items():
+                if name.lower().endswith(suffix):
+                    raise Refusal("program", name=clean(name), kind=kind)
+        raise Refusal("no_submission", names=_list(names))
+    if len(present) > 1:
+        raise Refusal("two_kinds", names=_list(found[kinds[kind]][0] for kind in present))
+    kind = present[0]
+    wanted = {
+        "weights": (WEIGHTS, DESCRIPTION, FIXTURES, BUILDER),
+        "keras": (KERAS, DESCRIPTION, FIXTURES),
+        "predictions": (PREDICTIONS, DESCRIPTION),
+    }[kind]
+    roles = {}
+    for role in wanted:
+        if len(found.get(role, [])) > 1:
+            raise Refusal("two_files", names=_list(found[role]))
+        if role in found:
+            roles[role] = found[role][0]
+    if kind == "weights" and DESCRIPTION not in roles:
+        raise Refusal("no_field", name=DESCRIPTION, what="the file is missing")
+    return Parts(kind, roles)
+
+
+def _list(names: Iterable[str]) -> str:
+    names = [clean(name, 40) for name in names]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def is_other_archive(name: str) -> bool:
+    """Whether a name is that of an archive which is not opened."""
+    return name.lower().endswith(_OTHER_ARCHIVES)
+
+
+def parse_json(content: bytes, name: str, limit: int = JSON_LIMIT, depth: int = 40) -> dict[str, Any]:
+    """Reads a stranger's JSON: an object, no NaN, bounded in size and depth.
+
+    Raises:
+        Refusal: It is another.
+    """
+    if len(content) > limit:
+        raise Refusal("json_large", file=name, limit=limit // 1024)
+    if not content:
+        raise Refusal("empty_file", file=name)
+    level = deepest = 0
+    for sign in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", content, flags=re.DOTALL)):
+        level += 1 if sign in b"[{" else -1
+        deepest = max(deepest, level)
+    if deepest > depth:
+        raise Refusal("json_large", file=name, limit=limit // 1024)
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    try:
+        value = json.loads(content.decode("utf-8-sig"), parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise Refusal("no_json", file=name) from None
+    if not isinstance(value, dict):
+        raise Refusal("no_json", file=name)
+    return value
+
+
+@dataclass(frozen=True)
+class Description:
+    """`submission.json`, checked.
+
+    Attributes:
+        model: Name of the builder, or None with a `.keras` or predictions.
+        options: The builder's options.
+        input_shape: (height, width, channels), or None.
+        fit: How images are brought to that shape.
+        class_names: The classes in the order of the model's outputs, or None.
+        files: SHA-256 of each file, as far as it is told.
+    """
+
+    model: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, int, int] | None = None
+    fit: str = "crop"
+    class_names: tuple[str, ...] | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def read_description(content: bytes, kind: str, most_pixels: int) -> Description:
+    """Reads and checks `submission.json`.
+
+    Args:
+        content: The file's bytes.
+        kind: See `Parts`.
+        most_pixels: Longest side of an image.
+
+    Raises:
+        Refusal: It is damaged, lacks something, or asks for something out of bounds.
+    """
+    given = parse_json(content, DESCRIPTION)
+
+    def need(name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise Refusal("no_field", name=name, what=what)
+
+    need("format", given.get("format") == FORMAT and type(given["format"]) is int, f"format must be {FORMAT}")
+    need("kind", given.get("kind") in (kind, None), "it names another kind than the files")
+    model, options = given.get("model"), given.get("model_options", {})
+    if kind == "weights":
+        need("model", isinstance(model, str) and 0 < len(model) <= 100, "the name of a registered model")
+        need("model_options", isinstance(options, dict), "an object")
+        check_options(options)
+        need("input_shape", "input_shape" in given, "three whole numbers")
+        need("class_names", "class_names" in given, "a list of words")
+    else:
+        model, options = None, {}
+    shape = given.get("input_shape")
+    if shape is not None:
+        need("input_shape", isinstance(shape, list), "three whole numbers")
+        shape = check_shape(shape, most_pixels)
+    fit = given.get("fit", "crop")
+    need("fit", fit in ("crop", "pad", "stretch"), "crop, pad or stretch")
+    names = given.get("class_names")
+    if names is not None:
+        is_list = isinstance(names, list) and 2 <= len(names) <= 10_000
+        need(
+            "class_names",
+            is_list and all(isinstance(name, str) and 0 < len(name) <= 200 for name in names),
+            "a list of words",
+        )
+        need("class_names", len(set(names)) == len(names), "each class once")
+    files = given.get("files", {})
+    need(
+        "files", isinstance(files, dict) and all(isinstance(value, str) for value in files.values()), "names and hashes"
+    )
+    return Description(model, options, shape, fit, tuple(names) if names else None, files)
+
+
+def check_shape(shape: Any, most_pixels: int) -> tuple[int, int, int]:
+    """Returns (height, width, channels); raises Refusal where it is none, or out of bounds."""
+    is_shape = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(type(side) is int for side in shape)
+    if not (is_shape and all(1 <= side <= most_pixels for side in shape[:2]) and shape[2] in (1, 3)):
+        raise Refusal("image_side", shape=clean(shape), limit=most_pixels)
+    return tuple(shape)
+
+
+def check_options(options: Any, name: str = "model_options", depth: int = 0) -> None:
+    """Raises Refusal unless a builder's options are plain: few, of small numbers and short words."""
+    if depth > 4:
+        raise Refusal("option_value", name=clean(name), what="it is nested too deeply")
+    if isinstance(options, Mapping):
+        if len(options) > 40:
+            raise Refusal("option_value", name=clean(name), what="more than 40 entries")
+        for key, value in options.items():
+            check_options(value, f"{name}.{key}", depth + 1)
+    elif isinstance(options, list):
+        if len(options) > 64:
+            raise Refusal("option_value", name=clean(name), what="more than 64 entries")
+        for value in options:
+            check_options(value, name, depth + 1)
+    elif isinstance(options, str):
+        if not re.fullmatch(r"[A-Za-z0-9_ .,+-]{0,60}", options):
+            raise Refusal("option_value", name=clean(name), what="a word holds other signs than letters, digits and _")
+    elif isinstance(options, (int, float)) and not isinstance(options, bool) and abs(options) > 4096:
+        raise Refusal("option_value", name=clean(name), what="a number is beyond 4096")

@@ -1,0 +1,140 @@
+"""A hidden set as `holdout` writes it: images under opaque names, and their labels in a folder of their own.
+
+HIDDEN/images/a3f0....png   what models see; handed out only where teams hand in predictions
+HIDDEN/hidden.json          class names, number and shape of the images: no labels
+HIDDEN/labels/labels.csv    id,label,half: the instructor's alone
+HIDDEN/references/          submissions that show the scale of grades
+"""
+
+import csv
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pbl.errors import InputError
+
+FORMAT = 1  # of hidden.json
+IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
+HALVES = ("public", "private")
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A hidden set without its labels.
+
+    Attributes:
+        path: Its folder.
+        name: What its source was called.
+        class_names: The classes, in their order.
+        ids: The images' names, sorted.
+        shape: (height, width, channels) of the images; None where they differ.
+        digest: SHA-256 of all of it: another digest, another hidden set.
+    """
+
+    path: Path
+    name: str
+    class_names: list[str]
+    ids: list[str]
+    shape: tuple[int, int, int] | None
+    digest: str
+
+    @property
+    def files(self) -> list[Path]:
+        """The image files, in the order of `ids`."""
+        folder = (self.path / IMAGES).absolute()
+        return [folder / f"{name}.png" for name in self.ids]
+
+
+def open_hidden(path: str | Path) -> Hidden:
+    """Opens a hidden set; its labels are not touched.
+
+    Raises:
+        InputError: There is none, or it is damaged.
+    """
+    path = Path(path).expanduser()
+    file = path / DESCRIPTION
+    if not file.is_file():
+        raise InputError(
+            "{path} is no hidden set: it has no {name}. Make one: python -m pbl holdout SOURCE (--fraction 1 hides all images).",
+            path=path, name=DESCRIPTION,
+        )  # fmt: skip
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        ids, class_names = [str(name) for name in told["ids"]], [str(name) for name in told["class_names"]]
+        shape = tuple(told["shape"]) if told["shape"] else None
+        if (
+            told["format"] != FORMAT
+            or not ids
+            or len(class_names) < 2
+            or not all(re.fullmatch(r"[0-9a-f]+", name) for name in ids)
+        ):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError("{file} is damaged. Make the hidden set anew, or copy it again.", file=file) from None
+    hidden = Hidden(path, str(told.get("name", "")), class_names, sorted(ids), shape, "")
+    digest = hashlib.sha256(json.dumps([class_names, hidden.ids], ensure_ascii=False).encode())
+    missing = []
+    for image in hidden.files:
+        try:
+            with image.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError:
+            missing.append(image.name)
+    if missing:
+        raise InputError(
+            "{path} lacks {n} of {all} images, such as {first}. Copy the folder again.",
+            path=path / IMAGES, n=len(missing), all=len(ids), first=missing[0],
+        )  # fmt: skip
+    return Hidden(path, hidden.name, class_names, hidden.ids, shape, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a hidden set, in the order of its `ids`.
+
+    Attributes:
+        classes: `int64 [n]`.
+        is_public: `bool [n]`: whether an image is in the half whose scores a leaderboard may show.
+    """
+
+    classes: np.ndarray
+    is_public: np.ndarray
+
+
+def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
+    """Reads the labels of a hidden set.
+
+    Args:
+        hidden: The set.
+        file: Where they are, if not in the set's own folder.
+
+    Raises:
+        InputError: They are missing, or those of another set.
+    """
+    file = Path(file).expanduser() if file else hidden.path / LABELS
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+        found = {row["id"]: (row["label"], row.get("half") or HALVES[1]) for row in rows}
+    except FileNotFoundError:
+        raise InputError(
+            "The labels {file} are not here. Name them with --labels FILE, or predict alone: --predict-only.", file=file
+        ) from None
+    except (OSError, ValueError, KeyError, csv.Error):
+        raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file) from None
+    place = {name: number for number, name in enumerate(hidden.class_names)}
+    strange = next((label for label, _ in found.values() if label not in place), None)
+    if strange is not None or found.keys() != set(hidden.ids) or len(rows) != len(found):
+        raise InputError(
+            "{file} does not belong to {path}: {what}. Give the labels that were written with these images.",
+            file=file, path=hidden.path,
+            what=f"there is no class {strange}" if strange is not None else f"it has {len(rows)} ids, of which {len(found.keys() & set(hidden.ids))} are of these {len(hidden.ids)} images",
+        )  # fmt: skip
+    return Labels(
+        np.array([place[found[name][0]] for name in hidden.ids]),
+        np.array([found[name][1] == HALVES[0] for name in hidden.ids]),
+    )

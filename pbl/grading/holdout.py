@@ -1,0 +1,291 @@
+"""An instructor's hidden test set, cut from any source: what teams get, what models are judged on, and the labels, apart."""
+
+import csv
+import io
+import os
+import secrets
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from pbl.data import Source, decode_image, fit_image, hash_image, hold_out
+from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
+from pbl.data.pipeline import find_groups
+from pbl.data.sources import open_source
+from pbl.errors import InputError
+from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS
+from pbl.runs import replacing, timestamp, write_json
+
+CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
+COPIES = "copies.csv"
+
+
+class _Seen(NamedTuple):
+    """All images of a source, gone through once."""
+
+    names: list[str]
+    labels: np.ndarray
+    hashes: list[str]
+    shapes: np.ndarray
+    small: np.ndarray
+    splits: list[str]
+
+
+class Holdout(NamedTuple):
+    """What `make_holdout` has made.
+
+    Attributes:
+        path: The folder.
+        public: The folder or archive for the teams; None where all images are hidden.
+        images: How many images are hidden.
+        public_images: How many are not.
+        findings: Copies of hidden images among the public ones, as the data doctor tells them.
+    """
+
+    path: Path
+    public: Path | None
+    images: int
+    public_images: int
+    findings: list[Finding]
+
+
+def make_holdout(
+    source: str,
+    *,
+    fraction: float = 0.2,
+    out: str | Path | None = None,
+    hide_test: bool = False,
+    groups: str | None = None,
+    as_zip: bool = False,
+    seed: int | None = None,
+    data_dir: str | None = None,
+) -> Holdout:
+    """Cuts a hidden set from a source: what `python -m pbl holdout` does, without the reference submissions.
+
+    The images are chosen class by class and by content, as a split is; equal images stay on one side. Hidden images are
+    written anew as PNG, under random names in a random order and all of one date, so that nothing but their pixels tells of
+    their class.
+
+    Args:
+        source: As for `pbl.data.load_data`: a name, a folder of class folders, a `.zip` of one, an `.npz`.
+        fraction: Share of the training images of each class that is hidden; 1 hides all images of all splits.
+        out: The folder to make; `holdout/NAME` unless given.
+        hide_test: Hide the source's own test split in place of a fraction.
+        groups: A pattern that finds a word in an image's name: images with the same word stay on one side.
+        as_zip: The public part as one `.zip` rather than a folder.
+        seed: Of the choice and the names; random unless given, and kept beside the labels.
+        data_dir: Folder of prepared TensorFlow Datasets.
+
+    Raises:
+        InputError: The source or a setting is wrong; `out` exists; an image cannot be decoded.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError("--fraction {fraction}: give a share above 0 and up to 1, such as 0.2.", fraction=fraction)
+    opened = open_source(source, data_dir)
+    if hide_test and opened.test is None:
+        raise InputError(
+            "'{source}' has no test split of its own to hide. Hide a share: --fraction 0.2.", source=source
+        )
+    name = PurePosixPath(source.replace("\\", "/")).name.split(".")[0] or "data"
+    path = Path(out).expanduser() if out else Path("holdout") / name
+    if path.exists():
+        raise InputError("{path} exists already. Give another folder: --out.", path=path)
+    seed = secrets.randbits(63) if seed is None else seed
+    seen = _go_through(opened, source)
+    is_hidden = _choose(seen, fraction, hide_test, groups, seed)
+    findings = _find_copies(seen, is_hidden)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(dir=path.parent, prefix=".writing-"))
+    try:
+        random = np.random.default_rng([seed, 1])
+        ids = _draw_ids(random, int(is_hidden.sum()))
+        public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
+        _write_labels(seen, is_hidden, ids, opened.class_names, making, random)
+        shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
+        told = {"format": FORMAT, "name": name, "class_names": opened.class_names, "images": len(ids), "ids": sorted(ids), "shape": list(shapes.pop()) if len(shapes) == 1 else None}  # fmt: skip
+        write_json(making / DESCRIPTION, told)
+        write_json(making / "labels" / "holdout.json", {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed, "made": timestamp()})  # fmt: skip
+        _write_copies(findings, making)
+        making.chmod(0o755)
+        making.replace(path)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    return Holdout(path, path / public if public else None, int(is_hidden.sum()), int((~is_hidden).sum()), findings)
+
+
+def _parts(source: Source) -> Iterator[tuple[str, Callable]]:
+    for split in ("train", "val", "test"):
+        give = getattr(source, split)
+        if give is not None:
+            yield split, give
+
+
+def _pixels(image: np.ndarray | bytes, name: str) -> np.ndarray:
+    return decode_image(image, name) if isinstance(image, bytes) else np.asarray(image, np.uint8)
+
+
+def _go_through(source: Source, called: str) -> _Seen:
+    names, labels, hashes, shapes, small, splits, problems = [], [], [], [], [], [], []
+    for split, give in _parts(source):
+        for image, label, name in give():
+            try:
+                pixels = _pixels(image, name)
+            except InputError as error:
+                problems.append(str(error))
+                continue
+            side = min(CHECKED_SIDE, *(shapes[0][:2] if shapes else pixels.shape[:2]))
+            small.append(fit_image(pixels, (side, side), 3, "stretch"))
+            names.append(name)
+            labels.append(int(label))
+            hashes.append(hash_image(pixels))
+            shapes.append(pixels.shape)
+            splits.append(split)
+    if problems:
+        more = f" And {len(problems) - 5} more." if len(problems) > 5 else ""
+        raise InputError(
+            "{n} image(s) of '{source}' cannot be decoded: {problems}{more} Repair them or take them away first.",
+            n=len(problems), source=called, problems=" ".join(problems[:5]), more=more,
+        )  # fmt: skip
+    if not names:
+        raise InputError("Data set '{source}' holds no image.", source=called)
+    sides = {image.shape for image in small}
+    if len(sides) > 1:  # a first image smaller than the checked side
+        side = min(shape[0] for shape in sides)
+        small = [fit_image(image, (side, side), 3, "stretch") for image in small]
+    return _Seen(names, np.array(labels), hashes, np.array(shapes), np.stack(small), splits)
+
+
+def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, seed: int) -> np.ndarray:
+    splits = np.array(seen.splits)
+    if hide_test:
+        return splits == "test"
+    if fraction == 1:
+        return np.ones(len(splits), bool)
+    of_train = np.flatnonzero(splits == "train")
+    words = find_groups([seen.names[i] for i in of_train], groups)
+    chosen = hold_out([seen.hashes[i] for i in of_train], seen.labels[of_train], fraction, seed, "hidden", words)
+    is_hidden = np.zeros(len(splits), bool)
+    is_hidden[of_train[chosen]] = True
+    # What stands in another official split too would be given out with it.
+    given = {content for content, split in zip(seen.hashes, seen.splits, strict=True) if split != "train"}
+    is_hidden &= ~np.array([content in given for content in seen.hashes])
+    if not is_hidden.any() or is_hidden[of_train].all():
+        raise InputError(
+            "With --fraction {fraction} nothing is left on one side. Give more images or another share.",
+            fraction=fraction,
+        )
+    return is_hidden
+
+
+def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:
+    if is_hidden.all():
+        return []
+    splits = {}
+    for split, chosen in (("train", ~is_hidden), ("test", is_hidden)):
+        places = np.flatnonzero(chosen)
+        splits[split] = Part(
+            seen.small[places], seen.labels[places], [seen.names[i] for i in places], [seen.hashes[i] for i in places], seen.shapes[places]
+        )  # fmt: skip
+    return [*find_copies_across(splits), *find_altered_copies(splits)]
+
+
+def _draw_ids(random: np.random.Generator, count: int) -> list[str]:
+    ids: dict[str, None] = {}
+    while len(ids) < count:
+        ids[random.bytes(6).hex()] = None
+    return list(ids)
+
+
+def _write_images(
+    source: Source, seen: _Seen, is_hidden: np.ndarray, ids: list[str], folder: Path, as_zip: bool
+) -> str | None:
+    """Writes both parts, in a second walk through the source; returns the public one's name."""
+    (folder / IMAGES).mkdir()
+    waiting = iter(ids)
+    has_public = not is_hidden.all()
+    several = len({seen.splits[i] for i in np.flatnonzero(~is_hidden)}) > 1
+    archive = None
+    if has_public and as_zip:
+        archive = zipfile.ZipFile(folder / "public.zip", "w", zipfile.ZIP_STORED)
+    try:
+        place = 0
+        for split, give in _parts(source):
+            for image, label, name in give():
+                if is_hidden[place]:
+                    file = folder / IMAGES / f"{next(waiting)}.png"
+                    pixels = _pixels(image, name)
+                    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file)
+                    os.utime(file, (1_577_836_800,) * 2)  # all of one date
+                else:
+                    content = image if isinstance(image, bytes) else _as_png(image)
+                    target = _public_name(split if several else "", source.class_names[label], name, place, content)
+                    if archive is not None:
+                        archive.writestr(zipfile.ZipInfo(target, (2020, 1, 1, 0, 0, 0)), content)
+                    else:
+                        file = folder / "public" / target
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        file.write_bytes(content)
+                place += 1
+    except OSError as error:
+        raise InputError(
+            "{folder} could not be written: {reason}.", folder=folder.parent, reason=error.strerror or error
+        ) from None
+    finally:
+        if archive is not None:
+            archive.close()
+    return None if not has_public else "public.zip" if as_zip else "public"
+
+
+def _public_name(split: str, class_name: str, name: str, place: int, content: bytes) -> str:
+    """A file's place in the public part: its own name below its class's folder, where it has one."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    below = parts[parts.index(class_name) + 1 :] if class_name in parts else ()
+    kind = ".jpg" if content.startswith(b"\xff\xd8") else ".png"
+    file = "_".join(below) if below and "." in below[-1] else f"{place:06d}{kind}"
+    return "/".join(part for part in (split, class_name.replace("/", "_"), file) if part)
+
+
+def _as_png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _write_labels(
+    seen: _Seen,
+    is_hidden: np.ndarray,
+    ids: list[str],
+    class_names: list[str],
+    folder: Path,
+    random: np.random.Generator,
+) -> None:
+    file = folder / LABELS
+    file.parent.mkdir(mode=0o700)
+    labels = seen.labels[is_hidden]
+    half = np.zeros(len(labels), int)  # each class by halves
+    for number in np.unique(labels):
+        of_class = random.permutation(np.flatnonzero(labels == number))
+        half[of_class[len(of_class) // 2 :]] = 1
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        temporary.chmod(0o600)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["id", "label", "half"])
+        for row in sorted((ids[n], class_names[labels[n]], HALVES[half[n]]) for n in range(len(ids))):
+            writer.writerow(row)
+
+
+def _write_copies(findings: list[Finding], folder: Path) -> None:
+    """The copies by name, for the instructor, beside the labels."""
+    rows = [(f.check, *pair) for f in findings for pair in f.details.get("pairs", [])]
+    if rows:
+        with (folder / "labels" / COPIES).open("w", newline="", encoding="utf-8-sig") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["check", "public image", "hidden image"])
+            writer.writerows(rows)

@@ -1,0 +1,243 @@
+"""What a worker left behind, read as a stranger's; and what it is worth. No Keras, no HDF5, no archive, no pickle is opened here."""
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.grading.outcomes import REASONS, clean, clean_fields
+from pbl.metrics import compute_metrics
+from pbl.statistics import wilson_interval
+
+STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
+SUM_TOLERANCE = 1e-2  # of the probabilities of an image
+# What the grader alone may say.
+_OURS = {"slow", "busy", "memory", "signal", "ended", "no_result", "printed", "wrote", "threads", "interrupted", "grader", "two_submissions", "nothing", "builder_unisolated"}  # fmt: skip
+_CAUSES = {
+    "",
+    "scaled",
+    "centred",
+    "colour_order",
+    "inverted",
+    "turned",
+    "class_order",
+    "logits",
+    "number_format",
+    "unknown",
+}
+# Two teams that make so many equal mistakes, as a share of the images that either has wrong.
+AGREEMENT, FEWEST_ERRORS = 0.8, 10
+
+
+class Left(NamedTuple):
+    """What a worker left, checked.
+
+    Attributes:
+        reason: One of `REASONS`, or "needs_pixels".
+        fields: The values of the reason's sentence.
+        facts: What else it said, as far as it is what the grader's own program says.
+        result: `float32 [n, classes]` where the reason is "ok".
+    """
+
+    reason: str
+    fields: dict[str, str | int]
+    facts: dict[str, Any]
+    result: np.ndarray | None = None
+
+
+def read_left(folder: Path, count: int, num_classes: int) -> Left:
+    """Reads what a worker left in its folder: nothing but a short JSON object and an array of known length.
+
+    Args:
+        folder: The worker's output folder.
+        count: Images that were to be predicted.
+        num_classes: Classes of the task.
+    """
+    content = read_regular(folder, "status.json", STATUS_LIMIT)
+    if content is None:
+        return Left("no_result", {}, {})
+    try:
+        told = json.loads(content.decode("utf-8"))
+        reason, fields, facts = told["reason"], clean_fields(told["fields"]), _check_facts(told["facts"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Left("no_result", {}, {})
+    if reason == "needs_pixels":
+        return Left(reason, {}, facts)
+    if not isinstance(reason, str) or reason not in REASONS or (reason in _OURS and reason != "memory"):
+        return Left("no_result", {}, {})
+    if reason != "ok":
+        return Left(reason, fields, facts)
+    expected = count * num_classes * 4
+    content = read_regular(folder, "predictions.f32", expected)
+    if content is None:
+        return Left("no_result", {}, facts)
+    if len(content) != expected:
+        return Left("result_length", {}, facts)
+    result = np.frombuffer(content, "<f4").reshape(count, num_classes)
+    broken = int((~np.isfinite(result)).any(axis=1).sum())
+    if broken:
+        return Left("predictions_not_finite", {"rows": broken}, facts)
+    wrong = (result.min(axis=1) < 0) | (np.abs(result.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE)
+    if wrong.any():
+        return Left("no_probabilities", {"rows": int(wrong.sum())}, facts)
+    return Left("ok", {}, facts, result)
+
+
+def read_regular(folder: Path, name: str, most: int) -> bytes | None:
+    """Returns the bytes of an ordinary file, at most one more than `most`; None for a link, a pipe, a device, a folder, none.
+
+    Nothing waits here, and nothing outside the folder is reached: the folder is opened as one and the file below it.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        if os.open in os.supports_dir_fd:
+            place = os.open(folder, flags | os.O_DIRECTORY)
+            try:
+                number = os.open(name, flags, dir_fd=place)
+            finally:
+                os.close(place)
+        else:  # Windows
+            number = os.open(folder / name, flags | getattr(os, "O_BINARY", 0))
+    except OSError:
+        return None
+    with os.fdopen(number, "rb") as stream:
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most or status.st_nlink > 1:
+            return None
+        return stream.read(most + 1)
+
+
+def _check_facts(facts: Any) -> dict[str, Any]:
+    """What a worker says beside its status; what is not of the expected kind is left out."""
+    if not isinstance(facts, dict):
+        return {}
+    checked: dict[str, Any] = {}
+    for name in ("model", "saved_with"):
+        if isinstance(facts.get(name), str):
+            checked[name] = clean(facts[name], 60)
+    if facts.get("kind") in ("weights", "keras", "predictions"):
+        checked["kind"] = facts["kind"]
+    if type(facts.get("parameters")) is int and 0 <= facts["parameters"] < 10**12:
+        checked["parameters"] = facts["parameters"]
+    if isinstance(facts.get("content"), str) and re.fullmatch(r"[0-9a-f]{64}", facts["content"]):
+        checked["content"] = facts["content"]
+    if isinstance(facts.get("has_probabilities"), bool):
+        checked["has_probabilities"] = facts["has_probabilities"]
+    for name in ("seconds_to_open", "seconds_to_predict"):
+        if isinstance(facts.get(name), float) and math.isfinite(facts[name]):
+            checked[name] = facts[name]
+    shape = facts.get("shape")
+    if isinstance(shape, list) and len(shape) == 3 and all(type(side) is int and 0 < side < 10_000 for side in shape):
+        checked["shape"] = shape
+    if facts.get("fit") in ("crop", "pad", "stretch"):
+        checked["fit"] = facts["fit"]
+    fixtures = facts.get("fixtures")
+    if (
+        isinstance(fixtures, dict)
+        and fixtures.get("cause") in _CAUSES
+        and isinstance(fixtures.get("difference"), (int, float))
+    ):
+        difference = float(fixtures["difference"])
+        checked["fixtures"] = {
+            "cause": fixtures["cause"],
+            "difference": round(min(max(difference, 0.0), 1e9), 4) if difference == difference else 1e9,
+        }
+    return checked
+
+
+# --- What it is worth
+
+
+class Scored(NamedTuple):
+    """The score of one submission on the images that count.
+
+    Attributes:
+        metrics: What `pbl.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in.
+        predicted: `int [n]`, the predicted classes.
+    """
+
+    metrics: dict[str, Any]
+    predicted: np.ndarray
+
+
+def score(result: np.ndarray, labels: np.ndarray, class_names: Sequence[str], has_probabilities: bool) -> Scored:
+    """Scores one submission.
+
+    Args:
+        result: `float32 [n, classes]`, rows that sum to 1.
+        labels: `int [n]`.
+        class_names: The classes of the task.
+        has_probabilities: Whether the rows are probabilities, not just labels.
+    """
+    # Sums within the tolerance become 1, so that the logarithmic loss is one of probabilities.
+    probabilities = result.astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    metrics = compute_metrics(labels, probabilities, class_names)
+    if not has_probabilities:
+        metrics["log_loss"] = None
+    return Scored(metrics, probabilities.argmax(axis=1))
+
+
+def find_flags(scored: Scored, num_classes: int, ceiling: float, facts: Mapping[str, Any]) -> list[str]:
+    """The flags that one submission's own predictions raise."""
+    metrics, flags = scored.metrics, []
+    correct = round(metrics["accuracy"] * metrics["images"])
+    if facts.get("fixtures", {}).get("cause"):
+        flags.append("skewed_preprocessing")
+    if len(set(scored.predicted.tolist())) == 1:
+        flags.append("constant_predictions")
+    elif wilson_interval(correct, metrics["images"])[1] < 1 / num_classes:
+        flags.append("below_chance")
+    if metrics["accuracy"] > ceiling:
+        flags.append("above_ceiling")
+    return flags
+
+
+def agreement_on_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+    """How alike the mistakes of two submissions are.
+
+    Args:
+        one, other: `int [n]`, predicted classes.
+        labels: `int [n]`.
+
+    Returns:
+        Of the images that either has wrong, the share for which both give the same wrong class; and how many those are.
+    """
+    either = (one != labels) | (other != labels)
+    same = either & (one == other)
+    count = int(either.sum())
+    return (int(same.sum()) / count if count else 0.0), int(same.sum())
+
+
+def are_tied(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether these images cannot tell two submissions apart: McNemar's exact test at 5%, two-sided, on the images that one
+    of the two alone has right (McNemar 1947, Psychometrika 12, 153-157)."""
+    from scipy.stats import binomtest
+
+    only_one = int(((one == labels) & (other != labels)).sum())
+    only_other = int(((other == labels) & (one != labels)).sum())
+    if only_one + only_other == 0:
+        return True
+    return binomtest(only_one, only_one + only_other, 0.5).pvalue >= 0.05
+
+
+def group_ties(scored: Mapping[str, Scored], labels: np.ndarray) -> dict[str, int]:
+    """Sorts teams into groups that the hidden images cannot tell apart, from 1 for the best.
+
+    Going down from the best, a team belongs to the group's first one while the two are tied; else it opens the next
+    group. (That A ties with B and B with C does not say that A ties with C, so each is compared with its group's first.)
+    """
+    order = sorted(scored, key=lambda team: (-scored[team].metrics["accuracy"], team))
+    groups: dict[str, int] = {}
+    first, number = None, 0
+    for team in order:
+        if first is None or not are_tied(scored[first].predicted, scored[team].predicted, labels):
+            first, number = team, number + 1
+        groups[team] = number
+    return groups

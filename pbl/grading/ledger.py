@@ -1,0 +1,150 @@
+"""What has been done, written so that nothing is lost: one line an event, on the disk before the next submission begins.
+
+Each line names the hash of the line before it, so that a line which was changed afterwards shows.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pbl.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+MOST_STARTS = 2  # of a submission, without an end
+
+
+class Ledger:
+    """The events of all gradings into one folder.
+
+    Args:
+        file: One JSON object a line. A last line that was torn by a crash is cut off.
+
+    Attributes:
+        is_whole: Whether no line was changed or taken out since it was written.
+
+    Raises:
+        InputError: The file cannot be read or written.
+    """
+
+    def __init__(self, file: Path):
+        self.file, self.is_whole = file, True
+        self._outcomes: dict[str, dict[str, Any]] = {}
+        self._starts: Counter[str] = Counter()
+        self._told: dict[str, dict[str, float]] = {}
+        self._last = ""
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            content = self.file.read_bytes() if self.file.exists() else b""
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole != content:
+                with self.file.open("rb+") as stream:
+                    stream.truncate(len(whole))
+                    os.fsync(stream.fileno())
+        except OSError as error:
+            raise InputError("{file} cannot be read: {reason}.", file=self.file, reason=error.strerror) from None
+        for line in whole.splitlines():
+            try:
+                event = json.loads(line)
+                self.is_whole &= event.get("previous") == self._last
+                self._take(event)
+            except (ValueError, KeyError, AttributeError):
+                self.is_whole = False
+            self._last = hashlib.sha256(line).hexdigest()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        key = event.get("key", "")
+        if event["event"] == "start":
+            self._starts[key] += 1
+        elif event["event"] == "end":
+            self._starts[key] = 0
+            self._outcomes[key] = event
+        elif event["event"] == "again":
+            self._starts[key] = 0
+            self._outcomes.pop(key, None)
+        elif event["event"] == "told":
+            self._told.setdefault(event["team"], {})[event["files"]] = event["score"]
+
+    def add(self, event: str, **values: Any) -> None:
+        """Appends an event; it is on the disk when this returns.
+
+        Raises:
+            InputError: It could not be written.
+        """
+        told = {"event": event, **values, "previous": self._last}
+        line = json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
+        try:
+            is_new = not self.file.exists()
+            number = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            try:
+                os.write(number, line + b"\n")
+                os.fsync(number)
+            finally:
+                os.close(number)
+            if is_new:
+                sync_folder(self.file.parent)
+        except OSError as error:
+            raise InputError(
+                "{file} could not be written: {reason}. Make room; the same command goes on from here.",
+                file=self.file, reason=error.strerror,
+            ) from None  # fmt: skip
+        self._last = hashlib.sha256(line).hexdigest()
+        self._take(told)
+
+    def outcome(self, key: str) -> dict[str, Any] | None:
+        """Returns how the submission with this key ended, None where it did not; a fault of the grader counts as none."""
+        event = self._outcomes.get(key)
+        return None if event is None or event["reason"] == "grader" else event
+
+    def starts(self, key: str) -> int:
+        """Returns how often this submission was started without an end since."""
+        return self._starts[key]
+
+    def told(self, team: str) -> dict[str, float]:
+        """Returns the scores that a team was told on a leaderboard, by the hash of what it handed in."""
+        return self._told.get(team, {})
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes sure that the names in a folder are on the disk."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second grader out of a folder.
+
+    Raises:
+        InputError: One is at work there.
+    """
+    file = folder / "lock"
+    number = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    "Another grader is at work in {folder}. Wait for it, or give another folder: --out.",
+                    folder=folder.parent,
+                ) from None
+            except OSError:
+                pass  # a mounted Drive may know no locks
+        yield
+    finally:
+        os.close(number)

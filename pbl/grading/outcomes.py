@@ -1,0 +1,148 @@
+"""What a grading can say of a submission: a closed list of statuses, one sentence for each reason, and flags.
+
+A sentence never holds a path, a Python error or anything of the hidden images: teams read it. What else is known stands in the
+instructor's log.
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+STATUSES = (
+    "ok", "missing", "corrupt", "refused", "incompatible", "wrong_shape", "wrong_classes", "non_finite", "timeout",
+    "out_of_memory", "crashed", "grader_error",
+)  # fmt: skip
+# For a person to judge; none of them changes a score.
+FLAGS = (
+    "late", "duplicate_of", "skewed_preprocessing", "constant_predictions", "below_chance", "above_ceiling",
+    "agrees_on_errors_with", "not_on_roster",
+)  # fmt: skip
+
+WRITE_ANEW = "Write the submission anew with `python -m pbl submit RUN --team NAME`."
+# reason: (status, sentence)
+REASONS: dict[str, tuple[str, str]] = {
+    "ok": ("ok", "The submission was graded."),
+    # missing
+    "nothing": ("missing", "Nothing was handed in."),
+    "no_submission": ("missing", "Nothing that can be graded was handed in, only {names}. " + WRITE_ANEW),
+    # corrupt
+    "damaged": ("corrupt", "{file} is damaged or cut off. " + WRITE_ANEW),
+    "empty_file": ("corrupt", "{file} is empty. " + WRITE_ANEW),
+    "no_json": ("corrupt", "{file} is no JSON. " + WRITE_ANEW),
+    "changed_file": ("corrupt", "{file} is not the file that submission.json was written for. " + WRITE_ANEW),
+    "no_table": ("corrupt", "predictions.csv cannot be read: {what}. Write it in UTF-8 with the header id,label."),
+    # refused
+    "two_kinds": ("refused", "Several kinds of submission at once: {names}. Hand in one of them."),
+    "two_files": ("refused", "Several files of one kind: {names}. Hand in one of them."),
+    "two_submissions": ("refused", "Several submissions of one team: {names}. Hand in one of them."),
+    "program": ("refused", "{name} is {kind}, which can run a program when it is opened. " + WRITE_ANEW),
+    "not_regular": ("refused", "{name} is a link or no ordinary file. Hand in the file itself."),
+    "too_large": ("refused", "{file} has {size} MB, and {limit} MB is the most."),
+    "too_many_files": ("refused", "More than {limit} files were handed in. Hand in those that `python -m pbl submit` writes."),
+    "encrypted": ("refused", "{file} is encrypted. Hand it in without a password."),
+    "member_twice": ("refused", "{file} holds {name} twice. " + WRITE_ANEW),
+    "member_path": ("refused", "{file} holds a path that leads out of it, or a link. " + WRITE_ANEW),
+    "member_kind": ("refused", "{file} holds {name}, which does not belong into it. " + WRITE_ANEW),
+    "member_large": ("refused", "{name} in {file} would unpack to {size} MB, and {limit} MB is the most."),
+    "zip_in_zip": ("refused", "{file} holds another archive, {name}. Hand in the inner one."),
+    "json_large": ("refused", "{file} has more than {limit} KB, or is nested too deeply."),
+    "hdf5_rule": ("refused", "{file}, {name}: {what}. Keras writes no such file. " + WRITE_ANEW),
+    "config_class": ("refused", "config.json names {name}, which is not among the built-in layers that are graded. Hand in weights of a registered model, or use built-in layers."),
+    "config_value": ("refused", "config.json, {name}: {what}. Use built-in layers with ordinary settings, or hand in weights of a registered model."),
+    "option_value": ("refused", "submission.json, {name}: {what}."),
+    "many_weights": ("refused", "The model has {count} million weights, and {limit} million is the most."),
+    "image_side": ("refused", "The model asks for images of {shape}; sides are at most {limit} pixels, channels 1 or 3."),
+    "builder_unlisted": ("refused", "builder.py is not on the instructor's list. Ask the instructor to read it and to list its hash {sha}."),
+    "builder_unisolated": ("refused", "builder.py is a program, and this grader's machine cannot lock it up. Use a registered model."),
+    # incompatible
+    "no_field": ("incompatible", "submission.json lacks {name}, or it is not what it should be: {what}. " + WRITE_ANEW),
+    "unknown_model": ("incompatible", "No model is called {name}. Registered: see `python -m pbl models`."),
+    "cannot_build": ("incompatible", "{name} cannot be built with these options for images of {shape}. {what}"),
+    "weights_missing": ("incompatible", "The weights do not fit {model}: {name} is missing. Were the model's options changed after training?"),
+    "weights_extra": ("incompatible", "The weights do not fit {model}: it has no {name}. Were the model's options changed after training?"),
+    "weights_shape": ("incompatible", "The weights do not fit {model}: {name} is {found}, expected {expected}. Were the model's options changed after training?"),
+    "weights_rejected": ("incompatible", "The weights could not be given to {model}. " + WRITE_ANEW),
+    "keras_version": ("incompatible", "The model was saved by Keras {found}, and the grader has {own}, which cannot build it. Hand in weights: `python -m pbl submit RUN --team NAME`."),
+    "config_rejected": ("incompatible", "The model in config.json cannot be built. Load your own file once with keras.models.load_model."),
+    "cannot_predict": ("incompatible", "The model was built, but cannot predict images of {shape}."),
+    "no_probabilities": ("incompatible", "The outputs are no probabilities: in {rows} rows they are negative or do not sum to 1. End the model with softmax."),
+    "label_unlike_probabilities": ("incompatible", "predictions.csv: in {rows} rows the label is not the class with the largest probability."),
+    # wrong shape, wrong classes, not finite
+    "output_shape": ("wrong_shape", "The model gives {found} for one image; expected one row of {expected} probabilities."),
+    "ids": ("wrong_shape", "predictions.csv has {found} of {expected} ids; {missing} are missing, {unknown} unknown, {twice} twice."),
+    "result_length": ("wrong_shape", "The result has not one row of probabilities for each image."),
+    "class_names": ("wrong_classes", "The classes are not those of the task: {missing} missing, {unknown} unknown ({names})."),
+    "class_count": ("wrong_classes", "The model has {found} outputs; the task has {expected} classes."),
+    "unknown_label": ("wrong_classes", "predictions.csv: {rows} labels are no class of the task, such as {name}."),
+    "weights_not_finite": ("non_finite", "{count} weights are NaN or infinite: the training diverged. Lower the learning rate."),
+    "predictions_not_finite": ("non_finite", "{rows} rows of predictions hold NaN or infinity."),
+    # while it ran
+    "slow": ("timeout", "It was stopped after {limit} seconds."),
+    "busy": ("timeout", "It was stopped after {limit} seconds of CPU time."),
+    "memory": ("out_of_memory", "It needed more than {limit} MB of memory."),
+    "signal": ("crashed", "Its process ended by signal {number}."),
+    "ended": ("crashed", "Its process ended without a result."),
+    "no_result": ("crashed", "Its result is not what the grader's own program writes."),
+    "printed": ("crashed", "It printed more than {limit} KB."),
+    "wrote": ("crashed", "It wrote more than {limit} MB or {files} files."),
+    "threads": ("crashed", "It started more than {limit} threads."),
+    "interrupted": ("crashed", "The grader was stopped twice while it worked on this submission. Grade it again with --again."),
+    # ours
+    "grader": ("grader_error", "The grader failed, not the submission. Grade again with the same command."),
+}  # fmt: skip
+
+
+class Refusal(Exception):
+    """A submission is not graded, for one of `REASONS`.
+
+    Args:
+        reason: The reason's word.
+        **fields: The values of its sentence.
+    """
+
+    def __init__(self, reason: str, **fields: object):
+        assert reason in REASONS, reason
+        super().__init__(reason, fields)
+        self.reason, self.fields = reason, fields
+
+
+def status_of(reason: str) -> str:
+    """Returns the status that a reason belongs to."""
+    return REASONS[reason][0]
+
+
+def clean(text: object, most: int = 80) -> str:
+    """Makes a stranger's text safe to show: one line of printable characters, no bidirectional or control signs, cut.
+
+    Args:
+        text: Anything.
+        most: Characters that are kept.
+    """
+    if isinstance(text, float):
+        text = f"{text:g}"
+    kept = []
+    for letter in str(text)[: 4 * most]:
+        if unicodedata.category(letter)[0] in "CZ":  # control, format, surrogate, separators
+            letter = " "
+        kept.append(letter)
+    words = " ".join("".join(kept).split())
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def clean_fields(fields: Any) -> dict[str, str | int]:
+    """The values of a sentence as a stranger's process gave them: at most eight short texts and whole numbers."""
+    if not isinstance(fields, dict):
+        return {}
+    cleaned: dict[str, str | int] = {}
+    for name, value in list(fields.items())[:8]:
+        if isinstance(name, str) and re.fullmatch(r"[a-z_]{1,20}", name):
+            is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12
+            cleaned[name] = value if is_number else clean(value)
+    return cleaned
+
+
+def say(reason: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns a reason's sentence and values for each of its fields, so that it can be filled in any language."""
+    template = REASONS[reason][1]
+    wanted = re.findall(r"{(\w+)}", template)
+    return template, {name: fields.get(name, "?") for name in wanted}

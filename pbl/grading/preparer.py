@@ -1,0 +1,49 @@
+"""What the grader does with the hidden images and with its own known-good submission; trusted, without labels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pbl.data.images import fit_image, read_image
+
+CANARY_IMAGES = 32
+
+
+def prepare(folder: Path) -> None:
+    """Decodes the hidden images into raw pixels of one shape.
+
+    `job.json` holds `files` (paths of the images, in order), `shape` and `fit`. Leaves `output/pixels.u8`: `uint8 [n, *shape]`.
+    """
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    height, width, channels = job["shape"]
+    with (folder / "output" / "pixels.u8").open("wb") as target:
+        for file in job["files"]:
+            target.write(fit_image(read_image(file), (height, width), channels, job["fit"]).tobytes())
+
+
+def make_canary(folder: Path) -> None:
+    """Makes a known-good submission, and what it predicts for the first images, so that the grader can be tried.
+
+    `job.json` holds `shape`, `class_names`, `pixels` (a file that `prepare` wrote) and `count`, of its images. Leaves
+    `output/canary.zip` and `output/expected.f32`.
+    """
+    from pbl import models
+    from pbl.evaluation import predict_probabilities
+    from pbl.grading.submission import write_submission
+
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    shape, count = tuple(job["shape"]), min(job["count"], CANARY_IMAGES)
+    pixels = np.fromfile(job["pixels"], np.uint8, count * int(np.prod(shape))).reshape(count, *shape)
+    options = {"widths": [16]}
+    model = models.build("mlp", shape, len(job["class_names"]), **options)
+    probabilities = predict_probabilities(model, pixels)
+    (folder / "output" / "expected.f32").write_bytes(probabilities.tobytes())
+    write_submission(
+        folder / "output" / "canary.zip", "canary", job["class_names"], model=model, builder="mlp", model_options=options,
+        fixtures=(pixels, probabilities),
+    )  # fmt: skip
+
+
+# What the server may be asked to do without a lock.
+TRUSTED = {"prepare": prepare, "make_canary": make_canary}

@@ -1,0 +1,139 @@
+"""Submissions that show the scale of grades before a threshold is published: what guessing, looking up, learning by heart and
+learning reach on the hidden images."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from pbl import models
+from pbl.data import Data, fit_image, load_data, read_image
+from pbl.data.sources import DifferentSizes
+from pbl.evaluation import predict_probabilities
+from pbl.grading.grader import grade
+from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
+from pbl.grading.sandbox import FULL, find_layers
+from pbl.grading.submission import write_predictions, write_submission
+from pbl.runs import write_json
+
+SIDE = 64  # of photographs of different sizes
+NEIGHBOUR_SIDE, MOST_NEIGHBOURS = 32, 20_000
+BY_HEART = 10  # images of each class that the memoriser learns
+# Small networks, of which the one with the best validation loss is the tuned one.
+TUNED = (({"filters": 32}, 1e-3), ({"filters": 64}, 1e-3), ({"filters": 64}, 3e-3))
+IMAGES_SEEN = 300_000  # by each of them in training, all epochs together
+
+
+def make_references(path: Path, public: Path, tell: Callable[[str], None] = print) -> dict[str, float]:
+    """Makes and grades the reference submissions of a hidden set.
+
+    | majority          | the commonest class of the public images for every image                            |
+    | nearest_neighbour | the class of the most similar public image (1-NN on pixels, at most 32 a side)       |
+    | memoriser         | a multilayer perceptron that knows ten public images of each class by heart          |
+    | tuned             | the best of three small convolutional networks on a validation split of the public images |
+
+    Args:
+        path: The hidden set, into whose `references` they go.
+        public: Its public part.
+        tell: Gets a line for each.
+
+    Returns:
+        The accuracy of each; empty where this machine cannot lock up a process, and so grades nothing.
+
+    Raises:
+        InputError: The public part cannot be read, or the grader does not work here.
+    """
+    hidden = open_hidden(path)
+    try:
+        data = load_data(str(public), batch_size=64)
+    except DifferentSizes:
+        data = load_data(str(public), batch_size=64, image_size=SIDE, channels=3)
+    folder = path / REFERENCES
+    pixels = _hidden_pixels(hidden, data)
+    makers = {"majority": _majority, "nearest_neighbour": _nearest_neighbour, "memoriser": _memoriser, "tuned": _tuned}
+    for name, make in makers.items():
+        tell(f"Reference submission: {name}")
+        make(folder / name, hidden, data, pixels)
+    missing = find_layers()
+    if any(missing[layer] for layer in FULL):
+        tell("The reference submissions are not graded here: this machine cannot lock a process up.")
+        return {}
+    with tempfile.TemporaryDirectory(prefix="pbl-") as out:
+        rows = grade(folder, path, out=out)
+    scores = {row["team"]: row["accuracy"] for row in rows if row["accuracy"] is not None}
+    write_json(folder / "scores.json", scores)
+    return scores
+
+
+def _hidden_pixels(hidden: Hidden, data: Data) -> np.ndarray:
+    height, width, channels = data.input_shape
+    return np.stack([fit_image(read_image(file), (height, width), channels) for file in hidden.files])
+
+
+def _public(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    parts = [data.images(split) for split in ("train", "val", "test")]
+    return np.concatenate([part.pixels for part in parts]), np.concatenate([part.labels for part in parts])
+
+
+def _majority(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:
+    shares = np.bincount(_public(data)[1], minlength=data.num_classes).astype(np.float32)
+    probabilities = np.tile(shares / shares.sum(), (len(pixels), 1))
+    write_predictions(folder, "majority", data.class_names, hidden.ids, probabilities)
+
+
+def _nearest_neighbour(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    images, labels = _public(data)
+    chosen = np.random.default_rng(0).permutation(len(images))[:MOST_NEIGHBOURS]
+    height, width, channels = data.input_shape
+    size = (min(height, NEIGHBOUR_SIDE), min(width, NEIGHBOUR_SIDE))
+
+    def vectors(some: np.ndarray) -> np.ndarray:
+        return np.stack([fit_image(image, size, channels, "stretch").reshape(-1) for image in some]).astype(np.float32)
+
+    nearest = KNeighborsClassifier(1).fit(vectors(images[chosen]), labels[chosen]).predict(vectors(pixels))
+    probabilities = np.eye(data.num_classes, dtype=np.float32)[nearest]
+    write_predictions(folder, "nearest_neighbour", data.class_names, hidden.ids, probabilities)
+
+
+def _memoriser(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:
+    keras.utils.set_random_seed(0)
+    train = data.images("train")
+    chosen = np.concatenate([np.flatnonzero(train.labels == number)[:BY_HEART] for number in range(data.num_classes)])
+    images, labels = train.pixels[chosen], train.labels[chosen]
+    model = models.build("mlp", data.input_shape, data.num_classes)
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(images, labels, batch_size=32, epochs=100, verbose=0, callbacks=[_StopWhenKnown()])
+    _write(folder, "memoriser", data, model, "mlp", {})
+
+
+class _StopWhenKnown(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = logs["accuracy"] == 1 and logs["loss"] < 0.01
+
+
+def _tuned(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:
+    count = len(data.images("train").labels)
+    epochs = int(np.clip(IMAGES_SEEN // count, 3, 60))
+    best = None
+    for options, learning_rate in TUNED:
+        keras.utils.set_random_seed(0)
+        model = models.build("small_cnn", data.input_shape, data.num_classes, **options)
+        model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy")
+        stop = keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True)
+        history = model.fit(data.train, validation_data=data.val, epochs=epochs, verbose=0, callbacks=[stop])
+        loss = min(history.history["val_loss"])
+        if best is None or loss < best[0]:
+            best = loss, model, options
+    _, model, options = best
+    _write(folder, "tuned", data, model, "small_cnn", options)
+
+
+def _write(folder: Path, name: str, data: Data, model: keras.Model, builder: str, options: dict) -> None:
+    images = data.images("val").pixels[:16]
+    write_submission(
+        folder, name, data.class_names, model=model, builder=builder, model_options=options, fixtures=(images, predict_probabilities(model, images))
+    )  # fmt: skip

@@ -1,0 +1,314 @@
+"""The table of a class: rows from what the workers left and the labels, and the files that people read."""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.grading import judge
+from pbl.grading.feedback import write_feedback, write_histogram, write_summary
+from pbl.grading.hidden import REFERENCES, Hidden, Labels
+from pbl.grading.intake import Team
+from pbl.grading.ledger import Ledger
+from pbl.grading.outcomes import say, status_of
+from pbl.grading.rubric import Rubric
+from pbl.runs import replacing, write_json
+
+RECORD = "record.json"
+LEADERBOARD_STEP = 0.01  # scores on a leaderboard are rounded down to it, so that they tell little of single images
+Half = Literal["all", "public", "private"]
+
+
+def write_record(work: Path, record: dict[str, Any]) -> None:
+    """Writes which teams there are, and with what they were graded: all that scoring needs beside the ledger."""
+    write_json(work / RECORD, record)
+
+
+def read_record(work: Path, may_be_missing: bool = False) -> dict[str, Any]:
+    """Reads what `write_record` wrote.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    try:
+        return json.loads((work / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if may_be_missing:
+            return {}
+    except (OSError, ValueError):
+        pass
+    raise InputError("{file} is missing or damaged. Grade again into another folder: --out.", file=work / RECORD)
+
+
+def _outcomes(record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
+    """One row for each team: what is known without labels."""
+    rows = []
+    for team in record["teams"]:
+        event = ledger.outcome(team["key"])
+        if event is None:  # nothing it ended with, so the grader failed
+            event = {
+                "reason": "grader",
+                "fields": {},
+                "facts": {},
+                "used": {},
+                "isolation": "",
+                "layers": [],
+                "owns_builder": False,
+            }
+        template, fields = say(event["reason"], event["fields"])
+        rows.append(
+            {
+                "team": team["team"], "status": status_of(event["reason"]), "reason": event["reason"], "template": template, "fields": fields,
+                "message": template.format(**fields), "flags": [] if team["is_expected"] else ["not_on_roster"], "files": team["files"],
+                "received": team["received"], "facts": event["facts"], "used": event["used"], "isolation": event["isolation"],
+                "layers": event["layers"], "key": team["key"], "owns_builder": event["owns_builder"],
+            }
+        )  # fmt: skip
+    return rows
+
+
+def write_outcomes(out: Path, record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
+    """Writes `predicted.csv`: what is known before the labels are."""
+    rows = _outcomes(record, ledger)
+    table = [[row["team"], row["status"], row["message"], row["isolation"]] for row in rows]
+    _write_csv(out / "predicted.csv", ["team", "status", "reason", "isolation"], table)
+    _write_timings(out, rows)
+    return rows
+
+
+def write_all(
+    out: Path, record: dict[str, Any], ledger: Ledger, hidden: Hidden, labels: Labels, rubric: Rubric, teams: Sequence[Team] | None,
+    half: Half, tries: int | None, language: str,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Scores all teams and writes all tables; the arguments are those of `pbl.grading.grade`.
+
+    Raises:
+        InputError: The predictions are of another hidden set; the rubric's function fails; a file cannot be written.
+    """
+    if record["digest"] != hidden.digest:
+        raise InputError(
+            "The predictions in {out} are of another hidden set ({was}) than {path}. Name the one that they were made with: --data.",
+            out=out, was=record["hidden"], path=hidden.path,
+        )  # fmt: skip
+    counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
+    if not counts.any():
+        raise InputError(
+            "The hidden set has no image in its {half} half. Make it anew with holdout, or take --half all.", half=half
+        )
+    truth = labels.classes[counts]
+    rows = _outcomes(record, ledger)
+    scored: dict[str, judge.Scored] = {}
+    whole: dict[str, np.ndarray] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            try:
+                content = (out / "work" / "results" / f"{row['key']}.f32").read_bytes()
+                result = np.frombuffer(content, "<f4").reshape(len(counts), len(hidden.class_names))
+            except (OSError, ValueError):  # lost since: a fault of ours
+                row["reason"], row["status"] = "grader", "grader_error"
+                row["template"], row["fields"] = say("grader", {})
+                row["message"] = row["template"]
+                continue
+            whole[row["team"]] = result
+            scored[row["team"]] = judge.score(
+                result[counts], truth, hidden.class_names, row["facts"].get("has_probabilities", True)
+            )
+    groups = judge.group_ties(scored, truth)
+    received = {team.name: team.received for team in teams or []}
+    for row in rows:
+        _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, len(hidden.class_names))
+    _flag_pairs(rows, scored, whole, truth)
+    if half == "public":
+        _write_leaderboard(out, rows, ledger, tries)
+    _write_grades(out, rows, hidden)
+    _write_timings(out, rows)
+    references = read_references(hidden)
+    histogram = write_histogram(out / "histogram.png", rows, references, hidden)
+    write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram)
+    names = team_folders(row["team"] for row in rows)
+    for row in rows:
+        write_feedback(out / "teams" / names[row["team"]], row, hidden, half, language)
+    return rows
+
+
+def _fill(
+    row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, num_classes: int
+) -> None:
+    when = received.get(row["team"]) or (datetime.fromisoformat(row["received"]) if row["received"] else None)
+    days = rubric.days_late(when) if row["status"] != "missing" else 0
+    row.update(
+        accuracy=None,
+        accuracy_interval=None,
+        macro_f1=None,
+        log_loss=None,
+        recall=None,
+        images=None,
+        points=None,
+        tie_group=group,
+    )
+    row.update(days_late=days, late_points=None, final_points=None, parameters=row["facts"].get("parameters"))
+    row["kind"], row["model"] = row["facts"].get("kind"), row["facts"].get("model")
+    if days:
+        row["flags"].append("late")
+    if scored is None:
+        return
+    metrics = scored.metrics
+    row.update(
+        accuracy=metrics["accuracy"], accuracy_interval=metrics["accuracy_interval"], macro_f1=metrics["macro"]["f1"],
+        log_loss=metrics["log_loss"], images=metrics["images"],
+        recall={name: of_class["recall"] for name, of_class in metrics["by_class"].items()},
+    )  # fmt: skip
+    row["points"] = rubric.give_points({key: row[key] for key in ("team", "accuracy", "accuracy_interval", "macro_f1", "log_loss", "recall", "images", "tie_group", "parameters", "days_late", "flags")})  # fmt: skip
+    if row["points"] is not None:
+        row["late_points"] = rubric.late_points_per_day * days
+        row["final_points"] = max(0.0, row["points"] - row["late_points"])
+    row["flags"] += judge.find_flags(scored, num_classes, rubric.ceiling, row["facts"])
+
+
+def _flag_pairs(rows, scored, whole, truth) -> None:
+    """Flags teams that handed in the same, or that make the same mistakes; for a person to judge."""
+    by_content: dict[str, set[str]] = {}
+    for row in rows:
+        prints = {f"file {digest}" for digest in row["files"].values()} if row["status"] != "missing" else set()
+        if "content" in row["facts"]:
+            prints.add(f"weights {row['facts']['content']}")
+        if row["team"] in whole:
+            prints.add(f"predictions {hashlib.sha256(whole[row['team']].tobytes()).hexdigest()}")
+        for digest in prints:
+            by_content.setdefault(digest, set()).add(row["team"])
+    same: dict[str, set[str]] = {row["team"]: set() for row in rows}
+    constant = {row["team"] for row in rows if "constant_predictions" in row["flags"]}
+    for digest, teams in by_content.items():
+        # Two that answer one class alike have not copied.
+        alike = teams - constant if digest.startswith("predictions") else teams
+        for team in alike:
+            same[team] |= alike - {team}
+    for row in rows:
+        row["duplicate_of"] = sorted(same[row["team"]])
+        row["flags"] += [f"duplicate_of:{other}" for other in row["duplicate_of"]]
+    teams = [row["team"] for row in rows if row["team"] in scored and row["team"] not in constant]
+    alike = {row["team"]: [] for row in rows}
+    for at, one in enumerate(teams):
+        for other in teams[at + 1 :]:
+            if other in same[one]:
+                continue
+            share, count = judge.agreement_on_errors(scored[one].predicted, scored[other].predicted, truth)
+            if share >= judge.AGREEMENT and count >= judge.FEWEST_ERRORS:
+                alike[one].append(other)
+                alike[other].append(one)
+    for row in rows:
+        row["flags"] += [f"agrees_on_errors_with:{other}" for other in sorted(alike[row["team"]])]
+
+
+# --- Files
+
+
+def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> None:
+    header = ["team", "status", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "points", "days_late", "late_points", "final_points", "tie_group", "flags", "parameters", "kind", "model", "isolation", "images", "reason"]  # fmt: skip
+    header += [f"recall({name})" for name in hidden.class_names]
+    table = []
+    for row in rows:
+        low, high = row["accuracy_interval"] or (None, None)
+        table.append(
+            [
+                row["team"], row["status"], row["accuracy"], low, high, row["macro_f1"], row["log_loss"], row["points"], row["days_late"],
+                row["late_points"], row["final_points"], row["tie_group"], " ".join(row["flags"]), row["parameters"], row["kind"],
+                row["model"], row["isolation"], row["images"], row["message"],
+                *((row["recall"] or {}).get(name) for name in hidden.class_names),
+            ]
+        )  # fmt: skip
+    _write_csv(out / "grades.csv", header, table)
+    kept = [{key: value for key, value in row.items() if key not in ("used", "template")} for row in rows]
+    with replacing(out / "grades.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
+
+
+def _write_timings(out: Path, rows: list[dict[str, Any]]) -> None:
+    header = ["team", "seconds", "processor_seconds", "peak_mb", "seconds_to_open", "seconds_to_predict"]
+    table = [
+        [row["team"], *(row["used"].get(name) for name in ("seconds", "processor_seconds", "peak")), *(row["facts"].get(name) for name in header[4:])]
+        for row in rows
+    ]  # fmt: skip
+    _write_csv(out / "timings.csv", header, table)
+
+
+def _write_leaderboard(out: Path, rows: list[dict[str, Any]], ledger: Ledger, tries: int | None) -> None:
+    """Coarse scores of the public half; a team is told no more of them than it has tries."""
+    for row in rows:
+        files = hashlib.sha256(json.dumps(sorted(row["files"].values())).encode()).hexdigest()
+        told = ledger.told(row["team"])
+        if row["accuracy"] is not None and files not in told and (tries is None or len(told) < tries):
+            coarse = int(row["accuracy"] / LEADERBOARD_STEP + 1e-9) * LEADERBOARD_STEP
+            ledger.add("told", key=row["key"], team=row["team"], files=files, score=round(coarse, 4))
+            told = ledger.told(row["team"])
+        row["tries"], row["tries_left"] = len(told), None if tries is None else tries - len(told)
+        row["coarse_score"] = told.get(files)
+        row["best_score"] = max(told.values(), default=None)
+    board = sorted(
+        (row for row in rows if row["best_score"] is not None), key=lambda row: (-row["best_score"], row["team"])
+    )
+    _write_csv(
+        out / "leaderboard.csv",
+        ["team", "best_score", "tries"],
+        [[row["team"], f"{row['best_score']:.2f}", row["tries"]] for row in board],
+    )
+
+
+def _write_csv(file: Path, header: list[str], table: list[list[Any]]) -> None:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow([guard(name) for name in header])
+    for row in table:
+        writer.writerow([guard(_as_cell(value)) if isinstance(value, str) else _as_cell(value) for value in row])
+    with replacing(file) as temporary:
+        temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))  # the mark tells Excel that it is UTF-8
+
+
+def _as_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(round(value, 6)) if isinstance(value, float) else str(value)
+
+
+def guard(text: str) -> str:
+    """Keeps a spreadsheet from taking a text for a formula, also where its first sign is a full-width one."""
+    return f"'{text}" if text[:1] and text[0] in "=+-@\t\r＝＋－＠" else text
+
+
+def safe_name(text: str) -> str:
+    """A team's name as that of a folder, on every system; another name where it had to be changed gets a mark of its own."""
+    name = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", text)).strip("._")[:40]
+    is_reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name.lower())
+    if name != text or is_reserved:
+        name = f"{name or 'team'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
+    return name
+
+
+def team_folders(teams: Iterable[str]) -> dict[str, str]:
+    """The folder of each team; names that differ by capitals alone do not meet."""
+    folders, taken = {}, set()
+    for team in teams:
+        name = safe_name(team)
+        if name.casefold() in taken:
+            name += "-" + hashlib.sha256(team.encode()).hexdigest()[:6]
+        taken.add(name.casefold())
+        folders[team] = name
+    return folders
+
+
+def read_references(hidden: Hidden) -> dict[str, float]:
+    """Accuracies of the hidden set's reference submissions, where `holdout` has made and graded them."""
+    try:
+        told = json.loads((hidden.path / REFERENCES / "scores.json").read_text(encoding="utf-8"))
+        return {str(name): float(value) for name, value in told.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

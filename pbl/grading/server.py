@@ -1,0 +1,324 @@
+"""The fork server: a process that has imported TensorFlow, run no operation, and seen no submission.
+
+For each job it forks a child, which locks itself up and then works; the server watches its time, memory, threads, output and
+disk, kills it where it goes beyond, and tells the grader how it ended. A fork takes milliseconds, a process of its own 6 to
+11 seconds. TensorFlow may be forked as long as it has run nothing (tensorflow issue 5448); a child that is stuck before it is
+locked is tried again in a cold process.
+
+The server holds no labels. It speaks with the grader alone, one JSON object a line, through its standard input and output.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pbl.grading.sandbox import MEBIBYTE, Limits, LockFailed, end_with, find_layers, lock_down, python_paths
+
+POLL_SECONDS = 0.02
+DISK_POLL_SECONDS = 0.2
+LOCK_SECONDS, COLD_SECONDS = (
+    30.0,
+    180.0,
+)  # a child that is not locked by then is stuck; a cold one imports TensorFlow first
+KEPT_LOG = 64 * 1024  # bytes of what a child printed
+EXIT_LOCK_FAILED = 97
+
+OUTPUT, SCRATCH, LOG = "output", "scratch", "log.txt"
+
+
+def import_all() -> None:
+    """Imports what any child needs, so that no child has to."""
+    import h5py  # noqa: F401
+    import keras  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    import pbl.evaluation
+    import pbl.grading.preparer
+    import pbl.grading.worker
+    import pbl.models  # noqa: F401
+
+
+def bootstrap(root: Path, function: str) -> str:
+    """The program of a server: this package is found, but the folder that holds it is no place to import from."""
+    return (
+        f"import sys; sys.path.insert(0, {str(root)!r}); from pbl.grading import server; sys.path.remove({str(root)!r});"
+        f" sys.exit(server.{function}())"
+    )
+
+
+def serve() -> int:
+    """Runs the server until its standard input ends. The arguments: process id of the grader."""
+    end_with(int(sys.argv[1]))
+    commands, answers = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+    with contextlib.suppress(OSError, AttributeError):  # orphans of a child come to us
+        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
+    import_all()
+    import h5py
+    import keras
+    import numpy
+    import tensorflow
+
+    def tell(message: dict[str, Any]) -> None:
+        os.write(answers, json.dumps(message).encode() + b"\n")
+
+    versions = {"python": sys.version.split()[0], "tensorflow": tensorflow.__version__, "keras": keras.__version__, "numpy": numpy.__version__, "h5py": h5py.__version__}  # fmt: skip
+    # Of this process, since the grader's own Python may have other places to read from.
+    tell({"event": "ready", "versions": versions, "missing_layers": find_layers(), "readable": [str(path) for path in python_paths()]})  # fmt: skip
+    children: list[_Child] = []
+    waiting = b""
+    while True:
+        watched = [commands, *(child.printing for child in children if child.printing is not None)]
+        ready, _, _ = select.select(watched, [], [], POLL_SECONDS if children else None)
+        if commands in ready:
+            piece = os.read(commands, 65_536)
+            if not piece:
+                for child in children:
+                    child.kill("")
+                return 0
+            waiting += piece
+            *lines, waiting = waiting.split(b"\n")
+            children += [_Child(json.loads(line), [commands, answers]) for line in lines]
+        for child in list(children):
+            ended = child.look()
+            if ended is not None:
+                children.remove(child)
+                _kill_orphans({other.pid for other in children})
+                tell(ended)
+
+
+def run_once() -> int:
+    """Does one job in this process, which has imported everything itself. The arguments: the job, a file to report to or -1."""
+    import_all()
+    job = json.loads(sys.argv[1])
+    return _do(job, int(sys.argv[2]), os.getppid())
+
+
+class _Child:
+    """A process that does one job, and its watch.
+
+    Args:
+        job: `id`, `function` (a name in `pbl.grading.worker.LOCKED` or `pbl.grading.preparer.TRUSTED`), `folder`, `layers`,
+            `limits`, and `cold`: in a process of its own rather than a forked one.
+        ours: Open files that are the server's alone.
+    """
+
+    def __init__(self, job: dict[str, Any], ours: list[int]):
+        self.job, self.limits = job, Limits(**job["limits"])
+        self.folder = Path(job["folder"])
+        self.base = 0  # what a child holds before it opens anything
+        self.peak, self.printed, self.verdict, self.is_locked = 0, 0, "", False
+        self.printing, write_print = os.pipe()
+        self.report, write_report = os.pipe()
+        os.set_blocking(self.printing, False)
+        os.set_blocking(self.report, False)
+        self.log = (self.folder / LOG).open("wb")
+        self.started = self.disk_looked = time.monotonic()
+        me = os.getpid()
+        if job["cold"]:
+            os.set_inheritable(write_report, True)
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-B", "-c", bootstrap(Path(__file__).resolve().parents[2], "run_once"), json.dumps(job), str(write_report)],
+                stdin=subprocess.DEVNULL, stdout=write_print, stderr=write_print, pass_fds=[write_report],
+            )  # fmt: skip
+            self.pid = self.process.pid
+        else:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.pid = os.fork()
+            if self.pid == 0:
+                _run_child(job, write_print, write_report, me)
+        os.close(write_print)
+        os.close(write_report)
+
+    def look(self) -> dict[str, Any] | None:
+        """Looks at the child once; returns how it ended, or None."""
+        self._read_report()
+        self._read_print()
+        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        if pid:
+            return self._end(status, usage)
+        now = time.monotonic()
+        if self.is_locked:
+            self.peak = max(self.peak, _resident(self.pid) - self.base)
+        if not self.is_locked:
+            if now - self.started > (COLD_SECONDS if self.job["cold"] else LOCK_SECONDS):
+                self.kill("stuck")
+        elif not self.job["layers"]:
+            pass  # our own work
+        elif now - self.started > self.limits.seconds:
+            self.kill("slow")
+        elif self.peak > self.limits.memory * MEBIBYTE:
+            self.kill("memory")
+        elif self.printed > self.limits.printed * 1024:
+            self.kill("printed")
+        elif _count_threads(self.pid) > self.limits.threads + 4 * (os.cpu_count() or 1):
+            self.kill("threads")
+        elif now - self.disk_looked > DISK_POLL_SECONDS:
+            self.disk_looked = now
+            if self._has_written_too_much():
+                self.kill("wrote")
+        return None
+
+    def kill(self, verdict: str) -> None:
+        """Kills the child at once, and its group where it could make one."""
+        self.verdict = self.verdict or verdict
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(OSError):
+                kill(self.pid, signal.SIGKILL)
+
+    def _read_report(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            told = os.read(self.report, 32)
+            if told:  # before anything of a stranger's was opened, so it is true
+                self.is_locked, self.started, self.base = True, time.monotonic(), int(told)
+
+    def _read_print(self) -> None:
+        for _ in range(16):
+            if self.printing is None:
+                return
+            try:
+                piece = os.read(self.printing, 65_536)
+            except BlockingIOError:
+                return
+            if not piece:
+                os.close(self.printing)
+                self.printing = None
+                return
+            left = KEPT_LOG - self.printed
+            self.printed += len(piece)
+            if left > 0:
+                self.log.write(piece[:left])
+
+    def _has_written_too_much(self) -> bool:
+        total = count = 0
+        waiting = [self.folder / OUTPUT, self.folder / SCRATCH]
+        while waiting:
+            with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    count += 1
+                    status = entry.stat(follow_symlinks=False)
+                    total += status.st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    if count > self.limits.files or total > self.limits.disk * MEBIBYTE:
+                        return True
+        return False
+
+    def _end(self, status: int, usage: Any) -> dict[str, Any]:
+        wall = time.monotonic() - self.started
+        if self.job["cold"]:
+            self.process.returncode = status  # it has been waited for
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)  # what it may have left behind
+        self._read_report()
+        self._read_print()
+        if self.printing is not None:
+            os.close(self.printing)
+        os.close(self.report)
+        self.log.close()
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        processor = usage.ru_utime + usage.ru_stime
+        verdict = self.verdict
+        if not verdict and number in (signal.SIGKILL, signal.SIGXCPU) and processor > 0.95 * self.limits.cpu:
+            verdict = "busy"
+        if not verdict and self.job["layers"] and self.printed > self.limits.printed * 1024:
+            verdict = "printed"
+        return {
+            "event": "ended", "id": self.job["id"], "verdict": verdict, "signal": number,
+            "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None, "is_locked": self.is_locked,
+            "seconds": round(wall, 3), "processor_seconds": round(processor, 3), "peak": self.peak // MEBIBYTE,
+        }  # fmt: skip
+
+
+def _run_child(job: dict[str, Any], printing: int, report: int, server: int) -> None:
+    """What the forked child does; it never returns."""
+    status = 1
+    try:
+        end_with(server)
+        os.setsid()
+        os.dup2(printing, 1)
+        os.dup2(printing, 2)
+        os.dup2(report, 3)
+        os.closerange(4, 65_536)
+        status = _do(job, 3, server)
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _do(job: dict[str, Any], report: int, parent: int) -> int:
+    """Locks this process up, and does the job."""
+    from pbl.grading import preparer, worker
+
+    folder = Path(job["folder"])
+    os.environ["HOME"] = os.environ["TMPDIR"] = str(folder / SCRATCH)
+    function = {**worker.LOCKED, **preparer.TRUSTED}[job["function"]]
+    if job["layers"]:
+        try:
+            lock_down(
+                job["layers"],
+                [folder, *job["readable"]],
+                [folder / OUTPUT, folder / SCRATCH],
+                Limits(**job["limits"]),
+                parent,
+            )
+        except LockFailed as error:
+            print(f"{error.layer}: {error.reason}", flush=True)
+            return EXIT_LOCK_FAILED
+    if report >= 0:
+        os.write(report, str(_resident(os.getpid())).encode())
+        os.close(report)
+    function(folder)
+    return 0
+
+
+def _kill_orphans(known: set[int]) -> None:
+    """Kills and buries what a child has left behind: a process whose parent has ended comes to the server."""
+    me = str(os.getpid())
+    for _ in range(50):
+        orphans = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                if entry.name.isdecimal() and (entry / "stat").read_text().rpartition(")")[2].split()[1] == me:
+                    orphans.append(int(entry.name))
+        orphans = [pid for pid in orphans if pid not in known]
+        if not orphans:
+            return
+        for pid in orphans:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _count_threads(pid: int) -> int:
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return 0

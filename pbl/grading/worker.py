@@ -1,0 +1,296 @@
+"""What runs in the locked process: it opens one submission, predicts, and leaves an array and a few words behind.
+
+It sees the submission and, of the hidden set, pixels in an order of their own without labels. Whatever it is made to say, it says of
+its own submission alone.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pbl.grading import architecture, fixtures, formats
+from pbl.grading.archives import Archive
+from pbl.grading.formats import ARCHIVE, BUILDER, DESCRIPTION, FIXTURES, KERAS, PREDICTIONS, WEIGHTS, Description
+from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.predictions import read_predictions
+from pbl.grading.sandbox import MEBIBYTE, Limits
+from pbl.grading.weights import load_weights
+
+# What a job's folder holds: what the judge put there, and what the worker leaves.
+JOB, SUBMISSION, PIXELS, OUTPUT, SCRATCH = "job.json", "submission", "pixels.u8", "output", "scratch"
+STATUS, RESULT = "status.json", "predictions.f32"
+
+
+def work(folder: Path) -> None:
+    """Grades the submission of a job's folder as far as it can be without labels.
+
+    `job.json` holds `files` (names of the submission's files, whose contents lie in `submission/0`, `submission/1`, ...), `ids`
+    and `class_names` of the hidden set, `shape` and `fit` of `pixels.u8` (None: none were put there), `limits`, and
+    `builders` (hashes of a team's own builders that may be run). Leaves `output/status.json` and, where the reason is "ok",
+    `output/predictions.f32`: `float32 [n, classes]`.
+    """
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    facts: dict[str, Any] = {}
+    try:
+        result = _predict(folder, job, facts)
+        if result is not None:
+            (folder / OUTPUT / RESULT).write_bytes(np.ascontiguousarray(result, np.float32).tobytes())
+        told = {"reason": "ok" if result is not None else "needs_pixels", "fields": {}}
+    except Refusal as refusal:
+        told = {"reason": refusal.reason, "fields": refusal.fields}
+    except MemoryError:
+        told = {"reason": "memory", "fields": {"limit": job["limits"]["memory"]}}
+    (folder / OUTPUT / STATUS).write_text(json.dumps({**told, "facts": facts}), encoding="utf-8")
+
+
+def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.ndarray | None:
+    """Returns `float32 [n, classes]`, or None where pixels of another shape are needed, which `facts` names."""
+    limits = Limits(**job["limits"])
+    started = time.perf_counter()
+    kind, files = open_parts(folder, job["files"], limits)
+    facts["kind"] = kind
+    content = _read(files[DESCRIPTION], DESCRIPTION, formats.JSON_LIMIT) if DESCRIPTION in files else None
+    description = formats.read_description(content, kind, limits.side) if content is not None else Description()
+    _check_files(description, files)
+    columns = _match_classes(description.class_names, job["class_names"])
+    if kind == "predictions":
+        content = _read(files[PREDICTIONS], PREDICTIONS, limits.file * MEBIBYTE)
+        result, facts["has_probabilities"] = read_predictions(content, job["ids"], job["class_names"])
+        return result
+
+    config = None
+    if kind == "keras":
+        config, saved_with = _open_keras(files, folder, limits)
+        facts["saved_with"] = clean(saved_with, 20)
+        shape = architecture.find_input_shape(config, description.input_shape, limits)
+    else:
+        shape = description.input_shape
+        facts["model"] = clean(description.model, 60)
+    facts["shape"], facts["fit"] = list(shape), description.fit
+    if job["shape"] is None or (tuple(job["shape"]), job["fit"]) != (shape, description.fit):
+        return None
+
+    num_classes = len(job["class_names"])
+    if config is not None:
+        model = architecture.rebuild(config, saved_with)
+        facts["model"] = clean(model.name, 60)
+    else:
+        if BUILDER in files:
+            _enter_builder(files[BUILDER], job["builders"])
+        model = architecture.build_registered(description, num_classes)
+    architecture.check_outputs(model, num_classes)
+    facts["parameters"] = model.count_params()
+    if facts["parameters"] > limits.parameters * 10**6:
+        raise Refusal("many_weights", count=round(facts["parameters"] / 10**6), limit=limits.parameters)
+    called = WEIGHTS if kind == "weights" else f"{WEIGHTS} in {KERAS}"
+    facts["content"] = load_weights(model, files[WEIGHTS], called, folder / SCRATCH)
+    facts["seconds_to_open"] = round(time.perf_counter() - started, 3)
+    return _predict_all(model, folder, job, shape, files, columns, facts)
+
+
+def _predict_all(model, folder, job, shape, files, columns, facts) -> np.ndarray:
+    from pbl.evaluation import predict_probabilities
+
+    images = np.memmap(folder / PIXELS, np.uint8, "r", shape=(len(job["ids"]), *shape))
+    num_classes = len(job["class_names"])
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        try:
+            return predict_probabilities(model, pixels)
+        except MemoryError:
+            raise
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+            if "ResourceExhausted" in type(error).__name__:
+                raise MemoryError from None
+            raise Refusal("cannot_predict", shape=clean(shape)) from None
+
+    # The fixtures come first: what they say is worth having where the rest takes too long.
+    if FIXTURES in files:
+        pixels, expected = fixtures.read_fixtures(files[FIXTURES], shape, num_classes)
+        facts["fixtures"] = fixtures.compare(
+            predict, pixels, expected, _check_result(predict(pixels), len(pixels), num_classes)
+        )
+    started = time.perf_counter()
+    result = _check_result(predict(images), len(images), num_classes)
+    facts["seconds_to_predict"] = round(time.perf_counter() - started, 3)
+    facts["has_probabilities"] = True
+    return result[:, columns]
+
+
+def _check_result(result: np.ndarray, count: int, num_classes: int) -> np.ndarray:
+    if result.ndim != 2 or len(result) != count:
+        raise Refusal("output_shape", found=clean(result.shape), expected=num_classes)
+    if result.shape[1] != num_classes:
+        raise Refusal("class_count", found=result.shape[1], expected=num_classes)
+    return result
+
+
+def open_parts(folder: Path, names: list[str], limits: Limits) -> tuple[str, dict[str, Path]]:
+    """Brings a submission's files under the grader's names, out of its archive where it is one.
+
+    Args:
+        folder: The job's folder.
+        names: What the team called the files.
+        limits: Of sizes.
+
+    Returns:
+        The kind, and the path of each role (see `pbl.grading.formats`).
+
+    Raises:
+        Refusal: It is none, several at once, damaged, or breaks a rule.
+    """
+    contents = {name: folder / SUBMISSION / str(number) for number, name in enumerate(names)}
+    parts = formats.choose_parts(names)
+    if parts.kind != "archive":
+        return parts.kind, _under_own_names(parts.roles, contents, folder)
+    with Archive(contents[parts.roles[ARCHIVE]], "the zip file", limits.file) as archive:
+        inner = formats.choose_parts(archive.members)
+        if inner.kind == "archive":
+            raise Refusal("zip_in_zip", file="the zip file", name=clean(inner.roles[ARCHIVE]))
+        # A model of built-in layers may be in a zip twice: as .keras within the zip.
+        found = {}
+        for role, name in inner.roles.items():
+            found[role] = folder / SCRATCH / role
+            archive.extract(name, found[role])
+    return inner.kind, found
+
+
+def _under_own_names(roles: dict[str, str], contents: dict[str, Path], folder: Path) -> dict[str, Path]:
+    found = {}
+    for role, name in roles.items():
+        source = contents[name]
+        if not source.stat().st_size:
+            raise Refusal("empty_file", file=role)
+        if role == WEIGHTS:  # Keras chooses its parser by the name
+            target = folder / SCRATCH / role
+            with source.open("rb") as stream, target.open("xb") as copy:
+                while piece := stream.read(MEBIBYTE):
+                    copy.write(piece)
+            source = target
+        found[role] = source
+    return found
+
+
+def _open_keras(files: dict[str, Path], folder: Path, limits: Limits) -> tuple[dict[str, Any], str]:
+    members = {"config.json", "metadata.json", WEIGHTS}
+    with Archive(files[KERAS], KERAS, limits.file, most=16) as archive:
+        strange = sorted(archive.members.keys() - members)
+        if strange:
+            raise Refusal("member_kind", file=KERAS, name=clean(strange[0]))
+        if members - archive.members.keys():
+            raise Refusal("damaged", file=KERAS)
+        limit = architecture.CONFIG_LIMIT
+        config = formats.parse_json(archive.read("config.json", limit), "config.json", limit)
+        metadata = formats.parse_json(archive.read("metadata.json", formats.JSON_LIMIT), "metadata.json")
+        files[WEIGHTS] = folder / SCRATCH / WEIGHTS
+        archive.extract(WEIGHTS, files[WEIGHTS])
+    return architecture.check_config(config), str(metadata.get("keras_version", "?"))
+
+
+def _read(path: Path, name: str, limit: int) -> bytes:
+    with path.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise Refusal("too_large", file=name, size=-(-path.stat().st_size // MEBIBYTE), limit=max(1, limit // MEBIBYTE))
+    return content
+
+
+def _check_files(description: Description, files: dict[str, Path]) -> None:
+    """Raises Refusal where a file is not the one that `submission.json` was written for."""
+    for name, expected in description.files.items():
+        if name in files and name != DESCRIPTION:
+            with files[name].open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != expected:
+                raise Refusal("changed_file", file=clean(name))
+
+
+def _match_classes(names: tuple[str, ...] | None, expected: list[str]) -> list[int]:
+    """Which output of the model is the task's first, second, ... class; raises Refusal where the classes differ."""
+    if names is None:
+        return list(range(len(expected)))
+    place = {unicodedata.normalize("NFC", name): number for number, name in enumerate(names)}
+    missing, unknown = [name for name in expected if name not in place], sorted(place.keys() - set(expected))
+    if missing or unknown:
+        raise Refusal(
+            "class_names",
+            missing=len(missing),
+            unknown=len(unknown),
+            names=clean(", ".join(unknown[:3]) or f"{len(names)} classes"),
+        )
+    return [place[name] for name in expected]
+
+
+def _enter_builder(file: Path, allowed: list[str]) -> None:
+    sha = hashlib.sha256(file.read_bytes()).hexdigest()
+    if sha not in allowed:
+        raise Refusal("builder_unlisted", sha=sha)
+    architecture.enter_builder(file)
+
+
+def unpack(folder: Path) -> None:
+    """Takes a platform's archive of a whole class apart: the files go to `output/0`, `output/1`, ..., their names to `names.json`."""
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    limits = Limits(**job["limits"])
+    told: dict[str, Any] = {"reason": "ok", "fields": {}, "names": []}
+    try:
+        with Archive(folder / SUBMISSION / "0", "the archive", limits.file, most=job["most"]) as archive:
+            for number, name in enumerate(archive.members):
+                archive.extract(name, folder / OUTPUT / str(number))
+                told["names"].append(name)
+    except Refusal as refusal:
+        told = {"reason": refusal.reason, "fields": refusal.fields, "names": []}
+    (folder / OUTPUT / "names.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def try_walls(folder: Path) -> None:
+    """Tries what a submission must not be able to do, and leaves the names of what was not refused."""
+    import socket
+
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+
+    def connect() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
+            tried.settimeout(0.2)
+            tried.connect(("127.0.0.1", 9))
+
+    def fork() -> None:
+        if os.fork() == 0:
+            os._exit(0)
+
+    tries = {
+        "read a file outside": lambda: Path(job["secret"]).read_bytes(),
+        "list a folder outside": lambda: list(Path(job["secret"]).parent.iterdir()),
+        "write outside": lambda: Path(job["secret"]).with_name("written").write_bytes(b""),
+        "change a file outside": lambda: Path(job["secret"]).chmod(0o644),
+        "read another process": lambda: Path(f"/proc/{job['grader']}/environ").read_bytes(),
+        "signal another process": lambda: os.kill(job["grader"], 0),
+        "open a connection": connect,
+        "start a process": fork,
+        "run a program": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
+        "leave its session": os.setsid,
+    }
+    passed = []
+    for name, attempt in tries.items():
+        try:
+            attempt()
+        except PermissionError:
+            continue
+        except OSError as error:
+            if name == "open a connection":  # a socket could be made
+                passed.append(f"{name} ({error.strerror})")
+            continue
+        passed.append(name)
+    (folder / OUTPUT / STATUS).write_text(json.dumps({"passed": passed}), encoding="utf-8")
+
+
+# What the server may be asked to do in a locked process.
+LOCKED = {"work": work, "unpack": unpack, "try_walls": try_walls}

@@ -1,0 +1,215 @@
+"""The grader's end of the fork server: starts it, hands it jobs, hears how they ended."""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from pbl.grading.sandbox import Limits
+from pbl.grading.server import OUTPUT, SCRATCH, bootstrap
+
+START_SECONDS = 300.0
+# A server that has not told of a job this long after it should have ended is stuck itself.
+PATIENCE_SECONDS = 60.0
+
+
+class ServerEnded(Exception):
+    """The fork server is gone, or answers no more."""
+
+
+def environment(home: Path) -> dict[str, str]:
+    """An environment made of nothing: what the instructor's shell holds is no business of a submission."""
+    made = {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "MPLCONFIGDIR": str(home),
+        "KERAS_HOME": str(home),
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # One thread until the fork.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+        "HDF5_PLUGIN_PRELOAD": "::",  # HDF5 loads no program, whatever a file asks for
+        "HDF5_USE_FILE_LOCKING": "FALSE",
+        "PYTHONHASHSEED": "0",
+    }
+    # Where a Python needs it to find its own libraries.
+    return made | {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+
+
+class Workers:
+    """A fork server and its jobs; use as a context manager.
+
+    Args:
+        folder: A folder of the grader's own.
+
+    Attributes:
+        layers: Of `pbl.grading.sandbox.LAYERS`, what untrusted jobs are locked up with.
+        missing_layers: What `find_layers` says in the server's Python.
+        readable: The folders that a locked process may read beside its own.
+        versions: Of Python and what it has imported.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.layers = folder, list[str]()
+        self.missing_layers: dict[str, str] = {}
+        self.readable: list[Path] = []
+        self._log = folder / "server.txt"
+        self._process: subprocess.Popen | None = None
+        self._answers: deque[dict[str, Any]] = deque()
+        self._unread = b""
+        self._number = 0
+        self._due: dict[int, float] = {}
+        self.versions: dict[str, str] = {}
+
+    def __enter__(self) -> "Workers":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server; it imports TensorFlow while the grader goes on."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        root = Path(__file__).resolve().parents[2]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-B", "-c", bootstrap(root, "serve"), str(os.getpid())],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/", env=environment(home), close_fds=True,
+            )  # fmt: skip
+        self._unread, self._due = b"", {}
+        self._answers.clear()
+
+    def wait_until_ready(self) -> None:
+        """Returns when the server can fork.
+
+        Raises:
+            ServerEnded: It did not come up.
+        """
+        event = self._next(time.monotonic() + START_SECONDS)
+        if event is None or event.get("event") != "ready":
+            raise ServerEnded(self.log() or "it did not answer")
+        self.versions, self.missing_layers = event["versions"], event["missing_layers"]
+        self.readable = [Path(path) for path in event["readable"]]
+
+    def begin(
+        self,
+        function: str,
+        folder: Path,
+        limits: Limits,
+        *,
+        locked: bool = True,
+        readable: tuple[Path, ...] = (),
+        cold: bool = False,
+    ) -> int:
+        """Begins a job.
+
+        Args:
+            function: A name in `pbl.grading.worker.LOCKED` or `pbl.grading.preparer.TRUSTED`.
+            folder: The job's folder, made by `make_folder`.
+            limits: What it may use, where it is locked.
+            locked: Whether it is locked up: always, but for the grader's own work.
+            readable: Files that it may read in addition to its folder.
+            cold: In a process of its own rather than a forked one.
+
+        Returns:
+            The job's number.
+        """
+        self._number += 1
+        job = {
+            "id": self._number, "function": function, "folder": str(folder), "limits": limits.as_json(), "cold": cold,
+            "layers": self.layers if locked else [], "readable": [str(path) for path in readable],
+        }  # fmt: skip
+        try:
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise ServerEnded(self.log()) from None
+        seconds = limits.seconds if locked else 3600.0
+        self._due[self._number] = time.monotonic() + seconds + 200.0 * cold + PATIENCE_SECONDS
+        return self._number
+
+    def next_end(self, seconds: float | None = None) -> dict[str, Any] | None:
+        """Waits for a job to end and returns how it did; None after so many seconds without one.
+
+        Raises:
+            ServerEnded: The server is gone, or a job is long overdue.
+        """
+        now = time.monotonic()
+        due = min(self._due.values(), default=now + START_SECONDS)
+        event = self._next(due if seconds is None else min(due, now + seconds))
+        if event is None:
+            if time.monotonic() >= due:
+                raise ServerEnded("it does not answer")
+            return None
+        self._due.pop(event["id"], None)
+        return event
+
+    def run(self, function: str, folder: Path, limits: Limits, **options: Any) -> dict[str, Any]:
+        """Does one job, while no other is at work, and returns how it ended."""
+        self.begin(function, folder, limits, **options)
+        return self.next_end()
+
+    def _next(self, until: float) -> dict[str, Any] | None:
+        while not self._answers:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                return None
+            piece = os.read(self._process.stdout.fileno(), 65_536)
+            if not piece:
+                raise ServerEnded(self.log())
+            *lines, self._unread = (self._unread + piece).split(b"\n")
+            self._answers.extend(json.loads(line) for line in lines)
+        return self._answers.popleft()
+
+    def log(self) -> str:
+        """The last words that the server printed."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return " ".join(lines[-3:])[-500:]
+
+    def stop(self) -> None:
+        """Ends the server and all that it has started."""
+        if self._process is None:
+            return
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def make_folder(folder: Path, job: dict[str, Any], owner: int | None = None) -> Path:
+    """Makes a job's folder.
+
+    Args:
+        folder: A folder that does not exist yet.
+        job: What stands in `job.json`.
+        owner: The user who may write into its `output` and `scratch`, if not this one.
+    """
+    folder.mkdir(mode=0o755)
+    (folder / "submission").mkdir(mode=0o755)
+    for name in (OUTPUT, SCRATCH):
+        (folder / name).mkdir(mode=0o700)
+        if owner is not None:
+            os.chown(folder / name, owner, owner)
+    (folder / "job.json").write_text(json.dumps(job, ensure_ascii=False), encoding="utf-8")
+    return folder
