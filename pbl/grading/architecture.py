@@ -138,7 +138,7 @@ def find_input_shape(
     """
     shape = _first_batch_shape(config)
     if not isinstance(shape, list) or len(shape) != 4:
-        raise Refusal("image_side", shape=clean(shape[1:] if isinstance(shape, list) else "unknown"), limit=limits.side)
+        raise Refusal("input_shape", shape=clean(shape[1:] if isinstance(shape, list) else "no images"))
     sides = shape[1:]
     if wanted is not None and all(own in (None, side) for own, side in zip(sides, wanted, strict=True)):
         sides = list(wanted)
@@ -208,6 +208,8 @@ def enter_builder(file: Path) -> None:
         run_experiment_file(file)
     except InputError as error:
         print(error, flush=True)
+        if isinstance(error.__cause__, MemoryError):
+            raise MemoryError from None
         raise Refusal("cannot_build", name="builder.py", shape="", what="") from None
 
 

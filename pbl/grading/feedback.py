@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pbl.errors import InputError
-from pbl.grading.fixtures import CAUSES, TOLERANCE
 from pbl.grading.hidden import Hidden
-from pbl.grading.outcomes import STATUSES
+from pbl.grading.outcomes import CAUSES, STATUSES, TOLERANCE
 from pbl.japanese import translate
 from pbl.runs import replacing
 

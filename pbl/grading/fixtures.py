@@ -10,26 +10,10 @@ import numpy as np
 
 from pbl.grading.archives import Archive
 from pbl.grading.formats import FIXTURES
-from pbl.grading.outcomes import Refusal
+from pbl.grading.outcomes import TOLERANCE, Refusal
 
 COUNT = 16
-# Largest difference of a probability that passes. Float32 on other machines and versions differs by about 1e-5; a model trained
-# in bfloat16 and judged in float32 by up to .03 (ResNet-20).
-TOLERANCE = 0.05
 _LIMIT = 64  # MiB of an array
-
-# Why the probabilities may differ, in the words that feedback uses.
-CAUSES = {
-    "scaled": "They come out again with pixels divided by 255: the model was trained on pixels 0 to 1, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 255).",
-    "centred": "They come out again with pixels brought to -1 to 1: the model was trained on such, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 127.5, offset=-1).",
-    "colour_order": "They come out again with red and blue exchanged: the model was trained on images that OpenCV had read (BGR).",
-    "inverted": "They come out again with black and white exchanged.",
-    "turned": "They come out again with height and width exchanged.",
-    "class_order": "They come out again in another order of the classes: class_names in submission.json is not the order of the model's outputs.",
-    "logits": "They come out again after a softmax: end the model with softmax.",
-    "number_format": "The same classes come out with somewhat other probabilities: another number format or version.",
-    "unknown": "Is the preprocessing inside the model, are these the weights of that model?",
-}  # fmt: skip
 
 
 def read_fixtures(path: Path, shape: tuple[int, int, int], num_classes: int) -> tuple[np.ndarray, np.ndarray]:

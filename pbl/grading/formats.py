@@ -218,7 +218,9 @@ def read_description(content: bytes, kind: str, most_pixels: int) -> Description
 def check_shape(shape: Any, most_pixels: int) -> tuple[int, int, int]:
     """Returns (height, width, channels); raises Refusal where it is none, or out of bounds."""
     is_shape = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(type(side) is int for side in shape)
-    if not (is_shape and all(1 <= side <= most_pixels for side in shape[:2]) and shape[2] in (1, 3)):
+    if not is_shape or min(shape) < 1 or shape[2] not in (1, 3):
+        raise Refusal("input_shape", shape=clean(shape))
+    if max(shape) > most_pixels:
         raise Refusal("image_side", shape=clean(shape), limit=most_pixels)
     return tuple(shape)
 

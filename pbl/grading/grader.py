@@ -15,6 +15,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,17 +124,18 @@ def grade(
     if tries is not None and half != "public":
         raise InputError("--tries is of a leaderboard: give --half public too.")
     known = open_labels(hidden, labels) if phase != "predict" else None
-    grading = Grading(hidden, _make_out(Path(out).expanduser()), limits or Limits(), require_isolation, rubric or Rubric(), tell or (lambda line: None))  # fmt: skip
     source = Path(submissions).expanduser()
-    if phase == "score":
-        grading.out, source = _predicted_folder(source, grading.out), None
-    elif not source.exists():
+    if phase != "score" and not source.exists():
         raise InputError(
             "No folder or file {path}. Give the folder of the submissions, or a platform's download.", path=source
         )
+    folder = (
+        _predicted_folder(source, Path(out).expanduser()) if phase == "score" else _make_out(Path(out).expanduser())
+    )
+    grading = Grading(hidden, folder, limits or Limits(), require_isolation, rubric or Rubric(), tell or (lambda line: None))  # fmt: skip
     with locked(grading.work):
         ledger = Ledger(grading.work / "ledger.jsonl")
-        if source is not None:
+        if phase != "score":
             _run(grading, ledger, source, teams, jobs, again, labels)
         record = results.read_record(grading.work)
         if known is None:
@@ -246,6 +248,10 @@ class _Item:
     builder: str = ""  # SHA-256 of the team's own program, as far as there is one
     used: dict[str, Any] = field(default_factory=dict)
 
+    def renew(self) -> "_Item":
+        """Returns it as it was before anything was done with it."""
+        return replace(self, owns_builder=False, builder="", used={})
+
     def add_use(self, event: dict[str, Any]) -> None:
         """Adds what a process took."""
         self.used = {
@@ -274,6 +280,7 @@ class _Runner:
         self.secret = self._secret()
         self.version = _grader_version()
         self.count = 0
+        self.is_last = False  # whether the last round has begun, one after the other
         self.given_up: dict[str, str] = {}
         self.workers: Workers | None = None
 
@@ -543,8 +550,9 @@ class _Runner:
 
     def _keep_log(self, folder: Path, name: str) -> Path:
         target = self.grading.out / "logs" / f"{name}.txt"
-        content = judge.read_regular(folder, LOG, 2 * MEBIBYTE) or b""
-        target.write_bytes(content)
+        target.write_text(
+            "".join(f"{clean(line, 2000)}\n" for line in _read_log(folder).splitlines()), encoding="utf-8"
+        )
         return target
 
     # --- the class
@@ -562,51 +570,65 @@ class _Runner:
         return event
 
     def _work(self, waiting: list[_Item]) -> None:
-        """Grades all; those during which an earlier grader was stopped come last and alone, so that they harm nobody."""
+        """Grades all. Last and alone, so that they harm nobody and nobody harms them, come those during which an earlier grader
+        was stopped, those that were too slow beside others, and those at which the grader failed."""
         queue = [item for item in waiting if not self.ledger.starts(item.key)]
         suspects = [item for item in waiting if self.ledger.starts(item.key)]
         total, done, restarts, jobs = len(waiting), 0, 0, self.jobs
         active: dict[int, tuple[_Item, Generator, _Job]] = {}
-        at_hand: _Item | None = None
         while queue or active or suspects:
             if not queue and not active:
-                queue, suspects, jobs = suspects, [], 1
+                queue, suspects, jobs, self.is_last = suspects, [], 1, True
+            item, ended = None, None
             try:
                 if queue and len(active) < jobs:
-                    at_hand = queue.pop(0)
-                    if self.ledger.starts(at_hand.key) >= MOST_STARTS:
-                        ended = self._save(at_hand, "interrupted", {}, {}, None, None)
+                    item = queue.pop(0)
+                    if self.ledger.starts(item.key) >= MOST_STARTS:
+                        ended = ("interrupted", {}, {}, None, None)
                     else:
-                        self.ledger.add("start", key=at_hand.key, team=at_hand.submission.team, time=timestamp())
-                        ended = self._advance(at_hand, self._steps(at_hand), None, active)
+                        self.ledger.add("start", key=item.key, team=item.submission.team, time=timestamp())
+                        ended = self._advance(item, self._steps(item), None, active)
                 else:
                     event = self.workers.next_end()
-                    at_hand, steps, job = active.pop(event["id"])
+                    item, steps, job = active.pop(event["id"])
                     if job.function == "work":
-                        at_hand.add_use(event)
-                    ended = self._advance(at_hand, steps, event, active)
+                        item.add_use(event)
+                    ended = self._advance(item, steps, event, active)
             except ServerEnded:
                 restarts += 1
                 if restarts > MOST_RESTARTS:
                     raise
-                # Whoever was at work may have done it: they are tried once more, one after the other, after all others.
-                suspects += {id(item): item for item in (at_hand, *(item for item, _, _ in active.values()))}.values()
+                # Whoever was at work may have done it.
+                suspects += [at_work.renew() for at_work in (item, *(entry[0] for entry in active.values())) if at_work]
                 active.clear()
                 self.workers.stop()
                 self._start()
                 continue
-            if ended:
-                done += 1
-                self.grading.tell(f"{done}/{total} {at_hand.submission.team}: {ended}")
+            if ended is None:
+                continue
+            if not self.is_last and (ended[0] == "grader" or (ended[0] == "slow" and self.jobs > 1)):
+                self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
+                suspects.append(item.renew())
+                if ended[4] is not None:
+                    shutil.rmtree(ended[4], ignore_errors=True)
+                continue
+            done += 1
+            self.grading.tell(f"{done}/{total} {item.submission.team}: {self._save(item, *ended)}")
 
-    def _advance(self, item: _Item, steps: Generator, event: dict[str, Any] | None, active: dict) -> str:
-        """Lets a submission go on until it waits for a job; returns how it ended, or ""."""
+    def _advance(self, item: _Item, steps: Generator, event: dict[str, Any] | None, active: dict) -> tuple | None:
+        """Lets a submission go on until it waits for a job; returns how it ended, or None."""
         try:
             job = steps.send(event)
         except StopIteration as stop:
-            return self._save(item, *stop.value)
+            return stop.value
+        except (InputError, ServerEnded):
+            raise
+        except Exception:  # a fault of ours, told as one; no submission may stop the others
+            file = self.grading.out / "logs" / f"{results.safe_name(item.submission.team)}.grader.txt"
+            file.write_text(traceback.format_exc(), encoding="utf-8")
+            return "grader", {}, {}, None, None
         active[self._begin(job)] = (item, steps, job)
-        return ""
+        return None
 
     def _begin(self, job: _Job) -> int:
         return self.workers.begin(job.function, job.folder, self.limits, **job.options)

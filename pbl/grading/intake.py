@@ -113,9 +113,9 @@ def read_roster(file: str | Path) -> list[Team]:
     teams: dict[str, Team] = {}
     for row in body:
         row += [""] * (len(header) - len(row))
-        name = clean(unicodedata.normalize("NFC", row[column]), 64)
-        if not name:
+        if not row[column]:
             continue
+        name = name_team(row[column])
         if name in teams:
             raise InputError("The roster {file} names {team} twice. Name each team once.", file=file, team=name)
         received = _read_time(row[when], file, name) if when is not None and row[when] else None
@@ -200,18 +200,20 @@ def find_submissions(files: Iterable[File], roster: Sequence[Team] | None) -> li
         teams that are not on it, by name.
     """
     grouped: dict[str, dict[str, list[File]]] = {}  # team: source: files
-    strangers: set[str] = set()
     for source, label, inside in _by_source(_descend(list(files))):
-        team = _match(label, roster)
-        if team is None:
-            team = clean(label, 64) or "?"
-            strangers.add(team)
+        team = _match(label, roster) or name_team(label)
         grouped.setdefault(team, {}).setdefault(source, []).extend(inside)
     expected = {team.name: team for team in roster} if roster is not None else {}
     names = [*expected, *sorted(grouped.keys() - expected.keys())]
     return [
         _choose(name, grouped.get(name, {}), roster is None or name in expected, expected.get(name)) for name in names
     ]
+
+
+def name_team(label: str) -> str:
+    """A team's name for a table, from what a platform calls it: one printable line; a long one is cut and stays its own."""
+    name = clean(unicodedata.normalize("NFC", label), 1000) or "?"
+    return name if len(name) <= 64 else f"{name[:56]}…{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _descend(files: list[File]) -> list[File]:
@@ -270,7 +272,7 @@ def _plain(text: str) -> str:
 def _match(label: str, roster: Sequence[Team] | None) -> str | None:
     """The team that a label names: its own name, one of its other words, or what stands before " - "."""
     if roster is None:
-        return clean(label, 64) or None
+        return None
     by_name = {_plain(team.name): team.name for team in roster}
     by_word: dict[str, set[str]] = {}
     for team in roster:
@@ -329,10 +331,11 @@ def copy_file(source: Path, target: Path | None, limit: int) -> str:
         if error.errno in (40, 6, 62):  # a link (ELOOP, on Linux and BSD), a socket
             raise Refusal("not_regular", name=clean(source.name)) from None
         raise
+    status = os.fstat(number)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(number)
+        raise Refusal("not_regular", name=clean(source.name))
     with os.fdopen(number, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise Refusal("not_regular", name=clean(source.name))
         digest, left = hashlib.sha256(), limit * MEBIBYTE
         copy = target.open("xb") if target else None
         try:

@@ -11,26 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pbl.grading.outcomes import REASONS, clean, clean_fields
+from pbl.grading.outcomes import CAUSES, REASONS, clean, clean_fields
 from pbl.metrics import compute_metrics
 from pbl.statistics import wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image
 # What the grader alone may say.
-_OURS = {"slow", "busy", "memory", "signal", "ended", "no_result", "printed", "wrote", "threads", "interrupted", "grader", "two_submissions", "nothing", "builder_unisolated"}  # fmt: skip
-_CAUSES = {
-    "",
-    "scaled",
-    "centred",
-    "colour_order",
-    "inverted",
-    "turned",
-    "class_order",
-    "logits",
-    "number_format",
-    "unknown",
-}
+_OURS = {"slow", "busy", "memory", "signal", "ended", "no_result", "printed", "wrote", "threads", "interrupted", "grader", "two_submissions", "builder_unisolated"}  # fmt: skip
 # Two teams that make so many equal mistakes, as a share of the images that either has wrong.
 AGREEMENT, FEWEST_ERRORS = 0.8, 10
 
@@ -106,10 +94,11 @@ def read_regular(folder: Path, name: str, most: int) -> bytes | None:
             number = os.open(folder / name, flags | getattr(os, "O_BINARY", 0))
     except OSError:
         return None
+    status = os.fstat(number)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most or status.st_nlink > 1:
+        os.close(number)
+        return None
     with os.fdopen(number, "rb") as stream:
-        status = os.fstat(number)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > most or status.st_nlink > 1:
-            return None
         return stream.read(most + 1)
 
 
@@ -140,7 +129,7 @@ def _check_facts(facts: Any) -> dict[str, Any]:
     fixtures = facts.get("fixtures")
     if (
         isinstance(fixtures, dict)
-        and fixtures.get("cause") in _CAUSES
+        and fixtures.get("cause") in ("", *CAUSES)
         and isinstance(fixtures.get("difference"), (int, float))
     ):
         difference = float(fixtures["difference"])

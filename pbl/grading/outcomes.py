@@ -51,7 +51,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "config_value": ("refused", "config.json, {name}: {what}. Use built-in layers with ordinary settings, or hand in weights of a registered model."),
     "option_value": ("refused", "submission.json, {name}: {what}."),
     "many_weights": ("refused", "The model has {count} million weights, and {limit} million is the most."),
-    "image_side": ("refused", "The model asks for images of {shape}; sides are at most {limit} pixels, channels 1 or 3."),
+    "image_side": ("refused", "The model asks for images of {shape}; sides are at most {limit} pixels."),
     "builder_unlisted": ("refused", "builder.py is not on the instructor's list. Ask the instructor to read it and to list its hash {sha}."),
     "builder_unisolated": ("refused", "builder.py is a program, and this grader's machine cannot lock it up. Use a registered model."),
     # incompatible
@@ -68,6 +68,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "no_probabilities": ("incompatible", "The outputs are no probabilities: in {rows} rows they are negative or do not sum to 1. End the model with softmax."),
     "label_unlike_probabilities": ("incompatible", "predictions.csv: in {rows} rows the label is not the class with the largest probability."),
     # wrong shape, wrong classes, not finite
+    "input_shape": ("wrong_shape", "The model takes {shape}; expected are images: height, width, and 1 or 3 channels."),
     "output_shape": ("wrong_shape", "The model gives {found} for one image; expected one row of {expected} probabilities."),
     "ids": ("wrong_shape", "predictions.csv has {found} of {expected} ids; {missing} are missing, {unknown} unknown, {twice} twice."),
     "result_length": ("wrong_shape", "The result has not one row of probabilities for each image."),
@@ -89,6 +90,21 @@ REASONS: dict[str, tuple[str, str]] = {
     "interrupted": ("crashed", "The grader was stopped twice while it worked on this submission. Grade it again with --again."),
     # ours
     "grader": ("grader_error", "The grader failed, not the submission. Grade again with the same command."),
+}  # fmt: skip
+
+# Fixtures: the largest difference of a probability that passes, and why probabilities may differ. Float32 on other machines and
+# versions differs by about 1e-5.
+TOLERANCE = 0.05
+CAUSES = {
+    "scaled": "They come out again with pixels divided by 255: the model was trained on pixels 0 to 1, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 255).",
+    "centred": "They come out again with pixels brought to -1 to 1: the model was trained on such, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 127.5, offset=-1).",
+    "colour_order": "They come out again with red and blue exchanged: the model was trained on images that OpenCV had read (BGR).",
+    "inverted": "They come out again with black and white exchanged.",
+    "turned": "They come out again with height and width exchanged.",
+    "class_order": "They come out again in another order of the classes: class_names in submission.json is not the order of the model's outputs.",
+    "logits": "They come out again after a softmax: end the model with softmax.",
+    "number_format": "The same classes come out with somewhat other probabilities: another number format or version.",
+    "unknown": "Is the preprocessing inside the model, are these the weights of that model?",
 }  # fmt: skip
 
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from pbl.errors import InputError
 from pbl.grading import judge
-from pbl.grading.fixtures import CAUSES, COUNT, TOLERANCE
+from pbl.grading.fixtures import COUNT
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, PREDICTIONS, WEIGHTS
-from pbl.grading.outcomes import clean, say, status_of
+from pbl.grading.outcomes import CAUSES, TOLERANCE, clean, say, status_of
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.grading.server import bootstrap
 from pbl.grading.workers import environment, make_folder
