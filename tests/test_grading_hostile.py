@@ -47,7 +47,7 @@ def honest(tmp_path_factory) -> tuple[Path, Honest]:
     data = pbl.load_data(str(made.public))
     model = models.build("mlp", data.input_shape, data.num_classes, widths=[32])
     model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(data.train, epochs=8, verbose=0)
+    model.fit(data.train, epochs=20, verbose=0)
     pixels = data.images("val").pixels[:16]
     fixtures = (pixels, predict_probabilities(model, pixels))
     common = {"model": model, "fixtures": fixtures}
@@ -138,6 +138,19 @@ def test_each_gets_its_status(graded, name):
     row = graded["rows"][name]
     assert row["status"] == graded["expected"][name], (row["reason"], row["message"], row["used"])
     assert (row["accuracy"] is None) == (row["status"] != "ok")
+
+
+def test_flags_are_raised_beside_the_status(graded):
+    flags = {team: row["flags"] for team, row in graded["rows"].items()}
+    assert "skewed_preprocessing" in flags["fixtures_of_another_model"] and not any(
+        "skewed" in flag for flag in flags["honest_zip"]
+    )
+    assert "constant_predictions" in flags["csv_of_one_class"]
+    assert (
+        "duplicate_of:honest_folder" in flags["json_names_another_team"]
+        and "duplicate_of:honest_zip" in flags["honest_keras"]
+    )
+    assert not any(flag.startswith("duplicate_of") for flag in flags["honest_predictions"])
 
 
 def test_no_payload_ran_and_nothing_was_touched(graded):

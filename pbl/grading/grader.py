@@ -442,6 +442,9 @@ class _Runner:
         self._start()
         self._try_walls()
         self._grade_canary()
+        grading = self.grading
+        missing = "".join(f" Not in force: {layer} ({why})." for layer, why in grading.missing_layers.items() if why)
+        grading.tell(f"Isolation: {grading.isolation} ({', '.join(grading.layers)}).{missing}")
 
     def _start(self) -> None:
         self.workers = Workers(self.scratch)
