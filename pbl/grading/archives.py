@@ -31,20 +31,25 @@ class Archive:
         called: How sentences call it.
         limit: MiB that one member may unpack to.
         most: Members that it may have.
+        is_class: Whether it holds many teams' files: what one of them has called its file spoils it for nobody else.
+
+    Attributes:
+        members: What may be read, by name.
+        strange: Names of the others, where it is a class's.
 
     Raises:
         Refusal: It is damaged, encrypted, names a member twice or leads out of itself.
     """
 
-    def __init__(self, path: Path, called: str, limit: int, most: int = MOST_MEMBERS):
-        self.called, self.limit = called, limit
+    def __init__(self, path: Path, called: str, limit: int, most: int = MOST_MEMBERS, is_class: bool = False):
+        self.called, self.limit, self.strange = called, limit, list[str]()
         if not path.stat().st_size:
             raise Refusal("empty_file", file=called)
         try:
             self._zip = zipfile.ZipFile(path)
         except PROBLEMS:
             raise Refusal("damaged", file=called) from None
-        self.members = self._check(most)
+        self.members = self._check(most, is_class)
 
     def __enter__(self) -> "Archive":
         return self
@@ -52,31 +57,32 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._zip.close()
 
-    def _check(self, most: int) -> dict[str, zipfile.ZipInfo]:
+    def _check(self, most: int, is_class: bool) -> dict[str, zipfile.ZipInfo]:
         members: dict[str, zipfile.ZipInfo] = {}
         listed = self._zip.infolist()
         if len(listed) > most:
             raise Refusal("too_many_files", limit=most)
         for info in listed:
             name = decode_name(info).replace("\\", "/")
-            parts = PurePosixPath(name).parts
-            if (
-                name.startswith("/")
-                or ".." in parts
-                or ":" in name[:2]
-                or "\x00" in name
-                or stat.S_ISLNK(info.external_attr >> 16)
-            ):
-                raise Refusal("member_path", file=self.called)
             if info.is_dir() or is_noise(name):
                 continue
-            name = str(PurePosixPath(name))
-            if info.flag_bits & 1:
-                raise Refusal("encrypted", file=self.called)
-            if name in members:
-                raise Refusal("member_twice", file=self.called, name=clean(name))
-            members[name] = info
+            plain = str(PurePosixPath(name))
+            problem = self._find_problem(info, name, plain in members)
+            if problem is None:
+                members[plain] = info
+            elif is_class:
+                self.strange.append(plain)
+            else:
+                raise problem
         return members
+
+    def _find_problem(self, info: zipfile.ZipInfo, name: str, is_twice: bool) -> Refusal | None:
+        leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in name[:2] or "\x00" in name
+        if leads_out or stat.S_ISLNK(info.external_attr >> 16):
+            return Refusal("member_path", file=self.called)
+        if info.flag_bits & 1:
+            return Refusal("encrypted", file=self.called)
+        return Refusal("member_twice", file=self.called, name=clean(name)) if is_twice else None
 
     def read(self, name: str, most: int) -> bytes:
         """Returns a member's bytes.

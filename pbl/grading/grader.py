@@ -342,9 +342,7 @@ class _Runner:
 
     def _unpack(self, source: Path) -> list[File]:
         self._ready()
-        limits = replace(
-            self.limits, disk=64 * 1024, files=intake.MOST_ENTRIES, file=max(self.limits.file, 4096), seconds=3600
-        )
+        limits = replace(self.limits, disk=64 * 1024, files=intake.MOST_ENTRIES, seconds=3600)
         folder = self.new_folder({"limits": limits.as_json(), "most": intake.MOST_ENTRIES})
         shutil.copyfile(source, folder / "submission" / "0")
         (folder / "submission" / "0").chmod(0o444)
@@ -355,16 +353,16 @@ class _Runner:
             if event["exit"] != 0 or told["reason"] != "ok":
                 template, fields = say(told["reason"], clean_fields(told["fields"]))
                 raise InputError("{path} cannot be taken apart: {why}", path=source, why=template.format(**fields))
-            names = [str(name) for name in told["names"]]
+            places = zip(map(str, told["names"]), told["places"], strict=True)
+            return [
+                File(intake.as_text(name), None if place is None else folder / "output" / str(int(place)))
+                for name, place in places
+                if not intake.is_noise(name)
+            ]
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 "{path} cannot be taken apart. Unpack it yourself, and give the folder.", path=source
             ) from None
-        return [
-            File(intake.as_text(name), folder / "output" / str(number))
-            for number, name in enumerate(names)
-            if not intake.is_noise(name)
-        ]
 
     def _grade_again(self, found: list[Submission], again: Sequence[str]) -> None:
         names = {submission.team for submission in found}

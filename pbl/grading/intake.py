@@ -199,14 +199,27 @@ def find_submissions(files: Iterable[File], roster: Sequence[Team] | None) -> li
         One submission for each expected team, also those that sent nothing, in the order of the roster; then those of
         teams that are not on it, by name.
     """
-    grouped: dict[str, dict[str, list[File]]] = {}  # team: source: files
-    for source, label, inside in _by_source(_descend(list(files))):
-        team = _match(label, roster) or name_team(label)
-        grouped.setdefault(team, {}).setdefault(source, []).extend(inside)
     expected = {team.name: team for team in roster} if roster is not None else {}
-    names = [*expected, *sorted(grouped.keys() - expected.keys())]
+    # team: source: its files. A team's own name goes before a file's name that only begins with it: that anybody may write.
+    exact: dict[str, dict[str, list[File]]] = {}
+    loose: dict[str, dict[str, tuple[str, list[File]]]] = {}
+    for source, label, inside in _by_source(_descend(list(files))):
+        team = _match(label, roster)
+        if team is not None:
+            exact.setdefault(team, {})[source] = inside
+            continue
+        begins = [label.partition(sign)[0] for sign in (" - ", "_")]
+        team = next((team for begin in begins if (team := _match(begin, roster))), None)
+        is_classroom = re.search(r" - .*(submission|predictions|model|提出)", label, re.IGNORECASE)
+        team = team or name_team(begins[0] if is_classroom else label)
+        loose.setdefault(team, {})[source] = (label, inside)
+    for team, sources in loose.items():
+        is_taken = team in expected and team in exact
+        for source, (label, inside) in sources.items():
+            exact.setdefault(name_team(label) if is_taken else team, {})[source] = inside
+    names = [*expected, *sorted(exact.keys() - expected.keys())]
     return [
-        _choose(name, grouped.get(name, {}), roster is None or name in expected, expected.get(name)) for name in names
+        _choose(name, exact.get(name, {}), roster is None or name in expected, expected.get(name)) for name in names
     ]
 
 
@@ -259,9 +272,6 @@ def _by_source(files: list[File]) -> Iterable[tuple[str, str, list[File]]]:
 def _label_of_file(name: str) -> str:
     stem = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
     stem = re.sub(r"[ _]?\(\d+\)$", "", stem)
-    before, dash, after = stem.partition(" - ")
-    if dash and re.search(r"submission|predictions|model|提出", after, re.IGNORECASE):
-        return before
     return re.sub(r"[ _-](submission|predictions|model)$", "", stem, flags=re.IGNORECASE) or stem
 
 
@@ -270,21 +280,15 @@ def _plain(text: str) -> str:
 
 
 def _match(label: str, roster: Sequence[Team] | None) -> str | None:
-    """The team that a label names: its own name, one of its other words, or what stands before " - "."""
-    if roster is None:
+    """The team that a label names: by its own name or one of its other words."""
+    plain = _plain(label)
+    if roster is None or not plain:
         return None
-    by_name = {_plain(team.name): team.name for team in roster}
-    by_word: dict[str, set[str]] = {}
     for team in roster:
-        for word in team.others:
-            by_word.setdefault(_plain(word), set()).add(team.name)
-    for tried in (label, label.partition(" - ")[0], label.partition("_")[0]):
-        plain = _plain(tried)
-        if plain in by_name:
-            return by_name[plain]
-        if len(by_word.get(plain, ())) == 1:  # a word that two teams share names neither
-            return next(iter(by_word[plain]))
-    return None
+        if _plain(team.name) == plain:
+            return team.name
+    found = {team.name for team in roster if plain in map(_plain, team.others)}
+    return found.pop() if len(found) == 1 else None  # a word that two teams share names neither
 
 
 def _choose(name: str, sources: dict[str, list[File]], is_expected: bool, team: Team | None) -> Submission:

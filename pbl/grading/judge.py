@@ -53,7 +53,7 @@ def read_left(folder: Path, count: int, num_classes: int) -> Left:
     try:
         told = json.loads(content.decode("utf-8"))
         reason, fields, facts = told["reason"], clean_fields(told["fields"]), _check_facts(told["facts"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return Left("no_result", {}, {})
     if reason == "needs_pixels":
         return Left(reason, {}, facts)

@@ -36,7 +36,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "two_files": ("refused", "Several files of one kind: {names}. Hand in one of them."),
     "two_submissions": ("refused", "Several submissions of one team: {names}. Hand in one of them."),
     "program": ("refused", "{name} is {kind}, which can run a program when it is opened. " + WRITE_ANEW),
-    "not_regular": ("refused", "{name} is a link or no ordinary file. Hand in the file itself."),
+    "not_regular": ("refused", "{name} is a link, no ordinary file, or could not be taken out of the archive. Hand in the file itself."),
     "too_large": ("refused", "{file} has {size} MB, and {limit} MB is the most."),
     "too_many_files": ("refused", "More than {limit} files were handed in. Hand in those that `python -m pbl submit` writes."),
     "encrypted": ("refused", "{file} is encrypted. Hand it in without a password."),

@@ -4,6 +4,7 @@ It sees the submission and, of the hidden set, pixels in an order of their own w
 its own submission alone.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -237,17 +238,25 @@ def _enter_builder(file: Path, allowed: list[str]) -> None:
 
 
 def unpack(folder: Path) -> None:
-    """Takes a platform's archive of a whole class apart: the files go to `output/0`, `output/1`, ..., their names to `names.json`."""
+    """Takes a platform's archive of a whole class apart: the files go to `output/0`, `output/1`, ..., their names to `names.json`.
+
+    What cannot be taken out is named too (as null in `places`): it is a matter of its own team.
+    """
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     limits = Limits(**job["limits"])
-    told: dict[str, Any] = {"reason": "ok", "fields": {}, "names": []}
+    told: dict[str, Any] = {"reason": "ok", "fields": {}, "names": [], "places": []}
     try:
-        with Archive(folder / SUBMISSION / "0", "the archive", limits.file, most=job["most"]) as archive:
-            for number, name in enumerate(archive.members):
-                archive.extract(name, folder / OUTPUT / str(number))
+        with Archive(folder / SUBMISSION / "0", "the archive", limits.file, job["most"], is_class=True) as archive:
+            for number, name in enumerate([*archive.members, *archive.strange]):
+                place = None
+                if name in archive.members:
+                    with contextlib.suppress(Refusal):
+                        archive.extract(name, folder / OUTPUT / str(number))
+                        place = number
                 told["names"].append(name)
+                told["places"].append(place)
     except Refusal as refusal:
-        told = {"reason": refusal.reason, "fields": refusal.fields, "names": []}
+        told |= {"reason": refusal.reason, "fields": refusal.fields}
     (folder / OUTPUT / "names.json").write_text(json.dumps(told), encoding="utf-8")
 
 
