@@ -13,7 +13,7 @@ import numpy as np
 
 from pbl.grading.outcomes import CAUSES, REASONS, clean, clean_fields
 from pbl.metrics import compute_metrics
-from pbl.statistics import wilson_interval
+from pbl.statistics import mcnemar_test, wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image
@@ -207,13 +207,9 @@ def agreement_on_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) 
 def are_tied(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> bool:
     """Whether these images cannot tell two submissions apart: McNemar's exact test at 5%, two-sided, on the images that one
     of the two alone has right (McNemar 1947, Psychometrika 12, 153-157)."""
-    from scipy.stats import binomtest
-
     only_one = int(((one == labels) & (other != labels)).sum())
     only_other = int(((other == labels) & (one != labels)).sum())
-    if only_one + only_other == 0:
-        return True
-    return binomtest(only_one, only_one + only_other, 0.5).pvalue >= 0.05
+    return mcnemar_test(only_one, only_other) >= 0.05
 
 
 def group_ties(scored: Mapping[str, Scored], labels: np.ndarray) -> dict[str, int]:
