@@ -162,7 +162,7 @@ def test_rosters(tmp_path, content, teams):
         (b"", "is empty"),
         (b"team\nA\nA\n", "names A twice"),
         (b"team,received\nA,soon\n", "'soon', when A was received, is no time"),
-        (b"\xff\xff\xff", "neither UTF-8 nor cp932"),
+        (b"team\n\x81\x20\n", "neither UTF-8 nor cp932"),
     ],
 )
 def test_wrong_rosters(tmp_path, content, said):
