@@ -147,6 +147,7 @@ def test_two_submissions_of_one_team_are_refused(tmp_path):
     [
         (b"\xef\xbb\xbfteam,received\r\nA,2026-12-01 23:59\r\n", ["A"]),
         ("班,提出日時\n一班,2026/12/01 23:59\n".encode("cp932"), ["一班"]),
+        ("班,提出日時\n一班,2026/12/01 23:59\n".encode("utf-16"), ["一班"]),
         (b"A\nB\n", ["A", "B"]),
         (b"id;x\n", ["id;x"]),
     ],

@@ -4,6 +4,7 @@ Understood as they come: a folder with one folder, `.zip`, `.keras` or `.csv` fo
 as folders or in front of file names; Google Classroom's `NAME - file.zip`; either of them as the zip that was downloaded.
 """
 
+import codecs
 import csv
 import hashlib
 import os
@@ -79,7 +80,7 @@ def read_roster(file: str | Path) -> list[Team]:
     """Reads the table of expected teams.
 
     Args:
-        file: CSV in UTF-8 or cp932, as Excel writes it in Japan. The column `team` (チーム, 班, ...; else the first) names
+        file: CSV in UTF-8, cp932 or UTF-16 with its mark, as Excel writes it. The column `team` (チーム, 班, ...; else the first) names
             them; `received` (提出日時) when their submission came; what stands in other columns may name them in a download.
 
     Raises:
@@ -90,7 +91,9 @@ def read_roster(file: str | Path) -> list[Team]:
         content = file.read_bytes()
     except OSError as error:
         raise InputError("The roster {file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
-    for encoding in ("utf-8-sig", "cp932", "utf-16"):
+    # cp932 takes nearly any bytes, those of UTF-16 too, so its mark is looked at first.
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp932"):
         try:
             lines = content.decode(encoding).splitlines()
             break
