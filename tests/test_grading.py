@@ -24,7 +24,7 @@ from pbl.grading.holdout import make_holdout
 from pbl.grading.intake import File, find_submissions, read_roster
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import REASONS, STATUSES, clean
-from pbl.grading.results import guard, safe_name
+from pbl.grading.results import guard, safe_name, update_marks
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
 
@@ -262,15 +262,35 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     times = ("2026-12-01T12:00+09:00", "2026-12-01T03:00:01+00:00", "2026-12-03T12:00:01+09:00")
     assert [rubric.days_late(datetime.fromisoformat(time)) for time in times] == [0, 1, 3]
     assert Rubric().give_points({"accuracy": 1}) is None
+    levels = Rubric(levels=[(0, "未到達"), (0.95, "理想的"), (0.85, "標準的")])
+    assert [levels.name_level(a) for a in (0.2, 0.85, 0.95)] == ["未到達", "標準的", "理想的"]
     for text, said in (
         ("rubric = Rubric(band=[])", "Did you mean 'bands'"),
         ("rubric = 3", "sets no `rubric`"),
         ("rubric = Rubric(bands=[(2, 1)])", "less than or equal to 1"),
+        ("rubric = Rubric(marks=['team'])", "names that differ from each other and from team"),
     ):
         (tmp_path / "rubric.py").write_text(f"from pbl.grading import Rubric\n{text}\n")
         with pytest.raises(InputError) as error:
             load_rubric(tmp_path / "rubric.py")
         assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_person_filled_in_is_kept(tmp_path):
+    file, names = tmp_path / "marks.csv", ["報告書", "talk"]
+    assert update_marks(file, ["A", "=B"], names) == {"A": {"報告書": "", "talk": ""}, "=B": {"報告書": "", "talk": ""}}
+    assert [row["team"] for row in as_rows(file)] == ["A", "'=B"]
+    # As Excel in Japan saves it, with a column and lines of its own.
+    file.write_bytes('team,報告書,talk,memo\r\nA,-1,,"two\nlines"\r\n\'=B,良,,\r\n'.encode("cp932"))
+    kept = file.read_bytes()
+    assert update_marks(file, ["A", "=B"], names)["=B"] == {"報告書": "良", "talk": ""} and file.read_bytes() == kept
+    marks = update_marks(file, ["A", "=B", "C"], [*names, "demo"])
+    assert marks["A"] == {"報告書": "-1", "talk": "", "demo": ""} and marks["C"]["demo"] == ""
+    assert [row["team"] for row in csv.DictReader(file.open(encoding="utf-8-sig", newline=""))] == ["A", "'=B", "C"]
+    assert next(csv.DictReader(file.open(encoding="utf-8-sig", newline="")))["memo"] == "two\nlines"
+    file.write_text("x\n")
+    with pytest.raises(InputError, match="no CSV file with a column team"):
+        update_marks(file, ["A"], names)
 
 
 def test_sentences_statuses_and_cells():

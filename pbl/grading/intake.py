@@ -5,8 +5,10 @@ as folders or in front of file names; Google Classroom's `NAME - file.zip`; eith
 """
 
 import codecs
+import contextlib
 import csv
 import hashlib
+import io
 import os
 import re
 import stat
@@ -76,6 +78,16 @@ class Submission:
     received: datetime | None = None
 
 
+def decode(content: bytes) -> str | None:
+    """Returns the text of a table as spreadsheets save it, in UTF-8, cp932 or UTF-16 with its mark; None of any other bytes."""
+    # cp932 takes nearly any bytes, those of UTF-16 too, so its mark is looked at first.
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp932"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    return None
+
+
 def read_roster(file: str | Path) -> list[Team]:
     """Reads the table of expected teams.
 
@@ -91,18 +103,15 @@ def read_roster(file: str | Path) -> list[Team]:
         content = file.read_bytes()
     except OSError as error:
         raise InputError("The roster {file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
-    # cp932 takes nearly any bytes, those of UTF-16 too, so its mark is looked at first.
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp932"):
-        try:
-            lines = content.decode(encoding).splitlines()
-            break
-        except UnicodeDecodeError:
-            continue
-    else:
+    text = decode(content)
+    if text is None:
         raise InputError("The roster {file} is neither UTF-8 nor cp932. Save it as CSV UTF-8.", file=file)
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if any(cell.strip() for cell in row)]
+        rows = [
+            [cell.strip() for cell in row]
+            for row in csv.reader(io.StringIO(text, newline=""))
+            if any(cell.strip() for cell in row)
+        ]
     except csv.Error as error:
         raise InputError("The roster {file} is no CSV file: {error}.", file=file, error=error) from None
     if not rows:

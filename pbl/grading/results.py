@@ -1,5 +1,6 @@
 """The table of a class: rows from what the workers left and the labels, and the files that people read."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -17,13 +18,13 @@ from pbl.errors import InputError
 from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
-from pbl.grading.intake import Team
+from pbl.grading.intake import Team, decode
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import say, status_of
 from pbl.grading.rubric import Rubric
 from pbl.runs import replacing, write_json
 
-RECORD = "record.json"
+RECORD, MARKS = "record.json", "marks.csv"
 LEADERBOARD_STEP = 0.01  # scores on a leaderboard are rounded down to it, so that they tell little of single images
 Half = Literal["all", "public", "private"]
 
@@ -127,9 +128,12 @@ def write_all(
     for row in rows:
         _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, len(hidden.class_names))
     _flag_pairs(rows, scored, whole, truth)
+    marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks)
+    for row in rows:
+        row["marks"] = marks[row["team"]]
     if half == "public":
         _write_leaderboard(out, rows, ledger, tries)
-    _write_grades(out, rows, hidden)
+    _write_grades(out, rows, hidden, rubric.marks)
     _write_timings(out, rows)
     references = read_references(hidden)
     histogram = write_histogram(out / "histogram.png", rows, references, hidden)
@@ -155,7 +159,9 @@ def _fill(
         points=None,
         tie_group=group,
     )
-    row.update(days_late=days, late_points=None, final_points=None, parameters=row["facts"].get("parameters"))
+    row.update(
+        level=None, days_late=days, late_points=None, final_points=None, parameters=row["facts"].get("parameters")
+    )
     row["kind"], row["model"] = row["facts"].get("kind"), row["facts"].get("model")
     if days:
         row["flags"].append("late")
@@ -168,6 +174,7 @@ def _fill(
         recall={name: of_class["recall"] for name, of_class in metrics["by_class"].items()},
     )  # fmt: skip
     row["points"] = rubric.give_points({key: row[key] for key in ("team", "accuracy", "accuracy_interval", "macro_f1", "log_loss", "recall", "images", "tie_group", "parameters", "days_late", "flags")})  # fmt: skip
+    row["level"] = rubric.name_level(row["accuracy"])
     if row["points"] is not None:
         row["late_points"] = rubric.late_points_per_day * days
         row["final_points"] = max(0.0, row["points"] - row["late_points"])
@@ -212,8 +219,45 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
 # --- Files
 
 
-def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> None:
-    header = ["team", "status", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "points", "days_late", "late_points", "final_points", "tie_group", "flags", "parameters", "kind", "model", "isolation", "images", "reason"]  # fmt: skip
+def update_marks(file: Path, teams: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Reads what a person filled in, and adds the teams and columns that are new; nothing that stands there is changed.
+
+    Args:
+        file: The table, which is made where it is absent: `team` and one column for each name.
+        teams: The teams of the class.
+        names: What is judged by a person; where there is none nothing is read or written.
+
+    Returns:
+        For each team the marks, "" where there is none yet.
+
+    Raises:
+        InputError: The table cannot be read.
+    """
+    if not names:
+        return {team: {} for team in teams}
+    rows: list[list[str]] = []
+    if file.exists():
+        text = decode(file.read_bytes())
+        rows = list(csv.reader(io.StringIO(text, newline=""))) if text is not None else []
+        if not rows or "team" not in rows[0]:
+            raise InputError(
+                "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
+            )
+    header = rows[0] if rows else ["team"]
+    known = [dict(zip(header, row, strict=False)) for row in rows[1:]]
+    of_team = {row["team"]: row for row in known if row.get("team")}
+    columns = [*header, *(name for name in names if name not in header)]
+    new = [{"team": guard(team)} for team in teams if guard(team) not in of_team]
+    if new or columns != header:
+        with replacing(file) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as stream:
+            csv.writer(stream).writerows(
+                [columns, *([row.get(name, "") for name in columns] for row in [*known, *new])]
+            )
+    return {team: {name: of_team.get(guard(team), {}).get(name, "") for name in names} for team in teams}
+
+
+def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden, marks: Sequence[str]) -> None:
+    header = ["team", "status", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "points", "days_late", "late_points", "final_points", "level", *marks, "tie_group", "flags", "parameters", "kind", "model", "isolation", "images", "reason"]  # fmt: skip
     header += [f"recall({name})" for name in hidden.class_names]
     table = []
     for row in rows:
@@ -221,8 +265,8 @@ def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> None
         table.append(
             [
                 row["team"], row["status"], row["accuracy"], low, high, row["macro_f1"], row["log_loss"], row["points"], row["days_late"],
-                row["late_points"], row["final_points"], row["tie_group"], " ".join(row["flags"]), row["parameters"], row["kind"],
-                row["model"], row["isolation"], row["images"], row["message"],
+                row["late_points"], row["final_points"], row["level"], *map(_as_number, row["marks"].values()), row["tie_group"],
+                " ".join(row["flags"]), row["parameters"], row["kind"], row["model"], row["isolation"], row["images"], row["message"],
                 *((row["recall"] or {}).get(name) for name in hidden.class_names),
             ]
         )  # fmt: skip
@@ -273,6 +317,14 @@ def _write_csv(file: Path, header: list[str], table: list[list[Any]]) -> None:
         temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))  # the mark tells Excel that it is UTF-8
 
 
+def _as_number(text: str) -> float | str:
+    """A person's mark: -1 is a number, and no formula."""
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
+
+
 def _as_cell(value: Any) -> str:
     if value is None:
         return ""
@@ -288,7 +340,7 @@ def safe_name(text: str) -> str:
     """A team's name as that of a folder, on every system; another name where it had to be changed gets a mark of its own."""
     name = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", text)).strip("._")[:40]
     is_reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name.lower())
-    if name != text or is_reserved:
+    if not name or name != text or is_reserved:
         name = f"{name or 'team'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
     return name
 

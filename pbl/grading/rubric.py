@@ -1,7 +1,7 @@
 """How scores become points: an instructor's own Python file that ends in `rubric = Rubric(...)`.
 
 from pbl.grading import Rubric
-rubric = Rubric(bands=[(0.95, 100), (0.9, 80), (0.5, 50)], deadline="2026-12-01T23:59+09:00", late_points_per_day=10)
+rubric = Rubric(bands=[(0.95, 100), (0.9, 80), (0.5, 50)], marks=["report", "talk"], deadline="2026-12-01T23:59+09:00", late_points_per_day=10)
 """
 
 from collections.abc import Callable
@@ -32,6 +32,12 @@ class Rubric(BaseModel):
     points: Callable[[dict[str, Any]], float] | None = Field(
         None, description="a function from a row of the table to points, in place of bands"
     )
+    levels: list[tuple[Share, str]] = Field(
+        [], description='(least accuracy, word), such as [(0.95, "理想的"), (0.85, "標準的"), (0, "未到達")]'
+    )
+    marks: list[str] = Field(
+        [], description='what a person judges, such as ["report", "talk"]: columns of marks.csv, which you fill in'
+    )
     deadline: datetime | None = Field(
         None, description="after it a submission is late; with its time zone, such as +09:00"
     )
@@ -48,6 +54,10 @@ class Rubric(BaseModel):
             raise InputError("{what}", what=_explain(error)) from None
         if self.bands and self.points:
             raise InputError("The rubric has both bands and points. Give one of them.")
+        if len(set(self.marks) | {"team"}) <= len(self.marks) or not all(self.marks):
+            raise InputError(
+                "Rubric: marks needs names that differ from each other and from team, such as ['report', 'talk']."
+            )
 
     def give_points(self, row: dict[str, Any]) -> float | None:
         """Returns the points of a graded row, None where the rubric gives none.
@@ -66,6 +76,11 @@ class Rubric(BaseModel):
         if not self.bands:
             return None
         return max((points for least, points in self.bands if row["accuracy"] >= least), default=0.0)
+
+    def name_level(self, accuracy: float) -> str | None:
+        """Returns the word of the highest level that an accuracy reaches, None where the rubric has none for it."""
+        reached = [(least, word) for least, word in self.levels if accuracy >= least]
+        return max(reached)[1] if reached else None
 
     def days_late(self, received: datetime | None) -> int:
         """Returns how many days after the deadline have begun; 0 where there is no deadline or no time."""
