@@ -40,10 +40,17 @@ def hidden(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def submitted(trained_run, tmp_path_factory) -> Path:
+def float_run(tmp_path_factory) -> pbl.runs.Run:
+    """A run whose model computes as the grader does, so that its predictions are the same to the last digit."""
+    config = pbl.Config(model="mlp", model_options={"widths": [32]}, epochs=3, precision="float32")
+    return pbl.train(config, folder=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def submitted(float_run, tmp_path_factory) -> Path:
     """What `submit` writes of a run, as a zip."""
     file = tmp_path_factory.mktemp("submitted") / "team.zip"
-    told = submit(trained_run, "チームA", out=file)
+    told = submit(float_run, "チームA", out=file)
     assert told.status == "ok" and not told.remarks, told
     return file
 
@@ -371,14 +378,14 @@ def test_what_a_worker_left_is_read_as_a_strangers(tmp_path):
 
 
 @needs_isolation
-def test_a_class_from_submit_to_the_table(hidden, submitted, trained_run, tmp_path, command, monkeypatch):
+def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     shutil.copyfile(submitted, tmp_path / "in" / "チームA_12_assignsubmission_file_submission.zip")
-    status, out, _ = command("submit", trained_run.path, "--team", "B", "--keras", "--json")
+    status, out, _ = command("submit", float_run.path, "--team", "B", "--keras", "--json")
     assert status == 0 and json.loads(out)["status"] == "ok"
     shutil.move("B.zip", tmp_path / "in" / "B.zip")
-    status, out, _ = command("submit", trained_run.path, "--team", "C", "--predictions", hidden / "images")
+    status, out, _ = command("submit", float_run.path, "--team", "C", "--predictions", hidden / "images")
     assert status == 0 and "the instructor will see 'ok'" in out
     shutil.move("C.zip", tmp_path / "in" / "C.zip")
     (tmp_path / "teams.csv").write_bytes("班,提出日時\nチームA,2026-12-02\nB,2026-11-30\nC,\n誰も,\n".encode("cp932"))
@@ -398,7 +405,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, trained_run, tmp_pa
     assert table["flags"][0].split() == ["late", "above_ceiling", "duplicate_of:B", "duplicate_of:C"]
     # The same as the package's own evaluation of that run on those images.
     labels = open_labels(open_hidden(hidden))
-    expected = pbl.predict(trained_run, [hidden / "images"])
+    expected = pbl.predict(float_run, [hidden / "images"])
     right = expected["class"].to_numpy() == np.array([str(c) for c in range(10)])[labels.classes]
     assert table["accuracy"][0] == pytest.approx(right.mean(), abs=1e-6)
     feedback = Path("grades/teams/チームA/feedback.md").read_text(encoding="utf-8")
@@ -491,9 +498,11 @@ def test_a_killed_grader_goes_on_and_a_second_one_is_kept_out(hidden, submitted,
         while process.poll() is None:
             done = ledger.read_text().count('"event": "end"') if ledger.exists() else 0
             if done >= wanted:
+                process.send_signal(signal.SIGSTOP)  # it is at work as long as the second one needs
                 second = subprocess.run([*words, "killed"], **options)
                 assert second.returncode == 2 and "Another grader is at work" in second.stderr
-                process.send_signal(signal.SIGKILL)
+                process.kill()
+                process.wait()
             time.sleep(0.01)
     assert subprocess.run([*words, "killed"], **options).returncode == 0
     assert subprocess.run([*words, "whole"], **options).returncode == 0
@@ -593,13 +602,13 @@ def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monke
 
 
 def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypatch):
-    """A model that ends without softmax; and a builder of one's own, which the instructor must list."""
+    """A model whose outputs are no probabilities; and a builder of one's own, which the instructor must list."""
     monkeypatch.chdir(tmp_path)
     experiment = (
         "from pbl import Config\nfrom pbl.models import MODELS, mlp\nimport keras\n"
         "def logits(input_shape, num_classes):\n"
         "    model = mlp(input_shape, num_classes, widths=[8])\n"
-        "    return keras.Model(model.inputs, keras.ops.log(model.outputs[0] + 1e-7)) if {broken} else model\n"
+        "    return keras.Model(model.inputs, keras.layers.Rescaling(2.0)(model.outputs[0])) if {broken} else model\n"
         "MODELS['logits'] = logits\nconfig = Config(model='logits', epochs=1, experiment='own')\n"
     )
     (tmp_path / "own.py").write_text(experiment.format(broken=False))

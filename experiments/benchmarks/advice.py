@@ -51,7 +51,7 @@ CASES: dict[str, tuple[int | None, dict[str, Any]]] = {
     "cnn_few_epochs": (None, {**CNN, "epochs": 3}),
     "mlp_narrow": (None, {**MLP, "model_options": {"widths": [3]}}),
     "mlp_penalty": (None, {**MLP, "model_options": {"l2": 0.03}}),
-    "cnn_dropout": (None, {**CNN, "model_options": {"dropout": 0.9}}),
+    "mlp_dropout": (None, {**MLP, "model_options": {"dropout": 0.9}}),
 }
 USUAL = ("dropout at the same epochs", "augmentation at the same epochs")
 

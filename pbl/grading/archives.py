@@ -64,10 +64,18 @@ class Archive:
             raise Refusal("too_many_files", limit=most)
         for info in listed:
             name = decode_name(info).replace("\\", "/")
-            if info.is_dir() or is_noise(name):
-                continue
             plain = str(PurePosixPath(name))
-            problem = self._find_problem(info, name, plain in members)
+            leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in name[:2] or "\x00" in name
+            leads_out |= stat.S_ISLNK(info.external_attr >> 16)
+            if not leads_out and (info.is_dir() or is_noise(name)):
+                continue
+            problem = None
+            if leads_out:
+                problem = Refusal("member_path", file=self.called)
+            elif info.flag_bits & 1:
+                problem = Refusal("encrypted", file=self.called)
+            elif plain in members:
+                problem = Refusal("member_twice", file=self.called, name=clean(name))
             if problem is None:
                 members[plain] = info
             elif is_class:
@@ -75,14 +83,6 @@ class Archive:
             else:
                 raise problem
         return members
-
-    def _find_problem(self, info: zipfile.ZipInfo, name: str, is_twice: bool) -> Refusal | None:
-        leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in name[:2] or "\x00" in name
-        if leads_out or stat.S_ISLNK(info.external_attr >> 16):
-            return Refusal("member_path", file=self.called)
-        if info.flag_bits & 1:
-            return Refusal("encrypted", file=self.called)
-        return Refusal("member_twice", file=self.called, name=clean(name)) if is_twice else None
 
     def read(self, name: str, most: int) -> bytes:
         """Returns a member's bytes.
