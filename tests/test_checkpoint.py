@@ -153,7 +153,7 @@ def file_operations():
     switch["left"] = None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkeypatch, file_operations):
     """In the third epoch's end: best model, history and state; after each operation everything stops."""
     monkeypatch.setattr("pbl.callbacks.REST", 0)

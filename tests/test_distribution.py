@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # one process makes what all of them look at
+
 PROGRAM = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
@@ -72,7 +74,6 @@ def found(tmp_path_factory):
     return json.loads(said[0].removeprefix("FOUND"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "small_cnn"])
 def test_two_devices_take_the_steps_of_one(found, model):
     both, alone, difference, size = found[model]

@@ -228,6 +228,7 @@ def test_all_is_said_in_japanese():
         assert fields[0] == fields[1], english
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_take_seconds_and_no_tensorflow(tmp_path, write_run):
     first = write_run("e/0000", BASE)
     settings, about = (json.loads((first / f"{name}.json").read_text()) for name in ("config", "environment"))
