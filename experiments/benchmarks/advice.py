@@ -42,6 +42,8 @@ CNN = {**SGD, "model": "small_cnn"}
 # Of a case: images in training, None for all, and settings.
 CASES: dict[str, tuple[int | None, dict[str, Any]]] = {
     "mlp_few": (200, {**MLP, "epochs": 40}),
+    "mlp_fewer": (100, {**MLP, "epochs": 60}),
+    "mlp_adam_few": (200, {**MLP, "optimizer": "adam", "optimizer_options": {}, "learning_rate": 1e-3, "epochs": 60}),
     "cnn_few": (200, {**CNN, "epochs": 40}),
     "cnn_adam_few": (400, {**CNN, "optimizer": "adam", "optimizer_options": {}, "learning_rate": 1e-3, "epochs": 30}),
     "vgg_few": (400, {**SGD, "model": "vgg_small", "epochs": 15}),
