@@ -24,6 +24,7 @@ from pbl.checkpoint import ExactResume, Paused
 from pbl.config import Config, load_experiment
 from pbl.data import Data
 from pbl.data.doctor import CLOSE_CHECKS, Finding
+from pbl.diagnosis import Diagnosis
 from pbl.divergence import StopAtNaN, name_layer
 from pbl.errors import InputError, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
@@ -144,19 +145,19 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             if status == "finished":
                 try:
                     save_model(model, run.path, "final", weights=False)
-                    _draw_curves(run)
+                    diagnosis = write_diagnosis(run)
+                    clock["diagnosis"] = time.perf_counter()
+                    _draw_curves(run, diagnosis)
                     clock["figures"] = time.perf_counter()
                     # The model is read back from the disk: what the metrics judge is what the folder holds.
                     evaluate_on(run, build_model(run), data, "val", all_figures=False)
                     clock["evaluate"] = time.perf_counter()
                     if config.tensorboard:
                         log_figures(run)
-                    diagnosis = write_diagnosis(run)
                     if "ipykernel" in sys.modules:
                         from IPython.display import display
 
                         display(diagnosis)
-                    clock["diagnosis"] = time.perf_counter()
                 except KeyboardInterrupt:
                     status = "interrupted"
         except BaseException as error:
@@ -488,13 +489,14 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _draw_curves(run: Run) -> None:
+def _draw_curves(run: Run, diagnosis: Diagnosis) -> None:
     history = pd.read_csv(run.path / "history.csv")
     environment = run.environment
+    _, headline = diagnosis.paragraphs("en")[0]
     curves = plot_learning_curves(
         history,
         environment["best_epoch"],
-        f"{run.name}: learning curves",
+        f"{run.name}: learning curves; diagnosis: {headline}",
         environment.get("fine_tune_from_epoch"),
         Signals.load(run.path / "signals.npz"),
     )
