@@ -218,3 +218,12 @@ def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
     Path("longer.py").write_text(EXPERIMENT.format(model="mlp", options={}).replace("epochs=2", "epochs=3"))
     assert main(["compare", "--train", "small.py", "longer.py"]) == 2
     assert "that would compare budgets" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_peak_memory_is_not_that_of_the_process_that_asked():
+    """Linux's ru_maxrss is handed on to a child."""
+    asks = "import sys, subprocess; held = bytearray(2**30); subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    told = "from pbl.measurement import _peak_mib; print(_peak_mib())"
+    done = subprocess.run([sys.executable, "-c", asks, told], capture_output=True, text=True, check=True)
+    assert 1 < float(done.stdout) < 512
