@@ -381,6 +381,9 @@ def say_problem(problem: Mapping[str, Any]) -> Sentence:
         own = details["error"] if isinstance(details["error"], InputError) else details["error"].args[0]
         return own if isinstance(own, Sentence) else Sentence("{what}", what=own)
     details = {name: int(n) if isinstance(n, float) and n.is_integer() else n for name, n in details.items()}
+    if " or " in str(details.get("expected")):
+        choices, _, last = details["expected"].rpartition(" or ")
+        details["expected"] = Sentence("{choices} or {last}", choices=choices, last=last)
     if problem["type"] in _WRONG:
         return Sentence(_WRONG[problem["type"]], **details)
     return Sentence("{what}", what=problem["msg"][0].lower() + problem["msg"][1:])

@@ -50,6 +50,15 @@ class InputError(ValueError):
     def __str__(self) -> str:
         return " ".join(self.template.format(**self.fields).split())
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: its traceback, and below it the line in the reader's language."""
+        from IPython import get_ipython
+
+        from pbl.japanese import choose_language, say_sentence
+
+        shown = get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
+        return shown if choose_language() == "en" else [*shown, f"\n{say_sentence(self, 'ja')}"]
+
 
 def name_nearest(word: str, choices: Iterable[str]) -> Sentence:
     """Returns `Did you mean 'x'? Valid: a, b, c.`, the nearest of `choices` first named where one is near."""

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 from string import Formatter
 
@@ -273,6 +274,16 @@ def test_sentences_within_sentences_are_said_in_the_same_language():
     )
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_notebook_shows_the_error_in_japanese_below_the_traceback(monkeypatch, language):
+    traceback = types.SimpleNamespace(structured_traceback=lambda kind, error, trace: [f"{kind.__name__}: {error}"])
+    shell = types.SimpleNamespace(InteractiveTB=traceback)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setenv("PBL_LANGUAGE", language)
+    shown = InputError("{folder} is empty.", folder="photos")._render_traceback_()
+    assert shown == ["InputError: photos is empty.", *(["\nphotos は空です。"] if language == "ja" else [])]
+
+
 def test_what_pydantic_says_is_ours_word_for_word():
     """So that the English stays pydantic's, and a new version's words are noticed."""
     wrong = {
@@ -309,7 +320,7 @@ WRONG = [
     ("train epoch=3", "'epoch' という設定はありません。'epochs' のことですか。使えるもの："),
     ("train lr=3", "'lr' という設定はありません。今は learning_rate という名前です。"),
     ("train epochs=-1", "epochs=-1：1 以上にしてください。（epochs：訓練画像を何回くり返すか）"),
-    ("train fit=zoom", "使える値は 'crop', 'pad' or 'stretch' です"),
+    ("train fit=zoom", "使える値は 'crop', 'pad'、'stretch' です"),
     ("train augmentation.flop=1", "'flop' という項目はありません。'flip' のことですか。"),
     ("train model=mpl", "'mpl' というモデルはありません。'mlp' のことですか。"),
     ("train model=mlp model_options.drop=0.5", "モデル 'mlp' に 'drop' というオプションはありません。'dropout' のことですか。"),

@@ -273,9 +273,9 @@ def translate(template: str, details: dict) -> str:
     for name, value in details.items():
         if isinstance(getattr(value, "template", None), str):
             value = say_sentence(value, "ja")
-        elif name in ("reason", "what", "kind") and isinstance(
+        elif name in ("reason", "what", "kind", "statistic") and isinstance(
             value, str
         ):  # the words of the system, or of another process
             value = tables.get(value, value)
         said[name] = value
-    return tables.get(template, template).format(**said)
+    return tables.get(template, template).format(**said).replace("。。", "。")  # a sentence that ends in another one

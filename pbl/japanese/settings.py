@@ -89,6 +89,7 @@ SETTINGS = {
     "input should be a valid tuple": "組（タプル）にしてください",
     "tuple should have at most {max_length} items after validation, not {actual_length}": "{max_length} 個までにしてください（{actual_length} 個あります）",
     "field required": "値が足りません",
+    "{choices} or {last}": "{choices}、{last}",
     "input should be {expected}": "使える値は {expected} です",
     "input should be a valid datetime": "日時にしてください",
     "input should be a valid datetime or date, {error}": "日時にしてください（{error}）",
