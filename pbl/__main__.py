@@ -5,6 +5,7 @@ Each command imports what it needs itself, so that `--help` answers at once.
 Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be mended first, 2 wrong input (one line says what), 130 stopped by Ctrl-C or SIGTERM.
 """
 
+import codecs
 import contextlib
 import json
 import logging
@@ -20,7 +21,8 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
+from pbl.japanese import choose_language, choose_screen_language, say, say_sentence
 
 app = typer.Typer(
     name="pbl",
@@ -62,7 +64,7 @@ class Language(StrEnum):
 
 
 LanguageOption = Annotated[
-    Language | None, typer.Option(help="Of the sentences; else the variable PBL_LANGUAGE, else en.")
+    Language | None, typer.Option(help="Of the sentences; else the variable PBL_LANGUAGE, else the locale.")
 ]
 
 
@@ -109,11 +111,12 @@ def train(
         from pbl import training, trials
     if memorise is not None:
         accuracy, steps, count = trials.memorise(config, memorise)
-        print(trials.describe_memorising(config, accuracy, count, steps))
+        print(say_sentence(trials.describe_memorising(config, accuracy, count, steps)))
         return 0 if accuracy >= trials.MEMORISED else 1
     if dry_run:
         run = trials.dry_run(config)
-        print(f"All of it runs: {run.config.model} on {run.split['source']}. Nothing was kept.")
+        told = "All of it runs: {model} on {source}. Nothing was kept."
+        print(say(told, model=run.config.model, source=run.split["source"]))
         return 0
     return _show_run(training.train(config, folder=runs, fresh=fresh))
 
@@ -147,10 +150,11 @@ def find_rate(
         print(json.dumps({"suggestion": trial.suggestion, "remark": trial.remark, "picture": str(output)}))
     else:
         if trial.suggestion is not None:
-            print(f"Suggested: learning_rate={trial.suggestion:g} (now {config.learning_rate:g}).")
+            told = "Suggested: learning_rate={suggestion:g} (now {now:g})."
+            print(say(told, suggestion=trial.suggestion, now=config.learning_rate))
         if trial.remark:
-            print(trial.remark)
-        print(f"Picture: {output}")
+            print(say_sentence(trial.remark))
+        print(say("Picture: {file}", file=output))
     return 0 if trial.suggestion is not None else 1
 
 
@@ -205,7 +209,10 @@ def evaluate(
     else:
         _show_metrics(result)
         for outcome in outcomes:
-            print(f"{'holds' if outcome['holds'] else 'FAILS'}: {outcome['requirement']} (is {outcome['value']:.4f})")
+            told = (
+                "holds: {requirement} (is {value:.4f})" if outcome["holds"] else "FAILS: {requirement} (is {value:.4f})"
+            )
+            print(say(told, requirement=outcome["requirement"], value=outcome["value"]))
     return 0 if all(outcome["holds"] for outcome in outcomes) else 1
 
 
@@ -224,7 +231,7 @@ def diagnose(
     if as_json:
         print(json.dumps(to_json(diagnosis), ensure_ascii=False, indent=1))
     else:
-        _show_diagnosis(diagnosis, language and language.value)
+        _show_diagnosis(diagnosis, choose_screen_language(language and language.value))
     return 0
 
 
@@ -307,7 +314,7 @@ def compare(
         )
     else:
         _show_comparison(result)
-        print(f"Written: {', '.join(map(str, files))}")
+        print(say("Written: {file}", file=", ".join(map(str, files))))
     return status
 
 
@@ -341,9 +348,9 @@ def _train_for_comparison(
         from pbl.models import find_builder
     for config in configs:
         find_builder(config.model)  # a slip is told before anything is trained
-    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json", _tell_progress)
+    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json")
     runs, failures, status = [], [], 0
-    for config, run, reason in sweep.train_each(planned, folder, _tell_progress):
+    for config, run, reason in sweep.train_each(planned, folder):
         if run is None:
             failures.append(Failure(config.model, config.seed, reason))
         else:
@@ -376,7 +383,7 @@ def _measure_one_of_each(runs) -> None:
             continue
         key = (run.config.model, json.dumps(run.config.model_options, sort_keys=True))
         if key not in measured and not (run.path / "cost.json").exists():
-            print(f"Measuring {run.path}", file=sys.stderr, flush=True)
+            print(say("Measuring {run}", run=run.path), file=sys.stderr, flush=True)
             measure_cost(run)
         measured.add(key)
 
@@ -384,21 +391,21 @@ def _measure_one_of_each(runs) -> None:
 def _show_comparison(result) -> None:
     from pbl import comparison
 
-    split = {"val": "validation", "test": "test"}[result.split]
-    print(
-        f"A difference of less than {result.margin:g} points is taken not to matter. {result.images:,} {split} images."
-    )
+    told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
+    split = Sentence("test") if result.split == "test" else Sentence("validation")
+    print(say(told, margin=result.margin, images=result.images, split=split))
 
     def show(title: str, table) -> None:
         if len(table):
             print(title)
-            _print_table(list(table.columns), [tuple(map(str, row)) for row in table.itertuples(index=False)])
+            header = [say(column) for column in table.columns]
+            _print_table(header, [tuple(map(say_sentence, row)) for row in table.itertuples(index=False)])
 
-    show("Architectures", comparison.show_architectures(result.architectures))
-    show("This architecture against that one (over seeds and images)", comparison.show_pairs(result.pairs))
-    show("This trained model against that one (over the images alone)", comparison.show_models(result.models))
+    show(say("Architectures"), comparison.show_architectures(result.architectures))
+    show(say("This architecture against that one (over seeds and images)"), comparison.show_pairs(result.pairs))
+    show(say("This trained model against that one (over the images alone)"), comparison.show_models(result.models))
     for note in result.notes:
-        print(f"- {note}")
+        print(f"- {say_sentence(note)}")
 
 
 @app.command()
@@ -420,10 +427,9 @@ def log(
     if csv is not None:
         _check_file("--csv", csv, (".csv",))
     from pbl import team_log
-    from pbl.japanese import choose_language, say
     from pbl.runs import replacing
 
-    words = choose_language(language and language.value)
+    words = choose_screen_language(language and language.value)
     runs = team_log.read_log(folder)
     if out is not None:
         figure = team_log.plot_log(runs, words)
@@ -470,7 +476,7 @@ def report(
         from pbl.team_report import write_team_report
 
         file = write_team_report(run, language and language.value, out)
-        print(json.dumps({"file": str(file)}, ensure_ascii=False) if as_json else f"Written: {file}")
+        print(json.dumps({"file": str(file)}, ensure_ascii=False) if as_json else say("Written: {file}", file=file))
         return 0
     if run is None:
         raise InputError(
@@ -482,9 +488,10 @@ def report(
     if as_json:
         print(json.dumps({**written._asdict(), "file": str(written.file)}, ensure_ascii=False, indent=1))
     else:
-        print(f"{written.file}: {written.bytes / 1000:,.0f} kB, {len(written.pictures)} picture(s) in it")
+        told = "{file}: {size:,.0f} kB, {pictures} picture(s) in it"
+        print(say(told, file=written.file, size=written.bytes / 1000, pictures=len(written.pictures)))
         for name, reason in list(written.left_out.items())[:20]:
-            print(f"Not shown: {name}, since {reason}.")
+            print(say("Not shown: {name}, since {reason}.", name=name, reason=Sentence(reason)))
     return 0
 
 
@@ -522,7 +529,7 @@ def predict(
             (file, name, f"{probability:.4f}")
             for file, name, probability in table.iloc[:, :3].itertuples(index=False, name=None)
         ]
-        _print_table(["image", "class", "probability"], rows)
+        _print_table([say("image"), say("class"), say("probability")], rows)
     return 0
 
 
@@ -545,7 +552,8 @@ def inspect(
     with _quiet_tensorflow():
         from pbl import inspection
     left_out: list[str] = []
-    files = inspection.inspect_run(opened, images, tell=left_out.append if as_json else print)
+    options = {"tell": left_out.append} if as_json else {}
+    files = inspection.inspect_run(opened, images, **options)
     if as_json:
         found = {"run": opened.name, "files": [str(file) for file in files], "left_out": left_out}
         print(json.dumps(found, ensure_ascii=False, indent=1))
@@ -611,7 +619,9 @@ def check(
         loaded = data.load_data(source, **options)
     except DifferentSizes:
         print(
-            "The images differ in size; they are looked at in image_size=64. Give the size that you will train with.",
+            say(
+                "The images differ in size; they are looked at in image_size=64. Give the size that you will train with."
+            ),
             file=sys.stderr,
         )
         loaded = data.load_data(source, **{**options, "image_size": 64, "channels": options["channels"] or 3})
@@ -626,15 +636,19 @@ def check(
     if as_json:
         print((folder / "data_check.json").read_text(encoding="utf-8"))
     else:
-        _print_table(["", "check", "finding"], [(f.severity, f.check.replace("_", " "), f.message) for f in findings])
+        rows = [(f.severity, say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings]
+        _print_table(["", say("check"), say("finding")], rows)
         images = ", ".join(f"{len(part.labels):,} {split}" for split, part in parts.items())
         print(
-            f"{source}: {images} images; {', '.join(f'{n} {severity}' for severity, n in counts.items())}. {len(files)} file(s) in {folder}"
-        )
-        if leave_out:
-            print(
-                f"{len(left_out)} image(s) to leave out are named in {leave_out}: python -m pbl train ... leave_out={leave_out}"
+            say(
+                "{source}: {images} images; {counts}. {files} file(s) in {folder}",
+                source=source, images=images, counts=", ".join(f"{n} {severity}" for severity, n in counts.items()),
+                files=len(files), folder=folder,
             )
+        )  # fmt: skip
+        if leave_out:
+            told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... leave_out={file}"
+            print(say(told, n=len(left_out), file=leave_out))
     return 1 if counts["stop"] else 0
 
 
@@ -662,10 +676,9 @@ def models(
             )
             for model, card in CARDS.items()
         ]
-        _print_table(
-            ["model", "style", "year", "trainable weights", "MACs", "at", "classes", "smallest side", "paper"], rows
-        )
-        print("Describe one: python -m pbl models resnet20")
+        header = ("model", "style", "year", "trainable weights", "MACs", "at", "classes", "smallest side", "paper")
+        _print_table([say(title) for title in header], rows)
+        print(say("Describe one: python -m pbl models resnet20"))
         return 0
     import inspect
 
@@ -683,20 +696,12 @@ def datasets(data_dir: DataDir = None) -> int:
         from pbl.data.sources import DATASETS, prepared_datasets
     rows = [(name, _first_line(function)) for name, function in DATASETS.items()]
     folder, prepared = prepared_datasets(data_dir)
-    rows += [(name, f"TensorFlow Datasets, prepared in {folder}") for name in prepared]
-    rows.append(
-        (
-            "a path",
-            "a folder of class folders (with or without train/ val/ test/), a .zip of one, or an .npz of x_train, y_train, ...",
-        )
-    )
-    rows.append(
-        (
-            "any other",
-            "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog",
-        )
-    )
-    _print_table(["dataset", "what"], rows)
+    rows += [(name, say("TensorFlow Datasets, prepared in {folder}", folder=folder)) for name in prepared]
+    path = "a folder of class folders (with or without train/ val/ test/), a .zip of one, or an .npz of x_train, y_train, ..."
+    rows.append((say("a path"), say(path)))
+    other = "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog"
+    rows.append((say("any other"), say(other)))
+    _print_table([say("dataset"), say("what")], rows)
     return 0
 
 
@@ -729,25 +734,32 @@ def holdout(
     made = make_holdout(
         source, fraction=fraction, out=out, hide_test=hide_test, groups=groups, as_zip=as_zip, seed=seed, data_dir=data_dir
     )  # fmt: skip
-    rows = [("images, hidden.json", f"{made.images:,} hidden images under opaque names, without labels")]
-    rows.append(("labels", "yours alone: labels.csv, how the set was made" + (", copies.csv" if made.findings else "")))
+    rows = [("images, hidden.json", say("{n:,} hidden images under opaque names, without labels", n=made.images))]
+    yours = say("yours alone: labels.csv, how the set was made")
+    rows.append(("labels", yours + (", copies.csv" if made.findings else "")))
     if made.public is not None:
-        rows.insert(0, (made.public.name, f"{made.public_images:,} images for the teams"))
+        rows.insert(0, (made.public.name, say("{n:,} images for the teams", n=made.public_images)))
     _print_table([str(made.path), ""], rows)
     for finding in made.findings:
-        examples = ", ".join(finding.items[:3])
-        print(
-            f"{finding.severity}: {finding.check.replace('_', ' ')}: {len(finding.items)} hidden image(s) have one among the public"
-            f" images ({examples}, ...). The pairs: {made.path / 'labels' / 'copies.csv'}. --groups PATTERN keeps such together."
+        told = (
+            "{severity}: {check}: {n} hidden image(s) have one among the public images ({examples}, ...). The pairs: {file}."
+            " --groups PATTERN keeps such together."
         )
+        print(
+            say(
+                told, severity=finding.severity, check=say(finding.check.replace("_", " ")), n=len(finding.items),
+                examples=", ".join(finding.items[:3]), file=made.path / "labels" / "copies.csv",
+            )
+        )  # fmt: skip
     if references and made.public is not None:
         with _quiet_tensorflow():
             from pbl.grading.references import make_references
         scores = make_references(made.path, made.public)
         if scores:
             order = sorted(scores.items(), key=lambda item: item[1])
-            _print_table(["reference submission", "accuracy"], [(name, f"{value:.4f}") for name, value in order])
-    print(f"Grade with it: python -m pbl grade SUBMISSIONS --data {made.path}")
+            header = [say("reference submission"), say("accuracy")]
+            _print_table(header, [(name, f"{value:.4f}") for name, value in order])
+    print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=made.path))
     return 0
 
 
@@ -774,9 +786,10 @@ def submit(
     if as_json:
         print(json.dumps({**submitted._asdict(), "file": str(submitted.file)}, ensure_ascii=False))
         return 0
-    print(f"{submitted.file}: the instructor will see '{submitted.status}'. {submitted.message}")
+    told = "{file}: the instructor will see '{status}'. {message}"
+    print(say(told, file=submitted.file, status=submitted.status, message=submitted.message))
     for remark in submitted.remarks:
-        print(remark)
+        print(say_sentence(remark))
     return 0
 
 
@@ -839,7 +852,9 @@ def grade(
             metavar='"METRIC>=NUMBER"', help="Exit with status 1 unless every team reaches it, such as accuracy>=0.9."
         ),
     ] = None,
-    language: Annotated[Language | None, typer.Option(help="Of the teams' feedback; en unless given.")] = None,
+    language: Annotated[
+        Language | None, typer.Option(help="Of the teams' feedback; else the variable PBL_LANGUAGE, else the locale.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Grade a class on hidden images: one row for every team, none trusted, nothing lost."""
@@ -857,7 +872,7 @@ def grade(
             submissions, data, out=out, roster=roster, rubric=rubric, labels=labels,
             phase="predict" if predict_only else "score" if score_only else "both",
             limits=Limits(seconds=seconds, memory=memory), jobs=jobs, require_isolation=require_isolation.value,
-            half=half.value, tries=tries, again=again or [], language=language.value if language else "en", tell=tell,
+            half=half.value, tries=tries, again=again or [], language=choose_language(language and language.value), tell=tell,
         )  # fmt: skip
     failed = [row for row in rows if row["status"] == "grader_error"]
     short = [row["team"] for row in rows if not all(_holds(row, *requirement) for requirement in requirements)]
@@ -866,7 +881,9 @@ def grade(
     else:
         _show_grades(rows, Path(out), predict_only)
         if requirements:
-            print(f"{len(rows) - len(short)} of {len(rows)} team(s) reach {', '.join(r[0] for r in requirements)}.")
+            told = "{reached} of {all} team(s) reach {requirements}."
+            wanted = ", ".join(text for text, *_ in requirements)
+            print(say(told, reached=len(rows) - len(short), all=len(rows), requirements=wanted))
     return 1 if failed or short else 0
 
 
@@ -879,7 +896,7 @@ def _holds(row: dict[str, Any], text: str, name: str, sign: str, number: float) 
 def _progress(shown: bool) -> Iterator[Any]:
     """A function that shows what is going on: a bar on a screen, a line for each submission elsewhere."""
     if not shown or not sys.stderr.isatty():
-        yield (lambda line: print(line, file=sys.stderr, flush=True)) if shown else (lambda line: None)
+        yield (lambda line: print(say_sentence(line), file=sys.stderr, flush=True)) if shown else (lambda line: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -894,31 +911,41 @@ def _progress(shown: bool) -> Iterator[Any]:
                 done, total = map(int, place.split("/"))
                 progress.update(task, completed=done, total=total, description=words)
             else:
-                progress.update(task, description=line)
+                progress.update(task, description=say_sentence(line))
 
         yield tell
 
 
 def _show_grades(rows: list[dict[str, Any]], out: Path, predict_only: bool) -> None:
     if predict_only:
-        shown = [(row["team"], row["status"], "" if row["status"] == "ok" else row["message"]) for row in rows]
-        _print_table(["team", "status", ""], shown)
-        print(
-            f"{out / 'predicted.csv'}. Score on the machine with the labels: python -m pbl grade {out} --score-only --data HIDDEN"
-        )
+        shown = [(row["team"], row["status"], "" if row["status"] == "ok" else _say_outcome(row)) for row in rows]
+        _print_table([say("team"), say("status"), ""], shown)
+        told = "{file}. Score on the machine with the labels: python -m pbl grade {out} --score-only --data HIDDEN"
+        print(say(told, file=out / "predicted.csv", out=out))
         return
     shown = []
     for row in rows:
         score = (
             ""
             if row["accuracy"] is None
-            else "{:.4f} ({:.4f} to {:.4f})".format(row["accuracy"], *row["accuracy_interval"])
-        )
+            else say(
+                "{accuracy:.4f} ({low:.4f} to {high:.4f})",
+                accuracy=row["accuracy"], low=row["accuracy_interval"][0], high=row["accuracy_interval"][1],
+            )
+        )  # fmt: skip
         points = "" if row["final_points"] is None else f"{row['final_points']:g}"
-        remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else row["message"]
+        remark = (
+            ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else _say_outcome(row)
+        )
         shown.append((row["team"], row["status"], score, points, str(row["tie_group"] or ""), remark))
-    _print_table(["team", "status", "accuracy (95% interval)", "points", "tie group", ""], shown)
-    print(f"{out / 'grades.csv'}, {out / 'summary.html'}, feedback for each team in {out / 'teams'}")
+    header = ("team", "status", "accuracy (95% interval)", "points", "tie group")
+    _print_table([*(say(title) for title in header), ""], shown)
+    told = "{table}, {page}, feedback for each team in {folder}"
+    print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))
+
+
+def _say_outcome(row: dict[str, Any]) -> str:
+    return say(row["template"], **row["fields"])
 
 
 def _check_file(option: str, file: Path, formats: tuple[str, ...]) -> None:
@@ -946,25 +973,23 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
     with _quiet_tensorflow():
         from pbl import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
-    table, file = sweep.run_sweep(planned, folder, tell=_tell_progress)
+    table, file = sweep.run_sweep(planned, folder)
     status = _show_runs(table.drop(columns=["reason", "epochs"]))
-    print(f"Table: {file}")
+    print(say("Table: {file}", file=file))
     return status
 
 
 def _measure_learning_curve(config, seeds: int, folder: str | None) -> int:
     with _quiet_tensorflow():
         from pbl.learning_curve import measure_learning_curve
-    found = measure_learning_curve(config, seeds, folder, tell=_tell_progress)
+    found = measure_learning_curve(config, seeds, folder)
     columns = ("train_fraction", "images", "seed", "val_accuracy", "run", "status")
     status = _show_runs(found.table[[name for name in columns if name in found.table]])
-    print(found.message)
-    print(f"Table: {found.file}" + (f"; picture: {found.picture}" if found.picture else ""))
+    print(say_sentence(found.message))
+    print(say("Table: {file}", file=found.file))
+    if found.picture:
+        print(say("Picture: {file}", file=found.picture))
     return status
-
-
-def _tell_progress(line: str) -> None:
-    print(f"\n{line}", flush=True)
 
 
 def _show_runs(shown) -> int:
@@ -988,9 +1013,9 @@ def _first_line(function: Any) -> str:
 def _show_run(run) -> int:
     environment = run.environment
     if environment["status"] != "finished":
-        print(
-            f"{environment['epochs']} of {run.config.epochs + run.config.fine_tune_epochs} epochs are done. The best model so far: python -m pbl evaluate {run.path}"
-        )
+        told = "{done} of {all} epochs are done. The best model so far: python -m pbl evaluate {run}"
+        planned = run.config.epochs + run.config.fine_tune_epochs
+        print(say(told, done=environment["epochs"], all=planned, run=run.path))
         return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
     low, high = metrics["accuracy_interval"]
@@ -999,27 +1024,33 @@ def _show_run(run) -> int:
         ["", run.name],
         [
             (
-                "validation accuracy",
-                f"{metrics['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {metrics['images']:,} images)",
+                say("validation accuracy"),
+                say(
+                    "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)",
+                    accuracy=metrics["accuracy"], low=low, high=high, images=metrics["images"],
+                ),
             ),
-            ("validation log loss", f"{metrics['log_loss']:.4f} nats"),
+            (say("validation log loss"), say("{value:.4f} nats", value=metrics["log_loss"])),
             (
-                "best epoch",
-                f"{environment['best_epoch']} of {environment['epochs']} (lowest validation loss; this model was kept)",
+                say("best epoch"),
+                say(
+                    "{best} of {all} (lowest validation loss; this model was kept)",
+                    best=environment["best_epoch"], all=environment["epochs"],
+                ),
             ),
-            ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())),
-            ("model", str(run.path / "best.keras")),
-            ("figures", str(run.path / "figures")),
-            ("at the end", f"python -m pbl evaluate {run.path} --split test"),
+            (say("seconds"), ", ".join(f"{say(name)} {value:.1f}" for name, value in seconds.items())),
+            (say("model"), str(run.path / "best.keras")),
+            (say("figures"), str(run.path / "figures")),
+            (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
         ],
-    )
+    )  # fmt: skip
     from pbl.advice import diagnose_run
 
-    _show_diagnosis(diagnose_run(run))
+    _show_diagnosis(diagnose_run(run), choose_screen_language())
     return 0
 
 
-def _show_diagnosis(diagnosis, language: str | None = None) -> None:
+def _show_diagnosis(diagnosis, language: str) -> None:
     """In colours on a terminal; a line each into a file."""
     from rich.console import Console
     from rich.padding import Padding
@@ -1037,101 +1068,113 @@ def _show_diagnosis(diagnosis, language: str | None = None) -> None:
 
 def _show_metrics(result: dict[str, Any]) -> None:
     low, high = result["accuracy_interval"]
+    of_accuracy = "95% interval {low:.4f} to {high:.4f} (Wilson), {images:,} images"
     rows = [
         (
-            "accuracy",
+            say("accuracy"),
             f"{result['accuracy']:.4f}",
-            f"95% interval {low:.4f} to {high:.4f} (Wilson), {result['images']:,} images",
+            say(of_accuracy, low=low, high=high, images=result["images"]),
         )
     ]
     if "positive" in result:
         positive = result["positive"]
-        rows = [
-            (key, _number(positive[key]), f"of '{positive['class']}', the positive class")
-            for key in ("precision", "recall", "f1")
-        ] + rows
+        of_class = say("of '{name}', the positive class", name=positive["class"])
+        rows = [(say(key), _number(positive[key]), of_class) for key in ("precision", "recall", "f1")] + rows
     intervals = result["intervals"]
 
     def row(title: str, name: str, value: float | None, what: str) -> tuple[str, str, str]:
         if name in intervals:
-            what += ", 95% interval {:.4f} to {:.4f} (bootstrap)".format(*intervals[name])
+            low, high = intervals[name]
+            what += say(", 95% interval {low:.4f} to {high:.4f} (bootstrap)", low=low, high=high)
         return title, _number(value), what
 
-    rows.append(row("balanced accuracy", "balanced_accuracy", result["balanced_accuracy"], "mean recall of classes"))
-    rows += [row(f"macro {key}", f"macro.{key}", value, "mean over classes") for key, value in result["macro"].items()]
-    rows += [(f"top-{k} accuracy", f"{value:.4f}", "") for k, value in result["top_k_accuracy"].items()]
-    rows.append(row("ROC AUC", "roc_auc", result["roc_auc"], "one class against the rest, mean"))
-    rows.append(row("PR AUC", "average_precision", result["average_precision"], "average precision, likewise"))
-    rows.append(row("log loss", "log_loss", result["log_loss"], "nats"))
-    rows.append(row("Brier score", "brier", result["brier"], "0 to 2"))
+    balanced = result["balanced_accuracy"]
+    rows.append(row(say("balanced accuracy"), "balanced_accuracy", balanced, say("mean recall of classes")))
+    rows += [
+        row(say("macro {metric}", metric=Sentence(key)), f"macro.{key}", value, say("mean over classes"))
+        for key, value in result["macro"].items()
+    ]
+    rows += [(say("top-{k} accuracy", k=k), f"{value:.4f}", "") for k, value in result["top_k_accuracy"].items()]
+    rows.append(row("ROC AUC", "roc_auc", result["roc_auc"], say("one class against the rest, mean")))
+    rows.append(row("PR AUC", "average_precision", result["average_precision"], say("average precision, likewise")))
+    rows.append(row(say("log loss"), "log_loss", result["log_loss"], say("nats")))
+    rows.append(row(say("Brier score"), "brier", result["brier"], say("0 to 2")))
     calibration = result["calibration"]
     rows.append(
         (
             "ECE",
             f"{calibration['ece']:.4f}",
-            f"calibration error; of a calibrated model {calibration['ece_if_calibrated']:.4f}, to {calibration['ece_if_calibrated_high']:.4f}",
+            say(
+                "calibration error; of a calibrated model {mean:.4f}, to {high:.4f}",
+                mean=calibration["ece_if_calibrated"], high=calibration["ece_if_calibrated_high"],
+            ),
         )
-    )
+    )  # fmt: skip
+    which = {"all": Sentence("all images"), "val": Sentence("validation split"), "test": Sentence("test split")}
     print(
-        f"{result['run']} on {result['source']}, {'all images' if result['split'] == 'all' else result['split'] + ' split'}, model of epoch {result['best_epoch'] or '?'}"
-    )
-    if result["status"] != "finished":
-        print(f"The run is not finished: its status is '{result['status']}'.")
-    if result["split"] == "test":
-        uses = result["test_uses"]
-        print(
-            "This run has used the test split "
-            + ("once." if uses == 1 else f"{uses} times: the best of several looks is too good to be true.")
+        say(
+            "{run} on {source}, {which}, model of epoch {epoch}",
+            run=result["run"], source=result["source"], which=which[result["split"]], epoch=result["best_epoch"] or "?",
         )
+    )  # fmt: skip
+    if result["status"] != "finished":
+        print(say("The run is not finished: its status is '{status}'.", status=result["status"]))
+    if result["split"] == "test" and result["test_uses"] == 1:
+        print(say("This run has used the test split once."))
+    elif result["split"] == "test":
+        told = "This run has used the test split {count} times: the best of several looks is too good to be true."
+        print(say(told, count=result["test_uses"]))
     if result["copies_in_train"]:
-        print(f"{result['copies_in_train']} of these images stand in the training images too: the score is too good.")
-    _print_table(["metric", "value", ""], rows)
+        told = "{copies:,} of these images stand in the training images too: the score is too good."
+        print(say(told, copies=result["copies_in_train"]))
+    _print_table([say("metric"), say("value"), ""], rows)
     _show_what_validation_chose(result)
     by_class = [
         (name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}")
         for name, row in result["by_class"].items()
     ]
-    _print_table(["class", "precision", "recall", "F1", "images"], by_class)
+    _print_table([say(title) for title in ("class", "precision", "recall", "F1", "images")], by_class)
     names = result["class_names"]
     if len(names) <= 20:
-        print("Confusion matrix: rows are true classes, columns predicted ones.")
+        print(say("Confusion matrix: rows are true classes, columns predicted ones."))
         _print_table(
-            ["true \\ predicted", *names],
+            [say("true \\ predicted"), *names],
             [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)],
         )
 
 
 def _show_what_validation_chose(result: dict[str, Any]) -> None:
     calibration, threshold = result["calibration"], result.get("threshold")
-    itself = ", on these very images" if result["split"] == "val" else " on validation"
+    itself = Sentence("on these very images") if result["split"] == "val" else Sentence("on validation")
     if "temperature" in calibration:
         is_off = calibration["ece"] > calibration["ece_if_calibrated_high"]
-        verdict = "not calibrated" if is_off else "as calibrated as these images can tell"
+        verdict = Sentence("not calibrated") if is_off else Sentence("as calibrated as these images can tell")
+        told = "Confidence: {verdict}. With the temperature {temperature:.2f}, fitted {itself}: ECE {ece:.4f}, log loss {loss:.4f}."
         print(
-            f"Confidence: {verdict}. With the temperature {calibration['temperature']:.2f}, fitted{itself}: ECE"
-            f" {calibration['ece_after']:.4f}, log loss {calibration['log_loss_after']:.4f}."
-        )
+            say(
+                told, verdict=verdict, temperature=calibration["temperature"], itself=itself, ece=calibration["ece_after"],
+                loss=calibration["log_loss_after"],
+            )
+        )  # fmt: skip
     if threshold is None:
         return
     if threshold["value"] is None:
-        print(f"Threshold: none reaches {threshold['aim']} on validation.")
+        print(say("Threshold: none reaches {aim} on validation.", aim=threshold["aim"]))
         return
     low, high = threshold["interval"]
-    is_open = low <= 0.5 <= high
-    print(
-        f"Threshold: for {threshold['aim']} {threshold['value']:.2f} was chosen{itself} (95% interval {low:.2f} to {high:.2f}:"
-        f" {'0.5 may be as good' if is_open else '0.5 is not it'})."
-    )
+    half = Sentence("0.5 may be as good") if low <= 0.5 <= high else Sentence("0.5 is not it")
+    told = "Threshold: for {aim} {value:.2f} was chosen {itself} (95% interval {low:.2f} to {high:.2f}: {half})."
+    print(say(told, aim=threshold["aim"], value=threshold["value"], itself=itself, low=low, high=high, half=half))
     shown = ("precision", "recall", "f1", "accuracy", "cost")
     rows = [
-        (f"threshold {value:.2f}", *(_number(threshold[key][name]) for name in shown))
+        (say("threshold {value:.2f}", value=value), *(_number(threshold[key][name]) for name in shown))
         for value, key in ((0.5, "at_half"), (threshold["value"], "at_threshold"))
     ]
-    _print_table(["", *shown], rows)
+    _print_table(["", *(say(name) for name in shown)], rows)
 
 
 def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+    return say("undefined") if value is None else f"{value:.4f}"
 
 
 def _print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
@@ -1155,7 +1198,7 @@ def _escape(text: str) -> str:
 
 
 def _is_number(rows: list[tuple[str, ...]], column: int) -> bool:
-    return all(re.fullmatch(r"[\d.,]+|undefined", row[column]) for row in rows)
+    return all(re.fullmatch(r"[\d.,]+", row[column]) or row[column] == say("undefined") for row in rows)
 
 
 _REQUIREMENT = re.compile(r"\s*([^<>=]+?)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*")
@@ -1205,21 +1248,43 @@ def _quiet_tensorflow() -> Iterator[None]:
                     os.write(2, line)
 
 
+_ALIKE = str.maketrans({"〜": "~", "–": "-", "—": "-", "−": "-", "…": "...", "“": '"', "”": '"', "’": "'"})
+
+
+def _write_alike(error: UnicodeError) -> tuple[str, int]:
+    letters = error.object[error.start : error.end].translate(_ALIKE)
+    return letters.encode("ascii", "replace").decode(), error.end
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     command = typer.main.get_command(app)
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    codecs.register_error("alike", _write_alike)
+    for stream in (sys.stdout, sys.stderr):  # a letter that the screen does not have must not end a training
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="alike")
+    is_japanese = choose_screen_language() == "ja"
+    if is_japanese and "--help" in arguments:
+        from pbl.japanese.commands import translate_help
+
+        translate_help(command)
     try:
-        status = command.main(arguments or ["--help"], prog_name="python -m pbl", standalone_mode=False) or 0
+        status = command.main(arguments, prog_name="python -m pbl", standalone_mode=False) or 0
         if status == 130:  # typer's answer to Ctrl-C
-            print("pbl: stopped", file=sys.stderr)
+            print(say("pbl: stopped"), file=sys.stderr)
         return status
     except InputError as error:
-        message = str(error)
+        message = " ".join(say_sentence(error).split())
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer says of wrong words has it; else it is a bug of ours
             raise
-        message = f"{error.format_message()} See: python -m pbl --help"
+        message = error.format_message()
+        if is_japanese:
+            from pbl.japanese.commands import say_wrong_words
+
+            message = say_wrong_words(message)
+        message = say("{what} See: python -m pbl --help", what=message)
     print(f"pbl: {message}", file=sys.stderr)
     return 2
 

@@ -26,7 +26,8 @@ import keras
 import numpy as np
 from keras.src.random.seed_generator import global_seed_generator  # has no public name
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
+from pbl.japanese import say
 from pbl.runs import replacing
 
 KEPT_STATES = 2
@@ -151,7 +152,10 @@ class ExactResume(keras.callbacks.Callback):
         self.model._initial_epoch = begin = _initial_epoch(self._pending, self.params["epochs"])
         if begin >= self.params["epochs"]:
             print(
-                f"This training has ended: nothing is trained. To train another, give another folder than {self.folder.parent}."
+                say(
+                    "This training has ended: nothing is trained. To train another, give another folder than {folder}.",
+                    folder=self.folder.parent,
+                )
             )
         if not self._pending["step"]:
             self._pending = None
@@ -342,9 +346,12 @@ class ExactResume(keras.callbacks.Callback):
         if lost and type(callback).__name__ not in self._told and not type(callback).__module__.startswith("keras."):
             self._told.add(type(callback).__name__)
             print(
-                f"The callback {type(callback).__name__} forgets '{lost[0]}' where the training is cut off: it is no number, text"
-                " or array. Give it get_state() and set_state(state)."
-            )
+                say(
+                    "The callback {name} forgets '{lost}' where the training is cut off: it is no number, text"
+                    " or array. Give it get_state() and set_state(state).",
+                    name=type(callback).__name__, lost=lost[0],
+                )
+            )  # fmt: skip
         return {name: vars(callback)[name] for name in changed if packed[name] is not None}
 
     def _put_variables_back(self, state: dict[str, Any]) -> None:
@@ -365,8 +372,8 @@ class ExactResume(keras.callbacks.Callback):
         if set(kinds) != set(kept):
             raise InputError(
                 "{folder} holds the state of a training with {theirs}; this one has {ours}. Give another folder, or the same optimizer.",
-                folder=self.folder, theirs=", ".join(sorted(set(kept) - set(kinds))) or "fewer optimizers",
-                ours=", ".join(sorted(set(kinds) - set(kept))) or "fewer",
+                folder=self.folder, theirs=", ".join(sorted(set(kept) - set(kinds))) or Sentence("fewer optimizers"),
+                ours=", ".join(sorted(set(kinds) - set(kept))) or Sentence("fewer"),
             )  # fmt: skip
         for kind, variables in kinds.items():
             values = [_unpack(value, arrays) for value in kept[kind]]
@@ -375,7 +382,7 @@ class ExactResume(keras.callbacks.Callback):
                     "{folder} holds the state of another training: of '{kind}' it has {theirs} variables, this one {ours}, or they"
                     " differ in shape.{hint} To train this one, give another folder.",
                     folder=self.folder, kind=kind, theirs=len(values), ours=len(variables),
-                    hint="" if variables else " They are made when it is built: build it before `fit`.",
+                    hint="" if variables else Sentence(" They are made when it is built: build it before `fit`."),
                 )  # fmt: skip
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -508,7 +515,7 @@ def _read_newest(folder: Path) -> dict[str, Any] | None:
                 state["arrays"] = list(_cut(data, state["arrays"]))
                 return state
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            print(f"{file} is damaged and not used: {error}")
+            print(say("{file} is damaged and not used: {error}", file=file, error=error))
     return None
 
 

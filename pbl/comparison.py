@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.runs import Run, replacing, runs_on
 from pbl.statistics import (
     SeedSummary,
@@ -109,7 +109,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
         path = path.expanduser()
         files = [path / "config.json"] if (path / "config.json").is_file() else sorted(path.glob("**/config.json"))
         if not files:
-            what = "holds no run" if path.is_dir() else "does not exist"
+            what = Sentence("holds no run") if path.is_dir() else Sentence("does not exist")
             raise InputError(
                 "{path} {what}. Give folders of runs, such as runs/digits_resnet20/001, or of several, such as runs/digits_*.",
                 path=path, what=what,
@@ -129,7 +129,12 @@ def read_entry(run: Run, split: str) -> Entry:
     try:
         config, environment = run.config, run.environment
     except (InputError, OSError) as error:
-        return Entry(run, "?", 0, reason=str(error))
+        return Entry(
+            run,
+            "?",
+            0,
+            reason=Sentence(error.template, **error.fields) if isinstance(error, InputError) else str(error),
+        )
     settings = {name: value for name, value in config.decides().items() if name not in ASIDE}
     options = environment.get("builder_options", {})
     starts = (config.initial_weights, options.get("weights"), config.model_options.get("weights"))
@@ -145,7 +150,7 @@ def read_entry(run: Run, split: str) -> Entry:
     }  # fmt: skip
     if entry.row["status"] != "finished":
         why = f": {environment['reason']}" if environment.get("reason") else ""
-        entry.reason = f"{entry.row['status']}{why}"
+        entry.reason = Sentence("{status}{why}", status=entry.row["status"], why=why)
         return entry
     try:
         with np.load(run.path / f"predictions_{split}.npz", allow_pickle=False) as arrays:
@@ -153,10 +158,12 @@ def read_entry(run: Run, split: str) -> Entry:
             correct = arrays["probabilities"].argmax(axis=1) == labels
         metrics = run.read_json(f"metrics_{split}.json")
     except FileNotFoundError:
-        entry.reason = f"no predictions of {split}"
+        entry.reason = Sentence("no predictions of {split}", split=split)
         return entry
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        entry.reason = f"predictions_{split}.npz cannot be read ({type(error).__name__})"
+        entry.reason = Sentence(
+            "predictions_{split}.npz cannot be read ({kind})", split=split, kind=type(error).__name__
+        )
         return entry
     order = np.argsort(hashes, kind="stable")
     entry.hashes, entry.correct = hashes[order], correct[order]
@@ -214,7 +221,9 @@ def compare(
     _check_same(entries, split)
     usable = [entry for entry in entries if not entry.reason]
     if not usable:
-        reasons = "; ".join(f"{entry.run.path}: {entry.reason}" for entry in entries[:3])
+        reasons = join_sentences(
+            (Sentence("{run}: {reason}", run=e.run.path, reason=e.reason) for e in entries[:3]), "; "
+        )
         raise InputError(
             "There is no finished run to compare ({reasons}). Train first: python -m pbl train.", reasons=reasons
         )
@@ -322,14 +331,23 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
     notes = []
     failed = [entry for entry in entries if entry.reason]
     if failed:
-        told = "; ".join(f"{entry.label or entry.model}, seed {entry.seed}: {entry.reason}" for entry in failed[:5])
-        notes.append(f"{len(failed)} run(s) are not compared: {told}.")
-    for name, what in (("epochs", "epochs"), ("trials", "settings tried of each model")):
+        told = [
+            Sentence(
+                "{name}, seed {seed}: {reason}", name=entry.label or entry.model, seed=entry.seed, reason=entry.reason
+            )
+            for entry in failed[:5]
+        ]
+        notes.append(Sentence("{n} run(s) are not compared: {told}.", n=len(failed), told=join_sentences(told, "; ")))
+    for name, what in (("epochs", Sentence("epochs")), ("trials", Sentence("settings tried of each model"))):
         values = {label: sorted({entry.row.get(name) or 0 for entry in group}) for label, group in groups.items()}
         if len({tuple(value) for value in values.values()}) > 1:
             told = ", ".join(f"{label} {'/'.join(map(str, value))}" for label, value in values.items())
             notes.append(
-                f"Unequal budget, {what}: {told}. What was tried or trained more often has had more chances to look good."
+                Sentence(
+                    "Unequal budget, {what}: {told}. What was tried or trained more often has had more chances to look good.",
+                    what=what,
+                    told=told,
+                )
             )
     seconds = {
         label: float(np.mean([entry.row.get("train_seconds") or np.nan for entry in group]))
@@ -337,30 +355,51 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
     }
     known = [value for value in seconds.values() if np.isfinite(value) and value > 0]
     if len(known) > 1 and max(known) > 1.1 * min(known):
-        notes.append(f"Unequal budget, training time: from {min(known):.0f} to {max(known):.0f} s a run.")
+        notes.append(
+            Sentence(
+                "Unequal budget, training time: from {least:.0f} to {most:.0f} s a run.",
+                least=min(known),
+                most=max(known),
+            )
+        )
     devices = {entry.row.get("device") for group in groups.values() for entry in group}
     if len(devices) > 1:
         notes.append(
-            f"Seconds come from different devices ({', '.join(sorted(map(str, devices)))}): do not compare them."
+            Sentence(
+                "Seconds come from different devices ({devices}): do not compare them.",
+                devices=", ".join(sorted(map(str, devices))),
+            )
         )
     if len({entry.is_pretrained for group in groups.values() for entry in group}) > 1:
         notes.append(
-            "Models with pre-trained weights stand apart: they have seen other images, so no difference to those that were trained"
-            " from scratch is told."
+            Sentence(
+                "Models with pre-trained weights stand apart: they have seen other images, so no difference to those that were trained"
+                " from scratch is told."
+            )
         )
     if split == "val":
         notes.append(
-            "These are validation images, on which each run's best epoch was chosen: the accuracies are a little too high, and"
-            " more so of what was tried more often. At the end: --split test."
+            Sentence(
+                "These are validation images, on which each run's best epoch was chosen: the accuracies are a little too high, and"
+                " more so of what was tried more often. At the end: --split test."
+            )
         )
     else:
         uses = max(entry.row.get("test_uses", 0) for group in groups.values() for entry in group)
         if uses > 1:
             notes.append(
-                f"The test split has been used up to {uses} times by a run: what was chosen by it flatters itself."
+                Sentence(
+                    "The test split has been used up to {uses} times by a run: what was chosen by it flatters itself.",
+                    uses=uses,
+                )
             )
     if target is not None:
-        notes.append(f"Seconds to target: training seconds until the validation accuracy was {target:.4f} or more.")
+        notes.append(
+            Sentence(
+                "Seconds to target: training seconds until the validation accuracy was {target:.4f} or more.",
+                target=target,
+            )
+        )
     return notes
 
 
@@ -372,7 +411,7 @@ def _find_baseline(name: str, groups: dict[str, list[Entry]]) -> str:
         return found[0]
     raise InputError(
         "The baseline '{name}' is {what}. {nearest}",
-        name=name, what="several of those compared" if found else "none of those compared",
+        name=name, what=Sentence("several of those compared") if found else Sentence("none of those compared"),
         nearest=name_nearest(name, found or groups),
     )  # fmt: skip
 
@@ -394,9 +433,12 @@ def _compare_architectures(
     if few:
         told = ", ".join(f"{label} {count}" for label, count in few.items())
         notes.append(
-            f"No claim about architectures with fewer than {FEWEST_SEEDS} seeds ({told}): another seed might turn the order round."
-            " Train more: python -m pbl compare --train EXPERIMENT.py ... --seeds 5."
-        )
+            Sentence(
+                "No claim about architectures with fewer than {fewest} seeds ({told}): another seed might turn the order round."
+                " Train more: python -m pbl compare --train EXPERIMENT.py ... --seeds 5.",
+                fewest=FEWEST_SEEDS, told=told,
+            )
+        )  # fmt: skip
     summaries = {label: summarise_seeds(runs) for label, runs in correct.items() if label not in few}
     known = {label: value for label, value in pretrained.items() if label in summaries}
     if baseline is not None and baseline not in summaries:
@@ -405,38 +447,48 @@ def _compare_architectures(
     found = crossed_intervals(list(summaries.values()), [(place[a], place[b]) for a, b in pairs]) if pairs else []
     table = pd.DataFrame([[*pair, *one[:4]] for pair, one in zip(pairs, found, strict=True)], columns=columns[:6])
     table["p_holm"] = adjust_holm(table["p"].to_numpy()) if len(table) else []
-    table["verdict"] = [_judge(row.difference, row.low, row.high, row.p_holm, margin) for row in table.itertuples()]
+    table["verdict"] = _in_words(
+        _judge(row.difference, row.low, row.high, row.p_holm, margin) for row in table.itertuples()
+    )
     is_open = (table["verdict"] == "not separated") & (len(table) <= MOST_PAIRS)
-    table["needed"] = [
+    table["needed"] = _in_words(
         _tell_needed(summaries[row.first], summaries[row.second]) if asked else ""
         for row, asked in zip(table.itertuples(), is_open, strict=True)
-    ]
+    )
     if len(table) > MOST_PAIRS:
         notes.append(
-            f"{len(table)} pairs of architectures: shown are the first {MOST_PAIRS}, with neither tie groups nor what would separate"
-            " them. Name a --baseline."
-        )
+            Sentence(
+                "{n} pairs of architectures: shown are the first {most}, with neither tie groups nor what would separate them."
+                " Name a --baseline.",
+                n=len(table), most=MOST_PAIRS,
+            )
+        )  # fmt: skip
     return table, notes
 
 
-def _tell_needed(first: SeedSummary, second: SeedSummary) -> str:
+def _in_words(sentences: Iterable[str]) -> pd.Series:
+    """A column that keeps sentences as they are."""
+    return pd.Series(list(sentences), dtype=object)
+
+
+def _tell_needed(first: SeedSummary, second: SeedSummary) -> Sentence:
     """What would separate them four times in five, were their difference the one seen."""
     needed = seeds_to_separate(first, second)
     if needed is None:
-        return "more images, not seeds, if at all"
-    return f"about {max(1, needed - min(first.seeds, second.seeds))} more seeds of each"
+        return Sentence("more images, not seeds, if at all")
+    return Sentence("about {seeds} more seeds of each", seeds=max(1, needed - min(first.seeds, second.seeds)))
 
 
-def _judge(difference: float, low: float, high: float, p: float, margin: float) -> str:
+def _judge(difference: float, low: float, high: float, p: float, margin: float) -> Sentence:
     """In words: first whether it matters, then whether it is there."""
     if -margin <= low and high <= margin:
-        return "alike: within the margin"
+        return Sentence("alike: within the margin")
     if p >= ALPHA:
-        return "not separated"
-    better = "first better" if difference > 0 else "second better"
+        return Sentence("not separated")
+    better = Sentence("first better") if difference > 0 else Sentence("second better")
     if min(abs(low), abs(high)) >= margin:
-        return f"{better}, by more than the margin"
-    return f"{better}; whether by more than the margin is open"
+        return Sentence("{better}, by more than the margin", better=better)
+    return Sentence("{better}; whether by more than the margin is open", better=better)
 
 
 def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool], margin: float) -> pd.DataFrame:
@@ -458,7 +510,9 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
         )  # fmt: skip
     table = pd.DataFrame(rows, columns=columns[:8])
     table["p_holm"] = adjust_holm(table["p"].to_numpy()) if len(table) else []
-    table["verdict"] = [_judge(row.difference, row.low, row.high, row.p_holm, margin) for row in table.itertuples()]
+    table["verdict"] = _in_words(
+        _judge(row.difference, row.low, row.high, row.p_holm, margin) for row in table.itertuples()
+    )
     return table
 
 
@@ -596,17 +650,14 @@ def show_architectures(table: pd.DataFrame) -> pd.DataFrame:
             "architecture": table["architecture"],
             "seeds": table["seeds"].map(str),
             "accuracy %": table["accuracy"].map(_percent),
-            "95% interval": [f"{_percent(low)} to {_percent(high)}" for low, high in zip(table["low"], table["high"], strict=True)],
-            "seeds from to": [
-                f"{_percent(low)} to {_percent(high)}"
-                for low, high in zip(table["lowest_seed"], table["highest_seed"], strict=True)
-            ],
+            "95% interval": _intervals(table["low"], table["high"]),
+            "seeds from to": _intervals(table["lowest_seed"], table["highest_seed"]),
             "ties": table["tie_group"],
-            "best with probability": table["best_with_probability"].map(lambda value: _plain(value, "{:.2f}")),
+            "best with probability": _in_words(_plain(value, "{:.2f}") for value in table["best_with_probability"]),
         }
     )  # fmt: skip
     if table["pretrained"].any():
-        shown["pre-trained"] = table["pretrained"].map({True: "yes", False: "no"})
+        shown["pre-trained"] = _in_words(Sentence("yes" if value else "no") for value in table["pretrained"])
     formats = {
         "macro_f1": ("macro F1", "{:.4f}"), "ece": ("ECE", "{:.4f}"), "epochs": ("epochs", "{:g}"), "trials": ("settings tried", "{:g}"),
         "parameters": ("parameters", "{:.0f}"), "macs": ("MACs", "{:.0f}"), "train_seconds": ("training s", "{:.1f}"),
@@ -616,7 +667,7 @@ def show_architectures(table: pd.DataFrame) -> pd.DataFrame:
     }  # fmt: skip
     for name, (title, form) in formats.items():
         if table[name].notna().any():
-            shown[title] = [_plain(value, form) for value in table[name]]
+            shown[title] = _in_words(_plain(value, form) for value in table[name])
     return shown
 
 
@@ -643,9 +694,10 @@ def show_models(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _show_difference(table: pd.DataFrame) -> dict[str, Any]:
-    intervals = [
-        f"{100 * low:+.2f} to {100 * high:+.2f}" for low, high in zip(table["low"], table["high"], strict=True)
-    ]
+    intervals = _in_words(
+        Sentence("{low:+.2f} to {high:+.2f}", low=100 * low, high=100 * high)
+        for low, high in zip(table["low"], table["high"], strict=True)
+    )
     return {
         "first": table["first"],
         "second": table["second"],
@@ -654,13 +706,20 @@ def _show_difference(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _intervals(lows: pd.Series, highs: pd.Series) -> pd.Series:
+    return _in_words(
+        Sentence("{low} to {high}", low=_percent(low), high=_percent(high))
+        for low, high in zip(lows, highs, strict=True)
+    )
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
 def _plain(value: Any, form: str) -> str:
     missing = value is None or (isinstance(value, float) and np.isnan(value))
-    return "not measured" if missing else form.format(value)
+    return Sentence("not measured") if missing else form.format(value)
 
 
 def _markdown(table: pd.DataFrame) -> list[str]:

@@ -8,14 +8,14 @@ import ast
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 
 DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
 
@@ -33,7 +33,7 @@ def _as_json(value: object) -> object:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "the values must be numbers, words, lists or dictionaries, so that config.json holds them"
+            Sentence("the values must be numbers, words, lists or dictionaries, so that config.json holds them")
         ) from error
 
 
@@ -44,9 +44,18 @@ def _as_augmentation(value: dict[str, Any]) -> dict[str, Any]:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            raise ValueError(f"there is no '{name}'. {name_nearest(name, Augmentation.model_fields)}") from None
-        what = Augmentation.model_fields[name].description
-        raise ValueError(f"{name}={problem['input']!r}: {problem['msg']} ({what})") from None
+            nearest = name_nearest(name, Augmentation.model_fields)
+            raise ValueError(Sentence("there is no '{name}'. {nearest}", name=name, nearest=nearest)) from None
+        what = Sentence(Augmentation.model_fields[name].description)
+        raise ValueError(
+            Sentence(
+                "{name}={value!r}: {reason} ({what})",
+                name=name,
+                value=problem["input"],
+                reason=say_problem(problem),
+                what=what,
+            )
+        ) from None
     return value
 
 
@@ -306,26 +315,78 @@ class Config(BaseModel):
 
 # What Keras 1 and 2 called it.
 _RENAMED = {
-    "lr": "It is called learning_rate.",
-    "decay": "Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4.",
-    "momentum": "It is an option of the optimizer: optimizer_options.momentum=0.9.",
-    "nb_epoch": "It is called epochs.",
+    "lr": Sentence("It is called learning_rate."),
+    "decay": Sentence("Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4."),
+    "momentum": Sentence("It is an option of the optimizer: optimizer_options.momentum=0.9."),
+    "nb_epoch": Sentence("It is called epochs."),
 }
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError) -> Sentence:
     problems = []
     for problem in error.errors():
         name, value = str(problem["loc"][0]), problem["input"]
         if problem["type"] == "extra_forbidden":
             hint = _RENAMED.get(name) or name_nearest(name, Config.model_fields)
-            problems.append(f"There is no setting '{name}'. {hint}")
+            problems.append(Sentence("There is no setting '{name}'. {hint}", name=name, hint=hint))
         else:
-            reason = problem["msg"].removeprefix("Value error, ")
+            meaning = Sentence(Config.model_fields[name].description)
             problems.append(
-                f"{name}={value!r}: {reason[0].lower()}{reason[1:]}. ({name}: {Config.model_fields[name].description}.)"
-            )
-    return " ".join(dict.fromkeys(problems))
+                Sentence(
+                    "{name}={value!r}: {reason}. ({name}: {meaning}.)",
+                    name=name, value=value, reason=say_problem(problem), meaning=meaning,
+                )
+            )  # fmt: skip
+    return join_sentences(dict.fromkeys(problems))
+
+
+# What pydantic says of the values that a setting may have; by its name for the fault, so that it can be said in another language.
+_WRONG = {
+    "greater_than": "input should be greater than {gt}",
+    "greater_than_equal": "input should be greater than or equal to {ge}",
+    "less_than": "input should be less than {lt}",
+    "less_than_equal": "input should be less than or equal to {le}",
+    "finite_number": "input should be a finite number",
+    "int_type": "input should be a valid integer",
+    "int_parsing": "input should be a valid integer, unable to parse string as an integer",
+    "int_from_float": "input should be a valid integer, got a number with a fractional part",
+    "float_type": "input should be a valid number",
+    "float_parsing": "input should be a valid number, unable to parse string as a number",
+    "bool_type": "input should be a valid boolean",
+    "bool_parsing": "input should be a valid boolean, unable to interpret input",
+    "string_type": "input should be a valid string",
+    "string_too_short": "string should have at least {min_length} character",
+    "string_too_long": "string should have at most {max_length} characters",
+    "string_pattern_mismatch": "string should match pattern '{pattern}'",
+    "dict_type": "input should be a valid dictionary",
+    "list_type": "input should be a valid list",
+    "tuple_type": "input should be a valid tuple",
+    "too_long": "tuple should have at most {max_length} items after validation, not {actual_length}",
+    "missing": "field required",
+    "literal_error": "input should be {expected}",
+    "datetime_type": "input should be a valid datetime",
+    "datetime_from_date_parsing": "input should be a valid datetime or date, {error}",
+    "callable_type": "input should be callable",
+}
+
+
+def say_problem(problem: Mapping[str, Any]) -> Sentence:
+    """Returns what pydantic says of a wrong value, as a sentence with its fields.
+
+    Args:
+        problem: An entry of `ValidationError.errors()`.
+    """
+    details = dict(problem.get("ctx", {}))
+    if isinstance(details.get("error"), ValueError):  # our own
+        own = details["error"] if isinstance(details["error"], InputError) else details["error"].args[0]
+        return own if isinstance(own, Sentence) else Sentence("{what}", what=own)
+    details = {name: int(n) if isinstance(n, float) and n.is_integer() else n for name, n in details.items()}
+    if " or " in str(details.get("expected")):
+        choices, _, last = details["expected"].rpartition(" or ")
+        details["expected"] = Sentence("{choices} or {last}", choices=choices, last=last)
+    if problem["type"] in _WRONG:
+        return Sentence(_WRONG[problem["type"]], **details)
+    return Sentence("{what}", what=problem["msg"][0].lower() + problem["msg"][1:])
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -397,7 +458,10 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         inside = sorted(str(path.parent) for path in file.glob("*/config.json"))
         raise InputError(
             "{file} is a folder, and not of a run. {runs}",
-            file=file, runs=f"Runs in it: {', '.join(inside[-8:])}." if inside else "Give an experiment file, or a run.",
+            file=file,
+            runs=Sentence("Runs in it: {runs}.", runs=", ".join(inside[-8:]))
+            if inside
+            else Sentence("Give an experiment file, or a run."),
         )  # fmt: skip
     config = getattr(run_experiment_file(file), "config", None)
     if not isinstance(config, Config):
@@ -460,6 +524,6 @@ def run_experiment_file(file: Path) -> ModuleType:
         if inside_pbl and not isinstance(error, InputError):
             raise
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), 1)
-        what = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        what = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError("{file}, line {line}: {what}", file=file, line=line, what=what) from error
     return module

@@ -5,7 +5,6 @@ headline; all that hold are listed, since a run may have two faults. A gap is ju
 did not choose its beginning, never by a bare number; where the images are too few to say, that is said.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pbl.japanese import CAUSES, FINDINGS, translate
+from pbl import japanese
+from pbl.japanese import CAUSES, FINDINGS, choose_language
 from pbl.signals import Signals
 from pbl.statistics import binomial_tail, newcombe_interval, wilson_interval
 
@@ -126,12 +126,12 @@ class Diagnosis:
         """The text in parts, each with what it is: "headline", "evidence", "also", "next", "command".
 
         Args:
-            language: "en" or "ja"; what the variable `PBL_LANGUAGE` says unless given, else English.
+            language: "en" or "ja"; by `pbl.japanese.choose_language` unless given.
         """
-        language = language or os.environ.get("PBL_LANGUAGE", "en")[:2].lower()
+        language = choose_language(language)
 
         def say(template: str, **details: Any) -> str:
-            return translate(template, details) if language == "ja" else template.format(**details)
+            return japanese.say(template, language, **details)
 
         def name(finding: Finding) -> str:
             words, cause = finding.name.replace("_", " "), finding.cause.replace("_", " ")

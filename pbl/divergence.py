@@ -8,6 +8,7 @@ import numpy as np
 
 from pbl.checkpoint import ExactResume
 from pbl.data import Data
+from pbl.errors import Sentence
 from pbl.models.calls import replaced_calls
 from pbl.performance import fused_operations
 
@@ -58,16 +59,21 @@ def name_layer(model: keras.Model, data: Data, resume: ExactResume, until: tuple
             if (epoch, step) > until or time.monotonic() > deadline:
                 return ""
             before = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
-            where = f"step {step + 1} of epoch {epoch + 1}"
+            where = Sentence("step {step} of epoch {epoch}", step=step + 1, epoch=epoch + 1)
             for variable, value in zip(model.variables, before, strict=True):
                 if not np.isfinite(value).all():
-                    return f"{where}: '{variable.path}' is not finite any more, since its gradient was not"
+                    return Sentence(
+                        "{where}: '{weight}' is not finite any more, since its gradient was not",
+                        where=where, weight=variable.path,
+                    )  # fmt: skip
             model.reset_metrics()
             if not np.isfinite(model.train_on_batch(*batch, return_dict=True)["loss"]):
                 for variable, value in zip(model.variables, before, strict=True):
                     variable.assign(value)
                 layer = _first_overflow(model, batch[0])
-                return f"{where}: the outputs of '{layer}' are not finite" if layer else where
+                if not layer:
+                    return where
+                return Sentence("{where}: the outputs of '{layer}' are not finite", where=where, layer=layer)
             step += 1
             if step == data.steps_per_epoch:
                 epoch, step = epoch + 1, 0

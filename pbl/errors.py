@@ -2,6 +2,35 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+
+class Sentence(str):
+    """A filled sentence that remembers its template and fields, so that it can be said in another language.
+
+    As a text it is the English one, which files and `--json` hold; `pbl.japanese.say_sentence` gives it in the reader's language.
+
+    Args:
+        template: The sentence, with `{name}` fields.
+        **fields: Their values; they may be sentences, and errors, themselves.
+    """
+
+    template: str
+    fields: dict[str, Any]
+
+    def __new__(cls, template: str, /, **fields: Any):
+        sentence = super().__new__(cls, template.format(**fields))
+        sentence.template, sentence.fields = template, fields
+        return sentence
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:  # for copy and pickle
+        return (self.template,), self.fields
+
+
+def join_sentences(sentences: Iterable[str], separator: str = " ") -> Sentence:
+    """Returns several sentences as one."""
+    parts = {f"part{number}": sentence for number, sentence in enumerate(sentences)}
+    return Sentence(separator.join(f"{{{name}}}" for name in parts), **parts)
 
 
 class InputError(ValueError):
@@ -14,16 +43,27 @@ class InputError(ValueError):
         **fields: Their values. They stay apart from the sentence, so that it can be shown in another language.
     """
 
-    def __init__(self, template: str, **fields: object):
+    def __init__(self, template: str, **fields: Any):
         super().__init__(template)
         self.template, self.fields = template, fields
 
     def __str__(self) -> str:
         return " ".join(self.template.format(**self.fields).split())
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: its traceback, and below it the line in the reader's language."""
+        from IPython import get_ipython
 
-def name_nearest(word: str, choices: Iterable[str]) -> str:
+        from pbl.japanese import choose_language, say_sentence
+
+        shown = get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
+        return shown if choose_language() == "en" else [*shown, f"\n{say_sentence(self, 'ja')}"]
+
+
+def name_nearest(word: str, choices: Iterable[str]) -> Sentence:
     """Returns `Did you mean 'x'? Valid: a, b, c.`, the nearest of `choices` first named where one is near."""
     choices = sorted(choices)
     nearest = difflib.get_close_matches(str(word).lower(), choices, n=1, cutoff=0.5)
-    return (f"Did you mean '{nearest[0]}'? " if nearest else "") + f"Valid: {', '.join(choices)}."
+    if nearest:
+        return Sentence("Did you mean '{nearest}'? Valid: {choices}.", nearest=nearest[0], choices=", ".join(choices))
+    return Sentence("Valid: {choices}.", choices=", ".join(choices))

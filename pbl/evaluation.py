@@ -17,7 +17,7 @@ from pbl.callbacks import read_comment
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.data.files import looks_like_path
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence, join_sentences
 from pbl.metrics import add_what_validation_chose, check_positive_class, choose_by_validation, compute_metrics
 from pbl.performance import is_native, precision
 from pbl.plotting import (
@@ -305,7 +305,8 @@ def _check_images(run: Run, source: str, split: str, hashes: list[str], names: l
     raise InputError(
         "The {split} images of '{source}' are not those of the run {run}: {new} are new{first}, {gone} are gone. Give the data"
         " that it was trained with (--data-dir), or name another source with --data.",
-        split=split, source=source, run=run.path, new=len(new), first=f" (first: {new[0]})" if new else "", gone=gone,
+        split=split, source=source, run=run.path, new=len(new), gone=gone,
+        first=Sentence(" (first: {name})", name=new[0]) if new else "",
     )  # fmt: skip
 
 
@@ -351,8 +352,8 @@ def read_images(run: Run, files: Sequence[Path]) -> np.ndarray:
         try:
             pixels.append(fit_image(read_image(file), tuple(size), channels, run.split["fit"]))
         except InputError as error:
-            problems.append(str(error))
+            problems.append(error)
     if problems:
-        more = f" And {len(problems) - 5} more." if len(problems) > 5 else ""
-        raise InputError("{problems}{more}", problems=" ".join(problems[:5]), more=more)
+        more = Sentence(" And {n} more.", n=len(problems) - 5) if len(problems) > 5 else ""
+        raise InputError("{problems}{more}", problems=join_sentences(problems[:5]), more=more)
     return np.stack(pixels)

@@ -26,8 +26,9 @@ from scipy.stats import spearmanr
 
 from pbl import models
 from pbl.data import Data, find_image_files, shorten
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, name_nearest
 from pbl.evaluation import load_model, open_data, predict_probabilities, read_images
+from pbl.japanese import say_sentence
 from pbl.models.calls import replaced_calls
 from pbl.monitor import take_statistics
 from pbl.performance import is_native, precision
@@ -605,7 +606,7 @@ def inspect_run(
     run: str | Path | Run,
     paths: str | Path | Sequence[str | Path] | None = None,
     *,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = lambda line: print(say_sentence(line)),
 ) -> list[Path]:
     """Draws what the best model of a run looks at, into the run's `figures/`, each with a CSV of the numbers in it.
 
@@ -637,7 +638,7 @@ def inspect_run(
     if pixels is not None:
         shown = Shown(pixels, [file.name for file in files[:MOST_SHOWN]], None)
         if len(files) > MOST_SHOWN:
-            tell(f"The first {MOST_SHOWN} of {len(files)} images are shown.")
+            tell(Sentence("The first {shown} of {all} images are shown.", shown=MOST_SHOWN, all=len(files)))
     elif data is None:
         raise InputError("{error} Or give images: python -m pbl inspect RUN photo.jpg.", error=no_data)
     else:
@@ -659,7 +660,7 @@ def inspect_run(
         try:
             figure, table = draw()
         except InputError as error:
-            tell(f"{name}.png is left out: {error}")
+            tell(Sentence("{name}.png is left out: {error}", name=name, error=error))
             continue
         for ending, save in (
             ("png", lambda file, figure=figure: figure.savefig(file, dpi=120)),

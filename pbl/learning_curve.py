@@ -9,12 +9,12 @@ import pandas as pd
 
 from pbl.config import Config
 from pbl.data.doctor import FEWEST_IN_CLASS
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 from pbl.evaluation import open_data
 from pbl.plotting import plot_data_size
 from pbl.runs import load_run, replacing
 from pbl.statistics import extrapolate_doubling
-from pbl.sweep import run_sweep
+from pbl.sweep import run_sweep, tell_progress
 
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
 LITTLE = 0.01  # of accuracy; less is not worth twice the work
@@ -42,7 +42,7 @@ class LearningCurve:
 
 
 def measure_learning_curve(
-    config: Config, seeds: int = 1, folder: str | Path | None = None, tell: Callable[[str], None] = print
+    config: Config, seeds: int = 1, folder: str | Path | None = None, tell: Callable[[str], None] = tell_progress
 ) -> LearningCurve:
     """Trains on growing shares of the training images, for equally many steps, and foretells one doubling.
 
@@ -77,7 +77,9 @@ def measure_learning_curve(
             planned.append(({"train_fraction": fraction, "seed": seed}, config.replace(**changes, seed=seed)))
     table, file = run_sweep(planned, folder, tell)
     if len(table) < len(planned) or (table["status"] != "finished").any():
-        return LearningCurve(table, None, None, None, "Not all of it is trained: the same command goes on.", file, None)
+        return LearningCurve(
+            table, None, None, None, Sentence("Not all of it is trained: the same command goes on."), file, None
+        )
     correct: dict[float, list[np.ndarray]] = {}
     images = []
     for fraction, path in zip(table["train_fraction"], table["run"], strict=True):
@@ -89,16 +91,17 @@ def measure_learning_curve(
     half, full = (np.stack(correct[fraction]) for fraction in (0.5, 1.0))
     expected, low, high, gain_low, gain_high = extrapolate_doubling(half, full)
     now, count = float(full.mean()), max(images)
-    message = (
-        f"With all {count:,} training images {now:.1%} of the validation images are right; with {2 * count:,} expect"
-        f" {expected:.1%}, between {low:.1%} and {high:.1%}"
-    )
     if gain_low > 0:
-        message += ": more data would help."
+        verdict = Sentence("more data would help.")
     elif gain_high < LITTLE:
-        message += ": more data of this kind would help little."
+        verdict = Sentence("more data of this kind would help little.")
     else:
-        message += ": too noisy to say whether more data would help. More seeds narrow it down."
+        verdict = Sentence("too noisy to say whether more data would help. More seeds narrow it down.")
+    message = Sentence(
+        "With all {images:,} training images {now:.1%} of the validation images are right; with {twice:,} expect {expected:.1%},"
+        " between {low:.1%} and {high:.1%}: {verdict}",
+        images=count, now=now, twice=2 * count, expected=expected, low=low, high=high, verdict=verdict,
+    )  # fmt: skip
     picture = file.with_name("learning_curve.png")
     with replacing(picture) as temporary:
         plot_data_size(table, expected, low, high, f"{config.experiment}: more data?").savefig(temporary, dpi=120)

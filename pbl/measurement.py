@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pbl.errors import InputError
+from pbl.japanese import say_sentence
 from pbl.runs import Run, load_run
 
 WARM_UP, CALLS = 10, 50
@@ -111,7 +112,7 @@ def main() -> int:
     try:
         print(json.dumps(_measure(load_run(parser.parse_args().run))))
     except InputError as error:
-        print(f"pbl: {error}", file=sys.stderr)
+        print(f"pbl: {say_sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -12,15 +12,17 @@ import keras
 from keras.optimizers import schedules
 
 from pbl.config import Config
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, name_nearest
 
 WARMUP_STAIRS = 20
 
 # What earlier Keras called it, and what it is now.
 _RENAMED = {
-    "lr": "It is a setting of its own: learning_rate=0.001.",
-    "learning_rate": "It is a setting of its own: learning_rate=0.001.",
-    "decay": "It was Keras 1's and 2's. Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4.",
+    "lr": Sentence("It is a setting of its own: learning_rate=0.001."),
+    "learning_rate": Sentence("It is a setting of its own: learning_rate=0.001."),
+    "decay": Sentence(
+        "It was Keras 1's and 2's. Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4."
+    ),
 }
 
 # The options of each schedule, with their defaults.
@@ -121,7 +123,9 @@ def build_schedule(config: Config, steps_per_epoch: int) -> float | schedules.Le
         raise InputError(
             "warmup_epochs={epochs} {why}.",
             epochs=config.warmup_epochs,
-            why="leaves no epoch of the whole rate" if warmup >= steps else f"does not go with '{name}'",
+            why=Sentence("leaves no epoch of the whole rate")
+            if warmup >= steps
+            else Sentence("does not go with '{name}'", name=name),
         )
     if name == "cosine":
         start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
@@ -153,7 +157,7 @@ def _check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
             raise InputError(
                 "The schedule '{name}' has no option '{option}'. {valid}",
                 name=name, option=option,
-                valid=name_nearest(option, defaults) if defaults else "It has none.",
+                valid=name_nearest(option, defaults) if defaults else Sentence("It has none."),
             )  # fmt: skip
         what, is_right = _VALID[option]
         numbers = value if isinstance(value, list) else [value]
@@ -166,16 +170,16 @@ def _check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 # What each option must be, in words and as a test.
-_VALID: dict[str, tuple[str, Callable[[Any], bool]]] = {
+_VALID: dict[str, tuple[Sentence, Callable[[Any], bool]]] = {
     "at": (
-        "a list of shares of all steps that rise, above 0 and below 1, such as [0.5, 0.75]",
+        Sentence("a list of shares of all steps that rise, above 0 and below 1, such as [0.5, 0.75]"),
         lambda value: bool(value) and all(a < b for a, b in pairwise([0, *value, 1])),
     ),
-    "factor": ("a factor above 0 and below 1", lambda value: 0 < value < 1),
-    "peak_at": ("a share of all steps, above 0 and below 1", lambda value: 0 < value < 1),
-    "start": ("a share of the learning rate, 0 to 1", lambda value: 0 <= value <= 1),
-    "end": ("a share of the learning rate, 0 to 1", lambda value: 0 <= value <= 1),
-    "decay": ("a number above 0 and below 1", lambda value: 0 < value < 1),
+    "factor": (Sentence("a factor above 0 and below 1"), lambda value: 0 < value < 1),
+    "peak_at": (Sentence("a share of all steps, above 0 and below 1"), lambda value: 0 < value < 1),
+    "start": (Sentence("a share of the learning rate, 0 to 1"), lambda value: 0 <= value <= 1),
+    "end": (Sentence("a share of the learning rate, 0 to 1"), lambda value: 0 <= value <= 1),
+    "decay": (Sentence("a number above 0 and below 1"), lambda value: 0 < value < 1),
 }
 
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from pbl.calibration import compute_calibration_error, find_bins
+from pbl.japanese import say
 from pbl.signals import Signals
 from pbl.statistics import wilson_interval
 
@@ -61,8 +62,10 @@ use_japanese_font()  # before any text is made: a text keeps the fonts that ther
 def _tell_of_missing_letters() -> None:
     warnings.filterwarnings("ignore", message="Glyph .* missing from")  # which matplotlib would say of each letter
     print(
-        "No font here has Japanese letters: they are boxes in the figures. pip install matplotlib-fontja, or on Debian and"
-        " Colab: apt-get install fonts-noto-cjk; then start Python again.",
+        say(
+            "No font here has Japanese letters: they are boxes in the figures. pip install matplotlib-fontja, or on Debian and"
+            " Colab: apt-get install fonts-noto-cjk; then start Python again."
+        ),
         file=sys.stderr,
     )
 

@@ -27,8 +27,10 @@ from pbl import __version__
 from pbl.advice import diagnose_run
 from pbl.config import Config
 from pbl.diagnosis import COLOURS
-from pbl.errors import InputError
-from pbl.report_japanese import PAGE, WORDS
+from pbl.errors import InputError, Sentence
+from pbl.japanese import choose_language, say
+from pbl.japanese.doctor import say_finding
+from pbl.japanese.report import WORDS
 from pbl.runs import Run, load_run, replacing
 
 MOST_BYTES = 16 * 2**20  # of a file with numbers; a confusion matrix of 1,000 classes has 7
@@ -116,7 +118,7 @@ SECONDS = {
     "data": "load and split the data",
     "check": "check the data",
     "build": "build the model",
-    "fit": "train",
+    "fit": "train the model",
     "figures": "draw the learning curves",
     "evaluate": "evaluate on validation",
     "diagnosis": "diagnose",
@@ -149,19 +151,18 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
     Args:
         run: The run, or its folder. It may be unfinished; what is missing is named, with the command that makes it.
         file: The page, a name that ends in .html; `report.html` in the run's folder unless given.
-        language: "en" or "ja"; what the variable `PBL_LANGUAGE` says unless given, else English.
+        language: "en" or "ja"; by `pbl.japanese.choose_language` unless given.
 
     Raises:
         InputError: The folder is no run, its `config.json` or `environment.json` is damaged, or the page cannot be written.
     """
-    language = language or os.environ.get("PBL_LANGUAGE", "en")[:2].lower()
-    language = "ja" if language == "ja" else "en"
+    language = choose_language(language)
     folder = _Folder(run.path if isinstance(run, Run) else Path(run).expanduser())
     for name in ("config.json", "environment.json"):  # before anything opens them
         if folder.read_json(name) is None and name in folder.left_out:
             raise InputError(
                 "The run {run} is damaged: {name} is left out, since {reason}. Take the run from a copy, or train again.",
-                run=folder.path, name=name, reason=folder.left_out[name],
+                run=folder.path, name=name, reason=Sentence(folder.left_out[name]),
             )  # fmt: skip
     run = load_run(run)
     if file is None:
@@ -218,7 +219,7 @@ class _Voice:
 
     def __call__(self, template: str, /, **fields: Any) -> str:
         """Fills a sentence of ours, never one that stands in a run."""
-        return (PAGE.get(template, template) if self.language == "ja" else template).format(**fields)
+        return say(template, self.language, **fields)
 
     def word(self, text: str) -> str:
         """A word that may stand in a run; where it is not known, as it is."""
@@ -599,7 +600,9 @@ def _check_unpacked(folder: _Folder) -> None:
     if file is not None:
         with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(file) as packed:
             if sum(entry.file_size for entry in packed.infolist()) > MOST_UNPACKED:
-                raise InputError("{name} is left out: {reason}.", name="signals.npz", reason="it is too large")
+                raise InputError(
+                    "{name} is left out: {reason}.", name="signals.npz", reason=Sentence("it is too large")
+                )
 
 
 def _choose_epochs(history: list[dict] | None, environment: dict) -> dict[str, Any] | None:
@@ -775,9 +778,6 @@ def _say_made_by(text: str, say: _Voice) -> str:
     return text
 
 
-_WORDS_OF_DOCTOR = ("split", "earlier", "method", "statistic")
-
-
 def _describe_findings(check: dict | None, say: _Voice) -> dict[str, Any] | None:
     """What the data doctor found, in its own sentences."""
     if check is None or not isinstance(check.get("findings"), list):
@@ -786,13 +786,7 @@ def _describe_findings(check: dict | None, say: _Voice) -> dict[str, Any] | None
     rows = []
     for finding in found[:MOST_ROWS]:
         severity = finding.get("severity") if finding.get("severity") in list(SEVERITIES) else "note"
-        message, template = str(finding.get("message", "")), finding.get("template")
-        if say.language == "ja" and isinstance(template, str) and template in PAGE:  # never a template of a stranger
-            details = _dictionary(finding.get("details"))
-            # Words of the doctor's own; a class may be called "test".
-            ours = {name: say.word(details[name]) for name in _WORDS_OF_DOCTOR if isinstance(details.get(name), str)}
-            with contextlib.suppress(LookupError, TypeError, ValueError):
-                message = say(template, **{**details, **ours})
+        message = say_finding(finding, say.language)
         check_name = say.word(str(finding.get("check", "")).replace("_", " "))
         rows.append({"severity": severity, "check": check_name, "message": message})
     return {"rows": rows, "more": len(found) - len(rows)}

@@ -45,7 +45,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pbl.config import Config, run_experiment_file
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
+from pbl.japanese import say
 
 try:
     import fcntl
@@ -89,7 +90,8 @@ def replacing(file: Path) -> Iterator[Path]:
                 except OSError as error:
                     if wait is None or error.errno not in PASSING:
                         raise
-                    print(f"{file} could not be written ({error.strerror}); tried again in {wait} s.", flush=True)
+                    told = "{file} could not be written ({reason}); tried again in {wait} s."
+                    print(say(told, file=file, reason=error.strerror, wait=wait), flush=True)
                     time.sleep(wait)
         except BaseException as error:
             with contextlib.suppress(OSError):
@@ -298,9 +300,12 @@ class Run:
 
     def _refuse(self) -> NoReturn:
         lock = self._read_lock()
-        where = "another process"
+        where = Sentence("another process")
         if lock is not None:
-            where = f"process {lock['pid']} on {lock['host']}, seen {time.time() - lock['time']:.0f} s ago"
+            where = Sentence(
+                "process {pid} on {host}, seen {ago:.0f} s ago",
+                pid=lock["pid"], host=lock["host"], ago=time.time() - lock["time"],
+            )  # fmt: skip
         raise InputError(
             "{run} is being trained now, by {where}. Wait for it (of a lost machine {seconds} s), or train a second run:"
             " add --fresh.",
@@ -445,7 +450,9 @@ def load_run(path: str | Path | Run) -> Run:
     path = Path(path).expanduser()
     if not path.exists():
         known = sorted(str(file.parent) for file in runs_folder().glob("*/*/config.json"))
-        hint = f"Runs here: {', '.join(known[-8:])}." if known else "Train one first: python -m pbl train."
+        hint = Sentence("Train one first: python -m pbl train.")
+        if known:
+            hint = Sentence("Runs here: {runs}.", runs=", ".join(known[-8:]))
         raise InputError("No run {path}. {hint}", path=path, hint=hint)
     if (path / "config.json").is_file():
         run = Run(path)

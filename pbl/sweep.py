@@ -14,7 +14,8 @@ import keras
 import pandas as pd
 
 from pbl.config import Config, apply_overrides, parse_overrides
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
+from pbl.japanese import say_sentence
 from pbl.runs import Run, find_finished, find_unfinished, replacing, runs_folder
 from pbl.training import train
 
@@ -57,10 +58,15 @@ def plan_sweep(config: Config, values: dict[str, list[str]], seeds: int) -> list
     return runs
 
 
+def tell_progress(line: str) -> None:
+    """Prints a line of progress, in the reader's language."""
+    print(f"\n{say_sentence(line)}", flush=True)
+
+
 def run_sweep(
     runs: Iterable[tuple[dict[str, Any], Config]],
     folder: str | Path | None = None,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = tell_progress,
 ) -> tuple[pd.DataFrame, Path]:
     """Trains them one after another. What has ended is not trained again; what was cut off goes on; what fails is kept.
 
@@ -92,7 +98,7 @@ def run_sweep(
 def train_each(
     runs: Iterable[tuple[dict[str, Any], Config]],
     folder: str | Path | None = None,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = tell_progress,
 ) -> Iterator[tuple[Config, Run | None, str]]:
     """Trains several runs one after another; each failure is told and the next one begun. Ends where Ctrl-C ended a run.
 
@@ -105,7 +111,8 @@ def train_each(
     """
     runs = list(runs)
     for number, (swept, config) in enumerate(runs, 1):
-        tell(f"Run {number} of {len(runs)}: {', '.join(f'{key}={value}' for key, value in swept.items())}")
+        settings = ", ".join(f"{key}={value}" for key, value in swept.items())
+        tell(Sentence("Run {number} of {all}: {settings}", number=number, all=len(runs), settings=settings))
         keras.backend.clear_session()
         reason = ""
         try:
@@ -114,7 +121,8 @@ def train_each(
             run, reason = find_unfinished(config, folder), f"{type(error).__name__}: {error}"
             if not isinstance(error, InputError):
                 traceback.print_exc()
-            tell(f"It failed. {reason}")
+            told = error if isinstance(error, InputError) else reason
+            tell(Sentence("It failed. {reason}", reason=told))
         yield config, run, reason
         if run is not None and not reason and run.environment["status"] == "interrupted":
             return
@@ -126,7 +134,7 @@ def plan_comparison(
     epochs: int | None = None,
     minutes: float | None = None,
     budget_file: Path | None = None,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = tell_progress,
 ) -> list[tuple[dict[str, Any], Config]]:
     """Returns the runs of a comparison under an equal budget: seed by seed, so that one cut short has all of each.
 
@@ -178,7 +186,12 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
             trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
             seconds = float(pd.read_csv(trial.path / "history.csv")["seconds"].iloc[-1])
         known[key] = max(1, int(60 * minutes / seconds))
-        tell(f"{config.experiment}: {seconds:.1f} s an epoch, so {known[key]} epochs in {minutes:g} minutes")
+        tell(
+            Sentence(
+                "{experiment}: {seconds:.1f} s an epoch, so {epochs} epochs in {minutes:g} minutes",
+                experiment=config.experiment, seconds=seconds, epochs=known[key], minutes=minutes,
+            )
+        )  # fmt: skip
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary:

@@ -21,6 +21,7 @@ from pbl.advice import read_findings
 from pbl.config import Config
 from pbl.errors import InputError
 from pbl.japanese import choose_language, say
+from pbl.japanese.doctor import say_finding
 from pbl.runs import Run, replacing, runs_folder
 from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
 from pbl.team_log import (
@@ -98,7 +99,7 @@ def write_team_report(
 
     Args:
         folder: Where the runs are kept; see `pbl.team_log.read_log`.
-        language: "en" or "ja"; what the variable `PBL_LANGUAGE` says unless given, else English.
+        language: "en" or "ja"; by `pbl.japanese.choose_language` unless given.
         out: The file; `team_report.html` in the runs' folder unless given.
 
     Returns:
@@ -256,17 +257,7 @@ def _describe_findings(best: LoggedRun, language: str) -> list[str] | None:
     sentences = []
     for finding in findings:
         if finding["severity"] in ("stop", "act"):
-            details = finding["details"]
-            if language == "ja":
-                names = {name: say(word, "ja") for name, word in SPLITS.items()}
-                details = {
-                    key: names.get(value, value) if key in ("split", "earlier") else value
-                    for key, value in details.items()
-                }
-            try:
-                sentences.append(say(finding["template"], language, **details))
-            except (KeyError, ValueError, TypeError, IndexError, AttributeError):
-                sentences.append(str(finding.get("message", finding["check"])))
+            sentences.append(say_finding(finding, language))
     return sentences if findings or (best.path / "data_check.json").exists() else None
 
 

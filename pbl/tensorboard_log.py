@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from pbl.errors import InputError
+from pbl.japanese import say
 from pbl.runs import Run
 
 
@@ -32,10 +33,13 @@ def check_tensorboard() -> None:
 def describe_looking(folder: Path) -> str:
     """How to look at a log."""
     where = shlex.quote(str(folder))
-    hint = f"To watch it: tensorboard --logdir {where} (in Colab: %load_ext tensorboard, then %tensorboard --logdir {where})."
+    hint = say(
+        "To watch it: tensorboard --logdir {where} (in Colab: %load_ext tensorboard, then %tensorboard --logdir {where}).",
+        where=where,
+    )
     is_old = tuple(map(int, importlib.metadata.version("tensorboard").split(".")[:2])) < (2, 21)
     if is_old and importlib.util.find_spec("pkg_resources") is None:
-        hint += " This tensorboard starts after: pip install 'setuptools<82'."
+        hint += say(" This tensorboard starts after: pip install 'setuptools<82'.")
     return hint
 
 
@@ -112,6 +116,8 @@ def _try_to_write(write: Callable[[], object]) -> bool:
         write()
     except (tf.errors.OpError, OSError) as error:
         reason = " ".join(str(error).partition("\n")[0].split())[-200:]
-        print(f"TensorBoard's log cannot be written, and ends here; the training goes on. ({reason})")
+        print(
+            say("TensorBoard's log cannot be written, and ends here; the training goes on. ({reason})", reason=reason)
+        )
         return False
     return True

@@ -26,8 +26,9 @@ from pbl.data import Data
 from pbl.data.doctor import CLOSE_CHECKS, Finding
 from pbl.diagnosis import Diagnosis
 from pbl.divergence import StopAtNaN, name_layer
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.evaluation import build_model, evaluate_on, open_data
+from pbl.japanese import say, say_sentence
 from pbl.metrics import check_positive_class
 from pbl.models import unfreeze
 from pbl.monitor import OverfittingMonitor
@@ -132,8 +133,13 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
         )
         images = data.split["images"]
         print(
-            f"{run.path}: {config.model} ({weights:,} trainable weights) on {data.name}, {images['train']:,} training and {images['val']:,} validation images, in {policy} on {devices[-1]}"
-        )
+            say(
+                "{run}: {model} ({weights:,} trainable weights) on {data}, {train:,} training and {val:,} validation images,"
+                " in {precision} on {device}",
+                run=run.path, model=config.model, weights=weights, data=data.name, train=images["train"], val=images["val"],
+                precision=policy, device=devices[-1],
+            )
+        )  # fmt: skip
         logs = []
         if config.tensorboard:
             logs = [TensorBoardLog(run.path / "tensorboard")]
@@ -182,7 +188,8 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
         if status == "finished" and not run.environment["diverged"]:
             shutil.rmtree(run.path / "checkpoint", ignore_errors=True)  # a finished run is never gone on with
         elif status != "finished":
-            print(f"{status.capitalize()}. The same command goes on with {run.path}.")
+            ended = Sentence("Paused") if status == "paused" else Sentence("Interrupted")
+            print(say("{ended}. The same command goes on with {run}.", ended=ended, run=run.path))
     return run
 
 
@@ -221,19 +228,29 @@ def _note_resume(run: Run, resume: ExactResume, devices: list[str]) -> None:
         "machine": now["machine"],
     }
     run.update_environment(resumed=[*before.get("resumed", []), {**entry, "devices": devices}])
-    print(f"{run.path} goes on at epoch {epoch + 1}" + (f", step {step + 1}." if step else "."))
+    if step:
+        print(say("{run} goes on at epoch {epoch}, step {step}.", run=run.path, epoch=epoch + 1, step=step + 1))
+    else:
+        print(say("{run} goes on at epoch {epoch}.", run=run.path, epoch=epoch + 1))
     changed = [
-        f"{package} {before['versions'].get(package)}, now {version}"
+        Sentence("{before}, now {now}", before=f"{package} {before['versions'].get(package)}", now=version)
         for package, version in now["versions"].items()
         if package in ("tensorflow", "keras", "numpy") and before["versions"].get(package) != version
     ]
     if before.get("devices") != devices:
-        changed.append(f"{', '.join(before.get('devices', []))}, now {', '.join(devices)}")
+        changed.append(
+            Sentence("{before}, now {now}", before=", ".join(before.get("devices", [])), now=", ".join(devices))
+        )
     if before["machine"]["processor"] != now["machine"]["processor"]:
-        changed.append(f"{before['machine']['processor']}, now {now['machine']['processor']}")
+        changed.append(
+            Sentence("{before}, now {now}", before=before["machine"]["processor"], now=now["machine"]["processor"])
+        )
     if changed:
         print(
-            f"It began elsewhere ({'; '.join(changed)}): the result will differ a little from that of one machine alone."
+            say(
+                "It began elsewhere ({changed}): the result will differ a little from that of one machine alone.",
+                changed=join_sentences(changed, "; "),
+            )
         )
 
 
@@ -251,7 +268,7 @@ def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]
             if earlier.read_json("data_check.json").get("fast") is False:
                 return [finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS]
     if len(data.images("train").labels) > MANY:
-        print("Looking for altered copies, shift and wrong labels, once for these images.", flush=True)
+        print(say("Looking for altered copies, shift and wrong labels, once for these images."), flush=True)
     findings = data.check_closely(CHECKED)
     _print_findings(findings)
     return [asdict(finding) for finding in findings]
@@ -260,7 +277,7 @@ def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]
 def _print_findings(findings: list[Finding]) -> None:
     for finding in findings:
         if finding.severity != "note":
-            print(f"{finding.severity}: {finding.message}")
+            print(f"{finding.severity}: {say_sentence(finding.message)}")
 
 
 def _check_data(data: Data, config: Config) -> list[dict[str, Any]]:
@@ -272,7 +289,7 @@ def _check_data(data: Data, config: Config) -> list[dict[str, Any]]:
     if serious and config.data_check == "stop":
         raise InputError(
             "{faults} More: python -m pbl check {source}. To train all the same: data_check=report.",
-            faults=" ".join(finding.message for finding in serious), source=config.dataset,
+            faults=join_sentences(finding.message for finding in serious), source=config.dataset,
         )  # fmt: skip
     _print_findings(findings)
     return [asdict(finding) for finding in findings]
@@ -305,7 +322,7 @@ def build_and_compile(
     with strategy.scope():
         model, policy = _build(config, data)
         if config.initial_weights:
-            print(take_weights(model, config, data.class_names))
+            print(say_sentence(take_weights(model, config, data.class_names)))
         if config.fine_tune_epochs:
             check_fine_tuning(model, config.unfreeze)
         _compile(model, config, len(data.train), callbacks)
@@ -332,7 +349,11 @@ def _build(config: Config, data: Data) -> tuple[keras.Model, str]:
     if config.precision == "auto" and policy != "float32" and (not is_float32 or is_faster_in_float32(model)):
         if not is_float32:
             print(
-                f"In float32, since {config.model} does not end in Dense(..., dtype='float32'); {policy} would be faster."
+                say(
+                    "In float32, since {model} does not end in Dense(..., dtype='float32'); {precision} would be faster.",
+                    model=config.model,
+                    precision=policy,
+                )
             )
         policy = "float32"
         model = build(policy)
@@ -425,7 +446,8 @@ def _fit(
                 )
                 with model.distribute_strategy.scope():
                     _compile(model, slower, len(data.train), callbacks)
-                print(f"Fine-tuning: {models.count_trainable_weights(model):,} trainable weights")
+                weights = models.count_trainable_weights(model)
+                print(say("Fine-tuning: {weights:,} trainable weights", weights=weights))
                 model.fit(
                     data.train, validation_data=data.val, initial_epoch=done, epochs=done + config.fine_tune_epochs,
                     callbacks=everybody, shuffle=False, verbose=verbose,
@@ -447,18 +469,23 @@ def _fit(
     diverged = bool(history.rows) and not np.isfinite(history.rows[-1]["loss"])
     run.update_environment(epochs=epochs, best_epoch=best.best_epoch, diverged=diverged)
     if diverged:
-        where = f"epoch {epochs}: its loss is no finite number"
+        where = Sentence("epoch {epoch}: its loss is no finite number", epoch=epochs)
         if stop_at_nan.at is not None and not (started and epochs >= started):
-            where = f"epoch {epochs}, seen after step {stop_at_nan.at[1] + 1}"
+            where = Sentence("epoch {epoch}, seen after step {step}", epoch=epochs, step=stop_at_nan.at[1] + 1)
             anew, _ = build_and_compile(config, data, callbacks)
             for layer, trained in zip(anew._flatten_layers(), model._flatten_layers(), strict=True):
                 layer.name = trained.name  # Keras counts on
             where = name_layer(anew, data, ExactResume(run.path, data), stop_at_nan.at) or where
         run.update_environment(diverged_at=where)
-        message = "Training diverged in {where}. Lower {setting} (now {rate:g})"
+        told = {"where": where, "setting": name, "rate": rate}
         if best.best_epoch is None:
-            raise InputError(message + ".", where=where, setting=name, rate=rate)
-        print(f"{message.format(where=where, setting=name, rate=rate)}; the model of epoch {best.best_epoch} is kept.")
+            raise InputError("Training diverged in {where}. Lower {setting} (now {rate:g}).", **told)
+        print(
+            say(
+                "Training diverged in {where}. Lower {setting} (now {rate:g}); the model of epoch {best} is kept.",
+                **told, best=best.best_epoch,
+            )
+        )  # fmt: skip
     elif best.best_epoch is None and status == "finished":
         raise InputError(
             "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g}).",
@@ -477,8 +504,10 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
 
     def ask(number: int, *_) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
-        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        print(f"\nPausing after this step{again}.", flush=True)
+        told = say("Pausing after this step.")
+        if number == signal.SIGINT:
+            told = say("Pausing after this step; Ctrl-C again stops at once.")
+        print(f"\n{told}", flush=True)
         resume.pause()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

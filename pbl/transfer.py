@@ -8,7 +8,7 @@ from keras import layers
 
 from pbl.config import Config
 from pbl.data import Data
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 from pbl.evaluation import build_model
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
 from pbl.monitor import OverfittingMonitor
@@ -17,7 +17,7 @@ from pbl.runs import load_run
 _MAY_DIFFER = ("weights", "dropout", "l2")
 
 
-def take_weights(model: keras.Model, config: Config, class_names: Sequence[str]) -> str:
+def take_weights(model: keras.Model, config: Config, class_names: Sequence[str]) -> Sentence:
     """Gives a model the weights that `config.initial_weights` names.
 
     Of a run on other classes the last layer is not taken over: it starts anew.
@@ -43,7 +43,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
                 " of the same model.",
                 source=source, model=config.model, error=" ".join(str(error).split())[:300],
             ) from None  # fmt: skip
-        return f"All weights start from {source}."
+        return Sentence("All weights start from {source}.", source=source)
     run = load_run(source)
     if run.config.model != config.model:
         raise InputError(
@@ -77,9 +77,9 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
         taken.append((weight, given))
     for weight, given in taken:
         weight.assign(given)
-    return f"The weights start from {source}" + (
-        "." if has_same_classes else "; the last layer starts anew, for other classes."
-    )
+    if has_same_classes:
+        return Sentence("The weights start from {source}.", source=source)
+    return Sentence("The weights start from {source}; the last layer starts anew, for other classes.", source=source)
 
 
 def check_fine_tuning(model: keras.Model, depth: int) -> None:

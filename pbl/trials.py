@@ -13,7 +13,7 @@ import pandas as pd
 
 from pbl.config import Config
 from pbl.data import Data
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 from pbl.evaluation import open_data
 from pbl.optimization import build_optimizer
 from pbl.performance import fused_operations
@@ -136,15 +136,17 @@ def _smooth(losses: list[float] | np.ndarray) -> np.ndarray:
 def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
     finite = table[np.isfinite(table["smoothed"])]
     if len(finite) < 10:
-        return None, "The loss is no finite number almost from the start. Look at the model's outputs and the data."
+        return None, Sentence(
+            "The loss is no finite number almost from the start. Look at the model's outputs and the data."
+        )
     at = finite["smoothed"].idxmin()
     # The scatter of single batches about the curve; a fall within it is none.
     scatter = (finite["loss"] - finite["smoothed"]).abs().median()
     if finite["smoothed"].iloc[:10].mean() - finite["smoothed"][at] < 2 * scatter:
-        return None, "The loss does not fall at any rate. Try train --memorise: can the model learn at all?"
+        return None, Sentence("The loss does not fall at any rate. Try train --memorise: can the model learn at all?")
     rate = float(f"{finite['learning_rate'][at] / 10:.2g}")
     if at == finite.index[-1] and len(table) == steps:
-        return rate, "The loss still fell at the highest rate: try higher ones too."
+        return rate, Sentence("The loss still fell at the highest rate: try higher ones too.")
     return rate, ""
 
 
@@ -214,12 +216,16 @@ def dry_run(config: Config) -> Run:
         return run
 
 
-def describe_memorising(config: Config, accuracy: float, count: int, steps: int) -> str:
+def describe_memorising(config: Config, accuracy: float, count: int, steps: int) -> Sentence:
     """What `memorise` means, in a sentence."""
     if accuracy >= MEMORISED:
-        return f"The model has memorised {count} images in {steps} steps: it can learn, and gradients reach all of it."
-    return (
-        f"After {steps} steps the model knows {accuracy:.0%} of {count} images, where it should know all. Either it or its"
-        f" learning rate ({config.learning_rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the"
-        " first layer; no activation before the softmax; fewer or wider layers."
-    )
+        return Sentence(
+            "The model has memorised {count} images in {steps} steps: it can learn, and gradients reach all of it.",
+            count=count, steps=steps,
+        )  # fmt: skip
+    return Sentence(
+        "After {steps} steps the model knows {accuracy:.0%} of {count} images, where it should know all. Either it or its learning"
+        " rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; no activation before"
+        " the softmax; fewer or wider layers.",
+        steps=steps, accuracy=accuracy, count=count, rate=config.learning_rate,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["PBL_LANGUAGE"] = "en"  # whatever the locale of the machine
 
 import keras
 import numpy as np

@@ -27,7 +27,6 @@ FLOORS = [
         "report",
         "team_log",
         "team_report",
-        "report_japanese",
         "__init__",
     },
     {"data", "models", "callbacks", "monitor", "checkpoint", "optimization", "performance", "tensorboard_log"},

@@ -18,6 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from pbl.errors import Sentence
+from pbl.japanese.doctor import WORDS_OF_DOCTOR
 from pbl.runs import replacing, write_json
 from pbl.statistics import binomial_tail, hanley_mcneil_interval, wilson_interval
 
@@ -103,7 +105,8 @@ class Finding:
 
 def _finding(check: str, severity: Severity, template: str, items: list[str], **details: Any) -> Finding:
     details["examples"] = ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
-    return Finding(check, severity, template.format(**details), items, details, template)
+    details |= {name: Sentence(details[name]) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)}
+    return Finding(check, severity, Sentence(template, **details), items, details, template)
 
 
 def examine(

@@ -27,7 +27,7 @@ import numpy as np
 
 from pbl.data.images import EXTENSIONS, LISTED
 from pbl.data.sources import Example, Source, from_arrays
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, name_nearest
 
 SPLITS = {
     "train": {"train", "training", "train_set", "training_set"},
@@ -124,7 +124,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
             "{folder} holds the split folder(s) {splits} and {what}. Valid: class folders alone, or train/ (with val/ and"
             " test/ if there are any), each with class folders.",
             folder=root, splits=", ".join(path.name for path in splits.values()),
-            what="also " + ", ".join(others[:5]) if others else "no train/",
+            what=Sentence("also {others}", others=", ".join(others[:5])) if others else Sentence("no train/"),
         )  # fmt: skip
     # An archive may hold train/train/cat.
     inner = {split: path / path.name if _folders_in(path) == [path.name] else path for split, path in splits.items()}
@@ -234,12 +234,14 @@ def _normalize(name: str) -> str:
     return unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
 
 
-def _names_beside(path: Path) -> str:
+def _names_beside(path: Path) -> Sentence:
     try:
         beside = sorted(entry.name for entry in path.parent.iterdir() if not _is_hidden(entry.name))
     except OSError:
-        return f"There is no folder {path.parent} either. Here is {Path.cwd()}."
-    return name_nearest(path.name, beside[:50]) if beside else f"{path.parent.resolve()} is empty."
+        return Sentence("There is no folder {folder} either. Here is {here}.", folder=path.parent, here=Path.cwd())
+    if not beside:
+        return Sentence("{folder} is empty.", folder=path.parent.resolve())
+    return name_nearest(path.name, beside[:50])
 
 
 def zip_archive(file: str | Path) -> Source:
@@ -274,7 +276,11 @@ def zip_archive(file: str | Path) -> Source:
     try:
         return class_folders(folder)
     except InputError as error:  # which should name what the user gave
-        raise InputError("{what}", what=str(error).replace(str(folder), str(file))) from None
+        fields = {
+            name: str(value).replace(str(folder), str(file)) if str(folder) in str(value) else value
+            for name, value in error.fields.items()
+        }
+        raise InputError(error.template, **fields) from None
 
 
 def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[str]) -> bool:
@@ -332,7 +338,7 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipf
     if not members:
         raise InputError(
             "{file} holds no image{inside}.",
-            file=file, inside=f", but the archive {archives[0]}: unpack it and give what is inside" if archives else "",
+            file=file, inside=Sentence(", but the archive {name}: unpack it and give what is inside", name=archives[0]) if archives else "",
         )  # fmt: skip
     return members, sorted(folders)
 
@@ -490,7 +496,7 @@ def _check_values(images: np.ndarray, name: str) -> None:
     raise InputError(
         "{name} is {dtype} from {low:g} to {high:g}. Valid: uint8, 0 to 255{hint}.",
         name=name, dtype=images.dtype, low=low, high=high,
-        hint=": save (255 * images).round().astype('uint8')" if low >= 0 and high <= 1 else "",
+        hint=Sentence(": save (255 * images).round().astype('uint8')") if low >= 0 and high <= 1 else "",
     )  # fmt: skip
 
 

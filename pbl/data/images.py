@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # Listed too, so that what cannot be read is named rather than passed over.
@@ -66,8 +66,9 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     except Exception as error:
         # On damaged files Pillow raises nearly anything: SyntaxError for a PNG, struct.error for EXIF, TypeError for a TIFF.
         raise InputError(
-            "{name} cannot be decoded: {error}. Copy it again or leave it out.", name=name, error=error
-        ) from None
+            "{name} cannot be decoded: {error}. Copy it again or leave it out.",
+            name=name, error=error.args[0] if error.args and isinstance(error.args[0], Sentence) else error,
+        ) from None  # fmt: skip
 
 
 def _to_pixels(image: Image.Image) -> np.ndarray:
@@ -75,7 +76,7 @@ def _to_pixels(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16"):  # convert("L") would clip them at 255
         image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError("it has 32 bits a pixel; save it with 8 or 16")
+        raise ValueError(Sentence("it has 32 bits a pixel; save it with 8 or 16"))
     if image.has_transparency_data:
         is_grey = image.mode in ("LA", "La", "L", "1")
         white = Image.new("RGBA", image.size, "white")

@@ -22,7 +22,7 @@ from pbl.data.files import expand
 from pbl.data.sources import Source, check_class_names
 from pbl.data.split import choose_fold, hold_out
 from pbl.data.store import Images, Target, collect
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 
 TEST_FRACTION = 0.3  # of everything, as the course teaches (7:3), where there is no official test split
 VALIDATION_FRACTION = 0.15  # of the other 70%
@@ -85,7 +85,7 @@ class Data:
                 raise InputError(
                     "Data set '{name}' is too small: no image is left for {purpose}{groups}.",
                     name=name, purpose=purpose,
-                    groups=" (images of a group stay together: are the groups too few, or one too large?)" if settings.groups or group_of else "",
+                    groups=Sentence(" (images of a group stay together: are the groups too few, or one too large?)") if settings.groups or group_of else "",
                 )  # fmt: skip
         # An official test split has not been read: names that are not found may be there.
         unknown = sorted(self._leave_out - self._left_out)
@@ -138,7 +138,7 @@ class Data:
             raise InputError(
                 "validation_fraction={fraction} has nothing to cut: {why}.",
                 fraction=settings.validation_fraction,
-                why="folds are set" if settings.folds else f"'{self.name}' has an official validation split",
+                why=Sentence("folds are set") if settings.folds else Sentence("'{name}' has an official validation split", name=self.name),
             )  # fmt: skip
         if groups is not None and source.val and source.test:
             raise InputError(
@@ -480,7 +480,7 @@ def _read_weights(file: str, names: list[str], known: set[str] | None) -> np.nda
     if unknown or twice or not set(names) & set(weights):
         raise InputError(
             "sample_weights={file} {what}; the training images are called {name}, ...", file=file, name=names[0],
-            what=f"names {twice[0]} twice" if twice else f"names {unknown[0]}, which is no image" if unknown else "names none of the training images",
+            what=Sentence("names {image} twice", image=twice[0]) if twice else Sentence("names {image}, which is no image", image=unknown[0]) if unknown else Sentence("names none of the training images"),
         )  # fmt: skip
     if not np.isfinite(found).all() or found.min() < 0 or not found.any():
         raise InputError("sample_weights={file}: weights are numbers from 0 on, and not all 0.", file=file)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, name_nearest
 
 Example = tuple[np.ndarray | bytes, int, str]  # uint8 [height, width, 1 or 3], or an image file's bytes; class; name
 
@@ -118,13 +118,17 @@ def check_example(example: Example, num_classes: int, source: str) -> Example:
         raise InputError(
             "Data set '{source}' gives {kind}. An example is a tuple (image, label, name).",
             source=source,
-            kind=f"{len(example)} values" if isinstance(example, tuple) else type(example).__name__,
+            kind=Sentence("{n} values", n=len(example)) if isinstance(example, tuple) else type(example).__name__,
         )
     image, label, name = example
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
         found = type(image).__name__
         if isinstance(image, np.ndarray):
-            found = f"{image.dtype}" + (f" from {image.min():g} to {image.max():g}" if image.size else "")
+            found = str(image.dtype)
+            if image.size:
+                found = Sentence(
+                    "{dtype} from {low:g} to {high:g}", dtype=image.dtype, low=image.min(), high=image.max()
+                )
         raise InputError(
             "Image {name} of '{source}' is {found}. Images are uint8 arrays, 0 to 255: the model does the scaling.",
             name=name,
@@ -199,11 +203,12 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         valid = [*DATASETS, *tfds.list_builders(with_community_datasets=False)]
-        nearest = name_nearest(name, valid).partition("Valid:")[0]
+        nearest = name_nearest(name, valid).fields.get("nearest")
         raise UnknownDataset(
             "No data set is called '{name}'. {nearest}Valid: {registered}, a TensorFlow Datasets name, or the path of a folder,"
             " a .zip or an .npz; see `python -m pbl datasets`.",
-            name=name, nearest=nearest, registered=", ".join(sorted(DATASETS)),
+            name=name, nearest=Sentence("Did you mean '{nearest}'? ", nearest=nearest) if nearest else "",
+            registered=", ".join(sorted(DATASETS)),
         ) from None  # fmt: skip
     except (AssertionError, ValueError) as error:  # a version or a configuration that does not exist
         if "Parsing builder name" in str(error):

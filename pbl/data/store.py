@@ -20,7 +20,7 @@ from pbl.data.files import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.images import decode_image, fit_image
 from pbl.data.sources import DifferentSizes, Example, check_example
 from pbl.data.split import hash_image
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence, join_sentences
 from pbl.runs import replacing
 
 _FORMAT = 1  # of the files in the cache; another number, another file name
@@ -140,7 +140,7 @@ def collect(
             passed_over.add(name)
             continue
         if isinstance(image, InputError):
-            broken[name] = str(image)
+            broken[name] = Sentence(image.template, **image.fields)
             continue
         check_example((image, label, name), num_classes, source)
         size = target.size or (writer.shape[:2] if writer.shape else image.shape[:2])
@@ -161,8 +161,8 @@ def collect(
         shown = list(broken.values())[:10]
         raise InputError(
             "{n} image(s) of '{name}' cannot be decoded: {reasons}{more} Repair them, or go on without them: on_bad_image=skip.",
-            n=len(broken), name=source, reasons=" ".join(shown),
-            more=f" And {len(broken) - len(shown)} more." if len(broken) > len(shown) else "",
+            n=len(broken), name=source, reasons=join_sentences(shown),
+            more=Sentence(" And {n} more.", n=len(broken) - len(shown)) if len(broken) > len(shown) else "",
         )  # fmt: skip
     if not names:
         raise InputError("Data set '{name}' holds no image.", name=source)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pbl import japanese
 from pbl.errors import InputError
 from pbl.grading.hidden import Hidden
 from pbl.grading.outcomes import CAUSES, STATUSES, TOLERANCE
-from pbl.japanese import translate
 from pbl.runs import replacing
 
 # What a team is told beside its status; the other flags are for the instructor alone.
@@ -54,7 +54,7 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     """
 
     def say(template: str, **fields: Any) -> str:
-        return translate(template, fields) if language == "ja" else template.format(**fields)
+        return japanese.say(template, language, **fields)
 
     def line(word: str, **fields: Any) -> str:
         return say(_LINES[word], **fields)

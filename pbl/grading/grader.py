@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading import intake, judge, results
 from pbl.grading.hidden import Hidden, open_hidden, open_labels
 from pbl.grading.intake import File, Submission, Team
@@ -211,7 +211,9 @@ def _run(
         raise InputError(
             "This machine cannot lock a submission up: {lacking}. Use another (WSL, Colab), or go on with time and memory limits"
             " alone: --require-isolation limits, on a machine without the labels (--predict-only).",
-            lacking="; ".join(f"{layer}: {why}" for layer, why in lacking.items()),
+            lacking=join_sentences(
+                (Sentence("{layer}: {why}", layer=layer, why=Sentence(why)) for layer, why in lacking.items()), "; "
+            ),
         )  # fmt: skip
     _sweep_scratch(grading)
     scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
@@ -352,7 +354,7 @@ class _Runner:
             told = json.loads(content)
             if event["exit"] != 0 or told["reason"] != "ok":
                 template, fields = say(told["reason"], clean_fields(told["fields"]))
-                raise InputError("{path} cannot be taken apart: {why}", path=source, why=template.format(**fields))
+                raise InputError("{path} cannot be taken apart: {why}", path=source, why=Sentence(template, **fields))
             places = zip(map(str, told["names"]), told["places"], strict=True)
             return [
                 File(intake.as_text(name), None if place is None else folder / "output" / str(int(place)))
@@ -436,13 +438,26 @@ class _Runner:
         if self.workers is not None:
             return
         _check_room(self.scratch, self.limits, self.jobs)
-        self.grading.tell("Starting: TensorFlow is loaded, and the isolation and a known-good submission are tried.")
+        self.grading.tell(
+            Sentence("Starting: TensorFlow is loaded, and the isolation and a known-good submission are tried.")
+        )
         self._start()
         self._try_walls()
         self._grade_canary()
         grading = self.grading
-        missing = "".join(f" Not in force: {layer} ({why})." for layer, why in grading.missing_layers.items() if why)
-        grading.tell(f"Isolation: {grading.isolation} ({', '.join(grading.layers)}).{missing}")
+        missing = [
+            Sentence(
+                " Not in force: {layer} ({why}).", layer=layer, why=Sentence(why.replace("{", "{{").replace("}", "}}"))
+            )
+            for layer, why in grading.missing_layers.items()
+            if why
+        ]
+        grading.tell(
+            Sentence(
+                "Isolation: {level} ({layers}).{missing}",
+                level=grading.isolation, layers=", ".join(grading.layers), missing=join_sentences(missing, "") if missing else "",
+            )
+        )  # fmt: skip
 
     def _start(self) -> None:
         self.workers = Workers(self.scratch)
@@ -457,10 +472,10 @@ class _Runner:
     def _check_places(self) -> None:
         """What a submission must not see must not lie where its Python is read from."""
         secret = {
-            "the hidden set": self.hidden.path,
+            Sentence("the hidden set"): self.hidden.path,
             "--out": self.grading.out,
-            "the submissions": self.source,
-            "the labels": self.labels,
+            Sentence("the submissions"): self.source,
+            Sentence("the labels"): self.labels,
         }
         for what, path in secret.items():
             above = [path.resolve(), *path.resolve().parents] if path is not None else []
@@ -537,10 +552,11 @@ class _Runner:
             event = self.workers.next_end()
         if reason != "ok":
             template, fields = say(reason, fields)
-            self._stop_for(f"{status_of(reason)}: {template.format(**fields)}", folder)
+            why = Sentence(template, **fields)
+            self._stop_for(Sentence("{status}: {why}", status=status_of(reason), why=why), folder)
         found = result.reshape(-1)[: len(expected)]
         if np.abs(found - expected).max() > CANARY_DIFFERENCE:
-            self._stop_for("other probabilities came out than went in", folder)
+            self._stop_for(Sentence("other probabilities came out than went in"), folder)
 
     def _stop_for(self, what: str, folder: Path) -> None:
         raise InputError(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 
 FORMAT = 1  # of hidden.json
 IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
@@ -132,7 +132,12 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
         raise InputError(
             "{file} does not belong to {path}: {what}. Give the labels that were written with these images.",
             file=file, path=hidden.path,
-            what=f"there is no class {strange}" if strange is not None else f"it has {len(rows)} ids, of which {len(found.keys() & set(hidden.ids))} are of these {len(hidden.ids)} images",
+            what=Sentence("there is no class {name}", name=strange)
+            if strange is not None
+            else Sentence(
+                "it has {rows} ids, of which {found} are of these {images} images",
+                rows=len(rows), found=len(found.keys() & set(hidden.ids)), images=len(hidden.ids),
+            ),
         )  # fmt: skip
     return Labels(
         np.array([place[found[name][0]] for name in hidden.ids]),

@@ -18,7 +18,7 @@ from pbl.data import Source, decode_image, fit_image, hash_image, hold_out
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
 from pbl.data.pipeline import find_groups
 from pbl.data.sources import open_source
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS
 from pbl.runs import replacing, timestamp, write_json
 
@@ -138,7 +138,7 @@ def _go_through(source: Source, called: str) -> _Seen:
             try:
                 pixels = _pixels(image, name)
             except InputError as error:
-                problems.append(str(error))
+                problems.append(error)
                 continue
             side = min(CHECKED_SIDE, *(shapes[0][:2] if shapes else pixels.shape[:2]))
             small.append(fit_image(pixels, (side, side), 3, "stretch"))
@@ -148,10 +148,10 @@ def _go_through(source: Source, called: str) -> _Seen:
             shapes.append(pixels.shape)
             splits.append(split)
     if problems:
-        more = f" And {len(problems) - 5} more." if len(problems) > 5 else ""
+        more = Sentence(" And {n} more.", n=len(problems) - 5) if len(problems) > 5 else ""
         raise InputError(
             "{n} image(s) of '{source}' cannot be decoded: {problems}{more} Repair them or take them away first.",
-            n=len(problems), source=called, problems=" ".join(problems[:5]), more=more,
+            n=len(problems), source=called, problems=join_sentences(problems[:5]), more=more,
         )  # fmt: skip
     if not names:
         raise InputError("Data set '{source}' holds no image.", source=called)

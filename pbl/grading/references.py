@@ -11,6 +11,7 @@ import numpy as np
 from pbl import models
 from pbl.data import Data, fit_image, load_data, read_image
 from pbl.data.sources import DifferentSizes
+from pbl.errors import Sentence
 from pbl.evaluation import predict_probabilities
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
@@ -54,11 +55,11 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
     pixels = _hidden_pixels(hidden, data)
     makers = {"majority": _majority, "nearest_neighbour": _nearest_neighbour, "memoriser": _memoriser, "tuned": _tuned}
     for name, make in makers.items():
-        tell(f"Reference submission: {name}")
+        tell(Sentence("Reference submission: {name}", name=name))
         make(folder / name, hidden, data, pixels)
     missing = find_layers()
     if any(missing[layer] for layer in FULL):
-        tell("The reference submissions are not graded here: this machine cannot lock a process up.")
+        tell(Sentence("The reference submissions are not graded here: this machine cannot lock a process up."))
         return {}
     with tempfile.TemporaryDirectory(prefix="pbl-") as out:
         rows = grade(folder, path, out=out)

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pbl.config import run_experiment_file
-from pbl.errors import InputError, name_nearest
+from pbl.config import run_experiment_file, say_problem
+from pbl.errors import InputError, Sentence, name_nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -90,12 +90,16 @@ class Rubric(BaseModel):
         return max(0, -int(-((received - deadline).total_seconds()) // 86_400))
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError) -> Sentence:
     problem = error.errors()[0]
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
-        return f"A rubric has no '{name}'. {name_nearest(name, Rubric.model_fields)}"
-    return f"Rubric: {name}: {problem['msg']}. ({name}: {Rubric.model_fields[name].description}.)"
+        nearest = name_nearest(name, Rubric.model_fields)
+        return Sentence("A rubric has no '{name}'. {nearest}", name=name, nearest=nearest)
+    meaning = Sentence(Rubric.model_fields[name].description)
+    return Sentence(
+        "Rubric: {name}: {reason}. ({name}: {meaning}.)", name=name, reason=say_problem(problem), meaning=meaning
+    )
 
 
 def load_rubric(file: str | Path) -> Rubric:

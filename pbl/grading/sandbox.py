@@ -98,7 +98,7 @@ def find_layers() -> dict[str, str]:
         For each of `LAYERS` an empty string, or the reason why it is not to be had.
     """
     if not sys.platform.startswith("linux"):
-        return dict.fromkeys(LAYERS, f"{platform.system()} has none")
+        return dict.fromkeys(LAYERS, "this system has none")
     missing = dict.fromkeys(LAYERS, "")
     if _landlock_version() < 1:
         missing["landlock"] = "the kernel has no Landlock (Linux 5.13 and later, where it is switched on)"

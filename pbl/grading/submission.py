@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 from pbl.grading import judge
 from pbl.grading.fixtures import COUNT
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, PREDICTIONS, WEIGHTS
@@ -109,12 +109,17 @@ def submit(
             images = fixtures[0] if fixtures else np.zeros((COUNT, *run.split["input_shape"]), np.uint8)
             told = check_submission(made, class_names, images=images, fit=run.split["fit"])
         template, fields = say(told.reason, told.fields)
-        message = template.format(**fields)
+        message = Sentence(template, **fields)
         if told.reason not in ("ok", "builder_unlisted"):
             raise InputError("The grader would not grade this submission ({status}), so it was not written: {message}", status=status_of(told.reason), message=message)  # fmt: skip
         cause = told.facts.get("fixtures", {}).get("cause")
         if cause:
-            remarks.append(f"skewed_preprocessing: probabilities differ by up to {told.facts['fixtures']['difference']:.2f} ({TOLERANCE} passes). {CAUSES[cause]}")  # fmt: skip
+            remarks.append(
+                Sentence(
+                    "skewed_preprocessing: probabilities differ by up to {difference:.2f} ({tolerance} passes). {cause}",
+                    difference=told.facts["fixtures"]["difference"], tolerance=TOLERANCE, cause=Sentence(CAUSES[cause]),
+                )
+            )  # fmt: skip
         write_files(target, _contents(made))
     return Submitted(target, status_of(told.reason), message, remarks)
 
@@ -160,7 +165,11 @@ def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray
         return pixels, probabilities[chosen]
     except (OSError, KeyError, ValueError) as error:
         remarks.append(
-            f"There are no fixtures, so the grader cannot notice other preprocessing: the run's validation images or predictions are not at hand ({clean(error, 200)})."
+            Sentence(
+                "There are no fixtures, so the grader cannot notice other preprocessing: the run's validation images or predictions"
+                " are not at hand ({error}).",
+                error=error if isinstance(error, InputError) else clean(error, 200),
+            )
         )
         return None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from pbl.errors import InputError, name_nearest
+from pbl.errors import InputError, Sentence, name_nearest
 from pbl.models.alexnet import alexnet
 from pbl.models.cost import count_macs, count_trainable_weights
 from pbl.models.efficientnet import efficientnet_transfer, efficientnetv2_transfer, split_backbone, unfreeze
@@ -138,7 +138,7 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
     for option in options:
         if option not in options_of(builder) and not takes_any:
             valid = options_of(builder)
-            nearest = name_nearest(option, valid) if valid else "It has no options."
+            nearest = name_nearest(option, valid) if valid else Sentence("It has no options.")
             raise InputError(
                 "Model '{name}' has no option '{option}'. {nearest}", name=name, option=option, nearest=nearest
             )

@@ -1,9 +1,13 @@
-"""What the diagnosis says, in Japanese: the same fields in each sentence, so that the numbers are the same.
+"""What a person reads, in Japanese: the English sentence is the key, the same fields stand in both.
+
+Here: the diagnosis, the log and the team's report, and `say`, which all use; in the other files what their names tell.
 
 正解率 is accuracy and 適合率 precision; 精度, which is used for both, is not.
 """
 
+import functools
 import os
+import sys
 from typing import Any
 
 FINDINGS = {
@@ -127,23 +131,6 @@ SENTENCES = {
     "accuracy minus that of the run it came from [points], 95% interval; open circles: more than one change at once": "元の実験の正解率との差（ポイント）、95%信頼区間。白丸：同時に複数の変更",
     "What each change gained or lost on validation": "変更ごとの検証の正解率の変化",
     "Written: {file}": "書き込み：{file}",
-    # The data doctor, where it finds more than a note
-    "Image files that cannot be decoded: {images}, such as {examples} ({reason}); copy or download them again, or leave them out.": "読み込めない画像ファイルが {images} 個あります（{examples}：{reason}）。コピーかダウンロードをやり直すか、除いてください。",
-    "Classes with fewer than {limit} training images: {classes}, the smallest '{rarest}' with {fewest}; collect more, or merge classes.": "訓練画像が {limit} 枚より少ないクラスが {classes} あり、最も少ない '{rarest}' は {fewest} 枚です。画像を集めるか、クラスをまとめてください。",
-    "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share, or compare by cross-validation.": "検証データは {images} 枚しかなく、正解率 90% でも実際は {low:.0%}〜{high:.0%} のどこかです。検証の割合を増やすか、交差検証で比べてください。",
-    "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights.": "訓練画像の枚数が偏っています（'{common}' は {most} 枚、'{rare}' は {fewest} 枚だけ）。正解率よりもクラスごとの再現率とマクロF1を見て、クラス重みを試してください。",
-    "Images of which the crop to {height}x{width} pixels keeps less than {limit:.0%}: {images}, such as {examples}; take fit=pad, or cut out what matters.": "{height}x{width} 画素に切り取ると {limit:.0%} も残らない画像が {images} 枚あります（{examples}）。fit=pad を使うか、大事な部分を切り出してください。",
-    "{grey} of {all_images} images are grey, {greyest_share:.0%} of '{greyest}' but {least_share:.0%} of '{least}', so a network can tell these classes by colour alone: take channels=1.": "{all_images} 枚のうち {grey} 枚がグレースケールで、'{greyest}' では {greyest_share:.0%}、'{least}' では {least_share:.0%} です。色の有無だけでクラスを見分けられるので、channels=1 にしてください。",
-    "Images of one colour all over: {images}, such as {examples}; leave them out, or see what went wrong when they were made.": "全体が1色の画像が {images} 枚あります（{examples}）。除くか、作ったときに何が起きたかを調べてください。",
-    "Images that occur more than once, with different labels: {contents}, such as {examples}; look at them and keep the right one.": "同じ画像に異なるラベルが付いているものが {contents} 組あります（{examples}）。画像を見て、正しいほうだけを残してください。",
-    "Images enlarged more than twice to the model's {height}x{width} pixels: {images} of {all_images}, such as {examples}; replace them by larger ones, leave them out, or take a smaller image_size.": "モデルの {height}x{width} 画素に合わせて2倍より大きく引き伸ばされる画像が {all_images} 枚のうち {images} 枚あります（{examples}）。大きい画像に替えるか、除くか、image_size を小さくしてください。",
-    "Images enlarged more than twice to the model's {height}x{width} pixels: {images} of {all_images}, such as {examples}; a smaller image_size trains faster and loses nothing.": "モデルの {height}x{width} 画素に合わせて2倍より大きく引き伸ばされる画像が {all_images} 枚のうち {images} 枚あります（{examples}）。image_size を小さくすると、失うものなく速く学習できます。",
-    "{images} of {all_images} {split} images ({share:.1%}) stand in {earlier} too, such as {examples}, so the {split} score is too good: leave the copies out of {earlier}.": "{split}画像 {all_images} 枚のうち {images} 枚（{share:.1%}）が{earlier}にもあります（{examples}）。{split}の結果は実際より高く出ます。複製を{earlier}から除いてください。",
-    "{share:.0%} of {looked_at} training images look like altered copies of another one, such as {examples}, so a split by chance has copies on both sides: take the originals alone, split, and augment after the split.": "訓練画像 {looked_at} 枚の {share:.0%} は、ほかの画像を加工した複製のように見えます（{examples}）。無作為に分けると両側に複製が入ります。元の画像だけを分けてから、データ拡張してください。",
-    "{images} of {looked_at} {split} images ({share:.1%}) look like altered copies of training images, such as {examples}; within train the share is {natural_share:.1%}: look at the pairs, leave the copies out of train, and expect the accuracy to fall.": "{split}画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、訓練画像を加工した複製のように見えます（{examples}。訓練画像どうしでは {natural_share:.1%}）。組を見て、複製を訓練から除いてください。正解率は下がるはずです。",
-    "{images} of {looked_at} {split} images ({share:.1%}) look like altered copies of training images, such as {examples}; within train the share is {natural_share:.1%}: not clearly more, so either chance or copies all over the data set; look at the pairs.": "{split}画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、訓練画像を加工した複製のように見えます（{examples}。訓練画像どうしでは {natural_share:.1%}）。はっきり多くはないので、偶然か、データ全体に複製があるかのどちらかです。組を見てください。",
-    "A simple classifier tells {split} images from training images with an area under the ROC curve of {auc:.2f} (at least {low:.2f}; equal ones: .50), most plainly by {statistic}: look whether both were made and read in the same way, such as 0 to 255, colour order, size.": "簡単な分類器で{split}画像と訓練画像を見分けられます（ROC曲線の下の面積 {auc:.2f}、少なくとも {low:.2f}、差がなければ .50。最も違うのは{statistic}）。両方が同じ方法で作られ、読み込まれているか（0〜255、色の順序、大きさなど）を調べてください。",
-    "The {split} split has no image of {classes} of its {all_classes} classes ({listed}): add images of them, or remove the classes.": "{split}データには、{all_classes} クラスのうち {classes} クラス（{listed}）の画像がありません。画像を加えるか、そのクラスを除いてください。",
     # A team's report
     "{split}: {how}": "{split}：{how}",
     "training": "訓練",
@@ -218,16 +205,77 @@ SENTENCES = {
 }  # fmt: skip
 
 
+@functools.cache
+def _tables() -> dict[str, str]:
+    """All sentences, English to Japanese; read when the first one is said in Japanese."""
+    from pbl.japanese import commands, doctor, errors, grading, report, settings
+
+    tables = (
+        doctor.WORDS,
+        doctor.FOUND,
+        errors.ERRORS,
+        settings.SETTINGS,
+        commands.SAID,
+        grading.GRADING,
+        report.PAGE,
+        SENTENCES,
+    )
+    return {english: japanese for table in tables for english, japanese in table.items()}
+
+
 def choose_language(language: str | None = None) -> str:
-    """Returns the language, "en" or "ja": what is given, else what the variable `PBL_LANGUAGE` says, else English."""
-    return "ja" if (language or os.environ.get("PBL_LANGUAGE", ""))[:2].lower() == "ja" else "en"
+    """Returns the language, "en" or "ja", of what is shown to a person.
+
+    Args:
+        language: What was asked for. Else the variable `PBL_LANGUAGE` says it, else the locale: the first that is set of the
+            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`. What is not Japanese is English.
+    """
+    names = ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+    chosen = language or next(filter(None, map(os.environ.get, names)), "en")
+    return "ja" if chosen[:2].lower() == "ja" else "en"
 
 
-def say(template: str, language: str = "en", **details: Any) -> str:
-    """Fills a sentence, in English or, for "ja", in Japanese."""
-    return translate(template, details) if language == "ja" else template.format(**details)
+def choose_screen_language(language: str | None = None) -> str:
+    """Returns the language as `choose_language` does, but English where the screen has no Japanese letters (`PYTHONIOENCODING=ascii`)."""
+    chosen = choose_language(language)
+    if chosen == "ja":
+        try:
+            "日本語".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except (UnicodeEncodeError, LookupError):
+            return "en"
+    return chosen
+
+
+def say(template: str, language: str | None = None, /, **details: Any) -> str:
+    """Fills a sentence in the reader's language.
+
+    Args:
+        template: The English sentence, with `{name}` fields.
+        language: "en" or "ja"; that of the screen unless given.
+        **details: The fields. A `Sentence` or an `InputError` among them is said in the same language.
+    """
+    if (language or choose_screen_language()) == "ja":
+        return translate(template, details)
+    return template.format(**details)
+
+
+def say_sentence(sentence: Any, language: str | None = None) -> str:
+    """Says a `Sentence` or an `InputError` in the reader's language; any other text as it is."""
+    if isinstance(getattr(sentence, "template", None), str):
+        return say(sentence.template, language, **sentence.fields)
+    return str(sentence)
 
 
 def translate(template: str, details: dict) -> str:
     """Fills the Japanese form of a sentence; the English one where there is none."""
-    return SENTENCES.get(template, template).format(**details)
+    tables = _tables()
+    said = {}
+    for name, value in details.items():
+        if isinstance(getattr(value, "template", None), str):
+            value = say_sentence(value, "ja")
+        elif name in ("reason", "what", "kind", "statistic") and isinstance(
+            value, str
+        ):  # the words of the system, or of another process
+            value = tables.get(value, value)
+        said[name] = value
+    return tables.get(template, template).format(**said).replace("。。", "。")  # a sentence that ends in another one

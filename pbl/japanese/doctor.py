@@ -1,0 +1,94 @@
+"""What the data doctor finds, in Japanese."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FOUND = {
+    "Image files that cannot be decoded: {images}, such as {examples} ({reason}); copy or download them again, or leave them out.": "読み込めない画像ファイルが {images} 個あります（{examples}：{reason}）。コピーかダウンロードをやり直すか、除いてください。",
+    "The {split} split has no image of {classes} of its {all_classes} classes ({listed}): add images of them, or remove the classes.": "{split}データには、{all_classes} クラスのうち {classes} クラス（{listed}）の画像がありません。画像を加えるか、そのクラスを除いてください。",
+    "Classes with fewer than {limit} training images: {classes}, the smallest '{rarest}' with {fewest}; collect more, or merge classes.": "訓練画像が {limit} 枚より少ないクラスが {classes} あり、最も少ない '{rarest}' は {fewest} 枚です。画像を集めるか、クラスをまとめてください。",
+    "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share, or compare by cross-validation.": "検証データは {images} 枚しかなく、正解率 90% でも実際は {low:.0%}〜{high:.0%} のどこかです。検証の割合を増やすか、交差検証で比べてください。",
+    "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights.": "訓練画像の枚数が偏っています（'{common}' は {most} 枚、'{rare}' は {fewest} 枚だけ）。正解率よりもクラスごとの再現率とマクロF1を見て、クラス重みを試してください。",
+    "Images enlarged more than twice to the model's {height}x{width} pixels: {images} of {all_images}, such as {examples}; replace them by larger ones, leave them out, or take a smaller image_size.": "モデルの {height}x{width} 画素に合わせて2倍より大きく引き伸ばされる画像が {all_images} 枚のうち {images} 枚あります（{examples}）。大きい画像に替えるか、除くか、image_size を小さくしてください。",
+    "Images enlarged more than twice to the model's {height}x{width} pixels: {images} of {all_images}, such as {examples}; a smaller image_size trains faster and loses nothing.": "モデルの {height}x{width} 画素に合わせて2倍より大きく引き伸ばされる画像が {all_images} 枚のうち {images} 枚あります（{examples}）。image_size を小さくすると、失うものなく速く学習できます。",
+    "Images with less than a quarter of the usual {median} pixels a side: {images}, such as {examples}; look whether they are thumbnails.": "一辺が普通の {median} 画素の4分の1より小さい画像が {images} 枚あります（{examples}）。サムネイルでないか見てください。",
+    "Images of which the crop to {height}x{width} pixels keeps less than {limit:.0%}: {images}, such as {examples}; take fit=pad, or cut out what matters.": "{height}x{width} 画素に切り取ると {limit:.0%} も残らない画像が {images} 枚あります（{examples}）。fit=pad を使うか、大事な部分を切り出してください。",
+    "{grey} of {all_images} images are grey and the others in colour, in all classes alike (the rarer kind: {examples}): channels=1 makes them equal.": "{all_images} 枚のうち {grey} 枚がグレースケールで、ほかはカラーです（どのクラスでも同じ割合。少ないほう：{examples}）。channels=1 でそろいます。",
+    "{grey} of {all_images} images are grey, {greyest_share:.0%} of '{greyest}' but {least_share:.0%} of '{least}', so a network can tell these classes by colour alone: take channels=1.": "{all_images} 枚のうち {grey} 枚がグレースケールで、'{greyest}' では {greyest_share:.0%}、'{least}' では {least_share:.0%} です。色の有無だけでクラスを見分けられるので、channels=1 にしてください。",
+    "Images of one colour all over: {images}, such as {examples}; leave them out, or see what went wrong when they were made.": "全体が1色の画像が {images} 枚あります（{examples}）。除くか、作ったときに何が起きたかを調べてください。",
+    "{images} of {all_images} {split} images ({share:.1%}) stand in {earlier} too, such as {examples}, so the {split} score is too good: leave the copies out of {earlier}.": "{split}画像 {all_images} 枚のうち {images} 枚（{share:.1%}）が{earlier}にもあります（{examples}）。{split}の結果は実際より高く出ます。複製を{earlier}から除いてください。",
+    "Images that occur more than once, with different labels: {contents}, such as {examples}; look at them and keep the right one.": "同じ画像に異なるラベルが付いているものが {contents} 組あります（{examples}）。画像を見て、正しいほうだけを残してください。",
+    "Images that occur more than once in {split}: {contents}, in {images} copies, such as {examples}; each counts as often as it is there, so leave out all but one.": "{split}に2回以上現れる画像が {contents} 種類、{images} 枚あります（{examples}）。その数だけ重く数えられるので、1枚だけを残してください。",
+    "{share:.0%} of {looked_at} training images look like altered copies of another one, such as {examples}, so a split by chance has copies on both sides: take the originals alone, split, and augment after the split.": "訓練画像 {looked_at} 枚の {share:.0%} は、ほかの画像を加工した複製のように見えます（{examples}）。無作為に分けると両側に複製が入ります。元の画像だけを分けてから、データ拡張してください。",
+    "{images} of {looked_at} {split} images ({share:.1%}) look like altered copies of training images, such as {examples}; within train the share is {natural_share:.1%}: look at the pairs, leave the copies out of train, and expect the accuracy to fall.": "{split}画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、訓練画像を加工した複製のように見えます（{examples}。訓練画像どうしでは {natural_share:.1%}）。組を見て、複製を訓練から除いてください。正解率は下がるはずです。",
+    "{images} of {looked_at} {split} images ({share:.1%}) look like altered copies of training images, such as {examples}; within train the share is {natural_share:.1%}: not clearly more, so either chance or copies all over the data set; look at the pairs.": "{split}画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、訓練画像を加工した複製のように見えます（{examples}。訓練画像どうしでは {natural_share:.1%}）。はっきり多くはないので、偶然か、データ全体に複製があるかのどちらかです。組を見てください。",
+    "A simple classifier tells {split} images from training images with an area under the ROC curve of {auc:.2f} (at least {low:.2f}; equal ones: .50), most plainly by {statistic}: look whether both were made and read in the same way, such as 0 to 255, colour order, size.": "簡単な分類器で{split}画像と訓練画像を見分けられます（ROC曲線の下の面積 {auc:.2f}、少なくとも {low:.2f}、差がなければ .50。最も違うのは{statistic}）。両方が同じ方法で作られ、読み込まれているか（0〜255、色の順序、大きさなど）を調べてください。",
+    "Of {looked_at} training images {images} ({share:.1%}) have five nearest images that all belong to one other class, such as {examples}: look at their labels.": "訓練画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、最も近い5枚がすべて別の同じクラスです（{examples}）。ラベルを確かめてください。",
+    "Of {looked_at} training images {images} ({share:.1%}) are confidently given to another class by models that did not see them, such as {examples}: look at their labels.": "訓練画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、それを見ていないモデルが確信をもって別のクラスと答えます（{examples}）。ラベルを確かめてください。",
+    "The better of two simple methods, {method}, reaches {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.": "2つの簡単な方法のうちよいほう（{method}）の検証の正解率は {accuracy:.1%} です（{low:.1%}〜{high:.1%}、{images} 枚）。これを下回るネットワークには問題があるか、学習が足りません。",
+}  # fmt: skip
+
+WORDS = {
+    "train": "訓練",
+    "val": "検証",
+    "test": "テスト",
+    # The data doctor's checks
+    "broken": "読み込めない画像",
+    "absent class": "画像のないクラス",
+    "small class": "画像の少ないクラス",
+    "small validation": "少ない検証データ",
+    "imbalance": "クラス不均衡",
+    "small image": "小さい画像",
+    "smaller than rest": "ほかより小さい画像",
+    "long image": "細長い画像",
+    "mixed modes": "グレースケールとカラーの混在",
+    "constant image": "1色だけの画像",
+    "copies across": "分割をまたぐ複製",
+    "copies with other labels": "ラベルの異なる複製",
+    "copies within": "分割の中の複製",
+    "altered copies": "加工された複製",
+    "altered copies in train": "訓練データの中の加工された複製",
+    "shift": "分布のずれ（分布シフト）",
+    "labels unlike neighbours": "近い画像と異なるラベル",
+    "labels unlike predictions": "予測と異なるラベル",
+    "reference accuracy": "基準の正解率",
+    "5 nearest neighbours": "5近傍法",
+    "a linear classifier of edges and colours": "輪郭と色による線形分類器",
+    "mean brightness": "平均の明るさ",
+    "contrast": "コントラスト",
+    "darkest pixel": "最も暗い画素",
+    "brightest pixel": "最も明るい画素",
+    "5% quantile": "明るさの5%分位点",
+    "25% quantile": "明るさの25%分位点",
+    "median brightness": "明るさの中央値",
+    "75% quantile": "明るさの75%分位点",
+    "95% quantile": "明るさの95%分位点",
+    "horizontal difference": "横方向の差",
+    "vertical difference": "縦方向の差",
+    "sharpness": "鮮明さ",
+    "mean red": "赤の平均",
+    "mean green": "緑の平均",
+    "mean blue": "青の平均",
+}
+
+# The fields of a finding that hold a word of the doctor's own; a class may be called "test".
+WORDS_OF_DOCTOR = ("split", "earlier", "method", "statistic")
+
+
+def say_finding(finding: Mapping[str, Any], language: str) -> str:
+    """Says a finding that stands in a file, `data_check.json`: never by a template of a stranger.
+
+    Args:
+        finding: A finding's `template`, `details` and `message`; the message is what is said of a damaged one.
+        language: "en" or "ja".
+    """
+    message, template, details = str(finding.get("message", "")), finding.get("template"), finding.get("details")
+    if language != "ja" or not isinstance(template, str) or template not in FOUND or not isinstance(details, Mapping):
+        return message
+    words = {
+        name: WORDS.get(details[name], details[name]) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)
+    }
+    try:
+        return FOUND[template].format(**{**details, **words})
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return message
