@@ -67,11 +67,13 @@ GRADING = {
     "Reference submission: {name}": "参考の提出物：{name}",
     "The reference submissions are not graded here: this machine cannot lock a process up.": "参考の提出物は、ここでは採点しません（このマシンではプロセスを隔離できません）。",
     # results.py
+    "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.": "{file} は team という列のある CSV ファイルではありません。直すか、別の場所に移してください（新しく作り直されます）。",
     "{file} is missing or damaged. Grade again into another folder: --out.": "{file} がないか、壊れています。--out で別のフォルダを指定して採点し直してください。",
     "The predictions in {out} are of another hidden set ({was}) than {path}. Name the one that they were made with: --data.": "{out} の予測は {path} ではなく、別の非公開データ（{was}）に対するものです。予測に使ったものを --data で指定してください。",
     "The hidden set has no image in its {half} half. Make it anew with holdout, or take --half all.": "非公開データの {half} の半分に画像がありません。holdout で作り直すか、--half all を使ってください。",
     # rubric.py
     "The rubric has both bands and points. Give one of them.": "採点基準に bands と points の両方があります。どちらか一方にしてください。",
+    "Rubric: marks needs names that differ from each other and from team, such as ['report', 'talk'].": "採点基準：marks には、互いに異なり team でもない名前を指定してください。例：['report', 'talk']",
     "The rubric's function points failed on {team}: {kind}: {error}.": "採点基準の関数 points が {team} で失敗しました：{kind}：{error}。",
     "A rubric has no '{name}'. {nearest}": "採点基準に '{name}' という項目はありません。{nearest}",
     "Rubric: {name}: {reason}. ({name}: {meaning}.)": "採点基準：{name}：{reason}。（{name}：{meaning}）",

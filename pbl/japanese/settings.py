@@ -59,6 +59,8 @@ SETTINGS = {
     "side in pixels of a grey square at a random place; 16 for CIFAR-10 in DeVries and Taylor 2017": "ランダムな位置に置く灰色の正方形の一辺（画素）。DeVries and Taylor 2017 は CIFAR-10 で 16",
     "alpha of the beta distribution of the share of another image mixed in (Zhang et al. 2018; 0.2)": "別の画像を混ぜる割合のベータ分布の alpha（Zhang et al. 2018 では 0.2）",
     "alpha of that of the area taken from another image (Yun et al. 2019; 1); with mixup too, one of the two each time": "別の画像から取る面積のベータ分布の alpha（Yun et al. 2019 では 1）。mixup も使うときは、毎回どちらか一方",
+    '(least accuracy, word), such as [(0.95, "理想的"), (0.85, "標準的"), (0, "未到達")]': '(最低の正解率, 段階の名前) のリスト。例：[(0.95, "理想的"), (0.85, "標準的"), (0, "未到達")]',
+    'what a person judges, such as ["report", "talk"]: columns of marks.csv, which you fill in': '人が評価する項目。例：["report", "talk"]。marks.csv の列になり、自分で記入します',
     "(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points": "(最低の正解率, 点数) のリスト。例：[(0.95, 100), (0.9, 80)]。どれにも届かなければ 0 点",
     "a function from a row of the table to points, in place of bands": "bands の代わりに使う、表の1行から点数を決める関数",
     "after it a submission is late; with its time zone, such as +09:00": "これより後の提出は遅刻。+09:00 のような時差も付ける",
