@@ -25,6 +25,7 @@ from pbl.statistics import wilson_interval
 # Okabe and Ito's colours: told apart by the colour-blind, and in grey print by their lightness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 MOST_FILTERS = 64
+MOST_PAIRS = 15  # of a comparison
 
 JAPANESE_FONTS = (
     "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAPGothic", "TakaoPGothic", "VL Gothic", "Hiragino Sans", "Yu Gothic",
@@ -483,7 +484,8 @@ def plot_comparison(comparison: Any) -> Figure:
     table, pairs = comparison.architectures, comparison.pairs
     if not len(pairs):
         pairs = comparison.models
-    pairs = pairs.head(15)
+    shown = f"first {MOST_PAIRS} of {len(pairs)} pairs, " if len(pairs) > MOST_PAIRS else ""
+    pairs = pairs.head(MOST_PAIRS)
     figure = Figure(figsize=(12, max(4.6, 1.6 + 0.34 * max(len(pairs), len(table)))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     cost, label = "train_seconds", "training time [s]"
@@ -499,11 +501,12 @@ def plot_comparison(comparison: Any) -> Figure:
         error = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
         colour = GREEN if row.pretrained else BLUE
         left.errorbar(x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, capsize=3, linewidth=1.2)
-        text = _literal(_keep_start(row.architecture, 34))
+        text = _literal(_cut(row.architecture, 34))
         left.annotate(text, (x, 100 * row.accuracy), xytext=(6, 4), textcoords="offset points", fontsize=8)
         points.append((x, 100 * row.accuracy, 100 * row.low))
     # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above.
-    front = [p for p in sorted(points) if not any(q[0] < p[0] and q[2] > p[1] for q in points)]
+    points.sort(key=lambda point: (point[0], -point[1]))
+    front = [p for p in points if not any(q[0] <= p[0] and q[2] > p[1] for q in points)]
     best = []
     for point in front:
         if not best or point[1] > best[-1][1]:
@@ -530,14 +533,14 @@ def plot_comparison(comparison: Any) -> Figure:
         colour = ORANGE if row.p_holm < 0.05 else GREY
         error = 100 * np.array([[row.difference - row.low], [row.high - row.difference]])
         right.errorbar(100 * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4)
-    names = [
-        _literal(f"{_keep_start(row.first, 30)}  minus\n{_keep_start(row.second, 30)}") for row in pairs.itertuples()
-    ]
+    names = [_literal(f"{_cut(row.first, 30)}  minus\n{_cut(row.second, 30)}") for row in pairs.itertuples()]
     right.set_yticks(range(len(pairs)), names, fontsize=7)
     right.invert_yaxis()
-    right.set_xlabel("difference in accuracy [points], 95% interval; orange: separated (Holm)")
+    right.set_xlabel(
+        "difference in accuracy [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+    )
     kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
-    right.set_title(f"{kind}, {comparison.images} {comparison.split} images", fontsize="medium")
+    right.set_title(f"{kind}, {shown}{comparison.images} {comparison.split} images", fontsize="medium")
     right.legend(fontsize="small")
     right.grid(alpha=0.3, axis="x")
     return figure
