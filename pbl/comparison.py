@@ -190,9 +190,9 @@ def read_entry(run: Run, split: str) -> Entry:
         "split": split,
         "n": len(correct),
         "accuracy": float(correct.mean()),
-        "macro_f1": metrics.get("macro", {}).get("f1"),
+        "macro_f1": (metrics.get("macro") or {}).get("f1"),
         "log_loss": metrics.get("log_loss"),
-        "ece": metrics.get("calibration", {}).get("ece"),
+        "ece": (metrics.get("calibration") or {}).get("ece"),
         "test_uses": run.count_test_uses(),
     }
     entry.history = _read_history(run)

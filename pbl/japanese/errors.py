@@ -70,10 +70,12 @@ ERRORS = {
     "{better}, by more than the margin": "{better}（基準を超える差）",
     "{better}; whether by more than the margin is open": "{better}（基準を超えるかは不明）",
     "The folder {folder} cannot be made: {reason}. Give another by --out DIR.": "フォルダ {folder} を作れません（{reason}）。--out DIR で別のフォルダを指定してください。",
-    "{low:+.2f} to {high:+.2f}": "{low:+.2f}〜{high:+.2f}",
+    "{low:+.2f} to {high:+.2f}": "{low:+.2f} 〜 {high:+.2f}",
     "not measured": "未測定",
     "not reached": "未到達",
     "{n} of the {images} images are copies of others, which count as new ones here: the intervals are too narrow by that. See: python -m pbl check.": "{images} 枚のうち {n} 枚は、ほかの画像のコピーです。ここでは別の画像として数えているので、その分だけ区間が狭すぎます。python -m pbl check で調べてください。",
+    # sweep.py, the budget of a comparison
+    "{file} is damaged: it kept the epochs that fit into the minutes. Delete it, and they are found anew.": "{file} は壊れています（指定した時間に入るエポック数の記録です）。削除すると、もう一度測り直します。",
     # config.py
     "the values must be numbers, words, lists or dictionaries, so that config.json holds them": "値は、config.json に保存できるように、数、文字列、リスト、辞書にしてください",
     "there is no '{name}'. {nearest}": "'{name}' という項目はありません。{nearest}",
