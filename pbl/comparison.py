@@ -25,6 +25,7 @@ import pandas as pd
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.runs import Run, replacing, runs_on
 from pbl.statistics import (
+    FEWEST_SEEDS,
     SeedSummary,
     adjust_holm,
     crossed_intervals,
@@ -37,7 +38,6 @@ from pbl.statistics import (
     summarise_seeds,
 )
 
-FEWEST_SEEDS = 3
 ALPHA = 0.05
 MOST_PAIRS = 300  # of architectures that are told
 MOST_MODELS = 4  # of which every pair is told
@@ -735,6 +735,11 @@ def describe(comparison: Comparison) -> str:
     lines += ["## Architectures", "", *_markdown(show_architectures(shown)), ""]
     if shown["tie_group"].any():
         lines += ["Architectures that share a letter in the column ties are not separated by these runs.", ""]
+    if (shown["seeds"] == 1).any():
+        lines += [
+            "The interval of an architecture with one seed is of the images alone (Wilson's): another seed may lie outside.",
+            "",
+        ]
     lines += ["## This architecture against that one", ""]
     if len(comparison.pairs):
         lines += [

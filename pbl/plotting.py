@@ -20,7 +20,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 from pbl.calibration import compute_calibration_error, find_bins
 from pbl.japanese import say
 from pbl.signals import Signals
-from pbl.statistics import wilson_interval
+from pbl.statistics import FEWEST_SEEDS, wilson_interval
 
 # Okabe and Ito's colours: told apart by the colour-blind, and in grey print by their lightness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
@@ -489,7 +489,7 @@ def plot_comparison(comparison: Any) -> Figure:
     figure = Figure(figsize=(12, max(4.6, 1.6 + 0.34 * max(len(pairs), len(table)))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     cost, label = "train_seconds", "training time [s]"
-    if table[cost].isna().any():
+    if table[cost].isna().any() or comparison.runs["device"].nunique() > 1:  # seconds of two devices do not compare
         cost, label = "parameters", "trainable weights"
     points = []
     for row, (_, one) in zip(table.itertuples(), table.iterrows(), strict=True):
@@ -500,20 +500,30 @@ def plot_comparison(comparison: Any) -> Figure:
         left.plot([x] * len(seeds), seeds, ".", color=GREY, alpha=0.4, markersize=5)
         error = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
         colour = GREEN if row.pretrained else BLUE
-        left.errorbar(x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, capsize=3, linewidth=1.2)
+        fill = "white" if row.seeds < FEWEST_SEEDS else colour
+        left.errorbar(
+            x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2
+        )
         text = _literal(_cut(row.architecture, 34))
         left.annotate(text, (x, 100 * row.accuracy), xytext=(6, 4), textcoords="offset points", fontsize=8)
-        points.append((x, 100 * row.accuracy, 100 * row.low))
-    # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above.
+        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained))
+    # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above. Pre-trained
+    # ones have one of their own.
     points.sort(key=lambda point: (point[0], -point[1]))
-    front = [p for p in points if not any(q[0] <= p[0] and q[2] > p[1] for q in points)]
-    best = []
-    for point in front:
-        if not best or point[1] > best[-1][1]:
-            best.append(point)
-    if len(best) > 1:
-        left.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
-        left.legend(fontsize="small", loc="lower right")
+    for kind in sorted({p[3] for p in points}):
+        own, best = [p for p in points if p[3] == kind], []
+        for point in own:
+            if not any(q[0] <= point[0] and q[2] > point[1] for q in own) and (not best or point[1] > best[-1][1]):
+                best.append(point)
+        if len(best) > 1:
+            left.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
+    if table["pretrained"].any():
+        left.plot([], [], "o", color=GREEN, label="pre-trained")
+    if (table["seeds"] < FEWEST_SEEDS).any():
+        left.plot([], [], "o", color=BLUE, markerfacecolor="white", label=f"fewer than {FEWEST_SEEDS} seeds: no claim")
+    names = dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))  # each once
+    if names:
+        left.legend(names.values(), names.keys(), fontsize="small", loc="best")
     left.set_xscale("log")
     for axis in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
         axis(LogFormatter(minor_thresholds=(1.2, 0.5)))

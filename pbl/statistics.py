@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEWEST_SEEDS = 3  # of an architecture, of which something is claimed
+
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a proportion, such as an accuracy.
