@@ -423,7 +423,7 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
     for name, values in budgets.items():
         what = names[name]
         if len({tuple(value) for value in values.values()}) > 1:
-            told = ", ".join(f"{label} {'/'.join(map(str, value))}" for label, value in values.items())
+            told = _list_some(f"{label} {'/'.join(map(str, value))}" for label, value in values.items())
             notes.append(
                 Sentence(
                     "Unequal budget, {what}: {told}. What was tried or trained more often has had more chances to look good.",
@@ -494,6 +494,11 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
     return notes
 
 
+def _list_some(words: Iterable[str], most: int = 12) -> str:
+    words = list(words)
+    return ", ".join([*words[:most], *(["..."] if len(words) > most else [])])
+
+
 def _find_baseline(name: str, groups: dict[str, list[Entry]]) -> str:
     found = [label for label, group in groups.items() if name in (label, group[0].model)]
     if not found:
@@ -522,7 +527,7 @@ def _compare_architectures(
     few = {label: len(runs) for label, runs in correct.items() if len(runs) < FEWEST_SEEDS}
     notes, images = [], len(next(iter(correct.values()))[0])
     if few:
-        told = ", ".join(f"{label} {count}" for label, count in few.items())
+        told = _list_some(f"{label} {count}" for label, count in few.items())
         notes.append(
             Sentence(
                 "No claim about architectures with fewer than {fewest} seeds ({told}): another seed might turn the order round."

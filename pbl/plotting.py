@@ -26,6 +26,7 @@ from pbl.statistics import FEWEST_SEEDS, wilson_interval
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 MOST_FILTERS = 64
 MOST_PAIRS = 15  # of a comparison
+MOST_NAMES = 30  # of more architectures those on the front are named
 
 JAPANESE_FONTS = (
     "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAPGothic", "TakaoPGothic", "VL Gothic", "Hiragino Sans", "Yu Gothic",
@@ -486,7 +487,8 @@ def plot_comparison(comparison: Any) -> Figure:
         pairs = comparison.models
     shown = f"first {MOST_PAIRS} of {len(pairs)} pairs, " if len(pairs) > MOST_PAIRS else ""
     pairs = pairs.head(MOST_PAIRS)
-    figure = Figure(figsize=(12, max(4.6, 1.6 + 0.34 * max(len(pairs), len(table)))), layout="constrained")
+    height = 1.6 + 0.34 * max(len(pairs), min(len(table), MOST_NAMES))
+    figure = Figure(figsize=(12, max(4.6, height)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     cost, label = "train_seconds", "training time [s]"
     if table[cost].isna().any() or comparison.runs["device"].nunique() > 1:  # seconds of two devices do not compare
@@ -504,9 +506,7 @@ def plot_comparison(comparison: Any) -> Figure:
         left.errorbar(
             x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2
         )
-        text = _literal(_cut(row.architecture, 34))
-        left.annotate(text, (x, 100 * row.accuracy), xytext=(6, 4), textcoords="offset points", fontsize=8)
-        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained))
+        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained, row.architecture))
     # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above. Pre-trained
     # ones have one of their own.
     points.sort(key=lambda point: (point[0], -point[1]))
@@ -515,6 +515,9 @@ def plot_comparison(comparison: Any) -> Figure:
         for point in own:
             if not any(q[0] <= point[0] and q[2] > point[1] for q in own) and (not best or point[1] > best[-1][1]):
                 best.append(point)
+        for point in own if len(points) <= MOST_NAMES else best:
+            text = _literal(_cut(point[4], 34))
+            left.annotate(text, point[:2], xytext=(6, 4), textcoords="offset points", fontsize=8)
         if len(best) > 1:
             left.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
     if table["pretrained"].any():
@@ -550,7 +553,7 @@ def plot_comparison(comparison: Any) -> Figure:
         "difference in accuracy [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
     )
     kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
-    right.set_title(f"{kind}, {shown}{comparison.images} {comparison.split} images", fontsize="medium")
+    right.set_title(f"{kind}\n{shown}{comparison.images} {comparison.split} images", fontsize="medium")
     right.legend(fontsize="small")
     right.grid(alpha=0.3, axis="x")
     return figure
