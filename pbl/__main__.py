@@ -388,6 +388,9 @@ def _measure_one_of_each(runs) -> None:
         measured.add(key)
 
 
+MOST_ROWS = 20  # of a table of a comparison on the screen
+
+
 def _show_comparison(result) -> None:
     from pbl import comparison
 
@@ -396,14 +399,48 @@ def _show_comparison(result) -> None:
     print(say(told, margin=result.margin, images=result.images, split=split))
 
     def show(title: str, table) -> None:
-        if len(table):
-            print(title)
-            header = [say(column) for column in table.columns]
-            _print_table(header, [tuple(map(say_sentence, row)) for row in table.itertuples(index=False)])
+        if not len(table):
+            return
+        print(title)
+        header = [say(column) for column in table.columns]
+        rows = table.head(MOST_ROWS).itertuples(index=False)
+        _print_table(header, [tuple(map(say_sentence, row)) for row in rows])
+        if len(table) > MOST_ROWS:
+            print(say("and {n} more rows in results.md", n=len(table) - MOST_ROWS))
 
-    show(say("Architectures"), comparison.show_architectures(result.architectures))
-    show(say("This architecture against that one (over seeds and images)"), comparison.show_pairs(result.pairs))
-    show(say("This trained model against that one (over the images alone)"), comparison.show_models(result.models))
+    # What fits on a screen of 80 letters; results.md has all columns.
+    architectures = comparison.show_architectures(result.architectures)
+    kept = ("architecture", "seeds", "accuracy %", "95% interval", "ties", "best with probability", "pre-trained")
+    show(say("Architectures"), architectures.filter(kept))
+    cost = (
+        "architecture",
+        "parameters",
+        "MACs",
+        "training s",
+        "s to target",
+        "latency of 1 image ms",
+        "images/s at 256",
+    )
+    show(say("Cost"), architectures.filter(cost))
+    pairs = comparison.show_pairs(result.pairs)
+    needed = pairs.pop("would separate them")
+    show(say("This architecture against that one (over seeds and images)"), pairs)
+    of_need: dict[str, list[str]] = {}
+    for first, second, need in zip(pairs["first"], pairs["second"], needed, strict=True):
+        if need:
+            of_need.setdefault(need, []).append(f"{first} − {second}")
+    if of_need:
+        print(say("What would separate them, four times in five, were the difference the one seen:"))
+    for need, names in of_need.items():
+        more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
+        print(f"- {say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}")
+    models, title = (
+        comparison.show_models(result.models),
+        say("This trained model against that one (over the images alone)"),
+    )
+    if models["first"].nunique() == 1 < len(models):
+        title += f": {models.pop('first').iloc[0]} − ..."
+    show(title, models)
     for note in result.notes:
         print(f"- {say_sentence(note)}")
 
@@ -1185,7 +1222,9 @@ def _print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, title in enumerate(header):
         # Nothing is cut with "...": what does not fit is folded; into a file goes the whole line.
-        table.add_column(title, overflow="fold", justify="right" if number and _is_number(rows, number) else "left")
+        table.add_column(
+            _escape(title), overflow="fold", justify="right" if number and _is_number(rows, number) else "left"
+        )
     for row in rows:
         table.add_row(*map(_escape, row))
     Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=True).print(table)
@@ -1198,7 +1237,7 @@ def _escape(text: str) -> str:
 
 
 def _is_number(rows: list[tuple[str, ...]], column: int) -> bool:
-    return all(re.fullmatch(r"[\d.,]+", row[column]) or row[column] == say("undefined") for row in rows)
+    return all(re.fullmatch(r"<?[\d.,]+", row[column]) or row[column] == say("undefined") for row in rows)
 
 
 _REQUIREMENT = re.compile(r"\s*([^<>=]+?)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*")

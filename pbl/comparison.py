@@ -6,9 +6,15 @@ and images: training either again would give other weights, so each needs at lea
 `pbl.statistics.crossed_interval`. What is read are the runs' files; nothing is computed by Keras, nothing executed.
 """
 
+import ast
+import contextlib
+import csv
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,23 +25,27 @@ import pandas as pd
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.runs import Run, replacing, runs_on
 from pbl.statistics import (
+    FEWEST_SEEDS,
     SeedSummary,
     adjust_holm,
     crossed_intervals,
     crossed_mean_interval,
     mcnemar_test,
     paired_bootstrap_interval,
+    paired_interval,
     probability_of_best,
     seeds_to_separate,
     summarise_seeds,
 )
 
-FEWEST_SEEDS = 3
 ALPHA = 0.05
 MOST_PAIRS = 300  # of architectures that are told
 MOST_MODELS = 4  # of which every pair is told
+# Where none of n images tells two models apart, up to about 4 in n of other images may (Newcombe's interval).
+FEW_IMAGES = 4
+FEWEST_DISCORDANT = 10  # images that tell two models apart, from which on a bootstrap of them means something
 # Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
-ASIDE = ("seed", "experiment", "callbacks", "data_dir", "memory_budget", "data_check", "on_bad_image")
+ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")
 
 
 class Failure(NamedTuple):
@@ -56,7 +66,7 @@ class Entry:
         settings: All that decides the result but for the seed.
         is_pretrained: Whether its weights began elsewhere than at random.
         reason: Why it is not compared; "" where it is.
-        correct: `bool [n]`, whether each image was classified correctly, in the order of `hashes`.
+        labels, correct: `int [n]` and `bool [n]`, class of each image and whether it was found, in the order of `hashes`.
         row: Its columns of `results.csv`.
     """
 
@@ -68,10 +78,16 @@ class Entry:
     reason: str = ""
     images: str = ""
     hashes: np.ndarray | None = None
+    labels: np.ndarray | None = None
     correct: np.ndarray | None = None
     history: tuple[np.ndarray, np.ndarray] | None = None
     label: str = ""
     row: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """The settings as one word."""
+        return json.dumps(self.settings, sort_keys=True)
 
 
 @dataclass
@@ -136,12 +152,14 @@ def read_entry(run: Run, split: str) -> Entry:
             reason=Sentence(error.template, **error.fields) if isinstance(error, InputError) else str(error),
         )
     settings = {name: value for name, value in config.decides().items() if name not in ASIDE}
-    options = environment.get("builder_options", {})
+    if code := _name_code(run):
+        settings["code"] = code
+    options = environment.get("builder_options") or {}
     starts = (config.initial_weights, options.get("weights"), config.model_options.get("weights"))
     # A backbone that comes with weights takes them unless it is told otherwise.
     is_pretrained = any(starts) or (config.model.endswith("_transfer") and "weights" not in config.model_options)
     entry = Entry(run, config.model, config.seed, settings, is_pretrained, images=environment.get("images", "unknown"))
-    seconds = environment.get("seconds", {}).get("fit")
+    seconds = (environment.get("seconds") or {}).get("fit")
     entry.row = {
         "run": str(run.path), "model": config.model, "seed": config.seed, "status": environment.get("status", "unknown"),
         "images": entry.images, "epochs": environment.get("epochs"), "train_seconds": seconds,
@@ -154,9 +172,14 @@ def read_entry(run: Run, split: str) -> Entry:
         return entry
     try:
         with np.load(run.path / f"predictions_{split}.npz", allow_pickle=False) as arrays:
-            hashes, labels = arrays["hashes"], arrays["labels"]
-            correct = arrays["probabilities"].argmax(axis=1) == labels
+            hashes, labels, probabilities = (arrays[name] for name in ("hashes", "labels", "probabilities"))
+        if not 0 < len(hashes) == len(labels) == len(probabilities):
+            raise ValueError("not of as many images")
+        correct = probabilities.argmax(axis=1) == labels
         metrics = run.read_json(f"metrics_{split}.json")
+    except InputError as error:
+        entry.reason = Sentence(error.template, **error.fields)
+        return entry
     except FileNotFoundError:
         entry.reason = Sentence("no predictions of {split}", split=split)
         return entry
@@ -165,32 +188,57 @@ def read_entry(run: Run, split: str) -> Entry:
             "predictions_{split}.npz cannot be read ({kind})", split=split, kind=type(error).__name__
         )
         return entry
-    order = np.argsort(hashes, kind="stable")
-    entry.hashes, entry.correct = hashes[order], correct[order]
+    if not np.isfinite(probabilities).all():
+        entry.reason = Sentence("its probabilities are not all numbers: the training diverged")
+        return entry
+    order = np.lexsort((labels, hashes))  # copies of an image with other labels too in the same order in all runs
+    entry.hashes, entry.labels, entry.correct = hashes[order], labels[order], correct[order]
     entry.row |= {
         "split": split,
         "n": len(correct),
         "accuracy": float(correct.mean()),
-        "macro_f1": metrics.get("macro", {}).get("f1"),
+        "macro_f1": (metrics.get("macro") or {}).get("f1"),
         "log_loss": metrics.get("log_loss"),
-        "ece": metrics.get("calibration", {}).get("ece"),
+        "ece": (metrics.get("calibration") or {}).get("ece"),
         "test_uses": run.count_test_uses(),
     }
     entry.history = _read_history(run)
     entry.row["best_val_accuracy"] = float(np.nanmax(entry.history[0])) if entry.history else None
-    cost = run.path / "cost.json"
-    if cost.is_file():
-        entry.row |= {name: value for name, value in run.read_json("cost.json").items() if name not in entry.row}
+    if (run.path / "cost.json").is_file():
+        with contextlib.suppress(InputError):  # damaged: as if it had not been measured
+            entry.row |= {name: value for name, value in run.read_json("cost.json").items() if name not in entry.row}
     return entry
+
+
+def _name_code(run: Run) -> str:
+    """Six letters for the code by which a run's file registers something of its own, which no setting tells; else ""."""
+    try:
+        source = (run.path / "experiment.py").read_bytes()
+        if not any(registry in source for registry in (b"MODELS[", b"DATASETS[", b"CALLBACKS[")):
+            return ""
+        code = ast.parse(source)
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    # The configuration is compared by itself, and a docstring or comment changes nothing.
+    code.body = [
+        part for part in code.body
+        if not (isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "config")
+        and not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+    ]  # fmt: skip
+    return hashlib.sha256(ast.unparse(code).encode()).hexdigest()[:6]
 
 
 def _read_history(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
     """Validation accuracy after each epoch, and the seconds until then."""
     try:
-        table = pd.read_csv(run.path / "history.csv", usecols=["val_accuracy", "seconds"], dtype=float)
-    except (OSError, ValueError):
+        with (run.path / "history.csv").open(
+            newline="", encoding="utf-8"
+        ) as file:  # ten times as fast as pandas, of so few rows
+            rows = [[float(row[name] or "nan") for name in ("val_accuracy", "seconds")] for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return None
-    return (table["val_accuracy"].to_numpy(), table["seconds"].cumsum().to_numpy()) if len(table) else None
+    accuracy, seconds = np.array(rows).reshape(-1, 2).T
+    return (accuracy, seconds.cumsum()) if np.isfinite(accuracy).any() else None
 
 
 def compare(
@@ -217,8 +265,11 @@ def compare(
         InputError: There is nothing to compare; runs are of other images or another split; some have no predictions of
             this split; the baseline is none of them.
     """
+    if not (np.isfinite(margin) and margin >= 0):
+        raise InputError("--margin {margin}: give points of accuracy, such as 1.", margin=margin)
     entries = [read_entry(run, split) for run in runs]
     _check_same(entries, split)
+    _set_repetitions_aside(entries)
     usable = [entry for entry in entries if not entry.reason]
     if not usable:
         reasons = join_sentences(
@@ -290,21 +341,42 @@ def _check_same(entries: list[Entry], split: str) -> None:
                 " python -m pbl evaluate RUN --split {split}",
                 first=first.run.path, other=entry.run.path, split=split,
             )  # fmt: skip
+        if not np.array_equal(entry.labels, first.labels):
+            raise InputError(
+                "{first} and {other} were judged on the same {split} images with other labels. Evaluate both again on the same"
+                " data: python -m pbl evaluate RUN --split {split}",
+                first=first.run.path, other=entry.run.path, split=split,
+            )  # fmt: skip
+
+
+def _set_repetitions_aside(entries: list[Entry]) -> None:
+    """Gives a reason to a run with the settings and the seed of an earlier one: it would be counted as one more seed."""
+    first: dict[tuple[str, str, int], Entry] = {}
+    for entry in entries:
+        if entry.reason:
+            continue
+        known = first.setdefault((entry.model, entry.key, entry.seed), entry)
+        if known is not entry:
+            entry.reason = Sentence(
+                "the settings and the seed of {run}, so it is not one seed more", run=known.run.path
+            )
 
 
 def _label(entries: list[Entry]) -> None:
     """Gives runs that differ in their seed alone one label: the model's name, and settings where it needs them."""
-    of_model: dict[str, dict[str, dict]] = {}
+    of_model: dict[str, dict[str, dict[str, Any]]] = {}
     for entry in entries:
-        of_model.setdefault(entry.model, {}).setdefault(json.dumps(entry.settings, sort_keys=True), entry.settings)
+        if entry.settings:
+            of_model.setdefault(entry.model, {}).setdefault(entry.key, _flatten(entry.settings))
+    told: dict[str, list[str]] = {}
+    for model, settings in of_model.items():
+        names = sorted(set().union(*settings.values()))
+        told[model] = [name for name in names if len({str(flat.get(name)) for flat in settings.values()}) > 1]
     for entry in entries:
-        others = [flat for flat in map(_flatten, of_model[entry.model].values()) if flat]
-        if not entry.settings or len(others) < 2:
-            entry.label = entry.model
-            continue
-        own = _flatten(entry.settings)
-        told = sorted({name for other in others for name in other | own if own.get(name) != other.get(name)})
-        entry.label = " ".join([entry.model, *(f"{name}={own.get(name)}" for name in told)])
+        own = of_model[entry.model][entry.key] if entry.settings else {}
+        entry.label = " ".join(
+            [entry.model, *(f"{name}={own.get(name)}" for name in (told[entry.model] if own else ()))]
+        )
 
 
 def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -338,10 +410,20 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
             for entry in failed[:5]
         ]
         notes.append(Sentence("{n} run(s) are not compared: {told}.", n=len(failed), told=join_sentences(told, "; ")))
-    for name, what in (("epochs", Sentence("epochs")), ("trials", Sentence("settings tried of each model"))):
-        values = {label: sorted({entry.row.get(name) or 0 for entry in group}) for label, group in groups.items()}
+    budgets = {
+        name: {label: sorted({entry.row.get(name) or 0 for entry in group}) for label, group in groups.items()}
+        for name in ("epochs", "trials")
+    }
+    budgets["seeds"] = {label: [len(group)] for label, group in groups.items()}
+    names = {
+        "epochs": Sentence("epochs"),
+        "trials": Sentence("settings tried of each model"),
+        "seeds": Sentence("seeds"),
+    }
+    for name, values in budgets.items():
+        what = names[name]
         if len({tuple(value) for value in values.values()}) > 1:
-            told = ", ".join(f"{label} {'/'.join(map(str, value))}" for label, value in values.items())
+            told = _list_some(f"{label} {'/'.join(map(str, value))}" for label, value in values.items())
             notes.append(
                 Sentence(
                     "Unequal budget, {what}: {told}. What was tried or trained more often has had more chances to look good.",
@@ -393,6 +475,15 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
                     uses=uses,
                 )
             )
+    hashes = next(iter(groups.values()))[0].hashes
+    if copies := len(hashes) - len(np.unique(hashes)):
+        notes.append(
+            Sentence(
+                "{n} of the {images} images are copies of others, which count as new ones here: the intervals are too narrow by"
+                " that. See: python -m pbl check.",
+                n=copies, images=len(hashes),
+            )
+        )  # fmt: skip
     if target is not None:
         notes.append(
             Sentence(
@@ -401,6 +492,11 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
             )
         )
     return notes
+
+
+def _list_some(words: Iterable[str], most: int = 12) -> str:
+    words = list(words)
+    return ", ".join([*words[:most], *(["..."] if len(words) > most else [])])
 
 
 def _find_baseline(name: str, groups: dict[str, list[Entry]]) -> str:
@@ -429,9 +525,9 @@ def _compare_architectures(
 ) -> tuple[pd.DataFrame, list[str]]:
     columns = ["first", "second", "difference", "low", "high", "p", "p_holm", "verdict", "needed"]
     few = {label: len(runs) for label, runs in correct.items() if len(runs) < FEWEST_SEEDS}
-    notes = []
+    notes, images = [], len(next(iter(correct.values()))[0])
     if few:
-        told = ", ".join(f"{label} {count}" for label, count in few.items())
+        told = _list_some(f"{label} {count}" for label, count in few.items())
         notes.append(
             Sentence(
                 "No claim about architectures with fewer than {fewest} seeds ({told}): another seed might turn the order round."
@@ -448,11 +544,13 @@ def _compare_architectures(
     table = pd.DataFrame([[*pair, *one[:4]] for pair, one in zip(pairs, found, strict=True)], columns=columns[:6])
     table["p_holm"] = adjust_holm(table["p"].to_numpy()) if len(table) else []
     table["verdict"] = _in_words(
-        _judge(row.difference, row.low, row.high, row.p_holm, margin) for row in table.itertuples()
+        _judge(row.difference, row.low, row.high, row.p_holm, margin, images) for row in table.itertuples()
     )
+    # Holm holds the next one to be told apart against the level divided by how many are not yet.
+    confidence = 1 - ALPHA / max(1, int((table["p_holm"] >= ALPHA).sum()))
     is_open = (table["verdict"] == "not separated") & (len(table) <= MOST_PAIRS)
     table["needed"] = _in_words(
-        _tell_needed(summaries[row.first], summaries[row.second]) if asked else ""
+        _tell_needed(summaries[row.first], summaries[row.second], confidence) if asked else ""
         for row, asked in zip(table.itertuples(), is_open, strict=True)
     )
     if len(table) > MOST_PAIRS:
@@ -471,47 +569,67 @@ def _in_words(sentences: Iterable[str]) -> pd.Series:
     return pd.Series(list(sentences), dtype=object)
 
 
-def _tell_needed(first: SeedSummary, second: SeedSummary) -> Sentence:
+def _tell_needed(first: SeedSummary, second: SeedSummary, confidence: float) -> Sentence:
     """What would separate them four times in five, were their difference the one seen."""
-    needed = seeds_to_separate(first, second)
+    if abs(first.accuracy - second.accuracy) <= FEW_IMAGES / len(first.mean):
+        return Sentence("more images, not seeds, if at all")
+    needed = seeds_to_separate(first, second, confidence)
+    if needed is None and seeds_to_separate(first, second, confidence, most=10_000):
+        return Sentence("more than 100 seeds of each")
     if needed is None:
         return Sentence("more images, not seeds, if at all")
     return Sentence("about {seeds} more seeds of each", seeds=max(1, needed - min(first.seeds, second.seeds)))
 
 
-def _judge(difference: float, low: float, high: float, p: float, margin: float) -> Sentence:
-    """In words: first whether it matters, then whether it is there."""
-    if -margin <= low and high <= margin:
-        return Sentence("alike: within the margin")
+def _judge(difference: float, low: float, high: float, p: float, margin: float, images: int) -> Sentence:
+    """In words: first whether it matters, then whether it is there.
+
+    Fewer images than `FEW_IMAGES` speaks of never make two alike, however narrow the interval.
+    """
+    is_within = -margin <= low and high <= margin and abs(difference) + FEW_IMAGES / images <= margin
     if p >= ALPHA:
-        return Sentence("not separated")
+        return Sentence("alike: within the margin") if is_within else Sentence("not separated")
     better = Sentence("first better") if difference > 0 else Sentence("second better")
-    if min(abs(low), abs(high)) >= margin:
+    if is_within:
+        return Sentence("{better}, by less than the margin", better=better)
+    if (low if difference > 0 else -high) >= margin:
         return Sentence("{better}, by more than the margin", better=better)
     return Sentence("{better}; whether by more than the margin is open", better=better)
 
 
 def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool], margin: float) -> pd.DataFrame:
-    """Pairs of trained models: all where they are few, else the best by validation of each architecture."""
+    """Pairs of trained models: all where they are few, else the best by validation of each architecture, with the first of them.
+
+    Which is the first is seen on the same images, so Holm counts all pairs, those not shown too.
+    """
     columns = ["first", "second", "difference", "low", "high", "only_first", "only_second", "p", "p_holm", "verdict"]
     models = [entry for group in groups.values() for entry in group]
-    if len(models) > 4:
+    if len(models) > MOST_MODELS:
         models = [max(group, key=lambda entry: entry.row.get("best_val_accuracy") or 0) for group in groups.values()]
     models.sort(key=lambda entry: -entry.row["accuracy"])
-    pairs = combinations(models, 2) if len(models) <= MOST_MODELS else ((models[0], other) for other in models[1:])
-    rows = []
-    for first, second in pairs:
-        if pretrained[first.label] != pretrained[second.label]:
-            continue
-        counts = int((first.correct & ~second.correct).sum()), int((~first.correct & second.correct).sum())
-        n = len(first.correct)
-        rows.append(
-            [_name(first), _name(second), (counts[0] - counts[1]) / n, *paired_bootstrap_interval(*counts, n), *counts, mcnemar_test(*counts)]
-        )  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns[:8])
-    table["p_holm"] = adjust_holm(table["p"].to_numpy()) if len(table) else []
+    correct = np.stack([entry.correct for entry in models]).astype(np.float32)
+    both, n = (correct @ correct.T).round().astype(int), correct.shape[1]
+    kinds = np.array([pretrained[entry.label] for entry in models])
+    a, b = np.triu_indices(len(models), 1)
+    a, b = a[kinds[a] == kinds[b]], b[kinds[a] == kinds[b]]
+    only_a, only_b = both[a, a] - both[a, b], both[b, b] - both[a, b]
+    p = mcnemar_test(only_a, only_b)
+    p_holm = adjust_holm(p)
+    rows, is_shown = [], np.ones(len(a), bool)
+    if len(models) > MOST_MODELS:
+        first_of = {kind: place for place, kind in reversed(list(enumerate(kinds.tolist())))}
+        is_shown = a == np.array([first_of[kind] for kind in kinds.tolist()])[a]
+    for at in np.flatnonzero(is_shown):
+        counts = int(only_a[at]), int(only_b[at])
+        if not FEWEST_DISCORDANT <= sum(counts) <= n - FEWEST_DISCORDANT:
+            interval = paired_interval(int(both[a[at], b[at]]), *counts, n)
+        else:
+            interval = paired_bootstrap_interval(*counts, n)
+        names = _name(models[a[at]]), _name(models[b[at]])
+        rows.append([*names, (counts[0] - counts[1]) / n, *interval, *counts, p[at], p_holm[at]])
+    table = pd.DataFrame(rows, columns=columns[:9])
     table["verdict"] = _in_words(
-        _judge(row.difference, row.low, row.high, row.p_holm, margin) for row in table.itertuples()
+        _judge(row.difference, row.low, row.high, row.p_holm, margin, n) for row in table.itertuples()
     )
     return table
 
@@ -529,7 +647,7 @@ def _tabulate(
     best: dict[str, float] = {}
     for kind in (False, True):
         labels = [label for label in groups if pretrained[label] == kind]
-        if labels:
+        if len(labels) > 1:
             best |= dict(zip(labels, probability_of_best([correct[label] for label in labels]), strict=True))
     # So many seeds and images that the bootstrap over seeds means something.
     is_known = all(len(runs) >= FEWEST_SEEDS for runs in correct.values())
@@ -540,7 +658,7 @@ def _tabulate(
         row = {
             "architecture": label, "pretrained": pretrained[label], "seeds": len(group), "accuracy": table["accuracy"].mean(),
             "low": low, "high": high, "lowest_seed": table["accuracy"].min(), "highest_seed": table["accuracy"].max(),
-            "best_with_probability": best[label] if is_known else None,
+            "best_with_probability": best.get(label) if is_known else None,
         }  # fmt: skip
         for name in ("macro_f1", "ece", "epochs", "train_seconds", "seconds_to_target"):
             values = pd.to_numeric(table[name], errors="coerce") if name in table else pd.Series([np.nan])
@@ -615,26 +733,36 @@ def describe(comparison: Comparison) -> str:
     split = {"val": "validation", "test": "test"}[comparison.split]
     lines = [
         "# Comparison", "",
-        f"{len(comparison.runs)} runs, judged on the same {comparison.images} {split} images. A difference of less than"
+        f"{int((comparison.runs['reason'] == '').sum())} runs, judged on the same {comparison.images} {split} images. A difference of less than"
         f" {comparison.margin:g} points of accuracy is taken not to matter.", "",
     ]  # fmt: skip
     shown = comparison.architectures
     lines += ["## Architectures", "", *_markdown(show_architectures(shown)), ""]
     if shown["tie_group"].any():
         lines += ["Architectures that share a letter in the column ties are not separated by these runs.", ""]
+    if (shown["seeds"] == 1).any():
+        lines += [
+            "The interval of an architecture with one seed is of the images alone (Wilson's): another seed may lie outside.",
+            "",
+        ]
     lines += ["## This architecture against that one", ""]
     if len(comparison.pairs):
         lines += [
-            "Over the seeds and images that might have been drawn instead; 95% intervals, p by Holm over all rows.", "",
+            "Over the seeds and images that might have been drawn instead. Each 95% interval is for its own row; p, by Holm, is for"
+            " all rows at once, so an interval may leave out 0 where the verdict is not separated. What would separate them:"
+            " four times in five, were the difference the one seen.", "",
             *_markdown(show_pairs(comparison.pairs)), "",
         ]  # fmt: skip
+    elif (shown["seeds"] >= FEWEST_SEEDS).all():
+        lines += ["There is one architecture, or none of the same kind to compare it with.", ""]
     else:
         lines += [f"No claim about architectures: each needs at least {FEWEST_SEEDS} seeds.", ""]
     lines += ["## This trained model against that one", ""]
     if len(comparison.models):
         lines += [
             "Over the images alone: it says which of two files to hand in, not which architecture is better. Paired bootstrap"
-            " intervals (95%), exact McNemar tests, p by Holm.", "",
+            f" intervals (95%; Newcombe's where fewer than {FEWEST_DISCORDANT} images tell two apart), exact McNemar tests, p by Holm over"
+            " all pairs of these models, shown or not.", "",
             *_markdown(show_models(comparison.models)), "",
         ]  # fmt: skip
     else:
@@ -653,9 +781,12 @@ def show_architectures(table: pd.DataFrame) -> pd.DataFrame:
             "95% interval": _intervals(table["low"], table["high"]),
             "seeds from to": _intervals(table["lowest_seed"], table["highest_seed"]),
             "ties": table["tie_group"],
-            "best with probability": _in_words(_plain(value, "{:.2f}") for value in table["best_with_probability"]),
         }
     )  # fmt: skip
+    if table["best_with_probability"].notna().any():
+        shown["best with probability"] = _in_words(
+            _plain(value, "{:.2f}", "") for value in table["best_with_probability"]
+        )
     if table["pretrained"].any():
         shown["pre-trained"] = _in_words(Sentence("yes" if value else "no") for value in table["pretrained"])
     formats = {
@@ -667,14 +798,15 @@ def show_architectures(table: pd.DataFrame) -> pd.DataFrame:
     }  # fmt: skip
     for name, (title, form) in formats.items():
         if table[name].notna().any():
-            shown[title] = _in_words(_plain(value, form) for value in table[name])
+            missing = Sentence("not reached") if name == "seconds_to_target" else Sentence("not measured")
+            shown[title] = _in_words(_plain(value, form, missing) for value in table[name])
     return shown
 
 
 def show_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     """Pairs of architectures in words and rounded numbers."""
     pairs = pairs.head(MOST_PAIRS)
-    p = pairs["p_holm"].map("{:.3f}".format)
+    p = pairs["p_holm"].map(_probability)
     return pd.DataFrame(
         {**_show_difference(pairs), "p (Holm)": p, "verdict": pairs["verdict"], "would separate them": pairs["needed"]}
     )
@@ -687,7 +819,7 @@ def show_models(models: pd.DataFrame) -> pd.DataFrame:
         {
             **_show_difference(models),
             "only one right": only,
-            "p (Holm)": models["p_holm"].map("{:.3f}".format),
+            "p (Holm)": models["p_holm"].map(_probability),
             "verdict": models["verdict"],
         }
     )
@@ -717,14 +849,19 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def _plain(value: Any, form: str) -> str:
+def _probability(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _plain(value: Any, form: str, otherwise: str) -> str:
     missing = value is None or (isinstance(value, float) and np.isnan(value))
-    return Sentence("not measured") if missing else form.format(value)
+    return otherwise if missing else form.format(value)
 
 
 def _markdown(table: pd.DataFrame) -> list[str]:
     def row(cells: Iterable[Any]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+        # What Markdown would take for a column, a tag or mathematics.
+        return "| " + " | ".join(re.sub(r"([|<$])", r"\\\1", str(cell)) for cell in cells) + " |"
 
     return [
         row(table.columns),

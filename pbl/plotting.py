@@ -20,11 +20,13 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 from pbl.calibration import compute_calibration_error, find_bins
 from pbl.japanese import say
 from pbl.signals import Signals
-from pbl.statistics import wilson_interval
+from pbl.statistics import FEWEST_SEEDS, wilson_interval
 
 # Okabe and Ito's colours: told apart by the colour-blind, and in grey print by their lightness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 MOST_FILTERS = 64
+MOST_PAIRS = 15  # of a comparison
+MOST_NAMES = 30  # of more architectures those on the front are named
 
 JAPANESE_FONTS = (
     "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAPGothic", "TakaoPGothic", "VL Gothic", "Hiragino Sans", "Yu Gothic",
@@ -483,11 +485,13 @@ def plot_comparison(comparison: Any) -> Figure:
     table, pairs = comparison.architectures, comparison.pairs
     if not len(pairs):
         pairs = comparison.models
-    pairs = pairs.head(15)
-    figure = Figure(figsize=(12, max(4.6, 1.6 + 0.34 * max(len(pairs), len(table)))), layout="constrained")
+    shown = f"first {MOST_PAIRS} of {len(pairs)} pairs, " if len(pairs) > MOST_PAIRS else ""
+    pairs = pairs.head(MOST_PAIRS)
+    height = 1.6 + 0.34 * max(len(pairs), min(len(table), MOST_NAMES))
+    figure = Figure(figsize=(12, max(4.6, height)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     cost, label = "train_seconds", "training time [s]"
-    if table[cost].isna().any():
+    if table[cost].isna().any() or comparison.runs["device"].nunique() > 1:  # seconds of two devices do not compare
         cost, label = "parameters", "trainable weights"
     points = []
     for row, (_, one) in zip(table.itertuples(), table.iterrows(), strict=True):
@@ -498,19 +502,31 @@ def plot_comparison(comparison: Any) -> Figure:
         left.plot([x] * len(seeds), seeds, ".", color=GREY, alpha=0.4, markersize=5)
         error = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
         colour = GREEN if row.pretrained else BLUE
-        left.errorbar(x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, capsize=3, linewidth=1.2)
-        text = _literal(_keep_start(row.architecture, 34))
-        left.annotate(text, (x, 100 * row.accuracy), xytext=(6, 4), textcoords="offset points", fontsize=8)
-        points.append((x, 100 * row.accuracy, 100 * row.low))
-    # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above.
-    front = [p for p in sorted(points) if not any(q[0] < p[0] and q[2] > p[1] for q in points)]
-    best = []
-    for point in front:
-        if not best or point[1] > best[-1][1]:
-            best.append(point)
-    if len(best) > 1:
-        left.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
-        left.legend(fontsize="small", loc="lower right")
+        fill = "white" if row.seeds < FEWEST_SEEDS else colour
+        left.errorbar(
+            x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2
+        )
+        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained, row.architecture))
+    # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above. Pre-trained
+    # ones have one of their own.
+    points.sort(key=lambda point: (point[0], -point[1]))
+    for kind in sorted({p[3] for p in points}):
+        own, best = [p for p in points if p[3] == kind], []
+        for point in own:
+            if not any(q[0] <= point[0] and q[2] > point[1] for q in own) and (not best or point[1] > best[-1][1]):
+                best.append(point)
+        for point in own if len(points) <= MOST_NAMES else best:
+            text = _literal(_cut(point[4], 34))
+            left.annotate(text, point[:2], xytext=(6, 4), textcoords="offset points", fontsize=8)
+        if len(best) > 1:
+            left.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
+    if table["pretrained"].any():
+        left.plot([], [], "o", color=GREEN, label="pre-trained")
+    if (table["seeds"] < FEWEST_SEEDS).any():
+        left.plot([], [], "o", color=BLUE, markerfacecolor="white", label=f"fewer than {FEWEST_SEEDS} seeds: no claim")
+    names = dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))  # each once
+    if names:
+        left.legend(names.values(), names.keys(), fontsize="small", loc="best")
     left.set_xscale("log")
     for axis in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
         axis(LogFormatter(minor_thresholds=(1.2, 0.5)))
@@ -530,14 +546,14 @@ def plot_comparison(comparison: Any) -> Figure:
         colour = ORANGE if row.p_holm < 0.05 else GREY
         error = 100 * np.array([[row.difference - row.low], [row.high - row.difference]])
         right.errorbar(100 * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4)
-    names = [
-        _literal(f"{_keep_start(row.first, 30)}  minus\n{_keep_start(row.second, 30)}") for row in pairs.itertuples()
-    ]
+    names = [_literal(f"{_cut(row.first, 30)}  minus\n{_cut(row.second, 30)}") for row in pairs.itertuples()]
     right.set_yticks(range(len(pairs)), names, fontsize=7)
     right.invert_yaxis()
-    right.set_xlabel("difference in accuracy [points], 95% interval; orange: separated (Holm)")
+    right.set_xlabel(
+        "difference in accuracy [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+    )
     kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
-    right.set_title(f"{kind}, {comparison.images} {comparison.split} images", fontsize="medium")
+    right.set_title(f"{kind}\n{shown}{comparison.images} {comparison.split} images", fontsize="medium")
     right.legend(fontsize="small")
     right.grid(alpha=0.3, axis="x")
     return figure

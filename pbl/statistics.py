@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEWEST_SEEDS = 3  # of an architecture, of which something is claimed
+
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a proportion, such as an accuracy.
@@ -167,22 +169,21 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
     )
 
 
-def mcnemar_test(only_first: int, only_second: int) -> float:
+def mcnemar_test(only_first: int | np.ndarray, only_second: int | np.ndarray) -> float | np.ndarray:
     """Exact McNemar test: do two *trained models* err differently on the images that they both saw?
 
     Args:
-        only_first, only_second: Images that only the one, or only the other, classified correctly.
+        only_first, only_second: Counts of images that only the one, or only the other, classified correctly; or arrays of them.
 
     Returns:
-        The two-sided p.
+        The two-sided p, as many.
 
     Source: Q. McNemar (1947), Psychometrika 12, 153-157; of learning algorithms it says little, since each was trained once:
     T. G. Dietterich (1998), Neural Computation 10, 1895-1923.
     """
-    from scipy.stats import binomtest
+    from scipy.stats import binom
 
-    discordant = only_first + only_second
-    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    return np.minimum(1.0, 2 * binom.cdf(np.minimum(only_first, only_second), only_first + only_second, 0.5))
 
 
 def paired_bootstrap_interval(
@@ -252,7 +253,8 @@ def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float 
         SE^2 = max(0, var_i(d) / n - chance of both) + spread of both,
 
     the part of the images that more seeds would not take away, and that of the seeds; a t interval with Satterthwaite's
-    degrees of freedom. `experiments/benchmarks/comparison.md` has its size, coverage and power beside other tests.
+    degrees of freedom. `experiments/benchmarks/comparison.md` has its size, coverage and power beside other tests. Where SE is 0,
+    the exact McNemar test and `paired_interval` of the rounded counts.
 
     Args:
         first, second: Of the same images, at least two seeds each; see `summarise_seeds`.
@@ -272,12 +274,24 @@ def crossed_intervals(
 
     parts = _Parts(summaries, pairs)
     error, degrees = parts.error(parts.seeds)
-    safe = np.where(error > 0, error, 1.0)
-    reach = np.where(error > 0, t.ppf((1 + confidence) / 2, degrees) * error, 0.0)
-    # Where every image is alike in all runs nothing is left to chance.
-    p = np.where(error > 0, 2 * t.sf(abs(parts.difference) / safe, degrees), parts.difference == 0)
+    is_known = error > 1e-9
+    reach = t.ppf((1 + confidence) / 2, degrees) * error
+    p = 2 * t.sf(abs(parts.difference) / np.where(is_known, error, 1.0), degrees)
     columns = parts.difference, parts.difference - reach, parts.difference + reach, p, error, degrees
-    return [Difference(*map(float, row)) for row in zip(*columns, strict=True)]
+    found = [Difference(*map(float, row)) for row in zip(*columns, strict=True)]
+    return [
+        one if known else _without_variance(one, summaries[first], summaries[second], confidence)
+        for one, known, (first, second) in zip(found, is_known, pairs, strict=True)
+    ]
+
+
+def _without_variance(found: Difference, first: SeedSummary, second: SeedSummary, confidence: float) -> Difference:
+    """Where no seed and no image differed from the others: that other images would not either is not known of so few."""
+    n = len(first.mean)
+    right = round(first.accuracy * n), round(second.accuracy * n)
+    counts = min(right), max(0, right[0] - right[1]), max(0, right[1] - right[0])
+    low, high = paired_interval(*counts, n, confidence)
+    return found._replace(low=low, high=high, p=float(mcnemar_test(*counts[1:])))
 
 
 class _Parts:
@@ -316,7 +330,7 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95) -> tup
     of_images = summary.mean.var(ddof=1) / n
     variance = max(0.0, of_images - summary.chance) + summary.spread
     uncertain = of_images**2 / (n - 1) + summary.spread**2 / (k - 1)
-    if variance == 0:  # all right, or all wrong, in all runs
+    if variance < 1e-18:  # all right, or all wrong, in all runs
         return wilson_interval(round(accuracy * n), n, confidence)
     reach = float(t.ppf((1 + confidence) / 2, variance**2 / uncertain)) * sqrt(variance)
     return max(0.0, accuracy - reach), min(1.0, accuracy + reach)

@@ -180,12 +180,18 @@ def plan_comparison(
 def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Callable[[str], None]) -> Config:
     """The settings with as many epochs as fit into the time here; without fine-tuning epochs."""
     key = hashlib.sha256(str((config.decides(), minutes)).encode()).hexdigest()[:16]
-    known = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+    try:
+        known = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+    except ValueError:
+        raise InputError(
+            "{file} is damaged: it kept the epochs that fit into the minutes. Delete it, and they are found anew.",
+            file=file,
+        ) from None
     if key not in known:
         with tempfile.TemporaryDirectory() as folder:
             trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
             seconds = float(pd.read_csv(trial.path / "history.csv")["seconds"].iloc[-1])
-        known[key] = max(1, int(60 * minutes / seconds))
+        known[key] = min(max(1, int(60 * minutes / max(seconds, 1e-3))), 1_000_000)
         tell(
             Sentence(
                 "{experiment}: {seconds:.1f} s an epoch, so {epochs} epochs in {minutes:g} minutes",

@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ import pandas as pd
 import pytest
 
 from pbl.__main__ import main
-from pbl.comparison import Failure, compare, describe, find_runs, write_results
+from pbl.comparison import Failure, _judge, compare, describe, find_runs, write_results
 from pbl.config import Config
 from pbl.errors import InputError
+from pbl.statistics import adjust_holm, mcnemar_test
 
 N = 600
 LABELS = np.arange(N) % 10
@@ -111,6 +114,80 @@ def test_what_is_never_mixed(tmp_path, change, said):
     make_run(tmp_path, 0.8, model="lenet5", **change)
     with pytest.raises(InputError, match=said):
         compare(find_runs([tmp_path]))
+
+
+def rewrite(run: Path, **changes) -> None:
+    """Changes arrays of a run's predictions: each by a function of the old one."""
+    with np.load(run / "predictions_val.npz") as arrays:
+        kept = {name: changes.get(name, lambda old: old)(values) for name, values in arrays.items()}
+    np.savez_compressed(run / "predictions_val.npz", **kept)
+
+
+def test_what_is_no_further_seed(tmp_path):
+    """A copy of a run, other code under the same name and settings, probabilities that are no numbers."""
+    runs = [make_run(tmp_path, 0.9, seed, model="mine") for seed in range(4)]
+    shutil.copytree(runs[0], runs[0].parent / "copy")
+    rewrite(runs[3], probabilities=lambda old: np.full_like(old, np.nan))
+    for seed, run in enumerate(runs[:3]):
+        code = f"# of seed {seed}\ndef mine():\n    return {seed // 2}\n\nMODELS['mine'] = mine\nconfig = Config(seed={seed})\n"
+        (run / "experiment.py").write_text(code)
+    shutil.copy(runs[0] / "experiment.py", runs[0].parent / "copy")
+    result = compare(find_runs([tmp_path]))
+    assert sorted(result.architectures["seeds"]) == [1, 2] and not len(result.pairs)
+    assert all("code=" in label for label in result.architectures["architecture"])
+    reasons = result.runs.set_index("run")["reason"]
+    assert "not one seed more" in reasons[str(runs[0].parent / "copy")] and "not all numbers" in reasons[str(runs[3])]
+    assert compare(find_runs([runs[0], runs[1]])).architectures["seeds"].tolist() == [
+        2
+    ]  # a comment and the seed are no code
+
+
+def test_other_labels_are_refused(tmp_path):
+    make_run(tmp_path, 0.9)
+    rewrite(make_run(tmp_path, 0.8, model="lenet5"), labels=lambda old: (old + 1) % 10)
+    with pytest.raises(InputError, match="with other labels"):
+        compare(find_runs([tmp_path]))
+
+
+@pytest.mark.parametrize(
+    ("images", "verdict"), [(3, "not separated"), (350, "not separated"), (600, "alike: within the margin")]
+)
+def test_few_images_make_nothing_alike(tmp_path, images, verdict):
+    """Where all images are classified alike, up to 4 in n of others may not be."""
+    for seed in range(3):
+        for model in ("mlp", "lenet5"):
+            run = make_run(tmp_path, 0.9, seed, model=model)
+            ones = np.eye(10, dtype=np.float32)[LABELS]
+            rewrite(
+                run,
+                probabilities=lambda old, to=ones: to[:images],
+                **dict.fromkeys(("labels", "hashes"), lambda old: old[:images]),
+            )
+    result = compare(find_runs([tmp_path]))
+    for table in (result.pairs, result.models):
+        row = table.iloc[0]
+        assert row["verdict"] == verdict and row["difference"] == 0 and row["p_holm"] == 1
+        assert -row["low"] == pytest.approx(row["high"]) and row["high"] > 3.8 / (images + 4)
+
+
+def test_holm_counts_all_pairs_of_models_though_the_best_alone_is_shown(tmp_path):
+    for at in range(6):
+        make_run(tmp_path, 0.9 - 0.01 * at, at, model=f"model_{at}")
+    result = compare(find_runs([tmp_path]))
+    correct = [result.correct[label][0] for label in result.architectures["architecture"]]
+    p = [mcnemar_test((a & ~b).sum(), (~a & b).sum()) for a, b in combinations(correct, 2)]
+    assert len(p) == 15 and result.models["p_holm"].tolist() == pytest.approx(adjust_holm(p)[:5])
+
+
+def test_verdicts():
+    for values, said in [
+        ((0.02, 0.012, 0.028, 0.01), "first better, by more than the margin"),
+        ((-0.02, -0.035, -0.005, 0.01), "second better; whether by more than the margin is open"),
+        ((-0.004, -0.006, -0.002, 0.01), "second better, by less than the margin"),
+        ((0.003, -0.003, 0.009, 0.4), "alike: within the margin"),
+        ((0.02, 0.001, 0.039, 0.2), "not separated"),
+    ]:
+        assert _judge(*values, 0.01, 2000) == said
 
 
 def test_the_order_of_the_images_does_not_matter(tmp_path):

@@ -140,6 +140,9 @@ def test_one_doubling_more_is_foretold():
 def test_mcnemar(only_first, only_second, p):
     assert mcnemar_test(only_first, only_second) == pytest.approx(p, rel=2e-3)
     assert mcnemar_test(only_second, only_first) == mcnemar_test(only_first, only_second)
+    assert mcnemar_test(only_first, only_second) == pytest.approx(
+        binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1
+    )
 
 
 def test_holm_equals_r():
@@ -186,7 +189,11 @@ def test_the_crossed_interval_at_its_ends():
     assert many[0].difference == pytest.approx(-many[1].difference) and many[0].p == pytest.approx(many[1].p)
     assert many[2].difference == 0 and many[2].p == 1
     alike = summarise_seeds(np.ones((3, 10), bool))
-    assert crossed_interval(alike, alike)[:4] == (0, 0, 0, 1)
+    # Ten images that both have right say little of others; nor do seeds whose differences cancel.
+    assert crossed_interval(alike, alike)[:4] == (0, *paired_interval(10, 0, 0, 10), 1)
+    one, two = (summarise_seeds(~np.eye(3 * k, 100, dtype=bool).reshape(3, k, 100).any(axis=1)) for k in (1, 2))
+    found = crossed_interval(one, two)
+    assert found.difference == pytest.approx(0.01) and found.low < 0 < found.high and found.p == 1
     assert crossed_mean_interval(alike) == wilson_interval(10, 10)
     with pytest.raises(ValueError, match="two seeds"):
         crossed_interval(a, summarise_seeds(np.ones((1, 200), bool)))

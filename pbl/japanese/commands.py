@@ -11,6 +11,8 @@ SAID = {
     "--train needs experiment files, such as experiments/mnist_mlp.py experiments/digits_resnet20.py.": "--train には実験ファイルが必要です。例：experiments/mnist_mlp.py experiments/digits_resnet20.py",
     "Measuring {run}": "測定中：{run}",
     "Architectures": "アーキテクチャ",
+    "What would separate them, four times in five, were the difference the one seen:": "差を示すのに必要なもの（差が今回見えた通りだとして、5回に4回は示せる数）：",
+    "and {n} more rows in results.md": "残り {n} 行は results.md にあります",
     "This architecture against that one (over seeds and images)": "アーキテクチャどうしの比較（乱数シードと画像の両方を考慮）",
     "This trained model against that one (over the images alone)": "学習済みモデルどうしの比較（画像だけを考慮）",
     "Which run? Give its folder, such as runs/digits_resnet20/001; or --team for a report of all runs.": "どの実験ですか。runs/digits_resnet20/001 のようにフォルダを指定してください。すべての実験のレポートには --team を付けます。",
