@@ -675,7 +675,9 @@ def check(
     else:
         rows = [(f.severity, say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings]
         _print_table(["", say("check"), say("finding")], rows)
-        images = ", ".join(f"{len(part.labels):,} {split}" for split, part in parts.items())
+        images = ", ".join(
+            say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items()
+        )
         print(
             say(
                 "{source}: {images} images; {counts}. {files} file(s) in {folder}",
@@ -731,7 +733,10 @@ def datasets(data_dir: DataDir = None) -> int:
     """List the data sets."""
     with _quiet_tensorflow():
         from pbl.data.sources import DATASETS, prepared_datasets
-    rows = [(name, _first_line(function)) for name, function in DATASETS.items()]
+    rows = [
+        (name, say(_first_line(function)) if function.__module__.startswith("pbl.") else _first_line(function))
+        for name, function in DATASETS.items()
+    ]
     folder, prepared = prepared_datasets(data_dir)
     rows += [(name, say("TensorFlow Datasets, prepared in {folder}", folder=folder)) for name in prepared]
     path = "a folder of class folders (with or without train/ val/ test/), a .zip of one, or an .npz of x_train, y_train, ..."
@@ -818,6 +823,7 @@ def submit(
 ) -> int:
     """Write what a team hands in, checked here as the grader checks it."""
     with _quiet_tensorflow():
+        from pbl import evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
         from pbl.grading.submission import submit as write
     submitted = write(run, team, out=out, as_keras=keras, predictions=predictions)
     if as_json:

@@ -138,6 +138,18 @@ def of_grading() -> set[str]:
     return set(filter(is_sentence, sentences))
 
 
+def data_sets() -> set[str]:
+    """What `datasets` says of those that come with the package."""
+    tree = ast.parse((PACKAGE / "data" / "sources.py").read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    (entered,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign | ast.Assign) and "DATASETS" in ast.unparse(node).split("=")[0]
+    )
+    return {ast.get_docstring(functions[value.id]).partition("\n")[0] for value in entered.values}
+
+
 PARTS_OF_A_TRAINING = ("data", "check", "build", "fit", "figures", "evaluate", "diagnosis", "monitor (in fit)")
 ALL = japanese._tables()
 
@@ -145,7 +157,7 @@ ALL = japanese._tables()
 def wanted() -> set[str]:
     return (
         {*sentences_in_code(), *descriptions(), *_WRONG.values(), *PARTS_OF_A_TRAINING}
-        | titles_of_columns() | faults_of_submissions() | reasons_of_isolation() | of_grading()
+        | titles_of_columns() | data_sets() | faults_of_submissions() | reasons_of_isolation() | of_grading()
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ SAID = {
     "The images differ in size; they are looked at in image_size=64. Give the size that you will train with.": "画像の大きさがそろっていないので、image_size=64 で調べます。学習に使う大きさを指定してください。",
     "check": "検査",
     "finding": "結果",
-    "{source}: {images} images; {counts}. {files} file(s) in {folder}": "{source}：画像 {images}。{counts}。{folder} に {files} 個のファイルを書きました。",
+    "{source}: {images} images; {counts}. {files} file(s) in {folder}": "{source}：{images}。{counts}。{folder} に {files} 個のファイルを書きました。",
     "Describe one: python -m pbl models resnet20": "1つのモデルの説明を見るには：python -m pbl models resnet20",
     "TensorFlow Datasets, prepared in {folder}": "TensorFlow Datasets（{folder} に準備済み）",
     "a path": "パス",
@@ -105,6 +105,8 @@ SAID = {
     "--require \"{text}\" is not of the form \"accuracy>=0.9\" (>=, >, <= or <).": "--require \"{text}\" は \"accuracy>=0.9\" の形ではありません（>=、>、<=、< が使えます）。",
     "pbl: stopped": "pbl：停止しました",
     "{what} See: python -m pbl --help": "{what} くわしくは：python -m pbl --help",
+    "{n:,} {split}": "{split} {n:,} 枚",
+    "Handwritten digits, 1,797 real grey images of 8x8 pixels, bundled with scikit-learn: no download.": "手書き数字。8x8 画素のグレースケール画像 1,797 枚。scikit-learn に付いているので、ダウンロードは不要。",
     # Titles of columns and rows
     "f1": "F値（F1）",
     "precision": "適合率",

@@ -83,12 +83,17 @@ def say_finding(finding: Mapping[str, Any], language: str) -> str:
         language: "en" or "ja".
     """
     message, template, details = str(finding.get("message", "")), finding.get("template"), finding.get("details")
-    if language != "ja" or not isinstance(template, str) or template not in FOUND or not isinstance(details, Mapping):
+    if not isinstance(template, str) or template not in FOUND or not isinstance(details, Mapping):
         return message
-    words = {
-        name: WORDS.get(details[name], details[name]) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)
-    }
+    said, words = template, {}
+    if language == "ja":
+        said = FOUND[template]
+        words = {
+            name: WORDS.get(details[name], details[name])
+            for name in WORDS_OF_DOCTOR
+            if isinstance(details.get(name), str)
+        }
     try:
-        return FOUND[template].format(**{**details, **words})
+        return said.format(**{**details, **words})
     except (LookupError, TypeError, ValueError, AttributeError):
         return message
