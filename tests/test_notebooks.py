@@ -98,7 +98,7 @@ for layer in my_f.layers:
                 "my_f = build_f()\nmy_model = g_after(my_f)\nmy_model.layers[-1].trainable = False",
             ],
         ),
-        "exercise-3": ("my_rate = 0.0005", ["my_rate = 0.1", "my_rate = 0.0000001", "my_rate = 0.03"]),
+        "exercise-3": ("my_rate = 0.0001", ["my_rate = 0.1", "my_rate = 0.0000001", "my_rate = 0.03"]),
     },
     "10_comparing_networks": {
         "exercise-1": (
