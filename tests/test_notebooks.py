@@ -84,6 +84,64 @@ my_optimizer = keras.optimizers.SGD(schedule, momentum=0.9)""",
             ["my_filter = stripe_filter", "my_filter = rows", "my_filter = np.ones((3, 3))"],
         ),
     },
+    "05_architectures": {
+        "exercise-1": ("my_weights = 37_752_832", ["my_weights = 37_748_736", "my_weights = 1_052_672"]),
+        "exercise-2": (
+            "my_macs = 14 * 14 * (1024 * 256 + 9 * 256 * 256 + 256 * 1024)",
+            ["my_macs = 14 * 14 * (1024 * 256 + 256 * 256 + 256 * 1024)", "my_macs = 14 * 14 * 9 * 1024 * 1024", "my_macs = 1024 * 256 + 9 * 256 * 256 + 256 * 1024"],
+        ),
+        "exercise-3": (
+            """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)
+    y = layers.Conv2D(x.shape[-1], 3, padding="same")(y)
+    return layers.ReLU()(layers.Add()([x, y]))""",
+            [
+                """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)
+    return layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(y)""",
+                """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(y)
+    return layers.Add()([x, y])""",
+                """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same")(x)
+    return layers.ReLU()(layers.Add()([x, y]))""",
+                """
+def my_block(x):
+    y = layers.Conv2D(32, 3, activation="relu")(x)
+    return layers.Conv2D(4, 3)(y)""",
+            ],
+        ),
+    },
+    "06_data": {
+        "exercise-1": ("my_sizes = (595, 105, 300)", ["my_sizes = (550, 150, 300)", "my_sizes = (700, 150, 150)", "my_sizes = (600, 100, 300)"]),
+        "exercise-2": (
+            "my_class_weight = {0: 1000 / 1800, 1: 1000 / 200}",
+            ["my_class_weight = {0: 1, 1: 9}", "my_class_weight = {0: 5, 1: 5 / 9}", "my_class_weight = {0: 0.1, 1: 0.5}"],
+        ),
+        "exercise-3": ("my_leaks = {1, 3, 5}", ["my_leaks = {1, 3}", "my_leaks = {1, 2, 3, 5}", "my_leaks = {3, 5}", "my_leaks = {1, 3, 4, 5}"]),
+    },
+    "07_overfitting": {
+        "exercise-1": ("my_gap = 6", ["my_gap = -2", "my_gap = 0.06", "my_gap = 8"]),
+        "exercise-2": (
+            'my_stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True)',
+            [
+                'my_stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=10)',
+                'my_stopping = keras.callbacks.EarlyStopping(monitor="loss", patience=10, restore_best_weights=True)',
+                "my_stopping = keras.callbacks.EarlyStopping(restore_best_weights=True)",
+            ],
+        ),
+        "exercise-3": ('my_cure = {"share": 4 * SHARE}', ["my_cure = {}", 'my_cure = {"units": 8}']),
+    },
+    "08_evaluation": {
+        "exercise-1": ("my_values = (0.667, 0.800)", ["my_values = (0.8, 0.667)", "my_values = (0.85, 0.8)"]),
+        "exercise-2": ("my_threshold = 0.25", ["my_threshold = 0.5", "my_threshold = 0.1", "my_threshold = 0.35"]),
+        "exercise-3": ("my_images = 900", ["my_images = 100", "my_images = 800", "my_images = 10_000", "my_images = 865"]),
+    },
     "09_transfer_learning": {
         "exercise-1": ("weights = 6405", ["weights = 6400", "weights = 1285", "weights = 4_055_976"]),
         "exercise-2": (
