@@ -12,7 +12,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,120 @@ my_optimizer = keras.optimizers.SGD(schedule, momentum=0.9)""",
             "my_filter = np.array([[1, 1, 1, 1], [-1, -1, -1, -1]] * 2)",
             ["my_filter = stripe_filter", "my_filter = rows", "my_filter = np.ones((3, 3))"],
         ),
+    },
+    "05_architectures": {
+        "exercise-1": ("my_weights = 37_752_832", ["my_weights = 37_748_736", "my_weights = 1_052_672"]),
+        "exercise-2": (
+            "my_macs = 14 * 14 * (1024 * 256 + 9 * 256 * 256 + 256 * 1024)",
+            ["my_macs = 14 * 14 * (1024 * 256 + 256 * 256 + 256 * 1024)", "my_macs = 14 * 14 * 9 * 1024 * 1024", "my_macs = 1024 * 256 + 9 * 256 * 256 + 256 * 1024"],
+        ),
+        "exercise-3": (
+            """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)
+    y = layers.Conv2D(x.shape[-1], 3, padding="same")(y)
+    return layers.ReLU()(layers.Add()([x, y]))""",
+            [
+                """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)
+    return layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(y)""",
+                """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)
+    y = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(y)
+    return layers.Add()([x, y])""",
+                """
+def my_block(x):
+    y = layers.Conv2D(x.shape[-1], 3, padding="same")(x)
+    return layers.ReLU()(layers.Add()([x, y]))""",
+                """
+def my_block(x):
+    y = layers.Conv2D(32, 3, activation="relu")(x)
+    return layers.Conv2D(4, 3)(y)""",
+            ],
+        ),
+    },
+    "06_data": {
+        "exercise-1": ("my_sizes = (595, 105, 300)", ["my_sizes = (550, 150, 300)", "my_sizes = (700, 150, 150)", "my_sizes = (600, 100, 300)"]),
+        "exercise-2": (
+            "my_class_weight = {0: 1000 / 1800, 1: 1000 / 200}",
+            ["my_class_weight = {0: 1, 1: 9}", "my_class_weight = {0: 5, 1: 5 / 9}", "my_class_weight = {0: 0.1, 1: 0.5}"],
+        ),
+        "exercise-3": ("my_leaks = {1, 3, 5}", ["my_leaks = {1, 3}", "my_leaks = {1, 2, 3, 5}", "my_leaks = {3, 5}", "my_leaks = {1, 3, 4, 5}"]),
+    },
+    "07_overfitting": {
+        "exercise-1": ("my_gap = 6", ["my_gap = -2", "my_gap = 0.06", "my_gap = 8"]),
+        "exercise-2": (
+            'my_stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True)',
+            [
+                'my_stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=10)',
+                'my_stopping = keras.callbacks.EarlyStopping(monitor="loss", patience=10, restore_best_weights=True)',
+                "my_stopping = keras.callbacks.EarlyStopping(restore_best_weights=True)",
+            ],
+        ),
+        "exercise-3": ('my_cure = {"share": 4 * SHARE}', ["my_cure = {}", 'my_cure = {"units": 8}']),
+    },
+    "08_evaluation": {
+        "exercise-1": ("my_values = (0.667, 0.800)", ["my_values = (0.8, 0.667)", "my_values = (0.85, 0.8)"]),
+        "exercise-2": ("my_threshold = 0.25", ["my_threshold = 0.5", "my_threshold = 0.1", "my_threshold = 0.35"]),
+        "exercise-3": ("my_images = 900", ["my_images = 100", "my_images = 800", "my_images = 10_000", "my_images = 865"]),
+    },
+    "09_transfer_learning": {
+        "exercise-1": ("weights = 6405", ["weights = 6400", "weights = 1285", "weights = 4_055_976"]),
+        "exercise-2": (
+            "my_f, my_model = transfer(frozen=False)\nmy_f.trainable = False",
+            [
+                "my_f, my_model = transfer(frozen=False)\nmy_model.trainable = False",
+                """
+my_f, my_model = transfer(frozen=False)
+for layer in my_f.layers:
+    if isinstance(layer, layers.Conv2D):
+        layer.trainable = False""",
+                "my_f = build_f()\nmy_model = g_after(my_f)\nmy_model.layers[-1].trainable = False",
+            ],
+        ),
+        "exercise-3": ("my_rate = 0.0001", ["my_rate = 0.1", "my_rate = 0.0000001", "my_rate = 0.03"]),
+    },
+    "10_comparing_networks": {
+        "exercise-1": (
+            'my_report = ("b", 0.946)',
+            ['my_report = ("c", 0.952)', 'my_report = ("b", 0.958)', 'my_report = ("a", 0.944)', 'my_report = ("b", 0.952)'],
+        ),
+        "exercise-2": (
+            """
+my_difference = statistics.crossed_interval(statistics.summarise_seeds(first), statistics.summarise_seeds(second))
+my_verdict = "tie\"""",
+            [
+                """
+my_difference = statistics.crossed_interval(statistics.summarise_seeds(first), statistics.summarise_seeds(second))
+my_verdict = "first\"""",
+                """
+my_difference = statistics.crossed_interval(statistics.summarise_seeds(second), statistics.summarise_seeds(first))
+my_verdict = "tie\"""",
+                """
+my_difference = statistics.crossed_interval(statistics.summarise_seeds(first[:2]), statistics.summarise_seeds(second[:2]))
+my_verdict = "tie\"""",
+                'my_difference = first.mean() - second.mean()\nmy_verdict = "first"',
+            ],
+        ),
+        "exercise-3": ("epochs_of_b = 20", ["epochs_of_b = 4", "epochs_of_b = 0.8", "epochs_of_b = 5"]),
+    },
+    "11_your_own_project": {
+        "exercise-1": (
+            'my_groups = "(plant[0-9]+)"',
+            ['my_groups = "([a-z]+)"', 'my_groups = "plant[0-9]+_([abc])"', 'my_groups = "(plant[0-9]+_[abc])"', 'my_groups = "(plant"'],
+        ),
+        "exercise-2": (
+            'my_config = config.replace(model_options={"filters": 64})',
+            [
+                "my_config = config.replace()",
+                'my_config = config.replace(model_options={"filters": 64}, epochs=24)',
+                'my_config = config.replace(model_options={"filters": 128})',
+                'my_config = pbl.Config(model="small_cnn", model_options={"filters": 64})',
+            ],
+        ),
+        "exercise-3": ('my_sentences = {"b", "d"}', ['my_sentences = {"a", "b", "d"}', 'my_sentences = {"b", "c", "d"}', 'my_sentences = {"b"}']),
     },
 }  # fmt: skip
 
@@ -171,22 +287,67 @@ RUNS = [pytest.param(file, marks=pytest.mark.nightly if is_second else ()) for p
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_a_lesson_runs_and_its_exercises_check_themselves(file, tmp_path):
-    if file.stem.startswith("run_colab"):  # needs the code beside it
-        for name in ("pbl", "experiments"):
-            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "requirements.txt", tmp_path)
-    done = subprocess.run(
-        [sys.executable, __file__, file], capture_output=True, text=True, encoding="utf-8", cwd=tmp_path,
-        env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": ""},
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-1500:]}"
+    process = start(file, tmp_path)
+    said, errors = process.communicate()
+    assert process.returncode == 0, f"{said[-500:]}\n{errors[-1500:]}"
     if file.stem.startswith("run_colab"):
-        assert (tmp_path / "runs" / "my_drive" / "runs" / "my_team" / "001" / "metrics_val.json").exists()
-        assert (tmp_path / "runs" / "my_drive" / "photos" / "example.png").exists()
+        drive = tmp_path / "runs" / "my_drive"
+        assert (drive / "runs" / "my_team" / "001" / "metrics_val.json").exists()
+        assert (drive / "photos" / "example.png").exists()
+        assert zipfile.is_zipfile(drive / "submission.zip") and "see: ok" in said.replace("見える状態：", "see: ")
 
 
-def execute(file: Path) -> None:
-    """Runs a notebook in this process; of each exercise the empty gap, wrong answers and the right one."""
+def start(file: Path, folder: Path, last: str = "") -> subprocess.Popen:
+    """Begins to execute a notebook in a process of its own and a folder, up to a cell; the package lies there if it needs it."""
+    if "import pbl" in file.read_text(encoding="utf-8") and not (folder / "pbl").exists():
+        for name in ("pbl", "experiments"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "requirements.txt", folder)
+    return subprocess.Popen(
+        [sys.executable, __file__, file, last], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        cwd=folder, env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": ""},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_kernel_killed_in_the_middle_of_the_training_changes_nothing(tmp_path):
+    """The cells of run_colab.ipynb once more give the weights of an uncut run, bit for bit, and no second run."""
+    import keras
+    import numpy as np
+    import pandas as pd
+
+    notebook = ROOT / "run_colab.ipynb"
+    models, histories = {}, {}
+    for name in ("cut", "uncut"):
+        (folder := tmp_path / name).mkdir()
+        runs = folder / "runs" / "my_drive" / "runs" / "my_team"
+        history, deadline = runs / "001" / "history.csv", time.monotonic() + 120
+        process = start(notebook, folder, "train")
+        while name == "cut" and not (history.exists() and history.read_text().count("\n") > 4):  # four epochs of 20
+            assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
+            time.sleep(0.01)
+        if name == "cut":
+            process.kill()  # signal 9: nothing can be saved any more
+            process.communicate()
+            assert json.loads((runs / "001" / "environment.json").read_text())["status"] == "running"
+            assert not (runs / "001" / "final.keras").exists()
+            process = start(notebook, folder, "train")
+        said, errors = process.communicate()
+        assert process.returncode == 0, f"{said[-500:]}\n{errors[-1500:]}"
+        assert [run.name for run in runs.iterdir()] == ["001"]
+        assert ("resumed" in json.loads((runs / "001" / "environment.json").read_text())) == (name == "cut")
+        models[name] = keras.models.load_model(runs / "001" / "final.keras")
+        histories[name] = pd.read_csv(history).drop(columns=["seconds", "images_per_second", "data_share"])
+    assert len(histories["cut"]) == 20
+    pd.testing.assert_frame_equal(histories["cut"], histories["uncut"], check_exact=True)
+    for ours, theirs in zip(models["cut"].variables, models["uncut"].variables, strict=True):
+        assert np.array_equal(ours.numpy(), theirs.numpy()), ours.path
+    states = [[variable.numpy() for variable in model.optimizer.variables] for model in models.values()]
+    assert len(states[0]) > 2 and all(np.array_equal(*pair) for pair in zip(*states, strict=True))
+
+
+def execute(file: Path, last: str = "") -> None:
+    """Runs a notebook in this process, up to a cell; of each exercise the empty gap, wrong answers and the right one."""
     import warnings
 
     import matplotlib.pyplot as plt
@@ -228,6 +389,8 @@ def execute(file: Path) -> None:
                 refuse(cells[number + 1])
             run(right, f"{cell['id']}, right")
             run(plain_python(cells[number + 1]), cells[number + 1]["id"])
+        if cell["id"] == last:
+            return
 
 
 def _stand_in_for_ipython() -> None:
@@ -238,6 +401,21 @@ def _stand_in_for_ipython() -> None:
         module = types.ModuleType("IPython.display")
         module.display, module.Image = print, lambda filename, width: filename
         sys.modules["IPython.display"] = module
+
+
+def test_the_map_names_lessons_cells_and_files_that_exist():
+    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\]\(([^)]+)\)", text) == [lesson.name for lesson in LESSONS]
+    rows = [[part.strip() for part in line.strip("| ").split(" | ")] for line in text.splitlines()]
+    rows = [row for row in rows if len(row) == 5 and re.fullmatch(r"\d\d", row[2])]
+    assert len(rows) > 50 and {row[2] for row in rows} == {lesson.name[:2] for lesson in LESSONS}
+    for idea, word, number, cells, files in rows:
+        (lesson,) = (lesson for lesson in LESSONS if lesson.name.startswith(number))
+        ids = {cell["id"] for cell in read(lesson)["cells"]}
+        named = re.findall(r"`([^`]+)`", cells)
+        assert word and named and set(named) <= ids, f"{idea}: lesson {number} has no {set(named) - ids}"
+        paths = re.findall(r"`([^`]+)`", files)
+        assert paths and all((ROOT / path).is_file() for path in paths), f"{idea}: {files}"
 
 
 def test_what_colab_ships_satisfies_the_requirements():
@@ -259,4 +437,4 @@ def test_what_colab_ships_satisfies_the_requirements():
 
 
 if __name__ == "__main__":
-    execute(Path(sys.argv[1]))
+    execute(Path(sys.argv[1]), *sys.argv[2:])
