@@ -282,7 +282,7 @@ def test_the_skeleton_tells_code_apart_and_leaves_text_alone():
 
 
 # The Japanese ones have the same code (see above), so that on other versions nothing is new in them but their text.
-RUNS = [pytest.param(file, marks=pytest.mark.nightly if is_second else ()) for pair in PAIRS for is_second, file in enumerate(pair)]  # fmt: skip
+RUNS = [pytest.param(file, marks=pytest.mark.nightly if is_second else pytest.mark.slow) for pair in PAIRS for is_second, file in enumerate(pair)]  # fmt: skip
 
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: str(file.relative_to(ROOT)))
