@@ -306,13 +306,15 @@ def translate_help(command: Any) -> None:
     Args:
         command: What `typer.main.get_command` gives.
     """
-    from rich.table import Column
+    from rich.table import Column, Table
     from typer import rich_utils  # which shows the help: nothing more is loaded
 
     # A line without spaces is folded, not cut off with "...".
     Column.__init__.__defaults__ = tuple(
         "fold" if value == "ellipsis" else value for value in Column.__init__.__defaults__
     )
+    Table.add_column.__kwdefaults__["overflow"] = "fold"
+
     rich_utils.ARGUMENTS_PANEL_TITLE = "引数"
     rich_utils.OPTIONS_PANEL_TITLE = "オプション"
     rich_utils.COMMANDS_PANEL_TITLE = "コマンド"
