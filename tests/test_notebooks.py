@@ -85,7 +85,7 @@ my_optimizer = keras.optimizers.SGD(schedule, momentum=0.9)""",
         ),
     },
     "05_architectures": {
-        "exercise-1": ("my_weights = 37_752_832", ["my_weights = 37_748_736", "my_weights = 1_052_672"]),
+        "exercise-1": ("my_weights = 102_764_544", ["my_weights = 102_760_448", "my_weights = 2_101_248"]),
         "exercise-2": (
             "my_macs = 14 * 14 * (1024 * 256 + 9 * 256 * 256 + 256 * 1024)",
             ["my_macs = 14 * 14 * (1024 * 256 + 256 * 256 + 256 * 1024)", "my_macs = 14 * 14 * 9 * 1024 * 1024", "my_macs = 1024 * 256 + 9 * 256 * 256 + 256 * 1024"],
