@@ -506,7 +506,7 @@ def plot_comparison(comparison: Any) -> Figure:
         left.errorbar(
             x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2
         )
-        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained, row.architecture))
+        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained, row.architecture, row.tie_group))
     # A front only through those that none cheaper beats for sure: whose mean no cheaper one's interval lies above. Pre-trained
     # ones have one of their own.
     points.sort(key=lambda point: (point[0], -point[1]))
@@ -515,11 +515,14 @@ def plot_comparison(comparison: Any) -> Figure:
         for point in own:
             if not any(q[0] <= point[0] and q[2] > point[1] for q in own) and (not best or point[1] > best[-1][1]):
                 best.append(point)
-        for point in own if len(points) <= MOST_NAMES else best:
-            text = _literal(_cut(point[4], 34))
-            left.annotate(text, point[:2], xytext=(6, 4), textcoords="offset points", fontsize=8)
+        for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
+            text = _literal(_cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
+            above = 4 if number % 2 == 0 else -11  # neighbours of one height do not meet
+            left.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8)
         if len(best) > 1:
             left.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
+    if table["tie_group"].any():
+        left.set_title("(a), (b): those that share a letter are not separated", fontsize=9)
     if table["pretrained"].any():
         left.plot([], [], "o", color=GREEN, label="pre-trained")
     if (table["seeds"] < FEWEST_SEEDS).any():
