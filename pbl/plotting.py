@@ -529,7 +529,10 @@ def plot_comparison(comparison: Any) -> Figure:
         left.plot([], [], "o", color=BLUE, markerfacecolor="white", label=f"fewer than {FEWEST_SEEDS} seeds: no claim")
     names = dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))  # each once
     if names:
-        left.legend(names.values(), names.keys(), fontsize="small", loc="best")
+        # Looking for the best place costs as much as all else of the picture where there are hundreds of points.
+        left.legend(
+            names.values(), names.keys(), fontsize="small", loc="best" if len(points) <= MOST_NAMES else "lower right"
+        )
     left.set_xscale("log")
     for axis in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
         axis(LogFormatter(minor_thresholds=(1.2, 0.5)))
