@@ -439,7 +439,7 @@ def _find_notes(entries: list[Entry], groups: dict[str, list[Entry]], split: str
     if len(known) > 1 and max(known) > 1.1 * min(known):
         notes.append(
             Sentence(
-                "Unequal budget, training time: from {least:.0f} to {most:.0f} s a run.",
+                "Unequal budget, training time: from {least:.3g} to {most:.3g} s a run.",
                 least=min(known),
                 most=max(known),
             )

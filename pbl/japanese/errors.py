@@ -48,7 +48,7 @@ ERRORS = {
     "epochs": "エポック数",
     "settings tried of each model": "モデルごとに試した設定の数",
     "Unequal budget, {what}: {told}. What was tried or trained more often has had more chances to look good.": "条件が同じではありません（{what}）：{told}。多く試したり長く学習したりしたものほど、よく見える機会が多くなります。",
-    "Unequal budget, training time: from {least:.0f} to {most:.0f} s a run.": "条件が同じではありません（学習時間）：1件あたり {least:.0f}〜{most:.0f} 秒。",
+    "Unequal budget, training time: from {least:.3g} to {most:.3g} s a run.": "条件が同じではありません（学習時間）：1件あたり {least:.3g}〜{most:.3g} 秒。",
     "Seconds come from different devices ({devices}): do not compare them.": "秒数は別々のデバイス（{devices}）で測ったものなので、比べないでください。",
     "Models with pre-trained weights stand apart: they have seen other images, so no difference to those that were trained from scratch is told.": "事前学習済みの重みを使うモデルは別に扱います。ほかの画像も見ているので、最初から学習したモデルとの差は示しません。",
     "These are validation images, on which each run's best epoch was chosen: the accuracies are a little too high, and more so of what was tried more often. At the end: --split test.": "これは検証画像での値です。各実験の最良のエポックもこの画像で選んでいるので、正解率は少し高めに出ます（多く試したものほど高く出ます）。最後に --split test で確かめてください。",
