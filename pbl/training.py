@@ -151,13 +151,13 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
             if status == "finished":
                 try:
                     save_model(model, run.path, "final", weights=False)
+                    # The model is read back from the disk: what the metrics judge is what the folder holds.
+                    evaluate_on(run, build_model(run), data, "val", all_figures=False)
+                    clock["evaluate"] = time.perf_counter()
                     diagnosis = write_diagnosis(run)
                     clock["diagnosis"] = time.perf_counter()
                     _draw_curves(run, diagnosis)
                     clock["figures"] = time.perf_counter()
-                    # The model is read back from the disk: what the metrics judge is what the folder holds.
-                    evaluate_on(run, build_model(run), data, "val", all_figures=False)
-                    clock["evaluate"] = time.perf_counter()
                     if config.tensorboard:
                         log_figures(run)
                     if "ipykernel" in sys.modules:
