@@ -434,10 +434,8 @@ def _show_comparison(result) -> None:
     for need, names in of_need.items():
         more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
         print(f"- {say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}")
-    models, title = (
-        comparison.show_models(result.models),
-        say("This trained model against that one (over the images alone)"),
-    )
+    models = comparison.show_models(result.models)
+    title = say("This trained model against that one (over the images alone)")
     if models["first"].nunique() == 1 < len(models):
         title += f": {models.pop('first').iloc[0]} − ..."
     show(title, models)

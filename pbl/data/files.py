@@ -299,7 +299,7 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipf
     folders: set[str] = set()  # a class without images is a fault, of which the folder source speaks
     total, archives = 0, []
     for info in archive.infolist():
-        name = _decode_name(info).replace("\\", "/")
+        name = decode_name(info).replace("\\", "/")
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
             raise InputError(
@@ -343,8 +343,9 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipf
     return members, sorted(folders)
 
 
-def _decode_name(info: zipfile.ZipInfo) -> str:
-    """Names that are not marked as UTF-8 are Python's reading as cp437; they are UTF-8 after all, or Japanese Windows'."""
+def decode_name(info: zipfile.ZipInfo) -> str:
+    """Returns a zip member's name; where it is not marked as UTF-8, Python has read it as cp437, and it is UTF-8 after all, or
+    Japanese Windows'."""
     if info.flag_bits & 0x800:
         return info.filename
     try:

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from pbl.data.files import decode_name
 from pbl.grading.formats import is_noise
 from pbl.grading.outcomes import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE
@@ -126,19 +127,3 @@ class Archive:
             size=-(-size // MEBIBYTE),
             limit=max(1, most // MEBIBYTE),
         )
-
-
-def decode_name(info: zipfile.ZipInfo) -> str:
-    """A member's name; where it is not marked as UTF-8, Python has read it as cp437, and it is UTF-8 after all, or Japanese Windows'."""
-    if info.flag_bits & 0x800:
-        return info.filename
-    try:
-        raw = info.filename.encode("cp437")
-    except UnicodeEncodeError:
-        return info.filename
-    for encoding in ("utf-8", "cp932"):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            pass
-    return info.filename
