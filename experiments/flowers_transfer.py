@@ -2,7 +2,7 @@
 
 Paper:    Tan and Le 2019, EfficientNet, arXiv:1905.11946 (section 5.2 and table 5: transfer to eight data sets)
 Data:     tf_flowers of TensorFlow Datasets, 3,670 photographs of any size, cut to 224x224; 30% are test, 15% of the rest
-          validation. Needs the network once, for the photographs (218 MB) and ImageNet's weights (16 MB).
+          validation. Needs the network once, for the photographs (230 MB) and ImageNet's weights (16 MB).
 Command:  python -m pbl train experiments/flowers_transfer.py
 Phases:   5 epochs of the head alone, whose features are computed once; then 5 epochs in which the last two of the seven
           stages follow at a hundredth of the rate

@@ -423,7 +423,8 @@ def test_what_scripts_read_is_the_same_in_japanese(command, in_japanese, monkeyp
         for line in lines:
             status, out, err = command(*line.replace("LANGUAGE", language).split())
             if "--json" in line and status == 0:
-                out = re.sub(r"from [\d.]+ to [\d.]+ s a run", "from 0 to 0 s a run", out)
+                # Told only where the clocks differ.
+                out = re.sub(r'"Unequal budget, training time[^"]*"(, *)?', "", out)
                 times = r"\"(bytes|started|seconds|train_seconds)\": *[\d.]+|\d+\.\d+|\d{4}-\d\d-\d\dT[\d:+]+"
                 out = re.sub(times, lambda found: f'"{found[1]}": 0' if found[1] else "0", out)
                 out = json.dumps(json.loads(out.replace(f"/{language}", "/XX").replace(f"{language}.zip", "XX.zip")))
