@@ -112,10 +112,10 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize(
     "places",
     [
-        [("step", 0, 0)],
         [("step", 0, 5), ("step", 3, 16), ("validation", 3), ("end of epoch", 3)],
-        [("end of epoch", 0), ("epoch", 1), ("step", 1, 1), ("step", 1, 2)],
-        [("validation", 6)],
+        pytest.param([("step", 0, 0)], marks=pytest.mark.nightly),
+        pytest.param([("end of epoch", 0), ("epoch", 1), ("step", 1, 1), ("step", 1, 2)], marks=pytest.mark.nightly),
+        pytest.param([("validation", 6)], marks=pytest.mark.nightly),
     ],
     ids=str,
 )
@@ -189,6 +189,7 @@ def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkey
         assert not list(run.path.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_passed_over(tmp_path, uninterrupted, capsys):
     Cut.at = ("step", 4, 3)
     with pytest.raises(PowerCut):
@@ -200,6 +201,7 @@ def test_a_damaged_state_is_passed_over(tmp_path, uninterrupted, capsys):
     assert f"{states[1]} is damaged and not used" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
     class Signal(Cut):
@@ -217,6 +219,7 @@ def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
     assert_same(pbl.train(config, folder=tmp_path), uninterrupted)
 
 
+@pytest.mark.slow
 def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
     config = pbl.Config(**{**CONFIG, "max_minutes": 1e-6})
     run = pbl.train(config, folder=tmp_path)
@@ -246,6 +249,7 @@ def _two_labels_swapped(images, labels, run):
     labels[[one, other]] = labels[[other, one]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, said",
     [
@@ -265,6 +269,7 @@ def test_data_that_changed_are_refused(tmp_path, change, said):
         pbl.train(config, folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_two_phases(tmp_path):
     from tests.test_transfer import with_backbone
 

@@ -256,7 +256,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 EXPERIMENT = "from pbl import Config\n\nconfig = Config(model='{model}', epochs=2, model_options={options})\n"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
     """Equal budget; a model that cannot be built stays in the table; the same command trains nothing twice."""
     monkeypatch.chdir(tmp_path)

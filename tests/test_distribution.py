@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow  # one process makes what all of them look at
+pytestmark = pytest.mark.nightly  # one process makes what all of them look at
 
 PROGRAM = """
 import json, sys

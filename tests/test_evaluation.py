@@ -16,7 +16,7 @@ def run_copy(trained_run, tmp_path) -> Run:
     return Run(shutil.copytree(trained_run.path, tmp_path / "x" / "001"))
 
 
-@pytest.mark.parametrize(("model", "options"), [("mlp", {}), ("resnet20", {})])
+@pytest.mark.parametrize(("model", "options"), [("mlp", {}), pytest.param("resnet20", {}, marks=pytest.mark.nightly)])
 def test_a_prediction_equals_the_evaluation_bit_for_bit(tmp_path, model, options):
     """Each test image, saved to a file and predicted alone or in a folder, gets the bits that evaluate computed."""
     run = pbl.train(pbl.Config(experiment="x", model=model, model_options=options, epochs=1), folder=tmp_path)
@@ -55,6 +55,7 @@ def test_another_size_and_mode_is_fitted(trained_run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_each_use_of_the_test_split_is_counted(run_copy):
     assert pbl.evaluate(run_copy)["test_uses"] == 0
     assert pbl.evaluate(run_copy, "test")["test_uses"] == 1
@@ -104,6 +105,7 @@ def test_wrong_words(run_copy):
         pbl.predict(run_copy, [])
 
 
+@pytest.mark.slow
 def test_copies_of_training_images_are_counted(tmp_path, monkeypatch):
     digits = pbl.load_data("digits").images("test")
     source = pbl.data.from_arrays(digits.pixels, digits.labels, test=(digits.pixels[:50], digits.labels[:50]))
@@ -145,6 +147,7 @@ def test_a_damaged_run(run_copy, harm, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_an_official_test_split_that_changed_is_noticed(tmp_path):
     """It is not read in training; from its first use on it is known."""
     random = np.random.default_rng(0)

@@ -353,6 +353,7 @@ def test_arrays_in_the_layout_of_keras(tmp_path):
     np.testing.assert_array_equal(data.images("test").pixels[..., 0], X[:6])
 
 
+@pytest.mark.slow
 def test_damaged_arrays(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
     content = (tmp_path / "a.npz").read_bytes()
@@ -396,7 +397,7 @@ def test_more_images_than_the_memory_budget_lie_on_the_disk(tmp_path):
     assert pbl.load_data(folder, **small).split == changed.split
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_mnist_in_four_forms(shared_data, tmp_path):
     """TensorFlow Datasets, npz, a folder of PNG files and a zip of it: identical pixels, hashes and split."""
     with np.load(shared_data / "mnist.npz") as arrays:
@@ -428,7 +429,7 @@ def test_mnist_in_four_forms(shared_data, tmp_path):
     assert len({str(form.split["hashes"]) for form in forms}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cifar10_from_the_zip_and_unpacked(shared_data, tmp_path):
     with zipfile.ZipFile(shared_data / "cifar10.zip") as archive:
         archive.extractall(tmp_path / "unpacked")

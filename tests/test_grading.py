@@ -377,6 +377,7 @@ def test_what_a_worker_left_is_read_as_a_strangers(tmp_path):
 # --- the whole way
 
 
+@pytest.mark.slow
 @needs_isolation
 def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -453,6 +454,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert "No score is told any more" in Path("grades/teams/B/feedback.md").read_text()
 
 
+@pytest.mark.nightly
 @needs_isolation
 def test_two_halves_on_two_machines(hidden, submitted, tmp_path):
     """The machine that runs models has no labels; the one that scores runs nothing; together they are one grading."""
@@ -482,6 +484,7 @@ def test_two_halves_on_two_machines(hidden, submitted, tmp_path):
         grade(tmp_path / "there", other, phase="score")
 
 
+@pytest.mark.nightly
 @needs_isolation
 def test_a_killed_grader_goes_on_and_a_second_one_is_kept_out(hidden, submitted, trained_run, tmp_path):
     """Killed with SIGKILL three times in the midst of the class: the same table as undisturbed, and no process left."""
@@ -539,6 +542,7 @@ runpy.run_module("pbl", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @needs_isolation
 def test_a_machine_without_landlock_is_refused_unless_the_instructor_says_otherwise(hidden, submitted, tmp_path):
     (tmp_path / "in").mkdir()
@@ -602,6 +606,7 @@ def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monke
     assert status == 2 and err.count("\n") == 1 and said in err and not out, (status, out, err)
 
 
+@pytest.mark.slow
 def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypatch):
     """A model whose outputs are no probabilities; and a builder of one's own, which the instructor must list."""
     monkeypatch.chdir(tmp_path)

@@ -20,9 +20,13 @@ from pbl.grading.holdout import make_holdout
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import write_predictions
 
-pytestmark = pytest.mark.skipif(
-    any(find_layers()[layer] for layer in FULL), reason="this machine's kernel has no Landlock or no seccomp filters"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(find_layers()[layer] for layer in FULL),
+        reason="this machine's kernel has no Landlock or no seccomp filters",
+    ),
+]
 
 LIMITS = Limits(seconds=40, processor_seconds=20, memory=700, disk=200, file=64)
 ENVIRONMENT = frozenset(

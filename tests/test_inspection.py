@@ -74,7 +74,7 @@ DEEP = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in PLACES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.nightly] * (name in DEEP)) for name in PLACES])
 def test_every_convolutional_model(name):
     """The map is that of the last convolution that sees more than one place, and the gradient that of the logit."""
     model, pixels = build(name)
@@ -383,6 +383,7 @@ def convolutional_run(tmp_path_factory) -> Run:
     return pbl.train(config, folder=tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.slow
 def test_a_run_without_a_convolution(trained_run, tmp_path, command):
     """A line for what cannot be drawn, and the rest drawn; the line's ends are the run's own numbers."""
     run = Run(shutil.copytree(trained_run.path, tmp_path / "x" / "001"))
@@ -405,6 +406,7 @@ def test_a_run_without_a_convolution(trained_run, tmp_path, command):
     assert table.loc[0, "val_loss"] == pytest.approx(float(signals.val.loss[0].astype(float).mean()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_first_weights_are_those_of_the_training(convolutional_run):
     """Epoch 0 of the run's own signals, image by image, with the statistics that batch normalisation began with."""
     data = open_data(convolutional_run.config)
@@ -440,6 +442,7 @@ def test_the_ends_of_the_loss_line():
         loss_line(first, before[1:], before, (pixels, labels), (pixels, labels))
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run(tmp_path, three_positions):
     """From the pretrained weights; what is frozen keeps its statistics, though `load_model` builds it to be trained."""
     models.MODELS["with_backbone"] = with_backbone
@@ -454,6 +457,7 @@ def test_a_fine_tuned_run(tmp_path, three_positions):
     assert table.loc[0, "val_loss"] == pytest.approx(float(signals.val.loss[0].astype(float).mean()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_convolutional_run(convolutional_run, tmp_path, command, monkeypatch, three_positions):
     """On its own images and on given ones; without its data only the loss line is missing."""
     run = Run(shutil.copytree(convolutional_run.path, tmp_path / "x" / "001"))

@@ -364,6 +364,7 @@ def in_japanese(tmp_path, monkeypatch, trained_run):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "said"), WRONG, ids=[line for line, _ in WRONG])
 def test_wrong_input_is_told_in_japanese(command, in_japanese, line, said):
     status, out, err = command(*line.split())
@@ -391,7 +392,8 @@ def test_help_is_japanese_whole_and_aligned(words):
     )
 
 
-@pytest.mark.parametrize("encoding", ["cp932", "ascii", "latin-1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["cp932", "ascii", pytest.param("latin-1", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     "words", [["--help"], ["evaluate", "--help"], ["evaluate", "absent"], ["train", "model=犬"]], ids=str
 )
@@ -408,6 +410,7 @@ def columns_of(file: Path) -> list[str]:
     return list(pd.read_csv(file).columns)
 
 
+@pytest.mark.nightly
 def test_what_scripts_read_is_the_same_in_japanese(command, in_japanese, monkeypatch):
     """Exit statuses, JSON, names of files, columns of tables."""
     lines = [

@@ -118,6 +118,7 @@ def test_a_slip_costs_no_use_of_the_test_split(command, folder):
     assert pbl.load_run("runs/small/001").count_test_uses() == 0
 
 
+@pytest.mark.slow
 def test_two_classes_put_the_positive_class_first(command, folder):
     (folder / "odd.py").write_text(
         "from pbl import Config\nfrom pbl.data import DATASETS, from_arrays\nfrom sklearn.datasets import load_digits\n"
@@ -149,6 +150,7 @@ def run_process(*words: str, **options) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_my_team_survives_fresh_processes(tmp_path):
     """Own builder, data set and callback: trained, evaluated and predicted with in processes of their own."""
     experiment = shutil.copy(ROOT / "experiments" / "my_team.py", tmp_path / "my_team.py")

@@ -69,6 +69,20 @@ SMALL_OPTIONS = {
 ONLY_BUILT = {"resnet1202"}
 
 
+# The same blocks as in their smaller relatives, more often: nightly.
+LARGE = (
+    "resnet44",
+    "resnet56",
+    "resnet110",
+    "resnet101",
+    "resnet152",
+    "se_resnet44",
+    "se_resnet56",
+    "se_resnet110",
+    "senet154",
+)
+
+
 def build_small(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
     side = max(16, CARDS[name].smallest) if name in CARDS else 32
     classes = 2 if name == "perceptron" else 3
@@ -81,7 +95,9 @@ def build_small(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
     return model, images, labels
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name in (*LARGE, *ONLY_BUILT))) for name in MODELS]
+)
 def test_card(name):
     """At full size: the published counts, and what the card says."""
     assert name in CARDS, f"write a Card for {name} in pbl/models/cards.py"
@@ -113,23 +129,9 @@ def saved(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("saved")
 
 
-# The same blocks as in their smaller relatives, more often.
-LARGE = (
-    "resnet44",
-    "resnet56",
-    "resnet110",
-    "resnet101",
-    "resnet152",
-    "se_resnet44",
-    "se_resnet56",
-    "se_resnet110",
-    "senet154",
-)
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in MODELS if name not in ONLY_BUILT],
+    [pytest.param(name, marks=[pytest.mark.nightly] * (name in LARGE)) for name in MODELS if name not in ONLY_BUILT],
 )
 def test_small(name, saved):
     """Probabilities come out; every trainable weight has a gradient; the loss falls."""
@@ -157,6 +159,7 @@ def test_small(name, saved):
     assert losses[1] < losses[0]
 
 
+@pytest.mark.nightly
 def test_saved_models_load_with_equal_outputs(saved):
     """In one fresh process; those of stock layers without `pbl`, the others after `import pbl.models`."""
     files = {file.stem: CARDS[file.stem].style if file.stem in CARDS else "" for file in saved.glob("*.keras")}
@@ -200,6 +203,7 @@ def test_vgg16_is_that_of_keras_applications():
     np.testing.assert_allclose(ours.predict(images, verbose=0), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_googlenet_with_auxiliary_classifiers():
     """They add 0.3 of their losses in training; the rest is the main classifier's, and the metrics keep their names."""
     model = models.build("googlenet", (224, 224, 3), 1000, auxiliary=True)
@@ -295,6 +299,7 @@ def test_squeeze_and_excite_by_hand():
     np.testing.assert_allclose(y, x * gate[:, None, None], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_perceptron_learns_by_rosenblatts_rule():
     """By hand, image by image; f(0) = 1; and it separates what can be separated."""
     random = np.random.default_rng(0)
@@ -346,6 +351,7 @@ def test_transfer_freezes_and_unfreezes(name):
         unfreeze(model, depth=9)
 
 
+@pytest.mark.slow
 def test_transfer_takes_a_backbone_from_keras_or_from_a_run(tmp_path):
     import pbl
 

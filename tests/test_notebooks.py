@@ -281,8 +281,13 @@ def test_the_skeleton_tells_code_apart_and_leaves_text_alone():
     assert of("x = 1") != of("x = 2") and of("%pip install x\ny = 1") == of("%pip install x\ny = 1")
 
 
-# The Japanese ones have the same code (see above), so that on other versions nothing is new in them but their text.
-RUNS = [pytest.param(file, marks=pytest.mark.nightly if is_second else pytest.mark.slow) for pair in PAIRS for is_second, file in enumerate(pair)]  # fmt: skip
+# The Japanese ones have the same code (see above): nightly, as the four that take more than a minute.
+LONG = ("05_architectures", "07_overfitting", "09_transfer_learning", "10_comparing_networks")
+RUNS = [
+    pytest.param(file, marks=pytest.mark.nightly if is_second or file.stem in LONG else pytest.mark.slow)
+    for pair in PAIRS
+    for is_second, file in enumerate(pair)
+]
 
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: str(file.relative_to(ROOT)))

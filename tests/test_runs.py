@@ -109,6 +109,7 @@ def hold(path: Path, barrier, held) -> None:
     barrier.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead_lock", [False, True])
 def test_of_processes_that_start_at_once_one_gets_the_lock(tmp_path, dead_lock):
     context = multiprocessing.get_context("fork")

@@ -122,6 +122,7 @@ class StopIn(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "kept"), [(1, None), (3, 2)])
 def test_ctrl_c_leaves_a_run_that_evaluate_reads(tmp_path, monkeypatch, epoch, kept):
     monkeypatch.setitem(CALLBACKS, "stop", lambda: StopIn(epoch))
@@ -400,6 +401,7 @@ def test_a_log_that_cannot_be_written_ends_no_training(tmp_path, capsys):
     assert capsys.readouterr().out.count("TensorBoard's log cannot be written") == 1
 
 
+@pytest.mark.slow
 def test_the_course_project_takes_a_zip_of_photographs(shared_data, command, tmp_path, monkeypatch):
     """One batch through all of `experiments/photos_vgg.py`, whose recipe is the course's."""
     monkeypatch.chdir(tmp_path)

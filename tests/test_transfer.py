@@ -90,7 +90,7 @@ def test_two_phases_in_one_run(tmp_path, capsys):
     assert moved == {"block2_conv"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_does_not_need_what_it_started_from(tmp_path):
     """Its weights are its own: the run that it started from, or ImageNet's, may be gone."""
     options = {"weights": None}
@@ -112,6 +112,7 @@ def odd_or_even() -> Source:
     return from_arrays((digits.images * 15).astype("uint8"), digits.target % 2, ["even", "odd"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "vit_tiny"])
 def test_a_run_starts_from_another(tmp_path, trained_run, model):
     """Everything but the last layer is taken over to other classes; for the same classes that too."""
@@ -149,6 +150,7 @@ def test_a_hidden_layer_as_wide_as_there_are_classes_is_taken_over(tmp_path):
     assert not np.array_equal(ours.get_weights()[4], theirs[4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -81,6 +81,7 @@ def test_a_model_that_cannot_be_copied_or_is_not_compiled(monkeypatch):
         trials.find_learning_rate(mine, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "can"),
     [
@@ -97,6 +98,7 @@ def test_memorise(settings, can):
     assert (accuracy >= trials.MEMORISED) == can and steps <= 300 and count == 32
 
 
+@pytest.mark.slow
 def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = command(
@@ -133,6 +135,7 @@ def test_sweeps_are_read(text, expected):
     assert sweep.parse_sweep(text) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
