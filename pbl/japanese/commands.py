@@ -71,7 +71,7 @@ SAID = {
     "0 to 2": "0〜2",
     "calibration error; of a calibrated model {mean:.4f}, to {high:.4f}": "較正誤差。完全に較正されたモデルでも平均 {mean:.4f}、最大で {high:.4f}",
     "all images": "すべての画像",
-    "validation split": "検証データ",
+    "validation split": "検証用データ",
     "test split": "テストデータ",
     "{run} on {source}, {which}, model of epoch {epoch}": "{run}（{source}、{which}、エポック {epoch} のモデル）",
     "The run is not finished: its status is '{status}'.": "この実験は終わっていません（状態：{status}）。",
@@ -159,7 +159,7 @@ SAID = {
 
 HELP = {
     "Train, evaluate and use image classifiers with Keras. Start with: python -m pbl train": "Keras で画像分類モデルを学習し、評価し、使います。最初は：python -m pbl train",
-    "Train one run, and evaluate it on validation. The same command goes on with a run that was cut off.": "1回の実験として学習し、検証データで評価します。中断した実験は、同じコマンドで続きから学習します。",
+    "Train one run, and evaluate it on validation. The same command goes on with a run that was cut off.": "1回の実験として学習し、検証用データで評価します。中断した実験は、同じコマンドで続きから学習します。",
     "An experiment file, or a run's folder for its very settings; experiments/digits_resnet20.py unless given.": "実験ファイル。実験のフォルダを指定すると同じ設定を使います。省略すると experiments/digits_resnet20.py。",
     "Settings to change, such as epochs=3 model_options.dropout=0.5.": "変更する設定。例：epochs=3 model_options.dropout=0.5",
     "Start anew although an unfinished run of these settings is there.": "同じ設定の終わっていない実験があっても、新しく始めます。",
@@ -181,7 +181,7 @@ HELP = {
     "Another data set with the same classes, in place of the run's own.": "実験のデータの代わりに使う、同じクラスの別のデータセット。",
     "Folder of prepared TensorFlow Datasets.": "準備済みの TensorFlow Datasets のフォルダ。",
     "With two classes: whose precision, recall and F1 stand first.": "2クラスのとき：適合率・再現率・F値を先に示すクラス。",
-    "With two classes: what the threshold is chosen for, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).": "2クラスのとき：検証データでしきい値を選ぶ基準。f1, youden, recall>=0.95, precision>=0.9, cost=1:5（偽陽性：偽陰性の損失）。",
+    "With two classes: what the threshold is chosen for, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).": "2クラスのとき：検証用データでしきい値を選ぶ基準。f1, youden, recall>=0.95, precision>=0.9, cost=1:5（偽陽性：偽陰性の損失）。",
     "Exit with status 1 unless this holds, such as accuracy>=0.9 or macro.f1>0.8.": "満たさなければ終了ステータスを 1 にする条件。例：accuracy>=0.9 macro.f1>0.8",
     "Say what a run suffers from, such as overfitting, how sure that is, and what to try next.": "過学習など実験の問題点と、その確かさ、次に試すことを示します。",
     "Of the sentences; else the variable PBL_LANGUAGE, else the locale.": "表示する言語。省略すると変数 PBL_LANGUAGE、それもなければロケール。",
