@@ -1327,7 +1327,10 @@ def main(arguments: list[str] | None = None) -> int:
             from pbl.japanese.commands import say_wrong_words
 
             message = say_wrong_words(message)
-        message = say("{what} See: python -m pbl --help", what=message)
+        context = getattr(error, "ctx", None)
+        message = say(
+            "{what} See: {command} --help", what=message, command=context.command_path if context else "python -m pbl"
+        )
     print(f"pbl: {message}", file=sys.stderr)
     return 2
 

@@ -443,7 +443,7 @@ def load_run(path: str | Path | Run) -> Run:
     """Opens the folder of a run; a `Run` is returned as it is.
 
     Raises:
-        InputError: It does not exist, is not a run, or holds several runs (which are named).
+        InputError: It does not exist, is not a run, or is a folder of runs (which are named).
     """
     if isinstance(path, Run):
         return path
@@ -460,7 +460,7 @@ def load_run(path: str | Path | Run) -> Run:
         return run
     inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
     if inside:
-        raise InputError("{path} holds several runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
+        raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
     raise InputError(
         "{path} is not a run: it has no config.json. Give a folder such as runs/digits_resnet20/001.", path=path
     )

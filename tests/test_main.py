@@ -59,7 +59,7 @@ WRONG = [
     ("train positive_class=3", "is for two classes; the data have 10"),
     ("train --runs file", "file/digits_resnet20 cannot be written: Not a directory"),
     ("evaluate runs/small/009", "No run runs/small/009. Runs here: runs/small/001"),
-    ("evaluate runs/small", "holds several runs"),
+    ("evaluate runs/small", "is a folder of runs"),
     ("evaluate noimages", "is not a run"),
     ("evaluate runs/small/half", "best.weights.h5 is damaged"),
     ("evaluate runs/small/other", "does not fit the model that the run describes (mlp, 2 classes)"),

@@ -371,7 +371,7 @@ def test_transfer_takes_a_backbone_from_keras_or_from_a_run(tmp_path):
     for one, other in zip(find_backbone(heir).get_weights(), find_backbone(model).get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
-    for weights, said in [("nowhere", "no such file or run"), (str(tmp_path), "holds several runs|is not a run")]:
+    for weights, said in [("nowhere", "no such file or run"), (str(tmp_path), "is a folder of runs|is not a run")]:
         with pytest.raises(InputError, match=said):
             models.build("efficientnet_transfer", (32, 32, 3), 4, weights=weights)
 

@@ -484,7 +484,7 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, command, monkeyp
     cases = [
         ("absent", "No run absent. Runs here:"),
         ("empty", "is not a run"),
-        ("runs", "holds several runs"),
+        ("runs", "is a folder of runs"),
         ("runs/config/001", "config.json is left out, since it is damaged"),
         ("runs/environment/001", "environment.json is missing"),
         ("runs/nested/001", "environment.json is left out, since it is damaged"),

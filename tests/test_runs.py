@@ -166,7 +166,7 @@ def test_what_is_no_run(tmp_path, monkeypatch):
         return str(error.value)
 
     assert "No run" in said(tmp_path / "nothing")
-    assert "holds several runs" in said(tmp_path / "x") and str(run.path) in said(tmp_path / "x")
+    assert "is a folder of runs" in said(tmp_path / "x") and str(run.path) in said(tmp_path / "x")
     (tmp_path / "empty").mkdir()
     assert "is not a run" in said(tmp_path / "empty")
     (tmp_path / "file").touch()

@@ -104,7 +104,7 @@ SAID = {
     "threshold {value:.2f}": "しきい値 {value:.2f}",
     "--require \"{text}\" is not of the form \"accuracy>=0.9\" (>=, >, <= or <).": "--require \"{text}\" は \"accuracy>=0.9\" の形ではありません（>=、>、<=、< が使えます）。",
     "pbl: stopped": "pbl：停止しました",
-    "{what} See: python -m pbl --help": "{what} くわしくは：python -m pbl --help",
+    "{what} See: {command} --help": "{what} くわしくは：{command} --help",
     "{n:,} {split}": "{split} {n:,} 枚",
     "Handwritten digits, 1,797 real grey images of 8x8 pixels, bundled with scikit-learn: no download.": "手書き数字。8x8 画素のグレースケール画像 1,797 枚。scikit-learn に付いているので、ダウンロードは不要。",
     # Titles of columns and rows

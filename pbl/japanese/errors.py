@@ -274,7 +274,7 @@ ERRORS = {
     "Train one first: python -m pbl train.": "先に学習してください：python -m pbl train",
     "Runs here: {runs}.": "ここにある実験：{runs}。",
     "No run {path}. {hint}": "実験 {path} はありません。{hint}",
-    "{path} holds several runs. Name one: {inside}.": "{path} には複数の実験があります。1つ指定してください：{inside}。",
+    "{path} is a folder of runs. Name one: {inside}.": "{path} は実験のフォルダをまとめたフォルダです。1つ指定してください：{inside}。",
     "{path} is not a run: it has no config.json. Give a folder such as runs/digits_resnet20/001.": "{path} は実験のフォルダではありません（config.json がありません）。runs/digits_resnet20/001 のようなフォルダを指定してください。",
     # sources.py
     "class_names is one word, '{name}'. Give a list with one name for each class.": "class_names が1つの文字列 '{name}' です。クラスごとに名前を1つずつ並べたリストにしてください。",
