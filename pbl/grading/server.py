@@ -234,7 +234,8 @@ class _Child:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         processor = usage.ru_utime + usage.ru_stime
         verdict = self.verdict
-        if not verdict and number in (signal.SIGKILL, signal.SIGXCPU) and processor > 0.95 * self.limits.cpu:
+        # The limit counts whole ticks, the report what ran of them: 18.99 s of 20 were seen on a busy machine.
+        if not verdict and number in (signal.SIGKILL, signal.SIGXCPU) and processor > 0.85 * self.limits.cpu:
             verdict = "busy"
         if not verdict and self.job["layers"] and self.printed > self.limits.printed * 1024:
             verdict = "printed"
