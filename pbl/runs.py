@@ -76,7 +76,8 @@ def replacing(file: Path) -> Iterator[Path]:
     file = file.resolve()  # through a link, to what it stands for
     if file.exists() and not file.is_file():
         raise InputError("{file} could not be written: it is not a regular file. Give the name of a file.", file=file)
-    temporary = file.with_name(f".writing-{os.getpid()}-{file.name}")  # the same suffix, which Keras looks at
+    # A name of this thread's own, since a run's heartbeat writes too; the same suffix, which Keras looks at.
+    temporary = file.with_name(f".writing-{threading.get_native_id()}-{file.name}")
     with contextlib.ExitStack() as stack:
         local = temporary
         if is_remote(file.parent):
