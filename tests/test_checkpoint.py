@@ -229,7 +229,7 @@ def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
     assert_same(pbl.train(config.replace(max_minutes=None), folder=tmp_path), uninterrupted)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_kill_9():
     """The script of the full measurement, with one case and few moments."""
     words = [sys.executable, str(RESUME), "--moments", "2", "--cases", "1"]

@@ -28,6 +28,8 @@ from pbl.grading.results import guard, safe_name, update_marks
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 needs_isolation = pytest.mark.skipif(
     any(find_layers()[layer] for layer in FULL), reason="this machine's kernel has no Landlock or no seccomp filters"
@@ -377,7 +379,6 @@ def test_what_a_worker_left_is_read_as_a_strangers(tmp_path):
 # --- the whole way
 
 
-@pytest.mark.slow
 @needs_isolation
 def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -542,7 +543,6 @@ runpy.run_module("pbl", run_name="__main__")
 """
 
 
-@pytest.mark.slow
 @needs_isolation
 def test_a_machine_without_landlock_is_refused_unless_the_instructor_says_otherwise(hidden, submitted, tmp_path):
     (tmp_path / "in").mkdir()
@@ -606,7 +606,6 @@ def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monke
     assert status == 2 and err.count("\n") == 1 and said in err and not out, (status, out, err)
 
 
-@pytest.mark.slow
 def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypatch):
     """A model whose outputs are no probabilities; and a builder of one's own, which the instructor must list."""
     monkeypatch.chdir(tmp_path)

@@ -34,6 +34,8 @@ from pbl.models.cards import CARDS
 from pbl.runs import Run
 from pbl.signals import Signals
 
+pytestmark = pytest.mark.slow
+
 # Rows of the map that Grad-CAM looks at, of images of the smallest side, at least 16: by hand, from the papers' tables.
 PLACES = {
     "small_cnn": 8,
@@ -383,7 +385,6 @@ def convolutional_run(tmp_path_factory) -> Run:
     return pbl.train(config, folder=tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.slow
 def test_a_run_without_a_convolution(trained_run, tmp_path, command):
     """A line for what cannot be drawn, and the rest drawn; the line's ends are the run's own numbers."""
     run = Run(shutil.copytree(trained_run.path, tmp_path / "x" / "001"))
@@ -406,7 +407,6 @@ def test_a_run_without_a_convolution(trained_run, tmp_path, command):
     assert table.loc[0, "val_loss"] == pytest.approx(float(signals.val.loss[0].astype(float).mean()), rel=1e-3)
 
 
-@pytest.mark.slow
 def test_the_first_weights_are_those_of_the_training(convolutional_run):
     """Epoch 0 of the run's own signals, image by image, with the statistics that batch normalisation began with."""
     data = open_data(convolutional_run.config)
@@ -442,7 +442,6 @@ def test_the_ends_of_the_loss_line():
         loss_line(first, before[1:], before, (pixels, labels), (pixels, labels))
 
 
-@pytest.mark.slow
 def test_a_fine_tuned_run(tmp_path, three_positions):
     """From the pretrained weights; what is frozen keeps its statistics, though `load_model` builds it to be trained."""
     models.MODELS["with_backbone"] = with_backbone
@@ -457,7 +456,6 @@ def test_a_fine_tuned_run(tmp_path, three_positions):
     assert table.loc[0, "val_loss"] == pytest.approx(float(signals.val.loss[0].astype(float).mean()), rel=1e-3)
 
 
-@pytest.mark.slow
 def test_a_convolutional_run(convolutional_run, tmp_path, command, monkeypatch, three_positions):
     """On its own images and on given ones; without its data only the loss line is missing."""
     run = Run(shutil.copytree(convolutional_run.path, tmp_path / "x" / "001"))

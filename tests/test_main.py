@@ -150,7 +150,7 @@ def run_process(*words: str, **options) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_my_team_survives_fresh_processes(tmp_path):
     """Own builder, data set and callback: trained, evaluated and predicted with in processes of their own."""
     experiment = shutil.copy(ROOT / "experiments" / "my_team.py", tmp_path / "my_team.py")

@@ -12,6 +12,8 @@ from pbl import sweep, trials
 from pbl.errors import InputError
 from pbl.training import build_and_compile
 
+pytestmark = pytest.mark.slow
+
 SGD = {"model": "mlp", "optimizer": "sgd", "optimizer_options": {"momentum": 0.9}, "learning_rate": 0.03}
 
 
@@ -81,7 +83,6 @@ def test_a_model_that_cannot_be_copied_or_is_not_compiled(monkeypatch):
         trials.find_learning_rate(mine, data)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "can"),
     [
@@ -98,7 +99,6 @@ def test_memorise(settings, can):
     assert (accuracy >= trials.MEMORISED) == can and steps <= 300 and count == 32
 
 
-@pytest.mark.slow
 def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = command(
@@ -135,7 +135,6 @@ def test_sweeps_are_read(text, expected):
     assert sweep.parse_sweep(text) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -162,7 +161,7 @@ def test_wrong_sweeps_begin_nothing(command, tmp_path, words, said):
     assert status == 2 and said in errors and errors.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
     words = [
         "train", "model=mlp", "epochs=2", "learning_rate_schedule=constant", "--sweep", "learning_rate=0.1,1e30 weight_decay=0",
@@ -185,7 +184,7 @@ def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
     assert len(list((tmp_path / "digits_resnet20").glob("*/config.json"))) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_would_more_data_help(command, tmp_path):
     """Each share is part of the next larger one, each trained for as many steps; the answer has a band and a picture."""
     shares = [
