@@ -375,7 +375,7 @@ def _label(entries: list[Entry]) -> None:
     for entry in entries:
         own = of_model[entry.model][entry.key] if entry.settings else {}
         entry.label = " ".join(
-            [entry.model, *(f"{name}={own.get(name)}" for name in (told[entry.model] if own else ()))]
+            [entry.model, *(f"{name}={own[name]}" for name in told.get(entry.model, ()) if name in own)]
         )
 
 
