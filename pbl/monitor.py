@@ -26,7 +26,7 @@ from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
 from pbl.signals import Side, Signals
 
-# How many images of each side. One in twenty of the training images costs at most 2% of an epoch of a network whose steps
+# How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
 # are large; of fewer than 300 no gap below 8 points could be told from chance.
 FEWEST, MOST, ONE_IN = 300, 2_000, 20
 MOST_BYTES = 128 * 2**20
