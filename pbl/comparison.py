@@ -649,7 +649,7 @@ def _tabulate(
         labels = [label for label in groups if pretrained[label] == kind]
         if len(labels) > 1:
             best |= dict(zip(labels, probability_of_best([correct[label] for label in labels]), strict=True))
-    # So many seeds and images that the bootstrap over seeds means something.
+    # With fewer seeds nothing is claimed about architectures.
     is_known = all(len(runs) >= FEWEST_SEEDS for runs in correct.values())
     rows = []
     for label, group in groups.items():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 
 from pbl.statistics import (
     adjust_holm,
@@ -223,3 +223,11 @@ def test_the_probability_of_being_best():
     assert shares.sum() == pytest.approx(1) and shares[2] == 0
     assert probability_of_best([a, a.copy()]) == pytest.approx([0.5, 0.5], abs=0.05)
     assert probability_of_best([np.ones((1, 5), bool)] * 4) == pytest.approx([0.25] * 4)
+
+
+def test_three_seeds_make_no_architecture_surely_the_best():
+    """Of so many images that the seeds alone matter: Student's t tells the probability."""
+    accuracies = np.array([[0.50, 0.52, 0.54], [0.497, 0.497, 0.497]])
+    correct = np.arange(20_000) < 20_000 * accuracies[:, :, None]
+    expected = t.cdf((0.52 - 0.497) / (0.02 / np.sqrt(3)), 2)
+    assert probability_of_best(list(correct))[0] == pytest.approx(expected, abs=0.02)  # .91
