@@ -200,13 +200,12 @@ class _Run:
         for finding in data:
             self.data.setdefault(finding["check"], []).append(finding)
         self.probe, self.val = signals.probe, signals.val
-        self.n, self.val_n = len(self.probe.labels), len(self.val.labels)
+        self.correct, self.n, self.val_correct, self.val_n = signals.known
         self.loss = self.probe.loss.astype(np.float64).mean(axis=1)
         self.last = len(self.loss) - 1
         counts = np.array(signals.about["train_counts"], float)
         shares = counts[counts > 0] / counts.sum()
         self.guessing, self.majority = float(-(shares * np.log(shares)).sum()), float(shares.max())
-        self.correct = int(self.probe.correct[-1].sum())
         self.accuracy = self.correct / self.n
 
     @cached_property
@@ -285,13 +284,14 @@ class _Run:
         The mean of two: of the mean loss, and of the share of images above the loss that a fifth of the validation images
         exceeds, since images with wrong labels stand in the tail.
         """
-        if self.val_n < THRESHOLDS["fewest_validation"].value or self.last < 1:
+        n, val_n = len(self.probe.labels), len(self.val.labels)
+        if val_n < THRESHOLDS["fewest_validation"].value or self.last < 1:
             return 0, 0.0
         probe, val = (side.loss[1:].astype(np.float64) for side in (self.probe, self.val))
-        error = np.sqrt(probe.var(axis=1) / self.n + val.var(axis=1) / self.val_n)
+        error = np.sqrt(probe.var(axis=1) / n + val.var(axis=1) / val_n)
         of_mean = (probe.mean(axis=1) - val.mean(axis=1)) / np.maximum(error, 1e-12)
         tail = (probe > np.quantile(val, 0.8, axis=1, keepdims=True)).mean(axis=1) - 0.2
-        of_tail = tail / np.sqrt(0.2 * 0.8 * (1 / self.n + 1 / self.val_n))
+        of_tail = tail / np.sqrt(0.2 * 0.8 * (1 / n + 1 / val_n))
         z = (of_mean + of_tail) / 2
         at = int(np.argmax(z))
         return at + 1, float(z[at])
@@ -505,14 +505,14 @@ def find_shift(run: _Run) -> Finding | None:
 
 def find_label_noise(run: _Run) -> Finding | None:
     """Labels that have nothing to do with the images, or that neighbours and the doctor's classifier contradict."""
-    right = int(run.val.correct[-1].sum()) if run.val_n else 0
+    right = run.val_correct
     if run.val_n >= THRESHOLDS["fewest_validation"].value and run.learned and run.has_gap:
         # How often labels and predictions that know nothing of each other agree.
         counts = [
             np.bincount(side, minlength=run.signals.about["num_classes"])
             for side in (run.val.labels, run.val.predicted[-1])
         ]
-        chance = float(counts[0] @ counts[1][: len(counts[0])]) / run.val_n**2
+        chance = float(counts[0] @ counts[1][: len(counts[0])]) / len(run.val.labels) ** 2
         most = wilson_interval(right, run.val_n)[1] - chance
         if most < THRESHOLDS["known_of_val"].value * (run.accuracy - chance):
             return _finding(
@@ -609,7 +609,7 @@ def find_underfitting(run: _Run) -> Finding | None:
     if not (run.references and run.learned and run.val_n) or run.has_gap:
         return None
     best, images = max(run.references)
-    right = int(run.val.correct[-1].sum())
+    right = run.val_correct
     # The team's best is the luckiest of several, on these very images: it must lie further above.
     margin = THRESHOLDS["reference" if best == run.best_accuracy else "val_reference"].value
     if newcombe_interval(round(best * images), images, right, run.val_n)[0] <= margin:

@@ -28,7 +28,8 @@ from pbl.signals import Side, Signals
 
 # How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
 # are large; of fewer than 300 no gap below 8 points could be told from chance.
-FEWEST, MOST, ONE_IN = 300, 2_000, 20
+FEWEST, MOST, ONE_IN = 300, 1_500, 20
+MOST_AT_END = 5_000  # once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
@@ -62,7 +63,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
     `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, of the
     data of `pbl.load_data` `data_share` (how long its batches alone take, by the epoch's time: near 1 the training waits for
     them), on a GPU `device_memory` (bytes, the highest so far) and where it can be read `gpu_busy` (share). The training itself is not changed:
-    batch normalisation's averages and the states of random layers are put back.
+    batch normalisation's averages and the states of random layers are put back. When the training has ended, up to 5,000 images
+    of each side are looked at once: gap and accuracies of the diagnosis are of these.
 
     Args:
         train: The data (`pbl.load_data`), or a pair of arrays: images, and labels (`[n]`, or one-hot `[n, classes]`).
@@ -93,13 +95,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._every, self._file = every, None if file is None else Path(file)
         self._live = _LiveLine() if live and "ipykernel" in sys.modules else None
         self._source = train if hasattr(train, "batches") else None
+        self._train, self._val, self._extractor = train, val, None
         if hasattr(train, "sample"):
-            whole = [train.images("train"), train.images("val")]
-            counts = [_how_many(len(of.labels), math.prod(of.store.shape[1:]), len(whole[0].labels)) for of in whole]
-            probe, held_out = train.sample("train", counts[0]), train.sample("val", counts[1])
-            self._pixels = [probe.pixels, held_out.pixels]
-            labels, classes, steps = [probe.labels, held_out.labels], train.num_classes, train.steps_per_epoch
-            sizes = [of.labels for of in whole]
+            sizes = [train.images(split).labels for split in ("train", "val")]
+            classes, steps = train.num_classes, train.steps_per_epoch
         else:
             pairs = [_as_pair(train), _as_pair(val) if val is not None else None]
             sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in pairs]
@@ -109,17 +108,15 @@ class OverfittingMonitor(keras.callbacks.Callback):
                     "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one.",
                     train=pairs[0][0].shape[1:], val=pairs[1][0].shape[1:],
                 )  # fmt: skip
-            chosen = [_choose(pair, len(sizes[0])) if pair else None for pair in pairs]
-            self._pixels = [pair[0] if pair else np.empty((0, *chosen[0][0].shape[1:])) for pair in chosen]
-            labels = [pair[1] if pair else np.empty(0, np.int32) for pair in chosen]
-        self._labels = labels
+            self._train, self._val = pairs
+        self._pixels, self._labels = self._take(MOST, max(FEWEST, len(sizes[0]) // ONE_IN))
         self._about = {
             "num_classes": classes,
             "train_counts": np.bincount(sizes[0], minlength=classes).tolist(),
             "val_counts": np.bincount(sizes[1], minlength=classes).tolist(),
             "steps_per_epoch": steps,
         }
-        self.signals = Signals(dict(self._about), *map(Side.of, labels))
+        self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
         self._inputs, self._head = self._pixels, None
         self.seconds = 0.0
 
@@ -130,10 +127,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
             extractor: From images to features that do not change in the training.
             head: From features to classes; it has all the weights that are trained.
         """
-        self._head = head
-        self._inputs = self._pixels
-        if extractor is not None:
-            self._inputs = [extractor.predict(pixels, verbose=0) if len(pixels) else pixels for pixels in self._pixels]
+        self._head, self._extractor = head, extractor
+        self._inputs = self._prepare(self._pixels)
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -157,6 +152,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
         self._check()
         self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
+        self._batches = _in_batches(self._inputs, self._labels)
         self._before: list | None = None  # kernels before an epoch that is looked at
         self._begins, self._is_restored = True, False
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
@@ -181,6 +177,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
         if self.signals.network and self.signals.network[-1]["epoch"] < epoch:  # stopped early
             self._look(epoch, self._run(looks=True)[1])
+        if self.signals.epochs:
+            self._look_at_more(epoch)
         self.save()
 
     def get_state(self) -> dict:
@@ -198,6 +196,37 @@ class OverfittingMonitor(keras.callbacks.Callback):
             self.signals.save(self._file)
 
     # What is done.
+
+    def _take(self, *most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Images of train and of validation, stratified, no more than the least of `most` of each; and their labels."""
+        if hasattr(self._train, "sample"):
+            parts = []
+            for split in ("train", "val"):
+                whole = self._train.images(split)
+                count = _how_many(len(whole.labels), math.prod(whole.store.shape[1:]), *most)
+                parts.append(self._train.sample(split, count))
+            return [part.pixels for part in parts], [part.labels for part in parts]
+        pairs = [_choose(pair, *most) if pair else None for pair in (self._train, self._val)]
+        nothing = np.empty((0, *pairs[0][0].shape[1:])), np.empty(0, np.int32)
+        return tuple([(pair or nothing)[part] for pair in pairs] for part in (0, 1))
+
+    def _prepare(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
+        """What the judged network takes: pixels, or features of them."""
+        if self._extractor is None:
+            return pixels
+        return [self._extractor.predict(part, verbose=0) if len(part) else part for part in pixels]
+
+    def _look_at_more(self, epoch: int) -> None:
+        pixels, labels = self._take(MOST_AT_END)
+        if [len(part) for part in labels] == [len(part) for part in self._labels]:
+            return
+        rows = self._run(False, _in_batches(self._prepare(pixels), labels))[0]
+        right = rows[: sum(map(len, labels)), 1] == np.concatenate(labels)
+        n = len(labels[0])
+        self.signals.end = {
+            "epoch": epoch, "probe_images": n, "probe_correct": int(right[:n].sum()),
+            "val_images": len(labels[1]), "val_correct": int(right[n:].sum()),
+        }  # fmt: skip
 
     def _copy_kernels(self) -> list:
         return [ops.copy(kernel.value) for kernel in self._kernels]
@@ -246,6 +275,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
     def _record(self, epoch: int, logs: dict, looks: bool, seconds: float = math.nan) -> None:
         rows, look = self._run(looks)
         signals, n = self.signals, len(self.signals.probe.labels)
+        rows = rows[: n + len(signals.val.labels)]  # the last batch is filled up
         signals.probe.append(rows[:n]), signals.val.append(rows[n:])
         if looks:
             self._look(epoch, look)
@@ -291,31 +321,25 @@ class OverfittingMonitor(keras.callbacks.Callback):
         )
         self._before = None
 
-    def _run(self, looks: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, looks: bool, batches: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
+        batches = batches or self._batches
         begin = time.perf_counter()
         if looks not in self._measure:
             self._measure[looks] = self._trace(looks)
         before = (self._before or self._copy_kernels()) if looks else []
-        numbers = _to_host(self._measure[looks](before))
-        n = sum(len(inputs) for inputs in self._inputs)
+        numbers = _to_host(self._measure[looks](before, *batches))
+        n = math.prod(batches[1].shape)
         self.seconds += time.perf_counter() - begin
         return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
 
     def _trace(self, looks: bool) -> Callable:
         """One function that measures everything on the device, and gives one vector."""
-        images = np.concatenate([inputs for inputs in self._inputs if len(inputs)])
-        labels = np.concatenate([self.signals.probe.labels, self.signals.val.labels])
-        n = len(self.signals.probe.labels)
-        batches, of_batches = (_in_batches(array) for array in (images, labels))
-        at = _spread(0, n)
-        few = images[at], labels[at]
+        at = _spread(0, len(self._labels[0]))
+        few = self._inputs[0][at], self._labels[0][at]
 
-        def measure(before: list) -> Any:
-            rows = _map(
-                lambda batch: self._judge(*batch), (ops.convert_to_tensor(batches), ops.convert_to_tensor(of_batches))
-            )
-            rows = ops.reshape(rows, (-1, 3))[: len(labels)]
+        def measure(before: list, images: Any, labels: Any) -> Any:
+            rows = ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1, 3))
             look = self._look_into(few, ops.mean(ops.take(rows[:, 0], at)), before) if looks else []
             # Of the weights alone: what a layer adds for its outputs is known in its call only.
             weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
@@ -421,9 +445,9 @@ def _time_batches(source: Source) -> float | None:
     return (time.perf_counter() - begin) / count
 
 
-def _how_many(images: int, image_bytes: int, train_images: int) -> int:
-    """How many of a split's images are looked at each epoch."""
-    return max(1, min(images, MOST, max(FEWEST, train_images // ONE_IN), MOST_BYTES // image_bytes))
+def _how_many(images: int, image_bytes: int, *most: int) -> int:
+    """How many of a split's images are looked at."""
+    return max(1, min(images, *most, MOST_BYTES // image_bytes))
 
 
 def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -445,16 +469,16 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.int32)
 
 
-def _choose(pair: tuple[np.ndarray, np.ndarray], train_images: int) -> tuple[np.ndarray, np.ndarray]:
+def _choose(pair: tuple[np.ndarray, np.ndarray], *most: int) -> tuple[np.ndarray, np.ndarray]:
     """A fixed part of the images, each class in its share."""
     images, labels = pair
-    most = _how_many(len(labels), math.prod(images.shape[1:]) * images.itemsize, train_images)
+    count = _how_many(len(labels), math.prod(images.shape[1:]) * images.itemsize, *most)
     shuffled = np.random.default_rng(0).permutation(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):
         of_class = shuffled[labels[shuffled] == label]
         place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
-    chosen = np.sort(np.argsort(place, kind="stable")[:most])
+    chosen = np.sort(np.argsort(place, kind="stable")[:count])
     return images[chosen], labels[chosen]
 
 
@@ -463,11 +487,16 @@ def _spread(begin: int, end: int) -> np.ndarray:
     return np.linspace(begin, end - 1, min(end - begin, LOOKED_AT)).round().astype(np.int32)
 
 
-def _in_batches(array: np.ndarray) -> np.ndarray:
-    """`[batches, BATCH, ...]`, filled up with the last one; a single, smaller batch of few."""
-    size = min(BATCH, len(array))
-    missing = -len(array) % size
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]).reshape(-1, size, *array.shape[1:])
+def _in_batches(*sides: list[np.ndarray]) -> tuple:
+    """Of the images and of the labels of both sides `[batches, BATCH, ...]`, on the device, filled up with the last one."""
+    return tuple(map(_join_in_batches, sides))
+
+
+def _join_in_batches(parts: list[np.ndarray]) -> Any:
+    array = np.concatenate([part for part in parts if len(part)])
+    size = min(BATCH, len(array))  # of few a single, smaller batch
+    filled = np.concatenate([array, np.repeat(array[-1:], -len(array) % size, axis=0)])
+    return ops.convert_to_tensor(filled.reshape(-1, size, *array.shape[1:]))
 
 
 def _is_rectified(layer: keras.Layer) -> bool:
@@ -523,11 +552,13 @@ def _compile(model: keras.Model, function: Callable) -> Callable:
 
         traced = tf.function(function, autograph=False)
 
-        def call(*arguments) -> Any:
+        def call(before: list, *batches) -> Any:
             nonlocal concrete
             # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
-            concrete = concrete or traced.get_concrete_function(*arguments)
-            return concrete(*arguments)
+            if concrete is None:
+                any_number = [tf.TensorSpec([None, None, *array.shape[2:]], array.dtype) for array in batches]
+                concrete = traced.get_concrete_function(before, *any_number)
+            return concrete(before, *batches)
 
         concrete = None
         return call

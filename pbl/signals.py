@@ -75,6 +75,8 @@ class Signals:
             rectified layer the share of units that are 0 for all images), `loss_in_training` (of the probe in training mode),
             and `loss_stored` and `loss_anew`: of the probe in inference mode, with batch normalisation's stored statistics, and
             with statistics taken anew from these images.
+        end: Of more images, after the last epoch of a training that ended: `epoch`, `probe_images`, `probe_correct`,
+            `val_images`, `val_correct`.
     """
 
     about: dict[str, Any]
@@ -82,39 +84,52 @@ class Signals:
     val: Side
     epochs: list[dict[str, float]] = field(default_factory=list)
     network: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def known(self) -> tuple[int, int, int, int]:
+        """After the last epoch: how many images of train are right, of how many, and the same of validation."""
+        if self.end and self.end["epoch"] == self.epochs[-1]["epoch"]:
+            return tuple(self.end[f"{side}_{count}"] for side in _SIDES for count in ("correct", "images"))
+        return tuple(
+            count
+            for _, side in self._sides()
+            for count in (int(side.correct[-1].sum()) if len(side.loss) else 0, len(side.labels))
+        )
 
     @property
     def gap(self) -> tuple[float, float, float]:
-        """Accuracy on the probe minus that on validation after the last epoch, with Newcombe's 95% interval."""
-        if not (len(self.val.labels) and len(self.probe.labels) and len(self.probe.loss)):
+        """Accuracy on training images minus that on validation after the last epoch, with Newcombe's 95% interval."""
+        right, n, val_right, val_n = self.known
+        if not (n and val_n and len(self.probe.loss)):
             return np.nan, np.nan, np.nan
-        right, val_right = int(self.probe.correct[-1].sum()), int(self.val.correct[-1].sum())
-        n, val_n = len(self.probe.labels), len(self.val.labels)
         return right / n - val_right / val_n, *newcombe_interval(right, n, val_right, val_n)
 
     def cut(self, epoch: int) -> None:
         """Forgets what came after an epoch."""
         self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
         self.network = [look for look in self.network if look["epoch"] <= epoch]
+        self.end = self.end if self.end.get("epoch", 0) <= epoch else {}
         self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all as numbers, text, arrays, lists and dictionaries."""
         sides = {name: {part.name: getattr(side, part.name) for part in fields(Side)} for name, side in self._sides()}
-        return {"about": self.about, "epochs": self.epochs, "network": self.network, **sides}
+        return {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end, **sides}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Signals":
         """Makes them of what `to_dict` gave."""
         sides = {name: Side(**values[name]) for name in _SIDES}
-        return cls(values["about"], **sides, epochs=list(values["epochs"]), network=list(values["network"]))
+        lists = {name: list(values[name]) for name in ("epochs", "network")}
+        return cls(values["about"], **sides, **lists, end=dict(values.get("end", {})))
 
     def _sides(self) -> list[tuple[str, Side]]:
         return [(name, getattr(self, name)) for name in _SIDES]
 
     def save(self, file: str | Path) -> None:
         """Writes them to an `.npz` file, whole or not at all."""
-        text = {"about": self.about, "epochs": self.epochs, "network": self.network}
+        text = {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end}
         arrays = {"text": np.frombuffer(json.dumps(text).encode(), np.uint8)}
         for name, side in self._sides():
             arrays |= {f"{name}_{part.name}": getattr(side, part.name) for part in fields(Side)}

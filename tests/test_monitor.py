@@ -133,6 +133,25 @@ def test_one_transfer_to_the_host_an_epoch(monkeypatch):
     assert len(transfers) == 7  # and before training
 
 
+def test_more_images_when_the_training_has_ended(monkeypatch, tmp_path):
+    """The gap is then of all of them, until the training goes on."""
+    monkeypatch.setattr(module, "FEWEST", 50)
+    transfers, to_host = [], module._to_host
+    monkeypatch.setattr(module, "_to_host", lambda numbers: transfers.append(1) or to_host(numbers))
+    model, monitor = softmax(), pbl.OverfittingMonitor(TRAIN, VAL, every=0, file=tmp_path / "signals.npz")
+    history = fit(model, monitor, epochs=3)
+    signals = monitor.signals
+    assert [len(side.labels) for side in (signals.probe, signals.val)] == [50, 50] and len(transfers) == 5
+    right = [int((model.predict(x, verbose=0).argmax(axis=1) == y).sum()) for x, y in (TRAIN, VAL)]
+    assert signals.known == (right[0], 300, right[1], 60)
+    assert signals.known[2] / 60 == pytest.approx(history["val_accuracy"][-1])
+    assert Signals.load(tmp_path / "signals.npz").known == signals.known
+    signals.epochs.append({"epoch": 4})
+    assert signals.known[1] == signals.known[3] == 50
+    signals.cut(2)
+    assert not signals.end and signals.known[1] == 50
+
+
 def test_gradients_are_those_of_a_tape():
     model = network(keras.layers.Dense(3, activation="softmax"))
     model.layers[-2].rate = 0.0

@@ -39,7 +39,7 @@ def measure(name: str, rounds: int) -> dict[str, float]:
     data = pbl.load_data(lambda: source, batch_size=128, validation_fraction=5_000 / count)
     options = {"widths": [512, 512]} if name == "mlp" else {}
     model, _ = build_and_compile(pbl.Config(model=name, model_options=options, batch_size=128), data)
-    times: dict[str, list[float]] = {kind: [] for kind in ("without", "with", "light", "look")}
+    times: dict[str, list[float]] = {kind: [] for kind in ("without", "with", "light", "look", "end")}
 
     class InTurns(OverfittingMonitor):
         """Measures after every second epoch."""
@@ -51,12 +51,13 @@ def measure(name: str, rounds: int) -> dict[str, float]:
         def _is_looked_at(self, epoch):
             return False
 
-        def _run(self, looks):
+        def _run(self, looks, batches=None):
             start = time.process_time()
             try:
-                return super()._run(looks)
+                return super()._run(looks, batches)
             finally:
-                times["look" if looks else "light"].append(time.process_time() - start)
+                kind = "end" if batches else "look" if looks else "light"
+                times[kind].append(time.process_time() - start)
 
     class Clock(keras.callbacks.Callback):
         """Stands last: what the others do after an epoch is counted."""
@@ -88,7 +89,7 @@ def main() -> None:
     lines = [
         "# What OverfittingMonitor costs", "",
         f"Processor's seconds, medians of {arguments.rounds} epochs with it and {arguments.rounds} without, in turn; `monitor.py` tells more.", "",
-        "| network | images looked at | an epoch without | with | within it | share | a look adds | the first time |", "|---|---|---|---|---|---|---|---|",
+        "| network | images looked at | an epoch without | with | within it | share | a look adds | the first time | in the end |", "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name in CASES:
         keras.backend.clear_session()
@@ -96,10 +97,14 @@ def main() -> None:
         share = found["light"] / found["without"]
         lines.append(
             f"| {name} | {found['images']:,} | {found['without']:.2f} | {found['with']:.2f} | {found['light']:.3f} | {share:.1%} |"
-            f" {found['look'] - found['light']:.3f} | {found['first']:.2f} |"
+            f" {found['look'] - found['light']:.3f} | {found['first']:.2f} | {found['end']:.2f} |"
         )
         print(lines[-1], flush=True)
-    lines += ["", "A look into the network is taken before training, after each fifth epoch and after the last."]
+    lines += [
+        "",
+        "A look into the network is taken before training, after each fifth epoch and after the last; in the end",
+        "up to 5,000 images of each side are looked at, once.",
+    ]
     with replacing(Path(__file__).with_suffix(".md")) as temporary:
         temporary.write_text("\n".join([*lines, ""]))
 
