@@ -36,6 +36,12 @@ from pbl.training import build_and_compile, builder_options
 
 SEEDS = 3
 DOMAINS = ("digits", "mnist", "cifar10", "vehicles")
+COUNTS = {
+    "digits": (900, 300, 597),
+    "mnist": (1200, 400, 2500),
+    "cifar10": (1600, 400, 2500),
+    "vehicles": (1600, 400, 2500),
+}  # train, val, oracle
 SGD = {"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}, "learning_rate": 0.01, "epochs": 20}
 MLP = {**SGD, "model": "mlp"}
 CNN = {**SGD, "model": "small_cnn"}
@@ -85,7 +91,7 @@ def train(config: pbl.Config, setup: Setup) -> tuple[Any, float]:
 
 def try_case(name: str, domain: str, folder: Path) -> dict[str, Any]:
     count, settings = CASES[name]
-    setup = draw(domain, 0, folder)
+    setup = draw(domain, 0, folder, team=3, counts=COUNTS[domain])
     setup = setup if count is None else fewer(setup, count)
     config = pbl.Config(experiment="advice", precision="float32", **settings)
 
