@@ -46,6 +46,7 @@ def signals(
     keras_loss=0.2,
     labels=None,
     correct=None,
+    end=None,
 ) -> Signals:
     labels = np.arange(10_000) % 10 if labels is None else labels
     n, val_n = images
@@ -68,6 +69,15 @@ def signals(
         [{"epoch": epoch, "loss": keras_loss, "penalty": penalty} for epoch in range(len(probe))],
         looks,
     )
+    if end is not None:
+        right, val_right = (round(2000 * share) for share in end)
+        made.end = {
+            "epoch": len(probe) - 1,
+            "probe_images": 2000,
+            "probe_correct": right,
+            "val_images": 2000,
+            "val_correct": val_right,
+        }
     if correct is not None:
         made.val.predicted[-1] = np.where(correct(made.val.labels), made.val.labels, (made.val.labels + 1) % 10)
     return made
@@ -115,6 +125,8 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
         ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "label_noise_suspected", ""),
         ({}, [doctor("labels_unlike_predictions", "note", images=95, looked_at=900)], "healthy", ""),
+        ({}, [doctor("labels_unlike_predictions", "note", images=24, looked_at=100)], "healthy", ""),  # a classifier of so few errs itself
+        ({"counts": [5] + [100] * 9}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),
         ({"images": (400, 15)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 0)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 60), "accuracy": 0.75, "val_accuracy": 0.75}, [], "too_noisy_to_say", ""),
@@ -124,7 +136,11 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"accuracy": 0.9, "val_accuracy": 0.9, "penalty": 0.3}, [doctor("reference_accuracy", "note", accuracy=0.97, images=300)], "underfitting", "over_regularised"),
         ({"accuracy": 0.9, "val_accuracy": 0.9}, [doctor("reference_accuracy", "note", accuracy=0.92, images=300)], "healthy", ""),
         ({"accuracy": 1.0, "val_accuracy": 0.84}, [], "overfitting", "gap"),
-        ({"accuracy": 1.0, "val_accuracy": 0.955}, [], "healthy", ""),
+        ({"accuracy": 1.0, "val_accuracy": 0.92}, [], "overfitting", "gap"),
+        ({"accuracy": 1.0, "val_accuracy": 0.94}, [], "healthy", ""),
+        ({"end": (0.99, 0.90)}, [], "overfitting", "gap"),  # by the many images in the end
+        ({"val_accuracy": 0.8, "end": (0.98, 0.96)}, [], "healthy", ""),
+        ({"accuracy": 0.9, "val_accuracy": 0.2}, [], "overfitting", "gap"),  # twice as often right as by chance: not random labels
         ({"val": RISING}, [], "overfitting", "over_confident"),
         ({"probe": [0.01 * loss for loss in RISING[:6]] + [0.002] * 5, "val": [0.01 * loss for loss in RISING]}, [], "healthy", ""),  # of next to nothing
         ({"images": (400, 10), "accuracy": 1.0, "val_accuracy": 0.2}, [], "too_noisy_to_say", ""),  # not random labels
