@@ -71,7 +71,8 @@ THRESHOLDS: dict[str, Threshold] = {
     "rise_nats": Threshold(0.02, "of the same; a loss of .001 may double and nothing has happened"),
     "rise_jitter": Threshold(4.0, "times the epochs' own jitter; last minus lowest of a plateau, 6 to 60 epochs: 5 to 8%, simulated"),
     "surely_learned": Threshold(0.95, "of the training images, where no reference is known; convention"),
-    "late_share": Threshold(0.13, "share of the descent in the last fifth; healthy to .08; a straight line .2"),
+    "late_share": Threshold(0.12, "share of the descent in the last fifth; healthy to .08; a straight line .2"),
+    "late_val_share": Threshold(0.05, "the same of validation, which must improve too; healthy to .03"),
     "few_epochs": Threshold(5, "epochs after which nobody can tell a network's capacity; convention"),
     "update_ratio": Threshold(0.005, "change of a kernel in an epoch by its norm, median: rate too low .0025, others from .011; names a cause"),
     "reference_late": Threshold(0.05, "late share of a network below the reference that still learns; names a cause"),
@@ -241,9 +242,12 @@ class _Run:
     @cached_property
     def late(self) -> float:
         """Share of the whole descent of the training loss that was made in the last fifth of the epochs."""
-        at = self._late_epoch
-        whole = max(self.guessing, self.loss[at]) - self.loss[-1]
-        return float((self.loss[at] - self.loss[-1]) / max(whole, 1e-12)) if self.last > 1 else 0.0
+        return self._late_share(self.loss) if self.last > 1 else 0.0
+
+    def _late_share(self, loss: np.ndarray) -> float:
+        # Of the three epochs to the last fifth the best counts: a single one may be a peak.
+        before = float(loss[max(1, self._late_epoch - 2) : self._late_epoch + 1].min())
+        return (before - float(loss[-1])) / max(max(self.guessing, before) - float(loss[-1]), 1e-12)
 
     @property
     def _late_epoch(self) -> int:
@@ -251,8 +255,8 @@ class _Run:
 
     @cached_property
     def improves(self) -> bool:
-        """Whether validation improved in the last fifth too; so it is taken to be where there is none."""
-        return not self.val_n or bool(self.val_loss[self._late_epoch] > self.val_loss[-1])
+        """Whether validation improved in the last fifth too, by more than a little; taken to be so where there is none."""
+        return not self.val_n or _over("late_val_share", self._late_share(self.val_loss))
 
     @cached_property
     def load(self) -> float:
@@ -371,7 +375,7 @@ def find_divergence(run: _Run) -> Finding | None:
             loss=looks[0]["loss_in_training"], guessing=run.guessing, kind="initial",
         )  # fmt: skip
     lowest = int(run.loss.argmin())
-    lost = (min(run.loss[-2:]) - run.loss[lowest]) / run.descent  # in both last epochs: a single one may jitter
+    lost = (min(run.loss[-3:]) - run.loss[lowest]) / run.descent  # in the last three epochs: one may jitter
     if run.is_mismatched:  # that is why the loss went up
         return None
     if _over("collapse", lost) and run.guessing - run.loss[lowest] > 0.1 * run.guessing:
