@@ -64,7 +64,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
     data of `pbl.load_data` `data_share` (how long its batches alone take, by the epoch's time: near 1 the training waits for
     them), on a GPU `device_memory` (bytes, the highest so far) and where it can be read `gpu_busy` (share). The training itself is not changed:
     batch normalisation's averages and the states of random layers are put back. When the training has ended, up to 5,000 images
-    of each side are looked at once: gap and accuracies of the diagnosis are of these.
+    of each side are looked at once: gap and accuracies of the diagnosis are of these (not where a head is trained on features).
 
     Args:
         train: The data (`pbl.load_data`), or a pair of arrays: images, and labels (`[n]`, or one-hot `[n, classes]`).
@@ -95,7 +95,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._every, self._file = every, None if file is None else Path(file)
         self._live = _LiveLine() if live and "ipykernel" in sys.modules else None
         self._source = train if hasattr(train, "batches") else None
-        self._train, self._val, self._extractor = train, val, None
+        self._train, self._val = train, val
         if hasattr(train, "sample"):
             sizes = [train.images(split).labels for split in ("train", "val")]
             classes, steps = train.num_classes, train.steps_per_epoch
@@ -127,8 +127,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
             extractor: From images to features that do not change in the training.
             head: From features to classes; it has all the weights that are trained.
         """
-        self._head, self._extractor = head, extractor
-        self._inputs = self._prepare(self._pixels)
+        self._head = head
+        self._inputs = self._pixels
+        if extractor is not None:
+            self._inputs = [extractor.predict(pixels, verbose=0) if len(pixels) else pixels for pixels in self._pixels]
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -177,7 +179,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
         if self.signals.network and self.signals.network[-1]["epoch"] < epoch:  # stopped early
             self._look(epoch, self._run(looks=True)[1])
-        if self.signals.epochs:
+        if self.signals.epochs and self._inputs is self._pixels:  # the features of more images would take too long
             self._look_at_more(epoch)
         self.save()
 
@@ -210,17 +212,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
         nothing = np.empty((0, *pairs[0][0].shape[1:])), np.empty(0, np.int32)
         return tuple([(pair or nothing)[part] for pair in pairs] for part in (0, 1))
 
-    def _prepare(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
-        """What the judged network takes: pixels, or features of them."""
-        if self._extractor is None:
-            return pixels
-        return [self._extractor.predict(part, verbose=0) if len(part) else part for part in pixels]
-
     def _look_at_more(self, epoch: int) -> None:
         pixels, labels = self._take(MOST_AT_END)
         if [len(part) for part in labels] == [len(part) for part in self._labels]:
             return
-        rows = self._run(False, _in_batches(self._prepare(pixels), labels))[0]
+        rows = self._run(False, _in_batches(pixels, labels))[0]
         right = rows[: sum(map(len, labels)), 1] == np.concatenate(labels)
         n = len(labels[0])
         self.signals.end = {
