@@ -57,8 +57,10 @@ THRESHOLDS: dict[str, Threshold] = {
     "gradient_ratio": Threshold(1e-3, f"first by last kernel, before training; {TRIAL}: .8 to 28, vanishing to 3e-6"),
     "gradient_norm": Threshold(1e-2, "largest of a layer, before training; 16 plain convolutions to 5e-4, else from .05"),
     "learned_p": Threshold(1e-3, "chance that guessing the commonest class does so well; convention"),
+    "learned_skill": Threshold(0.03, "share of what guessing gets wrong; 300 images show no less"),
     "doubted_labels": Threshold(0.1, "share, lower bound, where the doctor's classifier has skill; digits: clean .003, 30% wrong .23"),
     "doubted_of": Threshold(200, "training images at least; of 80 clean ones of MNIST 24% were contradicted"),
+    "shift_gap": Threshold(0.02, "points by 100, lower bound of the gap; a shift that costs less is no reason to stop"),
     "known_of_val": Threshold(0.2, "skill on validation, upper bound, by that on training images; random labels to .1"),
     "copies": Threshold(0.01, "share of the validation images, as the data doctor's"),
     "copies_p": Threshold(1e-4, "chance of so many look-alikes among training images themselves; 300 digits gave 6e-4 once"),
@@ -76,7 +78,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "few_epochs": Threshold(5, "epochs after which nobody can tell a network's capacity; convention"),
     "update_ratio": Threshold(0.005, "change of a kernel in an epoch by its norm, median: rate too low .0025, others from .011; names a cause"),
     "reference_late": Threshold(0.05, "late share of a network below the reference that still learns; names a cause"),
-    "reference": Threshold(0.02, f"points by 100 that the training accuracy may lie below the reference; {TRIAL}"),
+    "reference": Threshold(0.02, f"points by 100 that the training accuracy may lie below the reference, lower bound; {TRIAL}"),
     "val_reference": Threshold(0.01, "points by 100 that validation lies below a simple method, lower bound; digits: healthy to .005"),
     "load": Threshold(1.25, f"Keras's training loss by the probe's; {TRIAL}: names a cause, accuses nobody"),
     "penalty": Threshold(0.2, f"nats that penalties add to the loss; {TRIAL}: names a cause"),
@@ -219,7 +221,10 @@ class _Run:
     @cached_property
     def learned(self) -> bool:
         """Whether the network does better on training images than guessing."""
-        return self.correct > 0 and binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
+        # Of thousands of images a trace of skill would be surely one.
+        skill = (self.accuracy - self.majority) / (1 - self.majority)
+        is_sure = self.correct > 0 and binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
+        return bool(is_sure and _over("learned_skill", skill))
 
     @cached_property
     def descent(self) -> float:
@@ -242,9 +247,11 @@ class _Run:
     @cached_property
     def late(self) -> float:
         """Share of the whole descent of the training loss that was made in the last fifth of the epochs."""
-        return self._late_share(self.loss) if self.last > 1 else 0.0
+        return self._late_share(self.loss)
 
     def _late_share(self, loss: np.ndarray) -> float:
+        if self.last < 2:
+            return 0.0
         # Of the three epochs to the last fifth the best counts: a single one may be a peak.
         before = float(loss[max(1, self._late_epoch - 2) : self._late_epoch + 1].min())
         return (before - float(loss[-1])) / max(max(self.guessing, before) - float(loss[-1]), 1e-12)
@@ -256,7 +263,10 @@ class _Run:
     @cached_property
     def improves(self) -> bool:
         """Whether validation improved in the last fifth too, by more than a little; taken to be so where there is none."""
-        return not self.val_n or _over("late_val_share", self._late_share(self.val_loss))
+        if not self.val_n:
+            return True
+        is_below_start = bool(self.val_loss[-1] < self.val_loss[0])
+        return is_below_start and _over("late_val_share", self._late_share(self.val_loss))
 
     @cached_property
     def load(self) -> float:
@@ -375,7 +385,8 @@ def find_divergence(run: _Run) -> Finding | None:
             loss=looks[0]["loss_in_training"], guessing=run.guessing, kind="initial",
         )  # fmt: skip
     lowest = int(run.loss.argmin())
-    lost = (min(run.loss[-3:]) - run.loss[lowest]) / run.descent  # in the last three epochs: one may jitter
+    # In the last two epochs, in three of a network that still knows something: single ones may jitter.
+    lost = (min(run.loss[1:][-3 if run.learned else -2 :]) - run.loss[lowest]) / run.descent
     if run.is_mismatched:  # that is why the loss went up
         return None
     if _over("collapse", lost) and run.guessing - run.loss[lowest] > 0.1 * run.guessing:
@@ -503,7 +514,7 @@ def find_shift(run: _Run) -> Finding | None:
     """Validation images that a simple classifier tells from training images, and on which the network does worse."""
     shifts = [finding["details"] for finding in run.data.get("shift", []) if finding["details"]["split"] == "val"]
     gap, low, _ = run.signals.gap
-    if not shifts or not low > 0:
+    if not shifts or not _over("shift_gap", low):
         return None
     return _finding(
         "shift_suspected",
@@ -515,23 +526,23 @@ def find_shift(run: _Run) -> Finding | None:
 
 def find_label_noise(run: _Run) -> Finding | None:
     """Labels that have nothing to do with the images, or that neighbours and the doctor's classifier contradict."""
-    right = run.val_correct
-    if run.val_n >= THRESHOLDS["fewest_validation"].value and run.learned and run.has_gap:
+    right, n = int(run.val.correct[-1].sum()) if len(run.val.labels) else 0, len(run.val.labels)
+    if n >= THRESHOLDS["fewest_validation"].value and run.learned and run.has_gap:
         # How often labels and predictions that know nothing of each other agree.
         counts = [
             np.bincount(side, minlength=run.signals.about["num_classes"])
             for side in (run.val.labels, run.val.predicted[-1])
         ]
-        chance = float(counts[0] @ counts[1][: len(counts[0])]) / len(run.val.labels) ** 2
+        chance = float(counts[0] @ counts[1][: len(counts[0])]) / n**2
         chance = min(max(chance, 1e-9), 1 - 1e-9)
-        most = wilson_interval(right, run.val_n)[1] - chance
-        is_chance = binomial_tail(right, run.val_n, chance) > THRESHOLDS["learned_p"].value
+        most = wilson_interval(right, n)[1] - chance
+        is_chance = binomial_tail(right, n, chance) > THRESHOLDS["learned_p"].value
         if is_chance and most < THRESHOLDS["known_of_val"].value * (run.accuracy - chance):
             return _finding(
                 "label_noise_suspected",
                 "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
                 " {right} of {images}. The labels do not belong to the images.",
-                accuracy=run.accuracy, right=right, images=run.val_n, kind="random",
+                accuracy=run.accuracy, right=right, images=n, kind="random",
             )  # fmt: skip
     for finding in run.data.get("labels_unlike_predictions", []):
         details = finding["details"]
@@ -599,9 +610,11 @@ def _too_noisy(run: _Run) -> Finding:
 
 def find_unlearned(run: _Run) -> Finding | None:
     """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
-    reference, _ = max(run.references, default=(np.nan, 0))
+    if not (run.references and run.learned):
+        return None
+    reference, images = max(run.references)
     high = wilson_interval(run.correct, run.n)[1]
-    if not (run.learned and high < reference - THRESHOLDS["reference"].value):
+    if not _over("reference", newcombe_interval(round(reference * images), images, run.correct, run.n)[0]):
         return None
     return _finding(
         "underfitting",

@@ -181,6 +181,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
             self._look(epoch, self._run(looks=True)[1])
         if self.signals.epochs and self._inputs is self._pixels:  # the features of more images would take too long
             self._look_at_more(epoch)
+            if self._live is not None:
+                self._live.show(self.signals)
         self.save()
 
     def get_state(self) -> dict:
@@ -188,6 +190,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
         return {**self.signals.to_dict(), "before": before}
 
     def set_state(self, state: dict) -> None:
+        sides = [len(state[name]["labels"]) for name in ("probe", "val")]
+        if sides != [len(labels) for labels in self._labels]:
+            return  # of an earlier version, that looked at other images: the signals begin anew
         before = state["before"]
         self._before = None if before is None else [ops.convert_to_tensor(kernel) for kernel in before]
         self.signals, self._is_restored = Signals.from_dict(state), True
@@ -417,13 +422,14 @@ class _LiveLine:
 
 def describe_epoch(signals: Signals) -> str:
     """The last epoch in a line: accuracy on the probe and on validation, and their gap with its 95% interval."""
-    text = f"Epoch {signals.epochs[-1]['epoch']}: {signals.probe.correct[-1].mean():.1%} of the training images known"
-    if not len(signals.val.labels):
+    right, n, val_right, val_n = signals.known
+    text = f"Epoch {signals.epochs[-1]['epoch']}: {right / n:.1%} of the training images known"
+    if not val_n:
         return text
     gap, low, high = (100 * number for number in signals.gap)
     best = signals.epochs[1 + int(signals.val.loss[1:].astype(np.float64).mean(axis=1).argmin())]["epoch"]
     return (
-        f"{text}, {signals.val.correct[-1].mean():.1%} of validation; gap {gap:.1f} points ({low:.1f} to {high:.1f});"
+        f"{text}, {val_right / val_n:.1%} of validation; gap {gap:.1f} points ({low:.1f} to {high:.1f});"
         f" validation loss lowest after epoch {best}"
     )
 
@@ -489,10 +495,11 @@ def _in_batches(*sides: list[np.ndarray]) -> tuple:
 
 
 def _join_in_batches(parts: list[np.ndarray]) -> Any:
-    array = np.concatenate([part for part in parts if len(part)])
-    size = min(BATCH, len(array))  # of few a single, smaller batch
-    filled = np.concatenate([array, np.repeat(array[-1:], -len(array) % size, axis=0)])
-    return ops.convert_to_tensor(filled.reshape(-1, size, *array.shape[1:]))
+    parts = [part for part in parts if len(part)]
+    count = sum(map(len, parts))
+    size = min(BATCH, count)  # of few a single, smaller batch
+    filled = np.concatenate([*parts, np.repeat(parts[-1][-1:], -count % size, axis=0)])
+    return ops.convert_to_tensor(filled.reshape(-1, size, *filled.shape[1:]))
 
 
 def _is_rectified(layer: keras.Layer) -> bool:

@@ -14,6 +14,7 @@ from pbl.runs import replacing
 from pbl.statistics import newcombe_interval
 
 _SIDES = ("probe", "val")
+_COUNTS = tuple(f"{side}_{count}" for side in _SIDES for count in ("correct", "images"))
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Signals:
     def known(self) -> tuple[int, int, int, int]:
         """After the last epoch: how many images of train are right, of how many, and the same of validation."""
         if self.end and self.end["epoch"] == self.epochs[-1]["epoch"]:
-            return tuple(self.end[f"{side}_{count}"] for side in _SIDES for count in ("correct", "images"))
+            return tuple(self.end[name] for name in _COUNTS)
         return tuple(
             count
             for _, side in self._sides()
@@ -106,10 +107,10 @@ class Signals:
         return right / n - val_right / val_n, *newcombe_interval(right, n, val_right, val_n)
 
     def cut(self, epoch: int) -> None:
-        """Forgets what came after an epoch."""
+        """Forgets what came after an epoch, after which the training goes on."""
         self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
         self.network = [look for look in self.network if look["epoch"] <= epoch]
-        self.end = self.end if self.end.get("epoch", 0) <= epoch else {}
+        self.end = {}
         self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +123,9 @@ class Signals:
         """Makes them of what `to_dict` gave."""
         sides = {name: Side(**values[name]) for name in _SIDES}
         lists = {name: list(values[name]) for name in ("epochs", "network")}
-        return cls(values["about"], **sides, **lists, end=dict(values.get("end", {})))
+        return cls(
+            values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
+        )
 
     def _sides(self) -> list[tuple[str, Side]]:
         return [(name, getattr(self, name)) for name in _SIDES]
@@ -165,3 +168,16 @@ class Signals:
             zipfile.BadZipFile,
         ):
             raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from None
+
+
+def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[str, int]:
+    """The counts, if they can be: a file may come from a stranger."""
+    if not end:
+        return {}
+    counts = {name: int(end[name]) for name in ("epoch", *_COUNTS)}
+    for side, split in zip(_SIDES, ("train_counts", "val_counts"), strict=True):
+        if not 0 <= counts[f"{side}_correct"] <= counts[f"{side}_images"] <= sum(about[split]):
+            raise ValueError(f"{counts} are no counts of these images")
+    if (counts["val_images"] > 0) != (len(val.labels) > 0) or not counts["probe_images"]:
+        raise ValueError(f"{counts} are no counts of these images")
+    return counts

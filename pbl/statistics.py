@@ -336,11 +336,11 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95) -> tup
     return max(0.0, accuracy - reach), min(1.0, accuracy + reach)
 
 
-def probability_of_best(correct: Sequence[np.ndarray], draws: int = 2000) -> np.ndarray:
+def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000) -> np.ndarray:
     """How probably each architecture is the best over the seeds and images that might have been drawn; equal ones share.
 
-    The images are drawn anew (bootstrap). Of seeds there are too few for that: three drawn from three have only two thirds of
-    their variance. So the mean over seeds is off by its standard error times Student's t, as in the interval of a mean.
+    Drawn with the variances of `crossed_interval`: what the images bring, which all share, normally; what the seeds bring, which
+    are few, by Student's t. The seeds themselves drawn anew would be too sure: three drawn from three vary too little.
 
     Args:
         correct: Of each architecture `bool [seeds, n]`, on the same images; one seed counts as if another would do the same.
@@ -350,22 +350,20 @@ def probability_of_best(correct: Sequence[np.ndarray], draws: int = 2000) -> np.
         `float [architectures]`, which sum to 1.
     """
     random = np.random.default_rng(0)
-    n = correct[0].shape[1]
-    means = np.stack([runs.mean(axis=0) for runs in correct])
-    wins = np.zeros(len(correct))
-    step = max(1, 2_000_000 // n)
-    for begin in range(0, draws, step):
-        size = min(step, draws - begin)
-        weights = np.stack([np.bincount(row, minlength=n) for row in random.integers(0, n, (size, n))]) / n
-        drawn = means @ weights.T
-        for row, runs in enumerate(correct):
-            if (k := len(runs)) > 1:
-                error = runs.mean(axis=1).std(ddof=1) / np.sqrt(k)
-                drawn[row] += error * random.standard_t(k - 1, size)
-        drawn = np.round(drawn, 9)
-        first = drawn == drawn.max(axis=0)
-        wins += (first / first.sum(axis=0)).sum(axis=1)
-    return wins / draws
+    summaries = [summarise_seeds(runs) for runs in correct]
+    means = np.stack([summary.mean for summary in summaries])
+    n = means.shape[1]
+    spread, chance = np.nan_to_num([[summary.spread, summary.chance] for summary in summaries]).T
+    of_images = np.cov(means) / n - np.diag(chance) if n > 1 else np.zeros((len(means), len(means)))
+    variances, directions = np.linalg.eigh(of_images)
+    drawn = means.mean(axis=1, keepdims=True) + (directions * np.sqrt(variances.clip(0))) @ random.standard_normal(
+        (len(means), draws)
+    )
+    for row, (variance, summary) in enumerate(zip(spread, summaries, strict=True)):
+        drawn[row] += np.sqrt(variance) * random.standard_t(max(summary.seeds - 1, 1), draws)
+    drawn = np.round(drawn.clip(0, 1), 9)
+    first = drawn == drawn.max(axis=0)
+    return (first / first.sum(axis=0)).mean(axis=1)
 
 
 def adjust_holm(p: np.ndarray) -> np.ndarray:

@@ -351,7 +351,7 @@ def test_a_notebook_shows_one_line_that_changes(monkeypatch):
     monitor = pbl.OverfittingMonitor(TRAIN, VAL)
     fit(softmax(), monitor)
     gap, low, high = (100 * number for number in monitor.signals.gap)
-    assert [kind for kind, _ in shown] == ["new", "changed", "changed"]
+    assert [kind for kind, _ in shown] == ["new", "changed", "changed", "changed"]  # once more when all has ended
     assert "Epoch 3: " in shown[-1][1] and f"gap {gap:.1f} points ({low:.1f} to {high:.1f})" in shown[-1][1]
     assert monitor.diagnosis.headline.name in pbl.diagnosis.NAMES
 

@@ -56,8 +56,13 @@ def measure(name: str, rounds: int) -> dict[str, float]:
             try:
                 return super()._run(looks, batches)
             finally:
-                kind = "end" if batches else "look" if looks else "light"
-                times[kind].append(time.process_time() - start)
+                if batches is None:
+                    times["look" if looks else "light"].append(time.process_time() - start)
+
+        def _look_at_more(self, epoch):
+            start = time.process_time()
+            super()._look_at_more(epoch)
+            times["end"].append(time.process_time() - start)
 
     class Clock(keras.callbacks.Callback):
         """Stands last: what the others do after an epoch is counted."""
