@@ -78,8 +78,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "few_epochs": Threshold(5, "epochs after which nobody can tell a network's capacity; convention"),
     "update_ratio": Threshold(0.005, "change of a kernel in an epoch by its norm, median: rate too low .0025, others from .011; names a cause"),
     "reference_late": Threshold(0.05, "late share of a network below the reference that still learns; names a cause"),
-    "reference": Threshold(0.02, f"points by 100 that the training accuracy may lie below the reference, lower bound; {TRIAL}"),
-    "val_reference": Threshold(0.01, "points by 100 that validation lies below a simple method, lower bound; digits: healthy to .005"),
+    "reference": Threshold(0.02, f"points by 100 that an accuracy may lie below the reference, lower bound: of several the luckiest; {TRIAL}"),
     "load": Threshold(1.25, f"Keras's training loss by the probe's; {TRIAL}: names a cause, accuses nobody"),
     "penalty": Threshold(0.2, f"nats that penalties add to the loss; {TRIAL}: names a cause"),
 }  # fmt: skip
@@ -223,7 +222,9 @@ class _Run:
         """Whether the network does better on training images than guessing."""
         # Of thousands of images a trace of skill would be surely one.
         skill = (self.accuracy - self.majority) / (1 - self.majority)
-        is_sure = self.correct > 0 and binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
+        is_sure = (
+            self.correct > 0 and binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
+        )
         return bool(is_sure and _over("learned_skill", skill))
 
     @cached_property
@@ -637,9 +638,7 @@ def find_underfitting(run: _Run) -> Finding | None:
         return None
     best, images = max(run.references)
     right = run.val_correct
-    # The team's best is the luckiest of several, on these very images: it must lie further above.
-    margin = THRESHOLDS["reference" if best == run.best_accuracy else "val_reference"].value
-    if newcombe_interval(round(best * images), images, right, run.val_n)[0] <= margin:
+    if newcombe_interval(round(best * images), images, right, run.val_n)[0] <= THRESHOLDS["reference"].value:
         return None
     return _finding(
         "underfitting",
