@@ -378,7 +378,6 @@ def _read_accuracy(run: Run) -> float | None:
 # What the rules read of each of the data doctor's findings.
 NEEDED = {
     "reference_accuracy": ("accuracy", "images"),
-    "labels_unlike_predictions": ("images", "looked_at"),
     "shift": ("split", "auc", "statistic"),
 }
 

@@ -88,6 +88,7 @@ def doctor(check: str, severity: str = "act", **details) -> dict:
 
 
 FLAT = [2.3] * 11
+HARD = (2.3, 1.5, 1.2, 1.1, 1.05, 1.0, 1.0, 0.99, 0.99, 0.98, 0.98)
 RISING = (2.3, 1.0, 0.5, 0.35, 0.25, 0.2, 0.25, 0.35, 0.45, 0.55, 0.7)
 UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
 
@@ -123,10 +124,9 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"val_accuracy": 0.8}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "shift_suspected", ""),
         ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it does no harm
         ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
-        ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "label_noise_suspected", ""),
-        ({}, [doctor("labels_unlike_predictions", "note", images=95, looked_at=900)], "healthy", ""),
-        ({}, [doctor("labels_unlike_predictions", "note", images=24, looked_at=100)], "healthy", ""),  # a classifier of so few errs itself
-        ({"counts": [5] + [100] * 9}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),
+        ({"probe": HARD, "val": [0.7 * loss for loss in HARD], "accuracy": 0.6, "val_accuracy": 0.7}, [], "label_noise_suspected", ""),
+        ({"probe": HARD, "val": [0.95 * loss for loss in HARD], "accuracy": 0.97}, [], "healthy", ""),
+        ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),  # the classifier's own errors
         ({"images": (400, 15)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 0)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 60), "accuracy": 0.75, "val_accuracy": 0.75}, [], "too_noisy_to_say", ""),
