@@ -379,7 +379,8 @@ def find_divergence(run: _Run) -> Finding | None:
         )  # fmt: skip
     lowest = int(run.loss.argmin())
     # In the last two epochs, in three of a network that still knows something: single ones may jitter.
-    lost = (min(run.loss[1:][-3 if run.learned else -2 :]) - run.loss[lowest]) / run.descent
+    recent = 3 if run.learned and run.last > 3 else 2
+    lost = (min(run.loss[-recent:]) - run.loss[lowest]) / run.descent
     if run.is_mismatched:  # that is why the loss went up
         return None
     if _over("collapse", lost) and run.guessing - run.loss[lowest] > 0.1 * run.guessing:

@@ -9,6 +9,7 @@ import pytest
 
 from pbl import advice, diagnosis, japanese
 from pbl.diagnosis import COLOURS, NAMES, RULES, THRESHOLDS, diagnose
+from pbl.errors import InputError
 from pbl.signals import Side, Signals
 
 
@@ -117,10 +118,14 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"gradient_norms": [1e-6, 1.0]}]}, [], "vanishing_gradients", ""),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
         ({"probe": FLAT[:5], "val": FLAT[:5], "accuracy": 0.1, "val_accuracy": 0.1}, [], "underfitting", "train_longer"),  # too early
+        ({"probe": FLAT[:1], "val": FLAT[:1], "accuracy": 0.1, "val_accuracy": 0.1}, [], "underfitting", "train_longer"),  # cut off in the first epoch
+        ({"probe": (2.3, 0.4, 2.3, 2.3), "val": (2.3, 0.4, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
+        ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "end": (0.125, 0.12)}, [], "unknown", ""),  # a trace of skill
         ({}, [doctor("altered_copies", "stop", split="val", images=30, examples="a")], "leak_suspected", ""),
         ({}, [doctor("altered_copies", "note", split="val", images=3, examples="a")], "healthy", ""),
         ({}, [doctor("altered_copies", "stop", split="val", images=6, examples="a", p=5e-4)], "healthy", ""),
         ({}, [doctor("altered_copies", "stop", split="test", images=30, examples="a")], "healthy", ""),
+        ({"end": (0.98, 0.95)}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it costs little
         ({"val_accuracy": 0.8}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "shift_suspected", ""),
         ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it does no harm
         ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
@@ -217,3 +222,21 @@ def test_a_notebook_shows_it_in_colour_and_without_its_markup():
     found = diagnose(signals(), [doctor("copies_across", "stop", split="val", images=9, examples="<b>.png")])
     assert COLOURS["stop"] in found._repr_html_() and "&lt;b&gt;.png" in found._repr_html_()
     assert str(found).startswith("leak suspected\n  9 validation images")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"epoch": 10},
+        {"epoch": 10, "probe_images": 10**15, "probe_correct": 3, "val_images": 400, "val_correct": 4},
+        {"epoch": 10, "probe_images": 400, "probe_correct": 401, "val_images": 400, "val_correct": 4},
+        {"epoch": 10, "probe_images": 400, "probe_correct": 4, "val_images": 0, "val_correct": 0},
+    ],
+)
+def test_counts_that_cannot_be_are_not_believed(end, tmp_path):
+    """A file may come from a stranger; 10**15 images would be counted until the end of days."""
+    made = signals()
+    made.end = end
+    made.save(tmp_path / "signals.npz")
+    with pytest.raises(InputError, match="damaged"):
+        Signals.load(tmp_path / "signals.npz")
