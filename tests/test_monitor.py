@@ -84,7 +84,12 @@ def test_loss_and_accuracy_are_those_of_scikit_learn(units, activation, loss, is
 
 @pytest.mark.parametrize(
     ("policy", "options"),
-    [("float32", {}), ("mixed_bfloat16", {}), ("mixed_float16", {}), ("float32", {"steps_per_execution": 3})],
+    [
+        ("float32", {}),
+        pytest.param("mixed_bfloat16", {}, marks=pytest.mark.slow),
+        ("mixed_float16", {}),
+        pytest.param("float32", {"steps_per_execution": 3}, marks=pytest.mark.slow),
+    ],
 )
 def test_the_training_is_not_changed(policy, options):
     """Nor are the random states, with layers that draw and that keep averages; and few images are taken, the same each time."""

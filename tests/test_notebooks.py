@@ -281,10 +281,11 @@ def test_the_skeleton_tells_code_apart_and_leaves_text_alone():
     assert of("x = 1") != of("x = 2") and of("%pip install x\ny = 1") == of("%pip install x\ny = 1")
 
 
-# The Japanese ones have the same code (see above): nightly, as those that take longest.
-LONG = ("03", "05", "06", "07", "09", "10", "11")
+# The Japanese ones have the same code (see above), and lessons take long: nightly, all but the first and run_colab.
 RUNS = [
-    pytest.param(file, marks=pytest.mark.nightly if is_second or file.stem[:2] in LONG else pytest.mark.slow)
+    pytest.param(
+        file, marks=pytest.mark.nightly if is_second or file.stem[:2] not in ("01", "ru") else pytest.mark.slow
+    )
     for pair in PAIRS
     for is_second, file in enumerate(pair)
 ]
@@ -314,7 +315,7 @@ def start(file: Path, folder: Path, last: str = "") -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_kernel_killed_in_the_middle_of_the_training_changes_nothing(tmp_path):
     """The cells of run_colab.ipynb once more give the weights of an uncut run, bit for bit, and no second run."""
     import keras

@@ -85,6 +85,7 @@ def test_the_slow_checks_of_the_same_images_run_once_and_a_run_gives_its_setting
     assert second.environment["images"] == first.environment["images"]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_zero_is_a_seed(tmp_path):
     def weights(**values) -> list[np.ndarray]:
         run = pbl.train(small(model_options={"widths": [16], "dropout": 0.3}, **values), folder=tmp_path)
@@ -134,7 +135,8 @@ def test_ctrl_c_leaves_a_run_that_evaluate_reads(tmp_path, monkeypatch, epoch, k
     assert pbl.train(config, folder=tmp_path, fresh=True).path != run.path
 
 
-@pytest.mark.parametrize("model", ["resnet20", "vgg_small"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [pytest.param("resnet20", marks=pytest.mark.nightly), "vgg_small"])
 def test_divergence_of_networks_with_batch_normalisation(tmp_path, model):
     with pytest.raises(
         InputError, match=r"Training diverged in step \d+ of epoch 1: .*'.*' .* finite.*Lower learning_rate"
@@ -197,7 +199,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_best_model(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", [0.3, 1.5, 2.5, 3.5])
+@pytest.mark.parametrize("room", [0.3, *(pytest.param(room, marks=pytest.mark.nightly) for room in (1.5, 2.5)), 3.5])
 def test_a_really_full_disk(tmp_path, room):
     """A file system with room for so many copies of the model; HDF5 would crash the process on a full disk."""
     size = 170_000 * 12  # bytes of the default MLP's weights, and of Adam's two moments for each
@@ -373,6 +375,7 @@ def test_tensorboard_logs_the_run_and_changes_nothing(tmp_path, monkeypatch, cap
     assert [event.step for event in log.Tensors("settings")] == [0]
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_tensorboard_or_without(tmp_path):
     pytest.importorskip("tensorboard", reason="TensorFlow 2.21 does not bring tensorboard")
     config = small(epochs=2, max_minutes=1e-4)
