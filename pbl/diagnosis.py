@@ -524,8 +524,9 @@ def find_label_noise(run: _Run) -> Finding | None:
 
     How many labels the data doctor's classifier contradicts is no sign: 25% of clean photographs of four classes.
     """
-    right, n = int(run.val.correct[-1].sum()) if len(run.val.labels) else 0, len(run.val.labels)
+    n = len(run.val.labels)
     if n >= THRESHOLDS["fewest_validation"].value and run.learned and run.has_gap:
+        right = int(run.val.correct[-1].sum())
         # How often labels and predictions that know nothing of each other agree.
         counts = [
             np.bincount(side, minlength=run.signals.about["num_classes"])

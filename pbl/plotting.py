@@ -82,8 +82,9 @@ def plot_learning_curves(
     """Draws loss and accuracy by epoch, and with signals the gap between training and validation and the learning rate.
 
     Solid stand the probe and validation, measured alike: fixed images, after the epoch, without dropout or augmentation; with
-    their 95% intervals (Wilson; of the gap Newcombe). The gap's last point is of the images looked at in the end. Thin and grey stands what Keras logs of training: a mean over an epoch
-    in which the weights changed, under dropout and augmentation, so that it may lie on the other side of validation.
+    their 95% intervals (Wilson; of the gap Newcombe). The gap's last point is of the images looked at in the end. Thin and grey
+    stands what Keras logs of training: a mean over an epoch in which the weights changed, under dropout and augmentation, so
+    that it may lie on the other side of validation.
 
     Args:
         history: Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, as in `history.csv`.
@@ -177,18 +178,11 @@ def _draw_gap(axes: Axes, signals: Signals) -> None:
         axes.fill_between(
             rows["epoch"], 100 * rows["gap_low"], 100 * rows["gap_high"], color=BLUE, alpha=0.15, linewidth=0
         )
-    if signals.end and signals.end["epoch"] == signals.epochs[-1]["epoch"] and signals.end["val_images"]:
+    if signals.has_end and signals.end["val_images"]:
         value, low, high = (100 * number for number in signals.gap)
         label = "of {probe_images:,} and {val_images:,} images".format(**signals.end)
-        axes.errorbar(
-            [signals.end["epoch"]],
-            [value],
-            yerr=[[value - low], [high - value]],
-            fmt="o",
-            color=BLUE,
-            capsize=3,
-            label=label,
-        )
+        error = [[value - low], [high - value]]
+        axes.errorbar([signals.end["epoch"]], [value], yerr=error, fmt="o", color=BLUE, capsize=3, label=label)
         axes.legend(fontsize="small")
     axes.set(ylabel="gap [points]", title="accuracy: training images minus validation, 95% interval")
     axes.title.set_fontsize("medium")

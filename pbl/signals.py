@@ -88,9 +88,14 @@ class Signals:
     end: dict[str, int] = field(default_factory=dict)
 
     @property
+    def has_end(self) -> bool:
+        """Whether `end` is of the last epoch."""
+        return bool(self.end) and self.end["epoch"] == self.epochs[-1]["epoch"]
+
+    @property
     def known(self) -> tuple[int, int, int, int]:
         """After the last epoch: how many images of train are right, of how many, and the same of validation."""
-        if self.end and self.end["epoch"] == self.epochs[-1]["epoch"]:
+        if self.has_end:
             return tuple(self.end[name] for name in _COUNTS)
         return tuple(
             count
@@ -175,9 +180,10 @@ def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[st
     if not end:
         return {}
     counts = {name: int(end[name]) for name in ("epoch", *_COUNTS)}
-    for side, split in zip(_SIDES, ("train_counts", "val_counts"), strict=True):
-        if not 0 <= counts[f"{side}_correct"] <= counts[f"{side}_images"] <= sum(about[split]):
-            raise ValueError(f"{counts} are no counts of these images")
-    if (counts["val_images"] > 0) != (len(val.labels) > 0) or not counts["probe_images"]:
+    can_be = all(
+        0 <= counts[f"{side}_correct"] <= counts[f"{side}_images"] <= sum(about[split])
+        for side, split in zip(_SIDES, ("train_counts", "val_counts"), strict=True)
+    )
+    if not can_be or (counts["val_images"] > 0) != (len(val.labels) > 0) or not counts["probe_images"]:
         raise ValueError(f"{counts} are no counts of these images")
     return counts
