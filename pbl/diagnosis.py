@@ -48,6 +48,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "initial_least": Threshold(6.0, "nats, where 5 times that is less; ResNet-20 of two classes 3.7"),
     "initial_most": Threshold(12.0, "nats, where 5 times that is more; a loss is measured up to 16.1"),
     "collapse": Threshold(0.3, f"share of the descent that was lost again; {TRIAL}"),
+    "collapse_end": Threshold(0.5, "of the loss of guessing, that must be left; two that collapsed to less knew 83% and 86% of their images"),
     "roughness": Threshold(1.5, "sum of all rises in the second half by the whole descent; strong augmentation to 1.1, small steps on few images to 1.2"),
     "stored_ratio": Threshold(1.5, "loss of the probe with stored by loss with new statistics, at the end; momentum .999 from 1.9"),
     "stored_difference": Threshold(0.1, "nats, of the same two losses; healthy to .001, few steps to .06, momentum .999 from .11"),
@@ -56,6 +57,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "dead_share": Threshold(0.9, f"units of a layer that are 0 for all images, before training; {TRIAL}: healthy to .06"),
     "gradient_ratio": Threshold(1e-3, f"first by last kernel, before training; {TRIAL}: .8 to 28, vanishing to 3e-6"),
     "gradient_norm": Threshold(1e-2, "largest of a layer, before training; 16 plain convolutions to 5e-4, else from .05"),
+    "vanishing_skill": Threshold(0.1, "as learned_skill, below which gradients that vanished are the news; 16 plain convolutions once .08"),
     "learned_p": Threshold(1e-3, "chance that guessing the commonest class does so well; convention"),
     "learned_skill": Threshold(0.03, "share of what guessing gets wrong; 300 images show no less"),
     "shift_gap": Threshold(0.02, "points by 100, lower bound of the gap; a shift that costs less is no reason to stop"),
@@ -213,11 +215,15 @@ class _Run:
     def learned(self) -> bool:
         """Whether the network does better on training images than guessing."""
         # Of thousands of images a trace of skill would be surely one.
-        skill = (self.accuracy - self.majority) / (1 - self.majority)
         is_sure = (
             self.correct > 0 and binomial_tail(self.correct, self.n, self.majority) < THRESHOLDS["learned_p"].value
         )
-        return bool(is_sure and _over("learned_skill", skill))
+        return bool(is_sure and _over("learned_skill", self.skill))
+
+    @property
+    def skill(self) -> float:
+        """Share of the training images that guessing gets wrong and the network right."""
+        return (self.accuracy - self.majority) / (1 - self.majority)
 
     @cached_property
     def descent(self) -> float:
@@ -292,16 +298,69 @@ class _Run:
         return int(self.signals.epochs[row]["epoch"])
 
     @cached_property
+    def leaks(self) -> list[dict]:
+        """The data doctor's findings of copies of training images in validation, where they are more than a few."""
+        images = sum(self.signals.about["val_counts"])
+        return [
+            finding
+            for check in ("copies_across", "altered_copies")
+            for finding in self.data.get(check, [])
+            if finding["severity"] != "note" and finding["details"].get("split", "val") == "val"
+            # Exact copies leave no doubt; in small sets single images look like altered copies by nature.
+            if finding["details"].get("p", 0.0) < THRESHOLDS["copies_p"].value
+            # A single copy among hundreds changes no accuracy; the data doctor names it.
+            if finding["details"].get("images", len(finding["items"])) >= THRESHOLDS["copies"].value * images
+        ]
+
+    @cached_property
+    def unseen(self) -> np.ndarray:
+        """`bool [n]`: which of the validation images that were looked at are no copies of training images."""
+        copies = {name for leak in self.leaks for name in leak["items"]}
+        names = self.signals.about.get("val_items", [])
+        if len(names) != len(self.val.labels):  # of an earlier version
+            return np.ones(len(self.val.labels), bool)
+        return np.array([name not in copies for name in names], bool)
+
+    @cached_property
+    def is_lost_unseen(self) -> bool:
+        """Whether the network, which knows training images, knows hardly more of the validation images than guessing."""
+        n = len(self.val.labels)
+        if n < THRESHOLDS["fewest_validation"].value or not (self.learned and self.has_gap):
+            return False
+        right = int(self.val.correct[-1].sum())
+        # How often labels and predictions that know nothing of each other agree.
+        counts = [
+            np.bincount(side, minlength=self.signals.about["num_classes"])
+            for side in (self.val.labels, self.val.predicted[-1])
+        ]
+        chance = float(counts[0] @ counts[1][: len(counts[0])]) / n**2
+        chance = min(max(chance, 1e-9), 1 - 1e-9)
+        most = wilson_interval(right, n)[1] - chance
+        is_chance = binomial_tail(right, n, chance) > THRESHOLDS["learned_p"].value
+        return bool(is_chance and most < THRESHOLDS["known_of_val"].value * (self.accuracy - chance))
+
+    @cached_property
+    def can_be_learned(self) -> bool:
+        """Whether something that learned from the training images does better on validation than guessing."""
+        counts = np.array(self.signals.about["val_counts"])
+        majority = float(counts.max() / max(counts.sum(), 1))
+        return any(
+            binomial_tail(round(accuracy * images), images, majority) < THRESHOLDS["learned_p"].value
+            for accuracy, images in self.references
+            if accuracy > majority
+        )
+
+    @cached_property
     def harder(self) -> tuple[int, float]:
         """After which epoch training images were hardest beside validation images, and how much in standard errors.
 
         The mean of two: of the mean loss, and of the share of images above the loss that a fifth of the validation images
         exceeds, since images with wrong labels stand in the tail.
         """
-        n, val_n = len(self.probe.labels), len(self.val.labels)
+        n, val_n = len(self.probe.labels), int(self.unseen.sum())
         if val_n < THRESHOLDS["fewest_validation"].value or self.last < 1:
             return 0, 0.0
-        probe, val = (side.loss[1:].astype(np.float64) for side in (self.probe, self.val))
+        probe, val = self.probe.loss[1:].astype(np.float64), self.val.loss[1:, self.unseen].astype(np.float64)
         error = np.sqrt(probe.var(axis=1) / n + val.var(axis=1) / val_n)
         of_mean = (probe.mean(axis=1) - val.mean(axis=1)) / np.maximum(error, 1e-12)
         tail = (probe > np.quantile(val, 0.8, axis=1, keepdims=True)).mean(axis=1) - 0.2
@@ -383,7 +442,8 @@ def find_divergence(run: _Run) -> Finding | None:
     lost = (min(run.loss[-recent:]) - run.loss[lowest]) / run.descent
     if run.is_mismatched:  # that is why the loss went up
         return None
-    if _over("collapse", lost) and run.guessing - run.loss[lowest] > 0.1 * run.guessing:
+    is_lost = _over("collapse", lost) and _over("collapse_end", min(run.loss[-recent:]) / run.guessing)
+    if is_lost and run.guessing - run.loss[lowest] > 0.1 * run.guessing:
         return _finding(
             "diverged",
             "The training loss came down to {lowest:.2f} after epoch {epoch} and ended at {loss:.2f}; that of guessing is"
@@ -460,19 +520,20 @@ def find_dead_units(run: _Run) -> Finding | None:
 def find_vanishing_gradients(run: _Run) -> Finding | None:
     """Gradients that hardly reached the first layer before training, or were tiny everywhere, and nothing was learned."""
     norms = run.signals.network[0]["gradient_norms"] if run.signals.network else []
-    if run.learned or len(norms) < 2 or not norms[-1] > 0:
+    has_learned = run.learned and _over("vanishing_skill", run.skill)
+    if has_learned or len(norms) < 2 or not norms[-1] > 0:
         return None
     if norms[0] / norms[-1] < THRESHOLDS["gradient_ratio"].value:
         return _finding(
             "vanishing_gradients",
-            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and nothing was learned since.",
+            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and next to nothing was learned since.",
             ratio=norms[0] / norms[-1],
         )  # fmt: skip
     if max(norms) < THRESHOLDS["gradient_norm"].value:
         return _finding(
             "vanishing_gradients",
-            "Before training the largest gradient of a layer was {norm:.1e}: all images look alike to the last layer, and nothing"
-            " was learned since.",
+            "Before training the largest gradient of a layer was {norm:.1e}: all images look alike to the last layer, and next"
+            " to nothing was learned since.",
             norm=max(norms),
         )  # fmt: skip
     return None
@@ -480,43 +541,37 @@ def find_vanishing_gradients(run: _Run) -> Finding | None:
 
 def find_leak(run: _Run) -> Finding | None:
     """Copies of training images in validation, found by the data doctor."""
-    leaks = [
-        finding
-        for check in ("copies_across", "altered_copies")
-        for finding in run.data.get(check, [])
-        if finding["severity"] != "note" and finding["details"].get("split", "val") == "val"
-        # Exact copies leave no doubt; in small sets single images look like altered copies by nature.
-        if finding["details"].get("p", 0.0) < THRESHOLDS["copies_p"].value
-    ]
-    # A single copy among hundreds changes no accuracy; the data doctor names it.
-    images = sum(run.signals.about["val_counts"])
-    leaks = [
-        leak
-        for leak in leaks
-        if leak["details"].get("images", len(leak["items"])) >= THRESHOLDS["copies"].value * images
-    ]
-    if not leaks:
+    if not run.leaks:
         return None
-    details = leaks[0]["details"]
+    leak = run.leaks[0]
     return _finding(
         "leak_suspected",
         "{images} validation images are copies of training images, such as {examples}: the validation accuracy is too high.",
-        images=details.get("images", len(leaks[0]["items"])), examples=details.get("examples", ""),
+        images=leak["details"].get("images", len(leak["items"])), examples=leak["details"].get("examples", ""),
     )  # fmt: skip
 
 
 def find_shift(run: _Run) -> Finding | None:
-    """Validation images that a simple classifier tells from training images, and on which the network does worse."""
+    """Validation images that a simple classifier tells from training images, and on which the network does worse; or on which
+    the network alone knows nothing, which have been learned from the same training images otherwise."""
     shifts = [finding["details"] for finding in run.data.get("shift", []) if finding["details"]["split"] == "val"]
     gap, low, _ = run.signals.gap
-    if not shifts or not _over("shift_gap", low):
-        return None
-    return _finding(
-        "shift_suspected",
-        "A simple classifier tells validation images from training images (area under the ROC curve {auc:.2f}, equal ones .50),"
-        " most plainly by {statistic}, and the network is {gap_points:.1f} points worse on them.",
-        auc=shifts[0]["auc"], statistic=shifts[0]["statistic"], gap=gap,
-    )  # fmt: skip
+    if shifts and _over("shift_gap", low):
+        return _finding(
+            "shift_suspected",
+            "A simple classifier tells validation images from training images (area under the ROC curve {auc:.2f}, equal ones .50),"
+            " most plainly by {statistic}, and the network is {gap_points:.1f} points worse on them.",
+            auc=shifts[0]["auc"], statistic=shifts[0]["statistic"], gap=gap,
+        )  # fmt: skip
+    if run.is_lost_unseen and run.can_be_learned:
+        return _finding(
+            "shift_suspected",
+            "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
+            " {right} of {images}, where {reference:.0%} were reached otherwise. Validation images reach it in another form.",
+            accuracy=run.accuracy, right=int(run.val.correct[-1].sum()), images=len(run.val.labels),
+            reference=max(run.references)[0],
+        )  # fmt: skip
+    return None
 
 
 def find_label_noise(run: _Run) -> Finding | None:
@@ -524,25 +579,14 @@ def find_label_noise(run: _Run) -> Finding | None:
 
     How many labels the data doctor's classifier contradicts is no sign: 25% of clean photographs of four classes.
     """
-    n = len(run.val.labels)
-    if n >= THRESHOLDS["fewest_validation"].value and run.learned and run.has_gap:
-        right = int(run.val.correct[-1].sum())
-        # How often labels and predictions that know nothing of each other agree.
-        counts = [
-            np.bincount(side, minlength=run.signals.about["num_classes"])
-            for side in (run.val.labels, run.val.predicted[-1])
-        ]
-        chance = float(counts[0] @ counts[1][: len(counts[0])]) / n**2
-        chance = min(max(chance, 1e-9), 1 - 1e-9)
-        most = wilson_interval(right, n)[1] - chance
-        is_chance = binomial_tail(right, n, chance) > THRESHOLDS["learned_p"].value
-        if is_chance and most < THRESHOLDS["known_of_val"].value * (run.accuracy - chance):
-            return _finding(
-                "label_noise_suspected",
-                "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
-                " {right} of {images}. The labels do not belong to the images.",
-                accuracy=run.accuracy, right=right, images=n, kind="random",
-            )  # fmt: skip
+    if run.is_lost_unseen and not run.can_be_learned:
+        right, images = int(run.val.correct[-1].sum()), len(run.val.labels)
+        return _finding(
+            "label_noise_suspected",
+            "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
+            " {right} of {images}. The labels do not belong to the images.",
+            accuracy=run.accuracy, right=right, images=images, kind="random",
+        )  # fmt: skip
     epoch, z = run.harder
     if _over("harder_z", z):
         return _finding(
@@ -550,7 +594,8 @@ def find_label_noise(run: _Run) -> Finding | None:
             "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on"
             " validation images that it had not seen: the wrong way round, by more than chance. Labels of training images are"
             " wrong, or validation is easier.",
-            epoch=run.epoch(epoch), loss=float(run.loss[epoch]), val_loss=float(run.val_loss[epoch]), kind="harder",
+            epoch=run.epoch(epoch), loss=float(run.loss[epoch]), kind="harder",
+            val_loss=float(run.val.loss[epoch, run.unseen].astype(np.float64).mean()),
         )  # fmt: skip
     return None
 

@@ -27,8 +27,8 @@ from pbl.models.calls import replaced_calls
 from pbl.signals import Side, Signals
 
 # How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
-# are large; of fewer than 300 no gap below 8 points could be told from chance.
-FEWEST, MOST, ONE_IN = 300, 1_500, 20
+# are large; of fewer than 500 no gap below 6 points could be told from chance.
+FEWEST, MOST, ONE_IN = 500, 1_500, 20
 MOST_AT_END = 5_000  # once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
@@ -77,6 +77,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
     Attributes:
         signals: What was measured.
         seconds: How long the measuring took so far.
+        looks_at_end: Whether more images are looked at when a `fit` has ended; false where another one follows.
 
     Raises:
         InputError: The model is no classifier with one output; the labels do not fit; another callback stands before.
@@ -109,16 +110,17 @@ class OverfittingMonitor(keras.callbacks.Callback):
                     train=pairs[0][0].shape[1:], val=pairs[1][0].shape[1:],
                 )  # fmt: skip
             self._train, self._val = pairs
-        self._pixels, self._labels = self._take(MOST, max(FEWEST, len(sizes[0]) // ONE_IN))
+        self._pixels, self._labels, val_items = self._take(MOST, max(FEWEST, len(sizes[0]) // ONE_IN))
         self._about = {
             "num_classes": classes,
             "train_counts": np.bincount(sizes[0], minlength=classes).tolist(),
             "val_counts": np.bincount(sizes[1], minlength=classes).tolist(),
             "steps_per_epoch": steps,
+            "val_items": val_items,
         }
         self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
         self._inputs, self._head = self._pixels, None
-        self.seconds = 0.0
+        self.seconds, self.looks_at_end = 0.0, True
 
     def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
         """Judges `head` on what `extractor` makes of the images, computed once; with None the whole model again.
@@ -179,7 +181,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
         if self.signals.network and self.signals.network[-1]["epoch"] < epoch:  # stopped early
             self._look(epoch, self._run(looks=True)[1])
-        if self.signals.epochs and self._inputs is self._pixels:  # the features of more images would take too long
+        # The features of more images would take too long.
+        if self.looks_at_end and self.signals.epochs and self._inputs is self._pixels:
             self._look_at_more(epoch)
             if self._live is not None:
                 self._live.show(self.signals)
@@ -204,21 +207,25 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     # What is done.
 
-    def _take(self, *most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Images of train and of validation, stratified, no more than the least of `most` of each; and their labels."""
+    def _take(self, *most: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+        """Images of train and of validation, stratified, no more than the least of `most` of each; their labels; and the names
+        of those of validation, of arrays their places."""
         if hasattr(self._train, "sample"):
             parts = []
             for split in ("train", "val"):
                 whole = self._train.images(split)
                 count = _how_many(len(whole.labels), math.prod(whole.store.shape[1:]), *most)
                 parts.append(self._train.sample(split, count))
-            return [part.pixels for part in parts], [part.labels for part in parts]
-        pairs = [_choose(pair, *most) if pair else None for pair in (self._train, self._val)]
-        nothing = np.empty((0, *pairs[0][0].shape[1:])), np.empty(0, np.int32)
-        return tuple([(pair or nothing)[part] for pair in pairs] for part in (0, 1))
+            return [part.pixels for part in parts], [part.labels for part in parts], parts[1].names
+        nothing = np.empty((0, *self._train[0].shape[1:])), np.empty(0, np.int32)
+        pairs = [pair or nothing for pair in (self._train, self._val)]
+        places = [_choose(*pair, *most) for pair in pairs]
+        chosen = [[array[at] for array in pair] for pair, at in zip(pairs, places, strict=True)]
+        pixels, labels = map(list, zip(*chosen, strict=True))
+        return pixels, labels, [str(place) for place in places[1]]
 
     def _look_at_more(self, epoch: int) -> None:
-        pixels, labels = self._take(MOST_AT_END)
+        pixels, labels, _ = self._take(MOST_AT_END)
         if [len(part) for part in labels] == [len(part) for part in self._labels]:
             return
         rows = self._run(False, _in_batches(pixels, labels))[0]
@@ -471,17 +478,17 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.int32)
 
 
-def _choose(pair: tuple[np.ndarray, np.ndarray], *most: int) -> tuple[np.ndarray, np.ndarray]:
-    """A fixed part of the images, each class in its share."""
-    images, labels = pair
+def _choose(images: np.ndarray, labels: np.ndarray, *most: int) -> np.ndarray:
+    """The places of a fixed part of the images, each class in its share."""
+    if not len(labels):
+        return np.empty(0, np.int64)
     count = _how_many(len(labels), math.prod(images.shape[1:]) * images.itemsize, *most)
     shuffled = np.random.default_rng(0).permutation(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):
         of_class = shuffled[labels[shuffled] == label]
         place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
-    chosen = np.sort(np.argsort(place, kind="stable")[:count])
-    return images[chosen], labels[chosen]
+    return np.sort(np.argsort(place, kind="stable")[:count])
 
 
 def _spread(begin: int, end: int) -> np.ndarray:

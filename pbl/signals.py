@@ -66,7 +66,7 @@ class Signals:
 
     Attributes:
         about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the whole splits),
-            `steps_per_epoch` and `model`.
+            `steps_per_epoch` and `model`; and `val_items`, the names of the images of `val`, in their order.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
         epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.

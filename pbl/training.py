@@ -420,6 +420,7 @@ def _fit(
         with _pausing(resume), fused_operations(model):
             newest = resume.newest
             if newest is None or newest["label"] != "fine-tuning":
+                monitor.looks_at_end = not config.fine_tune_epochs
                 if has_fixed_features(model) and not config.augmentation:
                     resume.data = None  # its steps are too short to be kept
                     fit_head(model, data, config.epochs, everybody, verbose, resume.initial_epoch(config.epochs))
@@ -439,7 +440,7 @@ def _fit(
                 done = run.environment["fine_tune_from_epoch"] - 1
             if config.fine_tune_epochs and (not history.rows or np.isfinite(history.rows[-1]["loss"])):
                 run.update_environment(fine_tune_from_epoch=done + 1)
-                resume.label = "fine-tuning"
+                resume.label, monitor.looks_at_end = "fine-tuning", True
                 unfreeze(model, config.unfreeze)
                 slower = config.replace(
                     learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs, warmup_epochs=0

@@ -105,6 +105,7 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         # Of two classes and of few images of one of them guessing costs little: that is no start far above it.
         ({"network": [{"loss_in_training": 3.0}], "counts": [1000, 50], "accuracy": 1.0, "val_accuracy": 0.99, "labels": (np.arange(10_000) % 20 == 0).astype(int)}, [], "healthy", ""),
         ({"probe": (2.3, 1.0, 0.5, 1.0, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
+        ({"probe": (2.3, 0.5, 0.1, 0.1, 0.1, 0.1, 0.9, 1.0, 1.0, 1.0, 1.0), "val": (2.3, 0.6, 0.5, 0.5, 0.5, 0.5, 1.3, 1.5, 1.5, 1.5, 1.5), "val_accuracy": 0.8}, [], "overfitting", "gap"),  # most is still known
         ({"probe": UP_AND_DOWN, "val": UP_AND_DOWN}, [], "diverged", ""),
         ({"network": [{"loss_stored": 2.1}]}, [], "batch_norm_mismatch", ""),
         ({"network": [{"loss_stored": 1.45}]}, [], "healthy", ""),
@@ -116,6 +117,7 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"dead": [0.0]}, {"dead": [1.0]}]}, [], "diverged", ""),
         ({"network": [{"dead": [0.95]}]}, [], "healthy", ""),  # and yet it has learned
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"gradient_norms": [1e-6, 1.0]}]}, [], "vanishing_gradients", ""),
+        ({"probe": FLAT, "val": FLAT, "accuracy": 0.17, "val_accuracy": 0.16, "network": [{"gradient_norms": [1e-3, 1e-3]}]}, [], "vanishing_gradients", ""),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
         ({"probe": FLAT[:5], "val": FLAT[:5], "accuracy": 0.1, "val_accuracy": 0.1}, [], "underfitting", "train_longer"),  # too early
         ({"probe": FLAT[:1], "val": FLAT[:1], "accuracy": 0.1, "val_accuracy": 0.1}, [], "underfitting", "train_longer"),  # cut off in the first epoch
@@ -129,6 +131,8 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"val_accuracy": 0.8}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "shift_suspected", ""),
         ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it does no harm
         ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
+        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.13, images=300)], "label_noise_suspected", ""),
+        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=300)], "shift_suspected", ""),  # it can be learned
         ({"probe": HARD, "val": [0.7 * loss for loss in HARD], "accuracy": 0.6, "val_accuracy": 0.7}, [], "label_noise_suspected", ""),
         ({"probe": HARD, "val": [0.95 * loss for loss in HARD], "accuracy": 0.97}, [], "healthy", ""),
         ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),  # the classifier's own errors
@@ -169,6 +173,22 @@ def test_all_that_holds_is_listed():
         [doctor("copies_across", "stop", split="val", images=9, examples="a")],
     ).findings
     assert [finding.name for finding in found] == ["leak_suspected", "overfitting", "batch_norm_mismatch"]
+
+
+def test_copies_in_validation_do_not_hide_wrong_labels():
+    """Beside copies of training images, half of them with wrong labels, validation looks as hard as training."""
+    made = signals(HARD, HARD, accuracy=0.6, val_accuracy=0.6)
+    copies = np.arange(400) < 160
+    made.val.loss[1:] *= np.where(copies, 1.0, 0.82).astype(np.float16)
+    leak = doctor("copies_across", "stop", split="val", images=160, examples="0") | {
+        "items": [str(i) for i in range(160)]
+    }
+    unnamed = [finding.name for finding in diagnose(made, [leak]).findings]
+    made.about["val_items"] = [str(i) for i in range(400)]
+    named = diagnose(made, [leak]).findings
+    assert "label_noise_suspected" not in unnamed
+    assert [finding.name for finding in named][:2] == ["leak_suspected", "label_noise_suspected"]
+    assert abs(named[1].details["val_loss"] / named[1].details["loss"] - 0.82) < 0.05
 
 
 def test_the_best_run_is_a_reference_and_thresholds_have_sources():

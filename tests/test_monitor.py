@@ -147,12 +147,16 @@ def test_more_images_when_the_training_has_ended(monkeypatch, tmp_path):
     history = fit(model, monitor, epochs=3)
     signals = monitor.signals
     assert [len(side.labels) for side in (signals.probe, signals.val)] == [50, 50] and len(transfers) == 5
+    assert (VAL[1][[int(name) for name in signals.about["val_items"]]] == signals.val.labels).all()
     right = [int((model.predict(x, verbose=0).argmax(axis=1) == y).sum()) for x, y in (TRAIN, VAL)]
     assert signals.known == (right[0], 300, right[1], 60)
     assert signals.known[2] / 60 == pytest.approx(history["val_accuracy"][-1])
     assert Signals.load(tmp_path / "signals.npz").known == signals.known
     signals.epochs.append({"epoch": 4})
     assert signals.known[1] == signals.known[3] == 50
+    monitor.looks_at_end = False
+    fit(model, monitor, epochs=1)
+    assert not monitor.signals.end
     signals.cut(2)
     assert not signals.end and signals.known[1] == 50
 
