@@ -395,7 +395,12 @@ def read_findings(run: Run) -> list[dict[str, Any]]:
 def _is_finding(value: Any) -> bool:
     if not (isinstance(value, dict) and {"check", "severity", "items", "details"} <= set(value)):
         return False
-    return isinstance(value["details"], dict) and set(NEEDED.get(value["check"], ())) <= set(value["details"])
+    details = value["details"]
+    if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
+        return False
+    numbers = [details[name] for name in ("accuracy", "images", "auc", "p") if name in details]
+    are_numbers = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+    return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
 
 
 def write_diagnosis(run: Run) -> Diagnosis:

@@ -199,6 +199,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         before = state["before"]
         self._before = None if before is None else [ops.convert_to_tensor(kernel) for kernel in before]
         self.signals, self._is_restored = Signals.from_dict(state), True
+        self.signals.about = self._about | self.signals.about  # an earlier version kept less
 
     def save(self) -> None:
         """Writes the signals so far to `file`."""

@@ -128,6 +128,9 @@ class Signals:
         """Makes them of what `to_dict` gave."""
         sides = {name: Side(**values[name]) for name in _SIDES}
         lists = {name: list(values[name]) for name in ("epochs", "network")}
+        names = values["about"].get("val_items", [])  # an earlier version kept none
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("val_items are no names")
         return cls(
             values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
         )

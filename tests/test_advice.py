@@ -110,6 +110,14 @@ def test_damaged_files_of_others_stand_in_nobodys_way(trained_run, tmp_path, com
     for name, content in (
         ("data_check.json", "{}"),
         ("data_check.json", '{"findings": [{"check": "shift"}]}'),
+        (
+            "data_check.json",
+            '{"findings": [{"check": "copies_across", "severity": "stop", "items": 3, "details": {}}]}',
+        ),
+        (
+            "data_check.json",
+            '{"findings": [{"check": "reference_accuracy", "severity": "note", "items": [], "details": {"accuracy": "x", "images": 9}}]}',
+        ),
         ("split.json", "[]"),
     ):
         kept = (run / name).read_text()

@@ -112,7 +112,7 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize(
     "places",
     [
-        [("step", 0, 5), ("step", 3, 16), ("validation", 3), ("end of epoch", 3)],
+        pytest.param([("step", 0, 5), ("step", 3, 16), ("validation", 3), ("end of epoch", 3)], marks=pytest.mark.slow),
         pytest.param([("step", 0, 0)], marks=pytest.mark.nightly),
         pytest.param([("end of epoch", 0), ("epoch", 1), ("step", 1, 1), ("step", 1, 2)], marks=pytest.mark.nightly),
         pytest.param([("validation", 6)], marks=pytest.mark.nightly),

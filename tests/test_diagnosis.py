@@ -106,6 +106,7 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"network": [{"loss_in_training": 3.0}], "counts": [1000, 50], "accuracy": 1.0, "val_accuracy": 0.99, "labels": (np.arange(10_000) % 20 == 0).astype(int)}, [], "healthy", ""),
         ({"probe": (2.3, 1.0, 0.5, 1.0, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
         ({"probe": (2.3, 0.5, 0.1, 0.1, 0.1, 0.1, 0.9, 1.0, 1.0, 1.0, 1.0), "val": (2.3, 0.6, 0.5, 0.5, 0.5, 0.5, 1.3, 1.5, 1.5, 1.5, 1.5), "val_accuracy": 0.8}, [], "overfitting", "gap"),  # most is still known
+        ({"probe": (2.3, 0.5, 0.1, 0.1, 0.1, 0.1, 1.0, 1.1, 1.1, 1.1, 1.1), "val": (2.3, 0.6, 0.5, 0.5, 0.5, 0.5, 1.3, 1.5, 1.5, 1.5, 1.5), "accuracy": 0.65, "val_accuracy": 0.65}, [], "diverged", ""),
         ({"probe": UP_AND_DOWN, "val": UP_AND_DOWN}, [], "diverged", ""),
         ({"network": [{"loss_stored": 2.1}]}, [], "batch_norm_mismatch", ""),
         ({"network": [{"loss_stored": 1.45}]}, [], "healthy", ""),
@@ -133,6 +134,8 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.13, images=300)], "label_noise_suspected", ""),
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=300)], "shift_suspected", ""),  # it can be learned
+        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=10**12)], "label_noise_suspected", ""),  # of 400
+        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.155, images=400)], "overfitting", "gap"),  # more than guessing, but hardly
         ({"probe": HARD, "val": [0.7 * loss for loss in HARD], "accuracy": 0.6, "val_accuracy": 0.7}, [], "label_noise_suspected", ""),
         ({"probe": HARD, "val": [0.95 * loss for loss in HARD], "accuracy": 0.97}, [], "healthy", ""),
         ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),  # the classifier's own errors
@@ -195,7 +198,7 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     weak = signals(accuracy=0.9, val_accuracy=0.9)
     assert diagnose(weak).headline.name == "healthy"
     assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
-    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 17
+    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 18
 
 
 def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():

@@ -543,6 +543,7 @@ runpy.run_module("pbl", run_name="__main__")
 """
 
 
+@pytest.mark.nightly
 @needs_isolation
 def test_a_machine_without_landlock_is_refused_unless_the_instructor_says_otherwise(hidden, submitted, tmp_path):
     (tmp_path / "in").mkdir()

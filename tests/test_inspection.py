@@ -442,6 +442,7 @@ def test_the_ends_of_the_loss_line():
         loss_line(first, before[1:], before, (pixels, labels), (pixels, labels))
 
 
+@pytest.mark.nightly
 def test_a_fine_tuned_run(tmp_path, three_positions):
     """From the pretrained weights; what is frozen keeps its statistics, though `load_model` builds it to be trained."""
     models.MODELS["with_backbone"] = with_backbone

@@ -113,7 +113,7 @@ def odd_or_even() -> Source:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["mlp", "vit_tiny"])
+@pytest.mark.parametrize("model", ["mlp", pytest.param("vit_tiny", marks=pytest.mark.nightly)])
 def test_a_run_starts_from_another(tmp_path, trained_run, model):
     """Everything but the last layer is taken over to other classes; for the same classes that too."""
     options = {"widths": [32]} if model == "mlp" else {"depth": 1}
