@@ -398,8 +398,8 @@ def _is_finding(value: Any) -> bool:
     details = value["details"]
     if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
         return False
-    numbers = [details[name] for name in ("accuracy", "images", "auc", "p") if name in details]
-    are_numbers = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+    kinds = {"accuracy": float, "auc": float, "p": float, "images": int}
+    are_numbers = all(type(details[name]) in (kind, int) for name, kind in kinds.items() if name in details)
     return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
 
 

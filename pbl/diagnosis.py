@@ -15,7 +15,7 @@ import numpy as np
 
 from pbl import japanese
 from pbl.japanese import CAUSES, FINDINGS, choose_language
-from pbl.signals import Signals
+from pbl.signals import MOST_COUNTED, Signals
 from pbl.statistics import binomial_tail, newcombe_interval, wilson_interval
 
 NAMES = (
@@ -48,7 +48,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "initial_least": Threshold(6.0, "nats, where 5 times that is less; ResNet-20 of two classes 3.7"),
     "initial_most": Threshold(12.0, "nats, where 5 times that is more; a loss is measured up to 16.1"),
     "collapse": Threshold(0.3, f"share of the descent that was lost again; {TRIAL}"),
-    "collapse_end": Threshold(0.5, "of the loss of guessing, that must be left; two that collapsed to less knew 83% and 86% of their images"),
+    "collapse_end": Threshold(0.5, "of the loss of guessing, from which on a collapse is the first to be told; two that ended lower knew 83% and 86%"),
     "roughness": Threshold(1.5, "sum of all rises in the second half by the whole descent; strong augmentation to 1.1, small steps on few images to 1.2"),
     "stored_ratio": Threshold(1.5, "loss of the probe with stored by loss with new statistics, at the end; momentum .999 from 1.9"),
     "stored_difference": Threshold(0.1, "nats, of the same two losses; healthy to .001, few steps to .06, momentum .999 from .11"),
@@ -62,6 +62,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "learned_skill": Threshold(0.03, "share of what guessing gets wrong; 300 images show no less"),
     "shift_gap": Threshold(0.02, "points by 100, lower bound of the gap; a shift that costs less is no reason to stop"),
     "known_of_val": Threshold(0.2, "skill on validation, upper bound, by that on training images; random labels to .1"),
+    "chance_p": Threshold(0.01, "chance of so many right by guessing, above which they are no more than that; convention"),
     "copies": Threshold(0.01, "share of the validation images, as the data doctor's"),
     "copies_p": Threshold(1e-4, "chance of so many look-alikes among training images themselves; 300 digits gave 6e-4 once"),
     "harder_z": Threshold(2.1, "standard errors, largest of all epochs; of 513 without wrong labels to 1.95, 30% wrong in 4 of 5 from 2.1"),
@@ -297,7 +298,7 @@ class _Run:
     def simple_references(self) -> list[tuple[float, int]]:
         """What the data doctor's simple methods, which learned from the training images, reach on how many of validation."""
         told = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
-        images = sum(self.signals.about["val_counts"])
+        images = min(sum(self.signals.about["val_counts"]), MOST_COUNTED)
         return [
             (share, n) for share, n in told if 0 <= share <= 1 and 0 < n <= images
         ]  # a file may come from a stranger
@@ -349,7 +350,7 @@ class _Run:
         chance = float(counts[0] @ counts[1][: len(counts[0])]) / n**2
         chance = min(max(chance, 1e-9), 1 - 1e-9)
         most = wilson_interval(right, n)[1] - chance
-        is_chance = binomial_tail(right, n, chance) > THRESHOLDS["learned_p"].value
+        is_chance = _over("chance_p", binomial_tail(right, n, chance))
         return bool(is_chance and most < THRESHOLDS["known_of_val"].value * (self.accuracy - chance))
 
     @property
@@ -357,12 +358,14 @@ class _Run:
         """How many validation images that are no copies are right, of how many that were looked at."""
         return int(self.val.correct[-1, self.unseen].sum()), int(self.unseen.sum())
 
-    @cached_property
-    def learned_otherwise(self) -> float | None:
-        """The accuracy of a simple method on validation, where it is surely above that of guessing; else None."""
+    def surest_above_guessing(self, references: list[tuple[float, int]]) -> float | None:
+        """The highest of some accuracies on validation that is surely above that of guessing; None where there is none.
+
+        Where validation holds copies of training images these tell nothing.
+        """
         counts = np.array(self.signals.about["val_counts"])
         majority = float(counts.max() / max(counts.sum(), 1))
-        for share, n in sorted(self.simple_references, reverse=True):
+        for share, n in sorted(references, reverse=True) if not self.leaks else ():
             if share > majority and binomial_tail(round(share * n), n, majority) < THRESHOLDS["learned_p"].value:
                 return share
         return None
@@ -586,15 +589,15 @@ def find_shift(run: _Run) -> Finding | None:
             " most plainly by {statistic}, and the network is {gap_points:.1f} points worse on them.",
             auc=shifts[0]["auc"], statistic=shifts[0]["statistic"], gap=gap,
         )  # fmt: skip
-    reference = run.learned_otherwise
-    if reference is None or not run.is_lost_unseen:
+    reference = run.surest_above_guessing(run.simple_references) if run.is_lost_unseen else None
+    if reference is None:
         return None
     right, images = run.unseen_right
     if _over("reference", newcombe_interval(round(reference * images), images, right, images)[0]):
         return _finding(
             "shift_suspected",
             "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
-            " {right} of {images}, where {reference:.0%} were reached otherwise. Validation images reach it in another form.",
+            " {right} of {images}, where {reference:.0%} were reached otherwise. Validation images may reach it in another form.",
             accuracy=run.accuracy, right=right, images=images, reference=reference,
         )  # fmt: skip
     return None
@@ -606,12 +609,12 @@ def find_label_noise(run: _Run) -> Finding | None:
     How many labels the data doctor's classifier contradicts is no sign: 25% of clean photographs of four classes.
     """
     is_shifted = any(finding.name == "shift_suspected" for finding in run.found)  # which explains it
-    if run.is_lost_unseen and run.learned_otherwise is None and not is_shifted:
+    if run.is_lost_unseen and not is_shifted and run.surest_above_guessing(run.references) is None:
         right, images = run.unseen_right
         return _finding(
             "label_noise_suspected",
             "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
-            " {right} of {images}. The labels do not belong to the images.",
+            " {right} of {images}. It seems that the labels do not belong to the images.",
             accuracy=run.accuracy, right=right, images=images, kind="random",
         )  # fmt: skip
     epoch, z = run.harder
@@ -669,7 +672,7 @@ def _too_noisy(run: _Run) -> Finding:
 
 def find_unlearned(run: _Run) -> Finding | None:
     """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
-    if not (run.references and run.learned):
+    if not (run.references and run.learned) or find_smaller_collapse(run):
         return None
     reference, images = max(run.references)
     high = wilson_interval(run.correct, run.n)[1]

@@ -13,6 +13,7 @@ from pbl.errors import InputError
 from pbl.runs import replacing
 from pbl.statistics import newcombe_interval
 
+MOST_COUNTED = 10**6  # images; a file may come from a stranger, and 10**15 would be counted until the end of days
 _SIDES = ("probe", "val")
 _COUNTS = tuple(f"{side}_{count}" for side in _SIDES for count in ("correct", "images"))
 
@@ -128,6 +129,8 @@ class Signals:
         """Makes them of what `to_dict` gave."""
         sides = {name: Side(**values[name]) for name in _SIDES}
         lists = {name: list(values[name]) for name in ("epochs", "network")}
+        if not isinstance(values["about"], dict):
+            raise ValueError("about is no dictionary")
         names = values["about"].get("val_items", [])  # an earlier version kept none
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("val_items are no names")
@@ -184,7 +187,7 @@ def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[st
         return {}
     counts = {name: int(end[name]) for name in ("epoch", *_COUNTS)}
     can_be = all(
-        0 <= counts[f"{side}_correct"] <= counts[f"{side}_images"] <= sum(about[split])
+        0 <= counts[f"{side}_correct"] <= counts[f"{side}_images"] <= min(sum(about[split]), MOST_COUNTED)
         for side, split in zip(_SIDES, ("train_counts", "val_counts"), strict=True)
     )
     if not can_be or (counts["val_images"] > 0) != (len(val.labels) > 0) or not counts["probe_images"]:

@@ -178,6 +178,13 @@ def test_all_that_holds_is_listed():
     assert [finding.name for finding in found] == ["leak_suspected", "overfitting", "batch_norm_mismatch"]
 
 
+def test_what_a_better_run_has_learned_is_no_random_label():
+    lost = signals(val=FLAT, val_accuracy=0.1)
+    weak = doctor("reference_accuracy", "note", accuracy=0.13, images=300)
+    assert diagnose(lost, [weak]).headline.name == "label_noise_suspected"
+    assert diagnose(lost, [weak], best_accuracy=0.6).headline.name == "overfitting"
+
+
 def test_copies_in_validation_do_not_hide_wrong_labels():
     """Beside copies of training images, half of them with wrong labels, validation looks as hard as training."""
     made = signals(HARD, HARD, accuracy=0.6, val_accuracy=0.6)

@@ -552,7 +552,7 @@ def judge_averages(truth: str, planted: str, judged: str, gained: float, error: 
             return truth
         others = [other for other in planted.split("+") if other != name]
         return "+".join([*others, f"({name})"]) if others else f"{name}|{judged}"
-    if gained < RENEWED - error:
+    if planted or gained < RENEWED - error:
         return truth
     is_sure = gained >= RENEWED + error and "overfitting" not in truth
     return name if is_sure else f"{name}|{truth}"
