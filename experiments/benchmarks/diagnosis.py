@@ -45,7 +45,7 @@ from pbl.runs import replacing
 from pbl.signals import Side, Signals
 from pbl.statistics import wilson_interval
 
-UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 10, ("odd_even", "four_animals")
+UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 12, ("odd_even", "four_animals")
 GAP, RISE, BELOW, RENEWED = 0.06, 0.25, 0.03, 0.02  # of the oracle
 
 
