@@ -132,6 +132,7 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"val_accuracy": 0.8}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "shift_suspected", ""),
         ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it does no harm
         ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
+        ({"val": FLAT, "val_accuracy": 0.1, "counts": [16] * 10}, [], "overfitting", "gap"),  # they teach nothing that holds
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.13, images=300)], "label_noise_suspected", ""),
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=300)], "shift_suspected", ""),  # it can be learned
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=10**12)], "label_noise_suspected", ""),  # of 400
@@ -154,6 +155,8 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"val_accuracy": 0.8, "end": (0.98, 0.96)}, [], "healthy", ""),
         ({"accuracy": 0.9, "val_accuracy": 0.2}, [], "overfitting", "gap"),  # twice as often right as by chance: not random labels
         ({"val": RISING}, [], "overfitting", "over_confident"),
+        ({"probe": (*RISING[:6], 0.2, 0.21, 0.22, 0.23, 0.25), "val": RISING}, [], "overfitting", "over_confident"),  # more than training's
+        ({"probe": (*RISING[:6], 0.2, 0.3, 0.3, 0.3, 0.3), "val": (*RISING[:6], 0.2, 0.3, 0.3, 0.3, 0.3)}, [], "healthy", ""),  # as much
         ({"probe": [0.01 * loss for loss in RISING[:6]] + [0.002] * 5, "val": [0.01 * loss for loss in RISING]}, [], "healthy", ""),  # of next to nothing
         ({"images": (400, 10), "accuracy": 1.0, "val_accuracy": 0.2}, [], "too_noisy_to_say", ""),  # not random labels
         ({"probe": FLAT, "val": FLAT, "images": (400, 30), "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
