@@ -10,7 +10,7 @@ import pickle
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -1192,7 +1192,7 @@ pbl.grading.judge.score = None  # of its own process alone
 
 
 def make_class(
-    folder: Path, honest: Honest, port: int, expected: frozenset[str]
+    folder: Path, honest: Honest, port: int, expected: frozenset[str], builders: Iterable[str] = tuple(BUILDERS)
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Writes all submissions.
 
@@ -1201,6 +1201,7 @@ def make_class(
         honest: What they are made from.
         port: A port on this machine on which somebody listens.
         expected: Names that a worker's environment may hold.
+        builders: Which programs.
 
     Returns:
         The expected status of each team, and the hash of each builder.py that the instructor has listed.
@@ -1211,7 +1212,8 @@ def make_class(
     for name, (status, make) in MADE.items():
         make(folder / name, honest)
         statuses[name] = status
-    for name, (status, text) in BUILDERS.items():
+    for name in builders:
+        status, text = BUILDERS[name]
         place = start(folder / name, honest)
         describe(place, model="own")
         fields = {

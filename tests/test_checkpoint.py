@@ -220,6 +220,7 @@ def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
     config = pbl.Config(**{**CONFIG, "max_minutes": 1e-6})
     run = pbl.train(config, folder=tmp_path)

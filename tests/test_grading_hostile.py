@@ -40,6 +40,16 @@ ENVIRONMENT = frozenset(
 NAMES = ["=HYPERLINK(1)", "<script>alert(1)", "チームＡ", "\u202eeman", "a\nb", "x" * 240, "CON", "x..", "-1+1", "'quoted', \"cell\""]  # fmt: skip
 
 
+# The programs of each kind of attack; those that are much like one of them nightly.
+DAILY = [
+    f"builder_{deed}"
+    for deed in (
+        "honest", "looks_around", "goes_online", "touches_processes", "forges_a_status", "forges_a_result", "spins", "allocates",
+        "writes", "starts_threads", "exits_as_if_unlocked", "changes_the_worker",
+    )
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory) -> tuple[Path, Honest]:
     """A hidden set, and a model that was trained on its public part."""
@@ -79,9 +89,11 @@ def make_honest(folder: Path, place: Path, honest: Honest) -> None:
 
 
 @pytest.fixture(scope="module")
-def graded(honest, tmp_path_factory):
-    """The whole class, graded once; and what was seen of the machine meanwhile."""
+def graded(honest, request):
+    """The class of all that were selected, graded once; and what was seen of the machine meanwhile."""
     place, made_from = honest
+    selected = {item.name for item in request.session.items}
+    builders = [name for name in BUILDERS if name in DAILY or f"test_each_gets_its_status[{name}]" in selected]
     folder = place / "submissions"
     folder.mkdir()
     make_honest(folder, place, made_from)
@@ -98,7 +110,7 @@ def graded(honest, tmp_path_factory):
                 return
 
     threading.Thread(target=listen, daemon=True).start()
-    statuses, listed = make_class(folder, made_from, listening.getsockname()[1], ENVIRONMENT)
+    statuses, listed = make_class(folder, made_from, listening.getsockname()[1], ENVIRONMENT, builders)
     (place / "keras_hub").mkdir()  # a folder that a careless grader would import from
     (place / "keras_hub" / "__init__.py").write_text(f"open({str(made_from.marker)!r}, 'w')")
     outside = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file() and not path.is_symlink()}
@@ -137,7 +149,10 @@ def processes() -> set[str]:
     return {line for line in found if b"pbl.grading" in line.encode()}
 
 
-@pytest.mark.parametrize("name", [*MADE, *BUILDERS, "builder_unlisted"])
+NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in BUILDERS if name not in DAILY]
+
+
+@pytest.mark.parametrize("name", [*MADE, *DAILY, *NIGHTLY, "builder_unlisted"])
 def test_each_gets_its_status(graded, name):
     row = graded["rows"][name]
     assert row["status"] == graded["expected"][name], (row["reason"], row["message"], row["used"])
@@ -194,7 +209,7 @@ def test_hostile_names_reach_no_formula_markup_or_path(graded):
     content = (place / "grades" / "grades.csv").read_bytes()
     assert content.startswith(b"\xef\xbb\xbf")
     rows = list(csv.reader(content.decode("utf-8-sig").splitlines()))
-    assert len(rows) == 1 + len(graded["rows"]) == 1 + len(MADE) + len(BUILDERS) + 1 + 4 + len(NAMES)
+    assert len(rows) == 1 + len(graded["rows"]) == 1 + len(graded["expected"]) + 4 + len(NAMES)
     assert not [cell for row in rows for cell in row if cell[:1] in "=+-@" and cell]
     summary = (place / "grades" / "summary.html").read_text(encoding="utf-8")
     assert "<script" not in summary and "<img src=x" not in summary and "チームＡ" in summary

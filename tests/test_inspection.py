@@ -31,6 +31,7 @@ from pbl.inspection import (
 )
 from pbl.models import MODELS
 from pbl.models.cards import CARDS
+from pbl.monitor import FEWEST
 from pbl.runs import Run
 from pbl.signals import Signals
 
@@ -413,7 +414,7 @@ def test_the_first_weights_are_those_of_the_training(convolutional_run):
     first = inspection.build_first(convolutional_run, data)
     signals = Signals.load(convolutional_run.path / "signals.npz")
     for split, side in (("train", signals.probe), ("val", signals.val)):
-        images = data.sample(split, 300)
+        images = data.sample(split, FEWEST)
         assert np.array_equal(images.labels, side.labels)
         loss, accuracy = measure_loss(first, images.pixels, images.labels)
         assert loss == pytest.approx(float(side.loss[0].astype(float).mean()), rel=1e-3)

@@ -204,6 +204,7 @@ def test_vgg16_is_that_of_keras_applications():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_googlenet_with_auxiliary_classifiers():
     """They add 0.3 of their losses in training; the rest is the main classifier's, and the metrics keep their names."""
     model = models.build("googlenet", (224, 224, 3), 1000, auxiliary=True)

@@ -245,7 +245,7 @@ def test_large_sets_are_sampled_each_class_in_its_share():
         )
     )
     of_data = pbl.OverfittingMonitor(data).signals
-    assert abs(np.bincount(of_data.probe.labels) - 100).max() <= 1 and len(of_data.val.labels) == 300
+    assert abs(np.bincount(of_data.probe.labels) - 167).max() <= 1 and len(of_data.val.labels) == 315
 
 
 @pytest.mark.parametrize(
