@@ -299,9 +299,8 @@ class _Run:
         """What the data doctor's simple methods, which learned from the training images, reach on how many of validation."""
         told = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
         images = min(sum(self.signals.about["val_counts"]), MOST_COUNTED)
-        return [
-            (share, n) for share, n in told if 0 <= share <= 1 and 0 < n <= images
-        ]  # a file may come from a stranger
+        # A file may come from a stranger.
+        return [(share, n) for share, n in told if 0 <= share <= 1 and 0 < n <= images]
 
     @cached_property
     def references(self) -> list[tuple[float, int]]:
@@ -376,7 +375,7 @@ class _Run:
 
     @cached_property
     def harder(self) -> tuple[int, float]:
-        """After which epoch training images were hardest beside validation images, and how much in standard errors.
+        """After which epoch training images were hardest beside validation images, and how much it is in three, in standard errors.
 
         The mean of two: of the mean loss, and of the share of images above the loss that a fifth of the validation images
         exceeds, since images with wrong labels stand in the tail.
@@ -391,9 +390,10 @@ class _Run:
         of_tail = tail / np.sqrt(0.2 * 0.8 * (1 / n + 1 / val_n))
         # Three epochs together: the network of a single one may be unlucky with these images.
         z = (of_mean + of_tail) / 2
-        z = np.convolve(z, np.full(min(3, len(z)), 1 / min(3, len(z))), "valid")
-        at = int(np.argmax(z))
-        return at + (self.last - len(z)) // 2 + 1, float(z[at])
+        together = min(3, len(z))
+        means = np.convolve(z, np.full(together, 1 / together), "valid")
+        at = int(np.argmax(means))
+        return at + int(np.argmax(z[at : at + together])) + 1, float(means[at])
 
     @cached_property
     def val_loss(self) -> np.ndarray:
