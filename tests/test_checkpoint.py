@@ -470,6 +470,7 @@ def test_what_a_callback_forgets_is_said(tmp_path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path):
     Cut.at = ("epoch", 2)
     with pytest.raises(PowerCut):

@@ -237,6 +237,7 @@ def test_what_else_must_be_said(tmp_path):
         compare(find_runs([tmp_path]), baseline="vgg16")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     of_two(tmp_path / "runs")
@@ -297,6 +298,7 @@ def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
     assert "that would compare budgets" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_peak_memory_is_not_that_of_the_process_that_asked():
     """Linux's ru_maxrss is handed on to a child."""

@@ -252,6 +252,7 @@ def test_a_folder_of_the_same_name_hides_no_data_set(tmp_path, monkeypatch):
         pbl.load_data("mnist", data_dir=str(tmp_path / "empty"))
 
 
+@pytest.mark.slow
 def test_mnist(shared_data, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_data / "tfds"))  # after tensorflow_datasets may have been imported
     data = pbl.load_data("mnist")

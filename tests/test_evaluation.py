@@ -166,6 +166,7 @@ def test_an_official_test_split_that_changed_is_noticed(tmp_path):
     assert run.count_test_uses() == 2
 
 
+@pytest.mark.slow
 def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
     """From another folder: its own data are known again by their content; of others all images are judged."""
     (tmp_path / "there").mkdir()

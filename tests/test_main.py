@@ -172,6 +172,7 @@ def test_a_bug_of_ours_keeps_its_traceback(command, monkeypatch):
         command("evaluate", "x")
 
 
+@pytest.mark.slow
 def test_check(command, tmp_path, monkeypatch):
     """A data set with planted faults: exit status 1, pictures, the names to leave out, which `train` then leaves out."""
     monkeypatch.chdir(tmp_path)

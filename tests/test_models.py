@@ -71,11 +71,13 @@ ONLY_BUILT = {"resnet1202"}
 
 # The same blocks as in their smaller relatives, more often: nightly.
 LARGE = (
+    "resnet32",
     "resnet44",
     "resnet56",
     "resnet110",
     "resnet101",
     "resnet152",
+    "se_resnet32",
     "se_resnet44",
     "se_resnet56",
     "se_resnet110",

@@ -116,6 +116,7 @@ def test_binomial_tail_equals_scipy():
         binomial_tail(1, 5, 0)
 
 
+@pytest.mark.slow
 def test_one_doubling_more_is_foretold():
     """Errors of 8% and 4% let expect 2%; where the halves are alike nothing is gained; few images leave it open."""
     random = np.random.default_rng(0)

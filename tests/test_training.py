@@ -75,6 +75,7 @@ def test_a_run_without_signals_is_named(trained_run, tmp_path, command):
     assert status == 2 and "signals.npz is missing" in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_slow_checks_of_the_same_images_run_once_and_a_run_gives_its_settings(tmp_path, monkeypatch):
     first = pbl.train(small(), folder=tmp_path)
     monkeypatch.setattr(pbl.data.Data, "check_closely", None)  # a call would fail
@@ -334,6 +335,7 @@ def read_scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events]
 
 
+@pytest.mark.slow
 def test_tensorboard_logs_the_run_and_changes_nothing(tmp_path, monkeypatch, capsys):
     """Also where a training is cut off after an epoch was logged and before its state was kept: it is logged again."""
     pytest.importorskip("tensorboard", reason="TensorFlow 2.21 does not bring tensorboard")
