@@ -295,6 +295,14 @@ class _Run:
         return int(self.loss.argmin()), float(min(self.loss[-recent:]))
 
     @cached_property
+    def has_collapsed(self) -> bool:
+        """Whether much of the descent was lost again, for no reason that batch normalisation's averages give."""
+        lowest, end = self.collapse
+        least = float(self.loss[lowest])
+        is_lost = _over("collapse", (end - least) / self.descent) and self.guessing - least > 0.1 * self.guessing
+        return is_lost and not self.is_mismatched
+
+    @cached_property
     def simple_references(self) -> list[tuple[float, int]]:
         """What the data doctor's simple methods, which learned from the training images, reach on how many of validation."""
         told = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
@@ -464,9 +472,8 @@ def find_divergence(run: _Run) -> Finding | None:
         )  # fmt: skip
     if run.is_mismatched:  # that is why the loss went up
         return None
-    collapse = find_smaller_collapse(run)
-    if collapse is not None and _over("collapse_end", run.collapse[1] / run.guessing):
-        return collapse
+    if run.has_collapsed and _over("collapse_end", run.collapse[1] / run.guessing):
+        return find_smaller_collapse(run)
     dead = [float(np.nanmax([0.0, *look["dead"]])) for look in looks]
     has_died = not run.learned and len(dead) > 1 and not _dead(dead[0]) and _dead(dead[-1])
     if has_died and find_vanishing_gradients(run) is None:  # which would be why
@@ -480,16 +487,14 @@ def find_divergence(run: _Run) -> Finding | None:
 
 def find_smaller_collapse(run: _Run) -> Finding | None:
     """A descent that was lost again, whatever is left."""
-    lowest, end = run.collapse
-    least = float(run.loss[lowest])
-    is_lost = _over("collapse", (end - least) / run.descent) and run.guessing - least > 0.1 * run.guessing
-    if run.is_mismatched or not is_lost:
+    if not run.has_collapsed:
         return None
+    lowest, _ = run.collapse
     return _finding(
         "diverged",
         "The training loss came down to {lowest:.2f} after epoch {epoch} and ended at {loss:.2f}; that of guessing is"
         " {guessing:.2f}.",
-        lowest=least, epoch=run.epoch(lowest), loss=float(run.loss[-1]), guessing=run.guessing, kind="collapse",
+        lowest=float(run.loss[lowest]), epoch=run.epoch(lowest), loss=float(run.loss[-1]), guessing=run.guessing, kind="collapse",
     )  # fmt: skip
 
 
@@ -550,7 +555,7 @@ def find_dead_units(run: _Run) -> Finding | None:
 
 
 def find_vanishing_gradients(run: _Run) -> Finding | None:
-    """Gradients that hardly reached the first layer before training, or were tiny everywhere, and nothing was learned."""
+    """Gradients that hardly reached the first layer before training, or were tiny everywhere, and next to nothing was learned."""
     norms = run.signals.network[0]["gradient_norms"] if run.signals.network else []
     has_learned = run.learned and _over("vanishing_skill", run.skill)
     if has_learned or len(norms) < 2 or not norms[-1] > 0:
@@ -678,7 +683,7 @@ def _too_noisy(run: _Run) -> Finding:
 
 def find_unlearned(run: _Run) -> Finding | None:
     """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
-    if not (run.references and run.learned) or find_smaller_collapse(run):
+    if not (run.references and run.learned) or run.has_collapsed:
         return None
     reference, images = max(run.references)
     high = wilson_interval(run.correct, run.n)[1]

@@ -219,7 +219,6 @@ def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
     assert_same(pbl.train(config, folder=tmp_path), uninterrupted)
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
     config = pbl.Config(**{**CONFIG, "max_minutes": 1e-6})

@@ -133,7 +133,7 @@ def graded(honest, request):
     return {
         "rows": {row["team"]: row for row in rows}, "expected": statuses, "place": place, "marker": made_from.marker,
         "connections": connections, "changed": [path for path in outside if outside[path] != after[path]],
-        "left": processes() - before, "told": told,
+        "left": processes() - before, "told": told, "builders": builders,
     }  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_hostile_names_reach_no_formula_markup_or_path(graded):
     content = (place / "grades" / "grades.csv").read_bytes()
     assert content.startswith(b"\xef\xbb\xbf")
     rows = list(csv.reader(content.decode("utf-8-sig").splitlines()))
-    assert len(rows) == 1 + len(graded["rows"]) == 1 + len(graded["expected"]) + 4 + len(NAMES)
+    assert len(rows) == 1 + len(graded["rows"]) == 1 + len(MADE) + len(graded["builders"]) + 1 + 4 + len(NAMES)
     assert not [cell for row in rows for cell in row if cell[:1] in "=+-@" and cell]
     summary = (place / "grades" / "summary.html").read_text(encoding="utf-8")
     assert "<script" not in summary and "<img src=x" not in summary and "チームＡ" in summary

@@ -205,7 +205,6 @@ def test_vgg16_is_that_of_keras_applications():
     np.testing.assert_allclose(ours.predict(images, verbose=0), expected, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_googlenet_with_auxiliary_classifiers():
     """They add 0.3 of their losses in training; the rest is the main classifier's, and the metrics keep their names."""

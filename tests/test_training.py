@@ -188,7 +188,6 @@ except pbl.errors.InputError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit on file size")
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_a_disk_that_fills_up_leaves_the_earlier_best_model(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True)
