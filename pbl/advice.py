@@ -377,6 +377,7 @@ def _read_accuracy(run: Run) -> float | None:
 
 # What the rules read of each of the data doctor's findings.
 NEEDED = {
+    "labels_harder_than_validation": ("loss", "images", "val_loss", "val_images"),
     "reference_accuracy": ("accuracy", "images"),
     "shift": ("split", "auc", "statistic"),
 }
@@ -398,7 +399,7 @@ def _is_finding(value: Any) -> bool:
     details = value["details"]
     if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
         return False
-    kinds = {"accuracy": float, "auc": float, "p": float, "images": int}
+    kinds = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float) | {"images": int, "val_images": int}
     are_numbers = all(type(details[name]) in (kind, int) for name, kind in kinds.items() if name in details)
     return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
 

@@ -118,6 +118,10 @@ def test_damaged_files_of_others_stand_in_nobodys_way(trained_run, tmp_path, com
             "data_check.json",
             '{"findings": [{"check": "reference_accuracy", "severity": "note", "items": [], "details": {"accuracy": "x", "images": 9}}]}',
         ),
+        (
+            "data_check.json",
+            '{"findings": [{"check": "labels_harder_than_validation", "severity": "act", "items": [], "details": {"loss": 2}}]}',
+        ),
         ("split.json", "[]"),
     ):
         kept = (run / name).read_text()

@@ -139,6 +139,7 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.155, images=400)], "overfitting", "gap"),  # more than guessing, but hardly
         ({"probe": HARD, "val": [0.7 * loss for loss in HARD], "accuracy": 0.6, "val_accuracy": 0.7}, [], "label_noise_suspected", ""),
         ({"probe": HARD, "val": [0.95 * loss for loss in HARD], "accuracy": 0.97}, [], "healthy", ""),
+        ({}, [doctor("labels_harder_than_validation", loss=1.9, images=900, val_loss=1.2, val_images=400)], "label_noise_suspected", ""),
         ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),  # the classifier's own errors
         ({"images": (400, 15)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 0)}, [], "too_noisy_to_say", ""),

@@ -12,6 +12,7 @@ from pbl.data.doctor import (
     examine,
     find_altered_copies,
     find_copies_across,
+    find_labels_harder_than_validation,
     find_labels_unlike_neighbours,
     find_shift,
     rank_label_issues,
@@ -225,7 +226,9 @@ def test_wrong_labels_are_suspected(digits):
     labels[wrong] = (labels[wrong] + random.integers(1, 10, 107)) % 10
     splits = {**digits, "train": train._replace(labels=labels)}
     planted = {train.names[i] for i in wrong}
-    for finding in examine(splits, CLASS_NAMES, {}):
+    findings = examine(splits, CLASS_NAMES, {})
+    assert [finding.check for finding in findings if finding.severity == "act"] == ["labels_harder_than_validation"]
+    for finding in findings:
         if finding.check.startswith("labels_unlike"):
             assert finding.severity == "note"
             named = set(finding.items)
@@ -238,6 +241,32 @@ def test_wrong_labels_are_suspected(digits):
             ]
             assert np.mean(right) > 0.9
     assert find_labels_unlike_neighbours(digits, CLASS_NAMES) == []
+
+
+def test_harder_labels_are_no_matter_of_copies_or_of_shares(digits):
+    def find(train, val, copies=()):
+        return [finding.details for finding in find_labels_harder_than_validation({"train": train, "val": val}, copies)]
+
+    def spoil(part, classes, share):
+        """So many labels of these classes changed to 9 minus the label."""
+        is_wrong = np.isin(part.labels, classes) & (
+            np.random.default_rng(len(part.labels)).random(len(part.labels)) < share
+        )
+        return part._replace(labels=np.where(is_wrong, 9 - part.labels, part.labels))
+
+    train, val = digits["train"], digits["val"]
+    wrong = spoil(train, range(10), 0.25)
+    (found,) = find(wrong, val)
+    assert found["loss"] > found["val_loss"] + 0.1 and found["z"] > 5 and found["val_images"] == 189
+    # Copies of training images are left out, exact ones and those that are named.
+    for alter, named in ((lambda pixels: pixels, 0), (noise, 90)):
+        copied = put(val, slice(0, 90), alter(train.pixels[:90]), wrong.labels[:90])
+        assert [of["val_images"] for of in find(wrong, copied, copied.names[:named])] == [99]
+    # Hard classes are as hard in validation, which has few of their images.
+    hard = np.arange(1, 9)
+    few = take(val, ~np.isin(val.labels, hard) | (np.arange(189) % 4 == 0))
+    assert find(spoil(train, hard, 0.5), spoil(few, hard, 0.5)) == []
+    assert find(wrong, take(val, slice(0, 40))) == []  # too few
 
 
 def test_confident_learning_by_hand():

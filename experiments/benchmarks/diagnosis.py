@@ -384,7 +384,7 @@ def renew(model: Any, setup: Setup) -> dict[str, float]:
 
 
 _EXAMINED: dict[str, list[dict]] = {}  # many conditions have the same images
-KEPT = ("split", "images", "looked_at", "share", "auc", "low", "high", "statistic", "accuracy", "method", "skill", "examples", "p")  # fmt: skip
+KEPT = ("split", "images", "looked_at", "share", "auc", "low", "high", "statistic", "accuracy", "method", "skill", "examples", "p", "loss", "val_loss", "val_images", "z")  # fmt: skip
 
 
 def examine_arrays(setup: Setup) -> list[dict]:

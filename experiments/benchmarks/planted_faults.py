@@ -29,6 +29,7 @@ from pbl.data.doctor import (
     examine,
     find_altered_copies,
     find_copies_across,
+    find_labels_harder_than_validation,
     find_labels_unlike_neighbours,
     find_labels_unlike_predictions,
     find_shift,
@@ -328,7 +329,7 @@ def constant(splits, random):
     return Case({**splits, "train": part}, names_of(part, index))
 
 
-LABELS = ("labels_unlike_neighbours", "labels_unlike_predictions")
+LABELS = ("labels_unlike_neighbours", "labels_unlike_predictions", "labels_harder_than_validation")
 FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "files cut in half": (damage(lambda content: content[: len(content) // 2]), ("broken",)),
     "files of 0 bytes": (damage(lambda content: b""), ("broken",)),
@@ -401,6 +402,7 @@ def look(
     if set(LABELS) & set(checks):
         findings += find_labels_unlike_neighbours(splits, class_names)
         findings += find_labels_unlike_predictions(splits, class_names)
+        findings += find_labels_harder_than_validation(splits)
     return findings
 
 

@@ -25,6 +25,7 @@ FOUND = {
     "A simple classifier tells {split} images from training images with an area under the ROC curve of {auc:.2f} (at least {low:.2f}; equal ones: .50), most plainly by {statistic}: look whether both were made and read in the same way, such as 0 to 255, colour order, size.": "簡単な分類器で{split}画像と訓練画像を見分けられます（ROC曲線の下の面積 {auc:.2f}、少なくとも {low:.2f}、差がなければ .50。最も違うのは{statistic}）。両方が同じ方法で作られ、読み込まれているか（0〜255、色の順序、大きさなど）を調べてください。",
     "Of {looked_at} training images {images} ({share:.1%}) have five nearest images that all belong to one other class, such as {examples}: look at their labels.": "訓練画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、最も近い5枚がすべて別の同じクラスです（{examples}）。ラベルを確かめてください。",
     "Of {looked_at} training images {images} ({share:.1%}) are confidently given to another class by models that did not see them, such as {examples}: look at their labels.": "訓練画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、それを見ていないモデルが確信をもって別のクラスと答えます（{examples}）。ラベルを確かめてください。",
+    "Simple models have a loss of {loss:.2f} on {images} training images that they did not learn from and of {val_loss:.2f} on {val_images} validation images, more than by chance: look at the labels of training images; some are wrong, or validation is easier.": "簡単なモデルの損失は、学習に使っていない訓練画像 {images} 枚で {loss:.2f}、検証画像 {val_images} 枚で {val_loss:.2f} で、偶然とは言えない差があります。訓練画像のラベルを確かめてください。一部が誤っているか、検証のほうがやさしいと考えられます。",
     "The better of two simple methods, {method}, reaches {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.": "2つの簡単な方法のうちよいほう（{method}）の検証の正解率は {accuracy:.1%} です（{low:.1%}〜{high:.1%}、{images} 枚）。これを下回るネットワークには問題があるか、学習が足りません。",
 }  # fmt: skip
 
@@ -51,6 +52,7 @@ WORDS = {
     "shift": "分布のずれ（分布シフト）",
     "labels unlike neighbours": "近い画像と異なるラベル",
     "labels unlike predictions": "予測と異なるラベル",
+    "labels harder than validation": "検証より見分けにくいラベル",
     "reference accuracy": "基準の正解率",
     "5 nearest neighbours": "5近傍法",
     "a linear classifier of edges and colours": "輪郭と色による線形分類器",
