@@ -400,7 +400,11 @@ def _is_finding(value: Any) -> bool:
     if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
         return False
     kinds = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float) | {"images": int, "val_images": int}
-    are_numbers = all(type(details[name]) in (kind, int) for name, kind in kinds.items() if name in details)
+    are_numbers = all(
+        type(details[name]) in (kind, int) and 0 <= details[name] < 1e9
+        for name, kind in kinds.items()
+        if name in details
+    )
     return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
 
 

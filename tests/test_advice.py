@@ -122,6 +122,11 @@ def test_damaged_files_of_others_stand_in_nobodys_way(trained_run, tmp_path, com
             "data_check.json",
             '{"findings": [{"check": "labels_harder_than_validation", "severity": "act", "items": [], "details": {"loss": 2}}]}',
         ),
+        (
+            "data_check.json",
+            '{"findings": [{"check": "shift", "severity": "act", "items": [], "details": {"auc": 1%s, "split": "val", "statistic": "x"}}]}'
+            % ("0" * 400),
+        ),
         ("split.json", "[]"),
     ):
         kept = (run / name).read_text()

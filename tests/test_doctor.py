@@ -10,6 +10,7 @@ from pbl.data import hash_image
 from pbl.data.doctor import (
     Part,
     examine,
+    examine_closely,
     find_altered_copies,
     find_copies_across,
     find_labels_harder_than_validation,
@@ -267,6 +268,33 @@ def test_harder_labels_are_no_matter_of_copies_or_of_shares(digits):
     few = take(val, ~np.isin(val.labels, hard) | (np.arange(189) % 4 == 0))
     assert find(spoil(train, hard, 0.5), spoil(few, hard, 0.5)) == []
     assert find(wrong, take(val, slice(0, 40))) == []  # too few
+    # Of few images of each of many classes the folds must not differ: a model's own share of a class is nearly all that it knows.
+    random = np.random.default_rng(0)
+    pictures = random.integers(60, 200, (100, 4, 4, 3))
+
+    def draw(of_each):
+        labels = random.permutation(np.repeat(np.arange(100), of_each))
+        coarse = pictures[labels] + random.normal(0, 60, (len(labels), 4, 4, 3))
+        pixels = coarse.repeat(4, axis=1).repeat(4, axis=2) + random.normal(0, 55, (len(labels), 16, 16, 3))
+        return make_part(pixels.clip(0, 255).astype(np.uint8), labels, [f"{of_each}/{i}" for i in range(len(labels))])
+
+    many = draw(8), draw(2)
+    assert find(*many) == []
+
+
+def test_harder_labels_need_images_of_one_kind(digits):
+    """Photographs of one object, copies made before the split, or a shift may make training harder too."""
+    train = digits["train"]
+    wrong = {
+        **digits,
+        "train": train._replace(
+            labels=np.where(np.arange(len(train.labels)) % 4, train.labels, (train.labels + 1) % 10)
+        ),
+    }
+    bright = change_val(lambda pixels: 128 + pixels // 2)(wrong)[0]
+    for splits, grouped, is_told in ((wrong, False, True), (wrong, True, False), (bright, False, False)):
+        checks = {finding.check for finding in examine_closely(splits, CLASS_NAMES, grouped=grouped)}
+        assert ("labels_harder_than_validation" in checks) == is_told
 
 
 def test_confident_learning_by_hand():

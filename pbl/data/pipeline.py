@@ -242,11 +242,17 @@ class Data:
             splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
             fast: Only what takes seconds.
         """
-        return examine(self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit)
+        return examine(
+            self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit, self._grouped
+        )
 
     def check_closely(self, most: int) -> list[Finding]:
         """The checks of train and validation that take long, of at most so many images each; see `pbl.data.doctor`."""
-        return examine_closely(self.parts("train", "val"), self.class_names, self._official, most)
+        return examine_closely(self.parts("train", "val"), self.class_names, self._official, most, self._grouped)
+
+    @property
+    def _grouped(self) -> bool:
+        return self.split["made_by"].get("val", "").endswith("groups together")
 
     @property
     def _official(self) -> set[str]:
