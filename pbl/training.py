@@ -115,7 +115,8 @@ def _train(config: Config, run: Run | None, folder: str | Path | None, count: in
         weights = models.count_trainable_weights(model)
         if not (run.path / "split.json").exists():
             run.write_json("split.json", data.split)
-        run.write_json("data_check.json", {"fast": count is not None, "findings": findings})
+        close_checks = CLOSE_CHECKS if count is None else ()
+        run.write_json("data_check.json", {"close_checks": close_checks, "findings": findings})
         resume = ExactResume(run.path, data, minutes=config.checkpoint_minutes, max_minutes=config.max_minutes)
         monitor = OverfittingMonitor(data, file=run.path / "signals.npz")
         _note_resume(run, resume, devices)
@@ -265,7 +266,7 @@ def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]
     """What the slow checks of the data say, once for the same images: an earlier run has it too."""
     for earlier in runs_on(data.images_hash, folder):
         with contextlib.suppress(InputError):
-            if earlier.read_json("data_check.json").get("fast") is False:
+            if earlier.read_json("data_check.json").get("close_checks") == list(CLOSE_CHECKS):
                 return [finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS]
     if len(data.images("train").labels) > MANY:
         print(say("Looking for altered copies, shift and wrong labels, once for these images."), flush=True)

@@ -78,7 +78,7 @@ def team(tmp_path, write_run):
         {"check": "reference_accuracy", "severity": "note", "items": [], "message": "a note", "template": "a note",
          "details": {"accuracy": 0.5, "images": 9}},
     ]  # fmt: skip
-    write_json(best / "data_check.json", {"fast": False, "findings": findings})
+    write_json(best / "data_check.json", {"close_checks": [], "findings": findings})
     return runs
 
 

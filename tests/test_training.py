@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import pbl
 from pbl.callbacks import CALLBACKS, BestModel, HistoryFile
+from pbl.data.doctor import CLOSE_CHECKS
 from pbl.errors import InputError
 from pbl.optimization import build_optimizer
 from pbl.tensorboard_log import TensorBoardLog
@@ -50,7 +51,7 @@ def test_a_run_is_whole(trained_run):
 
 def test_the_diagnosis_comes_from_the_files_alone(trained_run, command):
     """The same at the end of `train`, in `diagnosis.json` and by `diagnose`, which loads neither TensorFlow nor pandas."""
-    assert trained_run.read_json("data_check.json")["fast"] is False
+    assert trained_run.read_json("data_check.json")["close_checks"] == list(CLOSE_CHECKS)
     kept = trained_run.read_json("diagnosis.json")
     status, said, _ = command("diagnose", trained_run.path, "--json")
     assert status == 0 and json.loads(said) == kept
@@ -84,6 +85,10 @@ def test_the_slow_checks_of_the_same_images_run_once_and_a_run_gives_its_setting
     second = pbl.train(config, folder=tmp_path)
     assert second.read_json("data_check.json") == first.read_json("data_check.json")
     assert second.environment["images"] == first.environment["images"]
+    for run in (first, second):  # of a version that checked less
+        run.write_json("data_check.json", {"findings": []})
+    with pytest.raises(TypeError):
+        pbl.train(config, folder=tmp_path)
 
 
 @pytest.mark.slow

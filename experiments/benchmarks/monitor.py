@@ -1,7 +1,7 @@
 """What OverfittingMonitor costs: epochs with it and without it in turn, and the seconds within it, on a CPU.
 
 - an MLP (widths 512 and 512) on 60,000 images of MNIST's shape, ResNet-20 on 50,000 of CIFAR-10's, random pixels, 5,000 of
-  them validation, batches of 128
+  them validation, and ResNet-20 on 2,300, 700 of them validation; batches of 128
 - an epoch with it: on_epoch_end as in most epochs, without a look into the network; what a look adds is told apart, and so is
   the first one, in which TensorFlow traces the functions
 
@@ -27,16 +27,21 @@ from pbl.performance import fused_operations
 from pbl.runs import replacing
 from pbl.training import build_and_compile
 
-CASES = {"mlp": ((28, 28, 1), 60_000), "resnet20": ((32, 32, 3), 50_000)}
+# Network, shape, images, and how many of them are validation.
+CASES = {
+    "mlp": ("mlp", (28, 28, 1), 60_000, 5_000),
+    "resnet20": ("resnet20", (32, 32, 3), 50_000, 5_000),
+    "resnet20, few images": ("resnet20", (32, 32, 3), 2_300, 700),
+}
 
 
-def measure(name: str, rounds: int) -> dict[str, float]:
-    shape, count = CASES[name]
+def measure(case: str, rounds: int) -> dict[str, float]:
+    name, shape, count, of_val = CASES[case]
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, *shape), np.uint8)
     labels = np.arange(count) % 10
     source = from_arrays(images, labels, [str(number) for number in range(10)], test=(images[:100], labels[:100]))
-    data = pbl.load_data(lambda: source, batch_size=128, validation_fraction=5_000 / count)
+    data = pbl.load_data(lambda: source, batch_size=128, validation_fraction=of_val / count)
     options = {"widths": [512, 512]} if name == "mlp" else {}
     model, _ = build_and_compile(pbl.Config(model=name, model_options=options, batch_size=128), data)
     times: dict[str, list[float]] = {kind: [] for kind in ("without", "with", "light", "look", "end")}
@@ -90,13 +95,14 @@ def measure(name: str, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=list(CASES), help="nothing is written")
     arguments = parser.parse_args()
     lines = [
         "# What OverfittingMonitor costs", "",
         f"Processor's seconds, medians of {arguments.rounds} epochs with it and {arguments.rounds} without, in turn; `monitor.py` tells more.", "",
         "| network | images looked at | an epoch without | with | within it | share | a look adds | the first time | in the end |", "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for name in CASES:
+    for name in [arguments.only] if arguments.only else CASES:
         keras.backend.clear_session()
         found = measure(name, arguments.rounds)
         share = found["light"] / found["without"]
@@ -105,6 +111,8 @@ def main() -> None:
             f" {found['look'] - found['light']:.3f} | {found['first']:.2f} | {found['end']:.2f} |"
         )
         print(lines[-1], flush=True)
+    if arguments.only:
+        return
     lines += [
         "",
         "A look into the network is taken before training, after each fifth epoch and after the last; in the end",
