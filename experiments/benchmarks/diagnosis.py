@@ -616,7 +616,7 @@ def describe(table: pd.DataFrame) -> list[str]:
     groups = [
         (f"all domains but {' and '.join(UNTOUCHED_DOMAINS)}", known),
         (" and ".join(UNTOUCHED_DOMAINS), table[table["domain"].isin(UNTOUCHED_DOMAINS)]),
-        *((f"{name}", part) for name, part in table.groupby("domain")),
+        *((name, part) for name, part in table.groupby("domain") if name not in UNTOUCHED_DOMAINS),
     ]
     for name, part in groups:
         if len(part):
