@@ -50,6 +50,7 @@ CASES: dict[str, tuple[int | None, dict[str, Any]]] = {
     "mlp_few": (200, {**MLP, "epochs": 40}),
     "mlp_fewer": (100, {**MLP, "epochs": 60}),
     "mlp_adam_few": (200, {**MLP, "optimizer": "adam", "optimizer_options": {}, "learning_rate": 1e-3, "epochs": 60}),
+    "cnn_fewer": (100, {**CNN, "epochs": 60}),
     "cnn_few": (200, {**CNN, "epochs": 40}),
     "cnn_adam_few": (400, {**CNN, "optimizer": "adam", "optimizer_options": {}, "learning_rate": 1e-3, "epochs": 30}),
     "vgg_few": (400, {**SGD, "model": "vgg_small", "epochs": 15}),
@@ -57,6 +58,7 @@ CASES: dict[str, tuple[int | None, dict[str, Any]]] = {
     "cnn_low_rate": (None, {**CNN, "learning_rate": 3e-4}),
     "mlp_few_epochs": (None, {**MLP, "epochs": 3}),
     "cnn_few_epochs": (None, {**CNN, "epochs": 3}),
+    "vgg_few_epochs": (None, {**SGD, "model": "vgg_small", "epochs": 2}),
     "mlp_narrow": (None, {**MLP, "model_options": {"widths": [3]}}),
     "mlp_penalty": (None, {**MLP, "model_options": {"l2": 0.03}}),
     "mlp_dropout": (None, {**MLP, "model_options": {"dropout": 0.9}}),
@@ -148,7 +150,7 @@ def describe(table: pd.DataFrame) -> str:
             gains = 100 * (judged[usual] - judged["before"]).dropna()
             lines += [f"- Of the same runs, {usual}: {tell(gains)}."] if len(gains) else []
     lines += ["", "| images | case | diagnosis | advice | before | after | gain |", "|---|---|---|---|---|---|---|"]
-    for row in table.fillna("").itertuples():
+    for row in table.astype(object).fillna("").itertuples():
         gain = f"{100 * (row.after - row.before):+.1f}" if row.advice else ""
         before, after = (f"{value:.1%}" if value != "" else "" for value in (row.before, row.after))
         lines.append(f"| {row.domain} | {row.case} | {row.diagnosis} | {row.advice} | {before} | {after} | {gain} |")
