@@ -629,12 +629,13 @@ def find_label_noise(run: _Run) -> Finding | None:
             " {right} of {images}. It seems that the labels do not belong to the images.",
             accuracy=run.accuracy, right=right, images=images, kind="random",
         )  # fmt: skip
-    for harder in (finding["details"] for finding in run.data.get("labels_harder_than_validation", [])):
+    harder = [finding["details"] for finding in run.data.get("labels_harder_than_validation", [])]
+    if harder:
         return _finding(
             "label_noise_suspected",
             "Simple models have a loss of {loss:.2f} on {images} training images that they did not learn from and of {val_loss:.2f}"
             " on {val_images} validation images, more than by chance: labels of training images are wrong, or validation is easier.",
-            **{name: harder[name] for name in ("loss", "images", "val_loss", "val_images")}, kind="harder_for_simple_models",
+            **{name: harder[0][name] for name in ("loss", "images", "val_loss", "val_images")}, kind="harder_for_simple_models",
         )  # fmt: skip
     epoch, z = run.harder
     if _over("harder_z", z):

@@ -244,16 +244,17 @@ def test_wrong_labels_are_suspected(digits):
     assert find_labels_unlike_neighbours(digits, CLASS_NAMES) == []
 
 
+def spoil(part, classes, share):
+    """So many labels of these classes changed to 9 minus the label."""
+    is_wrong = np.isin(part.labels, classes) & (
+        np.random.default_rng(len(part.labels)).random(len(part.labels)) < share
+    )
+    return part._replace(labels=np.where(is_wrong, 9 - part.labels, part.labels))
+
+
 def test_harder_labels_are_no_matter_of_copies_or_of_shares(digits):
     def find(train, val, copies=()):
         return [finding.details for finding in find_labels_harder_than_validation({"train": train, "val": val}, copies)]
-
-    def spoil(part, classes, share):
-        """So many labels of these classes changed to 9 minus the label."""
-        is_wrong = np.isin(part.labels, classes) & (
-            np.random.default_rng(len(part.labels)).random(len(part.labels)) < share
-        )
-        return part._replace(labels=np.where(is_wrong, 9 - part.labels, part.labels))
 
     train, val = digits["train"], digits["val"]
     wrong = spoil(train, range(10), 0.25)
@@ -284,13 +285,7 @@ def test_harder_labels_are_no_matter_of_copies_or_of_shares(digits):
 
 def test_harder_labels_need_images_of_one_kind(digits):
     """Photographs of one object, copies made before the split, or a shift may make training harder too."""
-    train = digits["train"]
-    wrong = {
-        **digits,
-        "train": train._replace(
-            labels=np.where(np.arange(len(train.labels)) % 4, train.labels, (train.labels + 1) % 10)
-        ),
-    }
+    wrong = {**digits, "train": spoil(digits["train"], range(10), 0.25)}
     bright = change_val(lambda pixels: 128 + pixels // 2)(wrong)[0]
     for splits, grouped, is_told in ((wrong, False, True), (wrong, True, False), (bright, False, False)):
         checks = {finding.check for finding in examine_closely(splits, CLASS_NAMES, grouped=grouped)}
