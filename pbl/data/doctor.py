@@ -60,8 +60,8 @@ LABEL_CAP = 5_000  # training images whose labels are looked at
 # CIFAR-10 (skill .44) 901 would be suspected; digits and MNIST with 30% wrong labels have .56 to .63, and 8 of 10 are named.
 LABEL_SKILL = 0.5
 # Of labels that are wrong in training alone: standard errors, and the share of what models know of validation labels that they do not
-# know of those of training, since of many images a trifle is sure. Of 158 draws of ten data sets, 280 to 2,300 images, none
-# exceeded 3.3; of 72 with 30% wrong labels all did (3.7 to 17; share .35 to .9), of 36 with 10% half.
+# know of those of training, since of many images a trifle is sure. Of 157 draws of ten data sets, 280 to 2,300 images, none
+# exceeded 3.2; of 72 with 30% wrong labels all exceed both bounds (3.9 to 17; share .35 to .9), of 36 with 10% 17.
 HARDER_Z, HARDER_SHARE = 3.5, 0.1
 HARDER_CAP = 2_000  # images of either side
 HARDER_LEAST = 100  # training images; of 50 digits 1 clean draw in 30 was accused
