@@ -4,7 +4,14 @@
 """
 
 import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
 # TensorFlow otherwise takes a GPU's whole memory, and a notebook and a command could not share it.
 # Read when the first GPU is opened, so this holds also where TensorFlow was imported before pbl.
@@ -12,69 +19,81 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Config": "pbl.config",
-    "load_experiment": "pbl.config",
-    "load_run": "pbl.runs",
-    "load_data": "pbl.data",
-    "train": "pbl.training",
-    "ExactResume": "pbl.checkpoint",
-    "OverfittingMonitor": "pbl.monitor",
-    "diagnose": "pbl.diagnosis",
-    "diagnose_run": "pbl.advice",
-    "evaluate": "pbl.evaluation",
-    "predict": "pbl.evaluation",
-    "load_model": "pbl.evaluation",
-    "find_learning_rate": "pbl.trials",
-    "measure_learning_curve": "pbl.learning_curve",
-    "memorise": "pbl.trials",
-    "inspect_run": "pbl.inspection",
-    "grad_cam": "pbl.inspection",
-    "attention_maps": "pbl.inspection",
-    "read_log": "pbl.team_log",
-    "write_team_report": "pbl.team_report",
+# A run keeps its `experiment.py` and is opened years later, so the names that files had before they moved stay valid:
+# `from pbl.callbacks import CALLBACKS`, `pbl.metrics.compute_metrics`.
+_MOVED = {
+    **dict.fromkeys(
+        "callbacks checkpoint divergence learning_curve optimization performance sweep tensorboard_log transfer trials".split(),
+        "training",
+    ),
+    **dict.fromkeys("advice monitor signals".split(), "diagnosis"),
+    **dict.fromkeys("calibration measurement metrics thresholds".split(), "evaluation"),
+    **dict.fromkeys("team_log team_report".split(), "reports"),
 }
-_MODULES = (
-    "advice",
-    "callbacks",
-    "checkpoint",
-    "config",
-    "data",
-    "diagnosis",
-    "divergence",
-    "evaluation",
-    "grading",
-    "inspection",
-    "learning_curve",
-    "metrics",
-    "models",
-    "monitor",
-    "optimization",
-    "performance",
-    "plotting",
-    "report",
-    "runs",
-    "signals",
-    "statistics",
-    "sweep",
-    "team_log",
-    "team_report",
-    "tensorboard_log",
-    "training",
-    "transfer",
-    "trials",
+_MOVED = {f"pbl.{name}": f"pbl.{folder}.{name}" for name, folder in _MOVED.items()} | {
+    "pbl.report": "pbl.reports.run_report",
+    "pbl.japanese": "pbl.languages",
+}
+
+
+class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets `import` find a file under the name that it had before it moved: the same module, not a second one."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name in _MOVED else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = importlib.import_module(_MOVED[spec.name])
+        spec.loader_state = module.__spec__  # which `import` is about to overwrite
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = module.__spec__.loader_state
+
+
+sys.meta_path.append(_MovedModules())
+
+
+def offer(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Makes the `__getattr__`, `__dir__` and `__all__` of a folder that offers its files, and names that they hold.
+
+    Each file is loaded when it or one of its names is first used, so that importing the folder costs nothing.
+
+    Args:
+        package: The folder's `__name__`.
+        homes: The names that each file offers, in one text with blanks.
+
+    Example:
+        `__getattr__, __dir__, __all__ = offer(__name__, {"run": "evaluate predict"})`
+    """
+    home = {name: f"{package}.{file}" for file, names in homes.items() for name in names.split()}
+
+    def find(name: str) -> Any:
+        if name in home:
+            return getattr(importlib.import_module(home[name]), name)
+        if importlib.util.find_spec(f"{package}.{name}") is None:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return importlib.import_module(f"{package}.{name}")
+
+    return find, lambda: sorted({*home, *homes}), sorted({*home, *homes})
+
+
+__getattr__, __dir__, __all__ = offer(
+    __name__,
+    {
+        "comparison": "",
+        "config": "Config load_experiment",
+        "data": "DATASETS load_data",
+        "diagnosis": "OverfittingMonitor diagnose diagnose_run",
+        "evaluation": "evaluate load_model predict",
+        "grading": "",
+        "inspection": "attention_maps grad_cam inspect_run",
+        "models": "MODELS",
+        "reports": "read_log write_team_report",
+        "runs": "load_run",
+        "statistics": "",
+        "training": "CALLBACKS ExactResume find_learning_rate measure_learning_curve memorise train",
+    },
 )
-
-__all__ = [*_HOME, *_MODULES]
-
-
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(f"pbl.{name}")
-    raise AttributeError(f"module 'pbl' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -22,7 +22,7 @@ import typer
 import typer.main
 
 from pbl.errors import InputError, Sentence
-from pbl.japanese import choose_language, choose_screen_language, say, say_sentence
+from pbl.languages import choose_language, choose_screen_language, say, say_sentence
 
 app = typer.Typer(
     name="pbl",
@@ -108,7 +108,8 @@ def train(
     if is_sweep:
         return _sweep(config, sweep, seeds, runs)
     with _quiet_tensorflow():
-        from pbl import training, trials
+        from pbl.training import run as training
+        from pbl.training import trials
     if memorise is not None:
         accuracy, steps, count = trials.memorise(config, memorise)
         print(say_sentence(trials.describe_memorising(config, accuracy, count, steps)))
@@ -137,9 +138,11 @@ def find_rate(
     _check_file("--output", output, (".png", ".pdf", ".svg", ".jpg"))
     config = _load_config(experiment, settings)
     with _quiet_tensorflow():
-        from pbl import plotting, training, trials
-        from pbl.evaluation import open_data
-        from pbl.runs import replacing
+        from pbl import plotting
+        from pbl.evaluation.run import open_data
+        from pbl.storage import replacing
+        from pbl.training import run as training
+        from pbl.training import trials
     data = open_data(config)
     model, _ = training.build_and_compile(config, data)
     trial = trials.find_learning_rate(model, data, lowest=lowest, highest=highest, steps=steps)
@@ -187,19 +190,19 @@ def evaluate(
     as_json: AsJson = False,
 ) -> int:
     """Evaluate a run's best model: metrics with confidence intervals, confusion matrix."""
+    from pbl.evaluation.thresholds import parse_aim
     from pbl.runs import load_run
-    from pbl.thresholds import parse_aim
 
     requirements = [_parse_requirement(text) for text in require or []]
     chosen_for = parse_aim(aim)
     opened = load_run(run)
     if requirements:
-        from pbl.metrics import check_metric_name
+        from pbl.evaluation.metrics import check_metric_name
 
         for _, name, _, _ in requirements:  # a slip must not cost a use of the test split
             check_metric_name(name, opened.split["class_names"])
     with _quiet_tensorflow():
-        from pbl import evaluation
+        from pbl.evaluation import run as evaluation
     result = evaluation.evaluate(
         opened, split.value, source=data, data_dir=data_dir, positive_class=positive_class, aim=chosen_for
     )
@@ -223,8 +226,8 @@ def diagnose(
     as_json: AsJson = False,
 ) -> int:
     """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
-    from pbl.advice import as_json as to_json
-    from pbl.advice import diagnose_run
+    from pbl.diagnosis.advice import as_json as to_json
+    from pbl.diagnosis.advice import diagnose_run
     from pbl.runs import load_run
 
     diagnosis = diagnose_run(load_run(run))
@@ -281,7 +284,7 @@ def compare(
     folder: RunsOption = None,
 ) -> int:
     """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
-    from pbl import comparison
+    from pbl.comparison import run as comparison
 
     if not train and (epochs or minutes or models):
         raise InputError("--epochs, --minutes and --models are for --train.")
@@ -327,7 +330,7 @@ def _train_for_comparison(
     out: Path,
     folder: str | None,
 ):
-    from pbl.comparison import Failure
+    from pbl.comparison.run import Failure
 
     files = [word for word in words if "=" not in word or word.endswith(".py")]
     settings = [word for word in words if word not in files]
@@ -344,8 +347,8 @@ def _train_for_comparison(
             for name in names
         ]
     with _quiet_tensorflow():
-        from pbl import sweep
         from pbl.models import find_builder
+        from pbl.training import sweep
     for config in configs:
         find_builder(config.model)  # a slip is told before anything is trained
     planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json")
@@ -369,13 +372,13 @@ def _evaluate_lacking(runs) -> None:
     ]
     if lacking:
         with _quiet_tensorflow():
-            from pbl import evaluation
+            from pbl.evaluation import run as evaluation
         for run in lacking:
             evaluation.evaluate(run, "test")
 
 
 def _measure_one_of_each(runs) -> None:
-    from pbl.measurement import measure_cost
+    from pbl.evaluation.measurement import measure_cost
 
     measured = set()
     for run in sorted(runs, key=lambda run: not (run.path / "cost.json").exists()):
@@ -392,7 +395,7 @@ MOST_ROWS = 20  # of a table of a comparison on the screen
 
 
 def _show_comparison(result) -> None:
-    from pbl import comparison
+    from pbl.comparison import run as comparison
 
     told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")
@@ -461,8 +464,8 @@ def log(
         _check_file("--out", out, (".png", ".pdf", ".svg", ".jpg"))
     if csv is not None:
         _check_file("--csv", csv, (".csv",))
-    from pbl import team_log
-    from pbl.runs import replacing
+    from pbl.reports import team_log
+    from pbl.storage import replacing
 
     words = choose_screen_language(language and language.value)
     runs = team_log.read_log(folder)
@@ -508,7 +511,7 @@ def report(
 ) -> int:
     """Put all that a run holds on one page: scores, diagnosis, pictures, data, settings, cost, environment."""
     if team:
-        from pbl.team_report import write_team_report
+        from pbl.reports.team_report import write_team_report
 
         file = write_team_report(run, language and language.value, out)
         print(json.dumps({"file": str(file)}, ensure_ascii=False) if as_json else say("Written: {file}", file=file))
@@ -517,7 +520,7 @@ def report(
         raise InputError(
             "Which run? Give its folder, such as runs/digits_resnet20/001; or --team for a report of all runs."
         )
-    from pbl.report import write_report
+    from pbl.reports.run_report import write_report
 
     written = write_report(run, out, language and language.value)
     if as_json:
@@ -540,7 +543,8 @@ def predict(
     as_json: AsJson = False,
 ) -> int:
     """Predict the class of image files."""
-    from pbl.runs import load_run, replacing
+    from pbl.runs import load_run
+    from pbl.storage import replacing
 
     opened = load_run(run)
     if csv is not None and not csv.name:
@@ -550,7 +554,7 @@ def predict(
             "The folder {folder} does not exist. Make it first, or give another file after --csv.", folder=csv.parent
         )
     with _quiet_tensorflow():
-        from pbl import evaluation
+        from pbl.evaluation import run as evaluation
     table = evaluation.predict(opened, images)
     if csv is not None:
         with replacing(csv) as temporary:
@@ -585,7 +589,7 @@ def inspect(
 
     opened = load_run(run)
     with _quiet_tensorflow():
-        from pbl import inspection
+        from pbl.inspection import run as inspection
     left_out: list[str] = []
     options = {"tell": left_out.append} if as_json else {}
     files = inspection.inspect_run(opened, images, **options)
@@ -821,7 +825,7 @@ def submit(
 ) -> int:
     """Write what a team hands in, checked here as the grader checks it."""
     with _quiet_tensorflow():
-        from pbl import evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
+        from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
         from pbl.grading.submission import submit as write
     submitted = write(run, team, out=out, as_keras=keras, predictions=predictions)
     if as_json:
@@ -1012,7 +1016,7 @@ def _load_config(experiment: str | None, settings: list[str] | None):
 
 def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
     with _quiet_tensorflow():
-        from pbl import sweep
+        from pbl.training import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
     table, file = sweep.run_sweep(planned, folder)
     status = _show_runs(table.drop(columns=["reason", "epochs"]))
@@ -1022,7 +1026,7 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
 
 def _measure_learning_curve(config, seeds: int, folder: str | None) -> int:
     with _quiet_tensorflow():
-        from pbl.learning_curve import measure_learning_curve
+        from pbl.training.learning_curve import measure_learning_curve
     found = measure_learning_curve(config, seeds, folder)
     columns = ("train_fraction", "images", "seed", "val_accuracy", "run", "status")
     status = _show_runs(found.table[[name for name in columns if name in found.table]])
@@ -1085,7 +1089,7 @@ def _show_run(run) -> int:
             (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
         ],
     )  # fmt: skip
-    from pbl.advice import diagnose_run
+    from pbl.diagnosis.advice import diagnose_run
 
     _show_diagnosis(diagnose_run(run), choose_screen_language())
     return 0
@@ -1257,7 +1261,7 @@ def _parse_requirement(text: str) -> tuple[str, str, str, float]:
 
 
 def _check_requirement(result: dict[str, Any], text: str, name: str, sign: str, number: float) -> dict[str, Any]:
-    from pbl.metrics import find_metric
+    from pbl.evaluation.metrics import find_metric
 
     value = find_metric(result, name)
     holds = {">=": value >= number, ">": value > number, "<=": value <= number, "<": value < number}[sign]
@@ -1309,7 +1313,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="alike")
     is_japanese = choose_screen_language() == "ja"
     if is_japanese and "--help" in arguments:
-        from pbl.japanese.commands import translate_help
+        from pbl.languages.commands import translate_help
 
         translate_help(command)
     try:
@@ -1324,7 +1328,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         message = error.format_message()
         if is_japanese:
-            from pbl.japanese.commands import say_wrong_words
+            from pbl.languages.commands import say_wrong_words
 
             message = say_wrong_words(message)
         context = getattr(error, "ctx", None)

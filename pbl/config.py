@@ -213,7 +213,7 @@ class Config(BaseModel):
     )
     learning_rate_schedule: Literal["constant", "cosine", "step", "one_cycle", "inverse_time"] = Field(
         "constant",
-        description="how the step size changes over all epochs; `pbl.optimization.build_schedule` has a table of them",
+        description="how the step size changes over all epochs; `pbl.training.optimization.build_schedule` has a table of them",
     )
     schedule_options: Options = Field(
         {}, description="of the schedule, such as schedule_options.at=[0.5,0.75] for 'step'"

@@ -8,7 +8,7 @@ from typing import Any
 class Sentence(str):
     """A filled sentence that remembers its template and fields, so that it can be said in another language.
 
-    As a text it is the English one, which files and `--json` hold; `pbl.japanese.say_sentence` gives it in the reader's language.
+    As a text it is the English one, which files and `--json` hold; `pbl.languages.say_sentence` gives it in the reader's language.
 
     Args:
         template: The sentence, with `{name}` fields.
@@ -54,7 +54,7 @@ class InputError(ValueError):
         """What IPython shows in a notebook: its traceback, and below it the line in the reader's language."""
         from IPython import get_ipython
 
-        from pbl.japanese import choose_language, say_sentence
+        from pbl.languages import choose_language, say_sentence
 
         shown = get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
         return shown if choose_language() == "en" else [*shown, f"\n{say_sentence(self, 'ja')}"]

@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from pbl.calibration import compute_calibration_error, find_bins
-from pbl.japanese import say
-from pbl.signals import Signals
+from pbl.diagnosis.signals import Signals
+from pbl.evaluation.calibration import compute_calibration_error, find_bins
+from pbl.languages import say
 from pbl.statistics import FEWEST_SEEDS, wilson_interval
 
 # Okabe and Ito's colours: told apart by the colour-blind, and in grey print by their lightness.
@@ -259,7 +259,7 @@ def plot_gains(
 
 
 def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: str) -> Figure:
-    """Draws the loss by learning rate, as `pbl.trials.find_learning_rate` saw it.
+    """Draws the loss by learning rate, as `pbl.training.trials.find_learning_rate` saw it.
 
     Args:
         table: Columns `learning_rate`, `loss` and `smoothed`.
@@ -450,7 +450,7 @@ def plot_thresholds(
     """Draws precision, recall, F1 and cost against the threshold, with the one that validation images chose and 0.5.
 
     Args:
-        table: As `pbl.thresholds.tabulate_thresholds` gives it.
+        table: As `pbl.evaluation.thresholds.tabulate_thresholds` gives it.
         chosen: The threshold chosen on validation, or None.
         interval: Its 95% bootstrap interval, or None.
         aim: What it was chosen for, in words.

@@ -14,7 +14,7 @@ import pytest
 
 import pbl
 from pbl.__main__ import main
-from pbl.metrics import compute_metrics
+from pbl.evaluation.metrics import compute_metrics
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -29,7 +29,7 @@ def fresh_keras():
 @pytest.fixture(autouse=True)
 def fresh_registries():
     """What a test's experiment file enters is gone after it."""
-    registries = (pbl.models.MODELS, pbl.data.DATASETS, pbl.callbacks.CALLBACKS)
+    registries = (pbl.models.MODELS, pbl.data.DATASETS, pbl.training.callbacks.CALLBACKS)
     before = [dict(registry) for registry in registries]
     yield
     for registry, entries in zip(registries, before, strict=True):

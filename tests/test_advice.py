@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from pbl.advice import LARGER, MOST, OWN, REMEDIES, SOURCE, advise
 from pbl.config import Config, apply_overrides
-from pbl.diagnosis import NAMES, Finding
+from pbl.diagnosis.advice import LARGER, MOST, OWN, REMEDIES, SOURCE, advise
+from pbl.diagnosis.rules import NAMES, Finding
 
 CONFIG = Config(model="small_cnn", epochs=30, optimizer="sgd", learning_rate=0.01)
 OPTIONS = {"dropout": 0.0, "l2": 0.0}

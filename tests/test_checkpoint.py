@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 import pbl
-from pbl import training
-from pbl.callbacks import CALLBACKS
-from pbl.checkpoint import ExactResume
 from pbl.errors import InputError
+from pbl.training import run as training
+from pbl.training.callbacks import CALLBACKS
+from pbl.training.checkpoint import ExactResume
 
 RESUME = Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" / "resume.py"
 
@@ -156,11 +156,11 @@ def file_operations():
 @pytest.mark.nightly
 def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkeypatch, file_operations):
     """In the third epoch's end: best model, history and state; after each operation everything stops."""
-    monkeypatch.setattr("pbl.callbacks.REST", 0)
-    monkeypatch.setattr("pbl.callbacks.FIRST_REST", 0)
+    monkeypatch.setattr("pbl.training.callbacks.REST", 0)
+    monkeypatch.setattr("pbl.training.callbacks.FIRST_REST", 0)
     # Some forty trainings: what writes no file is left out.
-    monkeypatch.setattr("pbl.training._check_closely", lambda *_: [])
-    monkeypatch.setattr("pbl.training.OverfittingMonitor", functools.partial(pbl.OverfittingMonitor, every=0))
+    monkeypatch.setattr("pbl.training.run._check_closely", lambda *_: [])
+    monkeypatch.setattr("pbl.training.run.OverfittingMonitor", functools.partial(pbl.OverfittingMonitor, every=0))
 
     class CountFromThirdEpoch(keras.callbacks.Callback):
         allowed = None

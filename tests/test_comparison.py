@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pbl.__main__ import main
-from pbl.comparison import Failure, _judge, compare, describe, find_runs, write_results
+from pbl.comparison.run import Failure, _judge, compare, describe, find_runs, write_results
 from pbl.config import Config
 from pbl.errors import InputError
 from pbl.statistics import adjust_holm, mcnemar_test

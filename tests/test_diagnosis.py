@@ -7,10 +7,12 @@ from string import Formatter
 import numpy as np
 import pytest
 
-from pbl import advice, diagnosis, japanese
-from pbl.diagnosis import COLOURS, NAMES, RULES, THRESHOLDS, diagnose
+from pbl import languages as japanese
+from pbl.diagnosis import advice
+from pbl.diagnosis import rules as diagnosis
+from pbl.diagnosis.rules import COLOURS, NAMES, RULES, THRESHOLDS, diagnose
+from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
-from pbl.signals import Side, Signals
 
 
 def side(labels: np.ndarray, losses: list[float], accuracies: list[float], seed: int) -> Side:

@@ -13,7 +13,7 @@ import pytest
 from hostile_submissions import BUILDERS, MADE, Honest, make_class
 
 from pbl import models
-from pbl.evaluation import predict_probabilities
+from pbl.evaluation.run import predict_probabilities
 from pbl.grading import Limits, Rubric, grade, write_submission
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.holdout import make_holdout

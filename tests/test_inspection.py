@@ -16,10 +16,13 @@ from test_models import ONLY_BUILT, SMALL_OPTIONS
 from test_transfer import with_backbone
 
 import pbl
-from pbl import inspection, models
+from pbl import models
+from pbl.diagnosis.monitor import FEWEST
+from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
-from pbl.evaluation import open_data
-from pbl.inspection import (
+from pbl.evaluation.run import open_data
+from pbl.inspection import run as inspection
+from pbl.inspection.run import (
     attention_maps,
     choose_images,
     feature_maps,
@@ -31,9 +34,7 @@ from pbl.inspection import (
 )
 from pbl.models import MODELS
 from pbl.models.cards import CARDS
-from pbl.monitor import FEWEST
 from pbl.runs import Run
-from pbl.signals import Signals
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 from rich.cells import cell_len
 
-from pbl import japanese
+from pbl import languages as japanese
 from pbl.__main__ import app
 from pbl.config import _WRONG, Augmentation, Config, say_problem
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
@@ -27,7 +27,7 @@ from pbl.grading.feedback import _LINES, _REMARKS
 from pbl.grading.formats import _PROGRAMS
 from pbl.grading.outcomes import CAUSES, REASONS
 from pbl.grading.rubric import Rubric
-from pbl.japanese import commands, doctor, errors, grading, settings
+from pbl.languages import commands, doctor, errors, grading, settings
 
 PACKAGE = Path(japanese.__file__).resolve().parent.parent
 MAKERS = {"InputError", "Sentence", "say", "DifferentSizes", "UnknownDataset"}
@@ -48,7 +48,7 @@ def sentences_in_code() -> dict[str, str]:
     """Every text that code gives to `say`, `Sentence` or an error, also by a name that is bound to it; with where it stands."""
     found = {}
     for file in sorted(PACKAGE.rglob("*.py")):
-        if file.parent.name == "japanese":
+        if file.parent.name == "languages":
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         bound: dict[str, list[str]] = {}
@@ -101,7 +101,7 @@ def descriptions() -> dict[str, str]:
 
 def titles_of_columns() -> set[str]:
     """Of the tables of a comparison: the keys of the dictionaries that make them, and the titles beside the formats."""
-    tree = ast.parse((PACKAGE / "comparison.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "comparison" / "run.py").read_text(encoding="utf-8"))
     found = {"pre-trained"}
     for function in tree.body:
         if isinstance(function, ast.FunctionDef) and function.name.removeprefix("_").startswith("show_"):
@@ -190,12 +190,12 @@ def test_nothing_is_left_over():
         *(os.strerror(number) for number in range(1, 134)),
     }
     for file in PACKAGE.rglob("*.py"):
-        if file.parent.name != "japanese":
+        if file.parent.name != "languages":
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     known |= {node.value, node.value.replace("_", " "), *node.value.split(",")}
                     known |= set(re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', node.value))  # a template of a page
-    page = (PACKAGE / "report.html").read_text(encoding="utf-8")
+    page = (PACKAGE / "reports" / "run_report.html").read_text(encoding="utf-8")
     known |= set(re.findall(r'"((?:[^"\\]|\\.)*)"', page))
     known |= set(re.findall(r'\bsay\("((?:[^"\\]|\\.)*)"', page)) | set(
         doctor.FOUND

@@ -6,11 +6,10 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from pbl.calibration import apply_temperature, compute_calibration_error, find_bins, fit_temperature
 from pbl.errors import InputError
-from pbl.metrics import _Ranking, compute_bootstrap_intervals, compute_metrics, find_metric
-from pbl.statistics import wilson_interval
-from pbl.thresholds import (
+from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins, fit_temperature
+from pbl.evaluation.metrics import _Ranking, compute_bootstrap_intervals, compute_metrics, find_metric
+from pbl.evaluation.thresholds import (
     choose_threshold,
     describe_aim,
     judge_threshold,
@@ -18,6 +17,7 @@ from pbl.thresholds import (
     resample_threshold,
     tabulate_thresholds,
 )
+from pbl.statistics import wilson_interval
 
 
 def one_hot(predicted, classes: int, confidence: float = 0.9) -> np.ndarray:

@@ -13,9 +13,9 @@ import tensorflow as tf
 from sklearn.metrics import log_loss
 
 import pbl
-from pbl import monitor as module
+from pbl.diagnosis import monitor as module
+from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
-from pbl.signals import Signals
 from pbl.statistics import newcombe_interval
 
 RANDOM = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_the_training_is_not_changed(policy, options):
 
     def trained(monitor) -> list[np.ndarray]:
         keras.utils.set_random_seed(0)
-        with pbl.performance.precision(policy):
+        with pbl.training.performance.precision(policy):
             drawing = (keras.layers.RandomFlip(), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization())
             model = softmax(before=drawing)
         fit(model, monitor, **options)

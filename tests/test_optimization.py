@@ -9,7 +9,7 @@ import pytest
 from pbl import Config
 from pbl.config import parse_overrides
 from pbl.errors import InputError
-from pbl.optimization import build_loss, build_optimizer, build_schedule
+from pbl.training.optimization import build_loss, build_optimizer, build_schedule
 
 STEPS = 100  # an epoch
 

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 import pbl
-from pbl import performance
 from pbl.errors import InputError
+from pbl.training import performance
+from pbl.training import run as training
 
 
 @pytest.mark.parametrize(
@@ -171,14 +172,14 @@ def test_probabilities_are_float32(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         performance, "choose_precision", lambda setting="auto": "mixed_bfloat16" if setting == "auto" else setting
     )
-    monkeypatch.setattr(pbl.training, "choose_precision", performance.choose_precision)
+    monkeypatch.setattr("pbl.training.run.choose_precision", performance.choose_precision)
     pbl.models.MODELS.update(forgot=own_head(None), right=own_head("float32"))
     found = {}
     for model in ("forgot", "right", "efficientnet_transfer"):
         size = 32 if model == "efficientnet_transfer" else None
         options = {"weights": None} if size else {}
         config = pbl.Config(model=model, experiment="x", epochs=1, image_size=size, model_options=options)
-        built, found[model] = pbl.training._build(config, pbl.load_data("digits", image_size=size))
+        built, found[model] = training._build(config, pbl.load_data("digits", image_size=size))
         assert built.compute_dtype == ("bfloat16" if found[model] == "mixed_bfloat16" else "float32")
     assert found == {"forgot": "float32", "right": "mixed_bfloat16", "efficientnet_transfer": "float32"}
     assert "In float32, since forgot does not end in Dense(..., dtype='float32')" in capsys.readouterr().out
@@ -197,7 +198,7 @@ def test_a_run_is_judged_in_the_precision_of_its_training_where_the_machine_has_
         and environment["steps_per_execution"] == 8
     )
     for native, dtype in [(True, "bfloat16"), (False, "float32")]:
-        monkeypatch.setattr(pbl.evaluation, "is_native", lambda policy, native=native: native)
+        monkeypatch.setattr("pbl.evaluation.run.is_native", lambda policy, native=native: native)
         model = pbl.load_model(run)
         assert model.layers[2].compute_dtype == dtype
         assert model.layers[-1].compute_dtype == "float32"

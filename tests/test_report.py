@@ -19,15 +19,15 @@ import pytest
 from jinja2 import Environment, nodes
 from PIL import Image
 
-from pbl import report
 from pbl.config import Config
+from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
-from pbl.japanese import SENTENCES
-from pbl.japanese.doctor import FOUND
-from pbl.japanese.report import PAGE, WORDS
-from pbl.report import write_report
+from pbl.languages import SENTENCES
+from pbl.languages.doctor import FOUND
+from pbl.languages.report import PAGE, WORDS
+from pbl.reports import run_report as report
+from pbl.reports.run_report import write_report
 from pbl.runs import Run
-from pbl.signals import Side, Signals
 
 PACKAGE = Path(report.__file__).parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -232,13 +232,13 @@ def caption_of(stem: str, language: str) -> str:
 
 
 def sentences_of_the_page() -> set[str]:
-    """All that the page can say: constants in calls of `say`, and the tables of `pbl.report`."""
+    """All that the page can say: constants in calls of `say`, and the tables of `pbl.reports.run_report`."""
     tree = ast.parse(Path(report.__file__).read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "say"]
     first = [call.args[0] for call in calls]
     first += [side for node in first if isinstance(node, ast.IfExp) for side in (node.body, node.orelse)]
     said = {node.value for node in first if isinstance(node, ast.Constant)}
-    template = Environment().parse((PACKAGE / "report.html").read_text(encoding="utf-8"))
+    template = Environment().parse((PACKAGE / "run_report.html").read_text(encoding="utf-8"))
     for call in template.find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name == "say" and isinstance(call.args[0], nodes.Const):
             said.add(call.args[0].value)
@@ -260,7 +260,7 @@ def sentences_of_the_data_doctor() -> set[str]:
             return [left + right for left in spell(node.left) for right in spell(node.right)]
         return spell(node.body) + spell(node.orelse) if isinstance(node, ast.IfExp) else [ast.literal_eval(node)]
 
-    tree = ast.parse((PACKAGE / "data" / "doctor.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE.parent / "data" / "doctor.py").read_text(encoding="utf-8"))
     calls = [
         node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_finding"
     ]
@@ -522,8 +522,8 @@ def test_too_many_pictures_and_too_much_packed(tmp_path, monkeypatch):
 
 
 def test_it_takes_a_moment_and_no_tensorflow(tmp_path):
-    program = "import sys, pbl.report; pbl.report.write_report(sys.argv[1]); print(*sorted({'tensorflow', 'keras', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program, make_run(tmp_path)], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)  # fmt: skip
+    program = "import sys, pbl.reports.run_report; pbl.reports.run_report.write_report(sys.argv[1]); print(*sorted({'tensorflow', 'keras', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program, make_run(tmp_path)], capture_output=True, text=True, cwd=PACKAGE.parent.parent, check=True)  # fmt: skip
     assert (done.stdout.strip(), done.stderr) == ("", "")
 
 

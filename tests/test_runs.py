@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pbl import runs
+from pbl import storage
 from pbl.config import Config
 from pbl.errors import InputError
-from pbl.runs import Run, find_unfinished, load_run, replacing, start_run, write_json
+from pbl.runs import Run, find_unfinished, load_run, start_run
+from pbl.storage import replacing, write_json
 
 
 def _start(barrier, folder, names):
@@ -92,7 +93,7 @@ def test_lock(tmp_path, monkeypatch):
     assert not run.is_live
 
     # A Drive that knows no locks: there the process tells.
-    monkeypatch.setattr(runs, "CAN_LOCK", False)
+    monkeypatch.setattr(storage, "CAN_LOCK", False)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for pid, live in [(os.getpid(), True), (ended.pid, False)]:
@@ -131,7 +132,7 @@ def test_of_processes_that_start_at_once_one_gets_the_lock(tmp_path, dead_lock):
 
 
 def test_a_lock_that_was_taken_over_is_not_taken_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 0.01)
     run = start_run(Config(), tmp_path)
     with run.lock():
         taken = {"host": "elsewhere", "pid": 1, "time": time.time(), "token": "another"}
@@ -215,7 +216,7 @@ def test_environment_names_the_commit(tmp_path):
 )
 def test_a_drive_that_fails(tmp_path, monkeypatch, failures, tries, said):
     """What lies on a network folder is written locally first, then copied; what fails for a moment is tried again."""
-    monkeypatch.setattr(runs, "is_remote", lambda folder: True)
+    monkeypatch.setattr(storage, "is_remote", lambda folder: True)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     copied = []
 
@@ -243,7 +244,7 @@ def test_what_is_remote(monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: mounts)
     found = {}
     for place in ("/content/drive/MyDrive/runs", "/content/runs", "/mnt/my class/runs", "/media/stick/runs"):
-        runs.is_remote.cache_clear()
-        found[place] = runs.is_remote(Path(place))
-    runs.is_remote.cache_clear()
+        storage.is_remote.cache_clear()
+        found[place] = storage.is_remote(Path(place))
+    storage.is_remote.cache_clear()
     assert list(found.values()) == [True, False, True, False]

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pbl import japanese, team_log
+from pbl import languages as japanese
+from pbl.reports import team_log
+from pbl.reports.team_log import ONE_SEED, STATUSES, describe_changes, describe_gain, describe_status, read_log
 from pbl.statistics import paired_interval, wilson_interval
-from pbl.team_log import ONE_SEED, STATUSES, describe_changes, describe_gain, describe_status, read_log
 
 BASE = np.arange(200) < 160  # 160 of 200 validation images are right
 MORE = np.arange(200) < 180

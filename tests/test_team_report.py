@@ -9,14 +9,15 @@ from string import Formatter
 import numpy as np
 import pytest
 
-from pbl import japanese, team_report
+from pbl import languages as japanese
 from pbl.errors import InputError
-from pbl.japanese.doctor import FOUND
-from pbl.metrics import compute_metrics
-from pbl.runs import write_json
+from pbl.evaluation.metrics import compute_metrics
+from pbl.languages.doctor import FOUND
+from pbl.reports import team_report
+from pbl.reports.team_log import ONE_SEED
+from pbl.reports.team_report import HOW, MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
 from pbl.statistics import wilson_interval
-from pbl.team_log import ONE_SEED
-from pbl.team_report import HOW, MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
+from pbl.storage import write_json
 
 BASE = np.arange(200) < 160
 MORE = np.arange(200) < 180

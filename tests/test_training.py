@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 import pbl
-from pbl.callbacks import CALLBACKS, BestModel, HistoryFile
 from pbl.data.doctor import CLOSE_CHECKS
 from pbl.errors import InputError
-from pbl.optimization import build_optimizer
-from pbl.tensorboard_log import TensorBoardLog
-from pbl.training import build_callback
+from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile
+from pbl.training.optimization import build_optimizer
+from pbl.training.run import build_callback
+from pbl.training.tensorboard_log import TensorBoardLog
 
 
 def small(**values) -> pbl.Config:

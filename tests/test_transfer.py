@@ -7,9 +7,9 @@ import pytest
 from keras import layers
 
 import pbl
-from pbl import transfer
 from pbl.data import DATASETS, Source, from_arrays
 from pbl.errors import InputError
+from pbl.training import transfer
 
 
 def with_backbone(input_shape, num_classes, weights="pretrained", flip=False, dropout=0.0):
@@ -44,9 +44,9 @@ def test_features_computed_once_train_the_same_head(tmp_path, monkeypatch):
             assert self.model.input_shape == (None, 8, 8, 1)  # the whole model, as in any `fit`
             self.model.stop_training = epoch == 1
 
-    pbl.callbacks.CALLBACKS["stop"] = Stop
+    pbl.training.callbacks.CALLBACKS["stop"] = Stop
     cached = pbl.train(two_phases(callbacks=["stop"]), folder=tmp_path)
-    monkeypatch.setattr(pbl.training, "has_fixed_features", lambda model: False)
+    monkeypatch.setattr("pbl.training.run.has_fixed_features", lambda model: False)
     whole = pbl.train(two_phases(callbacks=["stop"]), folder=tmp_path)
     one, other = (
         pd.read_csv(run.path / "history.csv").drop(

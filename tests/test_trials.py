@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import pbl
-from pbl import sweep, trials
 from pbl.errors import InputError
-from pbl.training import build_and_compile
+from pbl.training import sweep, trials
+from pbl.training.run import build_and_compile
 
 pytestmark = pytest.mark.slow
 

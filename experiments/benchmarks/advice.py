@@ -23,16 +23,16 @@ import pandas as pd
 from diagnosis import Setup, draw, examine_arrays, fewer
 
 import pbl
-from pbl.advice import advise
 from pbl.config import apply_overrides
 from pbl.data import from_arrays
-from pbl.diagnosis import diagnose
+from pbl.diagnosis.advice import advise
+from pbl.diagnosis.monitor import OverfittingMonitor
+from pbl.diagnosis.rules import diagnose
 from pbl.errors import InputError
-from pbl.monitor import OverfittingMonitor
-from pbl.performance import fused_operations
-from pbl.runs import replacing
 from pbl.statistics import wilson_interval
-from pbl.training import build_and_compile, builder_options
+from pbl.storage import replacing
+from pbl.training.performance import fused_operations
+from pbl.training.run import build_and_compile, builder_options
 
 SEEDS = 3
 DOMAINS = ("digits", "mnist", "cifar10", "vehicles")

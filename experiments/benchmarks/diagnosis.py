@@ -40,10 +40,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 
-from pbl.diagnosis import NAMES, diagnose
-from pbl.runs import replacing
-from pbl.signals import Side, Signals
+from pbl.diagnosis.rules import NAMES, diagnose
+from pbl.diagnosis.signals import Side, Signals
 from pbl.statistics import wilson_interval
+from pbl.storage import replacing
 
 UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 12, ("airplanes_birds",)
 GAP, RISE, BELOW, RENEWED = 0.06, 0.25, 0.03, 0.02  # of the oracle
@@ -351,8 +351,8 @@ def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Sig
     what `renew` gives."""
     import keras
 
-    from pbl.monitor import OverfittingMonitor
-    from pbl.performance import fused_operations
+    from pbl.diagnosis.monitor import OverfittingMonitor
+    from pbl.training.performance import fused_operations
 
     model = build(setup, donor)
     optimizer = (
@@ -363,7 +363,7 @@ def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Sig
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     monitor = OverfittingMonitor(setup.train, setup.val)
     # Else, as a training's own monitor, of a few, and of all in the end.
-    with patch.multiple("pbl.monitor", FEWEST=10**6, MOST=10**6) if watches_all else nullcontext():
+    with patch.multiple("pbl.diagnosis.monitor", FEWEST=10**6, MOST=10**6) if watches_all else nullcontext():
         oracle = OverfittingMonitor(setup.oracle, every=0)
     with fused_operations(model):
         model.fit(
@@ -377,8 +377,8 @@ def renew(model: Any, setup: Setup) -> dict[str, float]:
     """The oracle's accuracy when batch normalisation's averages are taken anew, from all training images at once."""
     from keras import layers
 
+    from pbl.diagnosis.monitor import take_statistics
     from pbl.models.calls import replaced_calls
-    from pbl.monitor import take_statistics
 
     normalising = [layer for layer in model._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
     if not normalising:

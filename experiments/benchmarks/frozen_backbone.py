@@ -22,7 +22,7 @@ import pbl
 from pbl.data import DATASETS, from_arrays
 from pbl.models import efficientnet_transfer
 from pbl.models.efficientnet import find_backbone
-from pbl.transfer import fit_head, has_fixed_features
+from pbl.training.transfer import fit_head, has_fixed_features
 
 EPOCHS, IMAGES, REPEATS = 10, 128, 5
 

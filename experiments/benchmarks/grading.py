@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 import pbl
-from pbl.evaluation import predict_probabilities
+from pbl.evaluation.run import predict_probabilities
 from pbl.grading import write_submission
 from pbl.grading.holdout import make_holdout
 from pbl.grading.submission import check_submission

@@ -22,10 +22,10 @@ import numpy as np
 
 import pbl
 from pbl.data import from_arrays
-from pbl.monitor import OverfittingMonitor
-from pbl.performance import fused_operations
-from pbl.runs import replacing
-from pbl.training import build_and_compile
+from pbl.diagnosis.monitor import OverfittingMonitor
+from pbl.storage import replacing
+from pbl.training.performance import fused_operations
+from pbl.training.run import build_and_compile
 
 # Network, shape, images, and how many of them are validation.
 CASES = {

@@ -20,14 +20,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 
 import pbl
-from pbl import training
-from pbl.callbacks import BestModel, HistoryFile
-from pbl.checkpoint import ExactResume
-from pbl.divergence import StopAtNaN
-from pbl.evaluation import open_data
-from pbl.monitor import OverfittingMonitor
-from pbl.performance import fused_operations
-from pbl.training import build_and_compile
+from pbl.diagnosis.monitor import OverfittingMonitor
+from pbl.evaluation.run import open_data
+from pbl.training import run as training
+from pbl.training.callbacks import BestModel, HistoryFile
+from pbl.training.checkpoint import ExactResume
+from pbl.training.divergence import StopAtNaN
+from pbl.training.performance import fused_operations
+from pbl.training.run import build_and_compile
 
 NOT_COUNTED = (
     "open_data",

@@ -28,7 +28,7 @@ import tensorflow as tf
 
 import pbl
 from pbl.data.files import cache_folder
-from pbl.runs import replacing
+from pbl.storage import replacing
 
 BATCH, REPEATS, STEPS = 128, 5, 60
 

@@ -37,7 +37,7 @@ from pbl.data.doctor import (
 from pbl.data.split import hold_out
 from pbl.errors import InputError
 from pbl.plotting import plot_gallery
-from pbl.runs import replacing
+from pbl.storage import replacing
 
 HERE = Path(__file__).parent
 DOSE = 0.1  # share of the images of a split that a fault changes, unless it says otherwise

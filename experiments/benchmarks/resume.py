@@ -49,8 +49,8 @@ def train(case: str, folder: str, place: str, count: int, delay: float) -> None:
     import keras
 
     import pbl
-    from pbl.callbacks import CALLBACKS
-    from pbl.checkpoint import ExactResume
+    from pbl.training.callbacks import CALLBACKS
+    from pbl.training.checkpoint import ExactResume
 
     left = count
 

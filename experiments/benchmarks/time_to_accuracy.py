@@ -30,9 +30,9 @@ from keras import layers
 import pbl
 from pbl.config import load_experiment
 from pbl.data import decode_image, from_arrays
-from pbl.performance import fused_operations
-from pbl.runs import replacing
-from pbl.training import build_and_compile
+from pbl.storage import replacing
+from pbl.training.performance import fused_operations
+from pbl.training.run import build_and_compile
 
 HERE = Path(__file__).resolve().parent
 MOST_EPOCHS = 12  # what has not come there by then is written as not reached
@@ -150,7 +150,7 @@ def main() -> None:
     fast = load_experiment(HERE.parent / "mnist_fast.py")
     mnist = from_arrays(x, y, test=(test_x, test_y))
     lines = [
-        f"Made by `time_to_accuracy.py --seeds {arguments.seeds}`, whose head says how: Keras {keras.__version__}, TensorFlow {tf.__version__}, {os.cpu_count()} cores, in {pbl.performance.choose_precision()}. Medians over the seeds (lowest to highest)."
+        f"Made by `time_to_accuracy.py --seeds {arguments.seeds}`, whose head says how: Keras {keras.__version__}, TensorFlow {tf.__version__}, {os.cpu_count()} cores, in {pbl.training.performance.choose_precision()}. Medians over the seeds (lowest to highest)."
     ]
     lines += compare(
         "MNIST, 99.0% of the test images",

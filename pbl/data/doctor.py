@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pbl.errors import Sentence
-from pbl.japanese.doctor import WORDS_OF_DOCTOR
-from pbl.runs import replacing, write_json
+from pbl.languages.doctor import WORDS_OF_DOCTOR
 from pbl.statistics import binomial_tail, hanley_mcneil_interval, wilson_interval
+from pbl.storage import replacing, write_json
 
 Severity = Literal["stop", "act", "note"]
 SEVERITIES: tuple[Severity, ...] = ("stop", "act", "note")

@@ -21,7 +21,7 @@ from pbl.data.images import decode_image, fit_image
 from pbl.data.sources import DifferentSizes, Example, check_example
 from pbl.data.split import hash_image
 from pbl.errors import InputError, Sentence, join_sentences
-from pbl.runs import replacing
+from pbl.storage import replacing
 
 _FORMAT = 1  # of the files in the cache; another number, another file name
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pbl import japanese
+from pbl import languages as japanese
 from pbl.errors import InputError
 from pbl.grading.hidden import Hidden
 from pbl.grading.outcomes import CAUSES, STATUSES, TOLERANCE
-from pbl.runs import replacing
+from pbl.storage import replacing
 
 # What a team is told beside its status; the other flags are for the instructor alone.
 _REMARKS = {

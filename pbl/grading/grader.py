@@ -33,7 +33,7 @@ from pbl.grading.rubric import Rubric, load_rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits, find_layers
 from pbl.grading.server import EXIT_LOCK_FAILED, LOG
 from pbl.grading.workers import ServerEnded, Workers, make_folder
-from pbl.runs import replacing, timestamp
+from pbl.storage import replacing, timestamp
 
 Level = Literal["full", "limits"]
 SCRATCH_PREFIX = "pbl-grade-"

@@ -20,7 +20,7 @@ from pbl.data.pipeline import find_groups
 from pbl.data.sources import open_source
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS
-from pbl.runs import replacing, timestamp, write_json
+from pbl.storage import replacing, timestamp, write_json
 
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
 COPIES = "copies.csv"

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pbl.evaluation.metrics import compute_metrics
 from pbl.grading.outcomes import CAUSES, REASONS, clean, clean_fields
-from pbl.metrics import compute_metrics
 from pbl.statistics import mcnemar_test, wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
@@ -147,7 +147,7 @@ class Scored(NamedTuple):
     """The score of one submission on the images that count.
 
     Attributes:
-        metrics: What `pbl.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in.
+        metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in.
         predicted: `int [n]`, the predicted classes.
     """
 

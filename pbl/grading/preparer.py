@@ -29,7 +29,7 @@ def make_canary(folder: Path) -> None:
     `output/canary.zip` and `output/expected.f32`.
     """
     from pbl import models
-    from pbl.evaluation import predict_probabilities
+    from pbl.evaluation.run import predict_probabilities
     from pbl.grading.submission import write_submission
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))

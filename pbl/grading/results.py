@@ -22,7 +22,7 @@ from pbl.grading.intake import Team, decode
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import say, status_of
 from pbl.grading.rubric import Rubric
-from pbl.runs import replacing, write_json
+from pbl.storage import replacing, write_json
 
 RECORD, MARKS = "record.json", "marks.csv"
 LEADERBOARD_STEP = 0.01  # scores on a leaderboard are rounded down to it, so that they tell little of single images

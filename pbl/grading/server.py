@@ -42,7 +42,7 @@ def import_all() -> None:
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
-    import pbl.evaluation
+    import pbl.evaluation.run
     import pbl.grading.preparer
     import pbl.grading.worker
     import pbl.models  # noqa: F401

@@ -23,7 +23,8 @@ from pbl.grading.outcomes import CAUSES, TOLERANCE, clean, say, status_of
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.grading.server import bootstrap
 from pbl.grading.workers import environment, make_folder
-from pbl.runs import Run, describe_environment, load_run, replacing
+from pbl.runs import Run, describe_environment, load_run
+from pbl.storage import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -70,7 +71,8 @@ def submit(
     Raises:
         InputError: The run is incomplete; the grader would not grade the submission; it cannot be written.
     """
-    from pbl import evaluation, models
+    from pbl import models
+    from pbl.evaluation import run as evaluation
 
     run = load_run(run)
     team = clean(team, 64)
@@ -145,7 +147,7 @@ def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray]:
 
 def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
     """Validation images, and what the run's model gave them when it was evaluated; None, with a remark, where they are not at hand."""
-    from pbl.evaluation import open_data
+    from pbl.evaluation.run import open_data
 
     shape = run.split["input_shape"]
     config = run.config.replace(image_size=tuple(shape[:2]), channels=shape[2], augmentation={}, sample_weights=None, class_weight=None)  # fmt: skip

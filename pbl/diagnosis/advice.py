@@ -1,0 +1,428 @@
+"""The next experiment: at most three, in the order of what they can be expected to gain, each with its price.
+
+The gains come from measured pairs of runs (`SOURCE`), and from the team's own ones as they grow; they are kept as the share of
+all errors that is gone, since of few errors not many points can be gained. A regulariser is never advised without a longer
+schedule: at the same epochs dropout or augmentation gained nothing or lost. Where a network underfits, the learning rate comes
+before the epochs, and the epochs before the size.
+"""
+
+import contextlib
+import json
+import math
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pbl.config import Config, apply_overrides
+from pbl.diagnosis.rules import Diagnosis, Finding, diagnose
+from pbl.diagnosis.signals import Signals
+from pbl.errors import InputError
+from pbl.runs import Run, runs_folder, runs_on
+
+MOST = 3
+SOURCE = "72 pairs of runs, 200 MNIST images and 400 photographs, noise about 1.5 points"
+OWN = "{pairs} pair(s) of your own runs"
+MOST_PARENTS = 50  # of the team's runs, the newest
+PRIOR_RUNS = 2  # of the team's own pairs weigh as much as the table
+
+# The next larger network, where no option makes it wider.
+LARGER = {
+    "perceptron": "mlp",
+    "softmax_regression": "mlp",
+    "mlp": "small_cnn",
+    "mlp_functional": "small_cnn_functional",
+    "mlp_subclassed": "small_cnn_subclassed",
+    "lenet5": "small_cnn",
+    "small_cnn": "resnet20",
+    "small_cnn_functional": "resnet20",
+    "small_cnn_subclassed": "resnet20",
+    "vgg_small": "resnet20",
+    "resnet20": "resnet32",
+    "resnet32": "resnet56",
+    "se_resnet20": "se_resnet32",
+    "se_resnet32": "se_resnet56",
+    "vit_tiny": "vit_small",
+}
+# Without batch normalisation or skip connections gradients fade in deep networks; with them they do not.
+DEEP_THAT_LEARNS = "resnet20"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One thing to try next.
+
+    Attributes:
+        name: A word for it, such as "dropout_and_longer".
+        message: What to do and why, in a sentence.
+        settings: What changes, as `train` takes it: {"epochs": 90, "model_options.dropout": 0.5}; empty where it is not a
+            matter of settings.
+        epochs: How many it takes, of this run's training images; 0 where nothing is trained.
+        gain: Points of accuracy that can be expected; None where nothing was measured.
+        sources: Where the gain comes from, in sentences with the field `pairs`.
+        pairs: Of the team's own runs that went into it.
+        command: What to type; "" where it is a matter of the data or the code.
+        details, template: As in `pbl.diagnosis.Finding`.
+    """
+
+    name: str
+    message: str
+    settings: dict[str, Any]
+    epochs: int
+    gain: float | None
+    sources: tuple[str, ...]
+    pairs: int
+    command: str
+    details: dict[str, Any]
+    template: str
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A kind of experiment, and how it changes the settings."""
+
+    name: str
+    template: str
+    change: Callable[[Config, dict[str, Any], int], dict[str, Any] | None]  # settings, builder's options, shorter side
+    command: str = "train"  # or what stands in its place
+
+
+def _lengthened(config: Config) -> dict:
+    """For what slows learning down: also where early stopping may end it before."""
+    return {"epochs": 3 * config.epochs}
+
+
+def _longer(config: Config, options: dict, side: int) -> dict | None:
+    return None if "early_stopping" in config.callbacks else _lengthened(config)  # it stopped by itself
+
+
+def _augmented(config: Config, options: dict, side: int) -> dict | None:
+    if config.augmentation:
+        return None
+    return {"augmentation.crop": max(1, side // 8), "augmentation.rotation": 10, **_lengthened(config)}
+
+
+def _dropped(config: Config, options: dict, side: int, rate: float = 0.5) -> dict | None:
+    now = options.get("dropout")
+    return None if now is None or now >= rate else {"model_options.dropout": rate, **_lengthened(config)}
+
+
+def _augmented_and_dropped(config: Config, options: dict, side: int) -> dict | None:
+    both = _augmented(config, options, side), _dropped(config, options, side, 0.3)
+    return None if None in both else both[0] | both[1]
+
+
+def _rate_times(factor: float) -> Callable:
+    return lambda config, options, side: {"learning_rate": float(f"{config.learning_rate * factor:.2g}")}
+
+
+def _relaxed(config: Config, options: dict, side: int) -> dict | None:
+    """Takes away what holds the weights back: penalties, dropout, augmentation."""
+    settings: dict[str, Any] = {}
+    if options.get("l2"):
+        settings["model_options.l2"] = 0.0
+    elif (config.weight_decay or 0) > 1e-3:
+        settings["weight_decay"] = 0.0
+    if options.get("dropout"):
+        settings["model_options.dropout"] = round(options["dropout"] / 2, 3)
+    if config.augmentation:
+        settings["augmentation"] = {}
+    return settings or None
+
+
+def _larger(config: Config, options: dict, side: int) -> dict | None:
+    return {"model": LARGER[config.model]} if config.model in LARGER else None
+
+
+def _smaller_batches(config: Config, options: dict, side: int) -> dict | None:
+    return {"batch_size": max(16, config.batch_size // 4)} if config.batch_size > 16 else None
+
+
+def _weighted(config: Config, options: dict, side: int) -> dict | None:
+    return None if config.class_weight else {"class_weight": "balanced"}
+
+
+def _learning_network(config: Config, options: dict, side: int) -> dict | None:
+    return None if config.model == DEEP_THAT_LEARNS else {"model": DEEP_THAT_LEARNS}
+
+
+def _folds(config: Config, options: dict, side: int) -> dict | None:
+    return None if config.folds or config.validation_fraction else {"validation_fraction": 0.3}
+
+
+def _softened(config: Config, options: dict, side: int) -> dict | None:
+    if config.label_smoothing:
+        return None
+    return {"loss": "categorical_crossentropy", "label_smoothing": 0.1}
+
+
+def _all_data(config: Config, options: dict, side: int) -> dict | None:
+    return {"train_fraction": 1.0} if config.train_fraction < 1 else None
+
+
+def _more_data(config: Config, options: dict, side: int) -> dict | None:
+    return {} if config.train_fraction == 1 else None
+
+
+def _nothing(config: Config, options: dict, side: int) -> dict:
+    return {}
+
+
+# fmt: off
+GO_ON = Remedy("go_on", "The training has not ended: go on with it.", _nothing)
+ALL_DATA = Remedy("all_data", "All training images in place of a part of them.", _all_data)
+MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _more_data, "train {run} --learning-curve")
+DROPOUT = Remedy("dropout_and_longer", "Dropout {model_options_dropout} with three times the epochs.", _dropped)
+AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and turns; mirrored too, where a mirrored image is of the same class) with three times the epochs.", _augmented)
+BOTH = Remedy("augmentation_dropout_and_longer", "Augmentation and dropout {model_options_dropout} with three times the epochs.", _augmented_and_dropped)
+LONGER = Remedy("longer", "Three times the epochs: {epochs}.", _longer)
+RATE_10 = Remedy("rate_times_10", "Ten times the learning rate: {learning_rate:g}; `find-rate` suggests one too.", _rate_times(10))
+RATE_3 = Remedy("rate_times_3", "Three times the learning rate: {learning_rate:g}.", _rate_times(3))
+LOWER_RATE = Remedy("rate_by_10", "A tenth of the learning rate: {learning_rate:g}.", _rate_times(0.1))
+RELAX = Remedy("relax", "Less that holds the weights back: {settings}.", _relaxed)
+LARGER_MODEL = Remedy("larger", "A larger network: {model}.", _larger)
+SKIPS = Remedy("skip_connections", "A network with skip connections: {model}.", _learning_network)
+STEPS = Remedy("more_steps", "More steps for the averages, by smaller batches: {batch_size}.", _smaller_batches)
+WEIGHTS = Remedy("class_weight", "Let images of rare classes count for more.", _weighted)
+SMOOTH = Remedy("label_smoothing", "Label smoothing 0.1.", _softened)
+VALIDATE = Remedy("more_validation", "A larger share of the images for validation.", _folds)
+CHECK = Remedy("check_data", "Look at the images that the data doctor names.", _nothing, "check {run}")
+LEAVE_OUT = Remedy("leave_out_copies", "Leave the copies out, and train again; expect a lower, true accuracy.", _nothing, "check {run} --leave-out copies.txt")
+MEMORISE = Remedy("memorise", "See whether the network can learn 32 images by heart; if not, something is wrong in it.", _nothing, "train {run} --memorise 32")
+FIND_RATE = Remedy("find_rate", "Let `find-rate` suggest a learning rate.", _nothing, "find-rate {run}")
+SEEDS = Remedy("seeds", "Two more seeds, to see how much of the accuracy is chance.", _nothing, "train {run} --seeds 3")
+
+# What helps against which finding and cause, or kind, with the share of the errors that it took away; None where nothing was
+# measured.
+REMEDIES: dict[tuple[str, str], tuple[tuple[Remedy, float | None], ...]] = {
+    ("diverged", ""): ((LOWER_RATE, None), (FIND_RATE, None)),
+    ("diverged", "initial"): ((CHECK, None), (LOWER_RATE, None), (FIND_RATE, None)),
+    ("batch_norm_mismatch", ""): ((STEPS, None), (LONGER, None)),
+    ("class_imbalance", ""): ((WEIGHTS, None), (CHECK, None)),
+    ("dead_units", ""): ((MEMORISE, None), (LOWER_RATE, None)),
+    ("vanishing_gradients", ""): ((SKIPS, None), (MEMORISE, None)),
+    ("leak_suspected", ""): ((LEAVE_OUT, None),),
+    ("shift_suspected", ""): ((CHECK, None),),
+    ("label_noise_suspected", ""): ((CHECK, None), (SMOOTH, None)),
+    ("too_noisy_to_say", ""): ((VALIDATE, None), (SEEDS, None)),
+    # Of errors of 83%, 39%, 39% and 13% in the trial.
+    ("underfitting", "low_rate"): ((RATE_10, 0.70), (LONGER, 0.07), (FIND_RATE, None)),
+    ("underfitting", "train_longer"): ((LONGER, 0.29), (RATE_3, 0.25)),
+    ("underfitting", "over_regularised"): ((RELAX, None), (LONGER, None)),
+    ("underfitting", "capacity"): ((RATE_3, 0.25), (LONGER, 0.29), (LARGER_MODEL, 0.66)),
+    ("overfitting", ""): ((ALL_DATA, None), (MORE_DATA, 0.39), (DROPOUT, 0.37), (BOTH, 0.35), (AUGMENT, 0.32)),
+    ("healthy", ""): ((SEEDS, None), (LONGER, None), (LARGER_MODEL, None)),
+    ("unknown", ""): ((MEMORISE, None), (FIND_RATE, None)),
+}
+# fmt: on
+FIXED_ORDER = "underfitting"  # rate before epochs before size, whatever was gained elsewhere
+
+
+def advise(
+    finding: Finding,
+    config: Config,
+    options: dict[str, Any],
+    side: int,
+    run: str = "RUN",
+    runs: str | None = None,
+    accuracy: float | None = None,
+    team: Iterable[tuple[Config, float]] = (),
+    has_official_validation: bool = False,
+) -> tuple[Experiment, ...]:
+    """Returns what to try next against a finding, at most three.
+
+    Args:
+        finding: What the run suffers from.
+        config: The run's settings.
+        options: The options of its model's builder.
+        side: The images' shorter side in pixels.
+        run: The run's folder, for the commands.
+        runs: Where runs are kept, for the commands; None where that is the default.
+        accuracy: The run's accuracy on validation, a share; without it no gain is named.
+        team: The team's runs on the same images: settings, and accuracy on validation as a share.
+        has_official_validation: Whether the validation split came with the data, and cannot be made larger.
+    """
+    cause = finding.cause or str(finding.details.get("kind", ""))
+    remedies = REMEDIES.get((finding.name, cause)) or REMEDIES[finding.name, ""]
+    known = {_key(of): value for of, value in team}
+    parents = [(of, value) for of, value in team][-MOST_PARENTS:]
+    found = []
+    for remedy, share in remedies:
+        settings = remedy.change(config, options, side)
+        if settings is None or (remedy is VALIDATE and has_official_validation):
+            continue
+        words = _as_words(settings)
+        if settings and _key(apply_overrides(config, words)) in known:
+            continue  # the team has that run
+        share, sources, pairs = _expect(remedy, share, options, side, parents, known)
+        if pairs and share <= 0:
+            continue
+        details = {name.replace(".", "_"): value for name, value in settings.items()} | {"settings": ", ".join(words)}
+        command = "train {run}" if settings else remedy.command
+        typed = [run if word == "{run}" else word for word in command.split()] + words
+        typed += ["--runs", runs] if runs and typed[0] == "train" else []
+        found.append(
+            Experiment(
+                name=remedy.name,
+                message=remedy.template.format(**details),
+                settings=settings,
+                epochs=settings.get("epochs", config.epochs) if settings else 0,
+                gain=None if share is None or accuracy is None else 100 * share * (1 - accuracy),
+                sources=sources,
+                pairs=pairs,
+                command=shlex.join(["python", "-m", "pbl", *typed]),
+                details=details,
+                template=remedy.template,
+            )
+        )
+    if any(experiment.pairs for experiment in found) and finding.name != FIXED_ORDER:
+        found.sort(key=lambda experiment: -(experiment.gain or 0))
+    return tuple(found[:MOST])
+
+
+def _key(config: Config) -> str:
+    return json.dumps(config.decides(), sort_keys=True)
+
+
+def _as_words(settings: dict[str, Any]) -> list[str]:
+    """As the command line takes them."""
+    return [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()]
+
+
+def _expect(
+    remedy: Remedy,
+    share: float | None,
+    options: dict[str, Any],
+    side: int,
+    parents: list[tuple[Config, float]],
+    known: dict[str, float],
+) -> tuple[float | None, tuple[str, ...], int]:
+    """The share of errors that a remedy takes away: of the table, and of the team's runs of which one is the other with it."""
+    own = []
+    for parent, before in parents:
+        settings = remedy.change(parent, options, side) if remedy.command == "train" else None
+        if not settings:
+            continue
+        with contextlib.suppress(InputError):
+            changed = apply_overrides(parent, _as_words(settings))
+            after = known.get(_key(changed))
+            own += [(after - before) / max(1 - before, 1e-9)] if after is not None else []
+    if not own:
+        return share, (SOURCE,) if share is not None else (), 0
+    if share is None:
+        return sum(own) / len(own), (OWN,), len(own)
+    return (PRIOR_RUNS * share + sum(own)) / (PRIOR_RUNS + len(own)), (OWN, SOURCE), len(own)
+
+
+def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
+    """Says what a run suffers from and what to try next, from its files alone.
+
+    Args:
+        run: A run that `train` made; the team's other runs are found beside it.
+        has_ended: Whether its training has; what its `environment.json` says unless given.
+
+    Returns:
+        The diagnosis. Of a run that has not ended the only advice is to go on with it.
+
+    Raises:
+        InputError: The run has no `signals.npz`, none of an epoch yet, or a file of it is damaged.
+    """
+    signals = Signals.load(run.path / "signals.npz")
+    if len(signals.epochs) < 2:
+        raise InputError("{run} has not ended its first epoch: there is nothing to diagnose yet.", run=run.path)
+    folder = run.path.resolve().parent.parent
+    environment, team = run.environment, []
+    if environment.get("images"):
+        for other in runs_on(environment["images"], folder):
+            accuracy = _read_accuracy(other)
+            if accuracy is not None and other.path.resolve() != run.path.resolve():
+                with contextlib.suppress(InputError):
+                    team.append((other.config, accuracy))
+    diagnosis = diagnose(signals, read_findings(run), max((accuracy for _, accuracy in team), default=None))
+    is_default = folder == runs_folder().resolve()
+    where = {"run": str(run.path), "runs": None if is_default else str(folder)}
+    if has_ended is None:
+        has_ended = environment.get("status") == "finished" or bool(environment.get("diverged"))
+    if not has_ended:
+        command = shlex.join(
+            ["python", "-m", "pbl", "train", where["run"], *(["--runs", where["runs"]] if where["runs"] else [])]
+        )
+        going_on = Experiment(GO_ON.name, GO_ON.template, {}, 0, None, (), 0, command, {}, GO_ON.template)
+        return replace(diagnosis, experiments=(going_on,))
+    accuracy, shape = _read_accuracy(run), run.split["input_shape"]
+    if not (isinstance(shape, list) and len(shape) == 3):
+        raise InputError("The run {run} is damaged: input_shape in split.json. Train again with --fresh.", run=run.path)
+    own = [] if accuracy is None else [(run.config, accuracy)]
+    experiments = advise(
+        diagnosis.headline,
+        run.config,
+        environment.get("builder_options", {}),
+        min(shape[:2]),
+        **where,
+        accuracy=accuracy,
+        team=[*team, *own],
+        has_official_validation=run.split.get("made_by", {}).get("val") == "official",
+    )
+    return replace(diagnosis, experiments=experiments)
+
+
+def _read_accuracy(run: Run) -> float | None:
+    """Accuracy on validation; None where it is not known."""
+    try:
+        accuracy = run.read_json("metrics_val.json").get("accuracy")
+    except InputError:
+        return None
+    return float(accuracy) if isinstance(accuracy, (int, float)) and 0 <= accuracy <= 1 else None
+
+
+# What the rules read of each of the data doctor's findings.
+NEEDED = {
+    "labels_harder_than_validation": ("loss", "images", "val_loss", "val_images"),
+    "reference_accuracy": ("accuracy", "images"),
+    "shift": ("split", "auc", "statistic"),
+}
+
+
+def read_findings(run: Run) -> list[dict[str, Any]]:
+    """Reads what the data doctor found before a run; raises InputError where the file is damaged."""
+    if not (run.path / "data_check.json").exists():
+        return []
+    findings = run.read_json("data_check.json").get("findings")
+    if isinstance(findings, list) and all(_is_finding(finding) for finding in findings):
+        return findings
+    raise InputError("The run {run} is damaged: data_check.json. Train again with --fresh.", run=run.path)
+
+
+def _is_finding(value: Any) -> bool:
+    if not (isinstance(value, dict) and {"check", "severity", "items", "details"} <= set(value)):
+        return False
+    details = value["details"]
+    if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
+        return False
+    kinds = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float) | {"images": int, "val_images": int}
+    are_numbers = all(
+        type(details[name]) in (kind, int) and 0 <= details[name] < 1e9
+        for name, kind in kinds.items()
+        if name in details
+    )
+    return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
+
+
+def write_diagnosis(run: Run) -> Diagnosis:
+    """Writes `diagnosis.json` into a run whose training has ended, and returns the diagnosis."""
+    diagnosis = diagnose_run(run, has_ended=True)
+    run.write_json("diagnosis.json", as_json(diagnosis))
+    return diagnosis
+
+
+def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    """A diagnosis as it can be written: numbers that are not finite become null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(inner) for inner in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return plain(asdict(diagnosis))

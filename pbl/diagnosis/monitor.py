@@ -1,0 +1,626 @@
+"""`OverfittingMonitor`: measures what a diagnosis of a training needs; `pbl.diagnosis` judges.
+
+Keras's own `loss` and `accuracy` are means over an epoch in which the weights changed, under dropout, augmentation, class
+weights and penalties: they hide gaps and make others up. Here the same images are looked at after each epoch, in inference mode
+and not augmented.
+"""
+
+import contextlib
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from pbl.diagnosis.rules import Diagnosis, diagnose
+from pbl.diagnosis.signals import Side, Signals
+from pbl.errors import InputError
+from pbl.models.calls import replaced_calls
+from pbl.training.checkpoint import find_callbacks
+
+# How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
+# are large; of fewer than 500 no gap below 6 points could be told from chance: of 1,600 training images that costs 15%, half a
+# second, of ResNet-20.
+FEWEST, MOST, ONE_IN = 500, 1_500, 20
+MOST_AT_END = 5_000  # once, when the training has ended
+MOST_BYTES = 128 * 2**20
+LOOKED_AT = 256  # images for a look into the network
+BATCH = 128
+TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
+
+
+class Source(Protocol):
+    """What `pbl.data.Data` has."""
+
+    num_classes: int
+    steps_per_epoch: int
+
+    def sample(self, split: str, most: int) -> Any: ...
+
+    def images(self, split: str) -> Any: ...
+
+    def batches(self, split: str) -> Any: ...
+
+
+class OverfittingMonitor(keras.callbacks.Callback):
+    """Measures before training and after each epoch how a classifier does on training images and on validation images.
+
+    ```python
+    monitor = pbl.OverfittingMonitor(data)
+    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor, early_stopping])
+    print(monitor.diagnosis)
+    ```
+
+    It stands first in the list: then the others, and Keras's progress bar, see what it enters into `logs`: `probe_loss`,
+    `probe_accuracy`, `val_probe_loss`, `val_probe_accuracy` (nats without penalties, and shares, of fixed images), `gap` with
+    `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, of the
+    data of `pbl.load_data` `data_share` (how long its batches alone take, by the epoch's time: near 1 the training waits for
+    them), on a GPU `device_memory` (bytes, the highest so far) and where it can be read `gpu_busy` (share). The training itself is not changed:
+    batch normalisation's averages and the states of random layers are put back. When the training has ended, up to 5,000 images
+    of each side are looked at once: gap and accuracies of the diagnosis are of these (not where a head is trained on features).
+
+    Args:
+        train: The data (`pbl.load_data`), or a pair of arrays: images, and labels (`[n]`, or one-hot `[n, classes]`).
+        val: A pair of arrays; None where `train` is the data, or where there is no validation.
+        every: A look into the network (gradients, dead units, batch normalisation) is taken before training, after every so
+            many epochs, and after the last; with 0 never.
+        file: Where the signals are written, an `.npz`; nowhere unless given.
+        live: In a notebook: show the gap in one line that changes with each epoch.
+
+    Attributes:
+        signals: What was measured.
+        seconds: How long the measuring took so far.
+        looks_at_end: Whether more images are looked at when a `fit` has ended; false where another one follows.
+
+    Raises:
+        InputError: The model is no classifier with one output; the labels do not fit; another callback stands before.
+    """
+
+    def __init__(
+        self,
+        train: Source | tuple,
+        val: tuple | None = None,
+        *,
+        every: int = 5,
+        file: str | Path | None = None,
+        live: bool = True,
+    ):
+        super().__init__()
+        self._every, self._file = every, None if file is None else Path(file)
+        self._live = _LiveLine() if live and "ipykernel" in sys.modules else None
+        self._source = train if hasattr(train, "batches") else None
+        self._train, self._val = train, val
+        if hasattr(train, "sample"):
+            sizes = [train.images(split).labels for split in ("train", "val")]
+            classes, steps = train.num_classes, train.steps_per_epoch
+        else:
+            pairs = [_as_pair(train), _as_pair(val) if val is not None else None]
+            sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in pairs]
+            classes, steps = 1 + max(int(of_side.max(initial=0)) for of_side in sizes), None
+            if pairs[1] and pairs[1][0].shape[1:] != pairs[0][0].shape[1:]:
+                raise InputError(
+                    "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one.",
+                    train=pairs[0][0].shape[1:], val=pairs[1][0].shape[1:],
+                )  # fmt: skip
+            self._train, self._val = pairs
+        self._pixels, self._labels, val_items = self._take(MOST, max(FEWEST, len(sizes[0]) // ONE_IN))
+        self._about = {
+            "num_classes": classes,
+            "train_counts": np.bincount(sizes[0], minlength=classes).tolist(),
+            "val_counts": np.bincount(sizes[1], minlength=classes).tolist(),
+            "steps_per_epoch": steps,
+            "val_items": val_items,
+        }
+        self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
+        self._inputs, self._head = self._pixels, None
+        self.seconds, self.looks_at_end = 0.0, True
+
+    def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
+        """Judges `head` on what `extractor` makes of the images, computed once; with None the whole model again.
+
+        Args:
+            extractor: From images to features that do not change in the training.
+            head: From features to classes; it has all the weights that are trained.
+        """
+        self._head = head
+        self._inputs = self._pixels
+        if extractor is not None:
+            self._inputs = [extractor.predict(pixels, verbose=0) if len(pixels) else pixels for pixels in self._pixels]
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """What the signals so far say, without what the data doctor knows; `pbl.diagnose_run` has it."""
+        return diagnose(self.signals)
+
+    @property
+    def _judged(self) -> keras.Model:
+        return self._head or self.model
+
+    # What Keras calls.
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        callbacks = find_callbacks("OverfittingMonitor")
+        before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, OverfittingMonitor)]
+        if before:
+            raise InputError(
+                "The callback {other} stands before OverfittingMonitor: it would not see what is measured, or change what is."
+                " Put OverfittingMonitor first.",
+                other=type(before[0]).__name__,
+            )
+        self._check()
+        self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
+        self._batches = _in_batches(self._inputs, self._labels)
+        self._before: list | None = None  # kernels before an epoch that is looked at
+        self._begins, self._is_restored = True, False
+        self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
+        if self._begins:
+            self._begins = False
+            self.signals.cut(epoch)
+            goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
+            if not goes_on or (epoch == 0 and not self._is_restored):
+                self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
+                self._record(epoch, {}, looks=self._every > 0)
+        self._start = time.perf_counter()
+        if self._is_looked_at(epoch + 1):
+            self._before = self._copy_kernels()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
+        if self.signals.network and self.signals.network[-1]["epoch"] < epoch:  # stopped early
+            self._look(epoch, self._run(looks=True)[1])
+        # The features of more images would take too long.
+        if self.looks_at_end and self.signals.epochs and self._inputs is self._pixels:
+            self._look_at_more(epoch)
+            if self._live is not None:
+                self._live.show(self.signals)
+        self.save()
+
+    def get_state(self) -> dict:
+        before = None if self._before is None else [ops.convert_to_numpy(kernel) for kernel in self._before]
+        return {**self.signals.to_dict(), "before": before}
+
+    def set_state(self, state: dict) -> None:
+        sides = [len(state[name]["labels"]) for name in ("probe", "val")]
+        if sides != [len(labels) for labels in self._labels]:
+            return  # of an earlier version, that looked at other images: the signals begin anew
+        before = state["before"]
+        self._before = None if before is None else [ops.convert_to_tensor(kernel) for kernel in before]
+        self.signals, self._is_restored = Signals.from_dict(state), True
+        self.signals.about = self._about | self.signals.about  # an earlier version kept less
+
+    def save(self) -> None:
+        """Writes the signals so far to `file`."""
+        if self._file is not None and self.signals.epochs:
+            self.signals.save(self._file)
+
+    # What is done.
+
+    def _take(self, *most: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+        """Images of train and of validation, stratified, no more than the least of `most` of each; their labels; and the names
+        of those of validation, of arrays their places."""
+        if hasattr(self._train, "sample"):
+            parts = []
+            for split in ("train", "val"):
+                whole = self._train.images(split)
+                count = _how_many(len(whole.labels), math.prod(whole.store.shape[1:]), *most)
+                parts.append(self._train.sample(split, count))
+            return [part.pixels for part in parts], [part.labels for part in parts], parts[1].names
+        nothing = np.empty((0, *self._train[0].shape[1:])), np.empty(0, np.int32)
+        pairs = [pair or nothing for pair in (self._train, self._val)]
+        places = [_choose(*pair, *most) for pair in pairs]
+        chosen = [[array[at] for array in pair] for pair, at in zip(pairs, places, strict=True)]
+        pixels, labels = map(list, zip(*chosen, strict=True))
+        return pixels, labels, [str(place) for place in places[1]]
+
+    def _look_at_more(self, epoch: int) -> None:
+        pixels, labels, _ = self._take(MOST_AT_END)
+        if [len(part) for part in labels] == [len(part) for part in self._labels]:
+            return
+        rows = self._run(False, _in_batches(pixels, labels))[0]
+        right = rows[: sum(map(len, labels)), 1] == np.concatenate(labels)
+        n = len(labels[0])
+        self.signals.end = {
+            "epoch": epoch, "probe_images": n, "probe_correct": int(right[:n].sum()),
+            "val_images": len(labels[1]), "val_correct": int(right[n:].sum()),
+        }  # fmt: skip
+
+    def _copy_kernels(self) -> list:
+        return [ops.copy(kernel.value) for kernel in self._kernels]
+
+    def _is_looked_at(self, epoch: int) -> bool:
+        return self._every > 0 and (epoch % self._every == 0 or epoch == self.params["epochs"])
+
+    def _check(self) -> None:
+        model = self._judged
+        outputs = getattr(model, "outputs", None)
+        if outputs is None:  # a subclassed model
+            outputs = model(self._inputs[0][:1], training=False)
+        outputs = list(outputs.values()) if isinstance(outputs, dict) else outputs
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        if len(outputs) != 1 or len(outputs[0].shape) != 2:
+            raise InputError(
+                "OverfittingMonitor judges a classifier with one output [images, classes]; this model gives {shapes}. Leave"
+                " it out, or monitor a model of the output that matters.",
+                shapes=" and ".join(str([size or "images" for size in output.shape]) for output in outputs),
+            )
+        width, about = outputs[0].shape[-1], self._about
+        self._is_binary = width == 1
+        if not self._is_binary and width < about["num_classes"]:
+            raise InputError(
+                "The labels reach {last}, and the model has {width} outputs. It needs one for each class.",
+                last=about["num_classes"] - 1, width=width,
+            )  # fmt: skip
+        self._is_logits = self._finds_logits()
+        flat = model._flatten_layers()
+        self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
+        self._rectified = [layer for layer in flat if _is_rectified(layer)]
+        self._normalising = [
+            layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        ]
+        about["model"] = model.name
+
+    def _finds_logits(self) -> bool:
+        """Whether the outputs are logits: by the loss where it tells, else by what the model gives."""
+        loss = self.model.loss
+        if isinstance(loss, str) or hasattr(loss, "from_logits"):
+            return bool(getattr(loss, "from_logits", False))
+        outputs = ops.convert_to_numpy(ops.cast(self._judged(self._inputs[0][:8], training=False), "float32"))
+        sums = outputs if self._is_binary else outputs.sum(axis=1)
+        return bool(outputs.min() < 0 or sums.max() > 1.01 or (not self._is_binary and sums.min() < 0.99))
+
+    def _record(self, epoch: int, logs: dict, looks: bool, seconds: float = math.nan) -> None:
+        rows, look = self._run(looks)
+        signals, n = self.signals, len(self.signals.probe.labels)
+        rows = rows[: n + len(signals.val.labels)]  # the last batch is filled up
+        signals.probe.append(rows[:n]), signals.val.append(rows[n:])
+        if looks:
+            self._look(epoch, look)
+        measured = {}
+        for name, side, of_side in (("probe", signals.probe, rows[:n]), ("val_probe", signals.val, rows[n:])):
+            if len(of_side):
+                measured[f"{name}_loss"] = float(of_side[:, 0].mean())
+                measured[f"{name}_accuracy"] = float(side.correct[-1].mean())
+        if len(signals.val.labels):
+            measured |= dict(zip(("gap", "gap_low", "gap_high"), signals.gap, strict=True))
+        images = sum(signals.about["train_counts"])
+        if not math.isnan(seconds):
+            logs |= measured | {"images_per_second": images / seconds, **_read_gpu()}
+            if self._batch_seconds is not None:
+                logs["data_share"] = self._batch_seconds * self._source.steps_per_epoch / seconds
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
+        signals.epochs.append({**row, "learning_rate": rate, "penalty": float(look[-1])})
+        if self._live is not None and not math.isnan(seconds):
+            self._live.show(signals)
+        if looks:
+            self.save()
+
+    def _look(self, epoch: int, numbers: np.ndarray) -> None:
+        """Enters what a look into the network gave, a vector in the order of `_look_into`."""
+        k, r = len(self._kernels), len(self._rectified)
+        norms, weights, changes, dead, (in_training, stored, anew, _) = np.split(numbers, np.cumsum([k, k, k, r]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = changes / weights if self._before is not None else np.full(k, math.nan)
+        self.signals.network.append(
+            {
+                "epoch": epoch,
+                "kernels": [kernel.path for kernel in self._kernels],
+                "rectified": [layer.name for layer in self._rectified],
+                "gradient_norms": norms.tolist(),
+                "weight_norms": weights.tolist(),
+                "update_ratios": ratios.tolist(),
+                "dead": dead.tolist(),
+                "loss_in_training": float(in_training),
+                "loss_stored": float(stored),
+                "loss_anew": float(anew),
+            }
+        )
+        self._before = None
+
+    def _run(self, looks: bool, batches: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
+        batches = batches or self._batches
+        begin = time.perf_counter()
+        if looks not in self._measure:
+            self._measure[looks] = self._trace(looks)
+        before = (self._before or self._copy_kernels()) if looks else []
+        numbers = _to_host(self._measure[looks](before, *batches))
+        n = math.prod(batches[1].shape)
+        self.seconds += time.perf_counter() - begin
+        return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
+
+    def _trace(self, looks: bool) -> Callable:
+        """One function that measures everything on the device, and gives one vector."""
+        at = _spread(0, len(self._labels[0]))
+        few = self._inputs[0][at], self._labels[0][at]
+
+        def measure(before: list, images: Any, labels: Any) -> Any:
+            rows = ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1, 3))
+            look = self._look_into(few, ops.mean(ops.take(rows[:, 0], at)), before) if looks else []
+            # Of the weights alone: what a layer adds for its outputs is known in its call only.
+            weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
+            penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
+            return ops.concatenate([ops.reshape(rows, (-1,)), *look, ops.reshape(ops.cast(penalty, "float32"), (1,))])
+
+        return _compile(self._judged, measure)
+
+    def _judge(self, images: Any, labels: Any, training: bool = False) -> Any:
+        """`float32 [n, 3]`: loss, predicted class and confidence."""
+        outputs = ops.cast(self._judged(images, training=training), "float32")
+        labels = ops.cast(labels, "int32")
+        if self._is_binary:
+            right = ops.sigmoid(outputs) if self._is_logits else outputs
+            probabilities = ops.concatenate([1 - right, right], axis=-1)
+        else:
+            probabilities = ops.softmax(outputs) if self._is_logits else outputs
+        of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
+        # Not clipped to 1, and NaN stays NaN.
+        loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))
+        no_class = ops.cast(ops.shape(probabilities)[-1], "float32")  # where no probability is a number
+        predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
+        return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
+
+    def _look_into(self, few: tuple, stored: Any, before: list) -> list:
+        """Gradients of `few` images of the probe, dead units, and the loss, now `stored`, with statistics taken anew from them."""
+        highest: dict[str, Any] = {}  # of each unit, over all images and places
+
+        def watch(layer: keras.Layer, original: Callable) -> Callable:
+            def call(*arguments, **options):
+                outputs = original(*arguments, **options)
+                units = ops.max(ops.cast(outputs, "float32"), axis=tuple(range(len(outputs.shape) - 1)))
+                highest[layer.name] = ops.maximum(units, highest[layer.name]) if layer.name in highest else units
+                return outputs
+
+            return call
+
+        def learn() -> tuple:
+            loss = ops.mean(self._judge(*few, training=True)[:, 0])
+            return loss, (loss, highest)
+
+        with _put_back(self._judged), replaced_calls(self._rectified, watch):
+            gradients, (in_training, highest) = _gradients(self._judged, self._kernels, learn)
+        anew = stored
+        if self._normalising:
+            with _put_back(self._judged):
+                with replaced_calls(self._normalising, take_statistics):
+                    self._judged(few[0], training=False)
+                anew = ops.mean(self._judge(*few)[:, 0])
+        weights = [kernel.value for kernel in self._kernels]
+        changes = [a - b for a, b in zip(weights, before, strict=True)]
+        dead = [
+            ops.mean(ops.cast(highest[layer.name] <= 0, "float32")) if layer.name in highest else math.nan
+            for layer in self._rectified
+        ]
+        norms = [[_norm(array) for array in arrays] for arrays in (gradients, weights, changes)]
+        return [
+            ops.stack([ops.cast(number, "float32") for number in numbers])
+            for numbers in (*norms, dead, [in_training, stored, anew])
+            if numbers
+        ]
+
+
+class _LiveLine:
+    """One line in a notebook that changes with each epoch."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+
+    def show(self, signals: Signals) -> None:
+        from IPython.display import HTML, display
+
+        line = HTML(f"<b>{escape(describe_epoch(signals))}</b>")
+        if self._shown is None:
+            self._shown = display(line, display_id=True)
+        else:
+            self._shown.update(line)
+
+
+def describe_epoch(signals: Signals) -> str:
+    """The last epoch in a line: accuracy on the probe and on validation, and their gap with its 95% interval."""
+    right, n, val_right, val_n = signals.known
+    text = f"Epoch {signals.epochs[-1]['epoch']}: {right / n:.1%} of the training images known"
+    if not val_n:
+        return text
+    gap, low, high = (100 * number for number in signals.gap)
+    best = signals.epochs[1 + int(signals.val.loss[1:].astype(np.float64).mean(axis=1).argmin())]["epoch"]
+    return (
+        f"{text}, {val_right / val_n:.1%} of validation; gap {gap:.1f} points ({low:.1f} to {high:.1f});"
+        f" validation loss lowest after epoch {best}"
+    )
+
+
+def _time_batches(source: Source) -> float | None:
+    """Seconds that one training batch takes alone, of as many as an eighth of an epoch and at most ten; None of too few."""
+    count = min(10, source.steps_per_epoch // 8)
+    if count < 2:
+        return None
+    batches = iter(source.batches("train"))
+    next(batches)  # the order is drawn, and the pipeline started
+    begin = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return (time.perf_counter() - begin) / count
+
+
+def _how_many(images: int, image_bytes: int, *most: int) -> int:
+    """How many of a split's images are looked at."""
+    return max(1, min(images, *most, MOST_BYTES // image_bytes))
+
+
+def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        images, labels = (np.asarray(array) for array in pair)
+    except (TypeError, ValueError):
+        raise InputError(
+            "OverfittingMonitor takes the data of pbl.load_data, or arrays: OverfittingMonitor((images, labels), (images,"
+            " labels))."
+        ) from None
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
+    if labels.ndim != 1 or len(labels) != len(images) or not len(labels) or labels.min() < 0:
+        raise InputError(
+            "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"
+            " 0 on.",
+            images=len(images), shape=labels.shape,
+        )  # fmt: skip
+    return images, labels.astype(np.int32)
+
+
+def _choose(images: np.ndarray, labels: np.ndarray, *most: int) -> np.ndarray:
+    """The places of a fixed part of the images, each class in its share."""
+    if not len(labels):
+        return np.empty(0, np.int64)
+    count = _how_many(len(labels), math.prod(images.shape[1:]) * images.itemsize, *most)
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        of_class = shuffled[labels[shuffled] == label]
+        place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    return np.sort(np.argsort(place, kind="stable")[:count])
+
+
+def _spread(begin: int, end: int) -> np.ndarray:
+    """Places of images from `begin` to before `end`, all through: the first ones may be of one class."""
+    return np.linspace(begin, end - 1, min(end - begin, LOOKED_AT)).round().astype(np.int32)
+
+
+def _in_batches(*sides: list[np.ndarray]) -> tuple:
+    """Of the images and of the labels of both sides `[batches, BATCH, ...]`, on the device, filled up with the last one."""
+    return tuple(map(_join_in_batches, sides))
+
+
+def _join_in_batches(parts: list[np.ndarray]) -> Any:
+    parts = [part for part in parts if len(part)]
+    count = sum(map(len, parts))
+    size = min(BATCH, count)  # of few a single, smaller batch
+    filled = np.concatenate([*parts, np.repeat(parts[-1][-1:], -count % size, axis=0)])
+    return ops.convert_to_tensor(filled.reshape(-1, size, *filled.shape[1:]))
+
+
+def _is_rectified(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
+
+
+def take_statistics(layer: keras.layers.BatchNormalization, original: Callable) -> Callable:
+    """Batch normalisation that keeps this batch's statistics as those of all."""
+
+    def call(inputs, training=None, mask=None):
+        momentum, layer.momentum = layer.momentum, 0.0
+        try:
+            return original(inputs, training=True, mask=mask)
+        finally:
+            layer.momentum = momentum
+
+    return call
+
+
+def _norm(array: Any) -> Any:
+    return ops.sqrt(ops.sum(ops.square(ops.cast(array, "float32"))))
+
+
+def _read_gpu() -> dict[str, float]:
+    """Memory and work of the GPU; nothing where there is none."""
+    if keras.backend.backend() != "tensorflow":
+        return {}
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        return {}
+    read = {"device_memory": float(tf.config.experimental.get_memory_info("GPU:0")["peak"])}
+    if shutil.which("nvidia-smi"):
+        words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            said = subprocess.run(words, capture_output=True, text=True, timeout=5, check=True).stdout
+            read["gpu_busy"] = float(said.split()[0]) / 100
+    return read
+
+
+# What differs between backends.
+
+
+def _to_host(numbers: Any) -> np.ndarray:
+    """The one transfer."""
+    return ops.convert_to_numpy(numbers)
+
+
+def _compile(model: keras.Model, function: Callable) -> Callable:
+    """The function, traced once; what it does to the model's variables is undone."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        traced = tf.function(function, autograph=False)
+
+        def call(before: list, *batches) -> Any:
+            nonlocal concrete
+            # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
+            if concrete is None:
+                any_number = [tf.TensorSpec([None, None, *array.shape[2:]], array.dtype) for array in batches]
+                concrete = traced.get_concrete_function(before, *any_number)
+            return concrete(before, *batches)
+
+        concrete = None
+        return call
+    if keras.backend.backend() == "jax":
+        import jax
+
+        def pure(values: list, *arguments) -> Any:
+            with keras.StatelessScope(list(zip(model.variables, values, strict=True))):
+                return function(*arguments)
+
+        traced = jax.jit(pure)
+        return lambda *arguments: traced([variable.value for variable in model.variables], *arguments)
+    return function
+
+
+def _map(function: Callable, batches: tuple) -> Any:
+    """The function of each batch, one after another."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.map_fn(function, batches, fn_output_signature=tf.float32, parallel_iterations=1)
+    return ops.map(function, batches)
+
+
+@contextlib.contextmanager
+def _put_back(model: keras.Model) -> Iterator[None]:
+    """Within it the model may change its variables; then they are as before."""
+    variables = [variable for variable in model.variables if not variable.trainable]
+    before = [ops.copy(variable.value) for variable in variables]
+    yield
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+
+
+def _gradients(model: keras.Model, kernels: list, function: Callable) -> tuple[list, Any]:
+    """Gradients of the first of the two things that a function gives, NaN on a backend that is not known; and the second."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value, more = function()
+        return tape.gradient(value, [kernel.value for kernel in kernels], unconnected_gradients="zero"), more
+    if keras.backend.backend() == "jax":
+        import jax
+
+        others = [(variable, variable.value) for variable in model.variables]
+
+        def of_kernels(values: list) -> Any:
+            with keras.StatelessScope([*others, *zip(kernels, values, strict=True)]):
+                return function()
+
+        return jax.grad(of_kernels, has_aux=True)([kernel.value for kernel in kernels])
+    return [ops.full((1,), math.nan) for _ in kernels], function()[1]

@@ -1,0 +1,195 @@
+"""What was measured of a training, epoch by epoch: what `pbl.diagnosis.monitor` writes and `pbl.diagnosis` reads. NumPy alone."""
+
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.statistics import newcombe_interval
+from pbl.storage import replacing
+
+MOST_COUNTED = 10**6  # images; a file may come from a stranger, and 10**15 would be counted until the end of days
+_SIDES = ("probe", "val")
+_COUNTS = tuple(f"{side}_{count}" for side in _SIDES for count in ("correct", "images"))
+
+
+@dataclass
+class Side:
+    """Images that are looked at after each epoch in inference mode, never augmented: of train (the probe) or of validation.
+
+    Attributes:
+        labels: `int32 [n]`, their classes.
+        loss: `float16 [epochs + 1, n]`, the negative log-likelihood of the true class in nats; row 0 before training.
+        predicted: `uint16 [epochs + 1, n]`, the class with the highest probability; no class where that is no number.
+        confidence: `float16 [epochs + 1, n]`, that probability.
+    """
+
+    labels: np.ndarray
+    loss: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray) -> "Side":
+        """Images of which nothing is known yet."""
+        loss, predicted, confidence = (
+            np.empty((0, len(labels)), dtype) for dtype in (np.float16, np.uint16, np.float16)
+        )
+        return cls(np.asarray(labels, np.int32), loss, predicted, confidence)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """`bool [epochs + 1, n]`."""
+        return self.predicted == self.labels
+
+    def append(self, rows: np.ndarray) -> None:
+        """Appends an epoch: `float32 [n, 3]` of loss, predicted class and confidence."""
+        loss = np.clip(rows[:, 0], None, np.finfo(np.float16).max)  # NaN stays
+        for name, column in (("loss", loss), ("predicted", rows[:, 1]), ("confidence", rows[:, 2])):
+            before = getattr(self, name)
+            setattr(self, name, np.vstack([before, column.astype(before.dtype)]))
+
+    def cut(self, rows: int) -> None:
+        """Keeps so many rows."""
+        self.loss, self.predicted, self.confidence = (
+            array[:rows] for array in (self.loss, self.predicted, self.confidence)
+        )
+
+
+@dataclass
+class Signals:
+    """The signals of one training.
+
+    Attributes:
+        about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the whole splits),
+            `steps_per_epoch` and `model`; and `val_items`, the names of the images of `val`, in their order.
+        probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
+        epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
+            the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
+        network: One dictionary for each look into the network: `epoch`, the names of trainable `kernels` and of `rectified`
+            layers, `gradient_norms` and `weight_norms` (of each kernel, the
+            first of the network first), `update_ratios` (norm of the epoch's change by norm of the kernel), `dead` (of each
+            rectified layer the share of units that are 0 for all images), `loss_in_training` (of the probe in training mode),
+            and `loss_stored` and `loss_anew`: of the probe in inference mode, with batch normalisation's stored statistics, and
+            with statistics taken anew from these images.
+        end: Of more images, after the last epoch of a training that ended: `epoch`, `probe_images`, `probe_correct`,
+            `val_images`, `val_correct`.
+    """
+
+    about: dict[str, Any]
+    probe: Side
+    val: Side
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    network: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether `end` is of the last epoch."""
+        return bool(self.end) and self.end["epoch"] == self.epochs[-1]["epoch"]
+
+    @property
+    def known(self) -> tuple[int, int, int, int]:
+        """After the last epoch: how many images of train are right, of how many, and the same of validation."""
+        if self.has_end:
+            return tuple(self.end[name] for name in _COUNTS)
+        return tuple(
+            count
+            for _, side in self._sides()
+            for count in (int(side.correct[-1].sum()) if len(side.loss) else 0, len(side.labels))
+        )
+
+    @property
+    def gap(self) -> tuple[float, float, float]:
+        """Accuracy on training images minus that on validation after the last epoch, with Newcombe's 95% interval."""
+        right, n, val_right, val_n = self.known
+        if not (n and val_n and len(self.probe.loss)):
+            return np.nan, np.nan, np.nan
+        return right / n - val_right / val_n, *newcombe_interval(right, n, val_right, val_n)
+
+    def cut(self, epoch: int) -> None:
+        """Forgets what came after an epoch, after which the training goes on."""
+        self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
+        self.network = [look for look in self.network if look["epoch"] <= epoch]
+        self.end = {}
+        self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all as numbers, text, arrays, lists and dictionaries."""
+        sides = {name: {part.name: getattr(side, part.name) for part in fields(Side)} for name, side in self._sides()}
+        return {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end, **sides}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Signals":
+        """Makes them of what `to_dict` gave."""
+        sides = {name: Side(**values[name]) for name in _SIDES}
+        lists = {name: list(values[name]) for name in ("epochs", "network")}
+        if not isinstance(values["about"], dict):
+            raise ValueError("about is no dictionary")
+        names = values["about"].get("val_items", [])  # an earlier version kept none
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("val_items are no names")
+        return cls(
+            values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
+        )
+
+    def _sides(self) -> list[tuple[str, Side]]:
+        return [(name, getattr(self, name)) for name in _SIDES]
+
+    def save(self, file: str | Path) -> None:
+        """Writes them to an `.npz` file, whole or not at all."""
+        text = {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end}
+        arrays = {"text": np.frombuffer(json.dumps(text).encode(), np.uint8)}
+        for name, side in self._sides():
+            arrays |= {f"{name}_{part.name}": getattr(side, part.name) for part in fields(Side)}
+        with replacing(Path(file)) as temporary, temporary.open("wb") as opened:
+            np.savez_compressed(opened, **arrays)
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Signals":
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                text = json.loads(saved["text"].tobytes())
+                for name in _SIDES:
+                    text[name] = {part.name: saved[f"{name}_{part.name}"] for part in fields(Side)}
+                return cls.from_dict(text)
+        except FileNotFoundError:
+            raise InputError(
+                "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.",
+                file=file,
+            ) from None
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ):
+            raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from None
+
+
+def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[str, int]:
+    """The counts, if they can be: a file may come from a stranger."""
+    if not end:
+        return {}
+    counts = {name: int(end[name]) for name in ("epoch", *_COUNTS)}
+    can_be = all(
+        0 <= counts[f"{side}_correct"] <= counts[f"{side}_images"] <= min(sum(about[split]), MOST_COUNTED)
+        for side, split in zip(_SIDES, ("train_counts", "val_counts"), strict=True)
+    )
+    if not can_be or (counts["val_images"] > 0) != (len(val.labels) > 0) or not counts["probe_images"]:
+        raise ValueError(f"{counts} are no counts of these images")
+    return counts

@@ -1,0 +1,11 @@
+"""How good a trained model is: on the run's own splits, on other data, on single images."""
+
+from pbl import offer
+
+__getattr__, __dir__, __all__ = offer(
+    __name__,
+    {
+        "run": "build_model evaluate evaluate_on load_model open_data predict predict_probabilities read_images",
+        "metrics": "compute_metrics",
+    },
+)

@@ -1,0 +1,121 @@
+"""What a trained model costs to use: multiply-accumulates, latency, throughput, memory, size of its file."""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pbl.errors import InputError
+from pbl.languages import say_sentence
+from pbl.runs import Run, load_run
+
+WARM_UP, CALLS = 10, 50
+THROUGHPUT_BATCH = 256
+
+
+def measure_cost(run: str | Path | Run) -> dict[str, Any]:
+    """Measures a run's best model in a process of its own, and writes `cost.json` into the run.
+
+    A process of its own, since memory is told as the most that a process has ever held.
+
+    Args:
+        run: The run, or its folder. Its `experiment.py` is executed.
+
+    Returns:
+        `macs` (of convolutions and dense layers, for one image; `pbl.models.cost.count_macs`), `latency_ms` of one image with
+        its quartiles `latency_low_ms` and `latency_high_ms`, `images_per_second` in batches of 256 (both by the compiled
+        model, after 10 calls to warm up, medians of 50 and of 10 calls), `peak_memory_mib` (on a GPU the most that
+        TensorFlow has held there; else the most that the whole process has, Python and TensorFlow included), `file_mib` of `best.keras`, and the
+        `cost_conditions`: device, threads, precision, versions.
+
+    Raises:
+        InputError: The run has no model.
+    """
+    run = load_run(run)
+    command = [sys.executable, "-m", "pbl.evaluation.measurement", str(run.path)]
+    package = str(Path(__file__).resolve().parent.parent)
+    known = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": known, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode == 2:
+        raise InputError("{message}", message=done.stderr.strip().splitlines()[-1].removeprefix("pbl: "))
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    cost = json.loads(done.stdout.splitlines()[-1])
+    run.write_json("cost.json", cost)
+    return cost
+
+
+def _measure(run: Run) -> dict[str, Any]:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from pbl.evaluation.run import load_model
+    from pbl.models.cost import count_macs
+
+    model = load_model(run)
+    shape = tuple(run.split["input_shape"])
+    images = np.random.default_rng(0).integers(0, 256, (THROUGHPUT_BATCH, *shape)).astype(np.uint8)
+    predict = tf.function(lambda batch: model(batch, training=False), jit_compile=False)
+    gpus = tf.config.list_physical_devices("GPU")
+
+    def time_calls(batch: Any, warm_up: int, calls: int) -> list[float]:
+        seconds = []
+        for number in range(warm_up + calls):
+            started = time.perf_counter()
+            predict(batch).numpy()
+            if number >= warm_up:
+                seconds.append(time.perf_counter() - started)
+        return seconds
+
+    one = time_calls(tf.constant(images[:1]), WARM_UP, CALLS)
+    many = time_calls(tf.constant(images), 2, 10)
+    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if gpus else _peak_mib()
+    low, median, high = statistics.quantiles(one, n=4)
+    details = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+    precision = run.environment.get("precision", "float32")
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "macs": count_macs(model, shape),
+        "latency_ms": 1000 * median,
+        "latency_low_ms": 1000 * low,
+        "latency_high_ms": 1000 * high,
+        "images_per_second": THROUGHPUT_BATCH / statistics.median(many),
+        "peak_memory_mib": peak,
+        "file_mib": (run.path / "best.keras").stat().st_size / 2**20,
+        "cost_conditions": f"{details}, {threads} cores, {precision}, TensorFlow {tf.__version__}, Keras {keras.__version__}",
+    }
+
+
+def _peak_mib() -> float:
+    """The most memory that this process has held."""
+    # Linux's ru_maxrss begins with what the process that started this one held, so its own mark is read where there is one.
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 2**10
+    import resource  # which Windows lacks
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run")
+    try:
+        print(json.dumps(_measure(load_run(parser.parse_args().run))))
+    except InputError as error:
+        print(f"pbl: {say_sentence(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""From labels and probabilities to numbers, by scikit-learn."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn import metrics as sklearn_metrics
+
+from pbl.errors import InputError, name_nearest
+from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, fit_temperature
+from pbl.evaluation.thresholds import F1, Aim, choose_threshold, describe_aim, judge_threshold, resample_threshold
+from pbl.statistics import wilson_interval
+
+TOP = (3, 5)
+DRAWS, RANKED_DRAWS = 500, 200  # of a bootstrap; of areas, which take longest
+
+
+def compute_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], positive_class: str | None = None
+) -> dict[str, Any]:
+    """Computes what an evaluation reports.
+
+    Args:
+        labels: `int [n]`, the true classes.
+        probabilities: `float [n, classes]`, rows that sum to 1.
+        class_names: Name of each class.
+        positive_class: With two classes, the one that precision, recall and F1 are about; the second unless given.
+
+    Returns:
+        A dictionary ready for JSON; what cannot be computed is None.
+
+        - `images`; `accuracy` with `accuracy_interval` (Wilson, 95%); with two classes `positive` with `class`,
+          `precision`, `recall`, `f1`.
+        - `balanced_accuracy`: the mean recall of the classes that occur among the labels. `macro`, `weighted` (by images)
+          and `micro` with `precision`, `recall`, `f1`; micro ones are the accuracy, where each image has one class. A
+          precision or recall that has no denominator counts 0 in a mean, as in scikit-learn, and is None by class. Macro
+          means are over the classes that occur among the labels or the predictions, as scikit-learn's are.
+        - `by_class`: the same three, `images`, `roc_auc` and `average_precision` of this class against the rest.
+        - `top_k_accuracy`: {"3": ..., "5": ...}, where there are more classes; of equal probabilities as scikit-learn ranks.
+        - `log_loss` in nats, probabilities below the smallest step of their type (1.2e-7 in float32) taken as that, as in
+          scikit-learn; `brier`: mean squared distance from the one-hot label, summed over classes, 0 to 2 (Brier 1950).
+        - `roc_auc`, `average_precision`: means over the classes of which there are images and images of others.
+        - `calibration`: `ece`, `ece_if_calibrated`, `ece_if_calibrated_high`: see `pbl.evaluation.calibration`.
+        - `intervals`: 95% bootstrap intervals over the images, by dotted name, such as "macro.f1"; see
+          `compute_bootstrap_intervals`.
+        - `class_names`, `confusion_matrix` with rows true and columns predicted classes, and
+          `confusion_matrix_normalised` by the true class's images (a row without images is None).
+
+    Raises:
+        InputError: There are no images; the probabilities are not finite or do not sum to 1; `positive_class` is not one of
+            two classes.
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if not len(labels):
+        raise InputError("There are no images to evaluate on.")
+    broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if broken:
+        raise InputError(
+            "The model gives no finite probabilities for {broken} of {n} images: its training diverged. Lower learning_rate.",
+            broken=broken,
+            n=len(labels),
+        )
+    if probabilities.min(initial=0) < 0 or abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-2:
+        raise InputError("The model's outputs are no probabilities: rows do not sum to 1. End the model with softmax.")
+    predicted = probabilities.argmax(axis=1)
+    classes = list(range(len(class_names)))
+    is_correct = predicted == labels
+    correct, n = int(is_correct.sum()), len(labels)
+
+    def report(average: str | None, labels_used: list[int] | None):
+        return sklearn_metrics.precision_recall_fscore_support(
+            labels, predicted, labels=labels_used, average=average, zero_division=0
+        )
+
+    def mean(average: str) -> dict[str, float]:
+        return dict(zip(("precision", "recall", "f1"), map(float, report(average, None)[:3]), strict=True))
+
+    precision, recall, f1, support = report(None, classes)
+    is_predicted = np.bincount(predicted, minlength=len(classes)) > 0
+    ranking = {c: _rank_one_against_rest(labels == c, probabilities[:, c]) for c in classes}
+    by_class = {
+        name: {
+            "precision": float(precision[c]) if is_predicted[c] else None,
+            "recall": float(recall[c]) if support[c] else None,
+            "f1": float(f1[c]) if is_predicted[c] or support[c] else None,
+            "images": int(support[c]),
+            **ranking[c],
+        }
+        for c, name in enumerate(class_names)
+    }
+    result: dict[str, Any] = {
+        "images": n,
+        "accuracy": correct / n,
+        "accuracy_interval": list(wilson_interval(correct, n)),
+    }
+    check_positive_class(positive_class, class_names)
+    if len(class_names) == 2:
+        positive_class = positive_class or class_names[1]
+        positive = {key: by_class[positive_class][key] for key in ("precision", "recall", "f1")}
+        result["positive"] = {"class": positive_class, **positive}
+    matrix = sklearn_metrics.confusion_matrix(labels, predicted, labels=classes)
+    result["balanced_accuracy"] = float(recall[support > 0].mean())
+    result |= {average: mean(average) for average in ("macro", "weighted", "micro")}
+    result["by_class"] = by_class
+    result["top_k_accuracy"] = {
+        str(k): float(sklearn_metrics.top_k_accuracy_score(labels, probabilities, k=k, labels=classes))
+        for k in TOP
+        if k < len(classes)
+    }
+    result["log_loss"] = float(sklearn_metrics.log_loss(labels, probabilities, labels=classes))
+    result["brier"] = float(_squared_distances(labels, probabilities).mean())
+    for name in ("roc_auc", "average_precision"):
+        known = [of[name] for of in ranking.values() if of["roc_auc"] is not None]
+        result[name] = float(np.mean(known)) if known else None
+    ece = compute_calibration_error(probabilities.max(axis=1), is_correct)
+    result["calibration"] = dict(zip(("ece", "ece_if_calibrated", "ece_if_calibrated_high"), ece, strict=True))
+    result["intervals"] = compute_bootstrap_intervals(labels, probabilities)
+    result["class_names"] = list(class_names)
+    result["confusion_matrix"] = matrix.tolist()
+    result["confusion_matrix_normalised"] = [(row / row.sum()).tolist() if row.sum() else None for row in matrix]
+    return result
+
+
+def add_what_validation_chose(
+    result: dict[str, Any],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    temperature: float,
+    threshold: float | None = None,
+    aim: Aim = F1,
+) -> None:
+    """Adds to what `compute_metrics` returned what a temperature and a threshold give that validation images have chosen.
+
+    Args:
+        result: Gets `temperature`, `ece_after` and `log_loss_after` in `calibration`, and with two classes `threshold`: the
+            `aim`, the `value`, and what `at_threshold` and `at_half` (0.5) give.
+        labels, probabilities: As for `compute_metrics`.
+        temperature: See `pbl.evaluation.calibration.fit_temperature`.
+        threshold: See `pbl.evaluation.thresholds.choose_threshold`; None where there is none.
+        aim: What it was chosen for.
+    """
+    mended = apply_temperature(probabilities, temperature)
+    predicted = probabilities.argmax(axis=1)
+    result["calibration"] |= {
+        "temperature": temperature,
+        "ece_after": compute_calibration_error(mended[np.arange(len(labels)), predicted], predicted == labels)[0],
+        "log_loss_after": float(-np.log(np.maximum(mended[np.arange(len(labels)), labels], 1e-300)).mean()),
+    }
+    if "positive" in result:
+        positive = result["class_names"].index(result["positive"]["class"])
+        given = labels == positive, probabilities[:, positive]
+        result["threshold"] = {
+            "aim": describe_aim(aim),
+            "value": threshold,
+            "at_threshold": judge_threshold(*given, threshold, aim) if threshold is not None else None,
+            "at_half": judge_threshold(*given, 0.5, aim),
+        }
+
+
+def choose_by_validation(
+    labels: np.ndarray, probabilities: np.ndarray, positive: int | None, aim: Aim = F1
+) -> tuple[float, float | None, tuple[float, float] | None]:
+    """Chooses temperature and, for two classes, threshold on validation images.
+
+    Returns:
+        The temperature; the threshold, or None; and the threshold's 95% bootstrap interval.
+    """
+    temperature = fit_temperature(labels, probabilities)
+    if positive is None:
+        return temperature, None, None
+    given = labels == positive, probabilities[:, positive]
+    threshold = choose_threshold(*given, aim)
+    return temperature, threshold, resample_threshold(*given, aim) if threshold is not None else None
+
+
+def _rank_one_against_rest(is_of_class: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
+    if is_of_class.all() or not is_of_class.any():
+        return {"roc_auc": None, "average_precision": None}
+    return {
+        "roc_auc": float(sklearn_metrics.roc_auc_score(is_of_class, scores)),
+        "average_precision": float(sklearn_metrics.average_precision_score(is_of_class, scores)),
+    }
+
+
+def _squared_distances(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    one_hot = np.eye(probabilities.shape[1])[labels]
+    return ((probabilities - one_hot) ** 2).sum(axis=1)
+
+
+def compute_bootstrap_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, draws: int = DRAWS
+) -> dict[str, list[float]]:
+    """95% percentile bootstrap intervals, over the images, of what has no interval in closed form.
+
+    Args:
+        labels: `int [n]`.
+        probabilities: `float [n, classes]`.
+        draws: Samples of n images, drawn with replacement.
+
+    Returns:
+        Low and high of `balanced_accuracy`, `macro.precision`, `macro.recall`, `macro.f1`, `weighted.f1`, `log_loss`,
+        `brier`, `roc_auc`, `average_precision`, of the last two where there are at most 20 classes; none where all samples
+        give the same.
+
+    Source: B. Efron and R. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    """
+    n, classes = probabilities.shape
+    random = np.random.default_rng(0)
+    predicted = probabilities.argmax(axis=1)
+    kept, loss = probabilities[np.arange(n), labels], _squared_distances(labels, probabilities)
+    by_image = np.stack([-np.log(np.maximum(kept.astype(np.float64), np.finfo(probabilities.dtype).eps)), loss], axis=1)
+    one_hot, said = np.eye(classes)[labels], np.eye(classes)[predicted]
+    rankings = [_Ranking(labels == c, probabilities[:, c]) for c in range(classes)] if classes <= 20 else []
+    rankings = [ranking for ranking in rankings if ranking.has_both]
+    drawn: dict[str, list[np.ndarray]] = {}
+    step = max(1, 2_000_000 // n)  # so many draws at once fit into memory
+    for begin in range(0, draws, step):
+        drawn_images = random.integers(0, n, (min(step, draws - begin), n))
+        counts = np.stack([np.bincount(images, minlength=n) for images in drawn_images]).astype(np.float32)
+        support, called = counts @ one_hot, counts @ said
+        right = (counts * (predicted == labels)) @ one_hot
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recall, precision = np.nan_to_num(right / support), np.nan_to_num(right / called)
+            f1 = np.nan_to_num(2 * right / (support + called))
+            occurs, has_labels = support + called > 0, support > 0
+            found = {
+                "balanced_accuracy": (recall * has_labels).sum(axis=1) / has_labels.sum(axis=1),
+                **{
+                    f"macro.{name}": (values * occurs).sum(axis=1) / occurs.sum(axis=1)
+                    for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
+                },
+                "weighted.f1": (f1 * support).sum(axis=1) / n,
+            }
+        found["log_loss"], found["brier"] = (counts @ by_image / n).T
+        if rankings and begin < RANKED_DRAWS:
+            few = counts[: RANKED_DRAWS - begin]
+            areas = np.array([ranking.areas(few) for ranking in rankings])  # [classes, 2, draws]
+            found["roc_auc"], found["average_precision"] = np.ma.masked_invalid(areas).mean(axis=0).filled(np.nan)
+        for name, values in found.items():
+            drawn.setdefault(name, []).append(values)
+    quantiles = {name: np.nanquantile(np.concatenate(values), [0.025, 0.975]) for name, values in drawn.items()}
+    # Where all images are right every sample is: that says nothing of others.
+    return {name: values.tolist() for name, values in quantiles.items() if values[0] < values[1]}
+
+
+class _Ranking:
+    """Images in falling order of a score, so that areas under curves of many weighted samples are sums."""
+
+    def __init__(self, is_positive: np.ndarray, scores: np.ndarray):
+        self.order = np.argsort(-scores, kind="stable")
+        self.is_positive = is_positive[self.order]
+        self.starts = np.flatnonzero(np.diff(scores[self.order], prepend=np.inf))  # equal scores count as one step
+        self.has_both = bool(is_positive.any() and not is_positive.all())
+
+    def areas(self, counts: np.ndarray) -> np.ndarray:
+        """ROC-AUC and average precision `[2, draws]` of samples in which image i stands `counts[:, i]` times."""
+        ranked = counts[:, self.order]
+        positive = np.add.reduceat(ranked * self.is_positive, self.starts, axis=1)
+        every = np.add.reduceat(ranked, self.starts, axis=1)
+        above, called = positive.cumsum(axis=1), every.cumsum(axis=1)
+        total = above[:, -1:]
+        others = called[:, -1:] - total
+        with np.errstate(invalid="ignore", divide="ignore"):
+            roc = ((every - positive) * (above - positive / 2)).sum(axis=1) / (total * others)[:, 0]
+            average = (positive / total * np.nan_to_num(above / called)).sum(axis=1)
+        return np.stack([np.where(others[:, 0] > 0, roc, np.nan), average])
+
+
+def check_positive_class(name: str | None, class_names: Sequence[str]) -> None:
+    """Raises InputError unless `name` is None or one of two classes."""
+    if name is None:
+        return
+    if len(class_names) != 2:
+        raise InputError(
+            "positive_class='{name}' is for two classes; the data have {n}.", name=name, n=len(class_names)
+        )
+    if name not in class_names:
+        raise InputError(
+            "positive_class='{name}' is no class. {nearest}", name=name, nearest=name_nearest(name, class_names)
+        )
+
+
+def find_metric(result: dict[str, Any], name: str) -> float:
+    """Returns a metric by its dotted name, such as "accuracy", "macro.f1" or "by_class.cat.recall".
+
+    Raises:
+        InputError: There is no number of this name (the nearest name is given), or it is undefined.
+    """
+    numbers = dict(_flatten(result))
+    if name not in numbers:
+        raise InputError("No metric is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, numbers))
+    if numbers[name] is None:
+        raise InputError("'{name}' is undefined here: no image of this class, or none predicted as it.", name=name)
+    return numbers[name]
+
+
+def check_metric_name(name: str, class_names: Sequence[str]) -> None:
+    """Raises InputError unless `compute_metrics` gives a number of this name; before anything is evaluated for it."""
+    classes, one_hot = np.arange(len(class_names)), np.eye(len(class_names))
+    result = compute_metrics(classes, one_hot, class_names)
+    add_what_validation_chose(result, classes, one_hot, 1.0, 0.5)
+    find_metric(result, name)
+
+
+def _flatten(result: dict[str, Any], prefix: str = ""):
+    for key, value in result.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            yield prefix + key, value

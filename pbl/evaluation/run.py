@@ -1,0 +1,365 @@
+"""A trained run judged on its validation or test split, and used on new images."""
+
+import contextlib
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pbl import models
+from pbl.config import Config
+from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
+from pbl.data.files import looks_like_path
+from pbl.errors import InputError, Sentence, join_sentences
+from pbl.evaluation.calibration import apply_temperature
+from pbl.evaluation.metrics import (
+    add_what_validation_chose,
+    check_positive_class,
+    choose_by_validation,
+    compute_metrics,
+)
+from pbl.evaluation.thresholds import F1, Aim, parse_aim, tabulate_thresholds
+from pbl.plotting import (
+    plot_confusion_matrix,
+    plot_gallery,
+    plot_precision_recall,
+    plot_reliability,
+    plot_roc,
+    plot_thresholds,
+)
+from pbl.runs import Run, load_run
+from pbl.storage import replacing
+from pbl.training.callbacks import read_comment
+from pbl.training.performance import is_native, precision
+
+# Every prediction is made in batches of exactly this size, the last one filled up with zeros. The kernels that a
+# device chooses depend on the batch's size, and with them the last bits of a float32 result: only at one size is an
+# image's probability the same alone and among others.
+BATCH_SIZE = 32
+
+
+def predict_probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Predicts class probabilities, the same bits for an image in whatever company it comes.
+
+    Args:
+        model: A model of one softmax output.
+        pixels: `uint8 [n, height, width, channels]`.
+
+    Returns:
+        `float32 [n, classes]`.
+    """
+    filled = np.concatenate([pixels, np.zeros((-len(pixels) % BATCH_SIZE, *pixels.shape[1:]), pixels.dtype)])
+    return model.predict(filled, batch_size=BATCH_SIZE, verbose=0)[: len(pixels)].astype(np.float32)
+
+
+def load_model(run: str | Path | Run) -> keras.Model:
+    """Builds a run's model from `config.json` and gives it the weights of its best epoch.
+
+    A builder of one's own is found by executing the run's `experiment.py`: load only runs that you trust.
+
+    Args:
+        run: The run, or its folder.
+
+    Raises:
+        InputError: The folder is no run, or its weights are missing, damaged or of another model.
+    """
+    run = load_run(run)
+    run.execute_experiment()
+    return build_model(run)
+
+
+def build_model(run: Run) -> keras.Model:
+    """Does what `load_model` does, without executing the run's `experiment.py`.
+
+    A builder's option `weights`, which names what it starts from, is set to None: the run's own weights follow.
+    """
+    file = run.path / "best.weights.h5"
+    if not file.exists():
+        raise InputError(
+            "The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.",
+            run=run.path,
+        )
+    options = dict(run.config.model_options)
+    if "weights" in models.options_of(models.find_builder(run.config.model)):
+        options["weights"] = None
+    policy = run.environment.get("precision", "float32")
+    with precision(policy if is_native(policy) else "float32"):
+        model = models.build(
+            run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **options
+        )
+    try:
+        model.load_weights(file)
+    except (OSError, KeyError) as error:
+        raise InputError("{file} is damaged: {error}. Train again with --fresh.", file=file, error=error) from None
+    except ValueError as error:
+        raise InputError(
+            "{file} does not fit the model that the run describes ({model}, {n} classes): {error} Was config.json, split.json or the builder changed?",
+            file=file, model=run.config.model, n=len(run.split["class_names"]), error=" ".join(str(error).split())[:300],
+        ) from None  # fmt: skip
+    return model
+
+
+def open_data(config: Config, source: str | None = None) -> Data:
+    """Loads the data that a configuration names, or another source in the same form."""
+    return load_data(
+        source or config.dataset,
+        labels="one_hot" if config.loss == "categorical_crossentropy" else "int",
+        **{name: getattr(config, name) for name in DATA_SETTINGS},
+    )
+
+
+def evaluate(
+    run: str | Path | Run,
+    split: Literal["val", "test"] = "val",
+    *,
+    source: str | None = None,
+    data_dir: str | None = None,
+    positive_class: str | None = None,
+    aim: Aim = F1,
+) -> dict[str, Any]:
+    """Evaluates the best model of a run.
+
+    Writes `metrics_<split>.json`, `predictions_<split>.npz` and the figures into the run; for another source
+    it writes nothing. Each use of a test split is recorded in the run's `test_uses.csv` before anything is computed.
+
+    Args:
+        run: The run, or its folder. Its `experiment.py` is executed.
+        split: "val" or "test".
+        source: Another data set with the same classes, in place of the run's own: all its images, where it has no
+            official split of this name. Or the run's own data in another place, under the same name.
+        data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
+        positive_class: With two classes, the one whose precision, recall and F1 stand first.
+        aim: With two classes, what the decision threshold is chosen for; it, and the temperature, are chosen on the run's
+            validation images, whatever is evaluated.
+
+    Returns:
+        What `pbl.evaluation.metrics.compute_metrics` and `add_what_validation_chose` give, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`,
+        `copies_in_train` (images whose very pixels were trained on).
+
+    Raises:
+        InputError: The run is incomplete; its data are not those of the training; the classes differ.
+    """
+    if split not in ("val", "test"):
+        raise InputError("split='{split}'. Valid: val, test.", split=split)
+    run = load_run(run)
+    model = load_model(run)
+    config = run.config.replace(image_size=tuple(run.split["input_shape"][:2]), channels=run.split["input_shape"][2])
+    # What only training needs is not asked for again; how the run's own data were split says nothing of others.
+    config = config.replace(augmentation={}, sample_weights=None, class_weight=None)
+    if data_dir:
+        config = config.replace(data_dir=data_dir)
+    is_own = source in (None, run.config.dataset)
+    if not is_own and Path(source).name == Path(run.config.dataset).name:  # its own data, perhaps, in another place
+        with contextlib.suppress(InputError):
+            data = open_data(config, source)
+            if all(data.split["hashes"][split] == run.split["hashes"][split] for split in ("train", "val")):
+                return evaluate_on(run, model, data, split, positive_class=positive_class, aim=aim)
+    if not is_own:
+        config = config.replace(groups=None, folds=None, fold=0, leave_out=None, validation_fraction=None)
+    try:
+        data = open_data(config, source)
+    except InputError as error:
+        if is_own and looks_like_path(run.config.dataset) and not Path(run.config.dataset).expanduser().is_absolute():
+            raise InputError(
+                "{error} The run names its data as seen from the folder in which it was trained: go there, or give --data.",
+                error=error,
+            ) from None
+        raise
+    return evaluate_on(run, model, data, split, positive_class=positive_class, is_own=is_own, aim=aim)
+
+
+def evaluate_on(
+    run: Run,
+    model: keras.Model,
+    data: Data,
+    split: Literal["val", "test"],
+    *,
+    positive_class: str | None = None,
+    is_own: bool = True,
+    aim: Aim = F1,
+    all_figures: bool = True,
+) -> dict[str, Any]:
+    """Does what `evaluate` does, with a model and data that are loaded already; of the figures only the confusion matrix
+    unless `all_figures`.
+    """
+    if data.class_names != run.split["class_names"]:
+        raise InputError(
+            "The run {run} was trained on the classes {trained}; '{name}' has {found}.",
+            run=run.path, trained=", ".join(run.split["class_names"]), name=data.name, found=", ".join(data.class_names),
+        )  # fmt: skip
+    positive_class = positive_class or run.config.positive_class
+    check_positive_class(positive_class, data.class_names)
+    # Of other data that have no such split of their own all images are judged.
+    is_whole = not is_own and data.split["made_by"][split] != "official"
+    images = data.everything if is_whole else data.images(split)
+    if is_own and split in run.split["hashes"]:
+        _check_images(run, data.name, split, images.hashes, images.names)
+    if split == "test":
+        run.record_test_use()
+        if is_own and "test" not in run.split["hashes"]:  # official, so never read until now: from here on it is known
+            run.split["hashes"]["test"] = shorten(images.hashes)
+            run.write_json("split.json", run.split)
+    trained = set(run.split["hashes"]["train"])
+    probabilities = predict_probabilities(model, images.pixels)
+    environment = run.environment
+    result = {
+        "run": run.name,
+        "source": data.name,
+        "split": "all" if is_whole else split,
+        "best_epoch": environment.get("best_epoch") or _best_epoch_so_far(run),
+        "test_uses": run.count_test_uses(),
+        "copies_in_train": sum(content[:16] in trained for content in images.hashes),
+        **compute_metrics(images.labels, probabilities, data.class_names, positive_class),
+    }
+    positive = data.class_names.index(result["positive"]["class"]) if "positive" in result else None
+    known = (images.labels, probabilities) if is_own and split == "val" else _read_validation(run)
+    if known is not None:
+        temperature, threshold, interval = choose_by_validation(*known, positive, aim)
+        add_what_validation_chose(result, images.labels, probabilities, temperature, threshold, aim)
+        if "threshold" in result:
+            result["threshold"]["interval"] = interval
+    if is_own:
+        run.write_json(f"metrics_{split}.json", result)
+        with replacing(run.path / f"predictions_{split}.npz") as temporary:
+            np.savez_compressed(
+                temporary,
+                labels=images.labels,
+                probabilities=probabilities,
+                names=np.array(images.names),
+                hashes=np.array(images.hashes),
+                class_names=np.array(data.class_names),
+            )
+        for name, figure in _draw(run, split, result, images, probabilities, all_figures):
+            with replacing(run.path / "figures" / f"{name}_{split}.png") as temporary:
+                figure.savefig(temporary, dpi=120)
+    return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
+
+
+def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels and probabilities of the run's validation images, as `train` left them."""
+    try:
+        with np.load(run.path / "predictions_val.npz") as arrays:
+            return arrays["labels"], arrays["probabilities"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _draw(
+    run: Run, split: str, result: dict[str, Any], images: Any, probabilities: np.ndarray, all_figures: bool
+) -> Iterator[tuple[str, Figure]]:
+    """The figures of an evaluation, by name."""
+    labels, names = images.labels, result["class_names"]
+    of = f"{split} ({result['images']:,} images"
+    title = f"{run.name}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
+    yield "confusion_matrix", plot_confusion_matrix(result["confusion_matrix"], names, title)
+    if not all_figures:
+        return
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    mended = None
+    if "temperature" in result["calibration"]:
+        mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
+    title = f"{run.name}: how sure, how right, {of})"
+    yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
+    positive = names.index(result["positive"]["class"]) if "positive" in result else None
+    for name, plot in (("precision_recall", plot_precision_recall), ("roc", plot_roc)):
+        title = f"{run.name}: {name.replace('_', ' and ').replace('roc', 'ROC curves')}, {of})"
+        yield name, plot(labels, probabilities, names, title, positive)
+    if "threshold" in result and positive is not None:
+        chosen = result["threshold"]
+        table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
+        title = f"{run.name}: thresholds for '{names[positive]}', {of})"
+        yield "threshold", plot_thresholds(table, chosen["value"], chosen["interval"], chosen["aim"], title)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
+    unsure = np.argsort(confidence, kind="stable")[:24]
+    for name, chosen, heading in (
+        ("mistakes", worst, f"the surest of {len(wrong)} mistakes"),
+        ("least_sure", unsure, "the least sure"),
+    ):
+        if len(chosen):
+            titles = [
+                f"{names[labels[at]]}\ncalled {names[predicted[at]]}, {confidence[at]:.2f}\n{images.names[at]}"
+                for at in chosen
+            ]
+            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run.name}, {split}: {heading}")
+
+
+def _best_epoch_so_far(run: Run) -> int | None:
+    """Of a run that was killed: the epoch of the model that is kept, else that of the lowest validation loss."""
+    kept = read_comment(run.path / "best.keras")
+    if kept is not None:
+        return kept["epoch"]
+    try:
+        history = pd.read_csv(run.path / "history.csv").dropna(subset="val_loss")
+        return int(history.loc[history["val_loss"].idxmin(), "epoch"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _check_images(run: Run, source: str, split: str, hashes: list[str], names: list[str]) -> None:
+    trained, found = run.split["hashes"][split], shorten(hashes)
+    if trained == found:
+        return
+    known = set(trained)
+    new = [name for name, content in zip(names, hashes, strict=True) if content[:16] not in known]
+    gone = len(known - set(found))
+    raise InputError(
+        "The {split} images of '{source}' are not those of the run {run}: {new} are new{first}, {gone} are gone. Give the data"
+        " that it was trained with (--data-dir), or name another source with --data.",
+        split=split, source=source, run=run.path, new=len(new), gone=gone,
+        first=Sentence(" (first: {name})", name=new[0]) if new else "",
+    )  # fmt: skip
+
+
+def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+    """Predicts the classes of image files.
+
+    The images go through the same decoding and resizing as in training, so that a test image that was saved to a file
+    gets the very probabilities that `evaluate` computed for it.
+
+    Args:
+        run: The run, or its folder. Its `experiment.py` is executed.
+        paths: One or more image files, and folders that are searched for images.
+
+    Returns:
+        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class.
+
+    Raises:
+        InputError: A path does not exist, a folder holds no image, a file is no image (all such files are named).
+    """
+    run = load_run(run)
+    files = find_image_files([paths] if isinstance(paths, (str, Path)) else list(paths))
+    if not files:
+        raise InputError("No image was named. Give image files or folders of them.")
+    pixels = read_images(run, files)
+    probabilities = predict_probabilities(load_model(run), pixels)
+    class_names = run.split["class_names"]
+    best = probabilities.argmax(axis=1)
+    table = pd.DataFrame(
+        {"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)}
+    )
+    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
+
+
+def read_images(run: Run, files: Sequence[Path]) -> np.ndarray:
+    """Reads image files as a run's model takes them: `uint8 [n, height, width, channels]`.
+
+    Raises:
+        InputError: A file is no image; all such files are named.
+    """
+    *size, channels = run.split["input_shape"]
+    pixels, problems = [], []
+    for file in files:
+        try:
+            pixels.append(fit_image(read_image(file), tuple(size), channels, run.split["fit"]))
+        except InputError as error:
+            problems.append(error)
+    if problems:
+        more = Sentence(" And {n} more.", n=len(problems) - 5) if len(problems) > 5 else ""
+        raise InputError("{problems}{more}", problems=join_sentences(problems[:5]), more=more)
+    return np.stack(pixels)

@@ -1,0 +1,868 @@
+"""One page of a run: `report.html`, which holds all it shows, in English or Japanese.
+
+It puts together what `train`, `evaluate` and `inspect` left in the run's folder. Only the sentences of the diagnosis are made
+anew, from the run's signals. No file of the run is executed, and none is trusted: a run may come from a stranger. All text is
+escaped; a file is shown only if it is a regular one inside the run, of a size that a page can bear.
+"""
+
+import base64
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import stat
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pbl import __version__
+from pbl.config import Config
+from pbl.diagnosis.advice import diagnose_run
+from pbl.diagnosis.rules import COLOURS
+from pbl.errors import InputError, Sentence
+from pbl.languages import choose_language, say
+from pbl.languages.doctor import say_finding
+from pbl.languages.report import WORDS
+from pbl.runs import Run, load_run
+from pbl.storage import replacing
+
+MOST_BYTES = 16 * 2**20  # of a file with numbers; a confusion matrix of 1,000 classes has 7
+MOST_OF_SPLIT = 48 * 2**20  # the split of a million images has 24
+MOST_UNPACKED = 256 * 2**20  # of signals.npz
+MOST_PICTURE = 8 * 2**20
+MOST_OF_PICTURES = 32 * 2**20  # all together
+MOST_PICTURES = 100
+MOST_PIXELS = 50_000_000  # of a picture; a browser needs 4 bytes for each
+MOST_ROWS = 200  # of a table
+MOST_LETTERS = 2_000  # of a text
+MOST_LETTERS_OF_NAME = 120
+MOST_LETTERS_OF_VALUE = 500
+MOST_LETTERS_OF_CODE = 100_000
+
+SPLITS = ("val", "test")
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+# Where it stands in metrics_<split>.json, and what it is called.
+METRICS = (
+    ("accuracy", "Accuracy"),
+    ("balanced_accuracy", "Balanced accuracy (mean recall of the classes)"),
+    ("positive.precision", "Precision of the positive class"),
+    ("positive.recall", "Recall of the positive class"),
+    ("positive.f1", "F1 of the positive class"),
+    ("macro.precision", "Precision, mean over classes (macro)"),
+    ("macro.recall", "Recall, mean over classes (macro)"),
+    ("macro.f1", "F1, mean over classes (macro)"),
+    ("weighted.precision", "Precision, mean weighted by the classes' images"),
+    ("weighted.recall", "Recall, mean weighted by the classes' images"),
+    ("weighted.f1", "F1, mean weighted by the classes' images"),
+    ("micro.f1", "Precision, recall and F1 over all images (micro; the three are equal)"),
+    ("top_k_accuracy", "Top-{k} accuracy"),
+    ("roc_auc", "Area under the ROC curve"),
+    ("average_precision", "Average precision"),
+    ("log_loss", "Log loss in nats (less is better)"),
+    ("brier", "Brier score (less is better)"),
+)
+CALIBRATION = (
+    ("calibration.ece", "Expected calibration error (ECE; less is better)"),
+    ("calibration.ece_if_calibrated", "ECE that so few images show of a perfectly calibrated network"),
+    ("calibration.ece_if_calibrated_high", "The same, highest in 95% of cases"),
+    ("calibration.temperature", "Temperature that calibrates the network"),
+    ("calibration.ece_after", "ECE with this temperature"),
+    ("calibration.log_loss_after", "Log loss with this temperature, in nats"),
+)
+BY_CLASS = (
+    ("precision", "Precision"),
+    ("recall", "Recall"),
+    ("f1", "F1"),
+    ("roc_auc", "ROC AUC"),
+    ("average_precision", "Average precision"),
+)
+# Why a number is not there, by the last word of its name.
+UNDEFINED = {
+    "precision": "Precision is undefined where no image was predicted as the class.",
+    "recall": "Recall is undefined where the split has no image of the class.",
+    "f1": "F1 is undefined where the class is neither among the labels nor among the predictions.",
+    "roc_auc": "The area under the ROC curve is undefined where the split has no image of the class, or none of another.",
+    "average_precision": "Average precision is undefined where the split has no image of the class.",
+}
+UNDEFINED_OTHERWISE = "A number that is undefined or not finite has no value that could be shown."
+NOT_THERE = "“—” stands for what this evaluation did not measure; evaluate again to have it."
+
+# The pictures in the order in which they are shown; {split} of validation comes before that of test.
+CAPTIONS = {
+    "learning_curves": "Learning curves: loss and accuracy after each epoch, on training and on validation images.",
+    "confusion_matrix_{split}": "Confusion matrix of the {split} split: rows are true classes, columns predicted ones.",
+    "reliability_{split}": "Reliability on the {split} split: how often the network is right, by how sure it is.",
+    "precision_recall_{split}": "Precision by recall on the {split} split, over all decision thresholds.",
+    "roc_{split}": "ROC curve on the {split} split: true positives by false positives, over all decision thresholds.",
+    "threshold_{split}": "Precision, recall and F1 on the {split} split, by decision threshold.",
+    "mistakes_{split}": "Images of the {split} split that are classified wrongly.",
+    "least_sure_{split}": "Images of the {split} split of which the network is least sure.",
+    "filters": "Filters of the first convolution, as they were learned.",
+    "feature_maps": "Feature maps: what the layers make of an image.",
+    "grad_cam": "Grad-CAM: which parts of an image speak for a class; beside it, to compare, the same network untrained.",
+    "attention": "Attention: which parts of an image the network looks at.",
+    "loss_line": "Loss and accuracy on the straight line from the first weights to the trained ones.",
+}
+OF_EVALUATION = ("reliability_{split}", "mistakes_{split}", "least_sure_{split}")
+OF_INSPECTION = ("filters", "feature_maps", "grad_cam", "attention", "loss_line")
+
+SECONDS = {
+    "data": "load and split the data",
+    "check": "check the data",
+    "build": "build the model",
+    "fit": "train the model",
+    "figures": "draw the learning curves",
+    "evaluate": "evaluate on validation",
+    "diagnosis": "diagnose",
+    "monitor (in fit)": "of the training: look at fixed images after each epoch",
+}
+SEVERITIES = {"stop": "Must be mended", "act": "Look at it", "note": "Note"}
+
+
+class Report(NamedTuple):
+    """What `write_report` made.
+
+    Attributes:
+        file: The page.
+        bytes: Its size.
+        language: "en" or "ja".
+        pictures: Names of the pictures in it, in order.
+        left_out: Of each file of the run that could not be shown, its name and why.
+    """
+
+    file: Path
+    bytes: int
+    language: str
+    pictures: list[str]
+    left_out: dict[str, str]
+
+
+def write_report(run: str | Path | Run, file: str | Path | None = None, language: str | None = None) -> Report:
+    """Writes a run's page.
+
+    Args:
+        run: The run, or its folder. It may be unfinished; what is missing is named, with the command that makes it.
+        file: The page, a name that ends in .html; `report.html` in the run's folder unless given.
+        language: "en" or "ja"; by `pbl.languages.choose_language` unless given.
+
+    Raises:
+        InputError: The folder is no run, its `config.json` or `environment.json` is damaged, or the page cannot be written.
+    """
+    language = choose_language(language)
+    folder = _Folder(run.path if isinstance(run, Run) else Path(run).expanduser())
+    for name in ("config.json", "environment.json"):  # before anything opens them
+        if folder.read_json(name) is None and name in folder.left_out:
+            raise InputError(
+                "The run {run} is damaged: {name} is left out, since {reason}. Take the run from a copy, or train again.",
+                run=folder.path, name=name, reason=Sentence(folder.left_out[name]),
+            )  # fmt: skip
+    run = load_run(run)
+    if file is None:
+        file = run.path / "report.html"
+        if file.is_symlink():
+            raise InputError(
+                "{file} is a link: nothing is written through it. Delete it, or give --out FILE.html.", file=file
+            )
+    file = Path(file).expanduser()
+    if file.suffix.lower() not in (".html", ".htm") or not file.parent.is_dir():
+        raise InputError("--out {file}: give a file in a folder that exists, whose name ends in .html.", file=file)
+    page = _collect(run, folder, language)
+    content = _template().render(page).encode()
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+    pictures = [_shorten(picture.name, MOST_LETTERS_OF_NAME) for picture in page["pictures"]]
+    left_out = {_shorten(name, MOST_LETTERS_OF_NAME): reason for name, reason in folder.left_out.items()}
+    return Report(file, len(content), language, pictures, left_out)
+
+
+def _template():
+    surroundings = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, finalize=_show,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    surroundings.filters["name"] = lambda text: _shorten(text, MOST_LETTERS_OF_NAME)
+    surroundings.filters["value"] = lambda text: _shorten(text, MOST_LETTERS_OF_VALUE)
+    surroundings.filters["code"] = lambda text: Markup.escape(_shorten(text, MOST_LETTERS_OF_CODE))
+    return surroundings.get_template("run_report.html")
+
+
+# What is no character of a page (control characters, halves of pairs), and what would turn the direction of the text around it.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def _show(value: Any) -> Any:
+    """Every value on its way into the page; escaped it is afterwards."""
+    return value if isinstance(value, Markup) else _shorten(value, MOST_LETTERS)
+
+
+def _shorten(value: Any, most: int) -> str:
+    text = str(value)
+    text = text if len(text) <= most else f"{text[:most]}…"
+    return _UNSHOWABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
+
+
+class _Voice:
+    """Says the page's sentences in its language."""
+
+    def __init__(self, language: str):
+        self.language = language
+
+    def __call__(self, template: str, /, **fields: Any) -> str:
+        """Fills a sentence of ours, never one that stands in a run."""
+        return say(template, self.language, **fields)
+
+    def word(self, text: str) -> str:
+        """A word that may stand in a run; where it is not known, as it is."""
+        return WORDS.get(text, text) if self.language == "ja" else text
+
+
+# The files of a run
+
+
+class _Folder:
+    """The files of a run, read with care; `left_out` says of which nothing is shown, and why."""
+
+    def __init__(self, path: Path):
+        self.path, self.root = path, path.resolve()
+        self.left_out: dict[str, str] = {}
+
+    def find(self, name: str, most: int = MOST_BYTES) -> Path | None:
+        """The file of this name, or None where there is none that can be shown."""
+        file = self.path / name
+        if not os.path.lexists(file):
+            return None
+        reason = None
+        try:
+            about = file.stat()
+            if not file.resolve().is_relative_to(self.root):
+                reason = "it is a link that leads out of the run"
+            elif not stat.S_ISREG(about.st_mode):
+                reason = "it is not a regular file"
+            elif about.st_size > most:
+                reason = "it is too large"
+        except (OSError, RuntimeError):  # a link to itself, a forbidden folder
+            reason = "it cannot be read"
+        if reason:
+            self.left_out[name] = reason
+        return None if reason else file
+
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
+        """What a file holds, at most so many bytes."""
+        file = self.find(name, most)
+        try:
+            return file.read_bytes() if file else None
+        except OSError:
+            self.left_out[name] = "it cannot be read"
+            return None
+
+    def read_json(self, name: str, most: int = MOST_BYTES) -> dict[str, Any] | None:
+        """What a JSON file holds: a dictionary."""
+        content = self.read(name, most)
+        if content is None:
+            return None
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(content)
+            if isinstance(value, dict):
+                return value
+        self.left_out[name] = "it is damaged"
+        return None
+
+    def read_csv(self, name: str) -> list[dict[str, str]] | None:
+        """The rows of a table."""
+        content = self.read(name)
+        if content is None:
+            return None
+        try:
+            return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
+        except (ValueError, csv.Error):
+            self.left_out[name] = "it is damaged"
+            return None
+
+    def names_of_pictures(self) -> list[str]:
+        """Of all that is called figures/*.png."""
+        folder = self.path / "figures"
+        try:
+            if folder.resolve().is_relative_to(self.root) and folder.is_dir():
+                return [f"figures/{file.name}" for file in sorted(folder.glob("*.png"))]
+            if os.path.lexists(folder):
+                self.left_out["figures"] = "it is a link that leads out of the run"
+        except (OSError, RuntimeError):
+            self.left_out["figures"] = "it cannot be read"
+        return []
+
+
+@dataclass(frozen=True)
+class _Picture:
+    name: str  # of the file, without .png
+    caption: str
+    width: int  # pixels
+    height: int
+    source: Markup = field(repr=False)  # a data URI
+
+    @property
+    def is_of_test(self) -> bool:
+        return self.name.endswith("_test")
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether half a page would be too narrow for it."""
+        return self.width > 1.4 * self.height or self.width >= 1000
+
+
+def _read_pictures(folder: _Folder, say: _Voice) -> list[_Picture]:
+    order: dict[str, tuple[str, str]] = {}
+    for kind, caption in CAPTIONS.items():
+        for split in SPLITS if "{split}" in kind else ("",):
+            order[kind.format(split=split)] = caption, split
+    names = {Path(name).stem: name for name in folder.names_of_pictures()}
+    known = [stem for stem in order if stem in names]
+    pictures, total = [], 0
+    for stem in [*known, *(stem for stem in names if stem not in order)]:
+        if len(pictures) == MOST_PICTURES or total > MOST_OF_PICTURES:
+            folder.left_out[names[stem]] = "the page holds as many pictures as it can bear"
+            continue
+        content = folder.read(names[stem], MOST_PICTURE)
+        if content is None:
+            continue
+        size = _size_of_png(content)
+        if size is None or not 0 < size[0] * size[1] <= MOST_PIXELS:
+            folder.left_out[names[stem]] = "it is not a whole PNG picture" if size is None else "it is too large"
+            continue
+        total += len(content)
+        caption, split = order.get(stem, (None, ""))
+        words = say(caption, split=say.word(SPLIT_NAMES.get(split, ""))) if caption else f"{stem}.png"
+        uri = Markup("data:image/png;base64," + base64.b64encode(content).decode())
+        pictures.append(_Picture(stem, words, *size, uri))
+    return pictures
+
+
+def _size_of_png(content: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels; None of what is no PNG or has been cut off."""
+    begins = content.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
+    if not (begins and content.endswith(b"\x00\x00\x00\x00IEND\xaeB`\x82")):
+        return None
+    return int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
+
+
+# Numbers and words
+
+
+def _number(value: Any) -> float | int | None:
+    """A finite number of a size that occurs, or None."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < 1e300:  # NaN is not below it
+        return None
+    return value if abs(value) < 1e15 else float(value)
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
+
+
+def _share(value: Any) -> float | None:
+    value = _number(value)
+    return value if value is not None and 0 <= value <= 1 else None
+
+
+def _of_table(text: Any) -> float | None:
+    try:
+        return _number(float(text))
+    except (TypeError, ValueError):
+        return None
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    if not (isinstance(value, list) and len(value) == 2):
+        return None
+    low, high = map(_number, value)
+    return None if low is None or high is None else (low, high)
+
+
+def _duration(seconds: float, say: _Voice) -> str:
+    if seconds < 120:
+        return say("{seconds:.2f} s", seconds=seconds)
+    if seconds < 7200:
+        return say("{minutes:.1f} min", minutes=seconds / 60)
+    return say("{hours:.1f} h", hours=seconds / 3600)
+
+
+def _plain(value: Any) -> str:
+    """A setting as the command line takes it."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def _flatten(settings: dict[str, Any]) -> dict[str, str]:
+    """Settings by the names that the command line has for them."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{option}": _plain(inner) for option, inner in value.items()}
+        else:
+            flat[name] = _plain(value)
+    return flat
+
+
+# The parts of the page
+
+
+def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
+    """All that the template shows."""
+    say = _Voice(language)
+    environment, config = folder.read_json("environment.json") or {}, run.config
+    split = folder.read_json("split.json", MOST_OF_SPLIT) or {}
+    results = {name: folder.read_json(f"metrics_{name}.json") for name in SPLITS}
+    results = {name: result for name, result in results.items() if result is not None}
+    history = folder.read_csv("history.csv")
+    uses = folder.read_csv("test_uses.csv")
+    if not uses and ("test" in results or "test_uses.csv" in folder.left_out):
+        test_uses = say("How often this run has used the test split is not known: test_uses.csv is missing or damaged.")
+    else:
+        test_uses = _say_uses(len(uses or []), say)
+    pictures = _read_pictures(folder, say)
+    by_name = {picture.name: picture for picture in pictures}
+    in_place = {"learning_curves", *(f"confusion_matrix_{name}" for name in results)}
+    has_model = folder.find("best.weights.h5", most=2**63) is not None
+    status = _describe_status(run, environment, history, say)
+    return {
+        "say": say,
+        "language": language,
+        "version": __version__,
+        "name": f"{folder.root.parent.name}/{folder.root.name}",
+        "config": config,
+        "command": lambda word, *words: shlex.join(["python", "-m", "pbl", word, str(run.path), *words]),
+        "has_model": has_model,
+        "can_be_tested": has_model and not (status and status["goes_on"]),
+        "status": status,
+        "scores": [_describe_score(name, result, say) for name, result in results.items()],
+        "test_uses": test_uses,
+        "environment": environment,
+        "weights": _number(environment.get("trainable_weights")),
+        "epochs": _say_epochs(config, environment, history, say),
+        "images": _say_images(split, say),
+        "diagnosis": _diagnose(run, folder, language, say),
+        "history": _choose_epochs(history, environment),
+        "metrics": _compare(METRICS, results, say),
+        "calibration": _compare(CALIBRATION, results, say),
+        "thresholds": [found for name, result in results.items() if (found := _thresholds(name, result, say))],
+        "by_class": {name: _by_class(result, say) for name, result in results.items()},
+        "results": results,
+        "has_bootstrap": any(_dictionary(result.get("intervals")) for result in results.values()),
+        "split_names": SPLIT_NAMES,
+        "positive": {
+            name: result["positive"]["class"]
+            for name, result in results.items()
+            if "class" in _dictionary(result.get("positive"))
+        },
+        "pictures": pictures,
+        "picture": by_name,
+        "gallery": [picture for picture in pictures if picture.name not in in_place],
+        "has_of_evaluation": any(kind.format(split="val") in by_name for kind in OF_EVALUATION),
+        "has_of_inspection": any(kind in by_name for kind in OF_INSPECTION),
+        "data": _describe_data(split, say) if split else None,
+        "severities": SEVERITIES,
+        "findings": _describe_findings(folder.read_json("data_check.json"), say),
+        **_describe_settings(config),
+        "experiment": _read_experiment(folder),
+        "cost": _describe_cost(environment, folder.read_json("cost.json"), say),
+        "machine": _describe_environment(environment, say),
+        "typed": environment["command"] if isinstance(environment.get("command"), str) else "",
+        "left_out": {name: say(reason) for name, reason in folder.left_out.items()},
+    }
+
+
+def _say_uses(count: int, say: _Voice) -> str:
+    if count == 0:
+        return say("This run has not used the test split.")
+    if count == 1:
+        return say("This run has used the test split once.")
+    return say("This run has used the test split {count} times: the best of several looks is too good to be true.", count=count)  # fmt: skip
+
+
+def _epochs_done(environment: dict, history: list[dict] | None) -> int:
+    done = _number(environment.get("epochs"))
+    if done is None and history:
+        done = _of_table(history[-1].get("epoch"))
+    return int(done or 0)
+
+
+def _describe_status(run: Run, environment: dict, history: list[dict] | None, say: _Voice) -> dict[str, Any] | None:
+    """In plain words what is not as it should be; None of a training that has ended well."""
+    status, config = environment.get("status"), run.config
+    counts = {"done": _epochs_done(environment, history), "all": config.epochs + config.fine_tune_epochs}
+    if environment.get("diverged") is True and status == "finished":
+        return {
+            "text": say(
+                "The training diverged ({where}) and was ended; what is shown is the best model before that, of epoch {best}.",
+                where=environment.get("diverged_at", "?"), best=environment.get("best_epoch", "?"),
+            ),
+            "goes_on": False,
+        }  # fmt: skip
+    if status == "finished":
+        return None
+    if status == "failed":
+        reason = str(environment.get("reason", "?")).removeprefix("InputError: ")
+        return {"text": say("The training failed after {done} of {all} epochs. {reason}", reason=reason, **counts), "goes_on": False}  # fmt: skip
+    is_live = False
+    with contextlib.suppress(OSError, OverflowError):  # of what a stranger wrote into lock.json
+        is_live = run.is_live
+    if is_live:
+        text = say("The training is under way: {done} of {all} epochs are done, and nothing here is final.", **counts)
+    elif status == "paused":
+        text = say("The training is paused: {done} of {all} epochs are done, and nothing here is final.", **counts)
+    elif status == "interrupted":
+        text = say("The training was stopped: {done} of {all} epochs are done, and nothing here is final.", **counts)
+    elif status == "running":
+        text = say("The training was cut off: {done} of {all} epochs are done, and nothing here is final.", **counts)
+    else:
+        text = say("The training has not ended: its status is “{status}”, and {done} of {all} epochs are done.", status=status, **counts)  # fmt: skip
+    return {"text": text, "goes_on": not is_live}
+
+
+def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
+    """The accuracy on a split, for the headline."""
+    accuracy, interval = _share(result.get("accuracy")), _interval(result.get("accuracy_interval"))
+    images, copies = _number(result.get("images")), _number(result.get("copies_in_train"))
+    details = []
+    if interval:
+        details.append(say("95% interval {low:.1%} to {high:.1%}", low=interval[0], high=interval[1]))
+    if images is not None:
+        details.append(say("{images:,} images", images=images))
+    return {
+        "split": split,
+        "title": say("Accuracy on the {split} split", split=say.word(SPLIT_NAMES[split])),
+        "accuracy": say("undefined") if accuracy is None else f"{accuracy:.1%}",
+        "reason": say(UNDEFINED_OTHERWISE) if accuracy is None else "",
+        "share": accuracy,
+        "interval": interval and [min(max(bound, 0), 1) for bound in interval],
+        "details": say(", ").join(details),
+        "copies": say("{copies:,} of these images stand in the training images too: the score is too good.", copies=copies) if copies else "",
+    }  # fmt: skip
+
+
+def _say_epochs(config: Config, environment: dict, history: list[dict] | None, say: _Voice) -> str:
+    counts = {"done": _epochs_done(environment, history), "all": config.epochs + config.fine_tune_epochs}
+    best = _number(environment.get("best_epoch"))
+    if best is None:
+        return say("{done} of {all}", **counts)
+    return say("{done} of {all}; kept is the model of epoch {best}, that of the lowest validation loss", best=best, **counts)  # fmt: skip
+
+
+def _say_images(split: dict, say: _Voice) -> str:
+    counts = {name: _number(_dictionary(split.get("images")).get(name)) for name in SPLIT_NAMES}
+    names = split.get("class_names")
+    parts = [say("{classes} classes", classes=len(names))] if isinstance(names, list) else []
+    parts += [
+        say("{images:,} {split} images", images=images, split=say.word(SPLIT_NAMES[name]))
+        for name, images in counts.items()
+        if images is not None
+    ]
+    return say(", ").join(parts)
+
+
+def _diagnose(run: Run, folder: _Folder, language: str, say: _Voice) -> dict[str, Any]:
+    """The sentences of the diagnosis, or why there are none."""
+    for name in ("signals.npz", "split.json", "metrics_val.json", "data_check.json"):
+        if folder.find(name, MOST_OF_SPLIT) is None and name in folder.left_out:
+            return {"reason": say("{name} is left out: {reason}.", name=name, reason=say(folder.left_out[name]))}
+    try:
+        _check_unpacked(folder)
+        diagnosis = diagnose_run(run)
+        paragraphs = diagnosis.paragraphs(language)
+    except InputError as error:
+        return {"reason": " ".join(say(error.template, **error.fields).split())}
+    except (
+        Exception
+    ) as error:  # whatever comes of signals that somebody has changed: the rest of the page is still worth showing
+        return {"reason": say("The run's files do not fit together ({error}).", error=f"{type(error).__name__}: {error}")}  # fmt: skip
+    return {"colour": COLOURS[diagnosis.severity], "severity": diagnosis.severity, "paragraphs": paragraphs}
+
+
+def _check_unpacked(folder: _Folder) -> None:
+    """Raises InputError where the signals would fill the memory."""
+    file = folder.find("signals.npz")
+    if file is not None:
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(file) as packed:
+            if sum(entry.file_size for entry in packed.infolist()) > MOST_UNPACKED:
+                raise InputError(
+                    "{name} is left out: {reason}.", name="signals.npz", reason=Sentence("it is too large")
+                )
+
+
+def _choose_epochs(history: list[dict] | None, environment: dict) -> dict[str, Any] | None:
+    """The first, the best and the last epoch."""
+    if not history:
+        return None
+    best = _number(environment.get("best_epoch"))
+    marks = {0: ["first"]}
+    for number, row in enumerate(history):
+        if best is not None and _of_table(row.get("epoch")) == best:
+            marks.setdefault(number, []).append("best")
+            break
+    marks.setdefault(len(history) - 1, []).append("last")
+    # The training images as they are known after the epoch, where that was measured.
+    is_measured = "probe_loss" in history[0]
+    columns = ("probe_loss", "probe_accuracy") if is_measured else ("loss", "accuracy")
+    rows = []
+    for number in sorted(marks):
+        row = history[number]
+        values = [_of_table(row.get(name)) for name in (*columns, "val_loss", "val_accuracy", "learning_rate")]
+        shown = ["—" if value is None else _decimal(value) for value in values[:4]]
+        shown.append("—" if values[4] is None else f"{values[4]:.3g}")
+        rows.append({"epoch": row.get("epoch") or "—", "marks": marks[number], "values": shown})
+    is_whole = all("—" not in row["values"] for row in rows)
+    return {"rows": rows, "is_measured": is_measured, "is_whole": is_whole}
+
+
+def _find(result: dict, path: str) -> Any:
+    """A number by its dotted name; KeyError where the file has no such name."""
+    for word in path.split("."):
+        if not isinstance(result, dict):
+            raise KeyError(path)
+        result = result[word]
+    return result
+
+
+def _compare(names: Iterable[tuple[str, str]], results: dict[str, dict], say: _Voice) -> dict[str, Any]:
+    """A table of numbers, a row each, with what every split says of it."""
+    rows, notes = [], []  # a row: what it is called, and of each split the number and its interval
+    for path, label in names:
+        paths = {path: say(label)} if "{k}" not in label else {}
+        if "{k}" in label:
+            ks = {k for result in results.values() for k in _dictionary(result.get(path)) if k.isdecimal()}
+            paths = {f"{path}.{k}": say(label, k=k) for k in sorted(ks, key=lambda k: (len(k), k))[:5]}
+        for name, words in paths.items():
+            cells = []
+            for result in results.values():
+                try:
+                    value = _number(_find(result, name))
+                except KeyError:
+                    cells.append(("—", ""))
+                    continue
+                known = result.get("accuracy_interval") if name == "accuracy" else None
+                interval = _interval(known or _dictionary(result.get("intervals")).get(name))
+                if value is None:
+                    cells.append((say("undefined"), ""))
+                    notes.append(say(UNDEFINED.get(name.rpartition(".")[2], UNDEFINED_OTHERWISE)))
+                elif interval is None:
+                    cells.append((_decimal(value), ""))
+                else:
+                    low, high = map(_decimal, interval)
+                    cells.append((_decimal(value), say("{low} to {high}", low=low, high=high)))
+            if any(cell != ("—", "") for cell in cells):
+                notes += [say(NOT_THERE)] if ("—", "") in cells else []
+                rows.append((words, cells))
+    has_intervals = any(interval for _, cells in rows for _, interval in cells)
+    columns = [
+        [say.word(SPLIT_NAMES[name]).capitalize(), *([say("95% interval")] if has_intervals else [])]
+        for name in results
+    ]
+    return {
+        "head": [say("Metric"), *(title for column in columns for title in column)],
+        "rows": [(words, [text for cell in cells for text in cell[: 1 + has_intervals]]) for words, cells in rows],
+        "notes": list(dict.fromkeys(notes)),
+        "has_intervals": has_intervals,
+    }
+
+
+def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
+    """What another decision threshold than one half gives, with two classes."""
+    found = _dictionary(result.get("threshold"))
+    value = _number(found.get("value"))
+    sides = [_dictionary(found.get(name)) for name in ("at_half", "at_threshold")]
+    names = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if any(_number(side.get(name)) is not None for side in sides)]  # fmt: skip
+    if value is None or not names:
+        return None
+    rows = []
+    for name in names[:MOST_ROWS]:
+        values = [_number(side.get(name)) for side in sides]
+        shown = ["—" if v is None else f"{v:,}" if isinstance(v, int) else _decimal(v) for v in values]
+        label = say.word(name.replace("_", " "))
+        rows.append((label[:1].upper() + label[1:], shown))
+    aim = found.get("aim")
+    is_named = isinstance(aim, str)
+    return {
+        "title": say("Decision threshold, on the {split} split", split=say.word(SPLIT_NAMES[split])),
+        "caption": say("Chosen for: {aim}", aim=aim) if is_named else say("Another threshold than one half"),
+        "head": [say("Metric"), say("at 0.5"), say("at {value}", value=f"{value:.4g}")],
+        "rows": rows,
+    }
+
+
+def _by_class(result: dict, say: _Voice) -> dict[str, Any]:
+    """A row a class."""
+    classes = _dictionary(result.get("by_class"))
+    known = result.get("class_names")
+    names = [name for name in known if isinstance(name, str) and name in classes] if isinstance(known, list) else []
+    names = list(dict.fromkeys([*names, *classes]))
+    rows = {name: _dictionary(classes[name]) for name in names[:MOST_ROWS]}
+    columns = [(key, label) for key, label in BY_CLASS if any(key in row for row in rows.values())]
+    notes, shown = [], []
+    for name, row in rows.items():
+        values = [(key, _number(row.get(key))) for key, _ in columns]
+        notes += [say(UNDEFINED.get(key, UNDEFINED_OTHERWISE)) for key, value in values if value is None]
+        images = _number(row.get("images"))
+        cells = [say("undefined") if value is None else _decimal(value) for _, value in values]
+        shown.append((name, [*cells, "—" if images is None else f"{images:,}"]))
+    return {
+        "head": [say("Class"), *(say(label) for _, label in columns), say("Images")],
+        "rows": shown,
+        "notes": list(dict.fromkeys(notes)),
+        "more": len(names) - len(rows),
+    }
+
+
+def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
+    """What was trained and judged on."""
+    counts, by_class = _dictionary(split.get("images")), _dictionary(split.get("images_by_class"))
+    splits = [name for name in SPLIT_NAMES if name in counts or name in by_class]
+    known = split.get("class_names")
+    names = [name for name in known if isinstance(name, str)] if isinstance(known, list) else []
+
+    def count(value: Any) -> str:
+        value = _number(value)
+        return "—" if value is None else f"{value:,}"
+
+    rows = [(name, [count(_dictionary(by_class.get(part)).get(name)) for part in splits]) for name in names[:MOST_ROWS]]
+    shape, made_by = split.get("input_shape"), _dictionary(split.get("made_by"))
+    facts = [(say("Source"), split["source"])] if isinstance(split.get("source"), str) else []
+    if isinstance(shape, list) and len(shape) == 3:
+        facts.append((say("Image size"), say("{height} x {width} pixels, {channels} channel(s)", height=shape[0], width=shape[1], channels=shape[2])))  # fmt: skip
+    labels = {"val": say("Validation split"), "test": say("Test split")}
+    facts += [(labels[part], _say_made_by(made_by[part], say)) for part in SPLITS if isinstance(made_by.get(part), str)]
+    left_out, broken = _number(split.get("left_out")), len(_dictionary(split.get("broken")))
+    if left_out:
+        facts.append((say("Images left out as asked for"), f"{left_out:,}"))
+    if broken:
+        facts.append((say("Images that could not be decoded, and were skipped"), f"{broken:,}"))
+    return {
+        "facts": facts,
+        "splits": [say.word(SPLIT_NAMES[part]).capitalize() for part in splits],
+        "totals": [count(counts.get(part)) for part in splits],
+        "rows": rows,
+        "more": len(names) - len(rows),
+        "has_unknown": any("—" in cells for _, cells in rows),
+    }
+
+
+# How split.json says where a split comes from.
+_MADE_BY = (
+    (r"official()()(, groups together)?", "official, of the data set itself"),
+    (r"([\d.]+%)() of all images, by content(, groups together)?", "{first} of all images, chosen by their content"),
+    (r"([\d.]+%)() of the images that are not test, by content(, groups together)?", "{first} of the images that are not test, chosen by their content"),
+    (r"fold (\d+) of (\d+) of the images that are not test, by content(, groups together)?", "fold {first} (from 0) of {second}, chosen by their content"),
+)  # fmt: skip
+
+
+def _say_made_by(text: str, say: _Voice) -> str:
+    for pattern, template in _MADE_BY:
+        if match := re.fullmatch(pattern, text[:MOST_LETTERS_OF_NAME]):
+            groups = say("; groups stay together") if match[3] else ""
+            return say(template, first=match[1], second=match[2]) + groups
+    return text
+
+
+def _describe_findings(check: dict | None, say: _Voice) -> dict[str, Any] | None:
+    """What the data doctor found, in its own sentences."""
+    if check is None or not isinstance(check.get("findings"), list):
+        return None
+    found = [finding for finding in check["findings"] if isinstance(finding, dict)]
+    rows = []
+    for finding in found[:MOST_ROWS]:
+        severity = finding.get("severity") if finding.get("severity") in list(SEVERITIES) else "note"
+        message = say_finding(finding, say.language)
+        check_name = say.word(str(finding.get("check", "")).replace("_", " "))
+        rows.append({"severity": severity, "check": check_name, "message": message})
+    return {"rows": rows, "more": len(found) - len(rows)}
+
+
+def _describe_settings(config: Config) -> dict[str, Any]:
+    """The settings: those that differ from the defaults, and all."""
+    defaults = _flatten(Config().model_dump(mode="json"))
+    settings = _flatten(config.model_dump(mode="json"))
+    changed = [
+        (name, [value, defaults.get(name, "—")]) for name, value in settings.items() if value != defaults.get(name)
+    ]
+    return {
+        "changed": changed[:MOST_ROWS],
+        "settings": [(name, [value]) for name, value in settings.items()][:MOST_ROWS],
+        "more_settings": max(0, len(settings) - MOST_ROWS),
+    }
+
+
+def _read_experiment(folder: _Folder) -> str | None:
+    """The experiment file, as text."""
+    content = folder.read("experiment.py", most=2**20)
+    return None if content is None else content.decode("utf-8-sig", errors="replace")
+
+
+def _describe_cost(environment: dict, cost: dict | None, say: _Voice) -> dict[str, Any]:
+    """What the training took."""
+    facts = []
+    for label, name in ((say("Trainable weights"), "trainable_weights"), (say("Devices that took part"), "replicas")):
+        if (count := _number(environment.get(name))) is not None:
+            facts.append((label, f"{count:,}"))
+    if isinstance(environment.get("precision"), str):
+        facts.append((say("Number format of the computation"), environment["precision"]))
+    if isinstance(environment.get("devices"), list):
+        facts.append((say("Devices of the machine"), say(", ").join(map(str, environment["devices"][:16]))))
+    seconds = [
+        (say(SECONDS[part]) if part in SECONDS else part, [_duration(value, say)])
+        for part, text in list(_dictionary(environment.get("seconds")).items())[:MOST_ROWS]
+        if (value := _number(text)) is not None
+    ]
+    rows = []
+    for name, value in list((cost or {}).items())[:MOST_ROWS]:
+        if isinstance(value, str):
+            rows.append((say.word(name.replace("_", " ")), [value]))
+        elif (number := _number(value)) is not None:
+            shown = f"{number:,}" if isinstance(number, int) else f"{number:,.4g}"
+            rows.append((say.word(name.replace("_", " ")), [shown]))
+    return {"facts": facts, "seconds": seconds, "rows": rows}
+
+
+def _describe_environment(environment: dict, say: _Voice) -> dict[str, Any]:
+    """Where it was made, with what."""
+    machine, git = _dictionary(environment.get("machine")), _dictionary(environment.get("git"))
+    facts = []
+    for label, value in (
+        (say("Started"), environment.get("started")),
+        (say("System"), machine.get("system")),
+        (say("Processor"), machine.get("processor")),
+        (say("Cores"), machine.get("cores")),
+    ):
+        if isinstance(value, (str, int)) and value:
+            facts.append((label, str(value)))
+    resumed = environment.get("resumed")
+    if isinstance(resumed, list) and resumed:
+        epochs = [str(entry.get("epoch", "?")) for entry in resumed[:MOST_ROWS] if isinstance(entry, dict)]
+        facts.append((say("Cut off, and gone on with"), say("{count} time(s), in epoch {epochs}", count=len(resumed), epochs=say(", ").join(epochs))))  # fmt: skip
+    commit = git.get("commit")
+    if isinstance(commit, str):
+        facts.append((say("Git commit of pbl"), commit))
+        changes = git.get("uncommitted_changes")
+        is_clean = say("none: the commit is the code that ran")
+        if isinstance(changes, bool):
+            facts.append((say("Uncommitted changes"), say("yes: the code that ran was not quite that of the commit") if changes else is_clean))  # fmt: skip
+    else:
+        facts.append((say("Git commit of pbl"), say("not known: the code was no git checkout")))
+    versions = {"Python": environment.get("python"), **_dictionary(environment.get("versions"))}
+    shown = [(name, [version]) for name, version in versions.items() if isinstance(version, str)]
+    return {"facts": facts, "versions": shown[:MOST_ROWS]}

@@ -1,0 +1,14 @@
+"""How a model is trained: `run.train` is the spine, the other files are what it stands on."""
+
+from pbl import offer
+
+__getattr__, __dir__, __all__ = offer(
+    __name__,
+    {
+        "run": "train build_and_compile build_callback",
+        "callbacks": "CALLBACKS BestModel HistoryFile",
+        "checkpoint": "ExactResume Paused",
+        "trials": "find_learning_rate memorise",
+        "learning_curve": "measure_learning_curve",
+    },
+)

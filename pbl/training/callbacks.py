@@ -1,0 +1,205 @@
+"""Callbacks: what happens at the end of an epoch. All are plain `keras.callbacks.Callback`, usable in any `fit`.
+
+A callback of your own is a function without arguments (or a class) that gives one, entered by
+`CALLBACKS["mine"] = Mine` and named in the configuration: `callbacks=["mine"]`. What it has to remember where a training
+is cut off and goes on, `pbl.training.checkpoint` keeps.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from pbl.storage import replacing
+
+REST = 40  # times as long as saving took, before the best model is saved again
+FIRST_REST = 10.0  # seconds, before it is saved for the first time
+
+
+def early_stopping() -> keras.callbacks.Callback:
+    """Stops when the validation loss has not fallen for 10 epochs; 1 or 3 stop healthy runs too early."""
+    return keras.callbacks.EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True)
+
+
+def reduce_on_plateau() -> keras.callbacks.Callback:
+    """Divides the learning rate by 10 when the validation loss has not fallen for 5 epochs; needs a constant schedule."""
+    return keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.1, patience=5, min_lr=1e-6)
+
+
+CALLBACKS: dict[str, Callable[[], keras.callbacks.Callback]] = {
+    "early_stopping": early_stopping,
+    "reduce_on_plateau": reduce_on_plateau,
+}
+
+
+def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True, comment: dict | None = None) -> None:
+    """Saves `<name>.keras` and, with `weights`, `<name>.weights.h5`, each complete or not at all.
+
+    The weights are what `pbl` loads: they can be read by an older Keras too. A model that Keras cannot describe (a
+    layer without `get_config`) is kept as weights alone, with a warning.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        name: Of the files, without ending.
+        weights: Whether `<name>.weights.h5` is written too.
+        comment: Kept in the archive `<name>.keras` as its comment, in JSON.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written; the files that were there stay.
+    """
+    weights_file = folder / f"{name}.weights.h5"
+    try:
+        with replacing(folder / f"{name}.keras") as temporary:
+            model.save(temporary)
+            if comment is not None:
+                with zipfile.ZipFile(temporary, "a") as archive:
+                    archive.comment = json.dumps(comment).encode()
+            if weights:
+                _copy_weights(temporary, weights_file)
+    except (NotImplementedError, TypeError) as error:
+        warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model: {error}", stacklevel=2)
+        if weights:
+            variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+            needed = 1_000_000 + 5 * sum(
+                math.prod(variable.shape) for variable in variables
+            )  # 4 bytes each, and a margin
+            with replacing(weights_file) as temporary:
+                if shutil.disk_usage(folder).free < needed:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+                model.save_weights(temporary)
+
+
+def _copy_weights(archive_file: Path, weights_file: Path) -> None:
+    # Copied out of the archive: HDF5 itself must never meet a full disk, on which it crashes the process.
+    with zipfile.ZipFile(archive_file) as archive, replacing(weights_file) as copy:
+        copy.write_bytes(archive.read("model.weights.h5"))
+
+
+def read_comment(file: Path) -> dict | None:
+    """Returns the comment that `save_model` kept in a `.keras` file; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+        return json.loads(archive.comment)
+    return None
+
+
+class BestModel(keras.callbacks.Callback):
+    """Keeps the model with the lowest validation loss as `best.keras` and `best.weights.h5`.
+
+    Unlike `ModelCheckpoint` it never leaves a half-written file. In the first ten seconds, and where saving would take more
+    than a fortieth of the time, as for small models that learn fast, the best model waits in memory for the next moment, at
+    the latest for the end.
+
+    Args:
+        folder: Where to save.
+
+    Attributes:
+        best_epoch: The epoch of the best model, from 1; None before the first.
+    """
+
+    def __init__(self, folder: str | Path):
+        super().__init__()
+        self.folder = Path(folder)
+        self.best_loss, self.best_epoch = np.inf, None
+        self._waiting: list[np.ndarray] | None = None
+        self._next_save = 0.0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._next_save = time.perf_counter() + FIRST_REST
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if logs["val_loss"] < self.best_loss:  # never true for NaN
+            self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
+            if time.perf_counter() >= self._next_save:
+                self._save()
+            else:
+                self._waiting = [variable.numpy() for variable in self._variables()]
+        elif time.perf_counter() >= self._next_save:
+            self.flush()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes the best model, where it waits in memory."""
+        if self._waiting is None:
+            return
+        variables = self._variables()
+        now = [variable.numpy() for variable in variables]
+        for variable, value in zip(variables, self._waiting, strict=True):
+            variable.assign(value)
+        self._save()
+        for variable, value in zip(variables, now, strict=True):
+            variable.assign(value)
+
+    def _variables(self) -> list:
+        optimizer = getattr(self.model, "optimizer", None)
+        return [*self.model.variables, *(optimizer.variables if optimizer else [])]
+
+    def _save(self) -> None:
+        start = time.perf_counter()
+        save_model(self.model, self.folder, "best", comment={"epoch": self.best_epoch, "val_loss": self.best_loss})
+        self._waiting = None
+        self._next_save = time.perf_counter() + REST * (time.perf_counter() - start)
+
+    def get_state(self) -> dict:
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "waiting": self._waiting}
+
+    def set_state(self, state: dict) -> None:
+        self.best_loss, self.best_epoch, self._waiting = state["best_loss"], state["best_epoch"], state["waiting"]
+        kept = read_comment(self.folder / "best.keras")
+        if kept is not None and kept["epoch"] >= (self.best_epoch or 0):
+            # Written after the state by a process that was killed: then that is the best one so far. Its epoch comes again,
+            # and where the machine is the same it gives the same model.
+            self.best_loss, self.best_epoch, self._waiting = kept["val_loss"], kept["epoch"], None
+            _copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5")
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Writes what Keras logs to a CSV file after each epoch: epoch (from 1), losses, metrics, learning rate, seconds.
+
+    Args:
+        file: The CSV file.
+
+    Attributes:
+        rows: One dictionary an epoch.
+    """
+
+    def __init__(self, file: str | Path):
+        super().__init__()
+        self.file = Path(file)
+        self.rows: list[dict[str, float]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        rate = float(
+            f"{float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)):.6g}"
+        )  # 0.001, not float32's
+        seconds = round(time.perf_counter() - self._start, 3)
+        self.rows.append({"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": seconds})
+        self._write()
+
+    def get_state(self) -> dict:
+        return {"rows": self.rows, "seconds": time.perf_counter() - self._start}
+
+    def set_state(self, state: dict) -> None:
+        self.rows, self._start = state["rows"], time.perf_counter() - state["seconds"]
+        if self.rows:
+            self._write()  # rows that a killed process wrote after the state are cut off: their epochs come again
+
+    def _write(self) -> None:
+        with replacing(self.file) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False, lineterminator="\n")

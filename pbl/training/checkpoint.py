@@ -1,0 +1,535 @@
+"""Exact resume: a training that was cut off goes on as if it had not been.
+
+The state of a training is more than the weights: the optimizer, the states of all random generators, what every callback
+remembers, the metrics so far in the epoch, and the place in the data. Keras's `BackupAndRestore` keeps the first two and
+the epoch; after it early stopping has lost its patience and `ModelCheckpoint` its best value. `ExactResume` keeps all, in
+one file that is written under another name and then put in place. The file before it is kept too.
+
+What cannot be kept: the state of TensorFlow's own random operations (`tf.random.normal`); use `keras.random`. And what a
+callback did outside its memory: within an epoch that is gone on with, the callbacks are called for the steps that are done
+too, with the epoch's sums so far, before their states are put back; a file that one writes at every so many steps is written
+anew then.
+"""
+
+import io
+import json
+import math
+import random
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras.src.random.seed_generator import global_seed_generator  # has no public name
+
+from pbl.errors import InputError, Sentence
+from pbl.languages import say
+from pbl.storage import replacing
+
+KEPT_STATES = 2
+LOSS_SCALE = "loss scale"
+_KEYS = {"epoch", "step", "stopped", "label", "data", "variables", "callbacks", "random", "arrays"}
+
+# May stand behind ExactResume: they change nothing that it keeps.
+_HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger, keras.callbacks.LambdaCallback)
+
+
+class Stream(Protocol):
+    """What `pbl.data.Data` has: training batches from any place on."""
+
+    steps_per_epoch: int
+    fingerprint: str
+
+    def seek(self, epoch: int) -> None: ...
+
+    def stream(self, start_epoch: int, start_step: int) -> Any: ...
+
+
+class Paused(Exception):
+    """The training was asked to pause, or its minutes are over; its state is kept."""
+
+
+class ExactResume(keras.callbacks.Callback):
+    """Keeps the state of a `fit`, and goes on with it when the same `fit` is called again, in another process too.
+
+    ```python
+    keras.utils.set_random_seed(0)
+    model = ...
+    model.compile(...)
+    resume = pbl.ExactResume("runs/mine", data)
+    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[early_stopping, resume])
+    ```
+
+    It stands last in the list, so that it keeps what the others have done. The others' states are kept as well: of a
+    callback with the methods `get_state()` and `set_state(state)` what they give and take (numbers, text, arrays, and lists
+    and dictionaries of these); of any other its attributes of such kinds that have changed since the training began and
+    whose names do not begin with "_".
+
+    Called again after the last epoch, `fit` does nothing but end, and says so; with more `epochs` it goes on.
+
+    Args:
+        folder: The states are kept in `checkpoint/` below it; one folder for each training.
+        data: The data whose `train` is fitted. Its order then follows the epoch, and the state is kept within an epoch too.
+            Without it (arrays, a pipeline of your own) the state is kept between epochs, and that an epoch's batches come
+            in the same order again is up to you.
+        minutes: How often the state is kept within an epoch.
+        max_minutes: After so many minutes the state is kept and `Paused` raised.
+
+    Attributes:
+        label: A word that is kept with the state. A `fit` goes on only with a state of the same word: where several follow
+            one another in one folder, give each its own.
+        data: As above; may be changed between two calls of `fit`.
+        is_asked: Whether `pause` was called.
+
+    Raises:
+        InputError: The states in `folder` are of another model, optimizer, data or other callbacks; another callback stands
+            behind; a `CSVLogger` would begin its file anew.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        data: Stream | None = None,
+        *,
+        minutes: float = 5.0,
+        max_minutes: float | None = None,
+    ):
+        super().__init__()
+        self.folder, self.data, self.label = Path(folder) / "checkpoint", data, ""
+        self._seconds, self.is_asked = 60 * minutes, False
+        self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self._pending: dict[str, Any] | None = None  # what is still to be put back
+        self._read: tuple[list[int], dict[str, Any] | None] | None = None
+        self._skipping: tuple | None = None
+        self._epochs_before: list[int] = []
+
+    @property
+    def newest(self) -> dict[str, Any] | None:
+        """The newest state that is whole: its `epoch` and `step`, at which it goes on, both from 0, and its `label`."""
+        numbers = _list_states(self.folder)
+        if self._read is None or self._read[0] != numbers:
+            self._read = numbers, _read_newest(self.folder)
+        return self._read[1]
+
+    def initial_epoch(self, epochs: int) -> int:
+        """The epoch at which the next `fit` of so many epochs begins, from 0."""
+        return _initial_epoch(self._find(), epochs)
+
+    def _find(self) -> dict[str, Any] | None:
+        state = self.newest
+        return state if state is not None and state["label"] == self.label else None
+
+    def put_back(self, model: keras.Model) -> tuple[int, int]:
+        """Gives a compiled model the newest state, and returns its epoch and step."""
+        state = self._find()
+        if state is None:
+            return 0, 0
+        self.set_model(model)
+        self._put_variables_back(state)
+        return state["epoch"], state["step"]
+
+    def pause(self) -> None:
+        """Asks that the state be kept at the next step, and `Paused` raised."""
+        self.is_asked = True
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._callbacks = self._find_callbacks()
+        self._fresh = [_attributes(callback) for callback in self._callbacks]
+        self._told: set[str] = set()
+        self._kept_at, self.is_asked, self._epochs_before = time.monotonic(), False, []
+        self._pending, self._read = self._find(), None  # not held in memory while it trains
+        for leftover in self.folder.glob(".writing-*"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+        if self._pending is None:
+            return
+        self._check_data(self._pending)
+        self._restore()
+        # As keras.callbacks.BackupAndRestore does; `fit` reads it after this call.
+        self.model._initial_epoch = begin = _initial_epoch(self._pending, self.params["epochs"])
+        if begin >= self.params["epochs"]:
+            print(
+                say(
+                    "This training has ended: nothing is trained. To train another, give another folder than {folder}.",
+                    folder=self.folder.parent,
+                )
+            )
+        if not self._pending["step"]:
+            self._pending = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch
+        self.model._initial_epoch = None  # else it would hold for the model's next `fit` too
+        self._complete_history()
+        if self.data is not None:
+            self.data.seek(epoch)
+        if self._pending is not None:
+            self._skip(self._pending["step"])
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        # Not in `on_train_batch_end`: for that Keras would wait for the device at every step.
+        if self._pending is not None:
+            if batch == self._pending["step"]:
+                self._restore()
+                self._pending = None
+        elif batch and self.data is not None:
+            now = time.monotonic()
+            pauses = self.is_asked or (self._deadline is not None and now > self._deadline)
+            if pauses or now - self._kept_at > self._seconds:
+                self._keep(self._epoch, batch)
+            if pauses:
+                raise Paused
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._stop_skipping()
+        self._keep(epoch + 1, 0, logs)
+        is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
+        if not is_last and (self.is_asked or (self._deadline is not None and time.monotonic() > self._deadline)):
+            raise Paused
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.model._initial_epoch = None
+        self._complete_history()
+
+    def _complete_history(self) -> None:
+        # Keras's own `History`, which stands last, has begun its list of epochs anew after this callback was called.
+        if self._epochs_before:
+            self.model.history.epoch[:0] = self._epochs_before
+            self._epochs_before = []
+
+    def _check_data(self, state: dict[str, Any]) -> None:
+        if self.data is not None and state["data"] not in (None, self.data.fingerprint):
+            raise InputError(
+                "{folder} holds the state of a training on other data: the images, their order, labels or weights, batch_size,"
+                " seed or augmentation differ. Give the same, or another folder.",
+                folder=self.folder,
+            )
+        if state["step"] and self.data is None:
+            raise InputError(
+                "{folder} holds a state within an epoch, which goes on with data alone: ExactResume(folder, data).",
+                folder=self.folder,
+            )
+        if state["step"] % self.model.steps_per_execution:
+            raise InputError(
+                "{folder} holds the state of step {step}, which steps_per_execution={n} does not come to. Give 1, or what it was.",
+                folder=self.folder, step=state["step"], n=self.model.steps_per_execution,
+            )  # fmt: skip
+
+    def _find_callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks of this `fit`, without this one."""
+        callbacks = find_callbacks("ExactResume")
+        behind = callbacks[callbacks.index(self) + 1 :]
+        late = [type(callback).__name__ for callback in behind if not isinstance(callback, _HARMLESS)]
+        if late:
+            raise InputError(
+                "The callback {late} stands behind ExactResume, which would not see what it does. Put ExactResume last.",
+                late=late[0],
+            )
+        if any(isinstance(callback, keras.callbacks.CSVLogger) and not callback.append for callback in callbacks):
+            raise InputError("CSVLogger begins its file anew each time that a training goes on. Give it append=True.")
+        return [callback for callback in callbacks if callback is not self and not _is_stateless(callback)]
+
+    def _skip(self, steps: int) -> None:
+        """Lets `fit` count the steps of this epoch that are done, without doing them; the others read the data from there."""
+        model, data = self.model, self.data
+        batches = data.stream(self._epoch, steps)
+        model.test_on_batch(*next(iter(batches)))  # makes the metrics, whose sums so far are put back
+        self._restore()
+        counted = model.get_metrics_result()
+        train = getattr(model.train_function, "skips_before", model.train_function)  # not one that was broken off
+        rest = iter(
+            model.distribute_strategy.experimental_distribute_dataset(batches.take(data.steps_per_epoch - steps))
+        )
+        self._skipping = (model, train)
+        done, own = 0, None
+
+        def train_function(iterator: Iterator) -> dict[str, Any]:
+            nonlocal done, own
+            own = own or iterator
+            if iterator is not own:  # of another `fit`: this one was broken off
+                self._stop_skipping()
+                return train(iterator)
+            if done < steps:
+                done += model.steps_per_execution
+                return counted
+            return train(rest)
+
+        train_function.skips_before = train
+        model.train_function = train_function
+
+    def _stop_skipping(self) -> None:
+        if self._skipping is not None:
+            model, train = self._skipping
+            model.train_function, self._skipping = train, None
+
+    def _variables(self) -> dict[str, list]:
+        model = self.model
+        kinds = {
+            "model": model.variables,  # with the random states of its layers
+            "metrics": model.metrics_variables,
+            "random state": [global_seed_generator().state],  # of `keras.random` without a seed of its own
+        }
+        for name, value in sorted(vars(model).items()):  # a model with a training step of its own may have several
+            if isinstance(value, keras.optimizers.Optimizer):
+                if not value.built and value is model.optimizer:
+                    value.build(model.trainable_variables)
+                inner = getattr(value, "inner_optimizer", value)
+                kinds[f"{name} {type(inner).__name__}"] = inner.variables
+                if inner is not value:
+                    scale = {id(variable) for variable in inner.variables}
+                    kinds[LOSS_SCALE] = [variable for variable in value.variables if id(variable) not in scale]
+        return kinds
+
+    def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:
+        """Writes the state before this step; `logs`: of the epoch that has just ended."""
+        self._kept_at = time.monotonic()
+        kinds = self._variables()
+        values = {id(v): v.numpy() for of_kind in kinds.values() for v in of_kind}
+        if not all(np.isfinite(values[id(weight)]).all() for weight in self.model.trainable_weights):
+            return  # the last good state stays
+        arrays: list[np.ndarray] = []
+        variables = {kind: [_pack(values[id(v)], arrays) for v in of_kind] for kind, of_kind in kinds.items()}
+        state = {
+            "epoch": epoch,
+            "step": step,
+            "stopped": bool(self.model.stop_training),
+            "label": self.label,
+            "data": None if self.data is None else self.data.fingerprint,
+            "variables": variables,
+            "callbacks": [
+                [type(callback).__name__, self._pack_state(callback, fresh, logs, arrays)]
+                for callback, fresh in zip(self._callbacks, self._fresh, strict=True)
+            ],
+            "random": _pack([random.getstate(), np.random.get_state()], arrays),
+        }
+        number = max(_list_states(self.folder), default=0) + 1
+        _make_folder(self.folder)
+        # One array for all, which is written in a tenth of the time that hundreds take; and first in memory, since a full disk
+        # would leave NumPy's archive open.
+        state["arrays"] = [(array.dtype.str, array.shape) for array in arrays]
+        data = b"".join(array.tobytes() for array in arrays)
+        archive = io.BytesIO()
+        np.savez(archive, state=np.frombuffer(json.dumps(state).encode(), np.uint8), data=np.frombuffer(data, np.uint8))
+        with replacing(self.folder / f"{number}.npz") as temporary:
+            temporary.write_bytes(archive.getvalue())
+        for old in sorted(_list_states(self.folder))[:-KEPT_STATES]:
+            (self.folder / f"{old}.npz").unlink(missing_ok=True)
+
+    def _pack_state(self, callback: keras.callbacks.Callback, fresh: dict, logs: dict | None, arrays: list) -> Any:
+        try:
+            return _pack(self._state_of(callback, fresh, logs), arrays)
+        except TypeError as error:
+            raise InputError(
+                "get_state() of the callback {name} gives {what}. It may give numbers, text, arrays, and lists and dictionaries"
+                " of these.",
+                name=type(callback).__name__, what=error,
+            ) from None  # fmt: skip
+
+    def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple], logs: dict | None) -> Any:
+        if hasattr(callback, "get_state"):
+            return callback.get_state()
+        if isinstance(callback, keras.callbacks.History):  # which Keras puts last: it has not seen this epoch's end
+            names = dict.fromkeys([*callback.history, *(logs or {})])
+            return {
+                "history": {
+                    name: [*callback.history.get(name, []), *([logs[name]] if logs and name in logs else [])]
+                    for name in names
+                },
+                "epoch": [*callback.epoch, *([self._epoch] if logs else [])],
+            }
+        packed = _attributes(callback)
+        changed = [name for name, value in packed.items() if name not in fresh or not _same(value, fresh[name])]
+        lost = [name for name in changed if packed[name] is None]
+        if lost and type(callback).__name__ not in self._told and not type(callback).__module__.startswith("keras."):
+            self._told.add(type(callback).__name__)
+            print(
+                say(
+                    "The callback {name} forgets '{lost}' where the training is cut off: it is no number, text"
+                    " or array. Give it get_state() and set_state(state).",
+                    name=type(callback).__name__, lost=lost[0],
+                )
+            )  # fmt: skip
+        return {name: vars(callback)[name] for name in changed if packed[name] is not None}
+
+    def _put_variables_back(self, state: dict[str, Any]) -> None:
+        arrays, kept = state["arrays"], dict(state["variables"])
+        model = self.model
+        if (
+            len(model.variables) < len(kept["model"]) and self.data is not None
+        ):  # a subclassed one: not built before it is called
+            model(next(iter(self.data.stream(0, 0)))[0])
+        kinds = self._variables()
+        if not state["step"] or len(kinds["metrics"]) < len(kept["metrics"]):
+            (
+                kinds.pop("metrics"),
+                kept.pop("metrics"),
+            )  # an epoch begins with new ones; within one `_skip` makes them before
+        if LOSS_SCALE not in kept or LOSS_SCALE not in kinds:
+            kinds.pop(LOSS_SCALE, None), kept.pop(LOSS_SCALE, None)  # in another precision there is none
+        if set(kinds) != set(kept):
+            raise InputError(
+                "{folder} holds the state of a training with {theirs}; this one has {ours}. Give another folder, or the same optimizer.",
+                folder=self.folder, theirs=", ".join(sorted(set(kept) - set(kinds))) or Sentence("fewer optimizers"),
+                ours=", ".join(sorted(set(kinds) - set(kept))) or Sentence("fewer"),
+            )  # fmt: skip
+        for kind, variables in kinds.items():
+            values = [_unpack(value, arrays) for value in kept[kind]]
+            if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+                raise InputError(
+                    "{folder} holds the state of another training: of '{kind}' it has {theirs} variables, this one {ours}, or they"
+                    " differ in shape.{hint} To train this one, give another folder.",
+                    folder=self.folder, kind=kind, theirs=len(values), ours=len(variables),
+                    hint="" if variables else Sentence(" They are made when it is built: build it before `fit`."),
+                )  # fmt: skip
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    def _restore(self) -> None:
+        """Puts the pending state back."""
+        state, arrays = self._pending, self._pending["arrays"]
+        self._put_variables_back(state)
+        kept = [(name, packed) for name, packed in state["callbacks"] if name not in ("ProgbarLogger", "TensorBoard")]
+        names, ours = [name for name, _ in kept], self._callbacks
+        if names != [type(callback).__name__ for callback in ours]:
+            raise InputError(
+                "{folder} holds the state of a training with the callbacks {theirs}; these are {ours}. Give the same, or another folder.",
+                folder=self.folder, theirs=", ".join(names), ours=", ".join(type(callback).__name__ for callback in ours),
+            )  # fmt: skip
+        states = [_unpack(packed, arrays) for _, packed in kept]
+        for callback, values in zip(ours, states, strict=True):
+            if hasattr(callback, "set_state"):
+                callback.set_state(values)
+            else:
+                if isinstance(callback, keras.callbacks.History):
+                    epochs = values.pop("epoch", [])
+                    self._epochs_before = (
+                        [] if getattr(callback, "epoch", None) else epochs
+                    )  # not where they are there already
+                for name, value in values.items():
+                    setattr(callback, name, value)
+        python, numpy = _unpack(state["random"], arrays)
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def find_callbacks(name: str) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of the `fit` that calls the callback `name`. Keras tells it nothing of the others; its caller does.
+
+    Raises:
+        InputError: It is not called by a `fit`.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
+        frame = frame.f_back
+    if frame is None:
+        raise InputError("{name} works in `fit`, or in a keras.callbacks.CallbackList.", name=name)
+    return frame.f_locals["self"].callbacks
+
+
+def _is_stateless(callback: keras.callbacks.Callback) -> bool:
+    """Whether it has nothing to remember, so that a training may go on with it or without."""
+    is_keras = isinstance(callback, (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard))
+    return is_keras and not hasattr(callback, "get_state")
+
+
+def _initial_epoch(state: dict[str, Any] | None, epochs: int) -> int:
+    if state is None:
+        return 0
+    return epochs if state["stopped"] else min(state["epoch"], epochs)
+
+
+def _attributes(callback: keras.callbacks.Callback) -> dict[str, tuple | None]:
+    """What a callback's own attributes hold, packed with copies of the arrays; None for what cannot be packed."""
+    packed = {}
+    for name, value in vars(callback).items():
+        # Keras's `min_delta` changes its sign at the first epoch's end, whatever it was before.
+        if name.startswith("_") or name in ("params", "min_delta", "monitor_op"):
+            continue
+        arrays: list[np.ndarray] = []
+        try:
+            packed[name] = _pack(value, arrays), [array.copy() for array in arrays]
+        except TypeError:
+            packed[name] = None
+    return packed
+
+
+def _same(one: tuple | None, other: tuple | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    same = json.dumps(one[0]) == json.dumps(other[0]) and len(one[1]) == len(other[1])
+    return same and all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one[1], other[1], strict=True)
+    )
+
+
+def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
+    """Turns a value into what JSON holds; its arrays are appended to `arrays`, and stand there by their number."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = np.asarray(value)
+        if value.dtype.hasobject:
+            raise TypeError("an array of objects")
+        arrays.append(value.view(np.uint16) if value.dtype.name == "bfloat16" else value)
+        return {"array": len(arrays) - 1, "dtype": value.dtype.name}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_pack(item, arrays) for item in value]}
+    if type(value) is dict:
+        return {"dict": [[_pack(key, arrays), _pack(item, arrays)] for key, item in value.items()]}
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _unpack(packed: Any, arrays: list[np.ndarray]) -> Any:
+    if not isinstance(packed, dict):
+        return packed
+    if "array" in packed:
+        array = arrays[packed["array"]]
+        return (
+            array.view(keras.ops.convert_to_numpy(keras.ops.zeros((), "bfloat16")).dtype)
+            if packed["dtype"] == "bfloat16"
+            else array
+        )
+    if "dict" in packed:
+        return {_unpack(key, arrays): _unpack(item, arrays) for key, item in packed["dict"]}
+    items = [_unpack(item, arrays) for item in packed.get("list", packed.get("tuple"))]
+    return tuple(items) if "tuple" in packed else items
+
+
+def _list_states(folder: Path) -> list[int]:
+    return [int(file.stem) for file in folder.glob("*.npz") if file.stem.isdecimal()]
+
+
+def _read_newest(folder: Path) -> dict[str, Any] | None:
+    """The newest state that is whole, with its `arrays`; None where there is none."""
+    for number in sorted(_list_states(folder), reverse=True):
+        file = folder / f"{number}.npz"
+        try:
+            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as saved:
+                state, data = json.loads(saved["state"].tobytes()), saved["data"]
+                missing = _KEYS - set(state)
+                if missing:
+                    raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+                state["arrays"] = list(_cut(data, state["arrays"]))
+                return state
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            print(say("{file} is damaged and not used: {error}", file=file, error=error))
+    return None
+
+
+def _cut(data: np.ndarray, described: list) -> Iterator[np.ndarray]:
+    """The arrays that stand in `data`, `uint8 [n]`, one after another, each described by dtype and shape."""
+    at = 0
+    for dtype, shape in described:
+        size = np.dtype(dtype).itemsize * math.prod(shape)
+        yield data[at : at + size].view(dtype).reshape(shape)
+        at += size
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None

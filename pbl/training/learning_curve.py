@@ -1,0 +1,111 @@
+"""Would more data help? Training on an eighth, a quarter, a half and all of the images, and one doubling more foretold."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pbl.config import Config
+from pbl.data.doctor import FEWEST_IN_CLASS
+from pbl.errors import InputError, Sentence
+from pbl.evaluation.run import open_data
+from pbl.plotting import plot_data_size
+from pbl.runs import load_run
+from pbl.statistics import extrapolate_doubling
+from pbl.storage import replacing
+from pbl.training.sweep import run_sweep, tell_progress
+
+FRACTIONS = (0.125, 0.25, 0.5, 1.0)
+LITTLE = 0.01  # of accuracy; less is not worth twice the work
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """What `measure_learning_curve` found.
+
+    Attributes:
+        table: A row a run: `train_fraction`, `images`, `seed`, `val_accuracy` and more.
+        expected, low, high: Accuracy on validation to expect of twice as many training images, and its 95% interval;
+            None where a run failed.
+        message: The answer in a sentence.
+        file, picture: Where table and picture are.
+    """
+
+    table: pd.DataFrame
+    expected: float | None
+    low: float | None
+    high: float | None
+    message: str
+    file: Path
+    picture: Path | None
+
+
+def measure_learning_curve(
+    config: Config, seeds: int = 1, folder: str | Path | None = None, tell: Callable[[str], None] = tell_progress
+) -> LearningCurve:
+    """Trains on growing shares of the training images, for equally many steps, and foretells one doubling.
+
+    Each share is a run of its own, so what has ended is not trained again. It takes four times the epochs of one run
+    for each seed. Shares that leave a class fewer than five images are passed over; warm-up and fine-tuning epochs stay as
+    they are set.
+
+    Args:
+        config: The settings; `epochs` are those of all images, smaller shares get as many more as they are smaller.
+        seeds: How many seeds each share is trained with.
+        folder: Where runs are kept.
+        tell: What is done with a line of progress.
+
+    Raises:
+        InputError: `train_fraction` is set already; a class has fewer than ten training images.
+    """
+    if config.train_fraction < 1:
+        raise InputError("--learning-curve sets train_fraction itself: leave it out.")
+    rarest = int(np.bincount(open_data(config).images("train").labels).min())
+    if rarest * FRACTIONS[-2] < FEWEST_IN_CLASS:
+        raise InputError(
+            "{source} is too small for a learning curve: its rarest class has {rarest} training images, and half of them must be {fewest}.",
+            source=config.dataset, rarest=rarest, fewest=FEWEST_IN_CLASS,
+        )  # fmt: skip
+    planned = []
+    for fraction in FRACTIONS:
+        if rarest * fraction < FEWEST_IN_CLASS:
+            continue
+        # The run on all images may be there already: its settings are not touched.
+        changes = {} if fraction == 1 else {"train_fraction": fraction, "epochs": round(config.epochs / fraction)}
+        for seed in range(config.seed, config.seed + seeds):
+            planned.append(({"train_fraction": fraction, "seed": seed}, config.replace(**changes, seed=seed)))
+    table, file = run_sweep(planned, folder, tell)
+    if len(table) < len(planned) or (table["status"] != "finished").any():
+        return LearningCurve(
+            table, None, None, None, Sentence("Not all of it is trained: the same command goes on."), file, None
+        )
+    correct: dict[float, list[np.ndarray]] = {}
+    images = []
+    for fraction, path in zip(table["train_fraction"], table["run"], strict=True):
+        run = load_run(path)
+        images.append(run.split["images"]["train"])
+        with np.load(run.path / "predictions_val.npz", allow_pickle=False) as saved:
+            correct.setdefault(fraction, []).append(saved["probabilities"].argmax(axis=1) == saved["labels"])
+    table.insert(1, "images", images)
+    half, full = (np.stack(correct[fraction]) for fraction in (0.5, 1.0))
+    expected, low, high, gain_low, gain_high = extrapolate_doubling(half, full)
+    now, count = float(full.mean()), max(images)
+    if gain_low > 0:
+        verdict = Sentence("more data would help.")
+    elif gain_high < LITTLE:
+        verdict = Sentence("more data of this kind would help little.")
+    else:
+        verdict = Sentence("too noisy to say whether more data would help. More seeds narrow it down.")
+    message = Sentence(
+        "With all {images:,} training images {now:.1%} of the validation images are right; with {twice:,} expect {expected:.1%},"
+        " between {low:.1%} and {high:.1%}: {verdict}",
+        images=count, now=now, twice=2 * count, expected=expected, low=low, high=high, verdict=verdict,
+    )  # fmt: skip
+    picture = file.with_name("learning_curve.png")
+    with replacing(picture) as temporary:
+        plot_data_size(table, expected, low, high, f"{config.experiment}: more data?").savefig(temporary, dpi=120)
+    with replacing(file) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    return LearningCurve(table, expected, low, high, message, file, picture)

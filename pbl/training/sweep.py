@@ -1,0 +1,224 @@
+"""Several runs of one experiment: every combination of some settings, each with several seeds."""
+
+import hashlib
+import itertools
+import json
+import re
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+
+from pbl.config import Config, apply_overrides, parse_overrides
+from pbl.errors import InputError, Sentence
+from pbl.languages import say_sentence
+from pbl.runs import Run, find_finished, find_unfinished, runs_folder
+from pbl.storage import replacing
+from pbl.training.run import train
+
+
+def parse_sweep(text: str) -> dict[str, list[str]]:
+    """Turns `"learning_rate=0.1,0.01 model_options.widths=[64],[64,32]"` into the values of each setting, as words.
+
+    Raises:
+        InputError: It is not of that form, or names a setting or a value twice.
+    """
+    values: dict[str, list[str]] = {}
+    for word in text.split():
+        key, equals, listed = word.partition("=")
+        found = re.split(r",(?![^\[(]*[\])])", listed)  # not at commas inside brackets
+        if not (key and equals and all(found)):
+            raise InputError("'{word}' is not of the form key=value,value, such as learning_rate=0.1,0.01.", word=word)
+        if key in values or len({str(parse_overrides([f"{key}={value}"])) for value in found}) < len(found):
+            raise InputError("'{word}': {key} or one of its values is given twice.", word=word, key=key)
+        values[key] = found
+    if not values:
+        raise InputError('The sweep names no setting. Give such as --sweep "learning_rate=0.1,0.01".')
+    return values
+
+
+def plan_sweep(config: Config, values: dict[str, list[str]], seeds: int) -> list[tuple[dict[str, Any], Config]]:
+    """Returns what is swept, and the settings, of every run; seeds count up from that of `config`.
+
+    Raises:
+        InputError: A setting is unknown or a value out of range.
+    """
+    if "seed" in values and seeds > 1:
+        raise InputError("The seeds are given twice: by the sweep and by --seeds.")
+    runs = []
+    for combination in itertools.product(*values.values()):
+        swept = dict(zip(values, combination, strict=True))
+        changed = apply_overrides(config, [f"{key}={value}" for key, value in swept.items()])
+        for seed in range(changed.seed, changed.seed + seeds):
+            one = changed.replace(seed=seed)
+            runs.append(({**swept, "seed": seed}, one))
+    return runs
+
+
+def tell_progress(line: str) -> None:
+    """Prints a line of progress, in the reader's language."""
+    print(f"\n{say_sentence(line)}", flush=True)
+
+
+def run_sweep(
+    runs: Iterable[tuple[dict[str, Any], Config]],
+    folder: str | Path | None = None,
+    tell: Callable[[str], None] = tell_progress,
+) -> tuple[pd.DataFrame, Path]:
+    """Trains them one after another. What has ended is not trained again; what was cut off goes on; what fails is kept.
+
+    Args:
+        runs: As `plan_sweep` gives them.
+        folder: Where runs are kept, as for `train`.
+        tell: What is done with a line of progress.
+
+    Returns:
+        One row a run, in the order of the plan, and the file `sweep_<settings>.csv` that holds it: the swept settings, `run`, `status`,
+        `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of what failed. Where Ctrl-C
+        ended it, the last row is of a run that is "interrupted".
+    """
+    runs = list(runs)
+    # Named by what is swept: another sweep of the experiment does not replace it.
+    name = "_".join(["sweep", *(key.rpartition(".")[2] for key in runs[0][0] if key != "seed")])
+    file = runs_folder(folder) / runs[0][1].experiment / f"{name}.csv"
+    rows: list[dict[str, Any]] = []
+    for (swept, _), (_, run, reason) in zip(runs, train_each(runs, folder, tell), strict=False):
+        rows.append({**swept, **_describe(run), "reason": reason})
+        if reason:
+            rows[-1]["status"] = "failed"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    return pd.DataFrame(rows), file
+
+
+def train_each(
+    runs: Iterable[tuple[dict[str, Any], Config]],
+    folder: str | Path | None = None,
+    tell: Callable[[str], None] = tell_progress,
+) -> Iterator[tuple[Config, Run | None, str]]:
+    """Trains several runs one after another; each failure is told and the next one begun. Ends where Ctrl-C ended a run.
+
+    Args:
+        runs: What is swept, for the line of progress, and the settings.
+        folder, tell: As for `run_sweep`.
+
+    Yields:
+        The settings; the run, or None where none was made; and why it failed, or "".
+    """
+    runs = list(runs)
+    for number, (swept, config) in enumerate(runs, 1):
+        settings = ", ".join(f"{key}={value}" for key, value in swept.items())
+        tell(Sentence("Run {number} of {all}: {settings}", number=number, all=len(runs), settings=settings))
+        keras.backend.clear_session()
+        reason = ""
+        try:
+            run = find_finished(config, folder) or train(config, folder=folder)
+        except Exception as error:  # a sweep of a night is not lost for one of its runs
+            run, reason = find_unfinished(config, folder), f"{type(error).__name__}: {error}"
+            if not isinstance(error, InputError):
+                traceback.print_exc()
+            told = error if isinstance(error, InputError) else reason
+            tell(Sentence("It failed. {reason}", reason=told))
+        yield config, run, reason
+        if run is not None and not reason and run.environment["status"] == "interrupted":
+            return
+
+
+def plan_comparison(
+    configs: Sequence[Config],
+    seeds: int,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    budget_file: Path | None = None,
+    tell: Callable[[str], None] = tell_progress,
+) -> list[tuple[dict[str, Any], Config]]:
+    """Returns the runs of a comparison under an equal budget: seed by seed, so that one cut short has all of each.
+
+    Args:
+        configs: The experiments.
+        seeds: How many of each, counted up from its own.
+        epochs: The budget of each run in epochs.
+        minutes: Or in minutes of training: two epochs of each are timed first, so that its learning-rate schedule ends in time.
+        budget_file: Where the epochs found for `minutes` are kept, so that the same command goes on with the same runs.
+        tell: What is done with a line of progress.
+
+    Raises:
+        InputError: The experiments' epochs differ and no budget was given; two experiments are the same.
+    """
+    total = {config.epochs + config.fine_tune_epochs for config in configs}
+    if epochs is None and minutes is None and len(total) > 1:
+        told = ", ".join(f"{config.experiment} {config.epochs + config.fine_tune_epochs}" for config in configs)
+        raise InputError(
+            "The experiments' epochs differ ({told}): that would compare budgets. Give --epochs or --minutes for all.", told=told
+        )  # fmt: skip
+    if epochs is not None:
+        for config in configs:
+            if config.fine_tune_epochs >= epochs:
+                raise InputError(
+                    "--epochs {epochs}: {experiment} has {tuned} epochs of fine-tuning already. Give more.",
+                    epochs=epochs, experiment=config.experiment, tuned=config.fine_tune_epochs,
+                )  # fmt: skip
+        configs = [config.replace(epochs=epochs - config.fine_tune_epochs) for config in configs]
+    if minutes is not None:
+        configs = [_fit_to_minutes(config, minutes, budget_file, tell) for config in configs]
+    settings = [str({**config.decides(), "experiment": ""}) for config in configs]
+    if len(set(settings)) < len(settings):
+        raise InputError(
+            "Two of the experiments have the very same settings. Give each once; seeds are counted up by --seeds."
+        )
+    return [
+        ({"experiment": config.experiment, "model": config.model, "seed": config.seed + number}, config.replace(seed=config.seed + number))
+        for number in range(seeds)
+        for config in configs
+    ]  # fmt: skip
+
+
+def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Callable[[str], None]) -> Config:
+    """The settings with as many epochs as fit into the time here; without fine-tuning epochs."""
+    key = hashlib.sha256(str((config.decides(), minutes)).encode()).hexdigest()[:16]
+    try:
+        known = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+    except ValueError:
+        raise InputError(
+            "{file} is damaged: it kept the epochs that fit into the minutes. Delete it, and they are found anew.",
+            file=file,
+        ) from None
+    if key not in known:
+        with tempfile.TemporaryDirectory() as folder:
+            trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
+            seconds = float(pd.read_csv(trial.path / "history.csv")["seconds"].iloc[-1])
+        known[key] = min(max(1, int(60 * minutes / max(seconds, 1e-3))), 1_000_000)
+        tell(
+            Sentence(
+                "{experiment}: {seconds:.1f} s an epoch, so {epochs} epochs in {minutes:g} minutes",
+                experiment=config.experiment, seconds=seconds, epochs=known[key], minutes=minutes,
+            )
+        )  # fmt: skip
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(known), encoding="utf-8")
+    return config.replace(epochs=known[key], fine_tune_epochs=0)
+
+
+def _describe(run: Run | None) -> dict[str, Any]:
+    row = dict.fromkeys(("run", "status", "val_accuracy", "val_log_loss", "best_epoch", "epochs", "seconds"))
+    if run is None:
+        return row
+    environment = run.environment
+    row.update(
+        run=str(run.path),
+        status=environment["status"],
+        best_epoch=environment.get("best_epoch"),
+        epochs=environment.get("epochs"),
+        seconds=environment.get("seconds", {}).get("fit"),
+    )
+    if environment["status"] == "finished":
+        metrics = run.read_json("metrics_val.json")
+        row.update(val_accuracy=metrics["accuracy"], val_log_loss=metrics["log_loss"])
+    return row

@@ -1,0 +1,162 @@
+"""Starting from what was learned elsewhere: weights of an earlier run, and the features of a frozen backbone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from pbl.config import Config
+from pbl.data import Data
+from pbl.diagnosis.monitor import OverfittingMonitor
+from pbl.errors import InputError, Sentence
+from pbl.evaluation.run import build_model
+from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
+from pbl.runs import load_run
+
+_MAY_DIFFER = ("weights", "dropout", "l2")
+
+
+def take_weights(model: keras.Model, config: Config, class_names: Sequence[str]) -> Sentence:
+    """Gives a model the weights that `config.initial_weights` names.
+
+    Of a run on other classes the last layer is not taken over: it starts anew.
+
+    Args:
+        model: A model just built from `config`.
+        config: Its `initial_weights` is the folder of a run of the same builder, or a `.weights.h5` of the same model.
+        class_names: The model's classes.
+
+    Returns:
+        What was taken over, in a sentence.
+
+    Raises:
+        InputError: There is no such run or file, or the weights are of another model or for images of another shape.
+    """
+    source = Path(config.initial_weights).expanduser()
+    if not source.is_dir():
+        try:
+            model.load_weights(source)
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(
+                "initial_weights={source} cannot be read into {model}: {error} Give the folder of a run, or a .weights.h5"
+                " of the same model.",
+                source=source, model=config.model, error=" ".join(str(error).split())[:300],
+            ) from None  # fmt: skip
+        return Sentence("All weights start from {source}.", source=source)
+    run = load_run(source)
+    if run.config.model != config.model:
+        raise InputError(
+            "initial_weights={run} is a run of {other}. Give a run of {model}, or set model={other}.",
+            run=source, other=run.config.model, model=config.model,
+        )  # fmt: skip
+    theirs, ours = ({k: v for k, v in c.model_options.items() if k not in _MAY_DIFFER} for c in (run.config, config))
+    if theirs != ours:
+        raise InputError(
+            "initial_weights={run} was built with model_options={theirs}, this run with {ours}. Give the same: apart from"
+            " {free} they decide which weight belongs where.",
+            run=source, theirs=theirs, ours=ours, free=", ".join(_MAY_DIFFER),
+        )  # fmt: skip
+    donor = build_model(run)
+    has_same_classes = list(class_names) == run.split["class_names"]
+    head = {id(weight) for weight in model.layers[-1].weights}
+    taken = []
+    for weight, given in zip(model.weights, donor.weights, strict=True):
+        # Auxiliary classifiers end in the classes too.
+        ends = weight.shape[-1:] == (len(class_names),) and given.shape[-1:] == (len(run.split["class_names"]),)
+        is_head = id(weight) in head or (weight.shape != given.shape and weight.shape[:-1] == given.shape[:-1] and ends)
+        if is_head and not has_same_classes:
+            continue
+        if weight.shape != given.shape:
+            raise InputError(
+                "initial_weights={run}: {weight} has the shape {theirs} there and {ours} here. Give images of the same"
+                " shape (there {shape}).",
+                run=source, weight=weight.path, theirs=given.shape, ours=weight.shape,
+                shape="x".join(map(str, run.split["input_shape"])),
+            )  # fmt: skip
+        taken.append((weight, given))
+    for weight, given in taken:
+        weight.assign(given)
+    if has_same_classes:
+        return Sentence("The weights start from {source}.", source=source)
+    return Sentence("The weights start from {source}; the last layer starts anew, for other classes.", source=source)
+
+
+def check_fine_tuning(model: keras.Model, depth: int) -> None:
+    """Raises InputError unless a model has a frozen backbone of at least `depth` stages; see `unfreeze`."""
+    if find_backbone(model).trainable_weights:
+        raise InputError(
+            "fine_tune_epochs: the backbone of {name} is trained from the first epoch on, since it starts from random"
+            " weights. Give model_options.weights, or set fine_tune_epochs=0.",
+            name=model.name,
+        )
+    unfreeze(model, depth)
+    unfreeze(model, 0)
+
+
+# What may stand before the features and gives the same for an image each time.
+_FIXED = (
+    layers.InputLayer,
+    layers.Concatenate,
+    layers.Rescaling,
+    layers.Normalization,
+    layers.Resizing,
+    layers.GlobalAveragePooling2D,
+)
+
+
+def has_fixed_features(model: keras.Model) -> bool:
+    """Returns whether a model is a frozen backbone, pooled, and a head: whether an image has the same features always."""
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None):
+        return False
+    end = model.layers.index(inner[0]) + 1
+    before = [layer for layer in model.layers[: end + 1] if layer is not inner[0]]
+    return isinstance(before[-1], layers.GlobalAveragePooling2D) and all(isinstance(layer, _FIXED) for layer in before)
+
+
+def fit_head(
+    model: keras.Model,
+    data: Data,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+    initial_epoch: int = 0,
+) -> None:
+    """Does what `model.fit` does, for a model with fixed features, computing them once in place of once an epoch.
+
+    Args:
+        model: A compiled model for which `has_fixed_features` is true. Its own layers are trained.
+        data: Training and validation images.
+        epochs: How often the training images are gone through.
+        callbacks: They see the whole model.
+        verbose: As for `fit`.
+        initial_epoch: As for `fit`.
+    """
+    extractor, head = split_backbone(model)
+    features = {split: extractor.predict(data.images(split).pixels, verbose=verbose) for split in ("train", "val")}
+    head.compile(optimizer=model.optimizer, loss=model.loss, metrics=["accuracy"])
+
+    def follow(*_, **__) -> None:
+        head.stop_training = model.stop_training  # which callbacks set
+
+    model.stop_training = False
+    head.history = None  # which `fit` returns: the whole model's callback has it
+    train = data.batches("train", features["train"], initial_epoch)
+    monitors = [callback for callback in callbacks if isinstance(callback, OverfittingMonitor)]
+    for monitor in monitors:
+        monitor.look_through(extractor, head)
+    head.fit(
+        train,
+        validation_data=data.batches("val", features["val"]),
+        initial_epoch=initial_epoch,
+        epochs=epochs,
+        callbacks=keras.callbacks.CallbackList(
+            [*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=follow, on_train_batch_end=follow)],
+            add_history=True, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=epochs, steps=len(train),
+        ),
+        shuffle=False,
+        verbose=verbose,
+    )  # fmt: skip
+    for monitor in monitors:
+        monitor.look_through(None, None)

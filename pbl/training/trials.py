@@ -1,0 +1,231 @@
+"""Short trials before a long training: what learning rate, does all of it run, can the model learn at all.
+
+None of them keeps a run.
+"""
+
+import random
+import tempfile
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+
+from pbl.config import Config
+from pbl.data import Data
+from pbl.errors import InputError, Sentence
+from pbl.evaluation.run import open_data
+from pbl.runs import Run
+from pbl.training.optimization import build_optimizer
+from pbl.training.performance import fused_operations
+from pbl.training.run import build_and_compile, build_callback, check_schedule, train
+
+SMOOTHING = 0.9
+DIVERGED = 4.0  # times the lowest loss so far: nothing more is to be seen
+MEMORISED = 0.95
+BLOCK = 10  # steps, over which accuracy is the mean
+
+
+@dataclass(frozen=True)
+class RateTrial:
+    """What `find_learning_rate` saw.
+
+    Attributes:
+        table: One row a step: `learning_rate`, `loss` (of that batch, nats) and `smoothed`.
+        suggestion: A tenth of the rate at which the smoothed loss was lowest; None where it never fell.
+        remark: What the curve does not show, in a sentence; or "".
+    """
+
+    table: pd.DataFrame
+    suggestion: float | None
+    remark: str
+
+
+class _LossOfEachStep(keras.callbacks.Callback):
+    """Keras logs the mean over the epoch so far; this keeps each batch's own loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses: list[float] = []
+        self.lowest = np.inf
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.losses.append(logs["loss"])
+        smoothed = _smooth(self.losses)[-1]
+        self.lowest = min(self.lowest, smoothed)
+        if not np.isfinite(logs["loss"]) or smoothed > DIVERGED * self.lowest:
+            self.model.stop_training = True
+
+
+def find_learning_rate(
+    model: keras.Model,
+    data: Data,
+    *,
+    lowest: float | None = None,
+    highest: float | None = None,
+    steps: int = 120,
+    seed: int = 0,
+) -> RateTrial:
+    """Tries rising learning rates, one each step, and suggests one (Smith 2015, arXiv:1506.01186, section 3.3).
+
+    The suggestion is a tenth of the rate at which the smoothed loss is lowest. (That at which it falls most steeply, which
+    other tools suggest, was too high on digits and MNIST: it reached 21 to 28% where a tenth of this one reached 91 to 95.)
+
+    Args:
+        model: A compiled model. A copy of it is trained; the model itself stays as it is.
+        data: Its training batches, in the order of `data.stream()`.
+        lowest, highest: The rates of the first and the last step; 1e-4 to 3 for SGD, 1e-6 to 0.3 for others.
+        steps: How many, at least 20.
+        seed: Of dropout and other random layers.
+
+    Raises:
+        InputError: The model is not compiled, cannot be copied, or the rates are no range.
+    """
+    if not model.compiled:
+        raise InputError("find_learning_rate takes a compiled model: call model.compile(...) before it.")
+    original = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # not that which scales the loss
+    lowest, highest = (
+        given if given is not None else default
+        for given, default in zip(
+            (lowest, highest), (1e-4, 3.0) if isinstance(original, keras.optimizers.SGD) else (1e-6, 0.3), strict=True
+        )
+    )
+    if not (0 < lowest < highest and steps >= 20):
+        raise InputError(
+            "Learning rates from {lowest:g} to {highest:g} in {steps} steps: the first must be above 0 and below the last,"
+            " and the steps at least 20.",
+            lowest=lowest, highest=highest, steps=steps,
+        )  # fmt: skip
+    rise = (highest / lowest) ** (1 / (steps - 1))
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        copy = keras.models.clone_model(model)
+        copy.build(model.input_shape if hasattr(model, "input_shape") else (None, *data.input_shape))
+        copy.set_weights(model.get_weights())
+    except (NotImplementedError, ValueError, TypeError) as error:
+        raise InputError(
+            "{name} cannot be copied, so that it would not stay as it is: {error} Give it get_config().",
+            name=model.name, error=" ".join(str(error).split())[:300],
+        ) from None  # fmt: skip
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    settings = original.get_config()
+    settings["learning_rate"] = keras.optimizers.schedules.ExponentialDecay(lowest, decay_steps=1, decay_rate=rise)
+    copy.compile(optimizer=type(original).from_config(settings), loss=model.loss)
+    watch = _LossOfEachStep()
+    with fused_operations(copy):
+        copy.fit(data.stream(), steps_per_epoch=steps, epochs=1, callbacks=[watch], shuffle=False, verbose=0)
+    losses = np.array(watch.losses)
+    table = pd.DataFrame(
+        {"learning_rate": lowest * rise ** np.arange(len(losses)), "loss": losses, "smoothed": _smooth(losses)}
+    )
+    return RateTrial(table, *_suggest(table, steps))
+
+
+def _smooth(losses: list[float] | np.ndarray) -> np.ndarray:
+    """Exponential mean, without the pull to zero of its first values (Kingma and Ba 2015, section 3)."""
+    losses = pd.Series(losses, dtype=float)
+    return losses.ewm(alpha=1 - SMOOTHING).mean().where(np.isfinite(losses)).to_numpy()
+
+
+def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
+    finite = table[np.isfinite(table["smoothed"])]
+    if len(finite) < 10:
+        return None, Sentence(
+            "The loss is no finite number almost from the start. Look at the model's outputs and the data."
+        )
+    at = finite["smoothed"].idxmin()
+    # The scatter of single batches about the curve; a fall within it is none.
+    scatter = (finite["loss"] - finite["smoothed"]).abs().median()
+    if finite["smoothed"].iloc[:10].mean() - finite["smoothed"][at] < 2 * scatter:
+        return None, Sentence("The loss does not fall at any rate. Try train --memorise: can the model learn at all?")
+    rate = float(f"{finite['learning_rate'][at] / 10:.2g}")
+    if at == finite.index[-1] and len(table) == steps:
+        return rate, Sentence("The loss still fell at the highest rate: try higher ones too.")
+    return rate, ""
+
+
+def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, int, int]:
+    """Trains on a few images until the model knows them by heart; a model that cannot is wrong, or its rate is.
+
+    All that hinders it is off: dropout, weight decay, L2, augmentation, label smoothing, and a schedule that falls.
+
+    Args:
+        config: The settings.
+        count: How many training images, of all classes alike.
+        steps: At most so many; each sees all of them.
+
+    Returns:
+        The share of them that was classified rightly in the last ten steps, how many it took, and the number of images
+        (there may be fewer than `count`). From 0.95 on all is well.
+    """
+    options = {name: value for name, value in config.optimizer_options.items() if name != "weight_decay"}
+    config = config.replace(
+        augmentation={}, optimizer_options=options, weight_decay=None, learning_rate_schedule="constant", schedule_options={},
+        warmup_epochs=0, label_smoothing=0, batch_size=count, callbacks=[], steps_per_execution=1,
+        sample_weights=None, class_weight=None,
+    )  # fmt: skip
+    data = open_data(config)
+    data.shrink(count)
+    model, _ = build_and_compile(config, data)
+    for layer in model._flatten_layers():
+        for name in ("rate", "drop_rate"):
+            if isinstance(getattr(layer, name, None), float):
+                setattr(layer, name, 0.0)
+        layer.activity_regularizer = None
+    for weight in model.trainable_weights:
+        weight.regularizer = None
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            self.model.stop_training = logs["accuracy"] == 1 or not np.isfinite(logs["loss"])
+
+    # Its accuracy is that of the steps themselves: batch normalisation's averages for new images lag behind.
+    with fused_operations(model):
+        history = model.fit(
+            data.stream(),
+            steps_per_epoch=BLOCK,
+            epochs=-(-steps // BLOCK),
+            callbacks=[Stop()],
+            shuffle=False,
+            verbose=0,
+        ).history
+    return float(history["accuracy"][-1]), BLOCK * len(history["accuracy"]), data.split["images"]["train"]
+
+
+def dry_run(config: Config) -> Run:
+    """Does all that `train` does, with one batch of training and of validation images, and keeps nothing of it.
+
+    Returns:
+        The run; its folder is gone.
+    """
+    # The schedule of the real length: the short one below has another.
+    check_schedule(config, [build_callback(name) for name in config.callbacks])
+    build_optimizer(config, steps_per_epoch=1000)
+    short = config.replace(
+        epochs=1, fine_tune_epochs=min(1, config.fine_tune_epochs), warmup_epochs=0, max_minutes=None
+    )
+    with tempfile.TemporaryDirectory(prefix="pbl-") as folder:
+        run = train(short, folder=folder, fresh=True, images=config.batch_size)
+        _ = run.config, run.split  # read while they are there
+        return run
+
+
+def describe_memorising(config: Config, accuracy: float, count: int, steps: int) -> Sentence:
+    """What `memorise` means, in a sentence."""
+    if accuracy >= MEMORISED:
+        return Sentence(
+            "The model has memorised {count} images in {steps} steps: it can learn, and gradients reach all of it.",
+            count=count, steps=steps,
+        )  # fmt: skip
+    return Sentence(
+        "After {steps} steps the model knows {accuracy:.0%} of {count} images, where it should know all. Either it or its learning"
+        " rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; no activation before"
+        " the softmax; fewer or wider layers.",
+        steps=steps, accuracy=accuracy, count=count, rate=config.learning_rate,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""The house: files import one way and never in a circle, what needs no TensorFlow loads none, names that people use stay."""
+
+import ast
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import pbl
+
+PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
+FLOORS = [
+    "errors config storage runs statistics languages comparison reports plotting __init__"
+    " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.__init__"
+    " diagnosis.signals diagnosis.rules diagnosis.advice diagnosis.__init__"
+    " training.__init__ inspection.__init__",
+    "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
+    "evaluation training.transfer training.divergence",
+    "training inspection grading",
+    "cli __main__",
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
+
+
+def name_of(file: Path) -> str:
+    """`data.split` for pbl/data/split.py, `data.__init__` for a folder's own file."""
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def floor(name: str) -> int:
+    """That of a file, else of its folder; a name that is imported from a folder stands where the folder does."""
+    parts = name.split(".")
+    return next(FLOOR[place] for place in (".".join(parts[:2]), parts[0]) if place in FLOOR)
+
+
+def imports(file: Path, everywhere: bool = True) -> set[str]:
+    """Full names of what a file imports; `everywhere`: inside functions too, else at its top."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+KNOWN = {name_of(file) for file in FILES}
+
+
+def needs(file: Path) -> set[str]:
+    """The files of the package that a file imports from; a folder's own file where it takes a name of the folder."""
+    found = set()
+    for name in imports(file):
+        name = name.removeprefix("pbl.")
+        found |= {place for place in (name, f"{name}.__init__") if place in KNOWN}
+    return found - {name_of(file)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_file_imports_from_its_own_floor_or_below(file):
+    above = {other for other in needs(file) if floor(other) > floor(name_of(file))}
+    assert not above, f"{file} imports upward: {above}"
+
+
+def test_files_do_not_import_each_other_in_a_circle():
+    left = {name_of(file): needs(file) for file in FILES}
+    while left:
+        leaves = {name for name, others in left.items() if not others & set(left)}
+        assert leaves, f"a circle among {sorted(left)}"
+        left = {name: others for name, others in left.items() if name not in leaves}
+
+
+def test_ground_floor_and_models_know_no_tensorflow():
+    for file in FILES:
+        tops, name = {name.split(".")[0] for name in imports(file)}, name_of(file)
+        if floor(name) == 0:
+            assert not tops & {"keras", "tensorflow"}, file
+        if name.startswith("models."):
+            assert "tensorflow" not in tops, file
+            assert not any(other.startswith("data.") for other in needs(file)), file
+        if name.startswith("data."):
+            assert not any(other.startswith("models.") for other in needs(file)), file
+
+
+@pytest.mark.parametrize(
+    ("program", "heavy"),
+    [
+        ("import runpy, sys; sys.argv = ['pbl', '--help']; runpy.run_module('pbl', run_name='__main__')", "tensorflow keras pandas matplotlib sklearn numpy"),
+        ("import pbl; pbl.Config", "tensorflow keras pandas matplotlib sklearn numpy"),
+        ("import pbl; pbl.metrics, pbl.plotting, pbl.runs, pbl.statistics", "tensorflow keras"),
+        ("import pbl; pbl.report", "tensorflow keras pandas matplotlib sklearn"),
+    ],
+)  # fmt: skip
+def test_what_needs_no_tensorflow_imports_none(program, heavy):
+    look = f"import atexit, sys\natexit.register(lambda: print('LOADED', *sorted(set({heavy.split()!r}) & set(sys.modules))))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", look + program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True
+    )
+    assert done.stdout.strip().splitlines()[-1] == "LOADED"
+
+
+# What experiment files, notebooks and `run_colab.ipynb` use. A run keeps its experiment file and is opened years later.
+PUBLIC = """
+pbl.Config pbl.load_experiment pbl.load_run pbl.load_data pbl.train pbl.ExactResume pbl.OverfittingMonitor pbl.diagnose
+pbl.diagnose_run pbl.evaluate pbl.predict pbl.load_model pbl.find_learning_rate pbl.measure_learning_curve pbl.memorise
+pbl.inspect_run pbl.grad_cam pbl.attention_maps pbl.read_log pbl.write_team_report pbl.CALLBACKS pbl.MODELS pbl.DATASETS
+pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
+pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Source pbl.data.from_arrays pbl.data.read_image
+pbl.data.doctor pbl.data.augmentation.augment pbl.data.augmentation.draw pbl.diagnosis.NAMES pbl.diagnosis.diagnose
+pbl.checkpoint.ExactResume pbl.monitor.OverfittingMonitor pbl.training.train pbl.training.build_and_compile
+pbl.evaluation.predict_probabilities pbl.evaluation.evaluate pbl.inspection.grad_cam pbl.comparison.compare
+pbl.comparison.find_runs pbl.metrics.compute_metrics pbl.calibration.apply_temperature pbl.calibration.fit_temperature
+pbl.calibration.compute_calibration_error pbl.thresholds.choose_threshold pbl.thresholds.judge_threshold
+pbl.thresholds.parse_aim pbl.thresholds.tabulate_thresholds pbl.thresholds.resample_threshold
+pbl.statistics.wilson_interval pbl.statistics.newcombe_interval pbl.runs.runs_on pbl.report.write_report pbl.japanese.say
+pbl.errors.InputError pbl.config.Augmentation pbl.grading.Rubric pbl.grading.grade pbl.grading.submit
+pbl.plotting.plot_gallery pbl.plotting.plot_comparison pbl.plotting.plot_learning_curves pbl.plotting.plot_confusion_matrix
+pbl.plotting.plot_reliability pbl.plotting.plot_thresholds pbl.signals.Signals pbl.performance.fused_operations
+pbl.transfer.fit_head pbl.trials.memorise pbl.team_log.read_log pbl.team_report.write_team_report
+""".split()
+
+
+def test_names_that_people_use_are_there():
+    """Each by `import` and by attribute, in a process where nothing else has been imported."""
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    module, _, last = name.rpartition('.')\n"
+        "    value = getattr(importlib.import_module(module), last)\n"
+        "    where = importlib.import_module('pbl')\n"
+        "    for part in name.split('.')[1:]: where = getattr(where, part)\n"
+        "    assert where is value, name\n"
+    )
+    subprocess.run([sys.executable, "-c", program, *PUBLIC], cwd=PACKAGE.parent, check=True)
+    assert pbl.callbacks is pbl.training.callbacks and pbl.callbacks.__spec__.name == "pbl.training.callbacks"
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_whole_package(tmp_path):
+    root, kept = tmp_path / "root", (".py", ".html", ".po", ".svg")
+    ours = {str(file.relative_to(PACKAGE.parent)) for file in PACKAGE.rglob("*") if file.suffix in kept}
+    for name in (*ours, "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PACKAGE.parent / name, root / name)
+    made = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, root], capture_output=True, text=True)  # fmt: skip
+    if "No matching distribution found for setuptools" in made.stderr:
+        pytest.skip("pip cannot fetch setuptools: no network")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("pbl/")} == ours, made.stderr
