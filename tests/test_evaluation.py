@@ -6,7 +6,7 @@ from PIL import Image
 
 import pbl
 from pbl.errors import InputError
-from pbl.evaluation.run import predict_probabilities
+from pbl.models.prediction import predict_probabilities
 from pbl.runs import Run
 
 

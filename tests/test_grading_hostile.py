@@ -13,12 +13,12 @@ import pytest
 from hostile_submissions import BUILDERS, MADE, Honest, make_class
 
 from pbl import models
-from pbl.evaluation.run import predict_probabilities
 from pbl.grading import Limits, Rubric, grade, write_submission
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.holdout import make_holdout
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import write_predictions
+from pbl.models.prediction import predict_probabilities
 
 pytestmark = [
     pytest.mark.slow,

@@ -57,11 +57,18 @@ KNOWN = {name_of(file) for file in FILES}
 
 def needs(file: Path) -> set[str]:
     """The files of the package that a file imports from; a folder's own file where it takes a name of the folder."""
-    found = set()
-    for name in imports(file):
-        name = name.removeprefix("pbl.")
-        found |= {place for place in (name, f"{name}.__init__") if place in KNOWN}
-    return found - {name_of(file)}
+    names = {name.removeprefix("pbl.") for name in imports(file) if name.startswith("pbl.")}
+    files = {place for name in names for place in (name, f"{name}.__init__") if place in KNOWN}
+    of_folders = {place.removesuffix(".__init__") for place in files if place.endswith("__init__")}
+    # `from pbl.data import doctor` takes a file, and nothing of the folder's own.
+    taken = {
+        folder for folder in of_folders if all(name in KNOWN for name in names if name.rpartition(".")[0] == folder)
+    }
+    return (
+        files
+        - {f"{folder}.__init__" for folder in taken if any(name.startswith(f"{folder}.") for name in names)}
+        - {name_of(file)}
+    )
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

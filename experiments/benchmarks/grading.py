@@ -26,10 +26,10 @@ import numpy as np
 import pandas as pd
 
 import pbl
-from pbl.evaluation.run import predict_probabilities
 from pbl.grading import write_submission
 from pbl.grading.holdout import make_holdout
 from pbl.grading.submission import check_submission
+from pbl.models.prediction import predict_probabilities
 
 MODELS = (("mlp", {"widths": [32]}), ("small_cnn", {}), ("small_cnn_functional", {}), ("resnet20", {}))
 

@@ -24,6 +24,8 @@ from pbl.evaluation.metrics import (
     compute_metrics,
 )
 from pbl.evaluation.thresholds import F1, Aim, parse_aim, tabulate_thresholds
+from pbl.models.prediction import predict_probabilities
+from pbl.models.saving import read_comment
 from pbl.plotting import (
     plot_confusion_matrix,
     plot_gallery,
@@ -34,27 +36,7 @@ from pbl.plotting import (
 )
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
-from pbl.training.callbacks import read_comment
 from pbl.training.performance import is_native, precision
-
-# Every prediction is made in batches of exactly this size, the last one filled up with zeros. The kernels that a
-# device chooses depend on the batch's size, and with them the last bits of a float32 result: only at one size is an
-# image's probability the same alone and among others.
-BATCH_SIZE = 32
-
-
-def predict_probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """Predicts class probabilities, the same bits for an image in whatever company it comes.
-
-    Args:
-        model: A model of one softmax output.
-        pixels: `uint8 [n, height, width, channels]`.
-
-    Returns:
-        `float32 [n, classes]`.
-    """
-    filled = np.concatenate([pixels, np.zeros((-len(pixels) % BATCH_SIZE, *pixels.shape[1:]), pixels.dtype)])
-    return model.predict(filled, batch_size=BATCH_SIZE, verbose=0)[: len(pixels)].astype(np.float32)
 
 
 def load_model(run: str | Path | Run) -> keras.Model:

@@ -29,8 +29,8 @@ def make_canary(folder: Path) -> None:
     `output/canary.zip` and `output/expected.f32`.
     """
     from pbl import models
-    from pbl.evaluation.run import predict_probabilities
     from pbl.grading.submission import write_submission
+    from pbl.models.prediction import predict_probabilities
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     shape, count = tuple(job["shape"]), min(job["count"], CANARY_IMAGES)

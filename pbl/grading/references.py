@@ -12,11 +12,11 @@ from pbl import models
 from pbl.data import Data, fit_image, load_data, read_image
 from pbl.data.sources import DifferentSizes
 from pbl.errors import Sentence
-from pbl.evaluation.run import predict_probabilities
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import write_predictions, write_submission
+from pbl.models.prediction import predict_probabilities
 from pbl.storage import write_json
 
 SIDE = 64  # of photographs of different sizes

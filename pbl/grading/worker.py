@@ -97,7 +97,7 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
 
 
 def _predict_all(model, folder, job, shape, files, columns, facts) -> np.ndarray:
-    from pbl.evaluation.run import predict_probabilities
+    from pbl.models.prediction import predict_probabilities
 
     images = np.memmap(folder / PIXELS, np.uint8, "r", shape=(len(job["ids"]), *shape))
     num_classes = len(job["class_names"])

@@ -28,9 +28,10 @@ from pbl import models
 from pbl.data import Data, find_image_files, shorten
 from pbl.diagnosis.monitor import take_statistics
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.evaluation.run import load_model, open_data, predict_probabilities, read_images
+from pbl.evaluation.run import load_model, open_data, read_images
 from pbl.languages import say_sentence
 from pbl.models.calls import replaced_calls
+from pbl.models.prediction import predict_probabilities
 from pbl.plotting import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
 from pbl.runs import Run, load_run
 from pbl.storage import replacing

@@ -5,15 +5,7 @@ A callback of your own is a function without arguments (or a class) that gives o
 is cut off and goes on, `pbl.training.checkpoint` keeps.
 """
 
-import contextlib
-import errno
-import json
-import math
-import os
-import shutil
 import time
-import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from pbl.models.saving import copy_weights, read_comment, save_model
 from pbl.storage import replacing
 
 REST = 40  # times as long as saving took, before the best model is saved again
@@ -41,57 +34,6 @@ CALLBACKS: dict[str, Callable[[], keras.callbacks.Callback]] = {
     "early_stopping": early_stopping,
     "reduce_on_plateau": reduce_on_plateau,
 }
-
-
-def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True, comment: dict | None = None) -> None:
-    """Saves `<name>.keras` and, with `weights`, `<name>.weights.h5`, each complete or not at all.
-
-    The weights are what `pbl` loads: they can be read by an older Keras too. A model that Keras cannot describe (a
-    layer without `get_config`) is kept as weights alone, with a warning.
-
-    Args:
-        model: The model.
-        folder: Where to.
-        name: Of the files, without ending.
-        weights: Whether `<name>.weights.h5` is written too.
-        comment: Kept in the archive `<name>.keras` as its comment, in JSON.
-
-    Raises:
-        InputError: The disk is full or the folder cannot be written; the files that were there stay.
-    """
-    weights_file = folder / f"{name}.weights.h5"
-    try:
-        with replacing(folder / f"{name}.keras") as temporary:
-            model.save(temporary)
-            if comment is not None:
-                with zipfile.ZipFile(temporary, "a") as archive:
-                    archive.comment = json.dumps(comment).encode()
-            if weights:
-                _copy_weights(temporary, weights_file)
-    except (NotImplementedError, TypeError) as error:
-        warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model: {error}", stacklevel=2)
-        if weights:
-            variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
-            needed = 1_000_000 + 5 * sum(
-                math.prod(variable.shape) for variable in variables
-            )  # 4 bytes each, and a margin
-            with replacing(weights_file) as temporary:
-                if shutil.disk_usage(folder).free < needed:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
-                model.save_weights(temporary)
-
-
-def _copy_weights(archive_file: Path, weights_file: Path) -> None:
-    # Copied out of the archive: HDF5 itself must never meet a full disk, on which it crashes the process.
-    with zipfile.ZipFile(archive_file) as archive, replacing(weights_file) as copy:
-        copy.write_bytes(archive.read("model.weights.h5"))
-
-
-def read_comment(file: Path) -> dict | None:
-    """Returns the comment that `save_model` kept in a `.keras` file; None where there is none."""
-    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
-        return json.loads(archive.comment)
-    return None
 
 
 class BestModel(keras.callbacks.Callback):
@@ -163,7 +105,7 @@ class BestModel(keras.callbacks.Callback):
             # Written after the state by a process that was killed: then that is the best one so far. Its epoch comes again,
             # and where the machine is the same it gives the same model.
             self.best_loss, self.best_epoch, self._waiting = kept["val_loss"], kept["epoch"], None
-            _copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5")
+            copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5")
 
 
 class HistoryFile(keras.callbacks.Callback):

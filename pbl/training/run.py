@@ -30,10 +30,11 @@ from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.languages import say, say_sentence
 from pbl.models import unfreeze
+from pbl.models.saving import save_model
 from pbl.plotting import plot_learning_curves
 from pbl.runs import Run, describe_environment, find_unfinished, runs_on, start_run
 from pbl.storage import replacing, timestamp
-from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile, save_model
+from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile
 from pbl.training.checkpoint import ExactResume, Paused
 from pbl.training.divergence import StopAtNaN, name_layer
 from pbl.training.optimization import build_loss, build_optimizer

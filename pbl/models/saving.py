@@ -1,0 +1,66 @@
+"""A model on the disk, complete or not at all."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import keras
+
+from pbl.storage import replacing
+
+
+def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True, comment: dict | None = None) -> None:
+    """Saves `<name>.keras` and, with `weights`, `<name>.weights.h5`, each complete or not at all.
+
+    The weights are what `pbl` loads: they can be read by an older Keras too. A model that Keras cannot describe (a
+    layer without `get_config`) is kept as weights alone, with a warning.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        name: Of the files, without ending.
+        weights: Whether `<name>.weights.h5` is written too.
+        comment: Kept in the archive `<name>.keras` as its comment, in JSON.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written; the files that were there stay.
+    """
+    weights_file = folder / f"{name}.weights.h5"
+    try:
+        with replacing(folder / f"{name}.keras") as temporary:
+            model.save(temporary)
+            if comment is not None:
+                with zipfile.ZipFile(temporary, "a") as archive:
+                    archive.comment = json.dumps(comment).encode()
+            if weights:
+                copy_weights(temporary, weights_file)
+    except (NotImplementedError, TypeError) as error:
+        warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model: {error}", stacklevel=2)
+        if weights:
+            variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+            needed = 1_000_000 + 5 * sum(
+                math.prod(variable.shape) for variable in variables
+            )  # 4 bytes each, and a margin
+            with replacing(weights_file) as temporary:
+                if shutil.disk_usage(folder).free < needed:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+                model.save_weights(temporary)
+
+
+def copy_weights(archive_file: Path, weights_file: Path) -> None:
+    """Copies the weights out of a `.keras` file: HDF5 itself must never meet a full disk, on which it crashes the process."""
+    with zipfile.ZipFile(archive_file) as archive, replacing(weights_file) as copy:
+        copy.write_bytes(archive.read("model.weights.h5"))
+
+
+def read_comment(file: Path) -> dict | None:
+    """Returns the comment that `save_model` kept in a `.keras` file; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+        return json.loads(archive.comment)
+    return None
