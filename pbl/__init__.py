@@ -94,6 +94,7 @@ __getattr__, __dir__, __all__ = offer(
         "reports": "read_log write_team_report",
         "runs": "load_run",
         "statistics": "",
+        "tasks": "TASKS",
         "training": "CALLBACKS ExactResume find_learning_rate measure_learning_curve memorise train",
     },
 )

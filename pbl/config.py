@@ -198,6 +198,14 @@ class Config(BaseModel):
         description="a CSV file with the columns name and weight: how much a training image counts in the loss; others count 1",
     )
 
+    task: str = Field(
+        "classification",
+        min_length=1,
+        description="what the run learns, a name in TASKS; 'own': the model brings its own loss or training step",
+    )
+    task_options: Options = Field(
+        {}, description="options of the task, such as task_options.monitor=val_loss with task=own"
+    )
     model: str = Field("resnet20", min_length=1, description="a name in MODELS")
     model_options: Options = Field(
         {}, description="keyword arguments of the builder, such as model_options.dropout=0.5"

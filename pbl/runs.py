@@ -114,6 +114,16 @@ class Run:
         """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there."""
         run_experiment_file(self.path / "experiment.py")
 
+    def check_is_classifier(self, command: str) -> None:
+        """Raises InputError where the run learns another task than classification, which a command cannot judge."""
+        if self.config.task != "classification":
+            raise InputError(
+                "{command} needs a classifier; the run {run} has task={task}. For such a run: evaluate, report, log.",
+                command=command,
+                run=self.path,
+                task=self.config.task,
+            )
+
     @property
     def is_finished(self) -> bool:
         return self.environment.get("status") == "finished"

@@ -159,8 +159,10 @@ def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkey
     monkeypatch.setattr("pbl.training.callbacks.REST", 0)
     monkeypatch.setattr("pbl.training.callbacks.FIRST_REST", 0)
     # Some forty trainings: what writes no file is left out.
-    monkeypatch.setattr("pbl.training.run._check_closely", lambda *_: [])
-    monkeypatch.setattr("pbl.training.run.OverfittingMonitor", functools.partial(pbl.OverfittingMonitor, every=0))
+    monkeypatch.setattr("pbl.training.data_check._check_closely", lambda *_: [])
+    monkeypatch.setattr(
+        "pbl.tasks.classification.OverfittingMonitor", functools.partial(pbl.OverfittingMonitor, every=0)
+    )
 
     class CountFromThirdEpoch(keras.callbacks.Callback):
         allowed = None

@@ -21,7 +21,8 @@ FLOORS = [
     " diagnosis.signals diagnosis.rules diagnosis.advice diagnosis.__init__"
     " training.__init__ inspection.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
-    "evaluation training.transfer training.divergence",
+    "tasks",
+    "evaluation training.transfer training.divergence training.build",
     "training inspection grading",
     "cli __main__",
 ]

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 import pbl
 from pbl.errors import InputError
-from pbl.training import performance
-from pbl.training import run as training
+from pbl.tasks import find_task
+from pbl.training import build, performance
 
 
 @pytest.mark.parametrize(
@@ -172,14 +172,14 @@ def test_probabilities_are_float32(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         performance, "choose_precision", lambda setting="auto": "mixed_bfloat16" if setting == "auto" else setting
     )
-    monkeypatch.setattr("pbl.training.run.choose_precision", performance.choose_precision)
+    monkeypatch.setattr("pbl.training.build.choose_precision", performance.choose_precision)
     pbl.models.MODELS.update(forgot=own_head(None), right=own_head("float32"))
     found = {}
     for model in ("forgot", "right", "efficientnet_transfer"):
         size = 32 if model == "efficientnet_transfer" else None
         options = {"weights": None} if size else {}
         config = pbl.Config(model=model, experiment="x", epochs=1, image_size=size, model_options=options)
-        built, found[model] = training._build(config, pbl.load_data("digits", image_size=size))
+        built, found[model] = build.build(config, pbl.load_data("digits", image_size=size), find_task(config))
         assert built.compute_dtype == ("bfloat16" if found[model] == "mixed_bfloat16" else "float32")
     assert found == {"forgot": "float32", "right": "mixed_bfloat16", "efficientnet_transfer": "float32"}
     assert "In float32, since forgot does not end in Dense(..., dtype='float32')" in capsys.readouterr().out

@@ -13,9 +13,9 @@ import tensorflow as tf
 import pbl
 from pbl.data.doctor import CLOSE_CHECKS
 from pbl.errors import InputError
+from pbl.training.build import build_callback
 from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile
 from pbl.training.optimization import build_optimizer
-from pbl.training.run import build_callback
 from pbl.training.tensorboard_log import TensorBoardLog
 
 

@@ -46,7 +46,7 @@ def test_features_computed_once_train_the_same_head(tmp_path, monkeypatch):
 
     pbl.training.callbacks.CALLBACKS["stop"] = Stop
     cached = pbl.train(two_phases(callbacks=["stop"]), folder=tmp_path)
-    monkeypatch.setattr("pbl.training.run.has_fixed_features", lambda model: False)
+    monkeypatch.setattr("pbl.training.fit.has_fixed_features", lambda model: False)
     whole = pbl.train(two_phases(callbacks=["stop"]), folder=tmp_path)
     one, other = (
         pd.read_csv(run.path / "history.csv").drop(

@@ -10,7 +10,7 @@ import pytest
 import pbl
 from pbl.errors import InputError
 from pbl.training import sweep, trials
-from pbl.training.run import build_and_compile
+from pbl.training.build import build_and_compile
 
 pytestmark = pytest.mark.slow
 

@@ -31,8 +31,8 @@ from pbl.diagnosis.rules import diagnose
 from pbl.errors import InputError
 from pbl.statistics import wilson_interval
 from pbl.storage import replacing
+from pbl.training.build import build_and_compile, builder_options
 from pbl.training.performance import fused_operations
-from pbl.training.run import build_and_compile, builder_options
 
 SEEDS = 3
 DOMAINS = ("digits", "mnist", "cifar10", "vehicles")

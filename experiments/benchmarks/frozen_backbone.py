@@ -1,6 +1,6 @@
 """How much faster the head of a frozen backbone is trained when each image's features are computed only once.
 
-`train` does so where nothing before the features is random or trained (pbl/transfer.py). Measured: the fit of the head for
+`train` does so where nothing before the features is random or trained (pbl/training/transfer.py). Measured: the fit of the head for
 10 epochs, EfficientNet-B0, 128 images of 224x224, in both ways in turn, the median of five ratios; random weights, since
 speed does not depend on them.
 

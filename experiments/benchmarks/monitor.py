@@ -24,8 +24,8 @@ import pbl
 from pbl.data import from_arrays
 from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.storage import replacing
+from pbl.training.build import build_and_compile
 from pbl.training.performance import fused_operations
-from pbl.training.run import build_and_compile
 
 # Network, shape, images, and how many of them are validation.
 CASES = {

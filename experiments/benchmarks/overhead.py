@@ -23,23 +23,23 @@ import pbl
 from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.evaluation.run import open_data
 from pbl.training import run as training
+from pbl.training.build import build_and_compile
 from pbl.training.callbacks import BestModel, HistoryFile
 from pbl.training.checkpoint import ExactResume
 from pbl.training.divergence import StopAtNaN
+from pbl.training.fit import _StopWithoutLock
 from pbl.training.performance import fused_operations
-from pbl.training.run import build_and_compile
 
 NOT_COUNTED = (
     "open_data",
-    "_check_data",
-    "_check_closely",
+    "check_data",
     "write_diagnosis",
     "build_and_compile",
     "_draw_curves",
     "build_model",
     "evaluate_on",
 )
-CALLBACKS = (BestModel, HistoryFile, StopAtNaN, ExactResume, training._StopWithoutLock)
+CALLBACKS = (BestModel, HistoryFile, StopAtNaN, ExactResume, _StopWithoutLock)
 HOOKS = (
     "on_train_begin",
     "on_epoch_begin",

@@ -72,9 +72,9 @@ def draw_images(n: int) -> tuple[np.ndarray, np.ndarray]:
 def prepare_pbl(network: Network, precision: str) -> Trainee:
     """What `pbl.train` does, without the files of a run."""
     import pbl
+    from pbl.training.build import build_and_compile
     from pbl.training.divergence import StopAtNaN
     from pbl.training.performance import fused_operations
-    from pbl.training.run import build_and_compile
 
     images, labels = draw_images(network.images)
     few = images[:CLASSES], np.arange(CLASSES, dtype=np.int32)

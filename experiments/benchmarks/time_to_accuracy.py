@@ -31,8 +31,8 @@ import pbl
 from pbl.config import load_experiment
 from pbl.data import decode_image, from_arrays
 from pbl.storage import replacing
+from pbl.training.build import build_and_compile
 from pbl.training.performance import fused_operations
-from pbl.training.run import build_and_compile
 
 HERE = Path(__file__).resolve().parent
 MOST_EPOCHS = 12  # what has not come there by then is written as not reached

@@ -278,7 +278,7 @@ class Data:
     @cached_property
     def probe(self) -> tf.data.Dataset:
         """A fixed, stratified slice of about 2,000 training images, or of all where there are fewer, in a fixed order and not augmented."""
-        return self._in_order(self.sample("train", PROBE_SIZE))
+        return self.in_order(self.sample("train", PROBE_SIZE))
 
     def sample(self, split: SplitName, most: int) -> Images:
         """Returns about so many images of a split, chosen by content, each class in its share; all where there are fewer."""
@@ -298,7 +298,7 @@ class Data:
             start_epoch: Of "train": the epoch that comes first, from 0.
         """
         if split != "train":
-            return self._in_order(self.images(split), inputs)
+            return self.in_order(self.images(split), inputs)
         epochs = itertools.count(start_epoch)
         return self._one_epoch(lambda: next(epochs), inputs)
 
@@ -337,7 +337,8 @@ class Data:
         """Batches in which the training images come."""
         return -(-len(self._images["train"].labels) // self._settings.batch_size)
 
-    def _in_order(self, images: Images, inputs: np.ndarray | None = None) -> tf.data.Dataset:
+    def in_order(self, images: Images, inputs: np.ndarray | None = None) -> tf.data.Dataset:
+        """Returns the batches of some of the images, in their fixed order and not augmented; `inputs` as for `batches`."""
         gather, targets = self._gatherer(images, inputs), self._targets(images)
         return (
             tf.data.Dataset.range(len(images.labels))

@@ -2,40 +2,26 @@
 
 import contextlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pbl import models
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.data.files import looks_like_path
 from pbl.errors import InputError, Sentence, join_sentences
-from pbl.evaluation.calibration import apply_temperature
-from pbl.evaluation.metrics import (
-    add_what_validation_chose,
-    check_positive_class,
-    choose_by_validation,
-    compute_metrics,
-)
-from pbl.evaluation.thresholds import F1, Aim, parse_aim, tabulate_thresholds
+from pbl.evaluation.metrics import check_positive_class
+from pbl.evaluation.thresholds import F1, Aim
 from pbl.models.prediction import predict_probabilities
 from pbl.models.saving import read_comment
-from pbl.plotting import (
-    plot_confusion_matrix,
-    plot_gallery,
-    plot_precision_recall,
-    plot_reliability,
-    plot_roc,
-    plot_thresholds,
-)
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
+from pbl.tasks import Question, find_task
 from pbl.training.performance import is_native, precision
 
 
@@ -187,36 +173,40 @@ def evaluate_on(
             run.split["hashes"]["test"] = shorten(images.hashes)
             run.write_json("split.json", run.split)
     trained = set(run.split["hashes"]["train"])
-    probabilities = predict_probabilities(model, images.pixels)
+    is_validation = is_own and split == "val"
+    task = find_task(run.config)
+    question = Question(
+        run=run.name,
+        split="all" if is_whole else split,
+        positive_class=positive_class,
+        aim=aim,
+        is_validation=is_validation,
+        validation=None if is_validation else _read_validation(run),
+        all_figures=all_figures,
+        best=task.best,
+    )
+    judged = task.judge(model, data, images, question)
     environment = run.environment
     result = {
         "run": run.name,
         "source": data.name,
-        "split": "all" if is_whole else split,
+        "split": question.split,
         "best_epoch": environment.get("best_epoch") or _best_epoch_so_far(run),
         "test_uses": run.count_test_uses(),
         "copies_in_train": sum(content[:16] in trained for content in images.hashes),
-        **compute_metrics(images.labels, probabilities, data.class_names, positive_class),
+        **judged.metrics,
     }
-    positive = data.class_names.index(result["positive"]["class"]) if "positive" in result else None
-    known = (images.labels, probabilities) if is_own and split == "val" else _read_validation(run)
-    if known is not None:
-        temperature, threshold, interval = choose_by_validation(*known, positive, aim)
-        add_what_validation_chose(result, images.labels, probabilities, temperature, threshold, aim)
-        if "threshold" in result:
-            result["threshold"]["interval"] = interval
     if is_own:
         run.write_json(f"metrics_{split}.json", result)
         with replacing(run.path / f"predictions_{split}.npz") as temporary:
             np.savez_compressed(
                 temporary,
-                labels=images.labels,
-                probabilities=probabilities,
+                **judged.arrays,
                 names=np.array(images.names),
                 hashes=np.array(images.hashes),
                 class_names=np.array(data.class_names),
             )
-        for name, figure in _draw(run, split, result, images, probabilities, all_figures):
+        for name, figure in judged.figures:
             with replacing(run.path / "figures" / f"{name}_{split}.png") as temporary:
                 figure.savefig(temporary, dpi=120)
     return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
@@ -229,46 +219,6 @@ def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
             return arrays["labels"], arrays["probabilities"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-
-
-def _draw(
-    run: Run, split: str, result: dict[str, Any], images: Any, probabilities: np.ndarray, all_figures: bool
-) -> Iterator[tuple[str, Figure]]:
-    """The figures of an evaluation, by name."""
-    labels, names = images.labels, result["class_names"]
-    of = f"{split} ({result['images']:,} images"
-    title = f"{run.name}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
-    yield "confusion_matrix", plot_confusion_matrix(result["confusion_matrix"], names, title)
-    if not all_figures:
-        return
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    mended = None
-    if "temperature" in result["calibration"]:
-        mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
-    title = f"{run.name}: how sure, how right, {of})"
-    yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
-    positive = names.index(result["positive"]["class"]) if "positive" in result else None
-    for name, plot in (("precision_recall", plot_precision_recall), ("roc", plot_roc)):
-        title = f"{run.name}: {name.replace('_', ' and ').replace('roc', 'ROC curves')}, {of})"
-        yield name, plot(labels, probabilities, names, title, positive)
-    if "threshold" in result and positive is not None:
-        chosen = result["threshold"]
-        table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
-        title = f"{run.name}: thresholds for '{names[positive]}', {of})"
-        yield "threshold", plot_thresholds(table, chosen["value"], chosen["interval"], chosen["aim"], title)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
-    unsure = np.argsort(confidence, kind="stable")[:24]
-    for name, chosen, heading in (
-        ("mistakes", worst, f"the surest of {len(wrong)} mistakes"),
-        ("least_sure", unsure, "the least sure"),
-    ):
-        if len(chosen):
-            titles = [
-                f"{names[labels[at]]}\ncalled {names[predicted[at]]}, {confidence[at]:.2f}\n{images.names[at]}"
-                for at in chosen
-            ]
-            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run.name}, {split}: {heading}")
 
 
 def _best_epoch_so_far(run: Run) -> int | None:
@@ -315,6 +265,7 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
         InputError: A path does not exist, a folder holds no image, a file is no image (all such files are named).
     """
     run = load_run(run)
+    run.check_is_classifier("predict")
     files = find_image_files([paths] if isinstance(paths, (str, Path)) else list(paths))
     if not files:
         raise InputError("No image was named. Give image files or folders of them.")

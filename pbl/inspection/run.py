@@ -35,8 +35,8 @@ from pbl.models.prediction import predict_probabilities
 from pbl.plotting import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
+from pbl.training.build import build_and_compile
 from pbl.training.performance import is_native, precision
-from pbl.training.run import build_and_compile
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Conv2DTranspose)
 ATTENTION = (layers.MultiHeadAttention, layers.GroupQueryAttention)

@@ -23,6 +23,8 @@ SETTINGS = {
     "'balanced': an image of a rare class counts for more in the training loss, so that all classes count alike": "'balanced'：少ないクラスの画像の重みを大きくし、どのクラスも訓練の損失に同じだけ効くようにする",
     "a CSV file with the columns name and weight: how much a training image counts in the loss; others count 1": "name と weight の列がある CSV ファイル：訓練画像が損失にどれだけ効くか。書いていない画像は 1",
     "a name in MODELS": "MODELS にある名前",
+    "what the run learns, a name in TASKS; 'own': the model brings its own loss or training step": "何を学習するか（TASKS にある名前）。'own' は、モデルが自分の損失または学習ステップを持つ場合",
+    "options of the task, such as task_options.monitor=val_loss with task=own": "タスクのオプション。例：task=own で task_options.monitor=val_loss",
     "keyword arguments of the builder, such as model_options.dropout=0.5": "モデルを作る関数の引数。例：model_options.dropout=0.5",
     "folder of a run of the same model, or a .weights.h5, to start from; the last layer is new for other classes": "最初の重みにする、同じモデルの実験のフォルダか .weights.h5。クラスが違うときは最後の層だけ新しくする",
     "any Keras optimizer's name": "Keras のオプティマイザの名前",

@@ -26,3 +26,14 @@ def replaced_calls(
                 del layer.call  # the class's own is seen again
             else:
                 layer.call = call
+
+
+def is_overridden(model: keras.Model, name: str) -> bool:
+    """Returns whether a model has a method of Keras's `Model` in a form of its own."""
+    return getattr(type(model), name) is not getattr(keras.Model, name)
+
+
+def is_validated(model: keras.Model) -> bool:
+    """Returns whether a compiled model can say how good it is on images that it does not train on."""
+    has_loss = getattr(model, "loss", None) is not None or bool(model.losses)
+    return has_loss or is_overridden(model, "test_step") or is_overridden(model, "compute_loss")

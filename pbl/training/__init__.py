@@ -5,7 +5,8 @@ from pbl import offer
 __getattr__, __dir__, __all__ = offer(
     __name__,
     {
-        "run": "train build_and_compile build_callback",
+        "run": "train",
+        "build": "build_and_compile build_callback",
         "callbacks": "CALLBACKS BestModel HistoryFile",
         "checkpoint": "ExactResume Paused",
         "trials": "find_learning_rate memorise",

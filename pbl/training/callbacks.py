@@ -1,7 +1,8 @@
 """Callbacks: what happens at the end of an epoch. All are plain `keras.callbacks.Callback`, usable in any `fit`.
 
 A callback of your own is a function without arguments (or a class) that gives one, entered by
-`CALLBACKS["mine"] = Mine` and named in the configuration: `callbacks=["mine"]`. What it has to remember where a training
+`CALLBACKS["mine"] = Mine` and named in the configuration: `callbacks=["mine"]`. A function that takes `monitor` and `mode`
+gets what the run's task is judged by, such as "val_loss" and "min". What it has to remember where a training
 is cut off and goes on, `pbl.training.checkpoint` keeps.
 """
 
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from pbl.errors import InputError
 from pbl.models.saving import copy_weights, read_comment, save_model
 from pbl.storage import replacing
 
@@ -20,24 +22,24 @@ REST = 40  # times as long as saving took, before the best model is saved again
 FIRST_REST = 10.0  # seconds, before it is saved for the first time
 
 
-def early_stopping() -> keras.callbacks.Callback:
+def early_stopping(monitor: str = "val_loss", mode: str = "min") -> keras.callbacks.Callback:
     """Stops when the validation loss has not fallen for 10 epochs; 1 or 3 stop healthy runs too early."""
-    return keras.callbacks.EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True)
+    return keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=10, restore_best_weights=True)
 
 
-def reduce_on_plateau() -> keras.callbacks.Callback:
+def reduce_on_plateau(monitor: str = "val_loss", mode: str = "min") -> keras.callbacks.Callback:
     """Divides the learning rate by 10 when the validation loss has not fallen for 5 epochs; needs a constant schedule."""
-    return keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.1, patience=5, min_lr=1e-6)
+    return keras.callbacks.ReduceLROnPlateau(monitor=monitor, mode=mode, factor=0.1, patience=5, min_lr=1e-6)
 
 
-CALLBACKS: dict[str, Callable[[], keras.callbacks.Callback]] = {
+CALLBACKS: dict[str, Callable[..., keras.callbacks.Callback]] = {
     "early_stopping": early_stopping,
     "reduce_on_plateau": reduce_on_plateau,
 }
 
 
 class BestModel(keras.callbacks.Callback):
-    """Keeps the model with the lowest validation loss as `best.keras` and `best.weights.h5`.
+    """Keeps the best model, that with the lowest validation loss, as `best.keras` and `best.weights.h5`.
 
     Unlike `ModelCheckpoint` it never leaves a half-written file. In the first ten seconds, and where saving would take more
     than a fortieth of the time, as for small models that learn fast, the best model waits in memory for the next moment, at
@@ -45,15 +47,21 @@ class BestModel(keras.callbacks.Callback):
 
     Args:
         folder: Where to save.
+        monitor: The logged quantity that says which model is the best; None: the newest one is.
+        mode: "min" where a lower one is better, "max" where a higher one is.
 
     Attributes:
         best_epoch: The epoch of the best model, from 1; None before the first.
+
+    Raises:
+        InputError: An epoch logs no such quantity.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, monitor: str | None = "val_loss", mode: str = "min"):
         super().__init__()
         self.folder = Path(folder)
-        self.best_loss, self.best_epoch = np.inf, None
+        self.best_loss, self.best_epoch = np.inf, None  # the loss, or what stands for it, times -1 in mode "max"
+        self._monitor, self._sign = monitor, 1 if mode == "min" else -1
         self._waiting: list[np.ndarray] | None = None
         self._next_save = 0.0
 
@@ -61,14 +69,26 @@ class BestModel(keras.callbacks.Callback):
         self._next_save = time.perf_counter() + FIRST_REST
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if logs["val_loss"] < self.best_loss:  # never true for NaN
-            self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
+        loss = self._find_loss(epoch, logs or {})
+        if loss < self.best_loss:  # never true for NaN
+            self.best_loss, self.best_epoch = loss, epoch + 1
             if time.perf_counter() >= self._next_save:
                 self._save()
             else:
                 self._waiting = [variable.numpy() for variable in self._variables()]
         elif time.perf_counter() >= self._next_save:
             self.flush()
+
+    def _find_loss(self, epoch: int, logs: dict) -> float:
+        if self._monitor is None:
+            return -epoch
+        if self._monitor not in logs:
+            raise InputError(
+                "The best model is chosen by {monitor}, which is not logged. Logged are: {names}. Set task_options.monitor.",
+                monitor=self._monitor,
+                names=", ".join(sorted(logs)),
+            )
+        return self._sign * logs[self._monitor]
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.flush()

@@ -28,6 +28,7 @@ from keras.src.random.seed_generator import global_seed_generator  # has no publ
 
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
+from pbl.models.calls import is_validated
 from pbl.storage import replacing
 
 KEPT_STATES = 2
@@ -236,7 +237,8 @@ class ExactResume(keras.callbacks.Callback):
         """Lets `fit` count the steps of this epoch that are done, without doing them; the others read the data from there."""
         model, data = self.model, self.data
         batches = data.stream(self._epoch, steps)
-        model.test_on_batch(*next(iter(batches)))  # makes the metrics, whose sums so far are put back
+        if is_validated(model):
+            model.test_on_batch(*next(iter(batches)))  # makes the metrics, whose sums so far are put back
         self._restore()
         counted = model.get_metrics_result()
         train = getattr(model.train_function, "skips_before", model.train_function)  # not one that was broken off
@@ -361,6 +363,10 @@ class ExactResume(keras.callbacks.Callback):
             len(model.variables) < len(kept["model"]) and self.data is not None
         ):  # a subclassed one: not built before it is called
             model(next(iter(self.data.stream(0, 0)))[0])
+        optimizers = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+        if self.data is not None and not all(value.built or value is model.optimizer for value in optimizers):
+            # Optimizers of a training step of its own are built in its first step; all that this one changes is put back.
+            model.train_on_batch(*next(iter(self.data.stream(0, 0))))
         kinds = self._variables()
         if not state["step"] or len(kinds["metrics"]) < len(kept["metrics"]):
             (

@@ -15,6 +15,12 @@ from pbl.training.performance import fused_operations
 PATIENCE_SECONDS = 120.0
 
 
+def is_finite(logs: dict[str, float]) -> bool:
+    """Returns whether what is minimised is a finite number: the loss, or of a model with several each `..._loss`."""
+    losses = [logs["loss"]] if "loss" in logs else [v for name, v in logs.items() if name.endswith("_loss")]
+    return bool(np.isfinite(losses).all())
+
+
 class StopAtNaN(keras.callbacks.Callback):
     """Ends the training at the first loss that is no finite number.
 
@@ -34,7 +40,7 @@ class StopAtNaN(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if self.at is None and not np.isfinite((logs or {}).get("loss", 0.0)):
+        if self.at is None and not is_finite(logs or {}):
             self.at = (self._epoch, batch)
             self.model.stop_training = True
 
@@ -67,7 +73,7 @@ def name_layer(model: keras.Model, data: Data, resume: ExactResume, until: tuple
                         where=where, weight=variable.path,
                     )  # fmt: skip
             model.reset_metrics()
-            if not np.isfinite(model.train_on_batch(*batch, return_dict=True)["loss"]):
+            if not is_finite(model.train_on_batch(*batch, return_dict=True)):
                 for variable, value in zip(model.variables, before, strict=True):
                     variable.assign(value)
                 layer = _first_overflow(model, batch[0])

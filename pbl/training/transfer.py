@@ -11,6 +11,7 @@ from pbl.data import Data
 from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import build_model
+from pbl.models.calls import is_overridden
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
 from pbl.runs import load_run
 
@@ -109,6 +110,8 @@ def has_fixed_features(model: keras.Model) -> bool:
     """Returns whether a model is a frozen backbone, pooled, and a head: whether an image has the same features always."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None):
+        return False
+    if is_overridden(model, "train_step") or is_overridden(model, "compute_loss"):  # a head alone would not have them
         return False
     end = model.layers.index(inner[0]) + 1
     before = [layer for layer in model.layers[: end + 1] if layer is not inner[0]]

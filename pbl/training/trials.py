@@ -16,9 +16,10 @@ from pbl.data import Data
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
 from pbl.runs import Run
+from pbl.training.build import build_and_compile, build_callback, check_schedule
 from pbl.training.optimization import build_optimizer
 from pbl.training.performance import fused_operations
-from pbl.training.run import build_and_compile, build_callback, check_schedule, train
+from pbl.training.run import train
 
 SMOOTHING = 0.9
 DIVERGED = 4.0  # times the lowest loss so far: nothing more is to be seen

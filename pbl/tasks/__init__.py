@@ -1,0 +1,35 @@
+"""What a run learns: one file a task. `TASKS["mine"] = Task(...)` in an experiment file adds one."""
+
+from pbl.config import Config
+from pbl.errors import InputError, Sentence, name_nearest
+from pbl.tasks import classification, own
+from pbl.tasks.task import Judged, Question, Task
+
+TASKS: dict[str, Task] = {"classification": classification.TASK, "own": own.TASK}
+
+__all__ = ["TASKS", "Judged", "Question", "Task", "find_task"]
+
+
+def find_task(config: Config) -> Task:
+    """Returns the task that the settings name, with `best` as its options set it.
+
+    Raises:
+        InputError: No such task or option (the nearest name is given).
+    """
+    task = TASKS.get(config.task)
+    if task is None:
+        raise InputError(
+            "No task is called '{name}'. {nearest}", name=config.task, nearest=name_nearest(config.task, TASKS)
+        )
+    for option in config.task_options:
+        if option not in task.options:
+            nearest = name_nearest(option, task.options) if task.options else Sentence("It has no options.")
+            raise InputError(
+                "Task '{name}' has no option '{option}'. {nearest}", name=config.task, option=option, nearest=nearest
+            )
+    options = {**task.options, **config.task_options}
+    monitor, mode = task.best
+    monitor, mode = options.get("monitor", monitor), options.get("mode", mode)
+    if mode not in ("min", "max"):
+        raise InputError("task_options.mode={mode}. Valid: min, max.", mode=mode)
+    return task._replace(best=(monitor, mode))

@@ -1,0 +1,81 @@
+"""A model that brings its own loss or training step, and no agreed score: an autoencoder, a GAN, a contrastive encoder.
+
+The builder returns a subclass of `keras.Model` with its own `compute_loss` or `train_step`, and where it is to be validated
+`test_step`. It is compiled here with the settings' optimizer, or by the builder (a GAN with two optimizers). The training
+resumes exactly, is reported, logged and measured; `evaluate` gives the model's Keras metrics.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pbl.config import Config
+from pbl.data import Data, Images
+from pbl.errors import InputError
+from pbl.models.calls import is_overridden, is_validated
+from pbl.tasks.task import Judged, Question, Task
+
+
+def check(model: keras.Model, data: Data) -> str:
+    """Raises InputError unless the model has something to learn and its weights can be kept; before an hour is spent on it."""
+    overrides = {name for name in ("train_step", "compute_loss") if is_overridden(model, name)}
+    if not overrides and not model.compiled and not model.losses:
+        raise InputError(
+            "task=own: {model} has no loss. Return a subclass of keras.Model with its own compute_loss or train_step, or a"
+            " model that the builder has compiled.",
+            model=model.name,
+        )
+    try:
+        if not model.built:
+            model(data.images("train").pixels[:1])
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_weights(Path(folder) / "trial.weights.h5")
+    except Exception as error:
+        raise InputError(
+            "task=own: the weights of {model} cannot be saved: {error} Make its layers in __init__ and build them, and set"
+            " self.built = True where the model itself is never called.",
+            model=model.name, error=" ".join(str(error).split())[:300],
+        ) from error  # fmt: skip
+    return "float32"
+
+
+def compile_arguments(config: Config) -> dict[str, Any]:
+    """None: the model has its own loss and metrics."""
+    return {}
+
+
+def watch(data: Data, file: Path) -> None:
+    """Nothing is measured that no task agrees on."""
+
+
+def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
+    """Computes the model's Keras metrics: what `model.evaluate` gives, the loss among them.
+
+    Args:
+        model: The model; compiled here where it is not.
+        data: That the images are of.
+        images: The images.
+        question: What is asked; the split alone is used.
+    """
+    if not model.compiled:
+        model.compile()
+    values = {}
+    if is_validated(model):
+        values = model.evaluate(data.in_order(images), return_dict=True, verbose=0)
+    metrics = {name: float(value) for name, value in values.items()}
+    monitor, mode = question.best
+    headline = monitor.removeprefix("val_")
+    return Judged(
+        {
+            "images": len(images.labels),
+            "headline": headline if headline in metrics else next(iter(metrics), None),
+            "better": "lower" if mode == "min" else "higher",
+            "metrics": metrics,
+        },
+        arrays={},
+    )
+
+
+TASK = Task(check, compile_arguments, watch, judge, options={"monitor": "val_loss", "mode": "min"})

@@ -1,0 +1,72 @@
+"""What a task is: what a run learns, as a table of plain functions."""
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from pbl.evaluation.thresholds import F1, Aim
+
+
+class Question(NamedTuple):
+    """What an evaluation asks of a model.
+
+    Attributes:
+        run: The run's name, for titles.
+        split: "val", "test", or "all" for another data set's images.
+        positive_class: With two classes, the one whose precision, recall and F1 stand first; the second unless given.
+        aim: With two classes, what the decision threshold is chosen for.
+        is_validation: Whether the images are the run's own validation images, by which thresholds are chosen.
+        validation: Else labels and outputs of those, as an earlier evaluation left them; None where they are not known.
+        all_figures: Whether all figures are drawn, or the first alone.
+        best: The task's `best`, as the settings have it.
+    """
+
+    run: str
+    split: str
+    positive_class: str | None = None
+    aim: Aim = F1
+    is_validation: bool = False
+    validation: tuple[np.ndarray, np.ndarray] | None = None
+    all_figures: bool = True
+    best: tuple[str, str] = ("val_loss", "min")
+
+
+class Judged(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        metrics: What `metrics_<split>.json` holds, in JSON. Of a task other than classification `headline` names the one of
+            `metrics["metrics"]` that is shown first, and `better` says whether "higher" or "lower" is better.
+        arrays: What `predictions_<split>.npz` holds beside names, hashes and class names, a row for each image.
+        figures: Name and figure.
+    """
+
+    metrics: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    figures: Iterable[tuple[str, Figure]] = ()
+
+
+class Task(NamedTuple):
+    """What a run learns.
+
+    A task of your own is entered in an experiment file: `TASKS["mine"] = Task(...)`, and `task="mine"` in the settings.
+
+    Attributes:
+        check: `(model, data)`: raises InputError where the model's output does not fit; returns its dtype.
+        compile: `(config)`: loss and metrics, as keyword arguments of `keras.Model.compile`; {}: the model has its own.
+        watch: `(data, file)`: the callback that measures the training, which writes what it measured to `file`; or None.
+        judge: `(model, data, images, question)`: judges a compiled model on images of the data; a `Judged`.
+        best: The logged quantity by which the best epoch is chosen, and "min" or "max": Keras's `monitor` and `mode`.
+        options: The `task_options` that it takes, with their defaults.
+    """
+
+    check: Callable[[keras.Model, Any], str]
+    compile: Callable[[Any], dict[str, Any]]
+    watch: Callable[[Any, Any], keras.callbacks.Callback | None]
+    judge: Callable[[keras.Model, Any, Any, Question], Judged]
+    best: tuple[str, str] = ("val_loss", "min")
+    options: Mapping[str, Any] = MappingProxyType({})

@@ -1,0 +1,160 @@
+"""From settings to a model that is ready for `fit`: built, started from other weights where asked, compiled."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pbl import models
+from pbl.config import Config
+from pbl.data import Data
+from pbl.errors import InputError, name_nearest
+from pbl.languages import say, say_sentence
+from pbl.tasks import Task, find_task
+from pbl.training.callbacks import CALLBACKS
+from pbl.training.optimization import build_optimizer
+from pbl.training.performance import (
+    choose_precision,
+    choose_steps_per_execution,
+    choose_strategy,
+    is_faster_in_float32,
+    precision,
+)
+from pbl.training.transfer import check_fine_tuning, take_weights
+
+
+def build_and_compile(
+    config: Config, data: Data, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> tuple[keras.Model, str]:
+    """Builds the model that a configuration describes, ready for `fit`.
+
+    Args:
+        config: The settings.
+        data: The data that it is for.
+        callbacks: Those of the `fit`.
+
+    Returns:
+        The model, and the dtype policy that it was built with.
+
+    Raises:
+        InputError: The settings do not fit the model.
+    """
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    task, strategy = find_task(config), choose_strategy(config.distribute)
+    if config.batch_size % strategy.num_replicas_in_sync:
+        raise InputError(
+            "batch_size={size} cannot be parted among {n} devices alike. Give a multiple of {n}, or distribute=none.",
+            size=config.batch_size,
+            n=strategy.num_replicas_in_sync,
+        )
+    with strategy.scope():
+        model, policy = build(config, data, task)
+        if config.initial_weights:
+            print(say_sentence(take_weights(model, config, data.class_names)))
+        if config.fine_tune_epochs:
+            check_fine_tuning(model, config.unfreeze)
+        if model.compiled:  # by its builder, as a GAN with two optimizers is
+            print(
+                say("{model} is compiled by its builder: the settings of the optimizer do nothing.", model=model.name)
+            )
+        else:
+            compile_model(model, config, task, len(data.train), callbacks)
+    return model, policy
+
+
+def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
+    """Builds the model, and returns it with the dtype policy with which it was built."""
+
+    def build_in(policy: str) -> keras.Model:
+        keras.utils.set_random_seed(config.seed)
+        with precision(policy):
+            return models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
+
+    has_own_loss = not task.compile(config)  # its step may not know of a loss scale: float32 unless told otherwise
+    policy = "float32" if has_own_loss and config.precision == "auto" else choose_precision(config.precision)
+    model = build_in(policy)
+    is_float32 = task.check(model, data) == "float32"
+    if not is_float32 and config.precision != "auto":
+        raise InputError(
+            "precision={policy}: the model's probabilities are not float32, so their sums are off by a thousandth. End it with"
+            " Dense(num_classes, activation='softmax', dtype='float32').",
+            policy=policy,
+        )
+    if config.precision == "auto" and policy != "float32" and (not is_float32 or is_faster_in_float32(model)):
+        if not is_float32:
+            told = "In float32, since {model} does not end in Dense(..., dtype='float32'); {precision} would be faster."
+            print(say(told, model=config.model, precision=policy))
+        policy = "float32"
+        model = build_in(policy)
+    return model, policy
+
+
+def compile_model(
+    model: keras.Model,
+    config: Config,
+    task: Task,
+    steps_per_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Compiles a model with the settings' optimizer, and the loss and metrics of its task."""
+    check_schedule(config, callbacks)
+    try:
+        model.compile(
+            optimizer=build_optimizer(config, steps_per_epoch),
+            jit_compile=config.jit_compile,
+            steps_per_execution=choose_steps_per_execution(
+                config.steps_per_execution, model, steps_per_epoch, callbacks
+            ),
+            **task.compile(config),
+        )
+    except TypeError as error:
+        if type(model).compile is keras.Model.compile:
+            raise
+        raise InputError(
+            "{model} has a compile of its own, which does not take Keras's arguments ({error}). Call it in the builder.",
+            model=model.name,
+            error=error,
+        ) from error
+
+
+def check_schedule(config: Config, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Raises InputError where a callback and the schedule both set the learning rate."""
+    is_constant = config.learning_rate_schedule == "constant" and not config.warmup_epochs
+    if not is_constant and any(isinstance(callback, keras.callbacks.ReduceLROnPlateau) for callback in callbacks):
+        raise InputError(
+            "reduce_on_plateau sets the learning rate itself: set learning_rate_schedule=constant and warmup_epochs=0."
+        )
+
+
+def builder_options(config: Config) -> dict[str, Any]:
+    """The options that the model's builder takes, and what they are."""
+    defaults = models.options_of(models.find_builder(config.model))
+    plain = {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str))}
+    return {**plain, **config.model_options}
+
+
+def build_callback(name: str, best: tuple[str, str] = ("val_loss", "min")) -> keras.callbacks.Callback:
+    """Makes the callback of this name in `CALLBACKS`.
+
+    Args:
+        name: Its name.
+        best: What the task goes by: it is given to a function that takes `monitor` and `mode`, as early stopping does.
+
+    Raises:
+        InputError: There is none of this name, or it gives something else.
+    """
+    if name not in CALLBACKS:
+        raise InputError("No callback is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, CALLBACKS))
+    make = CALLBACKS[name]
+    takes_best = {"monitor", "mode"} <= set(inspect.signature(make).parameters)
+    callback = make(monitor=best[0], mode=best[1]) if takes_best else make()
+    if not isinstance(callback, keras.callbacks.Callback):
+        raise InputError(
+            "CALLBACKS['{name}'] gave a {kind}. It must give a keras.callbacks.Callback.",
+            name=name,
+            kind=type(callback).__name__,
+        )
+    return callback

@@ -1,0 +1,72 @@
+"""What the data doctor says before a training: the fast checks every time, the slow ones once for the same images."""
+
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pbl.config import Config
+from pbl.data import Data
+from pbl.data.doctor import CLOSE_CHECKS, Finding
+from pbl.diagnosis.advice import read_findings
+from pbl.errors import InputError, join_sentences
+from pbl.languages import say, say_sentence
+from pbl.runs import runs_on
+
+CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
+MANY = 5_000  # training images; with more of them these checks take seconds
+
+
+def check_data(
+    data: Data, config: Config, folder: str | Path | None = None, images: int | None = None
+) -> dict[str, Any]:
+    """Checks the splits that training sees, and prints what is more than a note.
+
+    Args:
+        data: The data. With `images` they are cut down to so many of each split, and the slow checks are left out.
+        config: The settings.
+        folder: Where runs are kept: an earlier one on the same images has the findings of the slow checks too.
+        images: As for `pbl.train`.
+
+    Returns:
+        What `data_check.json` holds: the findings, and which slow checks were made.
+
+    Raises:
+        InputError: A fault would make the result wrong, and `data_check` is "stop".
+    """
+    findings = _check_fast(data, config)
+    if images is not None:
+        data.shrink(images)
+        return {"close_checks": (), "findings": findings}
+    return {"close_checks": CLOSE_CHECKS, "findings": findings + _check_closely(data, folder)}
+
+
+def _check_fast(data: Data, config: Config) -> list[dict[str, Any]]:
+    findings = data.check("train", "val", fast=True)
+    serious = [finding for finding in findings if finding.severity == "stop"]
+    if config.on_bad_image == "skip":
+        serious = [finding for finding in serious if finding.check != "broken"]
+    if serious and config.data_check == "stop":
+        raise InputError(
+            "{faults} More: python -m pbl check {source}. To train all the same: data_check=report.",
+            faults=join_sentences(finding.message for finding in serious),
+            source=config.dataset,
+        )
+    return _tell(findings)
+
+
+def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]]:
+    for earlier in runs_on(data.images_hash, folder):
+        with contextlib.suppress(InputError):
+            if earlier.read_json("data_check.json").get("close_checks") == list(CLOSE_CHECKS):
+                return [finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS]
+    if len(data.images("train").labels) > MANY:
+        print(say("Looking for altered copies, shift and wrong labels, once for these images."), flush=True)
+    return _tell(data.check_closely(CHECKED))
+
+
+def _tell(findings: list[Finding]) -> list[dict[str, Any]]:
+    for finding in findings:
+        if finding.severity != "note":
+            print(f"{finding.severity}: {say_sentence(finding.message)}")
+    return [asdict(finding) for finding in findings]

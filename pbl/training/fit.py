@@ -1,0 +1,238 @@
+"""Keras's `fit`, stage after stage, with what a run keeps of it: history, best model, state, divergence."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from pbl import models
+from pbl.config import Config
+from pbl.data import Data
+from pbl.errors import InputError, Sentence
+from pbl.languages import say
+from pbl.models import unfreeze
+from pbl.models.calls import is_overridden, is_validated
+from pbl.models.saving import save_model
+from pbl.runs import Run
+from pbl.tasks import Task
+from pbl.training.build import build_and_compile, compile_model
+from pbl.training.callbacks import BestModel, HistoryFile
+from pbl.training.checkpoint import ExactResume, Paused
+from pbl.training.divergence import StopAtNaN, is_finite, name_layer
+from pbl.training.performance import fused_operations
+from pbl.training.session import Session
+from pbl.training.tensorboard_log import TensorBoardLog, describe_looking, log_settings
+from pbl.training.transfer import fit_head, has_fixed_features
+
+
+class Stage(NamedTuple):
+    """A part of a training with an optimizer of its own.
+
+    Attributes:
+        label: Kept with the training's state, which is resumed in the stage of the same label.
+        config: The settings of this stage: its learning rate, epochs and warm-up.
+        unfreeze: How many stages of the backbone become trainable before it; 0: the model stays as it is built.
+    """
+
+    label: str
+    config: Config
+    unfreeze: int = 0
+
+
+def stages(config: Config) -> list[Stage]:
+    """Returns the stages of a training: one, or with `fine_tune_epochs` the head's and the backbone's."""
+    if not config.fine_tune_epochs:
+        return [Stage("", config)]
+    tuning = config.replace(
+        learning_rate=config.fine_tune_learning_rate, epochs=config.fine_tune_epochs, warmup_epochs=0
+    )
+    return [Stage("", config), Stage("fine-tuning", tuning, config.unfreeze)]
+
+
+class Fit:
+    """The `fit` of a run: called with one stage after another, it has one history and one best model of them all.
+
+    Args:
+        session: Of the run.
+        model: Built and compiled for the first stage.
+        data: The data.
+        task: What is learned.
+        callbacks: The settings' own.
+    """
+
+    def __init__(
+        self, session: Session, model: keras.Model, data: Data, task: Task, callbacks: list[keras.callbacks.Callback]
+    ):
+        self.session, self.run, self.resume = session, session.run, session.resume
+        self.model, self.data, self.task, self.callbacks = model, data, task, callbacks
+        run = self.run
+        self.monitor = task.watch(data, run.path / "signals.npz")
+        self.history = HistoryFile(run.path / "history.csv")
+        self.best = BestModel(run.path, *(task.best if is_validated(model) else (None, "min")))
+        self.stop_at_nan = StopAtNaN()
+        logs = []
+        if run.config.tensorboard:
+            logs = [TensorBoardLog(run.path / "tensorboard")]
+            log_settings(run)
+            print(describe_looking(run.path / "tensorboard"))
+        self.everybody = [
+            *([self.monitor] if self.monitor else []),  # first, so that all see what it enters
+            _StopWithoutLock(run),
+            self.best,  # before the others, so that it keeps the very model that was validated
+            *callbacks,
+            self.stop_at_nan,
+            *logs,  # they and the history see what all others log
+            self.history,
+            self.resume,  # last, so that it keeps what all did
+        ]
+
+    def __call__(self, stage: Stage, is_last: bool = True) -> None:
+        """Fits one stage, from the run's state on; nothing where the run has come to a later stage already."""
+        run, resume, model, history = self.run, self.resume, self.model, self.history
+        newest = resume.newest
+        if newest is not None and newest["label"] and not stage.label:
+            return
+        done = 0
+        if stage.unfreeze:
+            done = (
+                len(history.rows)
+                if newest is None or not newest["label"]
+                else run.environment["fine_tune_from_epoch"] - 1
+            )
+            if history.rows and not is_finite(history.rows[-1]):
+                return
+            run.update_environment(fine_tune_from_epoch=done + 1)
+            self._unfreeze(stage)
+        resume.label = stage.label
+        if self.monitor:
+            self.monitor.looks_at_end = is_last
+        verbose = 1 if _is_lively() else 2
+        if has_fixed_features(model) and not run.config.augmentation:
+            resume.data = None  # its steps are too short to be kept
+            begin = resume.initial_epoch(stage.config.epochs)
+            fit_head(model, self.data, stage.config.epochs, self.everybody, verbose, begin)
+            resume.data = self.data
+            return
+        model.fit(
+            self.data.train,
+            validation_data=self.data.val if is_validated(model) else None,
+            initial_epoch=done,
+            epochs=done + stage.config.epochs,
+            callbacks=self.everybody,
+            shuffle=False,  # tf.data shuffles; said, since Keras 3.15 warns otherwise
+            verbose=verbose,
+        )
+
+    def _unfreeze(self, stage: Stage) -> None:
+        unfreeze(self.model, stage.unfreeze)
+        with self.model.distribute_strategy.scope():
+            compile_model(self.model, stage.config, self.task, len(self.data.train), self.callbacks)
+        weights = models.count_trainable_weights(self.model)
+        print(say("Fine-tuning: {weights:,} trainable weights", weights=weights))
+
+    @contextlib.contextmanager
+    def until_stopped(self) -> Iterator[None]:
+        """Within it Ctrl-C, SIGTERM and `max_minutes` end the training with its state kept; then the run says how it ended."""
+        try:
+            with _pausing(self.resume), fused_operations(self.model):
+                yield
+        except (Paused, KeyboardInterrupt) as stop:
+            is_time_over = isinstance(stop, Paused) and not self.resume.is_asked
+            self.session.status = "paused" if is_time_over else "interrupted"
+            self.best.flush()
+            if self.monitor:
+                self.monitor.save()
+            if self.best.best_epoch is None:
+                save_model(self.model, self.run.path, "best")
+        except tf.errors.ResourceExhaustedError as error:
+            raise InputError(
+                "Out of memory in training. Lower batch_size (now {size}) or image_size.",
+                size=self.run.config.batch_size,
+            ) from error
+        if self.monitor:
+            self.session.count_measuring(self.monitor.seconds)
+        self._tell_divergence()
+
+    def _tell_divergence(self) -> None:
+        """Writes into the run how far it came; raises InputError where no model could be kept."""
+        run, history, best = self.run, self.history, self.best
+        epochs = len(history.rows)
+        is_tuning = epochs >= run.environment.get("fine_tune_from_epoch", epochs + 1)
+        name = "fine_tune_learning_rate" if is_tuning else "learning_rate"
+        rate = getattr(run.config, name)
+        diverged = bool(history.rows) and not is_finite(history.rows[-1])
+        run.update_environment(epochs=epochs, best_epoch=best.best_epoch, diverged=diverged)
+        if diverged:
+            where = self._find_divergence(is_tuning)
+            run.update_environment(diverged_at=where)
+            if best.best_epoch is None:
+                told = "Training diverged in {where}. Lower {setting} (now {rate:g})."
+                raise InputError(told, where=where, setting=name, rate=rate)
+            told = "Training diverged in {where}. Lower {setting} (now {rate:g}); the model of epoch {best} is kept."
+            print(say(told, where=where, setting=name, rate=rate, best=best.best_epoch))
+        elif best.best_epoch is None and self.session.status == "finished":
+            told = "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g})."
+            raise InputError(told, setting=name, rate=rate)
+
+    def _find_divergence(self, is_tuning: bool) -> str:
+        """Where the loss stopped to be a finite number: epoch, step and layer where they can be found again."""
+        at, epochs = self.stop_at_nan.at, len(self.history.rows)
+        if at is None or is_tuning:
+            return Sentence("epoch {epoch}: its loss is no finite number", epoch=epochs)
+        where = Sentence("epoch {epoch}, seen after step {step}", epoch=epochs, step=at[1] + 1)
+        if is_overridden(self.model, "train_step"):  # what a step of its own computes is not known
+            return where
+        anew, _ = build_and_compile(self.run.config, self.data, self.callbacks)
+        for layer, trained in zip(anew._flatten_layers(), self.model._flatten_layers(), strict=True):
+            layer.name = trained.name  # Keras counts on
+        return name_layer(anew, self.data, ExactResume(self.run.path, self.data), at) or where
+
+
+class _StopWithoutLock(keras.callbacks.Callback):
+    """Ends the training where another process has taken the run over, before anything more is written."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self._run = run
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self._run.is_lock_lost:
+            raise InputError(
+                "{run} was taken over by another process: this one had not been heard of.", run=self._run.path
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.on_train_batch_begin(0)
+
+
+@contextlib.contextmanager
+def _pausing(resume: ExactResume) -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM, as a machine that is about to be taken away sends it, wait for the step to end."""
+    if threading.current_thread() is not threading.main_thread():  # only there Python handles signals
+        yield
+        return
+
+    def ask(number: int, *_) -> None:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        told = say("Pausing after this step.")
+        if number == signal.SIGINT:
+            told = say("Pausing after this step; Ctrl-C again stops at once.")
+        print(f"\n{told}", flush=True)
+        resume.pause()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_lively() -> bool:
+    """Whether somebody watches: a terminal, or a notebook. Into a file goes one line an epoch, not a moving bar."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules

@@ -1,0 +1,216 @@
+"""A training's hold on its run: lock, status, seconds, the state it resumes from, and that the data are the same."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+import tensorflow as tf
+
+from pbl import models
+from pbl.config import Config
+from pbl.data import Data
+from pbl.errors import InputError, Sentence, join_sentences
+from pbl.languages import say
+from pbl.runs import Run, describe_environment, find_unfinished, start_run
+from pbl.storage import timestamp
+from pbl.training.build import builder_options
+from pbl.training.checkpoint import ExactResume
+
+IN_FIT = "monitor (in fit)"
+
+
+@contextlib.contextmanager
+def open_session(config: Config, folder: str | Path | None = None, fresh: bool = False) -> Iterator["Session"]:
+    """Gives the session of a training: of the unfinished run of these settings, which is locked, else of a new one.
+
+    Args:
+        config: The settings.
+        folder: Where runs are kept.
+        fresh: Whether an unfinished run is left alone.
+
+    Raises:
+        InputError: Another process trains in the run.
+    """
+    run = None if fresh else find_unfinished(config, folder)
+    with contextlib.ExitStack() as locks:
+        if run is not None:
+            locks.enter_context(run.lock())
+        yield Session(config, folder, run, locks)
+
+
+class Session:
+    """One process's part of a training.
+
+    Attributes:
+        run: The run; None before `begin` makes a new one.
+        resume: Keeps the training's state in the run, and puts it back.
+        status: What the run's status becomes: "finished", "paused" or "interrupted".
+    """
+
+    def __init__(self, config: Config, folder: str | Path | None, run: Run | None, locks: contextlib.ExitStack):
+        self.run, self.status = run, "finished"
+        self.resume: ExactResume | None = None
+        self._config, self._folder, self._locks = config, folder, locks
+        self._seconds: dict[str, float] = {}
+        self._lap_began = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Counts the seconds since the last lap, or the beginning, under a name."""
+        now = time.perf_counter()
+        self._seconds[name] = now - self._lap_began
+        self._lap_began = now
+
+    def check_same_data(self, data: Data) -> None:
+        """Raises InputError where the data are no longer those that the run began with."""
+        run = self.run
+        if run is None or not (run.path / "split.json").exists():
+            return
+        if run.environment.get("data") not in (None, data.fingerprint) and data.split["hashes"] == run.split["hashes"]:
+            raise InputError(
+                "{run} cannot go on: of '{source}' the order, labels or weights of the training images have changed since it began"
+                " (were files renamed or moved to another class?). Put them back, or start anew: add --fresh.",
+                run=run.path,
+                source=data.name,
+            )
+        for split in ("train", "val"):
+            ours, theirs = set(data.split["hashes"][split]), set(run.split["hashes"][split])
+            if ours != theirs or data.class_names != run.split["class_names"]:
+                raise InputError(
+                    "{run} cannot go on: of '{source}' {gone} of the {split} images are gone and {new} are new since it began, or"
+                    " classes were renamed. Put the data back, or start anew: add --fresh.",
+                    run=run.path,
+                    source=data.name,
+                    split=split,
+                    gone=len(theirs - ours),
+                    new=len(ours - theirs),
+                )
+
+    @contextlib.contextmanager
+    def begin(self, model: keras.Model, policy: str, data: Data, findings: dict[str, Any]) -> Iterator[Run]:
+        """Makes the run's folder, unless there is one, and writes into it what is trained; at the end, how that ended.
+
+        Args:
+            model: The compiled model.
+            policy: The dtype policy with which it was built.
+            data: The data.
+            findings: What was found in them, as `data_check.json` holds it.
+        """
+        if self.run is None:
+            self.run = start_run(self._config, self._folder)
+            self._locks.enter_context(self.run.lock())
+        run, config = self.run, self._config
+        if not (run.path / "split.json").exists():
+            run.write_json("split.json", data.split)
+        run.write_json("data_check.json", findings)
+        self.resume = ExactResume(run.path, data, minutes=config.checkpoint_minutes, max_minutes=config.max_minutes)
+        devices = [f"{device.device_type}: {_name_device(device)}" for device in tf.config.list_physical_devices()]
+        self._note_resume(devices)
+        weights, images = models.count_trainable_weights(model), data.split["images"]
+        run.update_environment(
+            status="running",
+            devices=devices,
+            data=data.fingerprint,
+            images=data.images_hash,
+            builder_options=builder_options(config),
+            trainable_weights=weights,
+            precision=policy,
+            jit_compile=bool(model.jit_compile),
+            steps_per_execution=model.steps_per_execution,
+            replicas=model.distribute_strategy.num_replicas_in_sync,
+        )
+        told = (
+            "{run}: {model} ({weights:,} trainable weights) on {data}, {train:,} training and {val:,} validation images,"
+            " in {precision} on {device}"
+        )
+        print(
+            say(
+                told,
+                run=run.path,
+                model=config.model,
+                weights=weights,
+                data=data.name,
+                train=images["train"],
+                val=images["val"],
+                precision=policy,
+                device=devices[-1],
+            )
+        )
+        try:
+            yield run
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self._end()
+
+    def count_measuring(self, seconds: float) -> None:
+        """Notes how long the callback that measures the training took of it."""
+        self._seconds[IN_FIT] = seconds
+
+    def _note_resume(self, devices: list[str]) -> None:
+        """Writes into `environment.json` that a run is resumed, and says where that is on another machine."""
+        state, run = self.resume.newest, self.run
+        if state is None:
+            return
+        epoch, step = state["epoch"], state["step"]
+        before, now = run.environment, describe_environment()
+        entry = {
+            "time": timestamp(),
+            "epoch": epoch + 1,
+            "step": step,
+            "versions": now["versions"],
+            "machine": now["machine"],
+        }
+        run.update_environment(resumed=[*before.get("resumed", []), {**entry, "devices": devices}])
+        if step:
+            print(say("{run} goes on at epoch {epoch}, step {step}.", run=run.path, epoch=epoch + 1, step=step + 1))
+        else:
+            print(say("{run} goes on at epoch {epoch}.", run=run.path, epoch=epoch + 1))
+        pairs = [
+            (f"{package} {before['versions'].get(package)}", version)
+            for package, version in now["versions"].items()
+            if package in ("tensorflow", "keras", "numpy") and before["versions"].get(package) != version
+        ]
+        pairs += [
+            (old, new)
+            for old, new in (
+                (", ".join(before.get("devices", [])), ", ".join(devices)),
+                (before["machine"]["processor"], now["machine"]["processor"]),
+            )
+            if old != new
+        ]
+        if pairs:
+            changed = [Sentence("{before}, now {now}", before=old, now=new) for old, new in pairs]
+            told = "It began elsewhere ({changed}): the result will differ a little from that of one machine alone."
+            print(say(told, changed=join_sentences(changed, "; ")))
+
+    def _fail(self, error: BaseException) -> None:
+        if self.run.is_lock_lost:
+            return
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with contextlib.suppress(InputError):  # of a full disk the first word is enough
+            self.run.update_environment(status=status, reason=f"{type(error).__name__}: {error}")
+
+    def _end(self) -> None:
+        run = self.run
+        environment = run.environment
+        earlier = environment.get("seconds", {})
+        seconds = {name: round(earlier.get(name, 0) + value, 2) for name, value in self._seconds.items()}
+        history = run.path / "history.csv"
+        if "resumed" in environment and history.exists():  # a process that was killed told no seconds
+            seconds["fit"] = round(float(pd.read_csv(history)["seconds"].sum()), 2)
+        run.update_environment(status=self.status, seconds=seconds)
+        if self.status != "finished":
+            ended = Sentence("Paused") if self.status == "paused" else Sentence("Interrupted")
+            print(say("{ended}. The same command goes on with {run}.", ended=ended, run=run.path))
+        elif not environment["diverged"]:
+            shutil.rmtree(run.path / "checkpoint", ignore_errors=True)  # a finished run is never resumed
+
+
+def _name_device(device: Any) -> str:
+    details = tf.config.experimental.get_device_details(device) if device.device_type == "GPU" else {}
+    return details.get("device_name", device.name)

@@ -1,0 +1,163 @@
+"""Other kinds of learning: a model that brings its own loss or step, through the whole of a run."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import pbl
+from pbl.callbacks import CALLBACKS
+from pbl.errors import InputError
+from pbl.tasks import TASKS, find_task
+
+FILE = Path(__file__).parent / "own_models.py"
+OWN = ("autoencoder", "gan", "contrastive")
+
+
+class PowerCut(BaseException):
+    """What no code of ours catches."""
+
+
+class Cut(keras.callbacks.Callback):
+    """Cuts the training off once, at (epoch, step)."""
+
+    at: tuple | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self._epoch, batch) == self.at:
+            type(self).at = None
+            raise PowerCut
+
+
+@pytest.fixture(autouse=True)
+def own_callback():
+    CALLBACKS["cut"] = Cut
+
+
+def own_config(model: str, **values) -> "pbl.Config":
+    return pbl.load_experiment(FILE).replace(model=model, callbacks=["cut"], **values)
+
+
+def outcome(run: "pbl.runs.Run") -> list[np.ndarray]:
+    history = pd.read_csv(run.path / "history.csv").drop(columns=["seconds"])
+    return [*pbl.load_model(run).get_weights(), history.to_numpy()]
+
+
+@pytest.mark.parametrize("model", OWN)
+def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command):
+    """Cut off within an epoch, both optimizers and the random states included; then every command opens the run."""
+    whole = pbl.train(own_config(model), folder=tmp_path / "whole")
+    Cut.at = (1, 5)
+    with pytest.raises(PowerCut):
+        pbl.train(own_config(model), folder=tmp_path)
+    run = pbl.train(own_config(model), folder=tmp_path)
+    assert run.environment["resumed"][0]["step"] == 5 and run.environment["status"] == "finished"
+    for one, other in zip(outcome(run), outcome(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    losses = {"d_loss", "g_loss"} if model == "gan" else {"loss", "val_loss"}
+    assert losses <= set(pd.read_csv(run.path / "history.csv"))
+
+    status, out, _ = command("evaluate", run.path, "--json")
+    found = json.loads(out)
+    assert status == 0 and found["images"] == 189 and found["headline"] == (None if model == "gan" else "loss")
+    if model != "gan":
+        assert found["metrics"]["loss"] < pd.read_csv(run.path / "history.csv")["val_loss"][0]
+        assert command("evaluate", run.path, "--require", "loss<1000")[0] == 0
+    assert command("evaluate", run.path)[0] == 0
+    assert command("report", run.path)[0] == command("log", tmp_path)[0] == 0
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "own" in page and (model == "gan" or f"{found['metrics']['loss']:.4f}" in page)
+    Path(tmp_path / "x.png").write_bytes(b"")
+    for words in (["predict", run.path, "x.png"], ["diagnose", run.path], ["inspect", run.path], ["submit", run.path, "--team", "x"], ["compare", run.path]):  # fmt: skip
+        status, _, err = command(*words)
+        assert status == 2 and "task=own" in err and err.count("\n") == 1, (words, err)
+
+
+def test_what_is_best_comes_from_the_task(tmp_path):
+    """A quantity of which more is better: the best model, early stopping and the log go by it."""
+
+    class Classifier(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = keras.layers.Dense(10)
+
+        def call(self, images):
+            return self.head(keras.ops.reshape(keras.ops.cast(images, "float32"), (-1, 64)) / 255)
+
+    def build(input_shape, num_classes):
+        model = Classifier()
+        model.build((None, *input_shape))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+        return model
+
+    pbl.MODELS["logits"] = build
+    options = {"monitor": "val_accuracy", "mode": "max"}
+    config = pbl.Config(task="own", task_options=options, model="logits", experiment="x", epochs=4)
+    run = pbl.train(config, folder=tmp_path)
+    history = pd.read_csv(run.path / "history.csv")
+    assert run.environment["best_epoch"] == 1 + history["val_accuracy"].argmax()
+    metrics = run.read_json("metrics_val.json")
+    assert metrics["headline"] == "accuracy" and metrics["better"] == "higher"
+    assert metrics["metrics"]["accuracy"] == pytest.approx(history["val_accuracy"].max(), abs=1e-6)
+    stop = pbl.training.build_callback("early_stopping", find_task(config).best)
+    assert (stop.monitor, stop.mode) == ("val_accuracy", "max")
+
+    with pytest.raises(InputError, match=r"chosen by val_speed, which is not logged. Logged are: .*val_accuracy"):
+        pbl.train(config.replace(task_options={"monitor": "val_speed"}), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"task": "classificaton"}, "Did you mean 'classification'"),
+        ({"task": "own", "task_options": {"monitr": "x"}}, "Did you mean 'monitor'"),
+        ({"task_options": {"monitor": "x"}}, "has no option 'monitor'. It has no options."),
+        ({"task": "own", "task_options": {"mode": "up"}}, "Valid: min, max"),
+        ({"task": "own", "model": "mlp"}, "task=own: mlp has no loss"),
+        ({"model": "gan"}, "a row of probabilities|gives the shape|no probabilities|cannot be called|one line"),
+    ],
+    ids=str,
+)
+def test_wrong_tasks_are_told_in_one_line(tmp_path, values, said):
+    pbl.load_experiment(FILE)
+    with pytest.raises(InputError, match=said):
+        pbl.train(pbl.Config(**{"experiment": "x", "epochs": 1, **values}), folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_student_adds_a_task(tmp_path):
+    judge = TASKS["own"].judge
+    TASKS["mine"] = TASKS["own"]._replace(judge=lambda *words: judge(*words)._replace(metrics={"images": 1, "headline": "x", "better": "lower", "metrics": {"x": 3.0}}))  # fmt: skip
+    run = pbl.train(own_config("autoencoder", task="mine", epochs=1), folder=tmp_path)
+    assert run.read_json("metrics_val.json")["metrics"] == {"x": 3.0}
+
+
+def test_killed_for_real(tmp_path):
+    """kill -9 in the second epoch of the GAN, in a process of its own; the same command ends as the whole training does."""
+    import subprocess
+    import sys
+
+    words = [sys.executable, "-m", "pbl", "train", str(FILE), "model=gan", "--runs"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(pbl.__file__).parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.Popen([*words, str(tmp_path)], env=environment, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("Epoch 2/3"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    subprocess.run([*words, str(tmp_path)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*words, str(tmp_path / "whole")], env=environment, check=True, stdout=subprocess.DEVNULL)
+    pbl.load_experiment(FILE)
+    killed, whole = (pbl.load_run(tmp_path / folder / "own_models/001") for folder in (".", "whole"))
+    assert "resumed" in killed.environment
+    for one, other in zip(outcome(killed), outcome(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
