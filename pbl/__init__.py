@@ -34,6 +34,21 @@ _MOVED = {f"pbl.{name}": f"pbl.{folder}.{name}" for name, folder in _MOVED.items
     "pbl.report": "pbl.reports.run_report",
     "pbl.japanese": "pbl.languages",
 }
+# Files that have become several: which of them holds which names now.
+_PARTED = {
+    "pbl.data.files": {
+        "data.archives": "decode_name npz_arrays zip_archive",
+        "data.cache": "GIGABYTE cache_folder make_cache_folder",
+        "data.catalogue": "open_path",
+        "data.folders": "Files class_folders",
+        "data.paths": "expand looks_like_path",
+    },
+    "pbl.data.sources": {
+        "data.catalogue": "DATASETS UnknownDataset digits open_source prepared_datasets tensorflow_dataset",
+        "data.source": "Example Source check_class_names check_example from_arrays",
+        "data.store": "DifferentSizes",
+    },
+}
 
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -42,15 +57,20 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self) if name in _MOVED else None
+        return importlib.machinery.ModuleSpec(name, self) if name in _MOVED or name in _PARTED else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        if spec.name in _PARTED:
+            module = ModuleType(spec.name)
+            module.__getattr__, module.__dir__, _ = offer("pbl", _PARTED[spec.name])
+            return module
         module = importlib.import_module(_MOVED[spec.name])
         spec.loader_state = module.__spec__  # which `import` is about to overwrite
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = module.__spec__.loader_state
+        if module.__name__ not in _PARTED:
+            module.__spec__ = module.__spec__.loader_state
 
 
 sys.meta_path.append(_MovedModules())

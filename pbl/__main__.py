@@ -643,7 +643,7 @@ def check(
     with _quiet_tensorflow():
         from pbl import data
         from pbl.data import doctor
-        from pbl.data.sources import DifferentSizes
+        from pbl.data.store import DifferentSizes
     for name in values:
         if name not in data.DATA_SETTINGS:
             raise InputError(
@@ -734,7 +734,7 @@ def models(
 def datasets(data_dir: DataDir = None) -> int:
     """List the data sets."""
     with _quiet_tensorflow():
-        from pbl.data.sources import DATASETS, prepared_datasets
+        from pbl.data.catalogue import DATASETS, prepared_datasets
     rows = [
         (name, say(_first_line(function)) if function.__module__.startswith("pbl.") else _first_line(function))
         for name, function in DATASETS.items()

@@ -238,7 +238,7 @@ def test_a_function_that_returns_no_source(monkeypatch):
     ],
 )
 def test_tensorflow_datasets_that_cannot_be_had(name, said, tmp_path, monkeypatch):
-    monkeypatch.setattr("pbl.data.sources._has_network", lambda: False)
+    monkeypatch.setattr("pbl.data.catalogue._has_network", lambda: False)
     with pytest.raises(InputError) as error:
         pbl.load_data(name, data_dir=str(tmp_path))
     assert said in str(error.value) and "\n" not in str(error.value)
@@ -247,7 +247,7 @@ def test_tensorflow_datasets_that_cannot_be_had(name, said, tmp_path, monkeypatc
 def test_a_folder_of_the_same_name_hides_no_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist").mkdir()
-    monkeypatch.setattr("pbl.data.sources._has_network", lambda: False)
+    monkeypatch.setattr("pbl.data.catalogue._has_network", lambda: False)
     with pytest.raises(InputError, match="there is no network"):
         pbl.load_data("mnist", data_dir=str(tmp_path / "empty"))
 

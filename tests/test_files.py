@@ -13,7 +13,7 @@ from PIL import Image
 
 import pbl
 from pbl.data import class_folders, npz_arrays, zip_archive
-from pbl.data.files import cache_folder
+from pbl.data.cache import cache_folder
 from pbl.errors import InputError
 
 

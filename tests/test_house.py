@@ -19,7 +19,7 @@ FLOORS = [
     "errors config storage runs statistics languages comparison reports plotting __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.__init__"
     " diagnosis.signals diagnosis.rules diagnosis.advice diagnosis.__init__"
-    " training.__init__ inspection.__init__",
+    " training.__init__ inspection.__init__ data.split data.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
     "tasks",
     "evaluation training.transfer training.divergence training.build",
@@ -105,6 +105,7 @@ def test_ground_floor_and_models_know_no_tensorflow():
         ("import pbl; pbl.Config", "tensorflow keras pandas matplotlib sklearn numpy"),
         ("import pbl; pbl.metrics, pbl.plotting, pbl.runs, pbl.statistics", "tensorflow keras"),
         ("import pbl; pbl.report", "tensorflow keras pandas matplotlib sklearn"),
+    ("import pbl; pbl.DATASETS, pbl.data.doctor.examine", "tensorflow keras pandas matplotlib sklearn"),
     ],
 )  # fmt: skip
 def test_what_needs_no_tensorflow_imports_none(program, heavy):
@@ -122,6 +123,8 @@ pbl.diagnose_run pbl.evaluate pbl.predict pbl.load_model pbl.find_learning_rate 
 pbl.inspect_run pbl.grad_cam pbl.attention_maps pbl.read_log pbl.write_team_report pbl.CALLBACKS pbl.MODELS pbl.DATASETS
 pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
 pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Source pbl.data.from_arrays pbl.data.read_image
+pbl.data.files.class_folders pbl.data.files.cache_folder pbl.data.sources.DATASETS pbl.data.sources.Source
+pbl.data.sources.DifferentSizes pbl.data.doctor.examine pbl.data.doctor.Finding pbl.data.doctor.CLOSE_CHECKS
 pbl.data.doctor pbl.data.augmentation.augment pbl.data.augmentation.draw pbl.diagnosis.NAMES pbl.diagnosis.diagnose
 pbl.checkpoint.ExactResume pbl.monitor.OverfittingMonitor pbl.training.train pbl.training.build_and_compile
 pbl.evaluation.predict_probabilities pbl.evaluation.evaluate pbl.inspection.grad_cam pbl.comparison.compare

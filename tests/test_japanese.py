@@ -140,7 +140,7 @@ def of_grading() -> set[str]:
 
 def data_sets() -> set[str]:
     """What `datasets` says of those that come with the package."""
-    tree = ast.parse((PACKAGE / "data" / "sources.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "data" / "catalogue.py").read_text(encoding="utf-8"))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     (entered,) = (
         node.value

@@ -1,6 +1,7 @@
 """Batches: who is in them, in which order, altered how; the same whenever they are made again."""
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pbl
 from pbl.config import Augmentation
 from pbl.data import DATASETS, augment, from_arrays, hash_image, hold_out
 from pbl.data.augmentation import PARTNER, SHARE, WHICH, draw
-from pbl.data.split import choose_fold
+from pbl.data.split import choose_fold, read_made_by, say_made_by
 from pbl.errors import InputError
 
 ALL = {"flip": True, "crop": 1, "rotation": 10, "zoom": 0.1, "brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "cutout": 3, "mixup": 0.2, "cutmix": 1}  # fmt: skip
@@ -279,6 +280,70 @@ def test_folds_are_those_of_a_cross_validation():
 def test_folds_are_of_one_size_though_the_classes_are_small():
     labels, hashes = np.repeat(np.arange(40), 9), [f"{n:04}" for n in range(360)]
     assert [choose_fold(hashes, labels, 5, fold, 0).sum() for fold in range(5)] == [72] * 5
+
+
+REST = "of the images that are not test, by content"
+PART, WHOLE = {"kind": "share", "of": "rest", "groups": False}, {"kind": "share", "of": "all", "fraction": 0.3}
+OFFICIAL = {"kind": "official", "groups": False}
+
+
+@pytest.mark.parametrize(
+    ("settings", "official", "made_by", "sentences"),
+    [
+        (
+            {},
+            (),
+            ({**WHOLE, "groups": False}, {**PART, "fraction": 0.15}),
+            ("30% of all images, by content", f"15% {REST}"),
+        ),
+        ({}, ("test",), (OFFICIAL, {**PART, "fraction": 0.1}), ("official", f"10% {REST}")),
+        (
+            {"validation_fraction": 0.125},
+            ("test",),
+            (OFFICIAL, {**PART, "fraction": 0.125}),
+            ("official", f"12% {REST}"),
+        ),
+        ({}, ("val",), ({**WHOLE, "groups": False}, OFFICIAL), ("30% of all images, by content", "official")),
+        (
+            {"folds": 4, "fold": 3, "groups": r"\d\b"},
+            (),
+            ({**WHOLE, "groups": True}, {"kind": "fold", "of": "rest", "fold": 3, "folds": 4, "groups": True}),
+            ("30% of all images, by content, groups together", f"fold 3 of 4 {REST}, groups together"),
+        ),
+    ],
+)
+def test_how_a_split_was_made_is_stored_as_facts(settings, official, made_by, sentences):
+    """Which the sentences of runs of earlier versions say too; both are said in the words of these."""
+    images, labels = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8), np.arange(90) % 2
+    source = from_arrays(images, labels, **dict.fromkeys(official, (images[:20], labels[:20])))
+    held = pbl.load_data(source, **settings).split["made_by"]
+    assert (held["test"], held["val"]) == made_by and json.loads(json.dumps(held)) == held
+    for facts, sentence in zip(made_by, sentences, strict=True):
+        rounded = {**facts, "fraction": round(facts["fraction"], 2)} if "fraction" in facts else facts
+        assert read_made_by(facts) == facts and read_made_by(sentence) == rounded
+        assert say_made_by(facts, "en", in_full=False) == say_made_by(sentence, "en", in_full=False) == sentence
+        for language in ("en", "ja"):
+            assert say_made_by(facts, language) == say_made_by(sentence, language)
+
+
+NINES = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        None, 7, [], {}, "", "official ", f"{NINES}% of all images, by content", f"fold {NINES} of {NINES} {REST}", "{percent}",
+        "150% of all images, by content", f"fold 4 of 4 {REST}", f"fold 0 of 4 {REST}, groups together, groups together",
+        {"kind": ["official"]}, {"kind": "share", "of": "all"}, {"kind": "share", "of": {}, "fraction": 0.1},
+        {"kind": "share", "of": "all", "fraction": float("nan")}, {"kind": "share", "of": "all", "fraction": "<b>"},
+        {"kind": "share", "of": "rest", "fraction": 1e400}, {"kind": "fold", "of": "rest", "fold": 1, "folds": int("9" * 400)},
+        {"kind": "fold", "of": "rest", "fold": -1, "folds": 4}, {"kind": "fold", "of": "rest", "fold": 0.5, "folds": 4},
+    ],
+    ids=lambda strange: str(strange)[:40],
+)  # fmt: skip
+def test_what_says_nothing_of_a_split_is_not_read(strange):
+    assert read_made_by(strange) is None and say_made_by(strange, "ja") is None
+    assert read_made_by({"kind": "official", "groups": "<b>", "more": strange}) == OFFICIAL
 
 
 @pytest.mark.parametrize("seed", range(4))

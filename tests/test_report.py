@@ -20,6 +20,7 @@ from jinja2 import Environment, nodes
 from PIL import Image
 
 from pbl.config import Config
+from pbl.data.split import SAID, SAID_OF_GROUPS
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.languages import SENTENCES
@@ -222,6 +223,21 @@ def test_all_that_a_run_holds_is_on_the_page(tmp_path, language):
     assert not re.search(r"https?://|url\(|@import", page.source)
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_how_the_split_was_made_is_read_as_facts_and_as_a_sentence(tmp_path, language):
+    run = make_run(tmp_path)
+    page, split = page_of(run, language), json.loads((run / "split.json").read_text(encoding="utf-8"))
+    facts = {"kind": "share", "of": "rest", "fraction": 0.15, "groups": True}
+    split["made_by"] = {"test": {"kind": "official", "groups": False}, "val": facts}
+    (run / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    assert page_of(run, language).text == page.text
+    expected = {"en": "15% of the images that are not test, chosen by their content; groups stay together", "ja": "テスト以外の画像の 15%（画像の内容によって選択）"}  # fmt: skip
+    assert expected[language] in page.text
+    for strange in ({"kind": "share"}, 7, ["official"]):  # is passed over
+        (run / "split.json").write_text(json.dumps({**split, "made_by": {"val": strange}}), encoding="utf-8")
+        assert expected[language] not in page_of(run, language).text
+
+
 def caption_of(stem: str, language: str) -> str:
     for kind, caption in report.CAPTIONS.items():
         for split, word in (("val", "validation"), ("test", "test")):
@@ -245,7 +261,7 @@ def sentences_of_the_page() -> set[str]:
     said |= {label for table in (report.METRICS, report.CALIBRATION, report.BY_CLASS) for _, label in table}
     for table in (report.UNDEFINED, report.CAPTIONS, report.SECONDS, report.SEVERITIES):
         said |= set(table.values())
-    said |= {template for _, template in report._MADE_BY}
+    said |= {template for template, _ in SAID.values()} | {SAID_OF_GROUPS[0]}
     words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     reasons = {word for word in words if word.startswith(("it is ", "it cannot ", "the page holds "))}
     assert len(reasons) == 7
@@ -260,10 +276,9 @@ def sentences_of_the_data_doctor() -> set[str]:
             return [left + right for left in spell(node.left) for right in spell(node.right)]
         return spell(node.body) + spell(node.orelse) if isinstance(node, ast.IfExp) else [ast.literal_eval(node)]
 
-    tree = ast.parse((PACKAGE.parent / "data" / "doctor.py").read_text(encoding="utf-8"))
-    calls = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_finding"
-    ]
+    files = (PACKAGE.parent / "data" / "doctor").glob("*.py")
+    parts = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    calls = [node for node in parts if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "one_finding"]
     return {sentence for call in calls for sentence in spell(call.args[2])}
 
 

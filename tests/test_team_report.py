@@ -1,6 +1,7 @@
 """The draft of a team's report: every number from a run, a box where there is none."""
 
 import ast
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 
 from pbl import languages as japanese
+from pbl.data.split import SAID, SAID_OF_GROUPS, read_made_by
 from pbl.errors import InputError
 from pbl.evaluation.metrics import compute_metrics
 from pbl.languages.doctor import FOUND
 from pbl.reports import team_report
 from pbl.reports.team_log import ONE_SEED
-from pbl.reports.team_report import HOW, MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
+from pbl.reports.team_report import MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
 from pbl.statistics import wilson_interval
 from pbl.storage import write_json
 
@@ -151,6 +153,19 @@ def test_what_is_damaged_is_left_out(team):
     assert len(page.addresses) == 1 and "The runs hold no check of the data" in page.text and "svg" not in page.html
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_how_the_split_was_made_is_read_as_facts_and_as_a_sentence(team, language):
+    page = write_team_report(team, language).read_text(encoding="utf-8")
+    for file in team.rglob("split.json"):
+        made_by = {split: read_made_by(how) for split, how in json.loads(file.read_text())["made_by"].items()}
+        assert made_by["val"]["fraction"] == 0.15
+        write_json(file, {**json.loads(file.read_text()), "made_by": made_by})
+    assert write_team_report(team, language).read_text(encoding="utf-8") == page
+    assert {"en": "validation: 15% of the images that are not test, by content", "ja": "検証：テスト以外の画像の 15%"}[
+        language
+    ] in page
+
+
 def test_a_comparison_is_shown(team):
     beside = team.parent / "comparison"
     beside.mkdir()
@@ -204,7 +219,12 @@ def test_all_is_said_in_japanese():
     """Every sentence of the page and of the module, with the same fields."""
     source = Path(team_report.__file__).read_text(encoding="utf-8")
     said = {ast.literal_eval(f'"{text}"') for text in re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', source)}
-    said |= {*HOW, *SPLITS.values(), *(sentence for sentence in doctor_sentences())}
+    said |= {
+        *(template for _, template in SAID.values()),
+        SAID_OF_GROUPS[1],
+        *SPLITS.values(),
+        *(sentence for sentence in doctor_sentences()),
+    }
     assert len(said) > 70 and said <= {*japanese.SENTENCES, *FOUND}, said - {*japanese.SENTENCES, *FOUND}
     for english in said:
         ours = {**japanese.SENTENCES, **FOUND}[english]
@@ -214,9 +234,8 @@ def test_all_is_said_in_japanese():
 
 def doctor_sentences() -> list[str]:
     """Of the data doctor's findings that are more than a note: what is not put together of parts."""
-    tree = ast.parse((Path(team_report.__file__).parent / "data" / "doctor.py").read_text(encoding="utf-8"))
-    calls = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_finding"
-    ]
+    files = (Path(team_report.__file__).parent.parent / "data" / "doctor").glob("*.py")
+    parts = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    calls = [node for node in parts if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "one_finding"]
     sentences = [call.args[2] for call in calls if ast.unparse(call.args[1]) != "'note'"]
     return [sentence.value for sentence in sentences if isinstance(sentence, ast.Constant)]

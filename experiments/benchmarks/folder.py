@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pbl.data.files import cache_folder, class_folders, zip_archive
+from pbl.data import class_folders, zip_archive
+from pbl.data.cache import cache_folder
 
 LOAD = """
 import re, sys, time

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 import pbl
-from pbl.data.files import cache_folder
+from pbl.data.cache import cache_folder
 from pbl.storage import replacing
 
 BATCH, REPEATS, STEPS = 128, 5, 60

@@ -1,7 +1,7 @@
 """Augmentation of training images: outside the model, on whole batches, with given random numbers.
 
-Nothing is drawn here. The random numbers of an image are a function of the seed, the epoch and the image's place in it, so an
-augmented batch can be made again at any time, on any machine.
+`draw` makes the random numbers of an image from the seed, the epoch and the image's place in it alone, so the same augmented
+batch can be made again at any time, on any machine.
 """
 
 import numpy as np
@@ -90,14 +90,14 @@ def _mix_up(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor) -> tuple[tf.Tensor
 
 
 def _cut_mix(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A box of another image in an image, and the share of the area that stayed: what lies outside takes nothing."""
+    """Pastes a box of another image; returns the share of the area that stayed, since a box is cut off at the border."""
     height, width, side = x.shape[1], x.shape[2], tf.sqrt(1 - share)
     box = _box(numbers, height, width, side * height, side * width)
     return tf.where(box, other, x), 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2, 3])
 
 
 def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
-    """Turns about the centre, bilinear; outside the image is its mirror image."""
+    """Rotates and zooms about the centre, bilinear; beyond its border the image is mirrored."""
     height, width = x.shape[1], x.shape[2]
     cosine, sine = tf.cos(angles) / scales, tf.sin(angles) / scales
     center_y, center_x = (height - 1) / 2, (width - 1) / 2
@@ -121,7 +121,7 @@ def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor) -> tf.Ten
 
 
 def _box(numbers: tf.Tensor, height: int, width: int, box_height: tf.Tensor, box_width: tf.Tensor) -> tf.Tensor:
-    """True inside a box about a random pixel, cut off at the border: `bool [batch, height, width, 1]`."""
+    """True inside a box around a random pixel, cut off at the border: `bool [batch, height, width, 1]`."""
 
     def inside(center: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
         start = tf.round(center * size - length / 2)[:, None]

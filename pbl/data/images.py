@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pbl.errors import InputError, Sentence
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# Listed too, so that what cannot be read is named rather than passed over.
+# These cannot be read; they are listed so that an error names them.
 LISTED = EXTENSIONS | {".avif", ".heic", ".heif"}
 
 
@@ -51,7 +51,9 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         raise InputError("{name} is empty (0 bytes). Copy or download it again.", name=name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice that size it is an error
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # above twice that size Pillow raises an error
             with Image.open(io.BytesIO(content)) as image:
                 return _to_pixels(image)
     except UnidentifiedImageError:
@@ -64,11 +66,12 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
             "{name} is not an image that can be read. Valid: JPEG, PNG, BMP, GIF, WebP, TIFF.", name=name
         ) from None
     except Exception as error:
-        # On damaged files Pillow raises nearly anything: SyntaxError for a PNG, struct.error for EXIF, TypeError for a TIFF.
+        # On damaged files Pillow raises nearly any exception: SyntaxError for a PNG, struct.error for EXIF, TypeError for a TIFF.
         raise InputError(
             "{name} cannot be decoded: {error}. Copy it again or leave it out.",
-            name=name, error=error.args[0] if error.args and isinstance(error.args[0], Sentence) else error,
-        ) from None  # fmt: skip
+            name=name,
+            error=error.args[0] if error.args and isinstance(error.args[0], Sentence) else error,
+        ) from None
 
 
 def _to_pixels(image: Image.Image) -> np.ndarray:
@@ -112,7 +115,7 @@ def fit_image(image: np.ndarray, size: tuple[int, int], channels: int, fit: str 
 def find_image_files(paths: list[str | Path]) -> list[Path]:
     """Returns the image files among `paths`: files as they are, folders searched to the bottom, sorted by name.
 
-    Hidden files and what macOS leaves (`.DS_Store`, `__MACOSX`) are passed over.
+    Hidden files and what macOS leaves (`.DS_Store`, `__MACOSX`) are skipped.
 
     Raises:
         InputError: A path does not exist, or a folder holds no image.

@@ -1,15 +1,16 @@
-"""A source, split, and given out in batches."""
+"""From a source to batches: `load_data` and what it returns."""
 
 import hashlib
 import itertools
 import json
-import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from os import PathLike
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,12 @@ import tensorflow as tf
 
 from pbl.config import Augmentation, Config
 from pbl.data.augmentation import augment, draw
-from pbl.data.doctor import Finding, Part, examine, examine_closely
-from pbl.data.files import expand
-from pbl.data.sources import Source, check_class_names
-from pbl.data.split import choose_fold, hold_out
+from pbl.data.catalogue import open_source
+from pbl.data.doctor.examination import examine, examine_closely
+from pbl.data.doctor.finding import Finding, Part
+from pbl.data.paths import expand
+from pbl.data.source import Source, check_class_names
+from pbl.data.split import choose_fold, find_groups, hold_out
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence
 
@@ -30,6 +33,60 @@ OFFICIAL_VALIDATION_FRACTION = 0.1  # of an official training split
 PROBE_SIZE = 2000
 
 SplitName = Literal["train", "val", "test"]
+DATA_SETTINGS = frozenset(
+    "batch_size seed split_seed validation_fraction train_fraction folds fold groups image_size channels fit augmentation leave_out"
+    " on_bad_image memory_budget class_weight sample_weights data_dir".split()
+)
+
+# Keras 3.15 warns so at every `fit` on a tf.data.Dataset, though nobody passed `shuffle`. Our data shuffle themselves.
+warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
+
+
+def load_data(
+    source: str | Source | Callable[[], Source] = "digits",
+    *,
+    labels: Literal["int", "one_hot"] = "int",
+    groups: str | Callable[[str], str] | None = None,
+    **settings: Any,
+) -> "Data":
+    """Loads a data set, split into train, validation and test.
+
+    An official test split stays the test split and validation is 10% of train; else 30% are test and 15% of the rest
+    validation. The split is stratified and depends on the images' content and `split_seed` alone (`pbl.data.split`).
+
+    Args:
+        source: "digits"; a TensorFlow Datasets name; the path of a folder of class folders, a `.zip` of one, or an `.npz`
+            in Keras's layout (`pbl.data.archives`); a name in `DATASETS`; a `Source`, or a function that returns one.
+        labels: "int" for `sparse_categorical_crossentropy`, "one_hot" for `categorical_crossentropy`.
+        groups: The setting `groups`, or a function from an image's name to the word of its group.
+        **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
+            `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
+            `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
+
+    Raises:
+        InputError: The source does not exist, is broken, or its images differ in size and `image_size` is not given; a
+            setting is unknown or out of range.
+    """
+    for name in settings:
+        if name in Config.model_fields and name not in DATA_SETTINGS:
+            raise InputError(
+                "load_data has no setting '{name}'. Valid: {valid}.", name=name, valid=", ".join(sorted(DATA_SETTINGS))
+            )
+    checked = Config(**settings, groups=groups if isinstance(groups, str) else None)
+    if labels not in ("int", "one_hot"):
+        raise InputError("labels='{labels}'. Valid: int, one_hot.", labels=labels)
+    name = str(source) if isinstance(source, (str, PathLike)) else getattr(source, "__name__", "source")
+    if isinstance(source, (str, PathLike)):
+        opened = open_source(name, checked.data_dir)
+    else:
+        opened = source() if callable(source) else source
+    if not isinstance(opened, Source):
+        raise InputError(
+            "'{name}' is a {kind}. Give a name, a path, or what pbl.data.from_arrays(images, labels, class_names) returns.",
+            name=name,
+            kind=type(opened).__name__,
+        )
+    return Data(opened, name, checked, one_hot=labels == "one_hot", group_of=groups if callable(groups) else None)
 
 
 class Data:
@@ -84,26 +141,36 @@ class Data:
             if not len(images.labels):
                 raise InputError(
                     "Data set '{name}' is too small: no image is left for {purpose}{groups}.",
-                    name=name, purpose=purpose,
-                    groups=Sentence(" (images of a group stay together: are the groups too few, or one too large?)") if settings.groups or group_of else "",
-                )  # fmt: skip
-        # An official test split has not been read: names that are not found may be there.
+                    name=name,
+                    purpose=purpose,
+                    groups=Sentence(" (images of a group stay together: are the groups too few, or one too large?)")
+                    if settings.groups or group_of
+                    else "",
+                )
+        # An official test split has not been read yet: it may hold the names that are not found.
         unknown = sorted(self._leave_out - self._left_out)
         if unknown and (source.test is None or not self._left_out):
             raise InputError(
                 "leave_out={file} names {n} image(s) that '{name}' has not, such as {unknown}; its images are called {example}, ...",
-                file=settings.leave_out, n=len(unknown), name=name, unknown=unknown[0], example=everything.names[0],
-            )  # fmt: skip
+                file=settings.leave_out,
+                n=len(unknown),
+                name=name,
+                unknown=unknown[0],
+                example=everything.names[0],
+            )
         known = {name for images in self._images.values() for name in images.names}
         self._weights = _weigh(settings, self._images["train"], known if source.test is None else None)
+        self.split = self._describe_split(made_by)
 
-        self.split = {
-            "source": name,
-            "split_seed": settings.split_seed,
+    def _describe_split(self, made_by: dict[str, dict]) -> dict[str, Any]:
+        """What `split.json` holds."""
+        return {
+            "source": self.name,
+            "split_seed": self._settings.split_seed,
             "made_by": made_by,
             "class_names": self.class_names,
             "input_shape": list(self.input_shape),
-            "fit": settings.fit,
+            "fit": self._settings.fit,
             "images": {purpose: len(images.labels) for purpose, images in self._images.items()},
             "images_by_class": {
                 purpose: {self.class_names[c]: n for c, n in sorted(Counter(images.labels.tolist()).items())}
@@ -111,7 +178,7 @@ class Data:
             },
             "left_out": len(self._left_out),
             "broken": self.broken,
-            # 64 bits of each, sorted: the same file whatever the order in which the images were found.
+            # 64 bits of each, sorted: so the file does not depend on the order in which the images were found.
             "hashes": {purpose: shorten(images.hashes) for purpose, images in self._images.items()},
         }
 
@@ -121,15 +188,15 @@ class Data:
         self._left_out |= left_out
         if isinstance(images.store, np.memmap):
             return images
-        with tf.device("CPU"):  # a GPU's memory is for the model
+        with tf.device("CPU"):  # GPU memory is for the model
             tensor = tf.constant(images.store)
         shared = replace(images, store=np.asarray(memoryview(tensor)))  # one copy for TensorFlow and NumPy
         shared.store.setflags(write=False)
         self._tensors[id(shared.store)] = tensor
         return shared
 
-    def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, str]]:
-        """Cuts test and validation off, where they are not official."""
+    def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, dict]]:
+        """Cuts off test and validation where they are not official; also returns how, in the form of `read_made_by`."""
         source, settings = self._source, self._settings
         self.everything = everything
         if settings.fold and not settings.folds:
@@ -138,20 +205,23 @@ class Data:
             raise InputError(
                 "validation_fraction={fraction} has nothing to cut: {why}.",
                 fraction=settings.validation_fraction,
-                why=Sentence("folds are set") if settings.folds else Sentence("'{name}' has an official validation split", name=self.name),
-            )  # fmt: skip
+                why=Sentence("folds are set")
+                if settings.folds
+                else Sentence("'{name}' has an official validation split", name=self.name),
+            )
         if groups is not None and source.val and source.test:
             raise InputError(
                 "groups has nothing to cut: '{name}' has official validation and test splits.", name=self.name
             )
-        together = "" if groups is None else ", groups together"
         images: dict[str, Images] = {}
-        made_by = {"test": "official", "val": "official"}
+        official = {"kind": "official", "groups": False}
+        cut = {"kind": "share", "of": "rest", "groups": groups is not None}
+        made_by = {"test": official, "val": official}
         is_test = np.zeros(len(everything.labels), bool)
         if source.test is None:
             is_test = hold_out(everything.hashes, everything.labels, TEST_FRACTION, settings.split_seed, "test", groups)
             images["test"] = everything.take(is_test)
-            made_by["test"] = f"{TEST_FRACTION:.0%} of all images, by content{together}"
+            made_by["test"] = {**cut, "of": "all", "fraction": TEST_FRACTION}
         rest = everything.take(~is_test)
         rest_groups = None if groups is None else [groups[i] for i in np.flatnonzero(~is_test)]
         if source.val is not None:
@@ -174,15 +244,13 @@ class Data:
             is_val = choose_fold(
                 rest.hashes, rest.labels, settings.folds, settings.fold, settings.split_seed, rest_groups
             )
-            made_by["val"] = (
-                f"fold {settings.fold} of {settings.folds} of the images that are not test, by content{together}"
-            )
+            made_by["val"] = {**cut, "kind": "fold", "fold": settings.fold, "folds": settings.folds}
         else:
             fraction = settings.validation_fraction or (
                 OFFICIAL_VALIDATION_FRACTION if source.test else VALIDATION_FRACTION
             )
             is_val = hold_out(rest.hashes, rest.labels, fraction, settings.split_seed, "val", rest_groups)
-            made_by["val"] = f"{fraction:.0%} of the images that are not test, by content{together}"
+            made_by["val"] = {**cut, "fraction": fraction}
         images["train"], images["val"] = rest.take(~is_val), rest.take(is_val)
         return images, made_by
 
@@ -194,7 +262,7 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all that the training batches depend on: images, their order, labels, weights, and the settings."""
+        """A hash of everything that the training batches depend on: images, their order, labels, weights and settings."""
         images, settings = self._images["train"], self._settings
         digest = hashlib.sha256("".join(images.hashes).encode())
         digest.update(images.labels.tobytes())
@@ -212,7 +280,7 @@ class Data:
 
     @cached_property
     def images_hash(self) -> str:
-        """A hash of the training and validation images, their labels and shape: what runs that can be compared share."""
+        """A hash of the training and validation images, their labels and shape. Runs are comparable where it is equal."""
         digest = hashlib.sha256(repr((self.input_shape, self._settings.fit, self.class_names)).encode())
         for split in ("train", "val"):
             images = self._images[split]
@@ -221,7 +289,7 @@ class Data:
         return digest.hexdigest()[:16]
 
     def shrink(self, count: int) -> None:
-        """Leaves so many training and validation images, of all classes alike: for a trial."""
+        """Keeps only `count` training and `count` validation images, equally many of each class: for a trial."""
         for split in ("train", "val"):
             labels = self._images[split].labels
             place = pd.Series(labels).groupby(labels).cumcount().to_numpy()  # among those of its class
@@ -247,16 +315,16 @@ class Data:
         )
 
     def check_closely(self, most: int) -> list[Finding]:
-        """The checks of train and validation that take long, of at most so many images each; see `pbl.data.doctor`."""
+        """Runs the slow checks of train and validation, each on at most `most` images; see `pbl.data.doctor`."""
         return examine_closely(self.parts("train", "val"), self.class_names, self._official, most, self._grouped)
 
     @property
     def _grouped(self) -> bool:
-        return self.split["made_by"].get("val", "").endswith("groups together")
+        return self.split["made_by"]["val"]["groups"]
 
     @property
     def _official(self) -> set[str]:
-        return {split for split, made_by in self.split["made_by"].items() if made_by == "official"}
+        return {split for split, made_by in self.split["made_by"].items() if made_by["kind"] == "official"}
 
     def parts(self, *splits: SplitName) -> dict[str, Part]:
         """The splits as `pbl.data.doctor` takes them."""
@@ -277,11 +345,11 @@ class Data:
 
     @cached_property
     def probe(self) -> tf.data.Dataset:
-        """A fixed, stratified slice of about 2,000 training images, or of all where there are fewer, in a fixed order and not augmented."""
+        """A fixed, stratified sample of about 2,000 training images (all if there are fewer), in a fixed order, not augmented."""
         return self.in_order(self.sample("train", PROBE_SIZE))
 
     def sample(self, split: SplitName, most: int) -> Images:
-        """Returns about so many images of a split, chosen by content, each class in its share; all where there are fewer."""
+        """Returns about `most` images of a split, stratified and chosen by content; all if there are fewer."""
         images = self.images(split)
         if len(images.labels) <= most:
             return images
@@ -303,7 +371,7 @@ class Data:
         return self._one_epoch(lambda: next(epochs), inputs)
 
     def seek(self, epoch: int) -> None:
-        """Makes `train` begin with this epoch, from 0, when it is gone through next."""
+        """Makes the next pass over `train` begin with this epoch, counted from 0."""
         self._epoch = epoch
 
     def _next_epoch(self) -> int:
@@ -311,7 +379,7 @@ class Data:
         return self._epoch - 1
 
     def stream(self, start_epoch: int = 0, start_step: int = 0, inputs: np.ndarray | None = None) -> tf.data.Dataset:
-        """Returns the batches that `train` gives, from any of them on and without end.
+        """Returns the batches of `train` from a given one on, without end.
 
         Every batch is a function of `seed`, epoch and step alone, augmentation included: what an exact resume reads.
 
@@ -323,8 +391,10 @@ class Data:
         if not (0 <= start_step < self.steps_per_epoch and start_epoch >= 0):
             raise InputError(
                 "stream({epoch}, {step}): there is no such batch; an epoch has the steps 0 to {last}.",
-                epoch=start_epoch, step=start_step, last=self.steps_per_epoch - 1,
-            )  # fmt: skip
+                epoch=start_epoch,
+                step=start_step,
+                last=self.steps_per_epoch - 1,
+            )
         return self._shuffled(
             lambda: itertools.chain(
                 [(start_epoch, start_step)], ((epoch, 0) for epoch in itertools.count(start_epoch + 1))
@@ -334,7 +404,7 @@ class Data:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in which the training images come."""
+        """Number of training batches in one epoch."""
         return -(-len(self._images["train"].labels) // self._settings.batch_size)
 
     def in_order(self, images: Images, inputs: np.ndarray | None = None) -> tf.data.Dataset:
@@ -348,13 +418,13 @@ class Data:
         )
 
     def _one_epoch(self, next_epoch: Callable[[], int], inputs: np.ndarray | None = None) -> tf.data.Dataset:
-        """The batches of the epoch that `next_epoch` names each time that the data set is gone through."""
+        """The training batches of one epoch; each pass over the data set asks `next_epoch` which one."""
         return self._shuffled(lambda: iter([(next_epoch(), 0)]), inputs).apply(
             tf.data.experimental.assert_cardinality(self.steps_per_epoch)
         )
 
     def _shuffled(self, starts: Callable[[], Iterator[tuple[int, int]]], inputs: np.ndarray | None) -> tf.data.Dataset:
-        """The training batches of the epochs that `starts` names, each from the step that it names."""
+        """The training batches of the epochs in `starts`, each from its own step on."""
         images, size, seed = self._images["train"], self._settings.batch_size, self._settings.seed
         n, augmentation = len(images.labels), self.augmentation
         is_augmented = inputs is None and augmentation != Augmentation()
@@ -373,7 +443,7 @@ class Data:
                 batch = augment(*batch, numbers, augmentation)
             return batch if weights is None else (*batch, tf.gather(weights, at))
 
-        # Numbers are shuffled and whole batches gathered: the full set is shuffled without copying an image.
+        # Image numbers are shuffled, then whole batches are gathered: all images are shuffled without copying one.
         signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32))
         return (
             tf.data.Dataset.from_generator(plans, output_signature=signature)
@@ -383,7 +453,7 @@ class Data:
         )
 
     def _gatherer(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
-        """A function from places among `images` to what the model gets: pixels, or `inputs`."""
+        """Makes a function from numbers of `images` to what the model gets: pixels, or `inputs`."""
         if inputs is None and isinstance(images.store, np.memmap):
             store, index, shape = images.store, images.index, images.store.shape[1:]
 
@@ -419,30 +489,6 @@ def shorten(hashes: Iterable[str]) -> list[str]:
     return sorted(content[:16] for content in hashes)
 
 
-def find_groups(
-    names: list[str], pattern: str | None, group_of: Callable[[str], str] | None = None
-) -> list[str] | None:
-    """Returns the word of each image's group, by the setting `groups` or a function; None where there are no groups."""
-    if group_of is not None:
-        return [str(group_of(name)) for name in names]
-    if pattern is None:
-        return None
-    try:
-        found = [re.search(pattern, name) for name in names]
-    except re.error as error:
-        raise InputError(
-            "groups='{pattern}' is no regular expression: {error}.", pattern=pattern, error=error
-        ) from None
-    words = [match and (match.group(1) if match.re.groups else match.group()) for match in found]
-    without = [name for name, word in zip(names, words, strict=True) if not word]
-    if without:
-        raise InputError(
-            "groups='{pattern}' is not found in the names of {n} of {all} images, such as {name}.",
-            pattern=pattern, n=len(without), all=len(names), name=without[0],
-        )  # fmt: skip
-    return words
-
-
 def _read_names(file: str | None) -> frozenset[str]:
     if file is None:
         return frozenset()
@@ -458,7 +504,7 @@ def _read_names(file: str | None) -> frozenset[str]:
 
 
 def _weigh(settings: Config, images: Images, known: set[str] | None) -> np.ndarray | None:
-    """How much each training image counts in the loss: `float32 [n]`; None where all count 1. `known`: names of all images."""
+    """Weight of each training image in the loss, `float32 [n]`; None if all are 1. `known`: names of all images."""
     weights = None
     if settings.sample_weights is not None:
         weights = _read_weights(settings.sample_weights, images.names, known)
@@ -486,9 +532,15 @@ def _read_weights(file: str, names: list[str], known: set[str] | None) -> np.nda
     twice = sorted(table["name"][table["name"].duplicated()])
     if unknown or twice or not set(names) & set(weights):
         raise InputError(
-            "sample_weights={file} {what}; the training images are called {name}, ...", file=file, name=names[0],
-            what=Sentence("names {image} twice", image=twice[0]) if twice else Sentence("names {image}, which is no image", image=unknown[0]) if unknown else Sentence("names none of the training images"),
-        )  # fmt: skip
+            "sample_weights={file} {what}; the training images are called {name}, ...",
+            file=file,
+            name=names[0],
+            what=Sentence("names {image} twice", image=twice[0])
+            if twice
+            else Sentence("names {image}, which is no image", image=unknown[0])
+            if unknown
+            else Sentence("names none of the training images"),
+        )
     if not np.isfinite(found).all() or found.min() < 0 or not found.any():
         raise InputError("sample_weights={file}: weights are numbers from 0 on, and not all 0.", file=file)
     return found

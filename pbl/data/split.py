@@ -1,11 +1,15 @@
 """Who trains and who judges: a stratified split by content, the same on every machine."""
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from pbl.errors import InputError
+from pbl.languages import say
 
 
 def hash_image(image: np.ndarray) -> str:
@@ -50,7 +54,7 @@ def hold_out(
             if len(item.images) <= wanted:
                 chosen.append(item)
                 wanted -= len(item.images)
-        if not chosen and wanted:  # nothing but many copies of each image, or large groups
+        if not chosen and wanted:  # every image has many copies, or all groups are large
             chosen = [min(of_class, key=lambda item: len(item.images))]
         for item in chosen:
             held_out[item.images] = True
@@ -58,12 +62,7 @@ def hold_out(
 
 
 def choose_fold(
-    hashes: Sequence[str],
-    labels: np.ndarray,
-    folds: int,
-    fold: int,
-    seed: int,
-    groups: Sequence[str] | None = None,
+    hashes: Sequence[str], labels: np.ndarray, folds: int, fold: int, seed: int, groups: Sequence[str] | None = None
 ) -> np.ndarray:
     """Chooses the images of one fold of a cross-validation, stratified, by content and by groups as in `hold_out`.
 
@@ -86,6 +85,33 @@ def choose_fold(
     return chosen
 
 
+def find_groups(
+    names: list[str], pattern: str | None, group_of: Callable[[str], str] | None = None
+) -> list[str] | None:
+    """Returns the word of each image's group, by the setting `groups` or a function; None where there are no groups."""
+    if group_of is not None:
+        return [str(group_of(name)) for name in names]
+    if pattern is None:
+        return None
+    try:
+        found = [re.search(pattern, name) for name in names]
+    except re.error as error:
+        raise InputError(
+            "groups='{pattern}' is no regular expression: {error}.", pattern=pattern, error=error
+        ) from None
+    words = [match and (match.group(1) if match.re.groups else match.group()) for match in found]
+    without = [name for name, word in zip(names, words, strict=True) if not word]
+    if without:
+        raise InputError(
+            "groups='{pattern}' is not found in the names of {n} of {all} images, such as {name}.",
+            pattern=pattern,
+            n=len(without),
+            all=len(names),
+            name=without[0],
+        )
+    return words
+
+
 class _Item(NamedTuple):
     """Images that stay together."""
 
@@ -95,11 +121,11 @@ class _Item(NamedTuple):
 
 
 def _bind(hashes: Sequence[str], labels: np.ndarray, groups: Sequence[str] | None) -> list[_Item]:
-    """Binds images of equal content, and those of one group, and groups that share a content."""
+    """Puts together images of equal content, images of one group, and groups that share a content."""
     if groups is None:
         keys = list(hashes)
     else:
-        first_of: dict[str, str] = {}  # the group that stands for a group bound to it
+        first_of: dict[str, str] = {}  # of a group or a content: the first of the groups put together with it
         for content, group in sorted(zip(hashes, groups, strict=True)):
             a, b = (_find(first_of, word) for word in (f"group {group}", first_of.get(content, f"group {group}")))
             first_of[max(a, b)] = first_of[content] = min(a, b)
@@ -125,3 +151,76 @@ def _in_order(items: list[_Item], seed: int, purpose: str) -> list[list[_Item]]:
     for item in sorted(items, key=lambda item: hashlib.sha256(f"{purpose} {seed} {item.key}".encode()).digest()):
         of_class.setdefault(item.label, []).append(item)
     return [of_class[label] for label in sorted(of_class)]
+
+
+# How a split was made, as reports say it: in full, and in short. Runs of earlier versions store the short sentence, in English.
+SAID = {
+    ("official", None): ("official, of the data set itself", "official"),
+    ("share", "all"): ("{first} of all images, chosen by their content", "{percent}% of all images, by content"),
+    ("share", "rest"): (
+        "{first} of the images that are not test, chosen by their content",
+        "{percent}% of the images that are not test, by content",
+    ),
+    ("fold", "rest"): (
+        "fold {first} (from 0) of {second}, chosen by their content",
+        "fold {fold} of {folds} of the images that are not test, by content",
+    ),
+}
+SAID_OF_GROUPS = ("; groups stay together", ", groups together")
+_FIELDS = {"percent": "[0-9]{1,3}", "fold": "[0-9]{1,6}", "folds": "[0-9]{1,6}"}
+
+
+def read_made_by(made_by: Any) -> dict[str, Any] | None:
+    """Reads how a split was made, from `made_by` in `split.json`, which a stranger may have written.
+
+    Args:
+        made_by: The facts, or the sentence in which runs of earlier versions tell them.
+
+    Returns:
+        `kind`: "official", a split of the data set itself; "share", with its `fraction`; or "fold", number `fold` (from 0)
+        of `folds`. The last two are `of` "all" images, or of the "rest", those that are not test. `groups`: whether images
+        of a group stay together. None where `made_by` is nothing of these.
+    """
+    if isinstance(made_by, str):
+        made_by = _read_sentence(made_by)
+    match made_by:
+        case {"kind": "official"}:
+            facts = {"kind": "official"}
+        case {"kind": "share", "of": "all" | "rest" as of, "fraction": int() | float() as fraction}:
+            facts = {"kind": "share", "of": of, "fraction": fraction} if 0 <= fraction <= 1 else None
+        case {"kind": "fold", "of": "rest", "fold": int() as fold, "folds": int() as folds}:
+            facts = {"kind": "fold", "of": "rest", "fold": fold, "folds": folds} if 0 <= fold < folds < 10**6 else None
+        case _:
+            facts = None
+    return facts and {**facts, "groups": made_by.get("groups") is True}
+
+
+def _read_sentence(sentence: str) -> dict[str, Any] | None:
+    alone = sentence.removesuffix(SAID_OF_GROUPS[1])
+    for (kind, of), (_, template) in SAID.items():
+        pattern = re.sub(r"{(\w+)}", lambda field: f"(?P<{field[1]}>{_FIELDS[field[1]]})", template)
+        if found := re.fullmatch(pattern, alone):
+            numbers = {name: int(number) for name, number in found.groupdict().items()}
+            fraction = {"fraction": numbers["percent"] / 100} if "percent" in numbers else {}
+            return {"kind": kind, "of": of, "groups": alone != sentence, **numbers, **fraction}
+    return None
+
+
+def say_made_by(made_by: Any, language: str, in_full: bool = True) -> str | None:
+    """Says how a split was made, in the reader's language.
+
+    Args:
+        made_by: What `read_made_by` takes.
+        language: "en" or "ja".
+        in_full: Else in short, for a page with little room.
+
+    Returns:
+        The sentence; None where `made_by` makes no sense.
+    """
+    facts = read_made_by(made_by)
+    if facts is None:
+        return None
+    form, share = 0 if in_full else 1, f"{facts.get('fraction', 0):.0%}"
+    fields = {"first": facts.get("fold", share), "second": facts.get("folds"), "percent": share[:-1], **facts}
+    sentence = say(SAID[facts["kind"], facts.get("of")][form], language, **fields)
+    return sentence + (say(SAID_OF_GROUPS[form], language) if facts["groups"] else "")

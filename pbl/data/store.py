@@ -1,4 +1,4 @@
-"""All images of a source, decoded once to the shape that the model takes; in memory, or on the local disk if they are many."""
+"""All images of a source, decoded once to the model's input shape; in memory, or on the local disk if there are many."""
 
 import atexit
 import contextlib
@@ -16,14 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pbl.data.files import GIGABYTE, cache_folder, make_cache_folder
+from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.images import decode_image, fit_image
-from pbl.data.sources import DifferentSizes, Example, check_example
+from pbl.data.source import Example, check_example
 from pbl.data.split import hash_image
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.storage import replacing
 
-_FORMAT = 1  # of the files in the cache; another number, another file name
+_FORMAT = 1  # of the cached files; part of their names
+
+
+class DifferentSizes(InputError):
+    """The images differ in size, or in their number of channels, and nothing says what they are brought to."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,24 @@ class Images:
 
     @property
     def view(self) -> "PixelView":
-        """The same, but nothing is copied until an image is asked for."""
+        """The same, but an image is copied only when it is accessed."""
         return PixelView(self.store, self.index)
 
     def take(self, chosen: np.ndarray) -> "Images":
         """Returns the images where `chosen`, `bool [n]`, is true, without copying a pixel."""
         at = np.flatnonzero(chosen)
         return Images(
-            self.store, self.index[at], self.labels[at], [self.names[i] for i in at], [self.hashes[i] for i in at],
+            self.store,
+            self.index[at],
+            self.labels[at],
+            [self.names[i] for i in at],
+            [self.hashes[i] for i in at],
             self.shapes[at],
-        )  # fmt: skip
+        )
 
 
 class PixelView:
-    """Pixels of some images of a store, which are copied as they are asked for: `view[3]`, `view[10:20]`, `view[places]`."""
+    """Pixels of some images of a store, copied only when accessed: `view[3]`, `view[10:20]`, `view[numbers]`."""
 
     def __init__(self, store: np.ndarray, index: np.ndarray):
         self._store, self._index = store, index
@@ -129,7 +137,7 @@ def collect(
         settings = f"{_FORMAT} {shape} {target.fit} {sorted(left_out)} {target.on_bad_image}"
         key = hashlib.sha256(f"{examples.fingerprint()} {settings}".encode()).hexdigest()[:32]
         file = cache_folder() / f"{key}.pixels"
-        # A cache that is gone or damaged is made anew.
+        # A missing or damaged cache is written again.
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return _read_cache(file, shape)
 
@@ -148,8 +156,10 @@ def collect(
         if target.size is None and image.shape[:2] != size:
             raise DifferentSizes(
                 "The images of '{name}' differ in size ({first} and {other} pixels). Give image_size=64, or any other.",
-                name=source, first="x".join(map(str, size)), other="x".join(map(str, image.shape[:2])),
-            )  # fmt: skip
+                name=source,
+                first="x".join(map(str, size)),
+                other="x".join(map(str, image.shape[:2])),
+            )
         if target.channels is None and image.shape[2] != channels:
             raise DifferentSizes("'{name}' mixes grey and colour images. Give channels=3, or channels=1.", name=source)
         hashes.append(hash_image(image))
@@ -161,20 +171,32 @@ def collect(
         shown = list(broken.values())[:10]
         raise InputError(
             "{n} image(s) of '{name}' cannot be decoded: {reasons}{more} Repair them, or go on without them: on_bad_image=skip.",
-            n=len(broken), name=source, reasons=join_sentences(shown),
+            n=len(broken),
+            name=source,
+            reasons=join_sentences(shown),
             more=Sentence(" And {n} more.", n=len(broken) - len(shown)) if len(broken) > len(shown) else "",
-        )  # fmt: skip
+        )
     if not names:
         raise InputError("Data set '{name}' holds no image.", name=source)
     labels, shapes = np.array(labels, np.int32), np.array(shapes, np.int32)
-    store = writer.finish(file)
-    if isinstance(store, np.memmap) and file is not None:
-        with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
-            np.savez(
-                stream, labels=labels, shapes=shapes, names=np.array(names), hashes=np.array(hashes),
-                broken=np.array(list(broken.items()), dtype=str).reshape(-1, 2), left_out=np.array(sorted(passed_over), dtype=str),
-            )  # fmt: skip
-    return Images(store, np.arange(len(names)), labels, names, hashes, shapes), broken, passed_over
+    images = Images(writer.finish(file), np.arange(len(names)), labels, names, hashes, shapes)
+    if isinstance(images.store, np.memmap) and file is not None:
+        _write_cache(file, images, broken, passed_over)
+    return images, broken, passed_over
+
+
+def _write_cache(file: Path, images: Images, broken: dict[str, str], left_out: set[str]) -> None:
+    """Writes what belongs to the pixels in `file` into an `.npz` beside it."""
+    with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            labels=images.labels,
+            shapes=images.shapes,
+            names=np.array(images.names),
+            hashes=np.array(images.hashes),
+            broken=np.array(list(broken.items()), dtype=str).reshape(-1, 2),
+            left_out=np.array(sorted(left_out), dtype=str),
+        )
 
 
 def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[str, str], set[str]]:
@@ -190,7 +212,7 @@ def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[s
 
 
 def _decode(examples: Iterable[Example]) -> Iterator[Example]:
-    """Examples with decoded images, in their order, on all cores; an image that cannot be decoded becomes its error."""
+    """Decodes the images on all cores and keeps their order; an image that cannot be decoded becomes its error."""
 
     def decode(example):
         if not (isinstance(example, tuple) and len(example) == 3):
@@ -205,13 +227,13 @@ def _decode(examples: Iterable[Example]) -> Iterator[Example]:
 
     examples = iter(examples)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        # Piece by piece, since the pool would take in all encoded images at once.
+        # In pieces: else the pool would hold all encoded images at once.
         while piece := list(itertools.islice(examples, 256)):
             yield from threads.map(decode, piece, chunksize=1) if isinstance(piece[0][0], bytes) else map(decode, piece)
 
 
 class _Pixels:
-    """Images of one shape, one behind the other: in memory, and from `budget` bytes on in a file."""
+    """Images of one shape, one after the other: in memory, or in a file once they take more than `budget` bytes."""
 
     def __init__(self, budget: float):
         self.budget, self.shape, self.count = budget, None, 0
@@ -251,5 +273,7 @@ class _Pixels:
             raise InputError(
                 "The decoded images do not fit into {folder}: {reason} ({free:.1f} GB free). Free some space, name another"
                 " folder in the variable PBL_CACHE, lower image_size, or raise memory_budget.",
-                folder=self._path.parent, reason=error.strerror, free=shutil.disk_usage(self._path.parent).free / GIGABYTE,
-            ) from None  # fmt: skip
+                folder=self._path.parent,
+                reason=error.strerror,
+                free=shutil.disk_usage(self._path.parent).free / GIGABYTE,
+            ) from None

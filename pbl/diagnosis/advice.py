@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pbl.config import Config, apply_overrides
+from pbl.data.split import read_made_by
 from pbl.diagnosis.rules import Diagnosis, Finding, diagnose
 from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
@@ -352,6 +353,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     accuracy, shape = _read_accuracy(run), run.split["input_shape"]
     if not (isinstance(shape, list) and len(shape) == 3):
         raise InputError("The run {run} is damaged: input_shape in split.json. Train again with --fresh.", run=run.path)
+    how = read_made_by(run.split.get("made_by", {}).get("val"))
     own = [] if accuracy is None else [(run.config, accuracy)]
     experiments = advise(
         diagnosis.headline,
@@ -361,7 +363,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
         **where,
         accuracy=accuracy,
         team=[*team, *own],
-        has_official_validation=run.split.get("made_by", {}).get("val") == "official",
+        has_official_validation=how is not None and how["kind"] == "official",
     )
     return replace(diagnosis, experiments=experiments)
 

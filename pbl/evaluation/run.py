@@ -13,7 +13,7 @@ import pandas as pd
 from pbl import models
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
-from pbl.data.files import looks_like_path
+from pbl.data.paths import looks_like_path
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.thresholds import F1, Aim
@@ -163,7 +163,7 @@ def evaluate_on(
     positive_class = positive_class or run.config.positive_class
     check_positive_class(positive_class, data.class_names)
     # Of other data that have no such split of their own all images are judged.
-    is_whole = not is_own and data.split["made_by"][split] != "official"
+    is_whole = not is_own and data.split["made_by"][split]["kind"] != "official"
     images = data.everything if is_whole else data.images(split)
     if is_own and split in run.split["hashes"]:
         _check_images(run, data.name, split, images.hashes, images.names)

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from pbl.data.files import decode_name
+from pbl.data.archives import decode_name
 from pbl.grading.formats import is_noise
 from pbl.grading.outcomes import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from pbl.data import Source, decode_image, fit_image, hash_image, hold_out
+from pbl.data.catalogue import open_source
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
-from pbl.data.pipeline import find_groups
-from pbl.data.sources import open_source
+from pbl.data.split import find_groups
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS
 from pbl.storage import replacing, timestamp, write_json

@@ -10,7 +10,7 @@ import numpy as np
 
 from pbl import models
 from pbl.data import Data, fit_image, load_data, read_image
-from pbl.data.sources import DifferentSizes
+from pbl.data.store import DifferentSizes
 from pbl.errors import Sentence
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden

@@ -27,7 +27,7 @@ FOUND = {
     "Of {looked_at} training images {images} ({share:.1%}) are confidently given to another class by models that did not see them, such as {examples}: look at their labels.": "訓練画像 {looked_at} 枚のうち {images} 枚（{share:.1%}）は、それを見ていないモデルが確信をもって別のクラスと答えます（{examples}）。ラベルを確かめてください。",
     "Simple models have a loss of {loss:.2f} on {images} training images that they did not learn from and of {val_loss:.2f} on {val_images} validation images, more than by chance: look at the labels of training images; some are wrong, or validation is easier.": "簡単なモデルの損失は、学習に使っていない訓練画像 {images} 枚で {loss:.2f}、検証画像 {val_images} 枚で {val_loss:.2f} で、偶然とは言えない差があります。訓練画像のラベルを確かめてください。一部が誤っているか、検証のほうがやさしいと考えられます。",
     "The better of two simple methods, {method}, reaches {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.": "2つの簡単な方法のうちよいほう（{method}）の検証の正解率は {accuracy:.1%} です（{low:.1%}〜{high:.1%}、{images} 枚）。これを下回るネットワークには問題があるか、学習が足りません。",
-}  # fmt: skip
+}
 
 WORDS = {
     "train": "訓練",

@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 from pbl import __version__
 from pbl.config import Config
+from pbl.data.split import say_made_by
 from pbl.diagnosis.advice import diagnose_run
 from pbl.diagnosis.rules import COLOURS
 from pbl.errors import InputError, Sentence
@@ -746,7 +747,10 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
     if isinstance(shape, list) and len(shape) == 3:
         facts.append((say("Image size"), say("{height} x {width} pixels, {channels} channel(s)", height=shape[0], width=shape[1], channels=shape[2])))  # fmt: skip
     labels = {"val": say("Validation split"), "test": say("Test split")}
-    facts += [(labels[part], _say_made_by(made_by[part], say)) for part in SPLITS if isinstance(made_by.get(part), str)]
+    for part in SPLITS:
+        how = say_made_by(made_by.get(part), say.language)
+        if how or isinstance(made_by.get(part), str):
+            facts.append((labels[part], how or made_by[part]))
     left_out, broken = _number(split.get("left_out")), len(_dictionary(split.get("broken")))
     if left_out:
         facts.append((say("Images left out as asked for"), f"{left_out:,}"))
@@ -760,23 +764,6 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
         "more": len(names) - len(rows),
         "has_unknown": any("—" in cells for _, cells in rows),
     }
-
-
-# How split.json says where a split comes from.
-_MADE_BY = (
-    (r"official()()(, groups together)?", "official, of the data set itself"),
-    (r"([\d.]+%)() of all images, by content(, groups together)?", "{first} of all images, chosen by their content"),
-    (r"([\d.]+%)() of the images that are not test, by content(, groups together)?", "{first} of the images that are not test, chosen by their content"),
-    (r"fold (\d+) of (\d+) of the images that are not test, by content(, groups together)?", "fold {first} (from 0) of {second}, chosen by their content"),
-)  # fmt: skip
-
-
-def _say_made_by(text: str, say: _Voice) -> str:
-    for pattern, template in _MADE_BY:
-        if match := re.fullmatch(pattern, text[:MOST_LETTERS_OF_NAME]):
-            groups = say("; groups stay together") if match[3] else ""
-            return say(template, first=match[1], second=match[2]) + groups
-    return text
 
 
 def _describe_findings(check: dict | None, say: _Voice) -> dict[str, Any] | None:

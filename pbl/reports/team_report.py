@@ -18,6 +18,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from pbl.config import Config
+from pbl.data.split import say_made_by
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError
 from pbl.languages import choose_language, say
@@ -156,7 +157,7 @@ def _collect(
         "t": t,
         "today": date.today().isoformat(),
         "count": len(group),
-        "data": _describe_data(best, split, t),
+        "data": _describe_data(best, split, t, language),
         "findings": _describe_findings(best, language),
         "settings": _choose_shown(settings),
         "settings_count": len(settings),
@@ -200,7 +201,7 @@ def _read_split(best: LoggedRun, finished: Iterable[LoggedRun]) -> dict[str, Any
     return {}
 
 
-def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str]) -> dict[str, Any]:
+def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str], language: str) -> dict[str, Any]:
     """The source, the split, and the images by class; a class's own row only where there are few."""
     names = [str(name) for name in split.get("class_names", [])]
     by_class, totals, made_by = (_as_dict(split.get(key)) for key in ("images_by_class", "images", "made_by"))
@@ -220,33 +221,14 @@ def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str]
         "fewest": fewest,
         "totals": [totals[name] for name in splits],
         "made_by": [
-            t("{split}: {how}", split=t(SPLITS[name]), how=_say_how(made_by[name], t))
-            for name in ("val", "test")
-            if name in made_by
+            t("{split}: {how}", split=t(SPLITS[name]), how=say_made_by(how, language, in_full=False) or str(how))
+            for name, how in ((name, made_by[name]) for name in ("val", "test") if name in made_by)
         ],
     }
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-# As `pbl.data.pipeline` writes them into split.json.
-HOW = {
-    "official": r"official",
-    "{percent}% of all images, by content": r"(?P<percent>\d+)% of all images, by content",
-    "{percent}% of the images that are not test, by content": r"(?P<percent>\d+)% of the images that are not test, by content",
-    "fold {fold} of {folds} of the images that are not test, by content": r"fold (?P<fold>\d+) of (?P<folds>\d+) of the images that are not test, by content",
-}
-
-
-def _say_how(text: Any, t: Callable[..., str]) -> str:
-    together = ", groups together"
-    for template, pattern in HOW.items():
-        found = re.fullmatch(pattern, str(text).removesuffix(together))
-        if found:
-            return t(template, **found.groupdict()) + (t(together) if str(text).endswith(together) else "")
-    return str(text)
 
 
 def _describe_findings(best: LoggedRun, language: str) -> list[str] | None:

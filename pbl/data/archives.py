@@ -1,0 +1,305 @@
+"""Sources that are one file: a `.zip` of a folder of class folders, and an `.npz` of arrays.
+
+An archive may come from a stranger. What an honest archive never holds is refused before anything is unpacked.
+"""
+
+import hashlib
+import lzma
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
+from pbl.data.folders import class_folders
+from pbl.data.images import LISTED
+from pbl.data.paths import expand, is_hidden, names_beside
+from pbl.data.source import Source, from_arrays
+from pbl.errors import InputError, Sentence
+
+LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
+LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
+
+
+def zip_archive(file: str | Path) -> Source:
+    """Opens a `.zip` of a folder of class folders. Its images are unpacked once, into the local cache.
+
+    The cache knows an archive by what is in it (names, sizes and checksums), so a changed archive is unpacked anew.
+
+    Args:
+        file: The archive.
+
+    Raises:
+        InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
+            more than a picture can hold; the disk is too small; or what `class_folders` says.
+    """
+    file = expand(file)
+    if not file.is_file():
+        raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members, folders = _check_members(archive, file)
+            listing = "\n".join(
+                [*sorted(f"{name} {info.file_size} {info.CRC}" for name, info in members.items()), *folders]
+            )
+            key = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+            folder = cache_folder() / f"{file.stem[:40]}-{key}"
+            if not _is_whole(folder, members, folders):
+                _unpack(archive, members, folders, folder, file)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+        raise InputError(
+            "{file} is no archive, or damaged: {error}. Copy or download it again.", file=file, error=error
+        ) from None
+    try:
+        return class_folders(folder)
+    except InputError as error:  # it should name the archive that the user gave
+        fields = {
+            name: str(value).replace(str(folder), str(file)) if str(folder) in str(value) else value
+            for name, value in error.fields.items()
+        }
+        raise InputError(error.template, **fields) from None
+
+
+def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[str]) -> bool:
+    """Whether the cache still holds all files of an archive; a user may clear it at any time."""
+    try:
+        return all((folder / name).stat().st_size == info.file_size for name, info in members.items()) and all(
+            (folder / name).is_dir() for name in folders
+        )
+    except OSError:
+        return False
+
+
+def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
+    """Returns the images in an archive, by their names in Unicode, and the folders of all its files.
+
+    Raises InputError for what an honest archive of images never holds.
+    """
+    members: dict[str, zipfile.ZipInfo] = {}
+    folders: set[str] = set()  # `class_folders` reports a class without images
+    total, archives = 0, []
+    for info in archive.infolist():
+        name = decode_name(info).replace("\\", "/")
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
+            raise InputError(
+                "{file} holds the path {name}, which leads out of it. Do not use this archive.",
+                file=file,
+                name=ascii(name),
+            )
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise InputError("{file} holds the link {name}. Pack the files themselves.", file=file, name=ascii(name))
+        if info.is_dir() or any(is_hidden(part) for part in parts):
+            continue
+        name = str(PurePosixPath(name))  # ./cat//1.png is cat/1.png
+        folders.add(str(PurePosixPath(name).parent))
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in (".zip", ".tar", ".gz", ".7z", ".rar"):
+            archives.append(name)
+        if suffix not in LISTED:
+            continue
+        if info.flag_bits & 1:
+            raise InputError("{file} is encrypted. Unpack it with its password, and give the folder.", file=file)
+        if name in members:
+            raise InputError("{file} holds {name} twice. Pack it anew.", file=file, name=ascii(name))
+        if info.file_size > LARGEST_IMAGE:
+            raise InputError(
+                "{file}: {name} would unpack to {size:.1f} GB. No image is that large; do not use this archive.",
+                file=file,
+                name=ascii(name),
+                size=info.file_size / GIGABYTE,
+            )
+        total += info.file_size
+        members[name] = info
+    if total > max(GIGABYTE, LARGEST_RATIO * file.stat().st_size):
+        raise InputError(
+            "{file} would unpack to {size:.1f} GB, over {ratio} times its own size. Images do not shrink like that; do not use"
+            " this archive.",
+            file=file,
+            size=total / GIGABYTE,
+            ratio=LARGEST_RATIO,
+        )
+    if not members:
+        raise InputError(
+            "{file} holds no image{inside}.",
+            file=file,
+            inside=Sentence(", but the archive {name}: unpack it and give what is inside", name=archives[0])
+            if archives
+            else "",
+        )
+    return members, sorted(folders)
+
+
+def decode_name(info: zipfile.ZipInfo) -> str:
+    """Returns a zip member's name.
+
+    Python reads a name that is not marked as UTF-8 as cp437; most often it is UTF-8, or the encoding of Japanese Windows.
+    """
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        raw = info.filename.encode("cp437")
+    except UnicodeEncodeError:
+        return info.filename
+    for encoding in ("utf-8", "cp932"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            pass
+    return info.filename
+
+
+def _unpack(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folders: list[str], folder: Path, file: Path
+) -> None:
+    """Unpacks into a temporary folder beside `folder`, and renames it when it is complete."""
+    needed = sum(info.file_size for info in members.values())
+    try:
+        make_cache_folder()
+        free = shutil.disk_usage(folder.parent).free
+        if needed * 1.05 > free:
+            raise InputError(
+                "{file} unpacks to {size:.1f} GB, and {folder} has {free:.1f} GB free. Free some space, or name another folder in"
+                " the variable PBL_CACHE.",
+                file=file,
+                size=needed / GIGABYTE,
+                folder=folder.parent,
+                free=free / GIGABYTE,
+            )
+        unpacking = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpacking-"))
+        try:
+            for name in folders:
+                (unpacking / name).mkdir(parents=True, exist_ok=True)
+            for name, info in members.items():
+                target = unpacking / name
+                with archive.open(info) as content, target.open("wb") as copy:
+                    shutil.copyfileobj(content, copy)
+            if folder.is_dir() and not _is_whole(folder, members, folders):
+                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                unpacking.replace(folder)
+            except OSError:  # another process was faster
+                if not folder.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(unpacking, ignore_errors=True)
+    except (OSError, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "{file} cannot be unpacked into {folder}: {error}.", file=file, folder=folder.parent, error=error
+        ) from None
+
+
+def npz_arrays(file: str | Path) -> Source:
+    """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` where there are such.
+
+    Args:
+        file: Images are `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`; labels whole numbers `[n]` or `[n, 1]`.
+            An array `class_names` of words may stand beside them.
+
+    Raises:
+        InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
+            its arrays are others.
+    """
+    file = expand(file)
+    if not file.is_file():
+        raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > max(4 * GIGABYTE, LARGEST_RATIO * file.stat().st_size):
+            raise InputError(
+                "{file} would unpack to {size:.1f} GB, over {ratio} times its own size. Do not use it.",
+                file=file,
+                size=size / GIGABYTE,
+                ratio=LARGEST_RATIO,
+            )
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {
+                name: arrays[name] for name in arrays.files if re.fullmatch(r"[xy]_(train|val|test)|class_names", name)
+            }
+            names = arrays.files
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError) as error:
+        if isinstance(error, InputError):
+            raise
+        if "pickle" in str(error):
+            raise InputError(
+                "{file} holds Python objects (dtype=object), which could run any program and are not read. Save arrays of"
+                " one shape: np.savez(file, x_train=np.stack(images), ...).",
+                file=file,
+            ) from None
+        raise InputError(
+            "{file} is no .npz file, or damaged: {error}. Copy or save it again.", file=file, error=error
+        ) from None
+    missing = [name for name in ("x_train", "y_train") if name not in found]
+    missing += [f"y_{split}" for split in ("val", "test") if f"x_{split}" in found and f"y_{split}" not in found]
+    if missing:
+        raise InputError(
+            "{file} lacks {missing}: it holds {names}. Valid: x_train, y_train, and x_test, y_test, x_val, y_val.",
+            file=file,
+            missing=", ".join(missing),
+            names=", ".join(names) or "nothing",
+        )
+    pairs = {}
+    for split in ("train", "val", "test"):
+        if f"x_{split}" in found:
+            images, labels = found[f"x_{split}"], found[f"y_{split}"]
+            _check_values(images, f"{file}: x_{split}")
+            pairs[split] = (images, labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels)
+    class_names = found.get("class_names")
+    if class_names is not None:
+        if class_names.ndim != 1 or class_names.dtype.kind not in "US":
+            raise InputError(
+                "{file}: class_names is {dtype} of shape {shape}. Valid: one word for each class.",
+                file=file,
+                dtype=class_names.dtype,
+                shape=class_names.shape,
+            )
+        class_names = [
+            name.decode(errors="replace") if isinstance(name, bytes) else name for name in class_names.tolist()
+        ]
+    if class_names is None and all(labels.dtype.kind in "iu" and labels.size for _, labels in pairs.values()):
+        # The data check reports a class without training images.
+        class_names = [str(number) for number in range(max(int(labels.max()) for _, labels in pairs.values()) + 1)]
+    return from_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
+
+
+def _check_values(images: np.ndarray, name: str) -> None:
+    if images.ndim not in (3, 4):
+        raise InputError(
+            "{name} has the shape {shape}. Valid: [n, height, width] or [n, height, width, 1 or 3].",
+            name=name,
+            shape=images.shape,
+        )
+    if images.dtype == np.uint8:
+        if images.ndim == 4 and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):
+            raise InputError(
+                "{name} has the channels first, {shape}. Save images.transpose(0, 2, 3, 1).",
+                name=name,
+                shape=images.shape,
+            )
+        return
+    if images.dtype.kind not in "biuf":
+        raise InputError("{name} is {dtype}. Valid: uint8, 0 to 255.", name=name, dtype=images.dtype)
+    bad = np.argwhere(~np.isfinite(images)) if np.issubdtype(images.dtype, np.inexact) else []
+    if len(bad):
+        raise InputError(
+            "{name}: image {first} holds NaN or infinity. Repair or leave out such images; save uint8, 0 to 255.",
+            name=name,
+            first=int(bad[0][0]),
+        )
+    low, high = (images.min(), images.max()) if images.size else (0, 0)
+    raise InputError(
+        "{name} is {dtype} from {low:g} to {high:g}. Valid: uint8, 0 to 255{hint}.",
+        name=name,
+        dtype=images.dtype,
+        low=low,
+        high=high,
+        hint=Sentence(": save (255 * images).round().astype('uint8')") if low >= 0 and high <= 1 else "",
+    )

@@ -1,0 +1,28 @@
+"""The data doctor: what is wrong with a data set, found before the first training.
+
+Every check is a function of plain arrays that returns findings; `examine` runs them all. Nothing is changed or deleted:
+`write_leave_out` writes the names of images that one may leave out.
+
+A finding's severity: "stop", a result on these data would be wrong or no training can begin; "act", look at it before you
+train; "note", good to know. Each threshold stands in its check's file, with what it was measured on
+(experiments/benchmarks/planted_faults.py plants the faults and writes the table).
+"""
+
+from pbl import offer
+
+__getattr__, __dir__, __all__ = offer(
+    __name__,
+    {
+        "classifiers": "NEIGHBOURS describe_images",
+        "copies": "find_altered_copies find_copies_across find_copies_with_other_labels find_copies_within",
+        "counts": "FEWEST_IN_CLASS find_absent_classes find_broken find_imbalance find_small_classes find_small_validation",
+        "examination": "CHECKS CLOSE_CHECKS examine examine_closely",
+        "finding": "SEVERITIES Finding Part Severity",
+        "labels": "find_labels_harder_than_validation find_labels_unlike_neighbours find_labels_unlike_predictions"
+        " rank_label_issues",
+        "reference": "find_reference_accuracy",
+        "report": "find_leave_out write_leave_out write_report",
+        "shift": "find_shift measure_images",
+        "sizes": "find_constant_images find_long_images find_mixed_modes find_small_images",
+    },
+)

@@ -1,0 +1,114 @@
+"""Simple classifiers, and what they see of an image: five nearest neighbours, and logistic regression."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pbl.data.doctor.finding import Part
+from pbl.data.doctor.vectors import find_nearest, reduce, vectors
+
+NEIGHBOURS = 5
+
+
+def measure_skill(correct: float, labels: np.ndarray) -> float:
+    """Accuracy above that of always predicting the most frequent class, as a share of the possible gain."""
+    guess = np.bincount(labels).max() / len(labels)
+    return float((correct - guess) / max(1 - guess, 1e-9))
+
+
+def neighbour_labels(part: Part, index: np.ndarray, train: Part, own: bool) -> np.ndarray:
+    """Labels of the 5 nearest training images of `part`'s images `index`, `int [n, 5]`; `own`: not counting the image itself."""
+    queries = vectors(reduce(part.pixels[index], grey=False))[None]
+    _, nearest = find_nearest(
+        queries,
+        lambda some: vectors(reduce(train.pixels[some], grey=False)),
+        len(train.labels),
+        NEIGHBOURS,
+        index if own else None,
+    )
+    return train.labels[nearest]
+
+
+def majority(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The most frequent label of each row; if two are equally frequent, that of the nearer image."""
+    votes = np.zeros((len(labels), classes))
+    for rank, column in enumerate(labels.T):
+        votes[np.arange(len(labels)), column] += 1 - 1e-3 * rank
+    return votes.argmax(axis=1)
+
+
+def describe_images(pixels: np.ndarray) -> np.ndarray:
+    """Describes images by the directions of their edges and by their colours, in 4 x 4 cells of the picture.
+
+    Histograms of oriented gradients (N. Dalal, B. Triggs 2005, CVPR, section 6: 9 directions without sign, each gradient
+    shared by the two nearest, weighed by its size, L2-Hys normalised), here over the whole picture; and mean colours. On 1,600
+    CIFAR-10 images of 16 x 16 a logistic regression on them reaches 44%, on 50 principal components 33%, 5 neighbours 26%.
+
+    Args:
+        pixels: `uint8 [n, height, width, 1 or 3]`; reduced to 32 pixels a side where larger.
+
+    Returns:
+        `float32 [n, 16 * (9 + channels)]`.
+    """
+    cells, directions = 4, 9
+    images = reduce(pixels, grey=False) / 255
+
+    def sum_cells(values: np.ndarray) -> np.ndarray:
+        for axis in (1, 2):
+            side = values.shape[axis]
+            begins = np.minimum(np.arange(cells) * side // cells, side - 1)
+            values = np.add.reduceat(values, begins, axis=axis)
+        return values
+
+    grey = images.mean(axis=-1)
+    y, x = np.zeros_like(grey), np.zeros_like(grey)
+    y[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
+    x[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
+    size, place = np.hypot(x, y), np.arctan2(y, x) % np.pi / np.pi * directions
+    lower = np.floor(place)
+    share = place - lower
+    histograms = [
+        sum_cells(size * ((lower % directions == at) * (1 - share) + ((lower + 1) % directions == at) * share))
+        for at in range(directions)
+    ]
+
+    def normalise(values: np.ndarray) -> np.ndarray:
+        return values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-6)
+
+    edges = normalise(np.minimum(normalise(np.stack(histograms, axis=-1).reshape(len(images), -1)), 0.2))
+    colours = sum_cells(images) / sum_cells(np.ones_like(images[:1]))
+    return np.concatenate([edges, colours.reshape(len(images), -1)], axis=1).astype(np.float32)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs linear algebra on one thread inside the block: on products this small, several threads mostly wait for each other.
+
+    It also hides a warning: scikit-learn gives SciPy an option that newer versions, such as Colab's, do not know.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unknown solver options")
+        yield
+
+
+def simple_classifier() -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=1000))
+
+
+def kernel_classifier(features: int, images: int, seed: int) -> Any:
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    kernel = Nystroem(gamma=0.4 / features, n_components=min(400, images), random_state=seed)
+    return make_pipeline(StandardScaler(), kernel, LogisticRegression(C=0.3, max_iter=1000))

@@ -1,0 +1,107 @@
+"""How many images there are: files that are broken, classes without images or with few, a small validation split."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pbl.data.doctor.finding import Finding, Part, one_finding
+from pbl.statistics import wilson_interval
+
+# Conventions, not measured.
+FEWEST_IN_CLASS = 5  # images; with fewer, some of the 5 folds of a cross-validation have none of the class
+FEW_IN_CLASS = 20
+FEW_IN_VALIDATION = 50  # an accuracy of 90% then has a 95% interval of 17 points
+IMBALANCE = 0.1  # images of the smallest class divided by those of the largest
+
+
+def find_broken(broken: Mapping[str, str]) -> list[Finding]:
+    """Images that cannot be decoded: empty, truncated, no image. "stop": it is not known what they show."""
+    if not broken:
+        return []
+    names = sorted(broken)
+    return one_finding(
+        "broken",
+        "stop",
+        "Image files that cannot be decoded: {images}, such as {examples} ({reason}); copy or download them again, or leave them out.",
+        names,
+        images=len(names),
+        reason=broken[names[0]],
+        reasons=dict(broken),
+    )
+
+
+def _count_classes(part: Part, class_names: list[str]) -> np.ndarray:
+    return np.bincount(part.labels, minlength=len(class_names))
+
+
+def find_absent_classes(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
+    """Classes without an image in a split: "stop" in train and val, "act" in test."""
+    findings = []
+    for name, part in splits.items():
+        absent = [class_names[c] for c in np.flatnonzero(_count_classes(part, class_names) == 0)]
+        if absent:
+            findings += one_finding(
+                "absent_class",
+                "act" if name == "test" else "stop",
+                "The {split} split has no image of {classes} of its {all_classes} classes ({listed}): add images of them, or remove the classes.",
+                split=name,
+                classes=len(absent),
+                all_classes=len(class_names),
+                listed=", ".join(absent[:5]) + (", ..." if len(absent) > 5 else ""),
+                absent=absent,
+            )
+    return findings
+
+
+def find_small_classes(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
+    """Classes with few training images: "stop" below 5, "act" below 20."""
+    counts = _count_classes(splits["train"], class_names)
+    few = {class_names[c]: int(counts[c]) for c in np.argsort(counts, kind="stable") if 0 < counts[c] < FEW_IN_CLASS}
+    if not few:
+        return []
+    rarest = min(few, key=few.get)
+    return one_finding(
+        "small_class",
+        "stop" if few[rarest] < FEWEST_IN_CLASS else "act",
+        "Classes with fewer than {limit} training images: {classes}, the smallest '{rarest}' with {fewest}; collect more, or merge classes.",
+        classes=len(few),
+        limit=FEW_IN_CLASS,
+        rarest=rarest,
+        fewest=few[rarest],
+        images_by_class=few,
+    )
+
+
+def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
+    """A validation split of fewer than 50 images: "act", since it decides between models only by chance."""
+    n = len(splits["val"].labels)
+    if not 0 < n < FEW_IN_VALIDATION:
+        return []
+    low, high = wilson_interval(round(0.9 * n), n)
+    return one_finding(
+        "small_validation",
+        "act",
+        "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share, or compare by cross-validation.",
+        images=n,
+        low=low,
+        high=high,
+    )
+
+
+def find_imbalance(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
+    """The smallest class has less than a tenth of the training images of the largest: "act"."""
+    counts = _count_classes(splits["train"], class_names)
+    present = np.flatnonzero(counts)
+    if len(present) < 2 or counts[present].min() >= IMBALANCE * counts.max():
+        return []
+    rare, common = int(present[counts[present].argmin()]), int(counts.argmax())
+    return one_finding(
+        "imbalance",
+        "act",
+        "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights.",
+        common=class_names[common],
+        rare=class_names[rare],
+        most=int(counts[common]),
+        fewest=int(counts[rare]),
+        images_by_class={class_names[c]: int(counts[c]) for c in range(len(class_names))},
+    )

@@ -1,0 +1,121 @@
+"""The checks of the data doctor, and the functions that run them.
+
+A new check is a function that returns findings, in a file beside this one, and one line in `CHECKS` or `CLOSE`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from pbl.data.doctor import copies, counts, labels, reference, shift, sizes
+from pbl.data.doctor.finding import SEVERITIES, Finding, Part
+
+
+class Examined(NamedTuple):
+    """What is examined; the fields are the arguments of `examine`."""
+
+    splits: Mapping[str, Part]
+    class_names: list[str]
+    broken: Mapping[str, str]
+    official: bool | set[str]
+    fit: str
+    grouped: bool
+    cap: dict[str, int]  # {"cap": n}: slow checks look at no more than n images; {}: as many as by default
+
+
+Check = Callable[[Examined], list[Finding]]
+
+# Checks that take seconds on 60,000 images.
+CHECKS: tuple[Check, ...] = (
+    lambda data: counts.find_broken(data.broken),
+    lambda data: counts.find_absent_classes(data.splits, data.class_names),
+    lambda data: counts.find_small_classes(data.splits, data.class_names),
+    lambda data: counts.find_small_validation(data.splits),
+    lambda data: counts.find_imbalance(data.splits, data.class_names),
+    lambda data: sizes.find_small_images(data.splits),
+    lambda data: sizes.find_long_images(data.splits, data.fit),
+    lambda data: sizes.find_mixed_modes(data.splits, data.class_names),
+    lambda data: sizes.find_constant_images(data.splits),
+    lambda data: copies.find_copies_across(data.splits, data.official),
+    lambda data: copies.find_copies_with_other_labels(data.splits, data.class_names),
+    lambda data: copies.find_copies_within(data.splits),
+)
+# Checks that take long.
+CLOSE: tuple[Check, ...] = (
+    lambda data: copies.find_altered_copies(data.splits, data.official, **data.cap),
+    lambda data: shift.find_shift(data.splits, **data.cap),
+    lambda data: labels.find_labels_unlike_neighbours(data.splits, data.class_names, **data.cap),
+    lambda data: labels.find_labels_unlike_predictions(data.splits, data.class_names, **data.cap),
+    lambda data: reference.find_reference_accuracy(data.splits, **data.cap),
+)
+# The words of what `examine_closely` finds.
+CLOSE_CHECKS = (
+    "altered_copies",
+    "altered_copies_in_train",
+    "shift",
+    "labels_unlike_neighbours",
+    "labels_unlike_predictions",
+    "labels_harder_than_validation",
+    "reference_accuracy",
+)
+
+
+def examine(
+    splits: Mapping[str, Part],
+    class_names: list[str],
+    broken: Mapping[str, str],
+    official: bool | set[str] = False,
+    fast: bool = False,
+    fit: str = "crop",
+    grouped: bool = False,
+) -> list[Finding]:
+    """Runs all checks.
+
+    Args:
+        splits: "train", "val" and, only where asked for, "test".
+        class_names: Name of class 0, 1, ...
+        broken: Of each image that could not be decoded, its name and the reason in one line.
+        official: Whether the splits came with the data set, or the names of those that did; they are reported, not
+            refused, when they share images.
+        fast: Only the checks that take seconds on 60,000 images: those of counts, sizes, constant images, exact copies.
+        fit: How images are brought to the model's shape: "crop", "pad" or "stretch".
+        grouped: Whether images that belong together were kept on one side.
+
+    Returns:
+        Findings, "stop" first, then "act", then "note".
+    """
+    data = Examined(splits, class_names, broken, official, fit, grouped, {})
+    findings = [finding for check in CHECKS for finding in check(data)]
+    if not fast:
+        findings += examine_closely(splits, class_names, official, grouped=grouped)
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def examine_closely(
+    splits: Mapping[str, Part],
+    class_names: list[str],
+    official: bool | set[str] = False,
+    most: int | None = None,
+    grouped: bool = False,
+) -> list[Finding]:
+    """Runs the checks that take long: altered copies, shift, labels, and the reference accuracy.
+
+    Args:
+        splits, class_names, official, grouped: See `examine`.
+        most: Each check but that of harder labels looks at so many images of a split at most; by itself it takes more.
+
+    Returns:
+        Findings; none where a split is empty or has one class, which `examine` has said.
+    """
+    if not len(splits["val"].labels) or len(set(splits["train"].labels.tolist())) < 2:
+        return []
+    data = Examined(splits, class_names, {}, official, "crop", grouped, {} if most is None else {"cap": most})
+    findings = [finding for check in CLOSE for finding in check(data)]
+    # Images of another kind, or of few groups, may be harder although no label is wrong.
+    is_other = any(
+        finding.check == "altered_copies_in_train" or (finding.check == "shift" and finding.details["split"] == "val")
+        for finding in findings
+    )
+    if not (is_other or grouped):
+        copied = {name for finding in findings if finding.check == "altered_copies" for name in finding.items}
+        findings += labels.find_labels_harder_than_validation(splits, copied)
+    return findings

@@ -1,0 +1,64 @@
+"""What a check gets, and what it gives back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from pbl.errors import Sentence
+from pbl.languages.doctor import WORDS_OF_DOCTOR
+
+Severity = Literal["stop", "act", "note"]
+SEVERITIES: tuple[Severity, ...] = ("stop", "act", "note")
+
+
+class Part(NamedTuple):
+    """The images of one split."""
+
+    pixels: np.ndarray  # uint8 [n, height, width, channels], in the model's shape
+    labels: np.ndarray  # int32 [n]
+    names: list[str]  # n
+    hashes: list[str]  # n, SHA-256 of the decoded original pixels and their shape
+    shapes: np.ndarray  # int [n, 3]: height, width, channels of the image in its file
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: The check's word, such as "copies_across".
+        severity: "stop", "act" or "note".
+        message: One sentence: what, where, how many, and the next step.
+        items: Names of the images concerned, the worst first.
+        details: Numbers and lists that can be written as JSON; they fill the fields of `template`.
+        template: The sentence with `{name}` fields, so that it can be shown in another language.
+    """
+
+    check: str
+    severity: Severity
+    message: str
+    items: list[str]
+    details: dict[str, Any]
+    template: str = ""
+
+
+def one_finding(
+    check: str, severity: Severity, template: str, items: Sequence[str] = (), **details: Any
+) -> list[Finding]:
+    """Returns a list of one finding; a check that finds nothing returns an empty one.
+
+    Args:
+        check, severity, template: See `Finding`.
+        items: Names of the images concerned, the worst first; the first three fill the field `examples`.
+        **details: The other fields of `template`, and what else stands in the file.
+    """
+    details["examples"] = ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+    details |= {name: Sentence(details[name]) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)}
+    return [Finding(check, severity, Sentence(template, **details), list(items), details, template)]
+
+
+def is_official(split: str, official: bool | set[str]) -> bool:
+    """Whether a split came with the data set; `official` as `examine` takes it."""
+    return official if isinstance(official, bool) else split in official

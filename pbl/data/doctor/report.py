@@ -1,0 +1,95 @@
+"""What is written of the findings: a file, pictures, and the names of images to leave out."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from pbl.data.doctor.finding import Finding, Part
+from pbl.storage import replacing, write_json
+
+
+def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: str | Path) -> list[Path]:
+    """Writes `data_check.json`, and for each check that names images `figures/data_check_<check>.png`.
+
+    Args:
+        findings: From `examine`.
+        splits: Whose images are drawn.
+        folder: Such as that of a run; made where it is not there.
+
+    Returns:
+        The files written.
+    """
+    from pbl.plotting import plot_gallery
+
+    folder = Path(folder)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    entries = [{key: value for key, value in asdict(finding).items() if key != "template"} for finding in findings]
+    report = {"images": {split: len(part.labels) for split, part in splits.items()}, "findings": entries}
+    write_json(folder / "data_check.json", report)
+    files = [folder / "data_check.json"]
+    place = {name: (part, i) for part in splits.values() for i, name in enumerate(part.names)}
+    for check in dict.fromkeys(finding.check for finding in findings):
+        captions = [caption for finding in findings if finding.check == check for caption in _captions(finding)]
+        captions = [(name, text) for name, text in captions if name in place]
+        if not captions:
+            continue
+        figure = plot_gallery(
+            [place[name][0].pixels[place[name][1]] for name, _ in captions],
+            [text for _, text in captions],
+            check.replace("_", " "),
+        )
+        file = folder / "figures" / f"data_check_{check}.png"
+        with replacing(file) as temporary:
+            figure.savefig(temporary, dpi=120)
+        files.append(file)
+    return files
+
+
+def _captions(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Name and caption of each image in a finding's gallery; the images of a pair stand side by side."""
+    if "pairs" in finding.details:
+        for number, pair in enumerate(finding.details["pairs"]):
+            ratios = finding.details.get("ratios")
+            above = f"pair {number + 1}" + (f", ratio {ratios[number]:.2f}" if ratios else "")
+            yield from ((name, f"{above}\n{name}") for name in pair)
+    elif "labelled" in finding.details:
+        suggested = finding.details.get("suggested")
+        for number, (name, label) in enumerate(zip(finding.items, finding.details["labelled"], strict=True)):
+            yield name, f"{name}\nlabelled {label}" + (f"\nperhaps {suggested[number]}" if suggested else "")
+    else:
+        yield from ((name, name) for name in finding.items)
+
+
+def find_leave_out(findings: list[Finding]) -> list[str]:
+    """Returns the names of images to leave out, sorted: broken and constant ones, training images whose copies stand in val
+    or test, and of exact copies within train all but the first. Suspected labels are never among them: a person decides.
+
+    Args:
+        findings: From `examine`.
+    """
+    names: set[str] = set()
+    for finding in findings:
+        if finding.check in ("broken", "constant_image"):
+            names.update(finding.items)
+        elif finding.check in ("copies_across", "altered_copies") and finding.details["earlier"] == "train":
+            if finding.severity != "note":
+                names.update(train for train, _ in finding.details["pairs"])
+        elif finding.check == "copies_within" and finding.details["split"] == "train":
+            names.update(name for group in finding.details["groups"] for name in group[1:])
+    return sorted(names)
+
+
+def write_leave_out(findings: list[Finding], file: str | Path) -> list[str]:
+    """Writes what `find_leave_out` returns, one name a line, UTF-8; the images themselves are not touched.
+
+    Args:
+        findings: From `examine`.
+        file: The file to write.
+
+    Returns:
+        The names.
+    """
+    names = find_leave_out(findings)
+    with replacing(Path(file)) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return names

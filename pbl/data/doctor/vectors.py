@@ -1,0 +1,89 @@
+"""Images as vectors that can be compared, and the nearest of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+LARGEST_SIDE = 32  # larger images are reduced to this side first
+
+
+def choose(n: int, cap: int, seed: int) -> np.ndarray:
+    """At most `cap` of the numbers 0 to n - 1, in a random order; the same each time."""
+    return np.random.default_rng(seed).permutation(n)[:cap]
+
+
+def is_constant(pixels: np.ndarray) -> np.ndarray:
+    """Whether all pixels of an image are equal, `bool [n]`. One image at a time, to save memory."""
+    return np.array([bool((image == image[0, 0]).all()) for image in pixels], bool)
+
+
+def reduce(pixels: np.ndarray, grey: bool = True) -> np.ndarray:
+    """Makes `uint8 [n, height, width, channels]` grey and at most 32 pixels a side: float32 of the same rank."""
+    if max(pixels.shape[1:3]) > LARGEST_SIDE:
+        from PIL import Image
+
+        size = tuple(min(side, LARGEST_SIDE) for side in (pixels.shape[2], pixels.shape[1]))
+        pixels = np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(
+                        size, Image.Resampling.BOX
+                    )
+                )
+                for image in pixels
+            ]
+        ).reshape(len(pixels), size[1], size[0], -1)
+    if grey and pixels.shape[-1] == 3:
+        return (pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+    return pixels.astype(np.float32)
+
+
+def vectors(images: np.ndarray) -> np.ndarray:
+    """Removes each image's mean and scales it to norm 1: float32 [n, height * width * channels]."""
+    vectors = images.reshape(len(images), -1)
+    vectors = vectors - vectors.mean(axis=1, keepdims=True)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+
+
+def find_nearest(
+    queries: np.ndarray, reference: Callable[[slice], np.ndarray], size: int, k: int, own: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the `k` nearest reference vectors of each query by cosine, the largest over the query's variants.
+
+    In blocks, so that memory stays below some 200 MB and the work is that of matrix products.
+
+    Args:
+        queries: `float32 [variants, n, d]`, of norm 1.
+        reference: Gives the vectors of a slice, `float32 [m, d]`, of norm 1.
+        size: Their count.
+        k: At most `size`, and less where `own` is given.
+        own: `int [n]`, the number of each query in the reference, which is passed over.
+
+    Returns:
+        Cosines, largest first, and numbers, both `[n, k]`.
+    """
+    n = queries.shape[1]
+    best = np.full((n, k), -np.inf, np.float32)
+    best_index = np.full((n, k), -1)
+    for begin in range(0, size, 4096):
+        block = reference(slice(begin, begin + 4096))
+        for start in range(0, n, 2048):
+            rows = slice(start, start + 2048)
+            cosines = queries[0, rows] @ block.T
+            for variant in queries[1:, rows]:
+                np.maximum(cosines, variant @ block.T, out=cosines)
+            line = np.arange(len(cosines))
+            if own is not None:
+                inside = (own[rows] >= begin) & (own[rows] < begin + len(block))
+                cosines[line[inside], own[rows][inside] - begin] = -np.inf
+            for _ in range(min(k, len(block))):
+                column = cosines.argmax(axis=1)
+                value = cosines[line, column]
+                cosines[line, column] = -np.inf
+                # Replaces the worst so far where it is better.
+                worst = best[rows].argmin(axis=1)
+                better = value > best[rows][line, worst]
+                best[start + line[better], worst[better]] = value[better]
+                best_index[start + line[better], worst[better]] = begin + column[better]
+    order = np.argsort(-best, axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1), np.take_along_axis(best_index, order, axis=1)

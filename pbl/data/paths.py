@@ -1,0 +1,36 @@
+"""Paths as people type them, and what is passed over in a folder."""
+
+from pathlib import Path
+
+from pbl.errors import InputError, Sentence, name_nearest
+
+
+def expand(path: str | Path) -> Path:
+    """Puts the home folder in place of `~`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError("{path}: there is no such user. Give the whole path.", path=path) from None
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a data set's name is meant as a path: it ends in .zip or .npz, begins with . / or ~, or has a / and exists."""
+    return (
+        name.lower().endswith((".zip", ".npz", ".tar", ".gz", ".tgz", ".7z", ".rar"))
+        or name.startswith((".", "/", "~"))
+        or ("/" in name and Path(name).exists())
+    )
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN")
+
+
+def names_beside(path: Path) -> Sentence:
+    try:
+        beside = sorted(entry.name for entry in path.parent.iterdir() if not is_hidden(entry.name))
+    except OSError:
+        return Sentence("There is no folder {folder} either. Here is {here}.", folder=path.parent, here=Path.cwd())
+    if not beside:
+        return Sentence("{folder} is empty.", folder=path.parent.resolve())
+    return name_nearest(path.name, beside[:50])

@@ -1,0 +1,146 @@
+"""Where images come from. A source names its classes and hands out examples: (image, label, name).
+
+An image is an array, or the bytes of an image file, which `pbl.data.store` decodes.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pbl.errors import InputError, Sentence
+
+Example = tuple[np.ndarray | bytes, int, str]  # uint8 [height, width, 1 or 3], or an image file's bytes; class; name
+
+
+@dataclass(frozen=True)
+class Source:
+    """Examples by official split; each split is read only when it is needed.
+
+    Args:
+        class_names: Name of class 0, 1, ...
+        train: Gives the examples to train on; where `test` is None, test and validation are cut from them.
+        test: Gives the examples of the official test split, or None.
+        val: Gives the examples of the official validation split, or None.
+        channels: 1 or 3 where the source declares it, else None.
+    """
+
+    class_names: list[str]
+    train: Callable[[], Iterable[Example]]
+    test: Callable[[], Iterable[Example]] | None = None
+    val: Callable[[], Iterable[Example]] | None = None
+    channels: int | None = None
+
+
+def from_arrays(
+    images: Sequence[np.ndarray] | np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    class_names: Sequence[str] | None = None,
+    test: tuple[Sequence[np.ndarray] | np.ndarray, Sequence[int] | np.ndarray] | None = None,
+    val: tuple[Sequence[np.ndarray] | np.ndarray, Sequence[int] | np.ndarray] | None = None,
+) -> Source:
+    """Makes a source of arrays.
+
+    Args:
+        images: `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`, 0 to 255, or a list of images of any sizes.
+        labels: `int [n]`, 0 to the number of classes minus 1.
+        class_names: Name of each class; "0", "1", ... unless given.
+        test: Images and labels of an official test split. Without it 30% of `images` become the test split.
+        val: Images and labels of an official validation split.
+
+    Raises:
+        InputError: Other types, shapes or value ranges; labels outside the classes; counts that differ.
+    """
+    labels = _check_labels(labels, images)
+    if class_names is None:
+        class_names = [str(number) for number in range(int(labels.max(initial=-1)) + 1)]
+    if isinstance(class_names, str):
+        raise InputError(
+            "class_names is one word, '{name}'. Give a list with one name for each class.", name=class_names
+        )
+
+    def part(images, labels, purpose: str) -> Callable[[], Iterable[Example]]:
+        labels = _check_labels(labels, images)
+        return lambda: (
+            (image[..., None] if np.ndim(image) == 2 else image, int(label), f"{purpose}/{number}")
+            for number, (image, label) in enumerate(zip(images, labels, strict=True))
+        )
+
+    return Source(
+        list(class_names),
+        part(images, labels, "train"),
+        part(*test, "test") if test else None,
+        part(*val, "val") if val else None,
+    )
+
+
+def _check_labels(labels: Sequence[int] | np.ndarray, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not (np.issubdtype(labels.dtype, np.integer) or not labels.size):
+        raise InputError(
+            "Labels are {dtype} of shape {shape}. Valid: one whole number for each image.",
+            dtype=labels.dtype,
+            shape=labels.shape,
+        )
+    if len(images) != len(labels):
+        raise InputError(
+            "{images} images but {labels} labels. Each image needs one label.", images=len(images), labels=len(labels)
+        )
+    return labels.astype(np.int64)  # MNIST's are uint8, in which -1 (no class) would overflow
+
+
+def check_class_names(names: Sequence[str], source: str) -> None:
+    """Raises InputError unless the names are at least two different words."""
+    if not all(isinstance(name, str) and name for name in names):
+        raise InputError("Data set '{source}': class names are words, not {names}.", source=source, names=names)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if list(names).count(name) > 1})
+        raise InputError(
+            "Data set '{source}': two classes have one name: {twice}.", source=source, twice=", ".join(twice)
+        )
+    if len(names) < 2:
+        raise InputError(
+            "Data set '{source}' has {n} class(es). Classification needs at least two.", source=source, n=len(names)
+        )
+
+
+def check_example(example: Example, num_classes: int, source: str) -> Example:
+    """Returns the example if it is what a `Source` promises; else raises InputError with its name."""
+    if not (isinstance(example, tuple) and len(example) == 3):
+        raise InputError(
+            "Data set '{source}' gives {kind}. An example is a tuple (image, label, name).",
+            source=source,
+            kind=Sentence("{n} values", n=len(example)) if isinstance(example, tuple) else type(example).__name__,
+        )
+    image, label, name = example
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
+        found = type(image).__name__
+        if isinstance(image, np.ndarray):
+            found = str(image.dtype)
+            if image.size:
+                found = Sentence(
+                    "{dtype} from {low:g} to {high:g}", dtype=image.dtype, low=image.min(), high=image.max()
+                )
+        raise InputError(
+            "Image {name} of '{source}' is {found}. Images are uint8 arrays, 0 to 255: the model does the scaling.",
+            name=name,
+            source=source,
+            found=found,
+        )
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or not image.size:
+        raise InputError(
+            "Image {name} of '{source}' has the shape {shape}. Valid: [height, width, 1 or 3].",
+            name=name,
+            source=source,
+            shape=image.shape,
+        )
+    if not 0 <= label < num_classes:
+        raise InputError(
+            "Image {name} of '{source}' has the label {label}, outside the {n} classes, 0 to {last}.",
+            name=name,
+            source=source,
+            label=label,
+            n=num_classes,
+            last=num_classes - 1,
+        )
+    return example
