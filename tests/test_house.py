@@ -18,7 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     "errors config storage runs statistics languages comparison reports plotting __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.__init__"
-    " diagnosis.signals diagnosis.rules diagnosis.advice diagnosis.__init__"
+    " diagnosis.signals diagnosis.evidence diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
+    " diagnosis.rules diagnosis.advice diagnosis.__init__"
     " training.__init__ inspection.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
     "evaluation training.transfer training.divergence",
