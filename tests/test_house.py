@@ -123,6 +123,7 @@ pbl.inspect_run pbl.grad_cam pbl.attention_maps pbl.read_log pbl.write_team_repo
 pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
 pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Source pbl.data.from_arrays pbl.data.read_image
 pbl.data.doctor pbl.data.augmentation.augment pbl.data.augmentation.draw pbl.diagnosis.NAMES pbl.diagnosis.diagnose
+pbl.RULES pbl.diagnosis.RULES pbl.diagnosis.Rule pbl.diagnosis.Threshold pbl.diagnosis.Remedy pbl.diagnosis.make_finding
 pbl.checkpoint.ExactResume pbl.monitor.OverfittingMonitor pbl.training.train pbl.training.build_and_compile
 pbl.evaluation.predict_probabilities pbl.evaluation.evaluate pbl.inspection.grad_cam pbl.comparison.compare
 pbl.comparison.find_runs pbl.metrics.compute_metrics pbl.calibration.apply_temperature pbl.calibration.fit_temperature

@@ -115,6 +115,13 @@ class Evidence:
         gap, low, _ = self.signals.gap
         return bool(gap > self.limits["gap"] + 1e-9 and low > 0)
 
+    @property
+    def gap_and_accuracies(self) -> dict[str, Any]:
+        """The numbers of a sentence about the gap."""
+        gap, low, high = self.signals.gap
+        numbers = {"accuracy": self.accuracy, "val_accuracy": self.accuracy - gap, "gap": gap, "low": low, "high": high}
+        return {**numbers, "images": self.val_n}
+
     @cached_property
     def late(self) -> float:
         """Share of the whole descent of the training loss that was made in the last fifth of the epochs."""

@@ -38,28 +38,22 @@ def find_overfitting(run: Evidence) -> Finding | None:
     """Accuracy that is lost on unseen images, or confidence that is: which of the two is said."""
     if not run.val_n or run.last < 1:
         return None
-    gap, low, high = run.signals.gap
     if run.has_gap:
         return make_finding(
             "overfitting",
             "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images:"
             " {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
             cause="gap",
-            accuracy=run.accuracy,
-            val_accuracy=run.accuracy - gap,
-            gap=gap,
-            low=low,
-            high=high,
-            images=run.val_n,
+            **run.gap_and_accuracies,
         )
     rise, z = run.rise
-    # Learning rates that are high let the loss jitter about its course, on all images at once; taken from second differences,
-    # to which a steady rise adds nothing.
+    # High learning rates make the loss jitter, on all images at once. The jitter is taken from second differences, to which a
+    # steady rise adds nothing.
     jitter = np.diff(run.val_loss[1:], 2).std() / np.sqrt(6) if run.last > 3 else 0.0
     best = int(run.val_loss[1:].argmin()) + 1
     rose = float(run.val_loss[-1] - run.val_loss[best])
     is_jitter = rose < run.limits["rise_jitter"] * jitter
-    # What training images lost too is no overfitting.
+    # A rise on training images too is no overfitting.
     more = rose - max(0.0, float(run.loss[-1] - run.loss[best]))
     is_small = more < run.limits["rise_nats"] or not run.over("rise", more / max(float(run.val_loss[best]), 1e-12))
     is_sure = run.over("rise_z", z) and run.over("rise", rise)
@@ -85,26 +79,17 @@ def find_health(run: Evidence) -> Finding | None:
     """Nothing else."""
     if run.found:
         return None
-    gap, low, high = run.signals.gap
-    details = {
-        "accuracy": run.accuracy,
-        "val_accuracy": run.accuracy - gap,
-        "gap": gap,
-        "low": low,
-        "high": high,
-        "images": run.val_n,
-    }
     if not run.references and run.accuracy < run.limits["surely_learned"]:
         return make_finding(
             "healthy",
             "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
             " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images). What could"
             " be reached on these data is not known here.",
-            **details,
+            **run.gap_and_accuracies,
         )
     return make_finding(
         "healthy",
         "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
         " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
-        **details,
+        **run.gap_and_accuracies,
     )

@@ -178,7 +178,7 @@ class Diagnosis:
     @property
     def severity(self) -> str:
         """ "stop", "act" or "note", of the headline."""
-        return next(rule.severity for rule in RULES.values() if rule.name == self.headline.name)
+        return next((rule.severity for rule in RULES.values() if rule.name == self.headline.name), "note")
 
     def paragraphs(self, language: str | None = None) -> list[tuple[str, str]]:
         """The text in parts, each with what it is: "headline", "evidence", "also", "next", "command".
@@ -243,7 +243,8 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     if run.majority >= 1:
         return Diagnosis((make_finding("unknown", "All training images are of one class: there is nothing to learn."),))
     found = run.found
-    for rule in sorted(RULES.values(), key=lambda rule: rule.key == "health"):  # after a rule of one's own, too
+    # Health comes last, also where rules of one's own stand behind it.
+    for rule in sorted(RULES.values(), key=lambda rule: rule.key == "health"):
         finding = rule.find(run)
         if finding is not None and finding.name not in [other.name for other in found]:
             found.append(finding)
