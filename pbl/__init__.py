@@ -106,7 +106,7 @@ __getattr__, __dir__, __all__ = offer(
         "comparison": "",
         "config": "Config load_experiment",
         "data": "DATASETS load_data",
-        "diagnosis": "OverfittingMonitor diagnose diagnose_run",
+        "diagnosis": "RULES OverfittingMonitor diagnose diagnose_run",
         "evaluation": "evaluate load_model predict",
         "grading": "",
         "inspection": "attention_maps grad_cam inspect_run",

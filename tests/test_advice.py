@@ -7,8 +7,10 @@ import shutil
 import pytest
 
 from pbl.config import Config, apply_overrides
-from pbl.diagnosis.advice import LARGER, MOST, OWN, REMEDIES, SOURCE, advise
-from pbl.diagnosis.rules import NAMES, Finding
+from pbl.diagnosis.advice import MOST, OWN, SOURCE, advise
+from pbl.diagnosis.evidence import Finding
+from pbl.diagnosis.remedies import LARGER
+from pbl.diagnosis.rules import NAMES, REMEDIES
 
 CONFIG = Config(model="small_cnn", epochs=30, optimizer="sgd", learning_rate=0.01)
 OPTIONS = {"dropout": 0.0, "l2": 0.0}

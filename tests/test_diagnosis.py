@@ -1,6 +1,7 @@
 """Each rule of the diagnosis on signals that are made for it, and each of them on signals that just miss it."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 
 from pbl import languages as japanese
-from pbl.diagnosis import advice
-from pbl.diagnosis import rules as diagnosis
-from pbl.diagnosis.rules import COLOURS, NAMES, RULES, THRESHOLDS, diagnose
+from pbl.config import Config
+from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, make_finding
+from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 
@@ -214,6 +215,35 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 18
 
 
+def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):
+    """As an experiment file enters them: found after the package's rules and before "healthy", with what may help."""
+    for key in RULES:
+        monkeypatch.setitem(RULES, key, replace(RULES[key], thresholds=dict(RULES[key].thresholds)))
+
+    def find_slow_epochs(run):
+        seconds = 1 / run.signals.epochs[-1].get("images_per_second", np.inf)
+        return make_finding("slow", "{seconds:.2f} s an image.", seconds=seconds) if run.over("slow", seconds) else None
+
+    buy = Remedy(
+        "buy", "A faster machine, for {settings}.", lambda config, options, side: {"epochs": 2 * config.epochs}
+    )
+    limit = {"slow": Threshold(0.1, "seconds an image; our laptop")}
+    monkeypatch.setitem(RULES, "mine", Rule("mine", "slow", "note", limit, find_slow_epochs, {"": ((buy, None),)}))
+    quick, slow, overfitted = signals(), signals(), signals(accuracy=1.0, val_accuracy=0.8)
+    slow.epochs[-1]["images_per_second"] = overfitted.epochs[-1]["images_per_second"] = 4.0
+    assert diagnose(quick).headline.name == "healthy"
+    assert [finding.name for finding in diagnose(overfitted).findings] == ["overfitting", "slow"]
+    found = diagnose(slow)
+    found = replace(found, experiments=advice.advise(found.headline, Config(epochs=30), {}, side=8))
+    shown = ["slow", "0.25 s an image.", "Try 1: A faster machine, for epochs=60. Price: 60 epoch(s)."]
+    assert [text for _, text in found.paragraphs("en")][:3] == shown and found.severity == "note"
+    in_japanese = found.paragraphs("ja")
+    assert in_japanese[:2] == found.paragraphs("en")[:2] and "A faster machine, for epochs=60." in in_japanese[2][1]
+    assert diagnose(signals(accuracy=1.0, val_accuracy=0.94)).headline.name == "healthy"
+    RULES["overfitting"].thresholds["gap"] = Threshold(0.05, "points by 100; ours")
+    assert diagnose(signals(accuracy=1.0, val_accuracy=0.94)).headline.name == "overfitting"
+
+
 def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():
     """Losses that jitter about a plateau: the lowest epoch looks lower than it is, and yet no rise is seen."""
     random, rises = np.random.default_rng(0), 0
@@ -234,15 +264,15 @@ def test_signals_come_back_from_the_disk_with_the_same_verdict(tmp_path):
     assert diagnose(Signals.load(tmp_path / "signals.npz")) == diagnose(made)
 
 
-def sentences_of(module) -> set[str]:
-    """What a module can say: the second argument of each finding and each remedy."""
-    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+def sentences_of(file: Path) -> set[str]:
+    """What a file can say: the second argument of each finding and each remedy."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    return {ast.literal_eval(call.args[1]) for call in calls if call.func.id in ("_finding", "Remedy")}
+    return {ast.literal_eval(call.args[1]) for call in calls if call.func.id in ("make_finding", "Remedy")}
 
 
 def test_all_is_said_in_japanese_with_the_same_numbers():
-    said = sentences_of(advice) | sentences_of(diagnosis)
+    said = set().union(*map(sentences_of, Path(advice.__file__).parent.glob("*.py")))
     assert len(said) > 40 and said | {advice.OWN, advice.SOURCE} <= set(japanese.SENTENCES)
     for english, ours in japanese.SENTENCES.items():
         fields = [sorted(field for _, *field, _ in Formatter().parse(text) if field[0]) for text in (english, ours)]

@@ -18,7 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     "errors config storage runs statistics languages comparison reports plotting __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.__init__"
-    " diagnosis.signals diagnosis.rules diagnosis.advice diagnosis.__init__"
+    " diagnosis.signals diagnosis.evidence diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
+    " diagnosis.rules diagnosis.advice diagnosis.__init__"
     " training.__init__ inspection.__init__ data.split data.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
     "tasks",
@@ -126,6 +127,7 @@ pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Sour
 pbl.data.files.class_folders pbl.data.files.cache_folder pbl.data.sources.DATASETS pbl.data.sources.Source
 pbl.data.sources.DifferentSizes pbl.data.doctor.examine pbl.data.doctor.Finding pbl.data.doctor.CLOSE_CHECKS
 pbl.data.doctor pbl.data.augmentation.augment pbl.data.augmentation.draw pbl.diagnosis.NAMES pbl.diagnosis.diagnose
+pbl.RULES pbl.diagnosis.RULES pbl.diagnosis.Rule pbl.diagnosis.Threshold pbl.diagnosis.Remedy pbl.diagnosis.make_finding
 pbl.checkpoint.ExactResume pbl.monitor.OverfittingMonitor pbl.training.train pbl.training.build_and_compile
 pbl.evaluation.predict_probabilities pbl.evaluation.evaluate pbl.inspection.grad_cam pbl.comparison.compare
 pbl.comparison.find_runs pbl.metrics.compute_metrics pbl.calibration.apply_temperature pbl.calibration.fit_temperature

@@ -274,8 +274,32 @@ def test_large_sets_are_sampled_each_class_in_its_share():
             lambda: fit(per_pixel(), pbl.OverfittingMonitor(TRAIN), (X, X), None, loss="mse"),
             r"one output .* this model gives",
         ),
+        (
+            lambda: fit(network(keras.layers.Dense(1, activation="sigmoid")), pbl.OverfittingMonitor(OF_TEN), OF_TEN, None, loss="binary_crossentropy"),
+            "one output, which tells two classes apart, and the labels have 10",
+        ),
+        (
+            lambda: fit(network(keras.layers.Dense(32)), pbl.OverfittingMonitor(TRAIN), TRAIN, None, loss=spread_out),
+            r"no probabilities of classes: 32 number\(s\) for each image, and the labels have 3 classes",
+        ),
+        (
+            lambda: fit(network(keras.layers.Dense(3)), pbl.OverfittingMonitor(TRAIN), ONE_HOT, None, loss="mse"),
+            "no probabilities of classes: 3 number",
+        ),
+        (
+            lambda: fit(autoencoder(), pbl.OverfittingMonitor(TRAIN), PIXELS, None, loss="binary_crossentropy"),
+            "no probabilities of classes: 72 number",
+        ),
+        (
+            lambda: fit(autoencoder(keras.layers.Reshape((6, 6, 2))), pbl.OverfittingMonitor(TRAIN), (X, X), None, loss="mse"),
+            r"one output .* this model gives \['images', 6, 6, 2\]",
+        ),
+        (
+            lambda: fit(by_name("one", "other"), pbl.OverfittingMonitor(TRAIN), (X, {"one": Y, "other": Y}), None),
+            r"one output .* this model gives \['images', 4\] and \['images', 4\]",
+        ),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_judged_is_said_in_one_line(make, said):
     with pytest.raises(InputError, match=said):
         make()
@@ -293,6 +317,69 @@ def two_outputs() -> keras.Model:
     model = keras.Model(images, [keras.layers.Dense(3, name=name)(flat) for name in ("one", "other")])
     model.compile = lambda *_, **__: keras.Model.compile(model, "sgd", "mse")
     return model
+
+
+OF_TEN, ONE_HOT = (X, np.arange(360) % 10), (X, keras.utils.to_categorical(Y))
+PIXELS = (X, (X > 0).reshape(360, 72).astype(np.float32))
+
+
+def spread_out(labels, embeddings):
+    """A loss of embeddings, as in contrastive learning."""
+    return keras.ops.mean(keras.ops.matmul(embeddings, keras.ops.transpose(embeddings)), axis=-1)
+
+
+def autoencoder(*head: keras.layers.Layer) -> keras.Model:
+    return network(keras.layers.Dense(72, activation="sigmoid"), *head)
+
+
+def by_name(*names: str) -> keras.Model:
+    """A model whose outputs are a dictionary."""
+    images = keras.Input((6, 6, 2))
+    flat = keras.layers.Flatten()(images)
+    model = keras.Model(images, {name: keras.layers.Dense(4, "softmax", name=name)(flat) for name in names})
+    losses = dict.fromkeys(names, "sparse_categorical_crossentropy")
+    model.compile = lambda *_, **__: keras.Model.compile(model, "sgd", losses)
+    return model
+
+
+class WithAuxiliary(keras.Model):
+    """Gives a second output in training, which helps the first."""
+
+    def call(self, images, training=None, mask=None):
+        outputs = super().call(images, training=training, mask=mask)
+        return outputs if training else outputs[0]
+
+
+def with_auxiliary() -> keras.Model:
+    images = keras.Input((6, 6, 2))
+    flat = keras.layers.Flatten()(images)
+    heads = [keras.layers.Dense(3, activation="softmax", name=name)(flat) for name in ("main", "auxiliary")]
+    model = WithAuxiliary(images, heads)
+    model.compute_loss = lambda x, y, y_pred, *_, **__: keras.ops.mean(
+        keras.losses.sparse_categorical_crossentropy(y, y_pred[0] if isinstance(y_pred, (list, tuple)) else y_pred)
+    )
+    model.compile = lambda *_, **__: keras.Model.compile(model, "sgd")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "train"),
+    [
+        (lambda: network(keras.layers.Dense(9)), keras.losses.SparseCategoricalCrossentropy(from_logits=True), TRAIN),
+        (lambda: network(keras.layers.Dense(9, "softmax")), "sparse_categorical_crossentropy", TRAIN),
+        (lambda: network(keras.layers.Dense(9, "softmax")), lambda y, p: -keras.ops.log(p[:, 0]), TRAIN),
+        (lambda: network(keras.layers.Dense(3, "softmax")), "mse", ONE_HOT),
+        (lambda: network(keras.layers.Dense(3, "sigmoid")), "binary_crossentropy", ONE_HOT),
+        (lambda: by_name("only"), None, (X, {"only": Y})),
+        (with_auxiliary, None, TRAIN),
+    ],
+)
+def test_more_outputs_than_labels_and_other_losses_are_judged(make, loss, train):
+    """A row for nine classes of which the labels have three; and what is a classifier by what it gives."""
+    model, monitor = make(), pbl.OverfittingMonitor((X, Y))
+    fit(model, monitor, train, None, epochs=1, loss=loss)
+    (outputs,) = keras.tree.flatten(model.predict(X, verbose=0))
+    assert monitor.signals.epochs[-1]["probe_accuracy"] == pytest.approx((outputs.argmax(axis=1) == Y).mean(), abs=1e-6)
 
 
 def per_pixel() -> keras.Model:

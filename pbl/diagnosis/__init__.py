@@ -1,4 +1,9 @@
-"""What a training suffers from: `monitor` measures, `rules` judge, `advice` says what to try next."""
+"""What a training suffers from: `monitor` measures, `rules` judge, `advice` says what to try next.
+
+In the order in which one reads them: `signals` (what is measured) and `monitor` (how); `rules` (the table of all rules, their
+thresholds and remedies, and `diagnose`); `evidence` (what a rule reads); the rules themselves in `learning`, `generalisation` and
+`data`; `remedies` (the experiments that a rule may name) and `advice` (which of them to try, at what price).
+"""
 
 from pbl import offer
 
@@ -7,7 +12,9 @@ __getattr__, __dir__, __all__ = offer(
     {
         "monitor": "OverfittingMonitor",
         "signals": "Signals",
-        "rules": "COLOURS NAMES RULES THRESHOLDS Diagnosis Finding diagnose",
+        "evidence": "Finding make_finding",
+        "rules": "COLOURS NAMES RULES THRESHOLDS Diagnosis Rule Threshold diagnose",
+        "remedies": "Remedy",
         "advice": "Experiment advise diagnose_run",
     },
 )

@@ -10,13 +10,16 @@ import contextlib
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterable
+from collections import ChainMap
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pbl.config import Config, apply_overrides
 from pbl.data.split import read_made_by
-from pbl.diagnosis.rules import Diagnosis, Finding, diagnose
+from pbl.diagnosis.evidence import Finding
+from pbl.diagnosis.remedies import GO_ON, VALIDATE, Remedy
+from pbl.diagnosis.rules import RULES, Diagnosis, diagnose
 from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
 from pbl.runs import Run, runs_folder, runs_on
@@ -26,27 +29,6 @@ SOURCE = "72 pairs of runs, 200 MNIST images and 400 photographs, noise about 1.
 OWN = "{pairs} pair(s) of your own runs"
 MOST_PARENTS = 50  # of the team's runs, the newest
 PRIOR_RUNS = 2  # of the team's own pairs weigh as much as the table
-
-# The next larger network, where no option makes it wider.
-LARGER = {
-    "perceptron": "mlp",
-    "softmax_regression": "mlp",
-    "mlp": "small_cnn",
-    "mlp_functional": "small_cnn_functional",
-    "mlp_subclassed": "small_cnn_subclassed",
-    "lenet5": "small_cnn",
-    "small_cnn": "resnet20",
-    "small_cnn_functional": "resnet20",
-    "small_cnn_subclassed": "resnet20",
-    "vgg_small": "resnet20",
-    "resnet20": "resnet32",
-    "resnet32": "resnet56",
-    "se_resnet20": "se_resnet32",
-    "se_resnet32": "se_resnet56",
-    "vit_tiny": "vit_small",
-}
-# Without batch normalisation or skip connections gradients fade in deep networks; with them they do not.
-DEEP_THAT_LEARNS = "resnet20"
 
 
 @dataclass(frozen=True)
@@ -78,144 +60,6 @@ class Experiment:
     template: str
 
 
-@dataclass(frozen=True)
-class Remedy:
-    """A kind of experiment, and how it changes the settings."""
-
-    name: str
-    template: str
-    change: Callable[[Config, dict[str, Any], int], dict[str, Any] | None]  # settings, builder's options, shorter side
-    command: str = "train"  # or what stands in its place
-
-
-def _lengthened(config: Config) -> dict:
-    """For what slows learning down: also where early stopping may end it before."""
-    return {"epochs": 3 * config.epochs}
-
-
-def _longer(config: Config, options: dict, side: int) -> dict | None:
-    return None if "early_stopping" in config.callbacks else _lengthened(config)  # it stopped by itself
-
-
-def _augmented(config: Config, options: dict, side: int) -> dict | None:
-    if config.augmentation:
-        return None
-    return {"augmentation.crop": max(1, side // 8), "augmentation.rotation": 10, **_lengthened(config)}
-
-
-def _dropped(config: Config, options: dict, side: int, rate: float = 0.5) -> dict | None:
-    now = options.get("dropout")
-    return None if now is None or now >= rate else {"model_options.dropout": rate, **_lengthened(config)}
-
-
-def _augmented_and_dropped(config: Config, options: dict, side: int) -> dict | None:
-    both = _augmented(config, options, side), _dropped(config, options, side, 0.3)
-    return None if None in both else both[0] | both[1]
-
-
-def _rate_times(factor: float) -> Callable:
-    return lambda config, options, side: {"learning_rate": float(f"{config.learning_rate * factor:.2g}")}
-
-
-def _relaxed(config: Config, options: dict, side: int) -> dict | None:
-    """Takes away what holds the weights back: penalties, dropout, augmentation."""
-    settings: dict[str, Any] = {}
-    if options.get("l2"):
-        settings["model_options.l2"] = 0.0
-    elif (config.weight_decay or 0) > 1e-3:
-        settings["weight_decay"] = 0.0
-    if options.get("dropout"):
-        settings["model_options.dropout"] = round(options["dropout"] / 2, 3)
-    if config.augmentation:
-        settings["augmentation"] = {}
-    return settings or None
-
-
-def _larger(config: Config, options: dict, side: int) -> dict | None:
-    return {"model": LARGER[config.model]} if config.model in LARGER else None
-
-
-def _smaller_batches(config: Config, options: dict, side: int) -> dict | None:
-    return {"batch_size": max(16, config.batch_size // 4)} if config.batch_size > 16 else None
-
-
-def _weighted(config: Config, options: dict, side: int) -> dict | None:
-    return None if config.class_weight else {"class_weight": "balanced"}
-
-
-def _learning_network(config: Config, options: dict, side: int) -> dict | None:
-    return None if config.model == DEEP_THAT_LEARNS else {"model": DEEP_THAT_LEARNS}
-
-
-def _folds(config: Config, options: dict, side: int) -> dict | None:
-    return None if config.folds or config.validation_fraction else {"validation_fraction": 0.3}
-
-
-def _softened(config: Config, options: dict, side: int) -> dict | None:
-    if config.label_smoothing:
-        return None
-    return {"loss": "categorical_crossentropy", "label_smoothing": 0.1}
-
-
-def _all_data(config: Config, options: dict, side: int) -> dict | None:
-    return {"train_fraction": 1.0} if config.train_fraction < 1 else None
-
-
-def _more_data(config: Config, options: dict, side: int) -> dict | None:
-    return {} if config.train_fraction == 1 else None
-
-
-def _nothing(config: Config, options: dict, side: int) -> dict:
-    return {}
-
-
-# fmt: off
-GO_ON = Remedy("go_on", "The training has not ended: go on with it.", _nothing)
-ALL_DATA = Remedy("all_data", "All training images in place of a part of them.", _all_data)
-MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _more_data, "train {run} --learning-curve")
-DROPOUT = Remedy("dropout_and_longer", "Dropout {model_options_dropout} with three times the epochs.", _dropped)
-AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and turns; mirrored too, where a mirrored image is of the same class) with three times the epochs.", _augmented)
-BOTH = Remedy("augmentation_dropout_and_longer", "Augmentation and dropout {model_options_dropout} with three times the epochs.", _augmented_and_dropped)
-LONGER = Remedy("longer", "Three times the epochs: {epochs}.", _longer)
-RATE_10 = Remedy("rate_times_10", "Ten times the learning rate: {learning_rate:g}; `find-rate` suggests one too.", _rate_times(10))
-RATE_3 = Remedy("rate_times_3", "Three times the learning rate: {learning_rate:g}.", _rate_times(3))
-LOWER_RATE = Remedy("rate_by_10", "A tenth of the learning rate: {learning_rate:g}.", _rate_times(0.1))
-RELAX = Remedy("relax", "Less that holds the weights back: {settings}.", _relaxed)
-LARGER_MODEL = Remedy("larger", "A larger network: {model}.", _larger)
-SKIPS = Remedy("skip_connections", "A network with skip connections: {model}.", _learning_network)
-STEPS = Remedy("more_steps", "More steps for the averages, by smaller batches: {batch_size}.", _smaller_batches)
-WEIGHTS = Remedy("class_weight", "Let images of rare classes count for more.", _weighted)
-SMOOTH = Remedy("label_smoothing", "Label smoothing 0.1.", _softened)
-VALIDATE = Remedy("more_validation", "A larger share of the images for validation.", _folds)
-CHECK = Remedy("check_data", "Look at the images that the data doctor names.", _nothing, "check {run}")
-LEAVE_OUT = Remedy("leave_out_copies", "Leave the copies out, and train again; expect a lower, true accuracy.", _nothing, "check {run} --leave-out copies.txt")
-MEMORISE = Remedy("memorise", "See whether the network can learn 32 images by heart; if not, something is wrong in it.", _nothing, "train {run} --memorise 32")
-FIND_RATE = Remedy("find_rate", "Let `find-rate` suggest a learning rate.", _nothing, "find-rate {run}")
-SEEDS = Remedy("seeds", "Two more seeds, to see how much of the accuracy is chance.", _nothing, "train {run} --seeds 3")
-
-# What helps against which finding and cause, or kind, with the share of the errors that it took away; None where nothing was
-# measured.
-REMEDIES: dict[tuple[str, str], tuple[tuple[Remedy, float | None], ...]] = {
-    ("diverged", ""): ((LOWER_RATE, None), (FIND_RATE, None)),
-    ("diverged", "initial"): ((CHECK, None), (LOWER_RATE, None), (FIND_RATE, None)),
-    ("batch_norm_mismatch", ""): ((STEPS, None), (LONGER, None)),
-    ("class_imbalance", ""): ((WEIGHTS, None), (CHECK, None)),
-    ("dead_units", ""): ((MEMORISE, None), (LOWER_RATE, None)),
-    ("vanishing_gradients", ""): ((SKIPS, None), (MEMORISE, None)),
-    ("leak_suspected", ""): ((LEAVE_OUT, None),),
-    ("shift_suspected", ""): ((CHECK, None),),
-    ("label_noise_suspected", ""): ((CHECK, None), (SMOOTH, None)),
-    ("too_noisy_to_say", ""): ((VALIDATE, None), (SEEDS, None)),
-    # Of errors of 83%, 39%, 39% and 13% in the trial.
-    ("underfitting", "low_rate"): ((RATE_10, 0.70), (LONGER, 0.07), (FIND_RATE, None)),
-    ("underfitting", "train_longer"): ((LONGER, 0.29), (RATE_3, 0.25)),
-    ("underfitting", "over_regularised"): ((RELAX, None), (LONGER, None)),
-    ("underfitting", "capacity"): ((RATE_3, 0.25), (LONGER, 0.29), (LARGER_MODEL, 0.66)),
-    ("overfitting", ""): ((ALL_DATA, None), (MORE_DATA, 0.39), (DROPOUT, 0.37), (BOTH, 0.35), (AUGMENT, 0.32)),
-    ("healthy", ""): ((SEEDS, None), (LONGER, None), (LARGER_MODEL, None)),
-    ("unknown", ""): ((MEMORISE, None), (FIND_RATE, None)),
-}
-# fmt: on
 FIXED_ORDER = "underfitting"  # rate before epochs before size, whatever was gained elsewhere
 
 
@@ -244,11 +88,11 @@ def advise(
         has_official_validation: Whether the validation split came with the data, and cannot be made larger.
     """
     cause = finding.cause or str(finding.details.get("kind", ""))
-    remedies = REMEDIES.get((finding.name, cause)) or REMEDIES[finding.name, ""]
+    remedies = ChainMap(*(rule.remedies for rule in RULES.values() if rule.name == finding.name))
     known = {_key(of): value for of, value in team}
     parents = [(of, value) for of, value in team][-MOST_PARENTS:]
     found = []
-    for remedy, share in remedies:
+    for remedy, share in remedies.get(cause) or remedies.get("", ()):
         settings = remedy.change(config, options, side)
         if settings is None or (remedy is VALIDATE and has_official_validation):
             continue

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -35,19 +35,6 @@ MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
 TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
-
-
-class Source(Protocol):
-    """What `pbl.data.Data` has."""
-
-    num_classes: int
-    steps_per_epoch: int
-
-    def sample(self, split: str, most: int) -> Any: ...
-
-    def images(self, split: str) -> Any: ...
-
-    def batches(self, split: str) -> Any: ...
 
 
 class OverfittingMonitor(keras.callbacks.Callback):
@@ -81,12 +68,13 @@ class OverfittingMonitor(keras.callbacks.Callback):
         looks_at_end: Whether more images are looked at when a `fit` has ended; false where another one follows.
 
     Raises:
-        InputError: The model is no classifier with one output; the labels do not fit; another callback stands before.
+        InputError: The model is no classifier with one output, a number for each class that the labels have (of two classes one
+            may do); the labels do not fit the images; another callback stands before.
     """
 
     def __init__(
         self,
-        train: Source | tuple,
+        train: Any,
         val: tuple | None = None,
         *,
         every: int = 5,
@@ -108,8 +96,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
             if pairs[1] and pairs[1][0].shape[1:] != pairs[0][0].shape[1:]:
                 raise InputError(
                     "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one.",
-                    train=pairs[0][0].shape[1:], val=pairs[1][0].shape[1:],
-                )  # fmt: skip
+                    train=pairs[0][0].shape[1:],
+                    val=pairs[1][0].shape[1:],
+                )
             self._train, self._val = pairs
         self._pixels, self._labels, val_items = self._take(MOST, max(FEWEST, len(sizes[0]) // ONE_IN))
         self._about = {
@@ -234,9 +223,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
         right = rows[: sum(map(len, labels)), 1] == np.concatenate(labels)
         n = len(labels[0])
         self.signals.end = {
-            "epoch": epoch, "probe_images": n, "probe_correct": int(right[:n].sum()),
-            "val_images": len(labels[1]), "val_correct": int(right[n:].sum()),
-        }  # fmt: skip
+            "epoch": epoch,
+            "probe_images": n,
+            "probe_correct": int(right[:n].sum()),
+            "val_images": len(labels[1]),
+            "val_correct": int(right[n:].sum()),
+        }
 
     def _copy_kernels(self) -> list:
         return [ops.copy(kernel.value) for kernel in self._kernels]
@@ -246,41 +238,68 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _check(self) -> None:
         model = self._judged
-        outputs = getattr(model, "outputs", None)
-        if outputs is None:  # a subclassed model
-            outputs = model(self._inputs[0][:1], training=False)
-        outputs = list(outputs.values()) if isinstance(outputs, dict) else outputs
-        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        if len(outputs) != 1 or len(outputs[0].shape) != 2:
+        outputs = getattr(model, "outputs", None) or ()
+        if len(outputs) != 1:  # a subclassed model; or one that gives more in training only
+            outputs = keras.tree.flatten(model(self._inputs[0][:1], training=False))
+        shapes = [["images", *output.shape[1:]] for output in outputs]
+        if len(shapes) != 1 or len(shapes[0]) != 2:
             raise InputError(
                 "OverfittingMonitor judges a classifier with one output [images, classes]; this model gives {shapes}. Leave"
                 " it out, or monitor a model of the output that matters.",
-                shapes=" and ".join(str([size or "images" for size in output.shape]) for output in outputs),
+                shapes=" and ".join(map(str, shapes)),
             )
-        width, about = outputs[0].shape[-1], self._about
+        width, classes = shapes[0][1], self._about["num_classes"]
         self._is_binary = width == 1
-        if not self._is_binary and width < about["num_classes"]:
+        if self._is_binary and classes > 2:
+            raise InputError(
+                "The model has one output, which tells two classes apart, and the labels have {classes}. End it with one"
+                " output for each class, or leave OverfittingMonitor out.",
+                classes=classes,
+            )
+        if not self._is_binary and width < classes:
             raise InputError(
                 "The labels reach {last}, and the model has {width} outputs. It needs one for each class.",
-                last=about["num_classes"] - 1, width=width,
-            )  # fmt: skip
-        self._is_logits = self._finds_logits()
+                last=classes - 1,
+                width=width,
+            )
+        self._is_logits = self._finds_logits(width)
         flat = model._flatten_layers()
         self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
         self._rectified = [layer for layer in flat if _is_rectified(layer)]
         self._normalising = [
             layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
-        about["model"] = model.name
+        self._about["model"] = model.name
 
-    def _finds_logits(self) -> bool:
+    def _finds_logits(self, width: int) -> bool:
         """Whether the outputs are logits: by the loss where it tells, else by what the model gives."""
-        loss = self.model.loss
-        if isinstance(loss, str) or hasattr(loss, "from_logits"):
+        loss, classes = self.model.loss, self._about["num_classes"]
+        name = (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
+        is_categorical = "categorical" in name and "crossentropy" in name
+        # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
+        is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
+        if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
             return bool(getattr(loss, "from_logits", False))
-        outputs = ops.convert_to_numpy(ops.cast(self._judged(self._inputs[0][:8], training=False), "float32"))
+        outputs = ops.convert_to_numpy(self._call(self._inputs[0][:8]))
         sums = outputs if self._is_binary else outputs.sum(axis=1)
-        return bool(outputs.min() < 0 or sums.max() > 1.01 or (not self._is_binary and sums.min() < 0.99))
+        if not (outputs.min() < 0 or sums.max() > 1.01 or (not self._is_binary and sums.min() < 0.99)):
+            return False
+        # Of a loss of Keras's own it is known whether it takes logits; a loss or training step of the user's may.
+        is_own = not (isinstance(loss, str) or getattr(loss, "__module__", "").startswith("keras"))
+        if is_categorical or (is_own and width in (1, classes)):
+            return True
+        raise InputError(
+            "OverfittingMonitor judges a classifier, and this model's outputs are no probabilities of classes: {width}"
+            " number(s) for each image, and the labels have {classes} classes. End the model with softmax over the classes, or"
+            " leave OverfittingMonitor out.",
+            width=width,
+            classes=classes,
+        )
+
+    def _call(self, images: Any, training: bool = False) -> Any:
+        """The outputs, `float32 [n, classes]` or `[n, 1]`."""
+        # The first: in training a model may give auxiliary outputs behind it.
+        return ops.cast(keras.tree.flatten(self._judged(images, training=training))[0], "float32")
 
     def _record(self, epoch: int, logs: dict, looks: bool, seconds: float = math.nan) -> None:
         rows, look = self._run(looks)
@@ -360,7 +379,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _judge(self, images: Any, labels: Any, training: bool = False) -> Any:
         """`float32 [n, 3]`: loss, predicted class and confidence."""
-        outputs = ops.cast(self._judged(images, training=training), "float32")
+        outputs = self._call(images, training)
         labels = ops.cast(labels, "int32")
         if self._is_binary:
             right = ops.sigmoid(outputs) if self._is_logits else outputs
@@ -443,7 +462,7 @@ def describe_epoch(signals: Signals) -> str:
     )
 
 
-def _time_batches(source: Source) -> float | None:
+def _time_batches(source: Any) -> float | None:
     """Seconds that one training batch takes alone, of as many as an eighth of an epoch and at most ten; None of too few."""
     count = min(10, source.steps_per_epoch // 8)
     if count < 2:
@@ -475,8 +494,9 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"
             " 0 on.",
-            images=len(images), shape=labels.shape,
-        )  # fmt: skip
+            images=len(images),
+            shape=labels.shape,
+        )
     return images, labels.astype(np.int32)
 
 

@@ -1,0 +1,95 @@
+"""Rules about unseen images: overfitting, health, and validation images too few to tell which."""
+
+import numpy as np
+
+from pbl.diagnosis.evidence import Evidence, Finding, make_finding
+
+
+def find_too_few(run: Evidence) -> Finding | None:
+    """Validation images too few to say anything."""
+    if not run.val_n and run.learned:
+        return make_finding(
+            "too_noisy_to_say", "There are no validation images: whether the network overfits cannot be told.", images=0
+        )
+    # Where nothing was learned that is the news.
+    return _too_noisy(run) if run.learned and run.val_n < run.limits["fewest_validation"] else None
+
+
+def find_wide_gap(run: Evidence) -> Finding | None:
+    """A gap of which it cannot be said whether it is one."""
+    _, low, high = run.signals.gap
+    is_open = not run.has_gap and run.over("widest_gap", high - low)
+    return _too_noisy(run) if is_open else None
+
+
+def _too_noisy(run: Evidence) -> Finding:
+    _, low, high = run.signals.gap
+    return make_finding(
+        "too_noisy_to_say",
+        "With {images} validation images the accuracy on training images minus that on validation images is between"
+        " {low_points:+.0f} and {high_points:+.0f} points: too wide to judge.",
+        images=run.val_n,
+        low=low,
+        high=high,
+    )
+
+
+def find_overfitting(run: Evidence) -> Finding | None:
+    """Accuracy that is lost on unseen images, or confidence that is: which of the two is said."""
+    if not run.val_n or run.last < 1:
+        return None
+    if run.has_gap:
+        return make_finding(
+            "overfitting",
+            "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images:"
+            " {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
+            cause="gap",
+            **run.gap_and_accuracies,
+        )
+    rise, z = run.rise
+    # High learning rates make the loss jitter, on all images at once. The jitter is taken from second differences, to which a
+    # steady rise adds nothing.
+    jitter = np.diff(run.val_loss[1:], 2).std() / np.sqrt(6) if run.last > 3 else 0.0
+    best = int(run.val_loss[1:].argmin()) + 1
+    rose = float(run.val_loss[-1] - run.val_loss[best])
+    is_jitter = rose < run.limits["rise_jitter"] * jitter
+    # A rise on training images too is no overfitting.
+    more = rose - max(0.0, float(run.loss[-1] - run.loss[best]))
+    is_small = more < run.limits["rise_nats"] or not run.over("rise", more / max(float(run.val_loss[best]), 1e-12))
+    is_sure = run.over("rise_z", z) and run.over("rise", rise)
+    if is_jitter or is_small or not is_sure:
+        return None
+    correct = run.val.correct
+    lost = int((correct[best] & ~correct[-1]).sum()) - int((~correct[best] & correct[-1]).sum())
+    is_lost = lost > 2 * np.sqrt(max((correct[best] != correct[-1]).sum(), 1))
+    return make_finding(
+        "overfitting",
+        "After epoch {best} the validation loss rose by {rise:.0%}, more than that of training images; the validation accuracy"
+        " went from {before:.1%} to {after:.1%}.",
+        cause="stop_earlier" if is_lost else "over_confident",
+        best=run.epoch(best),
+        rise=rise,
+        z=z,
+        before=float(correct[best].mean()),
+        after=float(correct[-1].mean()),
+    )
+
+
+def find_health(run: Evidence) -> Finding | None:
+    """Nothing else."""
+    if run.found:
+        return None
+    if not run.references and run.accuracy < run.limits["surely_learned"]:
+        return make_finding(
+            "healthy",
+            "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
+            " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images). What could"
+            " be reached on these data is not known here.",
+            **run.gap_and_accuracies,
+        )
+    return make_finding(
+        "healthy",
+        "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
+        " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
+        **run.gap_and_accuracies,
+    )

@@ -1,0 +1,207 @@
+"""Rules about learning itself: a training that breaks, that does not begin, or that ends too early."""
+
+import numpy as np
+
+from pbl.diagnosis.evidence import Evidence, Finding, make_finding
+from pbl.statistics import newcombe_interval, wilson_interval
+
+
+def find_divergence(run: Evidence) -> Finding | None:
+    """No finite loss; a start far above guessing; a descent that was lost again; a layer that has died."""
+    logged = [row.get("loss", 0.0) for row in run.signals.epochs]
+    broken = ~(np.isfinite(run.loss) & np.isfinite(np.array(logged, float)))
+    if broken.any():
+        return make_finding(
+            "diverged",
+            "The training loss is no finite number from epoch {epoch} on.",
+            epoch=run.epoch(int(broken.argmax())),
+            kind="not_finite",
+        )
+    looks = run.signals.network
+    alike = np.log(run.signals.about["num_classes"])  # the loss of equal probabilities
+    least, most = run.limits["initial_least"], run.limits["initial_most"]
+    limit = min(max(run.limits["initial_loss"] * alike, least), most)
+    if looks and looks[0]["loss_in_training"] > limit:
+        return make_finding(
+            "diverged",
+            "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: the pixels are not scaled, or the"
+            " initial weights are too large.",
+            loss=looks[0]["loss_in_training"],
+            guessing=run.guessing,
+            kind="initial",
+        )
+    if run.is_mismatched:  # that is why the loss went up
+        return None
+    if run.has_collapsed and run.over("collapse_end", run.collapse[1] / run.guessing):
+        return find_smaller_collapse(run)
+    dead = [float(np.nanmax([0.0, *look["dead"]])) for look in looks]
+    has_died = not run.learned and len(dead) > 1 and dead[0] < run.limits["dead_share"] <= dead[-1]
+    if has_died and find_vanishing_gradients(run) is None:  # which would be why
+        return make_finding(
+            "diverged",
+            "The network no longer learns: in a layer {share:.0%} of the units are 0 for all images, before training {before:.0%}.",
+            share=dead[-1],
+            before=dead[0],
+            kind="died",
+        )
+    return None
+
+
+def find_smaller_collapse(run: Evidence) -> Finding | None:
+    """A descent that was lost again, whatever is left."""
+    if not run.has_collapsed:
+        return None
+    lowest, _ = run.collapse
+    return make_finding(
+        "diverged",
+        "The training loss came down to {lowest:.2f} after epoch {epoch} and ended at {loss:.2f}; that of guessing is"
+        " {guessing:.2f}.",
+        lowest=float(run.loss[lowest]),
+        epoch=run.epoch(lowest),
+        loss=float(run.loss[-1]),
+        guessing=run.guessing,
+        kind="collapse",
+    )
+
+
+def find_batch_norm_mismatch(run: Evidence) -> Finding | None:
+    """Batch normalisation's stored averages do not fit the weights, and no gap is larger than what that can cost."""
+    # New averages can at most bring what is missing on training images.
+    return None if run.signals.gap[1] > 1 - run.accuracy else find_smaller_mismatch(run)
+
+
+def find_smaller_mismatch(run: Evidence) -> Finding | None:
+    """The same, whatever else holds."""
+    if not run.is_mismatched:
+        return None
+    return make_finding(
+        "batch_norm_mismatch",
+        "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and"
+        " {anew:.2f} with averages taken anew: in inference the network is not the one that was trained.",
+        stored=run.signals.network[-1]["loss_stored"],
+        anew=run.signals.network[-1]["loss_anew"],
+    )
+
+
+def find_dead_units(run: Evidence) -> Finding | None:
+    """A layer whose units gave 0 for all images before training, in a network that has learned nothing."""
+    look = run.signals.network[0] if run.signals.network else {"dead": []}
+    if run.learned or float(np.nanmax([0.0, *look["dead"]])) < run.limits["dead_share"]:
+        return None
+    at = int(np.nanargmax(look["dead"]))
+    return make_finding(
+        "dead_units",
+        "Before training {share:.0%} of the units of '{layer}' were 0 for all images, and nothing was learned since.",
+        share=look["dead"][at],
+        layer=look["rectified"][at],
+    )
+
+
+def find_vanishing_gradients(run: Evidence) -> Finding | None:
+    """Gradients that hardly reached the first layer before training, or were tiny everywhere, and next to nothing was learned."""
+    norms = run.signals.network[0]["gradient_norms"] if run.signals.network else []
+    has_learned = run.learned and run.over("vanishing_skill", run.skill)
+    if has_learned or len(norms) < 2 or not norms[-1] > 0:
+        return None
+    if norms[0] / norms[-1] < run.limits["gradient_ratio"]:
+        return make_finding(
+            "vanishing_gradients",
+            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and next to nothing was learned since.",
+            ratio=norms[0] / norms[-1],
+        )
+    if max(norms) < run.limits["gradient_norm"]:
+        return make_finding(
+            "vanishing_gradients",
+            "Before training the largest gradient of a layer was {norm:.1e}: all images look alike to the last layer, and next"
+            " to nothing was learned since.",
+            norm=max(norms),
+        )
+    return None
+
+
+def find_instability(run: Evidence) -> Finding | None:
+    """A training loss that went up and down more than it came down."""
+    rises = np.diff(run.loss[1 + len(run.loss) // 2 :]).clip(0).sum()
+    came_back = run.loss[-1] - run.loss.min() < 0.1 * run.descent
+    if not (run.is_mismatched or came_back) and run.over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
+        return make_finding(
+            "diverged",
+            "In the second half the training loss rose by {rises:.2f} in all, more than the {descent:.2f} that it ever came down.",
+            rises=float(rises),
+            descent=run.descent,
+            kind="rough",
+        )
+    return None
+
+
+def find_unlearned(run: Evidence) -> Finding | None:
+    """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
+    if not (run.references and run.learned) or run.has_collapsed:
+        return None
+    reference, images = max(run.references)
+    high = wilson_interval(run.correct, run.n)[1]
+    if not run.over("reference", newcombe_interval(round(reference * images), images, run.correct, run.n)[0]):
+        return None
+    return make_finding(
+        "underfitting",
+        "The network knows {accuracy:.1%} of its own training images (at most {high:.1%}), where {reference:.1%} of unseen"
+        " images can be reached.",
+        cause=run.why_little,
+        accuracy=run.accuracy,
+        high=high,
+        reference=reference,
+        load=run.load,
+    )
+
+
+def find_underfitting(run: Evidence) -> Finding | None:
+    """A network that still learns, or that stays below a reference on validation without knowing its training images better."""
+    if run.improves and run.accuracy < 0.995 and run.over("late_share", run.late):
+        return make_finding(
+            "underfitting",
+            "Of all that the training loss came down, {late:.0%} came in the last {epochs} epoch(s), and validation improved too:"
+            " it still learns.",
+            cause=run.why_little,
+            late=run.late,
+            epochs=run.last - run.late_epoch,
+            loss=float(run.loss[-1]),
+        )
+    if not (run.references and run.learned and run.val_n) or run.has_gap:
+        return None
+    best, images = max(run.references)
+    right = run.val_correct
+    if newcombe_interval(round(best * images), images, right, run.val_n)[0] <= run.limits["reference"]:
+        return None
+    return make_finding(
+        "underfitting",
+        "The network is right on {accuracy:.1%} of the validation images, where {reference:.1%} can be reached, and it does"
+        " no better on its training images: it has learned too little, not too much.",
+        cause=run.why_little,
+        accuracy=right / run.val_n,
+        reference=best,
+        load=run.load,
+    )
+
+
+def find_nothing_learned(run: Evidence) -> Finding | None:
+    """Training images of which no more is known than by guessing, for no reason that was found."""
+    known = {"diverged", "batch_norm_mismatch", "dead_units", "vanishing_gradients", "underfitting"}
+    if run.learned or known & {finding.name for finding in run.found}:
+        return None
+    if run.last <= run.limits["few_epochs"]:
+        return make_finding(
+            "underfitting",
+            "After {epochs} epoch(s) the accuracy on training images, {accuracy:.1%}, is not yet above that of guessing"
+            " ({majority:.1%}), and no fault was found: too early to tell more.",
+            cause="train_longer",
+            epochs=run.last,
+            accuracy=run.accuracy,
+            majority=run.majority,
+        )
+    return make_finding(
+        "unknown",
+        "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known"
+        " cause was found.",
+        accuracy=run.accuracy,
+        majority=run.majority,
+    )
