@@ -48,25 +48,24 @@ def evaluate(
     if requirements:
         from pbl.evaluation.metrics import check_metric_name, find_metric
 
-        for requirement in requirements:  # a slip must not cost a use of the test split
-            check_metric_name(requirement.name, opened.split["class_names"])
+        for wanted in requirements:  # a slip must not cost a use of the test split
+            check_metric_name(wanted.name, opened.split["class_names"])
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation
     result = evaluation.evaluate(
         opened, split, source=data, data_dir=data_dir, positive_class=positive_class, aim=chosen_for
     )
-    values = [find_metric(result, requirement.name) for requirement in requirements]
-    held = [requirement.holds(value) for requirement, value in zip(requirements, values, strict=True)]
-    outcomes = list(zip((requirement.text for requirement in requirements), values, held, strict=True))
+    outcomes = [wanted.judge(find_metric(result, wanted.name)) for wanted in requirements]
     if as_json:
-        named = [{"requirement": text, "value": value, "holds": holds} for text, value, holds in outcomes]
-        print_json({**result, "requirements": named})
+        print_json({**result, "requirements": outcomes})
     else:
         _show_metrics(result)
-        for text, value, holds in outcomes:
-            told = "holds: {requirement} (is {value:.4f})" if holds else "FAILS: {requirement} (is {value:.4f})"
-            print(say(told, requirement=text, value=value))
-    return 0 if all(held) else 1
+        for wanted in outcomes:
+            told = (
+                "holds: {requirement} (is {value:.4f})" if wanted["holds"] else "FAILS: {requirement} (is {value:.4f})"
+            )
+            print(say(told, **wanted))
+    return 0 if all(wanted["holds"] for wanted in outcomes) else 1
 
 
 def _show_metrics(result: dict[str, Any]) -> None:

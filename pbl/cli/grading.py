@@ -174,7 +174,7 @@ def grade(
             tell=tell,
         )
     failed = any(row["status"] == "grader_error" for row in rows)
-    reached = [row for row in rows if all(wanted.holds(row.get(wanted.name)) for wanted in requirements)]
+    reached = [row for row in rows if all(wanted.judge(row.get(wanted.name))["holds"] for wanted in requirements)]
     if as_json:
         print_json(rows, indent=None)
     else:

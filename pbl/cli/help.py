@@ -56,8 +56,7 @@ def _print_help(command: Any, context: Any) -> None:
             table.add_column(**column)
         for row in rows:
             table.add_row(*row)
-        if rows:
-            console.print(Panel(table, border_style="dim", title=title, title_align="left"))
+        console.print(Panel(table, border_style="dim", title=title, title_align="left"))
 
     described = inspect.signature(command.callback).parameters if command.callback else {}
     for kind, title in (("argument", say("Arguments")), ("option", say("Options"))):
@@ -65,11 +64,13 @@ def _print_help(command: Any, context: Any) -> None:
         rows = [_describe_parameter(one, described.get(one.name)) for one in shown]
         if not any(one.required for one in shown):
             rows = [row[1:] for row in rows]
-        print_panel(title, rows, [{"overflow": "fold"}] * len(rows[0]) if rows else [])
+        if rows:
+            print_panel(title, rows, [{"overflow": "fold"}] * len(rows[0]))
     commands = getattr(command, "commands", {})
-    name = {"style": "bold cyan", "no_wrap": True, "width": max(map(len, commands), default=0)}
-    rows = [[name, _text(_translate(one.help))] for name, one in commands.items()]
-    print_panel(say("Commands"), rows, [name, {"ratio": 10}])
+    if commands:
+        names = {"style": "bold cyan", "no_wrap": True, "width": max(map(len, commands))}
+        rows = [[name, _text(_translate(one.help))] for name, one in commands.items()]
+        print_panel(say("Commands"), rows, [names, {"ratio": 10}])
 
 
 def _describe_parameter(parameter: Any, described: inspect.Parameter | None) -> list[Any]:
@@ -89,7 +90,7 @@ def _describe_parameter(parameter: Any, described: inspect.Parameter | None) -> 
         _text("*" if parameter.required else "", "red"),
         "" if is_argument else _text(",".join(parameter.opts)),
         parameter.metavar if is_argument else "",
-        _text(",".join(parameter.secondary_opts), "magenta"),
+        _text(",".join(parameter.secondary_opts), "bold magenta"),
         "",
         _text(_describe_type(*get_args(kind), None if is_argument else parameter.metavar), "bold yellow"),
         Columns(notes),
@@ -121,9 +122,10 @@ def _translate(english: str) -> str:
 
 
 def _text(words: str, style: str = "") -> Any:
-    """Rich's text, its options coloured; a line is folded where it has no spaces."""
+    """Rich's text, its options coloured unless a style is given; a line is folded where it has no spaces."""
     from rich.text import Text
 
     text = Text(words, style, overflow="fold")
-    text.highlight_regex(r"(?<!\w)--[\w-]+", "bold cyan" if style != "magenta" else "bold")
+    if not style:
+        text.highlight_regex(r"(?<!\w)--[\w-]+", "bold cyan")
     return text

@@ -3,7 +3,7 @@
 import operator
 import re
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from typer import Argument, Option
 
@@ -73,8 +73,10 @@ class Requirement(NamedTuple):
     sign: str
     number: float
 
-    def holds(self, value: float | None) -> bool:
-        return value is not None and _SIGNS[self.sign](value, self.number)
+    def judge(self, value: float | None) -> dict[str, Any]:
+        """Says whether a value reaches it; None does not."""
+        holds = value is not None and _SIGNS[self.sign](value, self.number)
+        return {"requirement": self.text, "value": value, "holds": holds}
 
 
 def parse_requirements(texts: list[str] | None) -> list[Requirement]:
