@@ -55,7 +55,7 @@ def compare(
     folder: RunsOption = None,
 ) -> int:
     """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
-    from pbl.comparison import run as comparison
+    from pbl import comparison
 
     if not train and (epochs or minutes or models):
         raise InputError("--epochs, --minutes and --models are for --train.")
@@ -92,7 +92,7 @@ def _train_each(
     folder: str | None,
 ):
     """Returns the runs, those that failed, and the exit status that they ask for."""
-    from pbl.comparison.run import Failure
+    from pbl.comparison import Failure
 
     files = [word for word in words if "=" not in word or word.endswith(".py")]
     settings = [word for word in words if word not in files]
@@ -151,7 +151,7 @@ def _measure_one_of_each(runs) -> None:
 
 def _show_comparison(result) -> None:
     """What fits on a screen of 80 letters; results.md has all columns."""
-    from pbl.comparison import run as comparison
+    from pbl import comparison
 
     told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")
