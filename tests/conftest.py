@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import pbl
-from pbl.__main__ import main
+from pbl.cli import main
 from pbl.evaluation.metrics import compute_metrics
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pbl.__main__ import main
+from pbl.cli import main
 from pbl.comparison.run import Failure, _judge, compare, describe, find_runs, write_results
 from pbl.config import Config
 from pbl.errors import InputError
@@ -247,7 +247,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main(["compare", "nothing"]) == 2
     assert "nothing does not exist" in capsys.readouterr().err
     assert main(["compare", "runs", "--epochs", "3"]) == 2
-    code = "import sys; from pbl.__main__ import main; main(['compare', 'runs']); sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    code = "import sys; from pbl.cli import main; main(['compare', 'runs']); sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True).returncode == 0

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from rich.cells import cell_len
 
 from pbl import languages as japanese
-from pbl.__main__ import app
+from pbl.cli import app
 from pbl.config import _WRONG, Augmentation, Config, say_problem
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading.feedback import _LINES, _REMARKS

@@ -59,7 +59,7 @@ def test_the_diagnosis_comes_from_the_files_alone(trained_run, command):
     first = said.splitlines()[0]
     assert status == 0 and first.startswith(kept["findings"][0]["name"].replace("_", " "))
     assert kept["findings"][0]["message"] in said and kept["experiments"][0]["command"] in said
-    code = "import sys; from pbl.__main__ import main; main(); print([m for m in ('tensorflow', 'keras', 'pandas', 'sklearn') if m in sys.modules])"
+    code = "import sys; from pbl.cli import main; main(); print([m for m in ('tensorflow', 'keras', 'pandas', 'sklearn') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code, "diagnose", str(trained_run.path)], capture_output=True, text=True
     )

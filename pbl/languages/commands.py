@@ -1,8 +1,6 @@
 """What the commands print and their `--help` says, in Japanese; and typer's own words."""
 
-import functools
 import re
-from typing import Any
 
 SAID = {
     "Give one of --sweep (or --seeds), --learning-curve, --fresh, --dry-run and --memorise.": "--sweep（または --seeds）、--learning-curve、--fresh、--dry-run、--memorise は、どれか1つだけ指定してください。",
@@ -107,6 +105,16 @@ SAID = {
     "{what} See: {command} --help": "{what} くわしくは：{command} --help",
     "{n:,} {split}": "{split} {n:,} 枚",
     "Handwritten digits, 1,797 real grey images of 8x8 pixels, bundled with scikit-learn: no download.": "手書き数字。8x8 画素のグレースケール画像 1,797 枚。scikit-learn に付いているので、ダウンロードは不要。",
+    # Of `--help`
+    "Usage: ": "使い方：",
+    "Arguments": "引数",
+    "Options": "オプション",
+    "Commands": "コマンド",
+    "[OPTIONS]": "[オプション]",
+    "COMMAND [ARGS]...": "コマンド [引数]...",
+    "[default: {value}]": "[既定値：{value}]",
+    "[required]": "[必須]",
+    "Show this message and exit.": "この説明を表示します。",
     # Titles of columns and rows
     "f1": "F値（F1）",
     "precision": "適合率",
@@ -298,44 +306,3 @@ def say_wrong_words(message: str) -> str:
                 fields["reason"] = say_wrong_words(fields["reason"])
             return japanese.format(**fields)
     return message
-
-
-def translate_help(command: Any) -> None:
-    """Puts a command's help, with that of its own commands, into Japanese, typer's own words included.
-
-    Args:
-        command: What `typer.main.get_command` gives.
-    """
-    from rich.table import Column, Table
-    from typer import rich_utils  # which shows the help: nothing more is loaded
-
-    # A line without spaces is folded, not cut off with "...".
-    Column.__init__.__defaults__ = tuple(
-        "fold" if value == "ellipsis" else value for value in Column.__init__.__defaults__
-    )
-    Table.add_column.__kwdefaults__["overflow"] = "fold"
-
-    rich_utils.ARGUMENTS_PANEL_TITLE = "引数"
-    rich_utils.OPTIONS_PANEL_TITLE = "オプション"
-    rich_utils.COMMANDS_PANEL_TITLE = "コマンド"
-    rich_utils.DEFAULT_STRING = "[既定値：{}]"
-    rich_utils.REQUIRED_LONG_STRING = "[必須]"
-    for one in (command, *getattr(command, "commands", {}).values()):
-        one.help = HELP.get(one.help, one.help)
-        one.options_metavar = "[オプション]"
-        one.subcommand_metavar = "コマンド [引数]..."
-        one.format_usage = functools.partial(_format_usage, one)
-        one.get_help_option = functools.partial(_get_help_option, one.get_help_option)
-        for parameter in one.params:
-            parameter.help = HELP.get(getattr(parameter, "help", None), getattr(parameter, "help", None))
-
-
-def _format_usage(command: Any, context: Any, formatter: Any) -> None:
-    formatter.write_usage(context.command_path, " ".join(command.collect_usage_pieces(context)), prefix="使い方：")
-
-
-def _get_help_option(original: Any, context: Any) -> Any:
-    option = original(context)
-    if option is not None:
-        option.help = "この説明を表示します。"
-    return option

@@ -1,5 +1,6 @@
 """The command line as a person meets it."""
 
+import inspect
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.table import Column, Table
 from sklearn.datasets import load_digits
+from typer import rich_utils
 
 import pbl
 
@@ -148,6 +151,29 @@ def run_process(*words: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "pbl", *words], capture_output=True, text=True, env=environment, **options
     )
+
+
+HELP = [
+    ("train", ["[OPTIONS] [EXPERIMENT.py] [KEY=VALUE]...", "<list[str]>", "IMAGES [2<=x<=1024]", "<int range> [x>=1]", "[default: 1]"]),
+    ("evaluate", ["{RUN}", "[required]", "<val|test>", "[default: val]", "<bool>"]),
+    ("find-rate", ["<float>", "FILE.png", "[default: learning_rate.png]"]),
+    ("compare", ["<float range> [0<=x<=1]", "[default: 1.0]"]),
+    ("holdout", ["--references    --no-references    <bool>", "[default: references]"]),
+    ("submit", ["*  --team", "NAME"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shown"), HELP, ids=[name for name, _ in HELP])
+def test_help_tells_types_limits_and_defaults(command, monkeypatch, name, shown):
+    """And leaves rich and typer as it found them, in Japanese too."""
+    monkeypatch.setenv("COLUMNS", "160")
+    before = inspect.signature(Table.add_column), inspect.signature(Column.__init__), dict(vars(rich_utils))
+    status, out, err = command(name, "--help")
+    assert status == 0 and not err and [words for words in shown if words not in out] == []
+    assert "Show this message and exit." in out and f"Usage: python -m pbl {name}" in out
+    monkeypatch.setenv("PBL_LANGUAGE", "ja")
+    assert "使い方" in command(name, "--help")[1]
+    assert (inspect.signature(Table.add_column), inspect.signature(Column.__init__), dict(vars(rich_utils))) == before
 
 
 @pytest.mark.nightly

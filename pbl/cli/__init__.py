@@ -1,0 +1,79 @@
+"""The command line: `python -m pbl COMMAND`, or `pbl COMMAND` where the package is installed.
+
+A group of commands is one file here. Each command imports what it needs itself, so that `--help` answers at once.
+
+Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be mended first, 2 wrong input (one line says what), 130 stopped by Ctrl-C or SIGTERM.
+"""
+
+import codecs
+import sys
+
+import typer
+import typer.main
+
+from pbl.cli import comparison, data, evaluation, grading, reports, training
+from pbl.cli.help import Command, Program
+from pbl.errors import InputError
+from pbl.languages import choose_screen_language, say, say_sentence
+
+app = typer.Typer(
+    name="pbl",
+    cls=Program,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train, evaluate and use image classifiers with Keras. Start with: python -m pbl train",
+)
+for command in (  # as `--help` lists them
+    training.train,
+    training.find_rate,
+    evaluation.evaluate,
+    evaluation.diagnose,
+    comparison.compare,
+    reports.log,
+    reports.report,
+    evaluation.predict,
+    evaluation.inspect,
+    data.check,
+    data.models,
+    data.datasets,
+    grading.holdout,
+    grading.submit,
+    grading.grade,
+):
+    app.command(cls=Command)(command)
+
+_ALIKE = str.maketrans({"〜": "~", "–": "-", "—": "-", "−": "-", "…": "...", "“": '"', "”": '"', "’": "'"})
+
+
+def _write_alike(error: UnicodeError) -> tuple[str, int]:
+    letters = error.object[error.start : error.end].translate(_ALIKE)
+    return letters.encode("ascii", "replace").decode(), error.end
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    codecs.register_error("alike", _write_alike)
+    for stream in (sys.stdout, sys.stderr):  # a letter that the screen does not have must not end a training
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="alike")
+    try:
+        status = typer.main.get_command(app).main(arguments, prog_name="python -m pbl", standalone_mode=False) or 0
+        if status == 130:  # typer's answer to Ctrl-C
+            print(say("pbl: stopped"), file=sys.stderr)
+        return status
+    except InputError as error:
+        message = " ".join(say_sentence(error).split())
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer says of wrong words has it; else it is a bug of ours
+            raise
+        what = error.format_message()
+        if choose_screen_language() == "ja":
+            from pbl.languages.commands import say_wrong_words
+
+            what = say_wrong_words(what)
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "python -m pbl"
+        message = say("{what} See: {command} --help", what=what, command=path)
+    print(f"pbl: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,192 @@
+"""`compare`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from pbl.cli.options import AsJson, RunsOption, Split, load_config
+from pbl.cli.screen import print_json, print_table, quiet_tensorflow
+from pbl.errors import InputError, Sentence
+from pbl.languages import say, say_sentence
+
+MOST_ROWS = 20  # of a table of a comparison on the screen
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        Argument(
+            metavar="RUN ...", help="Runs or folders of runs; with --train experiment files and KEY=VALUE for all."
+        ),
+    ],
+    train: Annotated[
+        bool, Option("--train", help="Train the experiments first, seed by seed. The same command goes on.")
+    ] = False,
+    models: Annotated[
+        str | None,
+        Option(
+            metavar="NAME,NAME",
+            help="With --train: each of these models, with its default options, in the experiment's place.",
+        ),
+    ] = None,
+    seeds: Annotated[int, Option(min=1, help="With --train: runs of each, with seeds that count up.")] = 5,
+    epochs: Annotated[int | None, Option(min=1, help="With --train: epochs of every run.")] = None,
+    minutes: Annotated[float | None, Option(min=0.01, help="With --train: minutes of every run, instead.")] = None,
+    split: Annotated[
+        Split, Option(help="Which images; test is evaluated, and each use recorded, where it is not yet.")
+    ] = "val",
+    margin: Annotated[float, Option(min=0, help="The difference that matters to you, in points of accuracy.")] = 1.0,
+    baseline: Annotated[
+        str | None, Option(metavar="NAME", help="Compare all with this architecture, in place of all pairs.")
+    ] = None,
+    target: Annotated[
+        float | None, Option(min=0, max=1, help="The validation accuracy up to which training seconds are counted.")
+    ] = None,
+    measure: Annotated[
+        bool, Option("--measure", help="Measure MACs, latency, throughput, memory and file of one run of each.")
+    ] = False,
+    out: Annotated[Path, Option(metavar="DIR", help="Where results.csv, results.md and results.png go.")] = Path(
+        "comparison"
+    ),
+    as_json: AsJson = False,
+    folder: RunsOption = None,
+) -> int:
+    """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
+    from pbl import comparison
+
+    if not train and (epochs or minutes or models):
+        raise InputError("--epochs, --minutes and --models are for --train.")
+    if epochs and minutes:
+        raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
+    if train:
+        found, failures, status = _train_each(runs, models, seeds, epochs, minutes, out, folder)
+    else:
+        found, failures, status = comparison.find_runs(runs), [], 0
+    if split == "test":
+        _evaluate_lacking(found)
+    if measure:
+        _measure_one_of_each(found)
+    result = comparison.compare(found, split, margin=margin, baseline=baseline, target=target, failures=failures)
+    files = comparison.write_results(result, out)
+    if as_json:
+        names = ("runs", "architectures", "pairs", "models")
+        tables = {name: json.loads(getattr(result, name).to_json(orient="records")) for name in names}
+        told = {"margin": margin, "split": split, "images": result.images}
+        print_json({**told, **tables, "notes": result.notes})
+    else:
+        _show_comparison(result)
+        print(say("Written: {file}", file=", ".join(map(str, files))))
+    return status
+
+
+def _train_each(
+    words: list[str],
+    models: str | None,
+    seeds: int,
+    epochs: int | None,
+    minutes: float | None,
+    out: Path,
+    folder: str | None,
+):
+    """Returns the runs, those that failed, and the exit status that they ask for."""
+    from pbl.comparison import Failure
+
+    files = [word for word in words if "=" not in word or word.endswith(".py")]
+    settings = [word for word in words if word not in files]
+    if not files:
+        raise InputError(
+            "--train needs experiment files, such as experiments/mnist_mlp.py experiments/digits_resnet20.py."
+        )
+    configs = [load_config(file, settings) for file in files]
+    if models is not None:
+        names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+        configs = [
+            config.replace(model=name, model_options={}, experiment=f"{config.experiment}_{name}")
+            for config in configs
+            for name in names
+        ]
+    with quiet_tensorflow():
+        from pbl.models import find_builder
+        from pbl.training import sweep
+    for config in configs:
+        find_builder(config.model)  # a slip is told before anything is trained
+    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json")
+    runs, failures, status = [], [], 0
+    for config, run, reason in sweep.train_each(planned, folder):
+        if run is None:
+            failures.append(Failure(config.model, config.seed, reason))
+        else:
+            runs.append(run)
+            if run.environment["status"] == "interrupted":
+                status = 130
+        status = status or (1 if reason else 0)
+    return runs, failures, status
+
+
+def _evaluate_lacking(runs) -> None:
+    finished = [run for run in runs if run.environment.get("status") == "finished"]
+    lacking = [run for run in finished if not (run.path / "predictions_test.npz").exists()]
+    if lacking:
+        with quiet_tensorflow():
+            from pbl.evaluation import run as evaluation
+        for run in lacking:
+            evaluation.evaluate(run, "test")
+
+
+def _measure_one_of_each(runs) -> None:
+    from pbl.evaluation.measurement import measure_cost
+
+    measured = set()
+    finished = [run for run in runs if run.environment.get("status") == "finished"]
+    for run in sorted(finished, key=lambda run: not (run.path / "cost.json").exists()):
+        key = (run.config.model, json.dumps(run.config.model_options, sort_keys=True))
+        if key not in measured and not (run.path / "cost.json").exists():
+            print(say("Measuring {run}", run=run.path), file=sys.stderr, flush=True)
+            measure_cost(run)
+        measured.add(key)
+
+
+def _show_comparison(result) -> None:
+    """What fits on a screen of 80 letters; results.md has all columns."""
+    from pbl import comparison
+
+    told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
+    split = Sentence("test") if result.split == "test" else Sentence("validation")
+    print(say(told, margin=result.margin, images=result.images, split=split))
+    architectures = comparison.show_architectures(result.architectures)
+    kept = ("architecture", "seeds", "accuracy %", "95% interval", "ties", "best with probability", "pre-trained")
+    _show_table(say("Architectures"), architectures.filter(kept))
+    cost = ("parameters", "MACs", "training s", "s to target", "latency of 1 image ms", "images/s at 256")
+    _show_table(say("Cost"), architectures.filter(("architecture", *cost)))
+    pairs = comparison.show_pairs(result.pairs)
+    needed = pairs.pop("would separate them")
+    _show_table(say("This architecture against that one (over seeds and images)"), pairs)
+    of_need: dict[str, list[str]] = {}
+    for first, second, need in zip(pairs["first"], pairs["second"], needed, strict=True):
+        if need:
+            of_need.setdefault(need, []).append(f"{first} − {second}")
+    if of_need:
+        print(say("What would separate them, four times in five, were the difference the one seen:"))
+    for need, names in of_need.items():
+        more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
+        print(f"- {say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}")
+    models = comparison.show_models(result.models)
+    title = say("This trained model against that one (over the images alone)")
+    if models["first"].nunique() == 1 < len(models):
+        title += f": {models.pop('first').iloc[0]} − ..."
+    _show_table(title, models)
+    for note in result.notes:
+        print(f"- {say_sentence(note)}")
+
+
+def _show_table(title: str, table) -> None:
+    if not len(table):
+        return
+    print(title)
+    rows = table.head(MOST_ROWS).itertuples(index=False)
+    print_table([say(column) for column in table.columns], [tuple(map(say_sentence, row)) for row in rows])
+    if len(table) > MOST_ROWS:
+        print(say("and {n} more rows in results.md", n=len(table) - MOST_ROWS))

@@ -1,0 +1,143 @@
+"""What there is to train, and to train on: `check`, `datasets`, `models`."""
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from pbl.cli.options import AsJson, DataDir
+from pbl.cli.screen import print_table, quiet_tensorflow
+from pbl.errors import InputError, Sentence
+from pbl.languages import say, say_sentence
+
+
+def check(
+    source: Annotated[
+        str,
+        Argument(
+            metavar="SOURCE",
+            help="A data set: a name, a folder, a .zip or an .npz; or a run, for its data and settings.",
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        Argument(metavar="KEY=VALUE", help="Settings of the data, such as image_size=96 groups='(patient[0-9]+)'."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        Option(metavar="DIR", help="Where data_check.json and the pictures go; data_check/NAME unless given."),
+    ] = None,
+    leave_out: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Write the names of images to leave out, for leave_out=FILE. Nothing is deleted."),
+    ] = None,
+    fast: Annotated[bool, Option("--fast", help="Only what takes seconds, as before every training.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Look for faults in a data set: broken, copied, leaking, unbalanced, shifted or mislabelled images."""
+    source, loaded = _load_data(source, settings or [], out)
+    from pbl.data import doctor
+
+    splits = ("train", "val", "test")
+    loaded.images("test")  # decoded now, so that its broken images are known
+    findings = loaded.check(*splits, fast=fast)
+    folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
+    parts = loaded.parts(*splits)
+    files = doctor.write_report(findings, parts, folder)
+    left_out = doctor.write_leave_out(findings, leave_out) if leave_out else []
+    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in doctor.SEVERITIES}
+    if as_json:
+        print((folder / "data_check.json").read_text(encoding="utf-8"))
+        return 1 if counts["stop"] else 0
+    rows = [(f.severity, say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings]
+    print_table(["", say("check"), say("finding")], rows)
+    images = ", ".join(say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items())
+    told = "{source}: {images} images; {counts}. {files} file(s) in {folder}"
+    counted = ", ".join(f"{n} {severity}" for severity, n in counts.items())
+    print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
+    if leave_out:
+        told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... leave_out={file}"
+        print(say(told, n=len(left_out), file=leave_out))
+    return 1 if counts["stop"] else 0
+
+
+def _load_data(source: str, settings: list[str], out: str | None):
+    """Returns the name of the data set, that of a run where `source` is one, and its `Data`."""
+    from pbl.config import Config, load_experiment, parse_overrides
+
+    values = parse_overrides(settings)
+    if (Path(source) / "config.json").is_file():
+        with quiet_tensorflow():
+            config = load_experiment(source, [*settings, "on_bad_image=skip"])
+        source = config.dataset
+    else:
+        config = Config(**{"dataset": source, "on_bad_image": "skip", **values})
+    with quiet_tensorflow():
+        from pbl import data
+        from pbl.data.store import DifferentSizes
+    for name in values:
+        if name not in data.DATA_SETTINGS:
+            valid = ", ".join(sorted(data.DATA_SETTINGS))
+            raise InputError("{name} is no setting of the data. Valid: {valid}.", name=name, valid=valid)
+    if out and Path(out).exists() and not Path(out).is_dir():
+        raise InputError("--out {out} is a file. Give a folder.", out=out)
+    options = {name: getattr(config, name) for name in data.DATA_SETTINGS}
+    try:
+        return source, data.load_data(source, **options)
+    except DifferentSizes:
+        told = "The images differ in size; they are looked at in image_size=64. Give the size that you will train with."
+        print(say(told), file=sys.stderr)
+        options |= {"image_size": 64, "channels": options["channels"] or 3}
+        return source, data.load_data(source, **options)
+
+
+def models(
+    name: Annotated[str | None, Argument(metavar="NAME", help="Show what this model's options mean.")] = None,
+) -> int:
+    """List the models, or describe one."""
+    with quiet_tensorflow():
+        from pbl.models import find_builder
+        from pbl.models.cards import CARDS
+
+    if name is not None:
+        builder = find_builder(name)
+        print(f"{name}{inspect.signature(builder)}", end="\n\n")
+        print(f"{inspect.getdoc(builder)}\n\n{inspect.getdoc(inspect.getmodule(builder))}")
+        return 0
+    rows = [
+        (
+            model,
+            card.style,
+            str(card.year),
+            f"{card.weights:,}",
+            f"{card.macs:,}",
+            "x".join(map(str, card.input_shape)),
+            str(card.classes),
+            str(card.smallest),
+            card.paper,
+        )
+        for model, card in CARDS.items()
+    ]
+    header = ("model", "style", "year", "trainable weights", "MACs", "at", "classes", "smallest side", "paper")
+    print_table([say(title) for title in header], rows)
+    print(say("Describe one: python -m pbl models resnet20"))
+    return 0
+
+
+def datasets(data_dir: DataDir = None) -> int:
+    """List the data sets."""
+    with quiet_tensorflow():
+        from pbl.data.catalogue import DATASETS, prepared_datasets
+    rows = []
+    for name, function in DATASETS.items():
+        about = (function.__doc__ or "").strip().partition("\n")[0]
+        rows.append((name, say(about) if function.__module__.startswith("pbl.") else about))
+    folder, prepared = prepared_datasets(data_dir)
+    rows += [(name, say("TensorFlow Datasets, prepared in {folder}", folder=folder)) for name in prepared]
+    path = "a folder of class folders (with or without train/ val/ test/), a .zip of one, or an .npz of x_train, y_train, ..."
+    other = "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog"
+    rows += [(say("a path"), say(path)), (say("any other"), say(other))]
+    print_table([say("dataset"), say("what")], rows)
+    return 0

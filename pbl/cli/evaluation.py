@@ -1,0 +1,255 @@
+"""What one run is asked: `evaluate`, `predict`, `diagnose`, `inspect`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from pbl.cli.options import AsJson, DataDir, LanguageOption, RunFolder, Split, parse_requirements
+from pbl.cli.screen import format_number, open_console, print_json, print_table, quiet_tensorflow
+from pbl.errors import InputError, Sentence
+from pbl.languages import choose_screen_language, say
+
+
+def evaluate(
+    run: RunFolder,
+    split: Annotated[Split, Option(help="Which split. Each use of test is recorded in the run.")] = "val",
+    data: Annotated[
+        str | None, Option(metavar="SOURCE", help="Another data set with the same classes, in place of the run's own.")
+    ] = None,
+    data_dir: DataDir = None,
+    positive_class: Annotated[
+        str | None, Option(metavar="NAME", help="With two classes: whose precision, recall and F1 stand first.")
+    ] = None,
+    aim: Annotated[
+        str,
+        Option(
+            metavar="AIM",
+            help="With two classes: what the threshold is chosen for, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).",
+        ),
+    ] = "f1",
+    require: Annotated[
+        list[str] | None,
+        Option(
+            metavar='"METRIC>=NUMBER"',
+            help="Exit with status 1 unless this holds, such as accuracy>=0.9 or macro.f1>0.8.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Evaluate a run's best model: metrics with confidence intervals, confusion matrix."""
+    from pbl.evaluation.thresholds import parse_aim
+    from pbl.runs import load_run
+
+    requirements = parse_requirements(require)
+    chosen_for = parse_aim(aim)
+    opened = load_run(run)
+    if requirements:
+        from pbl.evaluation.metrics import check_metric_name, find_metric
+
+        for wanted in requirements:  # a slip must not cost a use of the test split
+            check_metric_name(wanted.name, opened.split["class_names"])
+    with quiet_tensorflow():
+        from pbl.evaluation import run as evaluation
+    result = evaluation.evaluate(
+        opened, split, source=data, data_dir=data_dir, positive_class=positive_class, aim=chosen_for
+    )
+    outcomes = [wanted.judge(find_metric(result, wanted.name)) for wanted in requirements]
+    if as_json:
+        print_json({**result, "requirements": outcomes})
+    else:
+        _show_metrics(result)
+        for wanted in outcomes:
+            told = (
+                "holds: {requirement} (is {value:.4f})" if wanted["holds"] else "FAILS: {requirement} (is {value:.4f})"
+            )
+            print(say(told, **wanted))
+    return 0 if all(wanted["holds"] for wanted in outcomes) else 1
+
+
+def _show_metrics(result: dict[str, Any]) -> None:
+    which = {"all": Sentence("all images"), "val": Sentence("validation split"), "test": Sentence("test split")}
+    told = "{run} on {source}, {which}, model of epoch {epoch}"
+    split, epoch = which[result["split"]], result["best_epoch"] or "?"
+    print(say(told, run=result["run"], source=result["source"], which=split, epoch=epoch))
+    if result["status"] != "finished":
+        print(say("The run is not finished: its status is '{status}'.", status=result["status"]))
+    if result["split"] == "test" and result["test_uses"] == 1:
+        print(say("This run has used the test split once."))
+    elif result["split"] == "test":
+        told = "This run has used the test split {count} times: the best of several looks is too good to be true."
+        print(say(told, count=result["test_uses"]))
+    if result["copies_in_train"]:
+        told = "{copies:,} of these images stand in the training images too: the score is too good."
+        print(say(told, copies=result["copies_in_train"]))
+    print_table([say("metric"), say("value"), ""], _list_metrics(result))
+    _show_what_validation_chose(result)
+    by_class = [
+        (name, *(format_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}")
+        for name, row in result["by_class"].items()
+    ]
+    print_table([say(title) for title in ("class", "precision", "recall", "F1", "images")], by_class)
+    names = result["class_names"]
+    if len(names) <= 20:
+        print(say("Confusion matrix: rows are true classes, columns predicted ones."))
+        counts = [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)]
+        print_table([say("true \\ predicted"), *names], counts)
+
+
+def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Title, value and explanation of each."""
+    intervals, calibration = result["intervals"], result["calibration"]
+
+    def row(title: str, name: str, value: float | None, what: str) -> tuple[str, str, str]:
+        if name in intervals:
+            low, high = intervals[name]
+            what += say(", 95% interval {low:.4f} to {high:.4f} (bootstrap)", low=low, high=high)
+        return title, format_number(value), what
+
+    rows = []
+    if "positive" in result:
+        positive = result["positive"]
+        of_class = say("of '{name}', the positive class", name=positive["class"])
+        rows += [(say(key), format_number(positive[key]), of_class) for key in ("precision", "recall", "f1")]
+    low, high = result["accuracy_interval"]
+    of_accuracy = say(
+        "95% interval {low:.4f} to {high:.4f} (Wilson), {images:,} images", low=low, high=high, images=result["images"]
+    )
+    rows.append((say("accuracy"), format_number(result["accuracy"]), of_accuracy))
+    balanced = result["balanced_accuracy"]
+    rows.append(row(say("balanced accuracy"), "balanced_accuracy", balanced, say("mean recall of classes")))
+    for key, value in result["macro"].items():
+        rows.append(row(say("macro {metric}", metric=Sentence(key)), f"macro.{key}", value, say("mean over classes")))
+    for k, value in result["top_k_accuracy"].items():
+        rows.append((say("top-{k} accuracy", k=k), format_number(value), ""))
+    mean, high = calibration["ece_if_calibrated"], calibration["ece_if_calibrated_high"]
+    of_calibration = "calibration error; of a calibrated model {mean:.4f}, to {high:.4f}"
+    return [
+        *rows,
+        row("ROC AUC", "roc_auc", result["roc_auc"], say("one class against the rest, mean")),
+        row("PR AUC", "average_precision", result["average_precision"], say("average precision, likewise")),
+        row(say("log loss"), "log_loss", result["log_loss"], say("nats")),
+        row(say("Brier score"), "brier", result["brier"], say("0 to 2")),
+        ("ECE", format_number(calibration["ece"]), say(of_calibration, mean=mean, high=high)),
+    ]
+
+
+def _show_what_validation_chose(result: dict[str, Any]) -> None:
+    calibration, threshold = result["calibration"], result.get("threshold")
+    itself = Sentence("on these very images") if result["split"] == "val" else Sentence("on validation")
+    if "temperature" in calibration:
+        is_off = calibration["ece"] > calibration["ece_if_calibrated_high"]
+        fields = {
+            "verdict": Sentence("not calibrated") if is_off else Sentence("as calibrated as these images can tell"),
+            "temperature": calibration["temperature"],
+            "ece": calibration["ece_after"],
+            "loss": calibration["log_loss_after"],
+        }
+        told = "Confidence: {verdict}. With the temperature {temperature:.2f}, fitted {itself}: ECE {ece:.4f}, log loss {loss:.4f}."
+        print(say(told, itself=itself, **fields))
+    if threshold is None:
+        return
+    if threshold["value"] is None:
+        print(say("Threshold: none reaches {aim} on validation.", aim=threshold["aim"]))
+        return
+    low, high = threshold["interval"]
+    half = Sentence("0.5 may be as good") if low <= 0.5 <= high else Sentence("0.5 is not it")
+    told = "Threshold: for {aim} {value:.2f} was chosen {itself} (95% interval {low:.2f} to {high:.2f}: {half})."
+    print(say(told, aim=threshold["aim"], value=threshold["value"], itself=itself, low=low, high=high, half=half))
+    shown = ("precision", "recall", "f1", "accuracy", "cost")
+    rows = [
+        (say("threshold {value:.2f}", value=value), *(format_number(threshold[key][name]) for name in shown))
+        for value, key in ((0.5, "at_half"), (threshold["value"], "at_threshold"))
+    ]
+    print_table(["", *(say(name) for name in shown)], rows)
+
+
+def predict(
+    run: RunFolder,
+    images: Annotated[list[str], Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them.")],
+    csv: Annotated[
+        Path | None, Option(metavar="FILE", help="Write the table, with every class's probability, to this file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Predict the class of image files."""
+    from pbl.runs import load_run
+    from pbl.storage import replacing
+
+    opened = load_run(run)
+    if csv is not None and not csv.name:
+        raise InputError("--csv needs the name of a file.")
+    if csv is not None and not csv.parent.is_dir():
+        wrong = "The folder {folder} does not exist. Make it first, or give another file after --csv."
+        raise InputError(wrong, folder=csv.parent)
+    with quiet_tensorflow():
+        from pbl.evaluation import run as evaluation
+    table = evaluation.predict(opened, images)
+    if csv is not None:
+        with replacing(csv) as temporary:  # utf-8-sig: its mark tells Excel that it is UTF-8
+            table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")
+    if as_json:
+        print(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10))
+    else:
+        found = table.iloc[:, :3].itertuples(index=False, name=None)
+        rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]
+        print_table([say("image"), say("class"), say("probability")], rows)
+    return 0
+
+
+def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = False) -> int:
+    """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
+    from pbl.diagnosis.advice import as_json as to_json
+    from pbl.diagnosis.advice import diagnose_run
+    from pbl.runs import load_run
+
+    diagnosis = diagnose_run(load_run(run))
+    if as_json:
+        print_json(to_json(diagnosis))
+    else:
+        show_diagnosis(diagnosis, choose_screen_language(language))
+    return 0
+
+
+def show_diagnosis(diagnosis, language: str) -> None:
+    """Prints a `Diagnosis`: in colours on a terminal; a line each into a file."""
+    from rich.padding import Padding
+
+    colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
+    styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
+    console = open_console()
+    for kind, text in diagnosis.paragraphs(language):
+        left = {"headline": 0, "command": 4}.get(kind, 2)
+        if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
+            console.print(" " * left + text, style=styles.get(kind), soft_wrap=True)
+        else:
+            console.print(Padding(text, (0, 0, 0, left)), style=styles.get(kind))
+
+
+def inspect(
+    run: RunFolder,
+    images: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="IMAGE_OR_FOLDER",
+            help="Image files, or folders of them; the worst mistakes of validation and some right ones unless given.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Draw what a run's network looks at: filters, feature maps, Grad-CAM or attention, and its loss on the way."""
+    from pbl.runs import load_run
+
+    opened = load_run(run)
+    with quiet_tensorflow():
+        from pbl.inspection import run as inspection
+    left_out: list[str] = []
+    options = {"tell": left_out.append} if as_json else {}
+    files = inspection.inspect_run(opened, images, **options)
+    if as_json:
+        print_json({"run": opened.name, "files": [str(file) for file in files], "left_out": left_out})
+    else:
+        for file in files:
+            print(file)
+    return 0 if files else 1

@@ -1,0 +1,218 @@
+"""A class's hidden test set, from both sides: `holdout`, `submit`, `grade`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typer import Argument, Option
+
+from pbl.cli.options import AsJson, DataDir, Language, RunFolder, parse_requirements
+from pbl.cli.screen import format_number, print_json, print_table, quiet_tensorflow, show_progress
+from pbl.errors import InputError
+from pbl.languages import choose_language, say, say_sentence
+
+
+def holdout(
+    source: Annotated[str, Argument(metavar="SOURCE", help="A data set: a name, a folder, a .zip or an .npz.")],
+    fraction: Annotated[
+        float, Option(help="Share of each class that is hidden; 1 hides all, and nothing is public.")
+    ] = 0.2,
+    out: Annotated[str | None, Option(metavar="DIR", help="The folder to make; holdout/NAME unless given.")] = None,
+    hide_test: Annotated[
+        bool, Option("--hide-test", help="Hide the source's own test split in place of a share.")
+    ] = False,
+    groups: Annotated[
+        str | None,
+        Option(metavar="PATTERN", help="Images whose names share this word stay on one side, as in training."),
+    ] = None,
+    as_zip: Annotated[bool, Option("--zip", help="The public part as one .zip.")] = False,
+    references: Annotated[
+        bool, Option(help="Make and grade submissions that show the scale of grades; takes minutes.")
+    ] = True,
+    seed: Annotated[int | None, Option(min=0, help="Of choice and names; random unless given.")] = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Make an instructor's hidden test set: a public part, hidden images, and their labels apart."""
+    with quiet_tensorflow():
+        from pbl.grading.holdout import make_holdout
+    options = {"fraction": fraction, "hide_test": hide_test, "groups": groups, "as_zip": as_zip, "seed": seed}
+    made = make_holdout(source, out=out, data_dir=data_dir, **options)
+    public = []
+    if made.public is not None:
+        public = [(made.public.name, say("{n:,} images for the teams", n=made.public_images))]
+    hidden = say("{n:,} hidden images under opaque names, without labels", n=made.images)
+    yours = say("yours alone: labels.csv, how the set was made") + (", copies.csv" if made.findings else "")
+    print_table([str(made.path), ""], [*public, ("images, hidden.json", hidden), ("labels", yours)])
+    for finding in made.findings:
+        told = (
+            "{severity}: {check}: {n} hidden image(s) have one among the public images ({examples}, ...). The pairs: {file}."
+            " --groups PATTERN keeps such together."
+        )
+        details = {
+            "severity": finding.severity,
+            "check": say(finding.check.replace("_", " ")),
+            "n": len(finding.items),
+            "examples": ", ".join(finding.items[:3]),
+            "file": made.path / "labels" / "copies.csv",
+        }
+        print(say(told, **details))
+    if references and made.public is not None:
+        with quiet_tensorflow():
+            from pbl.grading.references import make_references
+        scores = make_references(made.path, made.public)
+        if scores:
+            order = sorted(scores.items(), key=lambda item: item[1])
+            header = [say("reference submission"), say("accuracy")]
+            print_table(header, [(name, format_number(value)) for name, value in order])
+    print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=made.path))
+    return 0
+
+
+def submit(
+    run: RunFolder,
+    team: Annotated[str, Option(metavar="NAME", help="Your team's name.")],
+    out: Annotated[str | None, Option(metavar="FILE.zip", help="The file to hand in; TEAM.zip unless given.")] = None,
+    keras: Annotated[
+        bool, Option("--keras", help="Hand in model.keras, of Keras's own layers, rather than weights.")
+    ] = False,
+    predictions: Annotated[
+        str | None, Option(metavar="IMAGES", help="Hand in the classes of these hidden images rather than a model.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write what a team hands in, checked here as the grader checks it."""
+    with quiet_tensorflow():
+        from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
+        from pbl.grading.submission import submit as write
+    submitted = write(run, team, out=out, as_keras=keras, predictions=predictions)
+    if as_json:
+        print_json({**submitted._asdict(), "file": str(submitted.file)}, indent=None)
+        return 0
+    told = "{file}: the instructor will see '{status}'. {message}"
+    print(say(told, file=submitted.file, status=submitted.status, message=submitted.message))
+    for remark in submitted.remarks:
+        print(say_sentence(remark))
+    return 0
+
+
+def grade(
+    submissions: Annotated[
+        str,
+        Argument(
+            metavar="SUBMISSIONS",
+            help="A folder with one folder or file for each team, a download of Moodle or Google Classroom, or one submission.",
+        ),
+    ],
+    data: Annotated[str, Option(metavar="HIDDEN", help="The hidden set: a folder that `holdout` made.")],
+    out: Annotated[
+        str, Option(metavar="DIR", help="Where the tables go. The same command again goes on there.")
+    ] = "grades",
+    roster: Annotated[
+        str | None, Option(metavar="FILE.csv", help="The expected teams; each gets a row, whatever it sent.")
+    ] = None,
+    rubric: Annotated[
+        str | None, Option(metavar="FILE.py", help="Points, deadline, allowed builders: rubric = Rubric(...).")
+    ] = None,
+    labels: Annotated[str | None, Option(metavar="FILE.csv", help="The labels, where they are not in HIDDEN.")] = None,
+    predict_only: Annotated[
+        bool, Option("--predict-only", help="Run the models; no labels are needed on this machine.")
+    ] = False,
+    score_only: Annotated[
+        bool, Option("--score-only", help="Score what --predict-only left; no model is run on this machine.")
+    ] = False,
+    jobs: Annotated[int, Option(min=1, max=64, help="Submissions at the same time.")] = 1,
+    seconds: Annotated[float, Option(min=1, help="Time limit of each submission.")] = 120,
+    memory: Annotated[int, Option(min=64, help="Memory limit of each, in MB, beyond TensorFlow's own.")] = 2048,
+    require_isolation: Annotated[
+        Literal["full", "limits"],
+        Option(help="full: refuse where this machine cannot lock submissions up; limits: go on without."),
+    ] = "full",
+    half: Annotated[
+        Literal["all", "public", "private"],
+        Option(help="Score one half of the hidden images; public: a leaderboard of coarse scores."),
+    ] = "all",
+    tries: Annotated[int | None, Option(min=1, help="Of a leaderboard: scores that a team is told.")] = None,
+    again: Annotated[
+        list[str] | None, Option(metavar="TEAM", help="Grade this team again though nothing changed.")
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        Option(
+            metavar='"METRIC>=NUMBER"', help="Exit with status 1 unless every team reaches it, such as accuracy>=0.9."
+        ),
+    ] = None,
+    language: Annotated[
+        Language | None, Option(help="Of the teams' feedback; else the variable PBL_LANGUAGE, else the locale.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Grade a class on hidden images: one row for every team, none trusted, nothing lost."""
+    if predict_only and score_only:
+        raise InputError("Give one of --predict-only and --score-only.")
+    requirements = parse_requirements(require)
+    for text, name, *_ in requirements:
+        if name not in ("accuracy", "macro_f1", "log_loss", "points"):
+            raise InputError('--require "{text}": valid are accuracy, macro_f1, log_loss and points.', text=text)
+    from pbl.grading.grader import grade as grade_class
+    from pbl.grading.sandbox import Limits
+
+    with show_progress(not as_json) as tell:
+        rows = grade_class(
+            submissions,
+            data,
+            out=out,
+            roster=roster,
+            rubric=rubric,
+            labels=labels,
+            phase="predict" if predict_only else "score" if score_only else "both",
+            limits=Limits(seconds=seconds, memory=memory),
+            jobs=jobs,
+            require_isolation=require_isolation,
+            half=half,
+            tries=tries,
+            again=again or [],
+            language=choose_language(language),
+            tell=tell,
+        )
+    failed = any(row["status"] == "grader_error" for row in rows)
+    reached = [row for row in rows if all(wanted.judge(row.get(wanted.name))["holds"] for wanted in requirements)]
+    if as_json:
+        print_json(rows, indent=None)
+    else:
+        if predict_only:
+            _show_predicted(rows, Path(out))
+        else:
+            _show_grades(rows, Path(out))
+        if requirements:
+            told = "{reached} of {all} team(s) reach {requirements}."
+            texts = ", ".join(wanted.text for wanted in requirements)
+            print(say(told, reached=len(reached), all=len(rows), requirements=texts))
+    return 1 if failed or len(reached) < len(rows) else 0
+
+
+def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
+    print_table([say("team"), say("status"), ""], [(row["team"], row["status"], _say_outcome(row)) for row in rows])
+    told = "{file}. Score on the machine with the labels: python -m pbl grade {out} --score-only --data HIDDEN"
+    print(say(told, file=out / "predicted.csv", out=out))
+
+
+def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
+    shown = []
+    for row in rows:
+        score = ""
+        if row["accuracy"] is not None:
+            low, high = row["accuracy_interval"]
+            score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row["accuracy"], low=low, high=high)
+        points = "" if row["final_points"] is None else f"{row['final_points']:g}"
+        remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
+        shown.append(
+            (row["team"], row["status"], score, points, str(row["tie_group"] or ""), remark or _say_outcome(row))
+        )
+    header = ("team", "status", "accuracy (95% interval)", "points", "tie group")
+    print_table([*(say(title) for title in header), ""], shown)
+    told = "{table}, {page}, feedback for each team in {folder}"
+    print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))
+
+
+def _say_outcome(row: dict[str, Any]) -> str:
+    """Why a submission is not "ok"; nothing of one that is."""
+    return "" if row["status"] == "ok" else say(row["template"], **row["fields"])

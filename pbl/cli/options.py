@@ -1,0 +1,96 @@
+"""The options that several commands share, and how their words are read."""
+
+import operator
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from typer import Argument, Option
+
+from pbl.cli.screen import quiet_tensorflow
+from pbl.errors import InputError
+
+RunFolder = Annotated[str, Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
+RunsOption = Annotated[
+    str | None,
+    Option("--runs", metavar="DIR", help="Where runs are kept; else the variable PBL_RUNS, else runs/."),
+]
+DataDir = Annotated[str | None, Option(metavar="DIR", help="Folder of prepared TensorFlow Datasets.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON, for scripts.")]
+ExperimentFile = Annotated[
+    str | None,
+    Argument(
+        metavar="EXPERIMENT.py",
+        help="An experiment file, or a run's folder for its very settings; experiments/digits_resnet20.py unless given.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    Argument(metavar="KEY=VALUE", help="Settings to change, such as epochs=3 model_options.dropout=0.5."),
+]
+Split = Literal["val", "test"]
+Language = Literal["en", "ja"]
+LanguageOption = Annotated[
+    Language | None, Option(help="Of the sentences; else the variable PBL_LANGUAGE, else the locale.")
+]
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+def load_config(experiment: str | None, settings: list[str] | None):
+    """Returns the `Config` of an experiment file and settings; the first word may be a setting too."""
+    from pbl.config import DEFAULT_EXPERIMENT, load_experiment
+
+    words = list(settings or [])
+    if experiment is None or ("=" in experiment and not experiment.endswith(".py") and not Path(experiment).exists()):
+        words = [experiment, *words] if experiment else words
+        experiment = str(DEFAULT_EXPERIMENT)
+    # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
+    with quiet_tensorflow():
+        return load_experiment(experiment, words)
+
+
+def check_file(option: str, file: Path | None, formats: tuple[str, ...]) -> None:
+    """Raises InputError where a file that is to be written has no folder, or not one of these endings."""
+    if file is not None and (file.suffix.lower() not in formats or not file.parent.is_dir()):
+        raise InputError(
+            "{option} {file}: give a file in a folder that exists, whose name ends in one of {formats}.",
+            option=option,
+            file=file,
+            formats=", ".join(formats),
+        )
+
+
+_SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_REQUIREMENT = re.compile(rf"\s*([^<>=]+?)\s*({'|'.join(_SIGNS)})\s*([0-9.eE+-]+)\s*")
+
+
+class Requirement(NamedTuple):
+    """What `--require` asks for, such as "accuracy>=0.9"."""
+
+    text: str
+    name: str
+    sign: str
+    number: float
+
+    def judge(self, value: float | None) -> dict[str, Any]:
+        """Says whether a value reaches it; None does not."""
+        holds = value is not None and _SIGNS[self.sign](value, self.number)
+        return {"requirement": self.text, "value": value, "holds": holds}
+
+
+def parse_requirements(texts: list[str] | None) -> list[Requirement]:
+    """Reads the words after `--require`.
+
+    Raises:
+        InputError: One is not of the form "accuracy>=0.9".
+    """
+    requirements = []
+    for text in texts or []:
+        try:
+            name, sign, number = _REQUIREMENT.fullmatch(text).groups()
+            requirements.append(Requirement(text, name, sign, float(number)))
+        except (AttributeError, ValueError):
+            wrong = '--require "{text}" is not of the form "accuracy>=0.9" (>=, >, <= or <).'
+            raise InputError(wrong, text=text) from None
+    return requirements

@@ -1,0 +1,92 @@
+"""`log` and `report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from pbl.cli.options import PICTURES, AsJson, LanguageOption, check_file
+from pbl.cli.screen import print_json, print_table
+from pbl.errors import InputError, Sentence
+from pbl.languages import choose_screen_language, say
+
+
+def log(
+    folder: Annotated[
+        str | None, Argument(metavar="FOLDER", help="Where the runs are kept; else the variable PBL_RUNS, else runs/.")
+    ] = None,
+    language: LanguageOption = None,
+    out: Annotated[
+        Path | None, Option(metavar="FILE.png", help="Draw what each run gained, with its interval.")
+    ] = None,
+    csv: Annotated[Path | None, Option(metavar="FILE", help="Write the table to this file.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """List all runs: what each changed against the run it came from, and what that gained."""
+    check_file("--out", out, PICTURES)
+    check_file("--csv", csv, (".csv",))
+    from pbl.reports import team_log
+    from pbl.storage import replacing
+
+    words = choose_screen_language(language)
+    runs = team_log.read_log(folder)
+    if out is not None:
+        figure = team_log.plot_log(runs, words)
+        with replacing(out) as temporary:
+            figure.savefig(temporary, dpi=120)
+    if csv is not None:
+        team_log.write_csv(runs, csv)
+    if as_json:
+        print_json({"runs": team_log.make_records(runs), "remark": team_log.ONE_SEED})
+        return 0
+    print_table(*team_log.make_table(runs, words))
+    print(say(team_log.HOW_TO_READ, words))
+    print(say(team_log.ONE_SEED, words))
+    for file in filter(None, (out, csv)):
+        print(say("Written: {file}", words, file=file))
+    return 0
+
+
+def report(
+    run: Annotated[
+        str | None,
+        Argument(metavar="RUN", help="A run's folder; with --team the folder of all runs, runs/ unless given."),
+    ] = None,
+    team: Annotated[
+        bool,
+        Option("--team", help="A draft of the team's report, of all runs, with boxes for what only you can write."),
+    ] = False,
+    language: LanguageOption = None,
+    out: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE.html", help="Where the page goes; report.html in the run, team_report.html in the folder."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Put all that a run holds on one page: scores, diagnosis, pictures, data, settings, cost, environment."""
+    if team:
+        from pbl.reports.team_report import write_team_report
+
+        file = write_team_report(run, language, out)
+        if as_json:
+            print_json({"file": str(file)}, indent=None)
+        else:
+            print(say("Written: {file}", file=file))
+        return 0
+    if run is None:
+        raise InputError(
+            "Which run? Give its folder, such as runs/digits_resnet20/001; or --team for a report of all runs."
+        )
+    from pbl.reports.run_report import write_report
+
+    written = write_report(run, out, language)
+    if as_json:
+        print_json({**written._asdict(), "file": str(written.file)})
+        return 0
+    told = "{file}: {size:,.0f} kB, {pictures} picture(s) in it"
+    print(say(told, file=written.file, size=written.bytes / 1000, pictures=len(written.pictures)))
+    for name, reason in list(written.left_out.items())[:20]:
+        print(say("Not shown: {name}, since {reason}.", name=name, reason=Sentence(reason)))
+    return 0

@@ -1,0 +1,165 @@
+"""`train` and `find-rate`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from pbl.cli.evaluation import show_diagnosis
+from pbl.cli.options import PICTURES, AsJson, ExperimentFile, RunsOption, Settings, check_file, load_config
+from pbl.cli.screen import print_table, quiet_tensorflow
+from pbl.errors import InputError
+from pbl.languages import choose_screen_language, say, say_sentence
+
+
+def train(
+    experiment: ExperimentFile = None,
+    settings: Settings = None,
+    fresh: Annotated[
+        bool, Option("--fresh", help="Start anew although an unfinished run of these settings is there.")
+    ] = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="One batch through all of it, to see that it runs; nothing is kept.")
+    ] = False,
+    memorise: Annotated[
+        int | None,
+        Option(
+            min=2, max=1024, metavar="IMAGES", help="Can the model learn so many images (32) by heart? Nothing is kept."
+        ),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        Option(
+            metavar='"KEY=VALUE,VALUE ..."',
+            help="One run for each combination of these settings, such as learning_rate=0.1,0.01.",
+        ),
+    ] = None,
+    seeds: Annotated[int, Option(min=1, help="So many runs, with seeds that count up.")] = 1,
+    learning_curve: Annotated[
+        bool, Option("--learning-curve", help="Would more data help? Train on 1/8, 1/4, 1/2 and all of the images.")
+    ] = False,
+    runs: RunsOption = None,
+) -> int:
+    """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
+    config = load_config(experiment, settings)
+    is_sweep = sweep is not None or (seeds > 1 and not learning_curve)
+    if sum((is_sweep, learning_curve, fresh, dry_run, memorise is not None)) > 1:
+        raise InputError("Give one of --sweep (or --seeds), --learning-curve, --fresh, --dry-run and --memorise.")
+    if learning_curve:
+        return _measure_learning_curve(config, seeds, runs)
+    if is_sweep:
+        return _sweep(config, sweep, seeds, runs)
+    with quiet_tensorflow():
+        from pbl.training import run as training
+        from pbl.training import trials
+    if memorise is not None:
+        accuracy, steps, count = trials.memorise(config, memorise)
+        print(say_sentence(trials.describe_memorising(config, accuracy, count, steps)))
+        return 0 if accuracy >= trials.MEMORISED else 1
+    if dry_run:
+        run = trials.dry_run(config)
+        told = "All of it runs: {model} on {source}. Nothing was kept."
+        print(say(told, model=run.config.model, source=run.split["source"]))
+        return 0
+    return _show_run(training.train(config, folder=runs, fresh=fresh))
+
+
+def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
+    with quiet_tensorflow():
+        from pbl.training import sweep
+    planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
+    table, file = sweep.run_sweep(planned, folder)
+    status = _show_runs(table.drop(columns=["reason", "epochs"]))
+    print(say("Table: {file}", file=file))
+    return status
+
+
+def _measure_learning_curve(config, seeds: int, folder: str | None) -> int:
+    with quiet_tensorflow():
+        from pbl.training.learning_curve import measure_learning_curve
+    found = measure_learning_curve(config, seeds, folder)
+    status = _show_runs(found.table.filter(("train_fraction", "images", "seed", "val_accuracy", "run", "status")))
+    print(say_sentence(found.message))
+    print(say("Table: {file}", file=found.file))
+    if found.picture:
+        print(say("Picture: {file}", file=found.picture))
+    return status
+
+
+def _show_runs(shown) -> int:
+    """Prints some columns of a table of runs; returns the exit status that their statuses ask for."""
+    shown = shown.astype(object).where(shown.notna(), "")
+    print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    statuses = set(shown["status"])
+    return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+
+
+def _shorten(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:g}" if value.is_integer() else f"{value:.4f}"
+
+
+def _show_run(run) -> int:
+    environment = run.environment
+    epochs = environment["epochs"]
+    if environment["status"] != "finished":
+        told = "{done} of {all} epochs are done. The best model so far: python -m pbl evaluate {run}"
+        planned = run.config.epochs + run.config.fine_tune_epochs
+        print(say(told, done=epochs, all=planned, run=run.path))
+        return 130 if environment["status"] == "interrupted" else 0
+    metrics = run.read_json("metrics_val.json")
+    accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
+    of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
+    of_epoch = "{best} of {all} (lowest validation loss; this model was kept)"
+    rows = [
+        (say("validation accuracy"), say(of_accuracy, accuracy=accuracy, low=low, high=high, images=images)),
+        (say("validation log loss"), say("{value:.4f} nats", value=metrics["log_loss"])),
+        (say("best epoch"), say(of_epoch, best=environment["best_epoch"], all=epochs)),
+        (say("seconds"), ", ".join(f"{say(name)} {value:.1f}" for name, value in environment["seconds"].items())),
+        (say("model"), str(run.path / "best.keras")),
+        (say("figures"), str(run.path / "figures")),
+        (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
+    ]
+    print_table(["", run.name], rows)
+    from pbl.diagnosis.advice import diagnose_run
+
+    show_diagnosis(diagnose_run(run), choose_screen_language())
+    return 0
+
+
+def find_rate(
+    experiment: ExperimentFile = None,
+    settings: Settings = None,
+    lowest: Annotated[float | None, Option(help="First learning rate; 1e-4 for SGD, 1e-6 for others.")] = None,
+    highest: Annotated[float | None, Option(help="Last learning rate; 3 for SGD, 0.3 for others.")] = None,
+    steps: Annotated[int, Option(min=20, help="Steps from the first to the last.")] = 120,
+    output: Annotated[Path, Option(metavar="FILE.png", help="Where the picture goes.")] = Path("learning_rate.png"),
+    as_json: AsJson = False,
+) -> int:
+    """Try rising learning rates, and suggest one."""
+    check_file("--output", output, PICTURES)
+    config = load_config(experiment, settings)
+    with quiet_tensorflow():
+        from pbl import plotting
+        from pbl.evaluation.run import open_data
+        from pbl.storage import replacing
+        from pbl.training import run as training
+        from pbl.training import trials
+    data = open_data(config)
+    model, _ = training.build_and_compile(config, data)
+    trial = trials.find_learning_rate(model, data, lowest=lowest, highest=highest, steps=steps)
+    title = f"{config.model} on {data.name}, {config.optimizer}"
+    with replacing(output) as temporary:
+        plotting.plot_learning_rates(trial.table, trial.suggestion, title).savefig(temporary, dpi=120)
+    if as_json:
+        print(json.dumps({"suggestion": trial.suggestion, "remark": trial.remark, "picture": str(output)}))
+    else:
+        if trial.suggestion is not None:
+            told = "Suggested: learning_rate={suggestion:g} (now {now:g})."
+            print(say(told, suggestion=trial.suggestion, now=config.learning_rate))
+        if trial.remark:
+            print(say_sentence(trial.remark))
+        print(say("Picture: {file}", file=output))
+    return 0 if trial.suggestion is not None else 1
