@@ -284,7 +284,7 @@ def compare(
     folder: RunsOption = None,
 ) -> int:
     """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
-    from pbl.comparison import run as comparison
+    from pbl import comparison
 
     if not train and (epochs or minutes or models):
         raise InputError("--epochs, --minutes and --models are for --train.")
@@ -330,7 +330,7 @@ def _train_for_comparison(
     out: Path,
     folder: str | None,
 ):
-    from pbl.comparison.run import Failure
+    from pbl.comparison import Failure
 
     files = [word for word in words if "=" not in word or word.endswith(".py")]
     settings = [word for word in words if word not in files]
@@ -395,7 +395,7 @@ MOST_ROWS = 20  # of a table of a comparison on the screen
 
 
 def _show_comparison(result) -> None:
-    from pbl.comparison import run as comparison
+    from pbl import comparison
 
     told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")

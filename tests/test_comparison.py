@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from pbl.__main__ import main
-from pbl.comparison.run import Failure, _judge, compare, describe, find_runs, write_results
+from pbl.comparison import Failure, compare, describe, find_runs, write_results
+from pbl.comparison.run import _judge
 from pbl.config import Config
 from pbl.errors import InputError
 from pbl.statistics import adjust_holm, mcnemar_test
@@ -77,7 +78,7 @@ def test_two_questions(tmp_path):
     assert text.index("## This architecture against that one") < text.index("## This trained model against that one")
     files = write_results(result, tmp_path / "out")
     table = pd.read_csv(files[0])
-    assert [file.name for file in files] == ["results.csv", "results.md", "results.png"] and files[
+    assert [file.name for file in files] == ["results.csv", "results.md", "results.png", "results.json"] and files[
         2
     ].stat().st_size > 10_000
     assert len(table) == 6 and not table.drop(columns="run").map(lambda value: "," in str(value)).any().any()

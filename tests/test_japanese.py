@@ -101,7 +101,7 @@ def descriptions() -> dict[str, str]:
 
 def titles_of_columns() -> set[str]:
     """Of the tables of a comparison: the keys of the dictionaries that make them, and the titles beside the formats."""
-    tree = ast.parse((PACKAGE / "comparison" / "run.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "comparison" / "tables.py").read_text(encoding="utf-8"))
     found = {"pre-trained"}
     for function in tree.body:
         if isinstance(function, ast.FunctionDef) and function.name.removeprefix("_").startswith("show_"):
