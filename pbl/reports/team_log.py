@@ -5,14 +5,9 @@ validation images whose settings are nearest to its own (its parent). Their diff
 images and has its interval; runs on other images are never subtracted.
 """
 
-import ast
 import contextlib
 import csv
 import functools
-import hashlib
-import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,9 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pbl.config import Augmentation, Config
+from pbl.comparison.own_code import hash_own_code
+from pbl.config import Augmentation, Config, as_word
 from pbl.errors import InputError
 from pbl.languages import say
+from pbl.reports.pages import shorten
 from pbl.runs import Run, runs_folder
 from pbl.statistics import paired_interval, wilson_interval
 from pbl.storage import replacing
@@ -46,9 +43,22 @@ LONGEST_REASON = 160
 
 # They say which images are taken: where the images are the same, they have made no difference.
 OF_THE_IMAGES = {
-    "dataset", "data_dir", "split_seed", "validation_fraction", "train_fraction", "folds", "fold", "groups", "leave_out",
-    "on_bad_image", "data_check", "memory_budget", "image_size", "channels", "fit",
-}  # fmt: skip
+    "dataset",
+    "data_dir",
+    "split_seed",
+    "validation_fraction",
+    "train_fraction",
+    "folds",
+    "fold",
+    "groups",
+    "leave_out",
+    "on_bad_image",
+    "data_check",
+    "memory_budget",
+    "image_size",
+    "channels",
+    "fit",
+}
 OWNERS = {"model_options": "model", "optimizer_options": "optimizer", "schedule_options": "learning_rate_schedule"}
 # These take one-hot labels, and with them the other `loss`, which is the same function.
 NEED_ONE_HOT = {"label_smoothing", "augmentation.mixup", "augmentation.cutmix"}
@@ -192,9 +202,17 @@ def _read_run(path: Path) -> LoggedRun:
     settings, given = describe_settings(config, environment.get("builder_options"), path / CODE)
     images = environment.get("images")
     entry = LoggedRun(
-        path, started, status, reason, details, config, settings, given, images if isinstance(images, str) else "",
+        path,
+        started,
+        status,
+        reason,
+        details,
+        config,
+        settings,
+        given,
+        images if isinstance(images, str) else "",
         test_uses=test_uses,
-    )  # fmt: skip
+    )
     with contextlib.suppress(InputError):
         metrics = run.read_json("metrics_val.json")
         accuracy, n = metrics.get("accuracy"), metrics.get("images")
@@ -230,8 +248,7 @@ def _count_epochs(path: Path) -> int:
 def _shorten(text: Any, most: int) -> str:
     """In one line, of letters that can be printed."""
     printable = "".join(letter if letter.isprintable() else " " for letter in str(text))
-    text = " ".join(printable.split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return shorten(" ".join(printable.split()), most)
 
 
 def describe_settings(
@@ -255,47 +272,13 @@ def describe_settings(
         if name in OWNERS or name == "augmentation":
             given |= {f"{name}.{option}" for option in value}
             value = {**defaults.get(name, {}), **value}
-            settings |= {f"{name}.{option}": _as_word(inner) for option, inner in value.items()}
+            settings |= {f"{name}.{option}": as_word(inner) for option, inner in value.items()}
         else:
-            settings[name] = _as_word(",".join(value) or None if name == "callbacks" else value)
-    code = _read_own_code(experiment, {config.model, config.dataset, *config.callbacks}) if experiment else ""
-    if code:
+            settings[name] = as_word(",".join(value) or None if name == "callbacks" else value)
+    if experiment and (code := hash_own_code(experiment, config)):
         settings[CODE] = f"code {code}"
         given.add(CODE)
     return settings, frozenset(given)
-
-
-def _as_word(value: Any) -> str:
-    """As the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _read_own_code(file: Path, names: set[str]) -> str:
-    """A hash of the code of an experiment file that brings its own model, data or callbacks of these names; else ""."""
-    try:
-        code, words = _digest_code(file.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    return code if names & words else ""
-
-
-@functools.cache
-def _digest_code(source: bytes) -> tuple[str, frozenset[str]]:
-    """A hash of a file's code, without comments, its first text and `config = ...`; and the words in it. It is not run."""
-
-    def is_code(node: ast.stmt) -> bool:
-        if isinstance(node, ast.Assign):
-            return [getattr(target, "id", None) for target in node.targets] != ["config"]
-        return not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-
-    body = [node for node in ast.parse(source).body if is_code(node)]
-    constants = [node.value for part in body for node in ast.walk(part) if isinstance(node, ast.Constant)]
-    digest = hashlib.sha256("\n".join(map(ast.dump, body)).encode(errors="replace")).hexdigest()[:8]
-    return digest, frozenset(value for value in constants if isinstance(value, str))
 
 
 def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
@@ -376,33 +359,26 @@ def _describe_change(key: str, parent: LoggedRun, run: LoggedRun, changed: Seque
     return Change(key, word(parent), word(run))
 
 
-class Predictions(NamedTuple):
-    """Of the validation images, in the order of their contents."""
+class Judged(NamedTuple):
+    """Of the validation images, in the order of their contents: the first letters of the hash, the label, whether it was found."""
 
     hashes: np.ndarray
     labels: np.ndarray
     correct: np.ndarray
 
 
-def read_predictions(path: Path) -> Predictions | None:
-    """Reads a run's predictions of the validation images; None where they are missing or damaged."""
+def read_judged(path: Path) -> Judged | None:
+    """Reads what a run got right of the validation images; None where its predictions are missing or damaged."""
     try:
-        with np.load(path / "predictions_val.npz", allow_pickle=False) as saved:
-            labels, hashes = saved["labels"], saved["hashes"].astype("S16")  # so many letters as split.json keeps
-            correct = saved["probabilities"].argmax(axis=1) == labels
-            if len(labels) and labels.shape == hashes.shape == correct.shape == (len(labels),):
-                order = np.lexsort((labels, hashes))
-                return Predictions(hashes[order], labels[order], correct[order])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, NotImplementedError):
-        pass
-    except (zlib.error, zipfile.BadZipFile):
-        pass
-    return None
+        hashes, labels, correct = Run(path).read_predictions("val").by_content()
+    except InputError:
+        return None
+    return Judged(hashes.astype("S16"), labels, correct)  # so many letters as split.json keeps
 
 
 def _find_gains(runs: list[LoggedRun]) -> list[LoggedRun]:
     """Enters the difference to the run that each came from, or why there is none."""
-    read = functools.lru_cache(maxsize=256)(read_predictions)
+    read = functools.lru_cache(maxsize=256)(read_judged)
     entries = []
     for run in runs:
         gain, reason, details = _subtract(run, read)
