@@ -231,7 +231,10 @@ def test_an_experiments_own_code_is_what_its_settings_use(tmp_path, old, new, is
         OWN.replace("import keras", "from keras import *"),
         OWN.replace("WIDTH = 64", "exec('WIDTH = 64')"),
         OWN.replace('MODELS["mine"] = mine', "MODELS.update(mine=mine)"),
-        OWN.replace("MODELS, Config", "MODELS as M, Config").replace("MODELS[", "M["),
+        OWN.replace("MODELS, Config", "MODELS as M, Config")
+        .replace("MODELS[", "M[")
+        .replace('CALLBACKS["watch"] = Mine', ""),
+        "exec('WIDTH = 64')\ndef unused(x):\n    return x + 1\n\n\nconfig = Config(epochs=3)\n",
     ],
 )
 def test_where_it_cannot_be_told_the_whole_file_counts(tmp_path, unclear):
@@ -241,7 +244,7 @@ def test_where_it_cannot_be_told_the_whole_file_counts(tmp_path, unclear):
         file.write_text(source)
         found.append(hash_own_code(file, config))
     assert found[0] and found[0] == found[1] != found[2]
-    for damaged in (b"\xff\x00", b"def f(:", b""):
+    for damaged in (b"\xff\x00", b"def f(:", b"", b"from pbl import *\nconfig = Config(model='mine')\n"):
         file.write_bytes(damaged)
         assert hash_own_code(file, config) == ""
     assert hash_own_code(tmp_path / "absent.py", config) == ""

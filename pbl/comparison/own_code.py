@@ -57,8 +57,6 @@ def _hash_source(source: bytes, used: frozenset[Entry]) -> str:
     tree = ast.parse(source)
     statements = list(_split(_remove_texts(tree)))
     nodes = [node for statement in statements for node in ast.walk(statement)]
-    if not any(_is_registry(node) for node in nodes):
-        return ""
     chosen = statements if _is_unclear(statements, nodes) else _choose_used(statements, used)
     code = "\n".join(map(ast.unparse, chosen))
     return hashlib.sha256(code.encode(errors="replace")).hexdigest()[:8] if chosen else ""
@@ -113,14 +111,15 @@ def _entry(node: ast.AST) -> Entry | None:
 
 def _is_unclear(statements: list[ast.stmt], nodes: list[ast.AST]) -> bool:
     """Whether what stands in a registry cannot be told, or what a name refers to."""
+    imported = [node for node in nodes if isinstance(node, ast.alias)]
+    if any(node.asname and node.name in REGISTRIES for node in imported):
+        return True
+    if any(isinstance(node, ast.Name) and node.id in UNREADABLE for node in nodes):
+        return True
     entered = {id(target) for statement in statements for target in _targets(statement)}
     told = sum(bool(_entry(node)) and (isinstance(node.ctx, ast.Load) or id(node) in entered) for node in nodes)
-    renamed = any(
-        isinstance(node, ast.alias) and (node.name == "*" or (node.asname and node.name in REGISTRIES))
-        for node in nodes
-    )
-    hidden = any(isinstance(node, ast.Name) and node.id in UNREADABLE for node in nodes)
-    return renamed or hidden or told < sum(map(_is_registry, nodes))
+    named = sum(map(_is_registry, nodes))
+    return told < named or (named > 0 and any(node.name == "*" for node in imported))
 
 
 def _choose_used(statements: list[ast.stmt], used: frozenset[Entry]) -> list[ast.stmt]:

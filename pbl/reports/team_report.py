@@ -35,6 +35,7 @@ from pbl.reports.team_log import (
     describe_status,
     list_changes,
     plot_log,
+    read_accuracy,
     read_judged,
     read_log,
 )
@@ -96,7 +97,7 @@ def write_team_report(
     """Writes the draft.
 
     It is about the images on which most of the runs were trained; runs on others are counted, not compared. Where `folder` or a
-    folder in it holds the `results.csv`, `results.md` or `results.png` of a comparison, they are shown.
+    folder in it holds what `compare` wrote (`results.json`, `results.png`), it is shown.
 
     Args:
         folder: Where the runs are kept; see `pbl.reports.team_log.read_log`.
@@ -161,10 +162,9 @@ def _collect(
         "settings": _choose_shown(settings),
         "settings_count": len(settings),
         "same": same,
-        "val_images": best.val_images,
-        "best": best,
-        "best_accuracy": describe_accuracy(best, language),
-        "tests": _read_tests(group),
+        "tests": [
+            (run.name, *known, run.test_uses) for run in group if (known := read_accuracy(Run(run.path), "test"))
+        ],
         "comparison": _read_comparison(folder),
         "most_rows": MOST_ROWS,
         "pictures": [picture for picture in pictures if picture[1]],
@@ -312,18 +312,6 @@ def _read_weights(run: LoggedRun) -> int | None:
 def _letter(number: int) -> str:
     """A to Z, then AA."""
     return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
-
-
-def _read_tests(group: Iterable[LoggedRun]) -> list[tuple[str, float, float, float, int, int]]:
-    """Of each run that was judged on the test split: name, accuracy, interval, images, uses."""
-    found = []
-    for run in group:
-        with contextlib.suppress(InputError):
-            metrics = Run(run.path).read_json("metrics_test.json")
-            accuracy, n = metrics.get("accuracy"), metrics.get("images")
-            if isinstance(accuracy, (int, float)) and isinstance(n, int) and n > 0 and 0 <= accuracy <= 1:
-                found.append((run.name, accuracy, *wilson_interval(round(accuracy * n), n), n, run.test_uses))
-    return found
 
 
 def _read_comparison(folder: Path) -> dict[str, Any] | None:
