@@ -437,6 +437,23 @@ def _parse_value(text: str, is_text: bool) -> Any:
         return text
 
 
+def as_word(value: Any) -> str:
+    """Writes the value of a setting as `parse_overrides` reads it: none, true, 0.001, [64, 32], adam."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings by the names that the command line has for them: `{"model_options": {"dropout": 0.5}}` as `{"model_options.dropout": 0.5}`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{option}": of for option, of in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
 def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Runs an experiment file and returns its `config`, changed by `overrides`.
 

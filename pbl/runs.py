@@ -35,11 +35,38 @@ import sys
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.storage import FolderLock, replacing, timestamp, write_json
+
+
+class Predictions(NamedTuple):
+    """What a run's best model gave for the images of a split.
+
+    Attributes:
+        labels: `int [n]`, the class of each image.
+        probabilities: `float [n, classes]`; not all finite where the training diverged.
+        hashes: `str [n]`, by the image's content.
+        names: `str [n]`, of the images' files; None in runs of the first versions.
+        class_names: `str [classes]`; None likewise.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    hashes: np.ndarray
+    names: np.ndarray | None
+    class_names: np.ndarray | None
+
+    def by_content(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns hashes, labels and `bool [n]`, whether the label was found, in an order that all runs share."""
+        # Copies of an image with other labels come in the same order in all runs too.
+        order = np.lexsort((self.labels, self.hashes))
+        correct = self.probabilities.argmax(axis=1) == self.labels
+        return self.hashes[order], self.labels[order], correct[order]
 
 
 class Run:
@@ -101,6 +128,34 @@ class Run:
         raise InputError(
             "The run {run} is damaged: {name} cannot be read. Train again with --fresh.", run=self.path, name=name
         )
+
+    def read_predictions(self, split: str) -> Predictions:
+        """Reads `predictions_<split>.npz`.
+
+        Args:
+            split: "val" or "test".
+
+        Raises:
+            InputError: It is missing (its `__cause__` is then a `FileNotFoundError`) or damaged.
+        """
+        file = self.path / f"predictions_{split}.npz"
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                labels, probabilities, hashes = (saved[name] for name in ("labels", "probabilities", "hashes"))
+                names, class_names = (saved.get(name) for name in ("names", "class_names"))
+            if not 0 < len(hashes) == len(labels) == len(probabilities) == len(hashes if names is None else names):
+                raise ValueError("not of as many images")
+            if [array.ndim for array in (labels, probabilities, hashes)] != [1, 2, 1]:
+                raise ValueError("not a number for each class")
+            if not (labels.dtype.kind in "iu" and probabilities.dtype.kind == "f" and hashes.dtype.kind == "U"):
+                raise ValueError("not of these types")
+            hashes.astype("S")  # raises where they are no letters of ASCII
+            return Predictions(labels, probabilities, hashes, names, class_names)
+        except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+            which = self.path if split == "val" else f"{self.path} --split {split}"
+            raise InputError(
+                "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.", file=file, run=which
+            ) from error
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file of the run."""

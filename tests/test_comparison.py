@@ -11,9 +11,13 @@ import pandas as pd
 import pytest
 
 from pbl.cli import main
-from pbl.comparison.run import Failure, _judge, compare, describe, find_runs, write_results
+from pbl.comparison import Failure, compare, describe, find_runs, write_results
+from pbl.comparison.own_code import hash_own_code
+from pbl.comparison.run import _judge
+from pbl.comparison.tables import read_results
 from pbl.config import Config
 from pbl.errors import InputError
+from pbl.reports.team_log import read_log
 from pbl.statistics import adjust_holm, mcnemar_test
 
 N = 600
@@ -77,11 +81,15 @@ def test_two_questions(tmp_path):
     assert text.index("## This architecture against that one") < text.index("## This trained model against that one")
     files = write_results(result, tmp_path / "out")
     table = pd.read_csv(files[0])
-    assert [file.name for file in files] == ["results.csv", "results.md", "results.png"] and files[
+    assert [file.name for file in files] == ["results.csv", "results.md", "results.png", "results.json"] and files[
         2
     ].stat().st_size > 10_000
     assert len(table) == 6 and not table.drop(columns="run").map(lambda value: "," in str(value)).any().any()
     assert table["seconds_to_target"].notna().all() and table["parameters"].dtype.kind == "i"
+    facts = json.loads(files[3].read_text())
+    assert facts["notes"] == result.notes and (facts["margin"], facts["split"], facts["images"]) == (1.0, "val", N)
+    assert facts["pairs"][0]["p"] == pair.p and facts["runs"][0]["log_loss"] == 0.3  # in full precision
+    assert describe(read_results(files[3])) == describe(result) == files[1].read_text()
 
 
 def test_equal_ones_are_tied_and_it_is_said_what_would_separate_them(tmp_path):
@@ -140,6 +148,122 @@ def test_what_is_no_further_seed(tmp_path):
     assert compare(find_runs([runs[0], runs[1]])).architectures["seeds"].tolist() == [
         2
     ]  # a comment and the seed are no code
+
+
+OWN = '''"""An experiment."""
+import keras
+from pbl import CALLBACKS, MODELS, Config
+
+WIDTH = 64
+OTHER = {"rate": 1}
+OTHER["more"] = 2
+
+
+def block(x, width=WIDTH):
+    return keras.layers.Dense(width)(x)
+
+
+def unused(x):
+    return x + 1
+
+
+class Mine:
+    """A callback."""
+
+    def on_epoch_end(self, epoch):
+        return OTHER["rate"]
+
+
+def mine(shape, classes):
+    """A network."""
+    unused = block(shape)  # a name of its own, not the function
+    return unused
+
+
+MODELS["mine"] = mine
+MODELS["another"] = lambda shape, classes: unused(shape)
+CALLBACKS["watch"] = Mine
+config = Config(model="mine", epochs=3)
+'''
+BY_LOOP = OWN.replace('MODELS["mine"] = mine', 'for name in ("mine", "yours"):\n    MODELS[name] = mine')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_other"),
+    [
+        ("epochs=3", "epochs=4", False),
+        ('"""A network."""', '"""Another."""\n    # a comment', False),
+        ("return x + 1", "return x + 2", False),  # no setting uses it
+        ("return unused\n", "return  unused # the same\n", False),
+        ("import keras\n", "import keras, os\n", False),
+        ("lambda shape, classes: unused(shape)", "None", False),  # another model of the file
+        ("WIDTH = 64", "WIDTH = 32", True),  # a default of a function that the builder calls
+        ("keras.layers.Dense(width)", "keras.layers.Dense(width + 1)", True),
+        ("return unused\n", "return unused + 1\n", True),
+        ("import keras\n", "import tensorflow as keras\n", True),
+        ('OTHER["more"] = 2', 'OTHER["rate"] = 2', "watch"),
+        ('return OTHER["rate"]', "return 3", "watch"),
+        ("\n\ndef unused", "\n\nprint(WIDTH)\n\n\ndef unused", True),  # it may do anything
+        ("\n\ndef unused", "\n\nfor width in range(WIDTH):\n    OTHER[width] = 1\n\n\ndef unused", True),
+    ],
+)
+def test_an_experiments_own_code_is_what_its_settings_use(tmp_path, old, new, is_other):
+    file = tmp_path / "experiment.py"
+    assert OWN.count(old) == 1
+
+    def hashes(source: str) -> dict[str, str]:
+        file.write_text(source)
+        return {
+            name: hash_own_code(file, Config(model=model, callbacks=callbacks))
+            for name, model, callbacks in (("model", "mine", []), ("watch", "mine", ["watch"]), ("none", "mlp", []))
+        }
+
+    first, second = hashes(OWN), hashes(OWN.replace(old, new))
+    assert first["model"] and first["model"] != first["watch"] and first["none"] == second["none"] == ""
+    assert (first["watch"] != second["watch"]) == bool(is_other)
+    assert (first["model"] != second["model"]) == (is_other is True)
+
+
+@pytest.mark.parametrize(
+    "unclear",
+    [
+        BY_LOOP,
+        OWN.replace("import keras", "from keras import *"),
+        OWN.replace("WIDTH = 64", "exec('WIDTH = 64')"),
+        OWN.replace('MODELS["mine"] = mine', "MODELS.update(mine=mine)"),
+        OWN.replace("MODELS, Config", "MODELS as M, Config")
+        .replace("MODELS[", "M[")
+        .replace('CALLBACKS["watch"] = Mine', ""),
+        "exec('WIDTH = 64')\ndef unused(x):\n    return x + 1\n\n\nconfig = Config(epochs=3)\n",
+    ],
+)
+def test_where_it_cannot_be_told_the_whole_file_counts(tmp_path, unclear):
+    file, config = tmp_path / "experiment.py", Config(model="mine")
+    found = []
+    for source in (unclear, unclear.replace("epochs=3", "epochs=4"), unclear.replace("return x + 1", "return x + 2")):
+        file.write_text(source)
+        found.append(hash_own_code(file, config))
+    assert found[0] and found[0] == found[1] != found[2]
+    for damaged in (b"\xff\x00", b"def f(:", b"", b"from pbl import *\nconfig = Config(model='mine')\n"):
+        file.write_bytes(damaged)
+        assert hash_own_code(file, config) == ""
+    assert hash_own_code(tmp_path / "absent.py", config) == ""
+
+
+def test_compare_and_log_agree_on_what_is_other_code(tmp_path):
+    """An unused function is edited between three seeds; then the builder is."""
+    edits = ("return x + 1", "return x + 2", "return x + 3", "return x + 3")
+    runs = [
+        make_run(tmp_path, 0.9, seed, model="mine", environment={"started": f"2026-10-0{seed + 1}"})
+        for seed in range(4)
+    ]
+    for seed, (run, edit) in enumerate(zip(runs, edits, strict=True)):
+        (run / "metrics_val.json").write_text('{"accuracy": 0.9, "images": 600}')
+        width = 64 if seed < 3 else 32
+        (run / "experiment.py").write_text(OWN.replace("return x + 1", edit).replace("WIDTH = 64", f"WIDTH = {width}"))
+    assert sorted(compare(find_runs([tmp_path])).architectures["seeds"]) == [1, 3]
+    log = read_log(tmp_path)
+    assert [[change.key for change in run.changes] for run in log] == [[], [], [], ["experiment.py"]]
 
 
 def test_other_labels_are_refused(tmp_path):

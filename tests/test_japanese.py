@@ -101,7 +101,7 @@ def descriptions() -> dict[str, str]:
 
 def titles_of_columns() -> set[str]:
     """Of the tables of a comparison: the keys of the dictionaries that make them, and the titles beside the formats."""
-    tree = ast.parse((PACKAGE / "comparison" / "run.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "comparison" / "tables.py").read_text(encoding="utf-8"))
     found = {"pre-trained"}
     for function in tree.body:
         if isinstance(function, ast.FunctionDef) and function.name.removeprefix("_").startswith("show_"):
@@ -195,9 +195,9 @@ def test_nothing_is_left_over():
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     known |= {node.value, node.value.replace("_", " "), *node.value.split(",")}
                     known |= set(re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', node.value))  # a template of a page
-    page = (PACKAGE / "reports" / "run_report.html").read_text(encoding="utf-8")
+    page = "".join(file.read_text(encoding="utf-8") for file in sorted(PACKAGE.rglob("*.html")))
     known |= set(re.findall(r'"((?:[^"\\]|\\.)*)"', page))
-    known |= set(re.findall(r'\bsay\("((?:[^"\\]|\\.)*)"', page)) | set(
+    known |= set(re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', page)) | set(
         doctor.FOUND
     )  # to these sees tests/test_report.py
     assert [english for english in {**ALL, **commands.HELP} if english not in known] == []

@@ -26,6 +26,7 @@ from pbl.errors import InputError
 from pbl.languages import SENTENCES
 from pbl.languages.doctor import FOUND
 from pbl.languages.report import PAGE, WORDS
+from pbl.reports import pages
 from pbl.reports import run_report as report
 from pbl.reports.run_report import write_report
 from pbl.runs import Run
@@ -340,7 +341,7 @@ def test_what_a_stranger_wrote_is_shown_and_does_nothing(tmp_path):
             and "\\ud800" in page.text
         )
         assert "\u202e" not in page.source and len(page.source) < 400_000
-        assert max(len(word) for word in page.text.split()) < report.MOST_LETTERS_OF_CODE + 10
+        assert max(len(word) for word in page.text.split()) < pages.MOST_LETTERS_OF_CODE + 10
 
 
 def damage(run: Path, name: str, content: object) -> None:

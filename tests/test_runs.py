@@ -10,10 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pbl import storage
-from pbl.config import Config
+from pbl.config import Config, as_word, flatten, parse_overrides
 from pbl.errors import InputError
 from pbl.runs import Run, find_unfinished, load_run, start_run
 from pbl.storage import replacing, write_json
@@ -248,3 +249,71 @@ def test_what_is_remote(monkeypatch):
         found[place] = storage.is_remote(Path(place))
     storage.is_remote.cache_clear()
     assert list(found.values()) == [True, False, True, False]
+
+
+WHOLE = {
+    "labels": np.array([1, 0, 1]),
+    "probabilities": np.array([[0.2, 0.8], [0.9, 0.1], [0.6, 0.4]], np.float32),
+    "hashes": np.array(["c" * 64, "a" * 64, "b" * 64]),
+    "names": np.array(["x.png", "y.png", "z.png"]),
+    "class_names": np.array(["cat", "dog"]),
+}
+
+
+def test_predictions_are_read(tmp_path):
+    np.savez_compressed(tmp_path / "predictions_val.npz", **WHOLE)
+    saved = Run(tmp_path).read_predictions("val")
+    assert all(np.array_equal(getattr(saved, name), values) for name, values in WHOLE.items())
+    hashes, labels, correct = saved.by_content()
+    assert [letters[0] for letters in hashes] == ["a", "b", "c"]
+    assert labels.tolist() == [0, 1, 1] and correct.tolist() == [True, False, True]
+    # Of the first versions, and of a training that diverged.
+    old = {**WHOLE, "probabilities": np.full((3, 2), np.nan, np.float32)}
+    np.savez(tmp_path / "predictions_test.npz", **{name: old[name] for name in ("labels", "probabilities", "hashes")})
+    saved = Run(tmp_path).read_predictions("test")
+    assert saved.names is None and saved.class_names is None and np.isnan(saved.probabilities).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": np.array([1, 0])},
+        {"names": np.array(["x.png"])},
+        {"labels": np.array([0.5, 1, 1])},
+        {"labels": np.array([[1], [0], [1]])},
+        {"probabilities": np.array([0.2, 0.8, 0.1])},
+        {"probabilities": np.array([["a", "b"]] * 3)},
+        {"hashes": np.array([1, 2, 3])},
+        {"hashes": np.array(["猫", "b", "c"])},
+        {"hashes": np.array([{}, {}, {}])},  # pickled
+        {name: values[:0] for name, values in WHOLE.items()},
+        {"hashes": None},
+    ],
+    ids=str,
+)
+def test_damaged_predictions_are_told_in_one_line(tmp_path, change):
+    arrays = {name: values for name, values in {**WHOLE, **change}.items() if values is not None}
+    np.savez(tmp_path / "predictions_val.npz", **arrays)
+    with pytest.raises(InputError, match=r"predictions_val\.npz is missing or damaged\. Write it anew") as error:
+        Run(tmp_path).read_predictions("val")
+    assert not isinstance(error.value.__cause__, FileNotFoundError)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"\x93NUMPY"])
+def test_missing_and_broken_predictions_are_told_apart(tmp_path, content):
+    if content is not None:
+        (tmp_path / "predictions_test.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"python -m pbl evaluate .* --split test") as error:
+        Run(tmp_path).read_predictions("test")
+    assert isinstance(error.value.__cause__, FileNotFoundError) == (content is None)
+
+
+def test_a_setting_is_written_as_the_command_line_reads_it():
+    settings = {
+        "learning_rate": 1e-7, "weight_decay": None, "deterministic": True, "model": "mlp", "image_size": [32, 32], "epochs": 3,
+        "model_options": {"dropout": 0.5, "widths": [64, 32], "act": "relu"}, "label_smoothing": 0.1 + 0.2,
+    }  # fmt: skip
+    words = [f"{name}={as_word(value)}" for name, value in flatten(settings).items()]
+    assert words[:4] == ["learning_rate=1e-07", "weight_decay=none", "deterministic=true", "model=mlp"]
+    assert "model_options.widths=[64, 32]" in words and "label_smoothing=0.3" in words
+    assert parse_overrides(words) == {**settings, "label_smoothing": 0.3}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pbl import languages as japanese
+from pbl.comparison import compare, write_results
 from pbl.data.split import SAID, SAID_OF_GROUPS, read_made_by
 from pbl.errors import InputError
 from pbl.evaluation.metrics import compute_metrics
@@ -18,6 +19,7 @@ from pbl.languages.doctor import FOUND
 from pbl.reports import team_report
 from pbl.reports.team_log import ONE_SEED
 from pbl.reports.team_report import MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
+from pbl.runs import Run
 from pbl.statistics import wilson_interval
 from pbl.storage import write_json
 
@@ -184,6 +186,20 @@ def test_a_comparison_is_shown(team):
     )
 
 
+def test_a_comparison_is_read_from_its_facts(team):
+    """Where an earlier version wrote no results.json, its results.md says the same; Markdown's backslashes apart."""
+    runs = [Run(team / "a" / name) for name in ("001", "002", "004")]
+    beside = team.parent / "comparison"
+    write_results(compare(runs), beside)
+    found = []
+    for damaged in (None, b"{", b'{"runs": []}', b"[]"):
+        if damaged is not None:
+            (beside / "results.json").write_bytes(damaged)
+        found.append(Page(write_team_report(team, "en")).text.partition("Appendix: comparison (comparison)")[2])
+    assert "To keep in mind" in found[0] and "<0.001" in found[0] and "\\" not in found[0]
+    assert {text.replace("\\", "") for text in found} == {found[0]} and found[0] != found[1]
+
+
 def test_many_runs_keep_to_the_page(tmp_path, write_run):
     for number in range(60):  # each pair of seeds one image better than the pair before
         write_run(f"runs/e/{number:03d}", np.arange(200) < 100 + number, epochs=number // 2 + 1, seed=number % 2)
@@ -217,7 +233,8 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, write_run):
 
 def test_all_is_said_in_japanese():
     """Every sentence of the page and of the module, with the same fields."""
-    source = Path(team_report.__file__).read_text(encoding="utf-8")
+    file = Path(team_report.__file__)
+    source = "".join(file.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".py", ".html"))
     said = {ast.literal_eval(f'"{text}"') for text in re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', source)}
     said |= {
         *(template for _, template in SAID.values()),

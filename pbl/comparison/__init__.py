@@ -5,6 +5,9 @@ from pbl import offer
 __getattr__, __dir__, __all__ = offer(
     __name__,
     {
-        "run": "Comparison Entry Failure compare describe find_runs read_entry show_architectures show_models show_pairs write_results"
+        "entries": "Entry Failure find_runs read_entry",
+        "own_code": "hash_own_code",
+        "run": "Comparison compare",
+        "tables": "describe show_architectures show_models show_pairs write_results",
     },
 )

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pbl.config import Config, apply_overrides
+from pbl.config import Config, apply_overrides, as_word
 from pbl.data.split import read_made_by
 from pbl.diagnosis.evidence import Finding
 from pbl.diagnosis.remedies import GO_ON, VALIDATE, Remedy
@@ -131,7 +131,7 @@ def _key(config: Config) -> str:
 
 def _as_words(settings: dict[str, Any]) -> list[str]:
     """As the command line takes them."""
-    return [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()]
+    return [f"{name}={as_word(value)}" for name, value in settings.items()]
 
 
 def _expect(

@@ -1,7 +1,6 @@
 """A trained run judged on its validation or test split, and used on new images."""
 
 import contextlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -215,10 +214,10 @@ def evaluate_on(
 def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
     """Labels and probabilities of the run's validation images, as `train` left them."""
     try:
-        with np.load(run.path / "predictions_val.npz") as arrays:
-            return arrays["labels"], arrays["probabilities"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        saved = run.read_predictions("val")
+    except InputError:
         return None
+    return saved.labels, saved.probabilities
 
 
 def _best_epoch_so_far(run: Run) -> int | None:

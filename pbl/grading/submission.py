@@ -152,8 +152,8 @@ def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray
     shape = run.split["input_shape"]
     config = run.config.replace(image_size=tuple(shape[:2]), channels=shape[2], augmentation={}, sample_weights=None, class_weight=None)  # fmt: skip
     try:
-        with np.load(run.path / "predictions_val.npz") as saved:
-            hashes, probabilities = saved["hashes"].tolist(), saved["probabilities"]
+        saved = run.read_predictions("val")
+        hashes = saved.hashes.tolist()
         images = open_data(config).images("val")
         place = {content: number for number, content in enumerate(images.hashes)}
         chosen = [
@@ -164,7 +164,7 @@ def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray
         if not chosen:
             raise InputError("its validation images are no longer the same")
         pixels = images.pixels[[place[hashes[number]] for number in chosen]]
-        return pixels, probabilities[chosen]
+        return pixels, saved.probabilities[chosen]
     except (OSError, KeyError, ValueError) as error:
         remarks.append(
             Sentence(

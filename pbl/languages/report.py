@@ -224,7 +224,7 @@ PAGE = {
     "What was typed:": "入力したコマンド：",
     "The same settings, from the run's own copy of them:": "この実験に保存された同じ設定から：",
     "Made by pbl {version}:": "作成：pbl {version}",
-}  # fmt: skip
+}
 
 # Words that stand in a run's files, or in the fields of a sentence.
 WORDS = {

@@ -5,7 +5,6 @@ anew, from the run's signals. No file of the run is executed, and none is truste
 escaped; a file is shown only if it is a regular one inside the run, of a size that a page can bear.
 """
 
-import base64
 import contextlib
 import csv
 import io
@@ -20,11 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pbl import __version__
-from pbl.config import Config
+from pbl.config import Config, as_word, flatten
 from pbl.data.split import say_made_by
 from pbl.diagnosis.advice import diagnose_run
 from pbl.diagnosis.rules import COLOURS
@@ -32,6 +30,7 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import choose_language, say
 from pbl.languages.doctor import say_finding
 from pbl.languages.report import WORDS
+from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
 
@@ -43,10 +42,6 @@ MOST_OF_PICTURES = 32 * 2**20  # all together
 MOST_PICTURES = 100
 MOST_PIXELS = 50_000_000  # of a picture; a browser needs 4 bytes for each
 MOST_ROWS = 200  # of a table
-MOST_LETTERS = 2_000  # of a text
-MOST_LETTERS_OF_NAME = 120
-MOST_LETTERS_OF_VALUE = 500
-MOST_LETTERS_OF_CODE = 100_000
 
 SPLITS = ("val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -164,8 +159,10 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
         if folder.read_json(name) is None and name in folder.left_out:
             raise InputError(
                 "The run {run} is damaged: {name} is left out, since {reason}. Take the run from a copy, or train again.",
-                run=folder.path, name=name, reason=Sentence(folder.left_out[name]),
-            )  # fmt: skip
+                run=folder.path,
+                name=name,
+                reason=Sentence(folder.left_out[name]),
+            )
     run = load_run(run)
     if file is None:
         file = run.path / "report.html"
@@ -177,40 +174,12 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
     if file.suffix.lower() not in (".html", ".htm") or not file.parent.is_dir():
         raise InputError("--out {file}: give a file in a folder that exists, whose name ends in .html.", file=file)
     page = _collect(run, folder, language)
-    content = _template().render(page).encode()
+    content = load_template("run_report.html").render(page).encode()
     with replacing(file) as temporary:
         temporary.write_bytes(content)
-    pictures = [_shorten(picture.name, MOST_LETTERS_OF_NAME) for picture in page["pictures"]]
-    left_out = {_shorten(name, MOST_LETTERS_OF_NAME): reason for name, reason in folder.left_out.items()}
+    pictures = [clean(picture.name, MOST_LETTERS_OF_NAME) for picture in page["pictures"]]
+    left_out = {clean(name, MOST_LETTERS_OF_NAME): reason for name, reason in folder.left_out.items()}
     return Report(file, len(content), language, pictures, left_out)
-
-
-def _template():
-    surroundings = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, finalize=_show,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    surroundings.filters["name"] = lambda text: _shorten(text, MOST_LETTERS_OF_NAME)
-    surroundings.filters["value"] = lambda text: _shorten(text, MOST_LETTERS_OF_VALUE)
-    surroundings.filters["code"] = lambda text: Markup.escape(_shorten(text, MOST_LETTERS_OF_CODE))
-    return surroundings.get_template("run_report.html")
-
-
-# What is no character of a page (control characters, halves of pairs), and what would turn the direction of the text around it.
-_UNSHOWABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
-
-
-def _show(value: Any) -> Any:
-    """Every value on its way into the page; escaped it is afterwards."""
-    return value if isinstance(value, Markup) else _shorten(value, MOST_LETTERS)
-
-
-def _shorten(value: Any, most: int) -> str:
-    text = str(value)
-    text = text if len(text) <= most else f"{text[:most]}…"
-    return _UNSHOWABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
 
 
 class _Voice:
@@ -343,7 +312,7 @@ def _read_pictures(folder: _Folder, say: _Voice) -> list[_Picture]:
         total += len(content)
         caption, split = order.get(stem, (None, ""))
         words = say(caption, split=say.word(SPLIT_NAMES.get(split, ""))) if caption else f"{stem}.png"
-        uri = Markup("data:image/png;base64," + base64.b64encode(content).decode())
+        uri = embed_png(content)
         pictures.append(_Picture(stem, words, *size, uri))
     return pictures
 
@@ -399,26 +368,6 @@ def _duration(seconds: float, say: _Voice) -> str:
     if seconds < 7200:
         return say("{minutes:.1f} min", minutes=seconds / 60)
     return say("{hours:.1f} h", hours=seconds / 3600)
-
-
-def _plain(value: Any) -> str:
-    """A setting as the command line takes it."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
-
-
-def _flatten(settings: dict[str, Any]) -> dict[str, str]:
-    """Settings by the names that the command line has for them."""
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{option}": _plain(inner) for option, inner in value.items()}
-        else:
-            flat[name] = _plain(value)
-    return flat
 
 
 # The parts of the page
@@ -494,7 +443,9 @@ def _say_uses(count: int, say: _Voice) -> str:
         return say("This run has not used the test split.")
     if count == 1:
         return say("This run has used the test split once.")
-    return say("This run has used the test split {count} times: the best of several looks is too good to be true.", count=count)  # fmt: skip
+    return say(
+        "This run has used the test split {count} times: the best of several looks is too good to be true.", count=count
+    )
 
 
 def _epochs_done(environment: dict, history: list[dict] | None) -> int:
@@ -509,18 +460,18 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
     status, config = environment.get("status"), run.config
     counts = {"done": _epochs_done(environment, history), "all": config.epochs + config.fine_tune_epochs}
     if environment.get("diverged") is True and status == "finished":
-        return {
-            "text": say(
-                "The training diverged ({where}) and was ended; what is shown is the best model before that, of epoch {best}.",
-                where=environment.get("diverged_at", "?"), best=environment.get("best_epoch", "?"),
-            ),
-            "goes_on": False,
-        }  # fmt: skip
+        text = say(
+            "The training diverged ({where}) and was ended; what is shown is the best model before that, of epoch {best}.",
+            where=environment.get("diverged_at", "?"),
+            best=environment.get("best_epoch", "?"),
+        )
+        return {"text": text, "goes_on": False}
     if status == "finished":
         return None
     if status == "failed":
         reason = str(environment.get("reason", "?")).removeprefix("InputError: ")
-        return {"text": say("The training failed after {done} of {all} epochs. {reason}", reason=reason, **counts), "goes_on": False}  # fmt: skip
+        text = say("The training failed after {done} of {all} epochs. {reason}", reason=reason, **counts)
+        return {"text": text, "goes_on": False}
     is_live = False
     with contextlib.suppress(OSError, OverflowError):  # of what a stranger wrote into lock.json
         is_live = run.is_live
@@ -533,7 +484,11 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
     elif status == "running":
         text = say("The training was cut off: {done} of {all} epochs are done, and nothing here is final.", **counts)
     else:
-        text = say("The training has not ended: its status is “{status}”, and {done} of {all} epochs are done.", status=status, **counts)  # fmt: skip
+        text = say(
+            "The training has not ended: its status is “{status}”, and {done} of {all} epochs are done.",
+            status=status,
+            **counts,
+        )
     return {"text": text, "goes_on": not is_live}
 
 
@@ -541,6 +496,9 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
     """The accuracy on a split, for the headline."""
     accuracy, interval = _share(result.get("accuracy")), _interval(result.get("accuracy_interval"))
     images, copies = _number(result.get("images")), _number(result.get("copies_in_train"))
+    warning = say(
+        "{copies:,} of these images stand in the training images too: the score is too good.", copies=copies or 0
+    )
     details = []
     if interval:
         details.append(say("95% interval {low:.1%} to {high:.1%}", low=interval[0], high=interval[1]))
@@ -554,8 +512,8 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
         "share": accuracy,
         "interval": interval and [min(max(bound, 0), 1) for bound in interval],
         "details": say(", ").join(details),
-        "copies": say("{copies:,} of these images stand in the training images too: the score is too good.", copies=copies) if copies else "",
-    }  # fmt: skip
+        "copies": warning if copies else "",
+    }
 
 
 def _say_epochs(config: Config, environment: dict, history: list[dict] | None, say: _Voice) -> str:
@@ -563,7 +521,9 @@ def _say_epochs(config: Config, environment: dict, history: list[dict] | None, s
     best = _number(environment.get("best_epoch"))
     if best is None:
         return say("{done} of {all}", **counts)
-    return say("{done} of {all}; kept is the model of epoch {best}, that of the lowest validation loss", best=best, **counts)  # fmt: skip
+    return say(
+        "{done} of {all}; kept is the model of epoch {best}, that of the lowest validation loss", best=best, **counts
+    )
 
 
 def _say_images(split: dict, say: _Voice) -> str:
@@ -589,10 +549,10 @@ def _diagnose(run: Run, folder: _Folder, language: str, say: _Voice) -> dict[str
         paragraphs = diagnosis.paragraphs(language)
     except InputError as error:
         return {"reason": " ".join(say(error.template, **error.fields).split())}
-    except (
-        Exception
-    ) as error:  # whatever comes of signals that somebody has changed: the rest of the page is still worth showing
-        return {"reason": say("The run's files do not fit together ({error}).", error=f"{type(error).__name__}: {error}")}  # fmt: skip
+    except Exception as error:
+        # Whatever comes of signals that somebody has changed: the rest of the page is still worth showing.
+        what = f"{type(error).__name__}: {error}"
+        return {"reason": say("The run's files do not fit together ({error}).", error=what)}
     return {"colour": COLOURS[diagnosis.severity], "severity": diagnosis.severity, "paragraphs": paragraphs}
 
 
@@ -688,12 +648,12 @@ def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
     found = _dictionary(result.get("threshold"))
     value = _number(found.get("value"))
     sides = [_dictionary(found.get(name)) for name in ("at_half", "at_threshold")]
-    names = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if any(_number(side.get(name)) is not None for side in sides)]  # fmt: skip
-    if value is None or not names:
+    both = {name: [_number(side.get(name)) for side in sides] for name in (*sides[0], *sides[1])}
+    both = {name: values for name, values in both.items() if values != [None, None]}
+    if value is None or not both:
         return None
     rows = []
-    for name in names[:MOST_ROWS]:
-        values = [_number(side.get(name)) for side in sides]
+    for name, values in list(both.items())[:MOST_ROWS]:
         shown = ["—" if v is None else f"{v:,}" if isinstance(v, int) else _decimal(v) for v in values]
         label = say.word(name.replace("_", " "))
         rows.append((label[:1].upper() + label[1:], shown))
@@ -745,7 +705,8 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
     shape, made_by = split.get("input_shape"), _dictionary(split.get("made_by"))
     facts = [(say("Source"), split["source"])] if isinstance(split.get("source"), str) else []
     if isinstance(shape, list) and len(shape) == 3:
-        facts.append((say("Image size"), say("{height} x {width} pixels, {channels} channel(s)", height=shape[0], width=shape[1], channels=shape[2])))  # fmt: skip
+        sides = dict(zip(("height", "width", "channels"), shape, strict=True))
+        facts.append((say("Image size"), say("{height} x {width} pixels, {channels} channel(s)", **sides)))
     labels = {"val": say("Validation split"), "test": say("Test split")}
     for part in SPLITS:
         how = say_made_by(made_by.get(part), say.language)
@@ -782,8 +743,10 @@ def _describe_findings(check: dict | None, say: _Voice) -> dict[str, Any] | None
 
 def _describe_settings(config: Config) -> dict[str, Any]:
     """The settings: those that differ from the defaults, and all."""
-    defaults = _flatten(Config().model_dump(mode="json"))
-    settings = _flatten(config.model_dump(mode="json"))
+    defaults, settings = (
+        {name: as_word(value) for name, value in flatten(one.model_dump(mode="json")).items()}
+        for one in (Config(), config)
+    )
     changed = [
         (name, [value, defaults.get(name, "—")]) for name, value in settings.items() if value != defaults.get(name)
     ]
@@ -840,14 +803,16 @@ def _describe_environment(environment: dict, say: _Voice) -> dict[str, Any]:
     resumed = environment.get("resumed")
     if isinstance(resumed, list) and resumed:
         epochs = [str(entry.get("epoch", "?")) for entry in resumed[:MOST_ROWS] if isinstance(entry, dict)]
-        facts.append((say("Cut off, and gone on with"), say("{count} time(s), in epoch {epochs}", count=len(resumed), epochs=say(", ").join(epochs))))  # fmt: skip
+        times = say("{count} time(s), in epoch {epochs}", count=len(resumed), epochs=say(", ").join(epochs))
+        facts.append((say("Cut off, and gone on with"), times))
     commit = git.get("commit")
     if isinstance(commit, str):
         facts.append((say("Git commit of pbl"), commit))
         changes = git.get("uncommitted_changes")
-        is_clean = say("none: the commit is the code that ran")
         if isinstance(changes, bool):
-            facts.append((say("Uncommitted changes"), say("yes: the code that ran was not quite that of the commit") if changes else is_clean))  # fmt: skip
+            is_other = say("yes: the code that ran was not quite that of the commit")
+            is_same = say("none: the commit is the code that ran")
+            facts.append((say("Uncommitted changes"), is_other if changes else is_same))
     else:
         facts.append((say("Git commit of pbl"), say("not known: the code was no git checkout")))
     versions = {"Python": environment.get("python"), **_dictionary(environment.get("versions"))}

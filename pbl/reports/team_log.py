@@ -5,15 +5,10 @@ validation images whose settings are nearest to its own (its parent). Their diff
 images and has its interval; runs on other images are never subtracted.
 """
 
-import ast
 import contextlib
 import csv
 import functools
-import hashlib
-import json
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pbl.config import Augmentation, Config
-from pbl.errors import InputError
-from pbl.languages import say
+from pbl.comparison.own_code import hash_own_code
+from pbl.config import Augmentation, Config, as_word, flatten
+from pbl.errors import InputError, Sentence
+from pbl.languages import say, say_sentence
+from pbl.reports.pages import shorten
 from pbl.runs import Run, runs_folder
 from pbl.statistics import paired_interval, wilson_interval
 from pbl.storage import replacing
@@ -45,10 +42,10 @@ LONGEST_VALUE = 40  # letters of a setting's value that are shown
 LONGEST_REASON = 160
 
 # They say which images are taken: where the images are the same, they have made no difference.
-OF_THE_IMAGES = {
-    "dataset", "data_dir", "split_seed", "validation_fraction", "train_fraction", "folds", "fold", "groups", "leave_out",
-    "on_bad_image", "data_check", "memory_budget", "image_size", "channels", "fit",
-}  # fmt: skip
+OF_THE_IMAGES = set(
+    "dataset data_dir split_seed validation_fraction train_fraction folds fold groups leave_out on_bad_image data_check"
+    " memory_budget image_size channels fit".split()
+)
 OWNERS = {"model_options": "model", "optimizer_options": "optimizer", "schedule_options": "learning_rate_schedule"}
 # These take one-hot labels, and with them the other `loss`, which is the same function.
 NEED_ONE_HOT = {"label_smoothing", "augmentation.mixup", "augmentation.cutmix"}
@@ -84,8 +81,7 @@ class LoggedRun:
         path: Its folder.
         started: When it began.
         status: One of `STATUSES`.
-        reason, reason_details: Why it has no result, or what is to be known of it: a sentence with `{name}` fields, and their
-            values; "" where there is nothing to say.
+        reason: Why it has no result, or what is to be known of it, a `Sentence`; "" where there is nothing to say.
         config: Its settings; None of a damaged run.
         settings: What decides the result, each setting and each option (`model_options.dropout`) in words.
         given: Those of the options that were given; the others are defaults.
@@ -96,14 +92,13 @@ class LoggedRun:
         parent: The run that it came from.
         changes: What differs from that, the seed apart.
         gain: The difference to it; None where there is none.
-        no_gain, no_gain_details: Why there is none: a sentence and its values.
+        no_gain: Why there is none, a `Sentence`.
     """
 
     path: Path
     started: datetime
     status: str
     reason: str = ""
-    reason_details: dict[str, Any] = field(default_factory=dict)
     config: Config | None = None
     settings: dict[str, str] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
@@ -117,7 +112,6 @@ class LoggedRun:
     changes: tuple[Change, ...] = ()
     gain: Gain | None = None
     no_gain: str = ""
-    no_gain_details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -175,33 +169,38 @@ def _read_run(path: Path) -> LoggedRun:
         if status not in STATUSES:
             raise InputError("The run {run} is damaged: environment.json lacks its status.", run=path)
     except InputError as error:
-        return LoggedRun(path, started, "damaged", error.template, error.fields)
+        return LoggedRun(path, started, "damaged", Sentence(error.template, **error.fields))
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        return LoggedRun(path, started, "damaged", "{reason}", {"reason": str(error)})
+        return LoggedRun(path, started, "damaged", Sentence("{reason}", reason=str(error)))
     if status == "running" and not _is_live(run):
         status = "cut off"
-    reason, details = "", {}
+    reason = ""
     if status == "failed":
-        reason = "{reason}"
-        details = {"reason": str(environment.get("reason") or "").removeprefix("InputError: ")}
+        reason = Sentence("{reason}", reason=str(environment.get("reason") or "").removeprefix("InputError: "))
     elif status != "finished":
         whole = config.epochs + config.fine_tune_epochs
-        reason, details = "{done} of {epochs} epochs", {"done": _count_epochs(path), "epochs": whole}
+        reason = Sentence("{done} of {epochs} epochs", done=_count_epochs(path), epochs=whole)
     elif environment.get("diverged"):
-        reason, details = "diverged in {where}", {"where": str(environment.get("diverged_at") or "?")}
+        reason = Sentence("diverged in {where}", where=str(environment.get("diverged_at") or "?"))
     settings, given = describe_settings(config, environment.get("builder_options"), path / CODE)
     images = environment.get("images")
-    entry = LoggedRun(
-        path, started, status, reason, details, config, settings, given, images if isinstance(images, str) else "",
-        test_uses=test_uses,
-    )  # fmt: skip
+    images = images if isinstance(images, str) else ""
+    entry = LoggedRun(path, started, status, reason, config, settings, given, images, test_uses=test_uses)
+    if known := read_accuracy(run, "val"):
+        accuracy, low, high, n = known
+        return replace(entry, accuracy=accuracy, low=low, high=high, val_images=n)
+    missing = Sentence("metrics_val.json is missing or damaged")
+    return replace(entry, reason=missing) if status == "finished" else entry
+
+
+def read_accuracy(run: Run, split: str) -> tuple[float, float, float, int] | None:
+    """Reads a run's accuracy on a split, Wilson's 95% interval, and of how many images it is; None where it is not known."""
     with contextlib.suppress(InputError):
-        metrics = run.read_json("metrics_val.json")
+        metrics = run.read_json(f"metrics_{split}.json")
         accuracy, n = metrics.get("accuracy"), metrics.get("images")
         if isinstance(accuracy, (int, float)) and isinstance(n, int) and 0 < n < 10**9 and 0 <= accuracy <= 1:
-            low, high = wilson_interval(round(accuracy * n), n)
-            return replace(entry, accuracy=float(accuracy), low=low, high=high, val_images=n)
-    return replace(entry, reason="metrics_val.json is missing or damaged") if status == "finished" else entry
+            return float(accuracy), *wilson_interval(round(accuracy * n), n), n
+    return None
 
 
 def _read_time(text: Any, path: Path) -> datetime:
@@ -230,8 +229,7 @@ def _count_epochs(path: Path) -> int:
 def _shorten(text: Any, most: int) -> str:
     """In one line, of letters that can be printed."""
     printable = "".join(letter if letter.isprintable() else " " for letter in str(text))
-    text = " ".join(printable.split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return shorten(" ".join(printable.split()), most)
 
 
 def describe_settings(
@@ -244,58 +242,19 @@ def describe_settings(
         builder_options: The options of the model's builder with its defaults, as `environment.json` keeps them.
         experiment: The run's `experiment.py`, whose own code is a setting too.
     """
-    settings, given = {}, set()
+    decided = {name: value for name, value in config.decides().items() if name not in ("seed", "experiment")}
+    given = {name for name in flatten(decided) if "." in name}
     defaults = {
         "model_options": builder_options if isinstance(builder_options, dict) else {},
         "augmentation": Augmentation().model_dump(),
     }
-    for name, value in config.decides().items():
-        if name in ("seed", "experiment"):
-            continue
-        if name in OWNERS or name == "augmentation":
-            given |= {f"{name}.{option}" for option in value}
-            value = {**defaults.get(name, {}), **value}
-            settings |= {f"{name}.{option}": _as_word(inner) for option, inner in value.items()}
-        else:
-            settings[name] = _as_word(",".join(value) or None if name == "callbacks" else value)
-    code = _read_own_code(experiment, {config.model, config.dataset, *config.callbacks}) if experiment else ""
-    if code:
+    decided |= {name: {**values, **decided[name]} for name, values in defaults.items()}
+    decided["callbacks"] = ",".join(config.callbacks) or None
+    settings = {name: as_word(value) for name, value in flatten(decided).items()}
+    if experiment and (code := hash_own_code(experiment, config)):
         settings[CODE] = f"code {code}"
         given.add(CODE)
     return settings, frozenset(given)
-
-
-def _as_word(value: Any) -> str:
-    """As the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _read_own_code(file: Path, names: set[str]) -> str:
-    """A hash of the code of an experiment file that brings its own model, data or callbacks of these names; else ""."""
-    try:
-        code, words = _digest_code(file.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    return code if names & words else ""
-
-
-@functools.cache
-def _digest_code(source: bytes) -> tuple[str, frozenset[str]]:
-    """A hash of a file's code, without comments, its first text and `config = ...`; and the words in it. It is not run."""
-
-    def is_code(node: ast.stmt) -> bool:
-        if isinstance(node, ast.Assign):
-            return [getattr(target, "id", None) for target in node.targets] != ["config"]
-        return not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-
-    body = [node for node in ast.parse(source).body if is_code(node)]
-    constants = [node.value for part in body for node in ast.walk(part) if isinstance(node, ast.Constant)]
-    digest = hashlib.sha256("\n".join(map(ast.dump, body)).encode(errors="replace")).hexdigest()[:8]
-    return digest, frozenset(value for value in constants if isinstance(value, str))
 
 
 def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
@@ -376,64 +335,55 @@ def _describe_change(key: str, parent: LoggedRun, run: LoggedRun, changed: Seque
     return Change(key, word(parent), word(run))
 
 
-class Predictions(NamedTuple):
-    """Of the validation images, in the order of their contents."""
+class Judged(NamedTuple):
+    """Of the validation images, in the order of their contents: the first letters of the hash, the label, whether it was found."""
 
     hashes: np.ndarray
     labels: np.ndarray
     correct: np.ndarray
 
 
-def read_predictions(path: Path) -> Predictions | None:
-    """Reads a run's predictions of the validation images; None where they are missing or damaged."""
+def read_judged(path: Path) -> Judged | None:
+    """Reads what a run got right of the validation images; None where its predictions are missing or damaged."""
     try:
-        with np.load(path / "predictions_val.npz", allow_pickle=False) as saved:
-            labels, hashes = saved["labels"], saved["hashes"].astype("S16")  # so many letters as split.json keeps
-            correct = saved["probabilities"].argmax(axis=1) == labels
-            if len(labels) and labels.shape == hashes.shape == correct.shape == (len(labels),):
-                order = np.lexsort((labels, hashes))
-                return Predictions(hashes[order], labels[order], correct[order])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, NotImplementedError):
-        pass
-    except (zlib.error, zipfile.BadZipFile):
-        pass
-    return None
+        hashes, labels, correct = Run(path).read_predictions("val").by_content()
+    except InputError:
+        return None
+    return Judged(hashes.astype("S16"), labels, correct)  # so many letters as split.json keeps
 
 
 def _find_gains(runs: list[LoggedRun]) -> list[LoggedRun]:
     """Enters the difference to the run that each came from, or why there is none."""
-    read = functools.lru_cache(maxsize=256)(read_predictions)
-    entries = []
-    for run in runs:
-        gain, reason, details = _subtract(run, read)
-        entries.append(replace(run, gain=gain, no_gain=reason, no_gain_details=details))
-    return entries
+    read = functools.lru_cache(maxsize=256)(read_judged)
+    found = [_subtract(run, read) for run in runs]
+    return [replace(run, gain=gain, no_gain=reason) for run, (gain, reason) in zip(runs, found, strict=True)]
 
 
-def _subtract(run: LoggedRun, read: Any) -> tuple[Gain | None, str, dict[str, Any]]:
+def _subtract(run: LoggedRun, read: Callable[[Path], Judged | None]) -> tuple[Gain | None, str]:
+    """The difference to the run that it came from, or why there is none."""
     parent = run.parent
     if not run.has_result:
-        return None, "it has no result", {}
+        return None, Sentence("it has no result")
     if not run.images:
-        return None, "its images are not known", {}
+        return None, Sentence("its images are not known")
     if parent is None:
-        return None, "the first result on its images and split", {}
+        return None, Sentence("the first result on its images and split")
     if parent.images != run.images:
-        return None, "other images or another split than {parent}", {"parent": parent.name}
+        return None, Sentence("other images or another split than {parent}", parent=parent.name)
     if not parent.has_result:
-        return None, "{parent} has no result", {"parent": parent.name}
+        return None, Sentence("{parent} has no result", parent=parent.name)
     ours, theirs = read(run.path), read(parent.path)
-    for of, predictions in ((run, ours), (parent, theirs)):
-        if predictions is None:
-            return None, "predictions_val.npz of {run} is missing or damaged", {"run": of.name}
+    for of, judged in ((run, ours), (parent, theirs)):
+        if judged is None:
+            return None, Sentence("predictions_val.npz of {run} is missing or damaged", run=of.name)
     if not (np.array_equal(ours.hashes, theirs.hashes) and np.array_equal(ours.labels, theirs.labels)):
-        return None, "{parent} was evaluated on other validation images", {"parent": parent.name}
+        return None, Sentence("{parent} was evaluated on other validation images", parent=parent.name)
     both, only_ours, only_theirs = (
         int(np.count_nonzero(which))
         for which in (ours.correct & theirs.correct, ours.correct & ~theirs.correct, theirs.correct & ~ours.correct)
     )
     n = len(ours.labels)
-    return Gain((only_ours - only_theirs) / n, *paired_interval(both, only_ours, only_theirs, n)), "", {}
+    return Gain((only_ours - only_theirs) / n, *paired_interval(both, only_ours, only_theirs, n)), ""
 
 
 def describe_changes(run: LoggedRun, language: str = "en") -> str:
@@ -467,7 +417,7 @@ def describe_accuracy(run: LoggedRun, language: str = "en") -> str:
 def describe_gain(run: LoggedRun, language: str = "en") -> str:
     """The difference with its interval, in points; a dash and the reason where there is none."""
     if run.gain is None:
-        return "– " + say(run.no_gain, language, **run.no_gain_details) if run.has_result else "–"
+        return "– " + say_sentence(run.no_gain, language) if run.has_result else "–"
     difference, low, high = (100 * value for value in run.gain)
     return say("{difference:+.1f} ({low:+.1f} to {high:+.1f})", language, difference=difference, low=low, high=high)
 
@@ -475,8 +425,8 @@ def describe_gain(run: LoggedRun, language: str = "en") -> str:
 def describe_status(run: LoggedRun, language: str = "en") -> str:
     """The status, and why a run has no result."""
     status = say(STATUSES[run.status], language)
-    reason = say(run.reason, language, **run.reason_details) if run.reason else ""
-    return f"{status}: {_shorten(reason, LONGEST_REASON)}" if reason else status
+    reason = _shorten(say_sentence(run.reason, language), LONGEST_REASON)
+    return f"{status}: {reason}" if run.reason else status
 
 
 def make_table(runs: Sequence[LoggedRun], language: str = "en") -> tuple[list[str], list[tuple[str, ...]]]:
@@ -513,7 +463,7 @@ def make_records(runs: Sequence[LoggedRun]) -> list[dict[str, Any]]:
                 "run": run.name,
                 "started": run.started.isoformat(timespec="seconds"),
                 "status": run.status,
-                "reason": say(run.reason, **run.reason_details),
+                "reason": say_sentence(run.reason),
                 "model": run.config.model if run.config else None,
                 "seed": run.config.seed if run.config else None,
                 "images": run.images or None,
@@ -527,7 +477,7 @@ def make_records(runs: Sequence[LoggedRun]) -> list[dict[str, Any]]:
                 "difference": difference,
                 "difference_low": low,
                 "difference_high": high,
-                "no_difference": say(run.no_gain, **run.no_gain_details),
+                "no_difference": say_sentence(run.no_gain),
                 "test_uses": run.test_uses,
             }
         )

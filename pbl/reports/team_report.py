@@ -4,18 +4,17 @@ Each number stands in a file of a run, and each claim has a run behind it; where
 is one HTML file, pictures and all; a browser lets its boxes be filled in, and prints it.
 """
 
-import base64
 import contextlib
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from pbl.config import Config
 from pbl.data.split import say_made_by
@@ -23,6 +22,7 @@ from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError
 from pbl.languages import choose_language, say
 from pbl.languages.doctor import say_finding
+from pbl.reports.pages import embed_png, load_template
 from pbl.reports.team_log import (
     CODE,
     OF_THE_IMAGES,
@@ -36,8 +36,9 @@ from pbl.reports.team_log import (
     describe_status,
     list_changes,
     plot_log,
+    read_accuracy,
+    read_judged,
     read_log,
-    read_predictions,
 )
 from pbl.runs import Run, runs_folder
 from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
@@ -97,7 +98,7 @@ def write_team_report(
     """Writes the draft.
 
     It is about the images on which most of the runs were trained; runs on others are counted, not compared. Where `folder` or a
-    folder in it holds the `results.csv`, `results.md` or `results.png` of a comparison, they are shown.
+    folder in it holds what `compare` wrote (`results.json`, `results.png`), it is shown.
 
     Args:
         folder: Where the runs are kept; see `pbl.reports.team_log.read_log`.
@@ -122,8 +123,7 @@ def write_team_report(
             "{folder} has no finished run to report on. Train one first: python -m pbl train.", folder=folder
         )
     page = _collect(folder, runs, group, lambda template, **details: say(template, language, **details), language)
-    text = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    html = text.from_string(TEMPLATE).render(**page, language=language)
+    html = load_template("team_report.html").render(**page, language=language)
     with replacing(out) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return out
@@ -149,9 +149,10 @@ def _collect(
     split = _read_split(best, finished)
     settings, same = _group_settings(finished)
     compared = [run for run in group if run.gain is not None]
+    figures = best.path / "figures"
     pictures = [
-        (t("Learning curves of the best run, {run}", run=best.name), _read_picture(best, "learning_curves")),
-        (t("Its confusion matrix on the validation images"), _read_picture(best, "confusion_matrix_val")),
+        (t("Learning curves of the best run, {run}", run=best.name), _read_png(figures / "learning_curves.png")),
+        (t("Its confusion matrix on the validation images"), _read_png(figures / "confusion_matrix_val.png")),
     ]
     return {
         "t": t,
@@ -162,10 +163,9 @@ def _collect(
         "settings": _choose_shown(settings),
         "settings_count": len(settings),
         "same": same,
-        "val_images": best.val_images,
-        "best": best,
-        "best_accuracy": describe_accuracy(best, language),
-        "tests": _read_tests(group),
+        "tests": [
+            (run.name, *known, run.test_uses) for run in group if (known := read_accuracy(Run(run.path), "test"))
+        ],
         "comparison": _read_comparison(folder),
         "most_rows": MOST_ROWS,
         "pictures": [picture for picture in pictures if picture[1]],
@@ -176,7 +176,7 @@ def _collect(
         ],
         "left_out": max(0, len(group) - MOST_RUNS),
         "outcomes": _sort_outcomes(compared, language, t),
-        "limits": _describe_limits(runs, group, settings, compared, t),
+        "limits": list(_describe_limits(runs, group, settings, compared, t)),
     }
 
 
@@ -276,7 +276,7 @@ def _last_word(name: str) -> str:
 
 def _find_interval(runs: Sequence[LoggedRun]) -> tuple[float, float]:
     """Of several seeds over seeds and images, as `compare` gives it; of one over the images."""
-    predictions = [read_predictions(run.path) for run in runs]
+    predictions = [read_judged(run.path) for run in runs]
     first = predictions[0]
     if len(runs) > 1 and all(one is not None and np.array_equal(one.hashes, first.hashes) for one in predictions):
         return crossed_mean_interval(summarise_seeds(np.stack([one.correct for one in predictions])))
@@ -296,37 +296,34 @@ def _letter(number: int) -> str:
     return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
-def _read_tests(group: Iterable[LoggedRun]) -> list[tuple[str, float, float, float, int, int]]:
-    """Of each run that was judged on the test split: name, accuracy, interval, images, uses."""
-    found = []
-    for run in group:
-        with contextlib.suppress(InputError):
-            metrics = Run(run.path).read_json("metrics_test.json")
-            accuracy, n = metrics.get("accuracy"), metrics.get("images")
-            if isinstance(accuracy, (int, float)) and isinstance(n, int) and n > 0 and 0 <= accuracy <= 1:
-                found.append((run.name, accuracy, *wilson_interval(round(accuracy * n), n), n, run.test_uses))
-    return found
-
-
 def _read_comparison(folder: Path) -> dict[str, Any] | None:
     """The newest `results.*` of a comparison; None where there is none.
 
     They are looked for in the folder of the runs, in folders in it, and in `comparison` beside it, where `compare` writes them.
     """
     places = [folder, *sorted(folder.glob("*/")), folder.resolve().parent / "comparison"]
-    files = [place / f"results{suffix}" for place in places for suffix in (".md", ".csv", ".png")]
+    files = [place / f"results.{suffix}" for place in places for suffix in ("json", "md", "csv", "png")]
     files = [file for file in files if file.is_file()]
     if not files:
         return None
     place = max(files, key=lambda file: file.stat().st_mtime).parent
-    blocks: list[tuple[str, Any]] = []
+    return {"name": place.name, "blocks": _read_blocks(place), "picture": _read_png(place / "results.png")}
+
+
+def _read_blocks(place: Path) -> list[tuple[str, Any]]:
+    """What a comparison found, as `pbl.comparison.tables.list_blocks` gives it; an earlier version wrote no `results.json`."""
+    if (place / "results.json").is_file():
+        from pbl.comparison.tables import list_blocks, read_results
+
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [block for block in list_blocks(read_results(place / "results.json")) if block[1]]
     with contextlib.suppress(OSError, ValueError):
-        blocks = _parse_markdown((place / "results.md").read_text(encoding="utf-8"))
-    if not blocks:
-        with contextlib.suppress(OSError, ValueError, csv.Error):
-            lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
-            blocks = [("table", [row[:MOST_COLUMNS] for row in csv.reader(lines) if row])]
-    return {"name": place.name, "blocks": blocks, "picture": _read_png(place / "results.png")}
+        if blocks := _parse_markdown((place / "results.md").read_text(encoding="utf-8")):
+            return blocks
+    with contextlib.suppress(OSError, ValueError, csv.Error):
+        lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
+        return [("table", [row[:MOST_COLUMNS] for row in csv.reader(lines) if row])]
+    return []
 
 
 def _parse_markdown(text: str) -> list[tuple[str, Any]]:
@@ -352,47 +349,41 @@ def _parse_markdown(text: str) -> list[tuple[str, Any]]:
     return blocks
 
 
-def _read_picture(run: LoggedRun, name: str) -> str | None:
-    return _read_png(run.path / "figures" / f"{name}.png")
-
-
-def _read_png(file: Path) -> str | None:
+def _read_png(file: Path) -> Markup | None:
     with contextlib.suppress(OSError):
         content = file.read_bytes()
         if content.startswith(PNG):
-            return _as_address(content)
+            return embed_png(content)
     return None
 
 
-def _as_address(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()
-
-
-def _draw(group: Sequence[LoggedRun], language: str) -> str:
+def _draw(group: Sequence[LoggedRun], language: str) -> Markup:
     file = io.BytesIO()
     plot_log(group, language, MOST_BARS).savefig(file, dpi=120)
-    return _as_address(file.getvalue())
+    return embed_png(file.getvalue())
 
 
 def _sort_outcomes(compared: Sequence[LoggedRun], language: str, t: Callable[..., str]) -> list[tuple[str, list[str]]]:
     """What helped, what harmed and what made no difference that these images could show; the seed alone apart."""
-    kinds: dict[str, list[LoggedRun]] = {"helped": [], "harmed": [], "neither": [], "again": []}
-    for run in compared:
-        clear = "helped" if run.gain.difference > 0 else "harmed"
-        kinds["again" if not run.changes else clear if run.gain.is_clear else "neither"].append(run)
-    titles = {
-        "helped": t("Helped (the whole interval lies above 0)"),
-        "harmed": t("Harmed (the whole interval lies below 0)"),
-        "neither": t("No difference that these images could show"),
-        "again": t("The same settings again"),
+    kinds: dict[str, list[LoggedRun]] = {
+        t("Helped (the whole interval lies above 0)"): [
+            run for run in compared if run.changes and run.gain.is_clear and run.gain.difference > 0
+        ],
+        t("Harmed (the whole interval lies below 0)"): [
+            run for run in compared if run.changes and run.gain.is_clear and run.gain.difference <= 0
+        ],
+        t("No difference that these images could show"): [
+            run for run in compared if run.changes and not run.gain.is_clear
+        ],
+        t("The same settings again"): [run for run in compared if not run.changes],
     }
     found = []
-    for kind, runs in kinds.items():
+    for title, runs in kinds.items():
         largest = sorted(runs, key=lambda run: -abs(run.gain.difference))
         sentences = [_describe_outcome(run, language) for run in largest[:MOST_OUTCOMES]]
         if len(runs) > MOST_OUTCOMES:
             sentences.append(t("and {count} more, with smaller differences", count=len(runs) - MOST_OUTCOMES))
-        found.append((titles[kind], sentences))
+        found.append((title, sentences))
     return found
 
 
@@ -407,194 +398,34 @@ def _describe_limits(
     settings: Sequence[Settings],
     compared: Sequence[LoggedRun],
     t: Callable[..., str],
-) -> list[str]:
-    finished = [run for run in group if run.has_result]
+) -> Iterator[str]:
     single, uses = sum(one.seeds == 1 for one in settings), sum(run.test_uses for run in group)
-    used = ", ".join(f"{run.name} ({run.test_uses})" for run in group if run.test_uses)
-    limits = [
-        t("Of {all} settings {single} were trained with one seed only: how much chance there is in a training is not known of them.", all=len(settings), single=single),
-        t("Validation chose the best of {count} runs, so its accuracy there is rather too high.", count=len(finished)),
-        t("The test split was used {uses} time(s): {used}. The best of several looks is too good to be true.", uses=uses, used=used)
-        if uses
-        else t("The test split has not been used yet: every accuracy here is of images by which the settings were chosen."),
-    ]  # fmt: skip
+    yield t(
+        "Of {all} settings {single} were trained with one seed only: how much chance there is in a training is not known of them.",
+        all=len(settings),
+        single=single,
+    )
     if compared:
-        limits.insert(1, t(ONE_SEED))
-        limits.insert(
-            2,
-            t(
-                "{count} differences were looked at: were all truly 0, about {false:.1f} would have an interval without 0.",
-                count=len(compared), false=0.05 * len(compared),
-            ),
-        )  # fmt: skip
-    others = len(runs) - len(group)
-    if others:
-        limits.append(
-            t("{count} more run(s) are on other images or another split, or damaged; they are not in this draft.", count=others)
-        )  # fmt: skip
-    return limits
-
-
-TEMPLATE = """<!DOCTYPE html>
-<html lang="{{ language }}">
-{% macro blank(what, lines=2) %}
-<div class="blank" contenteditable="true" style="min-height: {{ 1.5 * lines }}em" data-hint="{{ t("write here: {what}", what=what) }}"></div>
-{% endmacro %}
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{{ t("Classifying images: {source}", source=data.source) }}</title>
-<style>
-@page { size: A4; margin: 10mm 13mm; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 190mm; padding: 0 4mm; color: #1a1a1a; background: #fff; font: 8.5pt/1.38 "Noto Sans", "Noto Sans JP", "Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", Meiryo, IPAexGothic, sans-serif; }
-@media print { body { max-width: none; padding: 0; } }
-h1 { margin: 2mm 0 1mm; font-size: 16pt; line-height: 1.25; }
-h2 { margin: 2.6mm 0 1mm; font-size: 10.5pt; border-bottom: 1px solid #0072B2; break-after: avoid; }
-p, ul { margin: 0 0 1.5mm; }
-ul { padding-left: 5mm; }
-.draft { margin: 0; color: #595959; font-size: 8pt; }
-.note { color: #595959; font-size: 8pt; }
-.blank { border: 1.5px dotted #767676; border-radius: 2px; padding: 0.5mm 2mm; margin: 0 0 1.5mm; }
-.blank:empty::before { content: attr(data-hint); color: #6b6b6b; }
-table { border-collapse: collapse; margin: 0 0 1.2mm; font-size: 7.5pt; }
-th, td { padding: 0.1mm 2.5mm 0.1mm 0; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; overflow-wrap: anywhere; }
-th { font-weight: 600; border-bottom-color: #767676; }
-td.number, th.number { text-align: right; }
-td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
-td.name { white-space: nowrap; }
-tr, figure { break-inside: avoid; }
-thead, tbody tr:first-child { break-after: avoid; }
-.wide { width: 100%; }
-figure { margin: 0; }
-figure img { width: 100%; }
-figcaption { font-size: 8pt; color: #404040; }
-.figures { display: grid; grid-template-columns: 1.75fr 1fr; gap: 2mm 4mm; align-items: start; width: 84%; }
-.gains img { max-height: 56mm; object-fit: contain; object-position: left; }
-.small { font-size: 6.5pt; }
-.appendix { break-before: page; }
-</style>
-</head>
-<body>
-<header>
-<p class="draft">{{ t("Draft, made of the files of {count} runs on {today}. What stands in a dotted box is for you to write: click into it, then print the page.", count=count, today=today) }}</p>
-<h1 contenteditable="true">{{ t("Classifying images: {source}", source=data.source) }}</h1>
-{{ blank(t("the team's number and its members"), 1) }}
-</header>
-
-<h2>{{ t("Question and hypothesis") }}</h2>
-{{ blank(t("what you wanted to find out, what you expected, and why"), 3) }}
-{{ blank(t("what others did on this question, with sources")) }}
-
-<h2>{{ t("Data") }}</h2>
-<p>{{ t("Source: {source}.", source=data.source) }}
-{% if data.classes %}{{ t("{classes} classes.", classes=data.classes) }}{% endif %}
-
-{% if data.made_by %}{{ t("The split: {how}.", how=data.made_by | join("; ")) }}{% endif %}</p>
-{% if data.totals %}
-<table>
-<thead><tr><th>{{ t("images") }}</th>{% for row in data.rows %}<th class="number">{{ row[0] }}</th>{% endfor %}<th class="number">{{ t("all") }}</th></tr></thead>
-{% for name in data.splits %}
-{% set place = loop.index %}
-<tr><td class="name">{{ name }}</td>{% for row in data.rows %}<td class="number">{{ row[place] }}</td>{% endfor %}<td class="number">{{ data.totals[loop.index0] }}</td></tr>
-{% endfor %}
-</table>
-{% endif %}
-{% if data.fewest and not data.rows %}
-<p>{{ t("The rarest class in training is {name}, with {images} images.", name=data.fewest[0], images=data.fewest[1]) }}</p>
-{% endif %}
-{% if findings %}
-<p>{{ t("What the check of the data found:") }}</p>
-<ul>{% for sentence in findings %}<li>{{ sentence }}</li>{% endfor %}</ul>
-{% elif findings is none %}
-<p>{{ t("The runs hold no check of the data.") }}</p>
-{% else %}
-<p>{{ t("The check of the data before training found nothing serious in training and validation images.") }}</p>
-{% endif %}
-
-<h2>{{ t("Methods") }}</h2>
-{% if same %}<p>{{ t("In all runs: {settings}.", settings=same) }}</p>{% endif %}
-<table class="wide">
-<thead><tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("trainable weights") }}</th><th>{{ t("settings that differ") }}</th><th>{{ t("runs") }}</th></tr></thead>
-{% for one in settings %}
-<tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{% if one.weights %}{{ "{:,}".format(one.weights) }}{% else %}–{% endif %}</td><td>{{ one.words }}</td><td>{{ one.names }}</td></tr>
-{% endfor %}
-</table>
-{% if settings_count > settings | length %}
-<p class="note">{{ t("Shown are the {shown} most accurate of {all} settings.", shown=settings | length, all=settings_count) }}</p>
-{% endif %}
-
-<h2>{{ t("Results") }}</h2>
-<table>
-<thead><tr><th></th><th>{{ t("model") }}</th><th class="number">{{ t("validation images") }}</th><th class="number">{{ t("seeds") }}</th><th class="number">{{ t("accuracy, mean") }}</th><th class="number">{{ t("lowest to highest seed") }}</th><th class="number">{{ t("95% interval") }}</th></tr></thead>
-{% for one in settings %}
-<tr><td>{{ one.label }}</td><td class="name">{{ one.model }}</td><td class="number">{{ one.runs[0].val_images }}</td><td class="number">{{ one.seeds }}</td><td class="number">{{ "%.1f" | format(100 * one.accuracy) }}%</td>
-<td class="number">{% if one.seeds > 1 %}{{ t("{low:.1f} to {high:.1f}", low=100 * one.lowest, high=100 * one.highest) }}{% else %}–{% endif %}</td>
-<td class="number">{{ t("{low:.1f} to {high:.1f}", low=100 * one.interval[0], high=100 * one.interval[1]) }}</td></tr>
-{% endfor %}
-</table>
-<p class="note">{{ t("Of one seed the interval (Wilson) covers chance in the validation images alone; of several it covers chance in training too (t interval over seeds and images).") }}</p>
-{% for name, accuracy, low, high, images, uses in tests %}
-<p>{{ t("On the test split {run} is right on {accuracy:.1f}% ({low:.1f} to {high:.1f}, {images} images); the run has used the test split {uses} time(s).", run=name, accuracy=100 * accuracy, low=100 * low, high=100 * high, images=images, uses=uses) }}</p>
-{% endfor %}
-{% if comparison %}
-<p>{{ t("A comparison of several runs stands in the appendix.") }}</p>
-{% endif %}
-{% if pictures %}
-<div class="figures">
-{% for caption, address in pictures %}
-<figure><img src="{{ address }}" alt=""><figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
-</div>
-{% endif %}
-
-<h2>{{ t("What was tried") }}</h2>
-{% if left_out %}<p class="note">{{ t("{count} earlier run(s) are left out here: python -m pbl log lists all.", count=left_out) }}</p>{% endif %}
-<table class="wide">
-<thead><tr><th>{{ t("run") }}</th><th>{{ t("changed") }}</th><th>{{ t("validation accuracy; difference in points") }}</th></tr></thead>
-{% for name, changed, result in tried %}
-<tr><td class="name">{{ name }}</td><td>{{ changed }}</td><td>{{ result }}</td></tr>
-{% endfor %}
-</table>
-
-<h2>{{ t("What helped, and what did not") }}</h2>
-{% if gains %}<figure class="gains"><img src="{{ gains }}" alt=""></figure>{% endif %}
-{% for title, sentences in outcomes if sentences %}
-<p><b>{{ title }}:</b></p>
-<ul>{% for sentence in sentences %}<li>{{ sentence }}</li>{% endfor %}</ul>
-{% else %}
-<p>{{ t("No two runs can be compared yet.") }}</p>
-{% endfor %}
-
-<h2>{{ t("Discussion") }}</h2>
-{{ blank(t("why it came out so; what the images that were mistaken have in common; what you would do next"), 4) }}
-
-<h2>{{ t("Limits") }}</h2>
-<ul>{% for sentence in limits %}<li>{{ sentence }}</li>{% endfor %}</ul>
-
-<h2>{{ t("Conclusion") }}</h2>
-{{ blank(t("your answer to the question, no stronger than the results"), 3) }}
-{% if comparison %}
-
-<h2 class="appendix">{{ t("Appendix: comparison ({name})", name=comparison.name) }}</h2>
-{% for kind, content in comparison.blocks %}
-{% if kind == "table" %}
-<table class="wide small">
-<thead><tr>{% for word in content[0] %}<th>{{ word }}</th>{% endfor %}</tr></thead>
-{% for row in content[1:most_rows + 1] %}<tr>{% for word in row %}<td>{{ word }}</td>{% endfor %}</tr>{% endfor %}
-</table>
-{% if content | length > most_rows + 1 %}<p class="note">{{ t("{count} more row(s) stand in {name}.", count=content | length - most_rows - 1, name=comparison.name) }}</p>{% endif %}
-{% elif kind == "list" %}
-<ul class="note">{% for sentence in content %}<li>{{ sentence }}</li>{% endfor %}</ul>
-{% elif kind == "heading" %}
-<p class="note"><b>{{ content }}</b></p>
-{% else %}
-<p class="note">{{ content }}</p>
-{% endif %}
-{% endfor %}
-{% if comparison.picture %}<figure class="gains"><img src="{{ comparison.picture }}" alt=""></figure>{% endif %}
-{% endif %}
-</body>
-</html>
-"""
+        yield t(ONE_SEED)
+        yield t(
+            "{count} differences were looked at: were all truly 0, about {false:.1f} would have an interval without 0.",
+            count=len(compared),
+            false=0.05 * len(compared),
+        )
+    finished = sum(run.has_result for run in group)
+    yield t("Validation chose the best of {count} runs, so its accuracy there is rather too high.", count=finished)
+    if uses:
+        yield t(
+            "The test split was used {uses} time(s): {used}. The best of several looks is too good to be true.",
+            uses=uses,
+            used=", ".join(f"{run.name} ({run.test_uses})" for run in group if run.test_uses),
+        )
+    else:
+        yield t(
+            "The test split has not been used yet: every accuracy here is of images by which the settings were chosen."
+        )
+    if others := len(runs) - len(group):
+        yield t(
+            "{count} more run(s) are on other images or another split, or damaged; they are not in this draft.",
+            count=others,
+        )

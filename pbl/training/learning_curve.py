@@ -86,8 +86,8 @@ def measure_learning_curve(
     for fraction, path in zip(table["train_fraction"], table["run"], strict=True):
         run = load_run(path)
         images.append(run.split["images"]["train"])
-        with np.load(run.path / "predictions_val.npz", allow_pickle=False) as saved:
-            correct.setdefault(fraction, []).append(saved["probabilities"].argmax(axis=1) == saved["labels"])
+        saved = run.read_predictions("val")
+        correct.setdefault(fraction, []).append(saved.probabilities.argmax(axis=1) == saved.labels)
     table.insert(1, "images", images)
     half, full = (np.stack(correct[fraction]) for fraction in (0.5, 1.0))
     expected, low, high, gain_low, gain_high = extrapolate_doubling(half, full)

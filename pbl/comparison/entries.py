@@ -1,0 +1,265 @@
+"""The runs of a comparison, as their files tell it: what each got right, and which of them differ in their seed alone."""
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.comparison.own_code import hash_own_code
+from pbl.config import Config, flatten
+from pbl.errors import InputError, Sentence
+from pbl.runs import Run, runs_on
+
+# Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
+ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")
+
+
+class Failure(NamedTuple):
+    """A training that left no run: of an experiment, with a seed, and why."""
+
+    model: str
+    seed: int
+    reason: str
+
+
+@dataclass
+class Entry:
+    """One run of a comparison, as its files tell it.
+
+    Attributes:
+        run: The run; None of a training that never made one.
+        model: The builder's name.
+        settings: All that decides the result but for the seed.
+        is_pretrained: Whether its weights began elsewhere than at random.
+        reason: Why it is not compared; "" where it is.
+        lacks_predictions: Whether it is for want of predictions of this split.
+        labels, correct: `int [n]` and `bool [n]`, class of each image and whether it was found, in the order of `hashes`.
+        row: Its columns of `results.csv`.
+    """
+
+    run: Run | None
+    model: str
+    seed: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_pretrained: bool = False
+    reason: str = ""
+    lacks_predictions: bool = False
+    images: str = ""
+    hashes: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    correct: np.ndarray | None = None
+    history: tuple[np.ndarray, np.ndarray] | None = None
+    label: str = ""
+    row: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """The settings as one word."""
+        return json.dumps(self.settings, sort_keys=True)
+
+
+def find_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """Returns the runs in some folders, each once: a run's own folder, or one that holds runs.
+
+    Raises:
+        InputError: A folder does not exist or holds no run.
+    """
+    found: dict[Path, Run] = {}
+    for path in map(Path, paths):
+        path = path.expanduser()
+        files = [path / "config.json"] if (path / "config.json").is_file() else sorted(path.glob("**/config.json"))
+        if not files:
+            what = Sentence("holds no run") if path.is_dir() else Sentence("does not exist")
+            raise InputError(
+                "{path} {what}. Give folders of runs, such as runs/digits_resnet20/001, or of several, such as runs/digits_*.",
+                path=path,
+                what=what,
+            )
+        for file in files:
+            found.setdefault(file.parent.resolve(), Run(file.parent))
+    return list(found.values())
+
+
+def read_entry(run: Run, split: str) -> Entry:
+    """Reads what a comparison needs of a run; one that failed, was cut off or is damaged gets its reason.
+
+    Args:
+        run: The run.
+        split: "val" or "test".
+    """
+    try:
+        config, environment = run.config, run.environment
+    except InputError as error:
+        return Entry(run, "?", 0, reason=Sentence(error.template, **error.fields))
+    except OSError as error:
+        return Entry(run, "?", 0, reason=str(error))
+    settings = _choose_deciding(config)
+    if code := hash_own_code(run.path / "experiment.py", config):
+        settings["code"] = code
+    options = environment.get("builder_options") or {}
+    starts = (config.initial_weights, options.get("weights"), config.model_options.get("weights"))
+    # A backbone that comes with weights takes them unless it is told otherwise.
+    is_pretrained = any(starts) or (config.model.endswith("_transfer") and "weights" not in config.model_options)
+    entry = Entry(run, config.model, config.seed, settings, is_pretrained, images=environment.get("images", "unknown"))
+    entry.row = {
+        "run": str(run.path),
+        "model": config.model,
+        "seed": config.seed,
+        "status": environment.get("status", "unknown"),
+        "images": entry.images,
+        "epochs": environment.get("epochs"),
+        "train_seconds": (environment.get("seconds") or {}).get("fit"),
+        "parameters": environment.get("trainable_weights"),
+        "device": (environment.get("devices") or ["?"])[-1],
+        "precision": environment.get("precision"),
+        "pretrained": is_pretrained,
+    }
+    if entry.row["status"] != "finished":
+        why = f": {environment['reason']}" if environment.get("reason") else ""
+        entry.reason = Sentence("{status}{why}", status=entry.row["status"], why=why)
+    else:
+        _add_results(entry, split)
+    return entry
+
+
+def _choose_deciding(config: Config) -> dict[str, Any]:
+    """The settings that make an architecture."""
+    return {name: value for name, value in config.decides().items() if name not in ASIDE}
+
+
+def _add_results(entry: Entry, split: str) -> None:
+    """Adds what a finished run got right, or the reason why that cannot be compared."""
+    run = entry.run
+    try:
+        predictions = run.read_predictions(split)
+    except InputError as error:
+        entry.lacks_predictions = isinstance(error.__cause__, FileNotFoundError)
+        kind = type(error.__cause__).__name__
+        entry.reason = (
+            Sentence("no predictions of {split}", split=split)
+            if entry.lacks_predictions
+            else Sentence("predictions_{split}.npz cannot be read ({kind})", split=split, kind=kind)
+        )
+        return
+    try:
+        metrics = run.read_json(f"metrics_{split}.json")
+    except InputError as error:
+        entry.reason = Sentence(error.template, **error.fields)
+        return
+    if not np.isfinite(predictions.probabilities).all():
+        entry.reason = Sentence("its probabilities are not all numbers: the training diverged")
+        return
+    entry.hashes, entry.labels, entry.correct = predictions.by_content()
+    entry.history = _read_history(run)
+    entry.row |= {
+        "split": split,
+        "n": len(entry.correct),
+        "accuracy": float(entry.correct.mean()),
+        "macro_f1": (metrics.get("macro") or {}).get("f1"),
+        "log_loss": metrics.get("log_loss"),
+        "ece": (metrics.get("calibration") or {}).get("ece"),
+        "test_uses": run.count_test_uses(),
+        "best_val_accuracy": float(np.nanmax(entry.history[0])) if entry.history else None,
+    }
+    if (run.path / "cost.json").is_file():
+        with contextlib.suppress(InputError):  # damaged: as if it had not been measured
+            entry.row |= {name: value for name, value in run.read_json("cost.json").items() if name not in entry.row}
+
+
+def _read_history(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
+    """Validation accuracy after each epoch, and the seconds until then."""
+    try:
+        # Ten times as fast as pandas, of so few rows.
+        with (run.path / "history.csv").open(newline="", encoding="utf-8") as file:
+            rows = [[float(row[name] or "nan") for name in ("val_accuracy", "seconds")] for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return None
+    accuracy, seconds = np.array(rows).reshape(-1, 2).T
+    return (accuracy, seconds.cumsum()) if np.isfinite(accuracy).any() else None
+
+
+def check_same(entries: list[Entry], split: str) -> None:
+    """Raises InputError unless all usable runs are judged on the very same images."""
+    known = [entry for entry in entries if entry.hashes is not None]
+    lacking = [entry for entry in entries if entry.lacks_predictions]
+    if lacking and (known or split == "test"):
+        raise InputError(
+            "{run} has no predictions of the {split} split, so its score would stand beside scores of other images. First:"
+            " python -m pbl evaluate {run} --split {split}",
+            run=lacking[0].run.path,
+            split=split,
+        )
+    first = known[0] if known else None
+    for entry in known[1:]:
+        if entry.images != first.images:
+            raise InputError(
+                "{first} and {other} were trained on other images or another split: a difference between them would say nothing"
+                " of the models. Compare runs with the same dataset, split_seed, validation_fraction and image_size.",
+                first=first.run.path,
+                other=entry.run.path,
+            )
+        if not np.array_equal(entry.hashes, first.hashes):
+            raise InputError(
+                "{first} and {other} were judged on other {split} images. Evaluate both again on the same data:"
+                " python -m pbl evaluate RUN --split {split}",
+                first=first.run.path,
+                other=entry.run.path,
+                split=split,
+            )
+        if not np.array_equal(entry.labels, first.labels):
+            raise InputError(
+                "{first} and {other} were judged on the same {split} images with other labels. Evaluate both again on the same"
+                " data: python -m pbl evaluate RUN --split {split}",
+                first=first.run.path,
+                other=entry.run.path,
+                split=split,
+            )
+
+
+def set_repetitions_aside(entries: list[Entry]) -> None:
+    """Gives a reason to a run with the settings and the seed of an earlier one: it would be counted as one more seed."""
+    first: dict[tuple[str, str, int], Entry] = {}
+    for entry in entries:
+        if entry.reason:
+            continue
+        known = first.setdefault((entry.model, entry.key, entry.seed), entry)
+        if known is not entry:
+            entry.reason = Sentence(
+                "the settings and the seed of {run}, so it is not one seed more", run=known.run.path
+            )
+
+
+def label_entries(entries: list[Entry]) -> None:
+    """Gives runs that differ in their seed alone one label: the model's name, and settings where it needs them."""
+    of_model: dict[str, dict[str, dict[str, Any]]] = {}
+    for entry in entries:
+        if entry.settings:
+            of_model.setdefault(entry.model, {}).setdefault(entry.key, flatten(entry.settings))
+    told: dict[str, list[str]] = {}
+    for model, settings in of_model.items():
+        names = sorted(set().union(*settings.values()))
+        told[model] = [name for name in names if len({str(flat.get(name)) for flat in settings.values()}) > 1]
+    for entry in entries:
+        own = of_model[entry.model][entry.key] if entry.settings else {}
+        entry.label = " ".join(
+            [entry.model, *(f"{name}={own[name]}" for name in told.get(entry.model, ()) if name in own)]
+        )
+
+
+def count_trials(usable: list[Entry]) -> dict[str, int]:
+    """How many different settings of each model were tried on these images, in the folder in which the runs lie."""
+    tried: dict[str, set[str]] = {}
+    for folder in {entry.run.path.resolve().parent.parent for entry in usable}:
+        for run in runs_on(usable[0].images, folder):
+            try:
+                settings = _choose_deciding(run.config)
+            except InputError:
+                continue
+            tried.setdefault(run.config.model, set()).add(json.dumps(settings, sort_keys=True))
+    return {model: len(settings) for model, settings in tried.items()}

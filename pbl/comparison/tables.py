@@ -1,0 +1,237 @@
+"""A comparison as tables and sentences for people, and as files: the facts in `results.json`, the same to be read in `results.md`."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pbl.comparison.run import FEWEST_DISCORDANT, MOST_PAIRS, Comparison
+from pbl.errors import InputError, Sentence
+from pbl.statistics import FEWEST_SEEDS
+from pbl.storage import replacing, write_json
+
+TABLES = ("runs", "architectures", "pairs", "models")
+
+
+def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
+    """Writes `results.csv` (one tidy row a run), `results.md` (the tables), `results.png` and `results.json` (the facts).
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    from pbl.plotting import plot_comparison
+
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "The folder {folder} cannot be made: {reason}. Give another by --out DIR.",
+            folder=folder,
+            reason=error.strerror,
+        ) from None
+    files = [folder / f"results.{suffix}" for suffix in ("csv", "md", "png", "json")]
+    with replacing(files[0]) as temporary:
+        comparison.runs.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    with replacing(files[1]) as temporary:
+        temporary.write_text(describe(comparison), encoding="utf-8")
+    with replacing(files[2]) as temporary:
+        plot_comparison(comparison).savefig(temporary, dpi=120)
+    write_json(files[3], as_dictionary(comparison))
+    return files
+
+
+def as_dictionary(comparison: Comparison) -> dict[str, Any]:
+    """Returns margin, split, images, the four tables as rows and the notes; for JSON, what is no finite number as None."""
+    facts = {"margin": comparison.margin, "split": comparison.split, "images": comparison.images}
+    for name in TABLES:
+        table = getattr(comparison, name).replace([np.inf, -np.inf], np.nan).astype(object)
+        facts[name] = table.where(table.notna(), None).to_dict("records")
+    return {**facts, "notes": [*comparison.notes]}
+
+
+def read_results(file: Path) -> Comparison:
+    """Reads `results.json`; all but what each run got right, which only the picture needs.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: It cannot be read, or is not what `write_results` wrote.
+    """
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    tables = {name: pd.DataFrame(facts[name]) for name in TABLES}
+    return Comparison(**tables, **{name: facts[name] for name in ("notes", "split", "images", "margin")})
+
+
+def describe(comparison: Comparison) -> str:
+    """Returns the comparison as Markdown: the margin, the architectures, the two questions, what to keep in mind."""
+    lines = ["# Comparison", ""]
+    for kind, content in list_blocks(comparison):
+        if kind == "table":
+            lines += _markdown(content)
+        elif kind == "list":
+            lines += [f"- {line}" for line in content]
+        else:
+            lines += [f"## {content}" if kind == "heading" else content]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    # What Markdown would take for a column, a tag or mathematics.
+    cells = [[re.sub(r"([|<$])", r"\\\1", cell) for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
+
+
+def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
+    """Yields what a page tells of a comparison: "heading" and "text" with words, "list" with lines, "table" with rows of cells."""
+    shown, split = comparison.architectures, {"val": "validation", "test": "test"}[comparison.split]
+    runs = int((comparison.runs["reason"] == "").sum())
+    yield (
+        "text",
+        f"{runs} runs, judged on the same {comparison.images} {split} images. A difference of less than"
+        f" {comparison.margin:g} points of accuracy is taken not to matter.",
+    )
+    yield "heading", "Architectures"
+    yield "table", _list_rows(show_architectures(shown))
+    if shown["tie_group"].any():
+        yield "text", "Architectures that share a letter in the column ties are not separated by these runs."
+    if (shown["seeds"] == 1).any():
+        yield (
+            "text",
+            "The interval of an architecture with one seed is of the images alone (Wilson's): another seed may lie outside.",
+        )
+    yield "heading", "This architecture against that one"
+    if len(comparison.pairs):
+        yield (
+            "text",
+            "Over the seeds and images that might have been drawn instead. Each 95% interval is for its own row; p, by Holm, is for"
+            " all rows at once, so an interval may leave out 0 where the verdict is not separated. What would separate them:"
+            " four times in five, were the difference the one seen.",
+        )
+        yield "table", _list_rows(show_pairs(comparison.pairs))
+    elif (shown["seeds"] >= FEWEST_SEEDS).all():
+        yield "text", "There is one architecture, or none of the same kind to compare it with."
+    else:
+        yield "text", f"No claim about architectures: each needs at least {FEWEST_SEEDS} seeds."
+    yield "heading", "This trained model against that one"
+    if len(comparison.models):
+        yield (
+            "text",
+            "Over the images alone: it says which of two files to hand in, not which architecture is better. Paired bootstrap"
+            f" intervals (95%; Newcombe's where fewer than {FEWEST_DISCORDANT} images tell two apart), exact McNemar tests, p by Holm over"
+            " all pairs of these models, shown or not.",
+        )
+        yield "table", _list_rows(show_models(comparison.models))
+    else:
+        yield "text", "There is one model, or none of the same kind to compare it with."
+    yield "heading", "To keep in mind"
+    yield "list", [*comparison.notes]
+
+
+def _list_rows(table: pd.DataFrame) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in (table.columns, *table.itertuples(index=False))]
+
+
+def show_architectures(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in words and rounded numbers; columns without a number are left out."""
+    shown = pd.DataFrame(
+        {
+            "architecture": table["architecture"],
+            "seeds": table["seeds"].map(str),
+            "accuracy %": table["accuracy"].map(_percent),
+            "95% interval": _intervals(table["low"], table["high"]),
+            "seeds from to": _intervals(table["lowest_seed"], table["highest_seed"]),
+            "ties": table["tie_group"],
+        }
+    )
+    if table["best_with_probability"].notna().any():
+        shown["best with probability"] = _in_words(table["best_with_probability"], "{:.2f}", "")
+    if table["pretrained"].any():
+        shown["pre-trained"] = _column(Sentence("yes" if value else "no") for value in table["pretrained"])
+    formats = {
+        "macro_f1": ("macro F1", "{:.4f}"),
+        "ece": ("ECE", "{:.4f}"),
+        "epochs": ("epochs", "{:g}"),
+        "trials": ("settings tried", "{:g}"),
+        "parameters": ("parameters", "{:.0f}"),
+        "macs": ("MACs", "{:.0f}"),
+        "train_seconds": ("training s", "{:.1f}"),
+        "seconds_to_target": ("s to target", "{:.1f}"),
+        "latency_ms": ("latency of 1 image ms", "{:.2f}"),
+        "images_per_second": ("images/s at 256", "{:.0f}"),
+        "peak_memory_mib": ("peak memory MiB", "{:.0f}"),
+        "file_mib": ("file MiB", "{:.2f}"),
+        "cost_conditions": ("measured on", "{}"),
+    }
+    for name, (title, form) in formats.items():
+        if table[name].notna().any():
+            missing = Sentence("not reached") if name == "seconds_to_target" else Sentence("not measured")
+            shown[title] = _in_words(table[name], form, missing)
+    return shown
+
+
+def show_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of architectures in words and rounded numbers."""
+    pairs = pairs.head(MOST_PAIRS)
+    return pd.DataFrame(
+        {
+            **_show_difference(pairs),
+            "p (Holm)": pairs["p_holm"].map(_probability),
+            "verdict": pairs["verdict"],
+            "would separate them": pairs["needed"],
+        }
+    )
+
+
+def show_models(models: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of trained models in words and rounded numbers."""
+    return pd.DataFrame(
+        {
+            **_show_difference(models),
+            "only one right": [f"{a} / {b}" for a, b in zip(models["only_first"], models["only_second"], strict=True)],
+            "p (Holm)": models["p_holm"].map(_probability),
+            "verdict": models["verdict"],
+        }
+    )
+
+
+def _show_difference(table: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "first": table["first"],
+        "second": table["second"],
+        "difference [points]": (100 * table["difference"]).map("{:+.2f}".format),
+        "95% interval": _column(
+            Sentence("{low:+.2f} to {high:+.2f}", low=100 * low, high=100 * high)
+            for low, high in zip(table["low"], table["high"], strict=True)
+        ),
+    }
+
+
+def _intervals(lows: pd.Series, highs: pd.Series) -> pd.Series:
+    return _column(
+        Sentence("{low} to {high}", low=_percent(low), high=_percent(high))
+        for low, high in zip(lows, highs, strict=True)
+    )
+
+
+def _in_words(values: pd.Series, form: str, missing: str) -> pd.Series:
+    return _column(
+        form.format(value) if known else missing for value, known in zip(values, values.notna(), strict=True)
+    )
+
+
+def _column(sentences: Iterable[str]) -> pd.Series:
+    """Keeps sentences as they are, so that they can be said in another language."""
+    return pd.Series(list(sentences), dtype=object)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _probability(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,51 @@
+"""What the pages for people share: their templates, text that cannot break them, pictures as part of them."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+MOST_LETTERS = 2_000  # of a text
+MOST_LETTERS_OF_NAME = 120
+MOST_LETTERS_OF_VALUE = 500
+MOST_LETTERS_OF_CODE = 100_000
+
+# What is no character of a page (control characters, halves of pairs), and what would turn the direction of the text around it.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def load_template(name: str) -> Template:
+    """Returns a template of this folder. What it shows is escaped, and cut where it is too long; an unknown name is an error."""
+    surroundings = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else clean(value, MOST_LETTERS),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    surroundings.filters["name"] = lambda text: clean(text, MOST_LETTERS_OF_NAME)
+    surroundings.filters["value"] = lambda text: clean(text, MOST_LETTERS_OF_VALUE)
+    surroundings.filters["code"] = lambda text: Markup.escape(clean(text, MOST_LETTERS_OF_CODE))
+    return surroundings.get_template(name)
+
+
+def shorten(text: str, most: int) -> str:
+    """Returns at most so many letters; the last is an ellipsis where some are left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def clean(value: Any, most: int) -> str:
+    """Returns a value as text that a page can hold: not too long, what is no character of a page by its number."""
+    text = shorten(str(value), most).replace("\r\n", "\n")
+    return _UNSHOWABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def embed_png(content: bytes) -> Markup:
+    """Returns the address of a picture that is part of the page (a data URI)."""
+    return Markup("data:image/png;base64," + base64.b64encode(content).decode())
