@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import os
-import re
 import shlex
 import stat
 import zipfile
