@@ -8,6 +8,8 @@ import re
 import unicodedata
 from typing import Any
 
+from pbl.errors import Sentence
+
 STATUSES = (
     "ok", "missing", "corrupt", "refused", "incompatible", "wrong_shape", "wrong_classes", "non_finite", "timeout",
     "out_of_memory", "crashed", "grader_error",
@@ -162,3 +164,9 @@ def say(reason: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     template = REASONS[reason][1]
     wanted = re.findall(r"{(\w+)}", template)
     return template, {name: fields.get(name, "?") for name in wanted}
+
+
+def explain(reason: str, fields: dict[str, Any]) -> Sentence:
+    """Returns a reason's sentence, filled; see `say`."""
+    template, values = say(reason, fields)
+    return Sentence(template, **values)

@@ -14,8 +14,8 @@ from pbl.data.sources import DifferentSizes
 from pbl.errors import Sentence
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
+from pbl.grading.packing import write_predictions, write_submission
 from pbl.grading.sandbox import FULL, find_layers
-from pbl.grading.submission import write_predictions, write_submission
 from pbl.models.prediction import predict_probabilities
 from pbl.storage import write_json
 
