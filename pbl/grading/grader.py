@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from pbl.grading import intake, results
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.ledger import Ledger, locked
 from pbl.grading.rubric import Rubric, load_rubric
-from pbl.grading.runner import Grading, Level, Runner
+from pbl.grading.runner import Runner
 from pbl.grading.sandbox import FULL, Limits, find_layers
 
 SCRATCH_PREFIX = "pbl-grade-"
@@ -37,7 +37,7 @@ def grade(
     phase: Literal["both", "predict", "score"] = "both",
     limits: Limits | None = None,
     jobs: int = 1,
-    require_isolation: Level = "full",
+    require_isolation: Literal["full", "limits"] = "full",
     half: Literal["all", "public", "private"] = "all",
     tries: int | None = None,
     again: Sequence[str] = (),
@@ -94,11 +94,22 @@ def grade(
         ledger = Ledger(out / "work" / "ledger.jsonl")
         rubric = rubric or Rubric()
         if phase != "score":
-            tell = tell or (lambda line: None)
-            grading = Grading(
-                hidden, out, limits or Limits(), rubric, tell, source, Path(labels) if labels else None, jobs
-            )
-            _run(grading, ledger, require_isolation, teams, again)
+            missing = _find_missing_layers(require_isolation)
+            with _scratch(out / "work" / "scratch.txt") as scratch:
+                runner = Runner(
+                    hidden=hidden,
+                    ledger=ledger,
+                    source=source,
+                    out=out,
+                    labels=Path(labels) if labels else None,
+                    limits=limits or Limits(),
+                    rubric=rubric,
+                    jobs=jobs,
+                    tell=tell or (lambda line: None),
+                    scratch=scratch,
+                    missing_layers=missing,
+                )
+                runner.run(teams, again)
         record = results.read_record(out / "work")
         if known is None:
             return results.write_outcomes(out, record, ledger)
@@ -125,37 +136,39 @@ def _predicted_folder(source: Path, out: Path) -> Path:
     )
 
 
-def _run(grading: Grading, ledger: Ledger, level: Level, teams: list[intake.Team] | None, again: Sequence[str]) -> None:
-    grading.missing_layers = find_layers()
-    lacking = {layer: why for layer, why in grading.missing_layers.items() if why and layer in FULL}
+def _find_missing_layers(required: Literal["full", "limits"]) -> dict[str, str]:
+    """What `find_layers` says; raises InputError where a submission cannot be locked up as it is required."""
+    missing = find_layers()
+    lacking = {layer: why for layer, why in missing.items() if why and layer in FULL}
     if not sys.platform.startswith("linux"):
         raise InputError(
             "Models of others are run on Linux alone, where the kernel can lock them up; this is {system}. Use WSL or Colab,"
             " or score here what was predicted there: --score-only.",
             system=sys.platform,
         )
-    if lacking and level == "full":
+    if lacking and required == "full":
         reasons = (Sentence("{layer}: {why}", layer=layer, why=Sentence(why)) for layer, why in lacking.items())
         raise InputError(
             "This machine cannot lock a submission up: {lacking}. Use another (WSL, Colab), or go on with time and memory limits"
             " alone: --require-isolation limits, on a machine without the labels (--predict-only).",
             lacking=join_sentences(reasons, "; "),
         )
-    place = grading.work / "scratch.txt"
-    _sweep_scratch(place)
-    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
-    scratch.chmod(0o711)
-    place.write_text(str(scratch), encoding="utf-8")
-    try:
-        Runner(grading, ledger, scratch).run(teams, again)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    return missing
 
 
-def _sweep_scratch(place: Path) -> None:
-    """Takes away what a killed grader has left; under the lock, so nobody works there."""
+@contextlib.contextmanager
+def _scratch(note: Path) -> Iterator[Path]:
+    """A folder outside of `out`, for the time of one grading. `note` names it, so that the next grader can take away what a
+    killed one has left; under the lock, so nobody works there."""
     with contextlib.suppress(OSError):
-        left = Path(place.read_text(encoding="utf-8"))
+        left = Path(note.read_text(encoding="utf-8"))
         is_ours = left.name.startswith(SCRATCH_PREFIX) and left.lstat().st_uid == os.geteuid()
         if is_ours and left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
+    try:
+        scratch.chmod(0o711)
+        note.write_text(str(scratch), encoding="utf-8")
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

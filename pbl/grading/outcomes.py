@@ -1,4 +1,4 @@
-"""What a grading can say of a submission: a closed list of statuses, one sentence for each reason, and flags.
+"""What a grading can say of a submission: a closed list of statuses, and one sentence for each reason.
 
 A sentence never holds a path, a Python error or anything of the hidden images: teams read it. What else is known stands in the
 instructor's log.
@@ -10,15 +10,10 @@ from typing import Any
 
 from pbl.errors import Sentence
 
-STATUSES = (
-    "ok", "missing", "corrupt", "refused", "incompatible", "wrong_shape", "wrong_classes", "non_finite", "timeout",
-    "out_of_memory", "crashed", "grader_error",
-)  # fmt: skip
-# For a person to judge; none of them changes a score.
-FLAGS = (
-    "late", "duplicate_of", "skewed_preprocessing", "constant_predictions", "below_chance", "above_ceiling",
-    "agrees_on_errors_with", "not_on_roster",
-)  # fmt: skip
+STATUSES = tuple(
+    "ok missing corrupt refused incompatible wrong_shape wrong_classes non_finite timeout out_of_memory crashed"
+    " grader_error".split()
+)
 
 WRITE_ANEW = "Write the submission anew with `python -m pbl submit RUN --team NAME`."
 # reason: (status, sentence)
@@ -107,7 +102,7 @@ CAUSES = {
     "logits": "They come out again after a softmax: end the model with softmax.",
     "number_format": "The same classes come out with somewhat other probabilities: another number format or version.",
     "unknown": "Is the preprocessing inside the model, are these the weights of that model?",
-}  # fmt: skip
+}
 
 
 class Refusal(Exception):

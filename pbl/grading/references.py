@@ -135,6 +135,7 @@ def _tuned(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None
 
 def _write(folder: Path, name: str, data: Data, model: keras.Model, builder: str, options: dict) -> None:
     images = data.images("val").pixels[:16]
+    fixtures = (images, predict_probabilities(model, images))
     write_submission(
-        folder, name, data.class_names, model=model, builder=builder, model_options=options, fixtures=(images, predict_probabilities(model, images))
-    )  # fmt: skip
+        folder, name, data.class_names, model=model, builder=builder, model_options=options, fixtures=fixtures
+    )

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from pbl.grading.jobs import (
     describe_work,
     make_folder,
 )
+from pbl.grading.judge import Outcome
 from pbl.grading.ledger import MOST_STARTS, Ledger
 from pbl.grading.outcomes import Refusal, clean, clean_fields, explain, status_of
 from pbl.grading.rubric import Rubric
@@ -41,39 +42,9 @@ from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
 from pbl.storage import replacing, timestamp
 
-Level = Literal["full", "limits"]
 MOST_PIXEL_FILES = 4  # shapes that are kept decoded
 MOST_RESTARTS = 20
 CANARY_DIFFERENCE = 1e-4
-
-
-@dataclass
-class Grading:
-    """What one call of `grade` works with; see its arguments."""
-
-    hidden: Hidden
-    out: Path
-    limits: Limits
-    rubric: Rubric
-    tell: Callable[[str], None]
-    source: Path
-    labels: Path | None
-    jobs: int
-    missing_layers: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def layers(self) -> list[str]:
-        return [layer for layer in LAYERS if not self.missing_layers.get(layer)]
-
-    @property
-    def isolation(self) -> str:
-        """ "full" where all of `FULL` are in force, else "limits"."""
-        return "full" if set(FULL) <= set(self.layers) else "limits"
-
-    @property
-    def work(self) -> Path:
-        return self.out / "work"
 
 
 def _grader_version() -> str:
@@ -120,32 +91,36 @@ class _Job(NamedTuple):
     options: dict[str, Any]
 
 
-@dataclass
-class _Ended:
-    """How a submission ended: one of `REASONS` and its fields, what else the worker said, the array, the last job's folder."""
-
-    reason: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    result: np.ndarray | None = None
-    folder: Path | None = None
-
-
 Pixels = tuple[tuple[int, int, int], str]  # shape and fit of decoded images
 
 
+@dataclass
 class Runner:
     """Runs the submissions of one class.
 
     Args:
-        grading: What is graded, and with what.
+        hidden: The hidden set.
         ledger: Which submissions were graded before; it gets how each ends.
+        source: The submissions, as for `pbl.grading.grade`; `out`, `labels`, `limits`, `rubric`, `jobs` and `tell` are its too.
         scratch: An empty folder for what is needed meanwhile.
+        missing_layers: What `find_layers` says of this machine.
     """
 
-    def __init__(self, grading: Grading, ledger: Ledger, scratch: Path):
-        self.grading, self.ledger, self.scratch = grading, ledger, scratch
-        self.hidden, self.limits = grading.hidden, grading.limits
+    hidden: Hidden
+    ledger: Ledger
+    source: Path
+    out: Path
+    labels: Path | None
+    limits: Limits
+    rubric: Rubric
+    jobs: int
+    tell: Callable[[str], None]
+    scratch: Path
+    missing_layers: dict[str, str]
+
+    def __post_init__(self) -> None:
+        self.work = self.out / "work"
+        self.versions: dict[str, str] = {}
         self.pixels: dict[Pixels, Path] = {}
         self.usual: Pixels | None = None
         self.secret = self._secret()
@@ -155,9 +130,18 @@ class Runner:
         self.given_up: dict[str, str] = {}
         self.workers: Workers | None = None
 
+    @property
+    def layers(self) -> list[str]:
+        return [layer for layer in LAYERS if not self.missing_layers.get(layer)]
+
+    @property
+    def isolation(self) -> str:
+        """ "full" where all of `FULL` are in force, else "limits"."""
+        return "full" if set(FULL) <= set(self.layers) else "limits"
+
     def _secret(self) -> bytes:
         """The key of the orders in which workers see the images; the same each time, so that a grading can be repeated."""
-        file = self.grading.work / "key"
+        file = self.work / "key"
         if not file.exists():
             with replacing(file) as temporary:
                 temporary.write_bytes(secrets.token_bytes(32))
@@ -166,7 +150,7 @@ class Runner:
 
     def new_folder(self, job: dict[str, Any]) -> Path:
         self.count += 1
-        owner = NOBODY if "other_user" in self.grading.layers else None
+        owner = NOBODY if "other_user" in self.layers else None
         return make_folder(self.scratch / f"job-{self.count}", job, owner)
 
     # --- all of it
@@ -181,18 +165,22 @@ class Runner:
         Raises:
             InputError: There is nothing to grade, or this machine cannot grade.
         """
-        source = self.grading.source
         try:
-            found = intake.find_submissions(self._list(source), teams)
+            found = intake.find_submissions(self._list(), teams)
             if not found:
-                raise InputError("{path} holds no submission, and there is no roster.", path=source)
-            self._grade_again(found, again)
-            items = [self._identify(submission) for submission in found]
+                raise InputError("{path} holds no submission, and there is no roster.", path=self.source)
+            names = sorted({submission.team for submission in found})
+            for team in again:
+                if team not in names:
+                    raise InputError(
+                        "--again {team}: no such team. Teams: {teams}.", team=team, teams=", ".join(names[:20])
+                    )
+            items = [self._identify(submission, submission.team in again) for submission in found]
             self._write_record(items)
             unknown = [item for item in items if self._known(item) is None]
             for item in unknown:
                 if item.submission.problem is not None:
-                    self._save(item, _Ended(item.submission.problem.reason, item.submission.problem.fields))
+                    self._save(item, Outcome(item.submission.problem.reason, item.submission.problem.fields))
             waiting = [item for item in unknown if item.submission.problem is None]
             if waiting:
                 self._ready()
@@ -207,8 +195,9 @@ class Runner:
             if self.workers is not None:
                 self.workers.stop()
 
-    def _list(self, source: Path) -> list[File]:
+    def _list(self) -> list[File]:
         """All files of the class; a platform's archive is taken apart in a locked process first."""
+        source = self.source
         if source.is_dir():
             files = intake.list_files(source)
         elif source.suffix.lower() == ".zip":
@@ -244,16 +233,7 @@ class Runner:
                 "{path} cannot be taken apart. Unpack it yourself, and give the folder.", path=source
             ) from None
 
-    def _grade_again(self, found: list[Submission], again: Sequence[str]) -> None:
-        names = {submission.team for submission in found}
-        for team in again:
-            if team not in names:
-                raise InputError(
-                    "--again {team}: no such team. Teams: {teams}.", team=team, teams=", ".join(sorted(names)[:20])
-                )
-        self.again = frozenset(again)
-
-    def _identify(self, submission: Submission) -> _Item:
+    def _identify(self, submission: Submission, is_again: bool) -> _Item:
         """Hashes a team's files, and so knows whether they were graded before."""
         files: dict[str, str] = {}
         try:
@@ -265,24 +245,23 @@ class Runner:
             raise InputError("{file} cannot be read: {reason}.", file=file.path, reason=error.strerror) from None
         roles = {role: files[name] for role, name in submission.parts.roles.items()} if submission.parts else {}
         problem = [submission.problem.reason, str(submission.problem.fields)] if submission.problem else None
-        graded_with = [self.hidden.digest, self.version, self.limits.as_json(), self.grading.isolation]
+        graded_with = [self.hidden.digest, self.version, self.limits.as_json(), self.isolation]
         what = [submission.team, roles, problem, *graded_with]
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        if submission.team in self.again:
+        if is_again:
             self.ledger.add("again", key=key, team=submission.team, time=timestamp())
         return _Item(submission, files, key)
 
     def _write_record(self, items: list[_Item]) -> None:
         """Writes what scoring needs; where nothing was run this time, what was in force stays as it was told before."""
-        grading = self.grading
         in_force = {
-            "isolation": grading.isolation,
-            "layers": grading.layers,
-            "missing_layers": {layer: why for layer, why in grading.missing_layers.items() if why},
-            "versions": grading.versions,
+            "isolation": self.isolation,
+            "layers": self.layers,
+            "missing_layers": {layer: why for layer, why in self.missing_layers.items() if why},
+            "versions": self.versions,
         }
         if self.workers is None:
-            before = results.read_record(grading.work, may_be_missing=True)
+            before = results.read_record(self.work, may_be_missing=True)
             in_force = {name: before.get(name, value) for name, value in in_force.items()}
         teams = [
             {
@@ -294,13 +273,9 @@ class Runner:
             }
             for item in items
         ]
-        told = {
-            "hidden": self.hidden.name,
-            "digest": self.hidden.digest,
-            "grader": self.version,
-            "limits": self.limits.as_json(),
-        }
-        results.write_record(grading.work, {**told, **in_force, "teams": teams})
+        told = {"hidden": self.hidden.name, "digest": self.hidden.digest}
+        told |= {"grader": self.version, "limits": self.limits.as_json()}
+        results.write_record(self.work, {**told, **in_force, "teams": teams})
 
     # --- the server, and whether it works
 
@@ -308,26 +283,23 @@ class Runner:
         """Starts the server, tries its walls, and grades a submission that is known to be good."""
         if self.workers is not None:
             return
-        _check_room(self.scratch, self.limits, self.grading.jobs)
-        self.grading.tell(
-            Sentence("Starting: TensorFlow is loaded, and the isolation and a known-good submission are tried.")
-        )
+        _check_room(self.scratch, self.limits, self.jobs)
+        self.tell(Sentence("Starting: TensorFlow is loaded, and the isolation and a known-good submission are tried."))
         self._start()
         self._try_walls()
         self._grade_canary()
-        grading = self.grading
         missing = [
             Sentence(
                 " Not in force: {layer} ({why}).", layer=layer, why=Sentence(why.replace("{", "{{").replace("}", "}}"))
             )
-            for layer, why in grading.missing_layers.items()
+            for layer, why in self.missing_layers.items()
             if why
         ]
-        grading.tell(
+        self.tell(
             Sentence(
                 "Isolation: {level} ({layers}).{missing}",
-                level=grading.isolation,
-                layers=", ".join(grading.layers),
+                level=self.isolation,
+                layers=", ".join(self.layers),
                 missing=join_sentences(missing, "") if missing else "",
             )
         )
@@ -336,19 +308,19 @@ class Runner:
         self.workers = Workers(self.scratch)
         self.workers.start()
         self.workers.wait_until_ready()
-        self.grading.versions = self.workers.versions
+        self.versions = self.workers.versions
         # What could not be put in force once is not tried again.
-        self.grading.missing_layers = {**self.workers.missing_layers, **self.given_up}
-        self.workers.layers = self.grading.layers
+        self.missing_layers = {**self.workers.missing_layers, **self.given_up}
+        self.workers.layers = self.layers
         self._check_places()
 
     def _check_places(self) -> None:
         """What a submission must not see must not lie where its Python is read from."""
         secret = {
             Sentence("the hidden set"): self.hidden.path,
-            "--out": self.grading.out,
-            Sentence("the submissions"): self.grading.source,
-            Sentence("the labels"): self.grading.labels,
+            "--out": self.out,
+            Sentence("the submissions"): self.source,
+            Sentence("the labels"): self.labels,
         }
         for what, path in secret.items():
             above = [path.resolve(), *path.resolve().parents] if path is not None else []
@@ -376,8 +348,8 @@ class Runner:
                     "The isolation could not be put in force: {log}. Use another machine, or: --require-isolation limits.",
                     log=clean(log, 200),
                 )
-            self.given_up[layer] = self.grading.missing_layers[layer] = clean(reason, 200)
-            self.workers.layers = self.grading.layers
+            self.given_up[layer] = self.missing_layers[layer] = clean(reason, 200)
+            self.workers.layers = self.layers
         try:
             told = json.loads(judge.read_regular(folder / OUTPUT, STATUS, judge.STATUS_LIMIT))
             passed = [clean(name) for name in told["passed"]]
@@ -387,7 +359,7 @@ class Runner:
                 log=clean(log, 300),
                 file=self._keep_log(folder, "walls"),
             ) from None
-        if passed and self.grading.isolation == "full":
+        if passed and self.isolation == "full":
             raise InputError(
                 "The isolation does not hold on this machine: a locked process could {passed}. Use another machine.",
                 passed=", ".join(passed),
@@ -437,7 +409,7 @@ class Runner:
         )
 
     def _keep_log(self, folder: Path, name: str) -> Path:
-        target = self.grading.out / "logs" / f"{name}.txt"
+        target = self.out / "logs" / f"{name}.txt"
         target.write_text(
             "".join(f"{clean(line, 2000)}\n" for line in _read_log(folder).splitlines()), encoding="utf-8"
         )
@@ -450,7 +422,7 @@ class Runner:
         event = self.ledger.outcome(item.key)
         if event is None:
             return None
-        listed = self.grading.rubric.builders
+        listed = self.rubric.builders
         if event["reason"] == "builder_unlisted" and event.get("builder") in listed:
             return None  # it has been read and listed since
         if event["owns_builder"] and event.get("builder") not in listed:
@@ -462,7 +434,7 @@ class Runner:
         was stopped, those that were too slow beside others, and those at which the grader failed."""
         queue = [item for item in waiting if not self.ledger.starts(item.key)]
         suspects = [item for item in waiting if self.ledger.starts(item.key)]
-        total, done, restarts, jobs = len(waiting), 0, 0, self.grading.jobs
+        total, done, restarts, jobs = len(waiting), 0, 0, self.jobs
         active: dict[int, tuple[_Item, Generator, _Job]] = {}
         while queue or active or suspects:
             if not queue and not active:
@@ -472,7 +444,7 @@ class Runner:
                 if queue and len(active) < jobs:
                     item = queue.pop(0)
                     if self.ledger.starts(item.key) >= MOST_STARTS:
-                        ended = _Ended("interrupted")
+                        ended = Outcome("interrupted")
                     else:
                         self.ledger.add("start", key=item.key, team=item.submission.team, time=timestamp())
                         ended = self._advance(item, self._steps(item), None, active)
@@ -494,16 +466,16 @@ class Runner:
                 continue
             if ended is None:
                 continue
-            if not self.is_last and (ended.reason == "grader" or (ended.reason == "slow" and self.grading.jobs > 1)):
+            if not self.is_last and (ended.reason == "grader" or (ended.reason == "slow" and self.jobs > 1)):
                 self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
                 suspects.append(item.renew())
                 if ended.folder is not None:
                     shutil.rmtree(ended.folder, ignore_errors=True)
                 continue
             done += 1
-            self.grading.tell(f"{done}/{total} {item.submission.team}: {self._save(item, ended)}")
+            self.tell(f"{done}/{total} {item.submission.team}: {self._save(item, ended)}")
 
-    def _advance(self, item: _Item, steps: Generator, event: dict[str, Any] | None, active: dict) -> _Ended | None:
+    def _advance(self, item: _Item, steps: Generator, event: dict[str, Any] | None, active: dict) -> Outcome | None:
         """Lets a submission go on until it waits for a job; returns how it ended, or None."""
         try:
             job = steps.send(event)
@@ -512,16 +484,16 @@ class Runner:
         except (InputError, ServerEnded):
             raise
         except Exception:  # a fault of ours, told as one; no submission may stop the others
-            file = self.grading.out / "logs" / f"{results.safe_name(item.submission.team)}.grader.txt"
+            file = self.out / "logs" / f"{results.safe_name(item.submission.team)}.grader.txt"
             file.write_text(traceback.format_exc(), encoding="utf-8")
-            return _Ended("grader")
+            return Outcome("grader")
         active[self._begin(job)] = (item, steps, job)
         return None
 
     def _begin(self, job: _Job) -> int:
         return self.workers.begin(job.function, job.folder, self.limits, **job.options)
 
-    def _steps(self, item: _Item) -> Generator[_Job, dict[str, Any], _Ended]:
+    def _steps(self, item: _Item) -> Generator[_Job, dict[str, Any], Outcome]:
         """One submission from its files to an array: yields jobs, gets how they ended, returns how the submission ended."""
         wanted, builders, cold, folder = self.usual, [], False, None
         for _ in range(6):
@@ -531,30 +503,30 @@ class Runner:
                 preparing = self._prepare_job(*wanted)
                 yield preparing
                 if not self._take_pixels(*wanted, preparing):
-                    return _Ended("grader", folder=preparing.folder)
+                    return Outcome("grader", folder=preparing.folder)
             order = self._order(item.key)
             try:
                 folder = self._put_together(item, wanted, builders, order)
             except Refusal as problem:  # the file has changed since it was hashed
-                return _Ended(problem.reason, clean_fields(problem.fields))
+                return Outcome(problem.reason, clean_fields(problem.fields))
             except OSError as error:
-                self.grading.tell(f"{item.submission.team}: {error}")
-                return _Ended("grader")
+                self.tell(f"{item.submission.team}: {error}")
+                return Outcome("grader")
             event = yield _Job("work", folder, {"cold": cold})
             if not event["is_locked"]:
                 if cold or event["exit"] == EXIT_LOCK_FAILED:
-                    return _Ended("grader", folder=folder)
+                    return Outcome("grader", folder=folder)
                 cold = True
                 continue
             reason, fields = read_verdict(event, self.limits)
             if reason is not None:
-                return _Ended(reason, fields, folder=folder)
+                return Outcome(reason, fields, folder=folder)
             left = judge.read_left(folder / OUTPUT, len(self.hidden.ids), len(self.hidden.class_names))
             if left.reason == "needs_pixels":
                 shape, fit = tuple(left.facts.get("shape", ())), left.facts.get("fit")
                 is_shape = len(shape) == 3 and max(shape[:2]) <= self.limits.side and shape[2] in (1, 3)
                 if not is_shape or fit is None or wanted == (shape, fit):
-                    return _Ended("no_result", folder=folder)
+                    return Outcome("no_result", folder=folder)
                 wanted = (shape, fit)
                 if wanted in self.pixels:
                     self.usual = wanted
@@ -562,9 +534,9 @@ class Runner:
             if left.reason == "builder_unlisted" and not builders:
                 # Said by our own program before anything of the team's was run, so the hash is the file's.
                 item.builder = str(left.fields.get("sha", ""))
-                if item.builder in self.grading.rubric.builders:
-                    if self.grading.isolation != "full":
-                        return _Ended("builder_unisolated", folder=folder)
+                if item.builder in self.rubric.builders:
+                    if self.isolation != "full":
+                        return Outcome("builder_unisolated", folder=folder)
                     builders, item.owns_builder = [item.builder], True
                     continue
             result = None
@@ -575,8 +547,8 @@ class Runner:
                 self.usual = wanted
             # A program of the team's own could say anything, so its words go no further.
             fields = {} if item.owns_builder else left.fields
-            return _Ended(left.reason, fields, left.facts, result, folder)
-        return _Ended("no_result", folder=folder)
+            return Outcome(left.reason, fields, left.facts, result, folder)
+        return Outcome("no_result", folder=folder)
 
     def _order(self, key: str) -> np.ndarray:
         digest = hmac.new(self.secret, key.encode(), hashlib.sha256).digest()
@@ -623,16 +595,16 @@ class Runner:
             shutil.rmtree(self.pixels.pop(oldest).parents[1], ignore_errors=True)
         return True
 
-    def _save(self, item: _Item, ended: _Ended) -> str:
+    def _save(self, item: _Item, ended: Outcome) -> str:
         """Puts how a submission ended on the disk; returns its status."""
         if status_of(ended.reason) == "crashed" and shutil.disk_usage(self.scratch).free < 256 * MEBIBYTE:
             # The machine is full: no fault of the team's.
-            ended = _Ended("grader", facts=ended.facts, folder=ended.folder)
+            ended = Outcome("grader", facts=ended.facts, folder=ended.folder)
         if ended.folder is not None:
             self._keep_log(ended.folder, results.safe_name(item.submission.team))
             shutil.rmtree(ended.folder, ignore_errors=True)
         if ended.result is not None:
-            with replacing(self.grading.work / "results" / f"{item.key}.f32") as temporary:
+            with replacing(self.work / "results" / f"{item.key}.f32") as temporary:
                 temporary.write_bytes(np.ascontiguousarray(ended.result, "<f4").tobytes())
         self.ledger.add(
             "end",
@@ -643,8 +615,8 @@ class Runner:
             fields=clean_fields(ended.fields),
             facts=ended.facts,
             used=item.used,
-            isolation=self.grading.isolation if item.used else "",
-            layers=self.grading.layers if item.used else [],
+            isolation=self.isolation if item.used else "",
+            layers=self.layers if item.used else [],
             owns_builder=item.owns_builder,
             builder=item.builder,
             attempt=self.ledger.starts(item.key),

@@ -281,13 +281,7 @@ def _do(job: dict[str, Any], report: int, parent: int) -> int:
         function = preparer.TRUSTED[job["function"]]
     if job["layers"]:
         try:
-            lock_down(
-                job["layers"],
-                [folder],
-                [folder / OUTPUT, folder / SCRATCH],
-                Limits(**job["limits"]),
-                parent,
-            )
+            lock_down(job["layers"], [folder], [folder / OUTPUT, folder / SCRATCH], Limits(**job["limits"]), parent)
         except LockFailed as error:
             print(f"{error.layer}: {error.reason}", flush=True)
             return EXIT_LOCK_FAILED

@@ -110,7 +110,7 @@ def submit(
 
 def _write_and_check(
     made: Path, run: Run, team: str, as_keras: bool, predictions: str | Path | None, remarks: list[str]
-) -> judge.Left:
+) -> judge.Outcome:
     from pbl import models
     from pbl.evaluation.run import build_model
     from pbl.models.prediction import predict_probabilities
@@ -196,7 +196,7 @@ def check_submission(
     fit: str = "crop",
     ids: Sequence[str] | None = None,
     limits: Limits | None = None,
-) -> judge.Left:
+) -> judge.Outcome:
     """Does to a submission of one's own what the grader's worker and judge do, in a new process.
 
     Locked up as far as this machine can; where it cannot (macOS, Windows), not at all: the file is one's own.
@@ -239,7 +239,7 @@ def check_submission(
                 timeout=CHECK_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            return judge.Left("slow", {"limit": CHECK_SECONDS}, {})
+            return judge.Outcome("slow", {"limit": CHECK_SECONDS})
         if done.returncode != 0:
             words = done.stdout.decode("utf-8", "replace").strip().splitlines()
             raise InputError(
@@ -248,4 +248,4 @@ def check_submission(
                 words=clean(" ".join(words[-2:]), 400),
             )
         left = judge.read_left(folder / OUTPUT, len(ids), len(class_names))
-        return left if left.reason != "needs_pixels" else judge.Left("no_result", {}, left.facts)
+        return left if left.reason != "needs_pixels" else judge.Outcome("no_result", facts=left.facts)

@@ -83,15 +83,7 @@ class Workers:
         self.versions, self.missing_layers = event["versions"], event["missing_layers"]
         self.readable = [Path(path) for path in event["readable"]]
 
-    def begin(
-        self,
-        function: str,
-        folder: Path,
-        limits: Limits,
-        *,
-        locked: bool = True,
-        cold: bool = False,
-    ) -> int:
+    def begin(self, function: str, folder: Path, limits: Limits, *, locked: bool = True, cold: bool = False) -> int:
         """Begins a job.
 
         Args:
