@@ -16,8 +16,8 @@ from pbl import models
 from pbl.grading import Limits, Rubric, grade, write_submission
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.holdout import make_holdout
+from pbl.grading.packing import write_predictions
 from pbl.grading.sandbox import FULL, find_layers
-from pbl.grading.submission import write_predictions
 from pbl.models.prediction import predict_probabilities
 
 pytestmark = [

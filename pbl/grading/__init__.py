@@ -6,24 +6,20 @@
 
 What runs where: the judge (`grader`, `judge`, `results`) holds the labels and opens nothing of a team's but names, bytes to copy, a
 short JSON object and an array of known length. A team's files are opened by `worker` (with `archives`, `weights`,
-`architecture`, `predictions`, `fixtures`) alone, in a process that `sandbox` has locked up and `server` watches.
+`architecture`, `predictions`, `fixtures`) alone, in a process that `sandbox` has locked up and `server` watches. `jobs` is
+what both sides agree on: what such a process is handed, and what it leaves.
 """
 
-import importlib
+from pbl import offer
 
-_HOME = {
-    "Limits": "pbl.grading.sandbox",
-    "Rubric": "pbl.grading.rubric",
-    "grade": "pbl.grading.grader",
-    "make_holdout": "pbl.grading.holdout",
-    "submit": "pbl.grading.submission",
-    "write_submission": "pbl.grading.submission",
-}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'pbl.grading' has no attribute '{name}'")
+__getattr__, __dir__, __all__ = offer(
+    __name__,
+    {
+        "grader": "grade",
+        "holdout": "make_holdout",
+        "packing": "write_submission",
+        "rubric": "Rubric",
+        "sandbox": "Limits",
+        "submission": "submit",
+    },
+)

@@ -1,12 +1,12 @@
 """Zip files of strangers, opened in the locked worker alone: listed and read within limits, never unpacked by their own names."""
 
+import contextlib
 import lzma
 import stat
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from pbl.data.archives import decode_name
 from pbl.grading.formats import is_noise
 from pbl.grading.outcomes import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE
@@ -64,7 +64,7 @@ class Archive:
         if len(listed) > most:
             raise Refusal("too_many_files", limit=most)
         for info in listed:
-            name = decode_name(info).replace("\\", "/")
+            name = _name_of(info).replace("\\", "/")
             plain = str(PurePosixPath(name))
             leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in name[:2] or "\x00" in name
             leads_out |= stat.S_ISLNK(info.external_attr >> 16)
@@ -127,3 +127,12 @@ class Archive:
             size=-(-size // MEBIBYTE),
             limit=max(1, most // MEBIBYTE),
         )
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+    """A member's name. Python reads one that is not marked as UTF-8 as cp437; it is UTF-8 after all, or Japanese Windows'."""
+    if not info.flag_bits & 0x800:
+        for encoding in ("utf-8", "cp932"):
+            with contextlib.suppress(UnicodeError):
+                return info.filename.encode("cp437").decode(encoding)
+    return info.filename

@@ -1,14 +1,13 @@
 """What people read: a page for each team that gives away no hidden label, a summary and a histogram for the instructor."""
 
 import base64
-import html
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pbl import languages as japanese
+from pbl import languages
 from pbl.errors import InputError
 from pbl.grading.hidden import Hidden
 from pbl.grading.outcomes import CAUSES, STATUSES, TOLERANCE
@@ -20,23 +19,6 @@ _REMARKS = {
     "below_chance": "The score is below that of guessing. Are the classes in the order of the task?",
     "late": "It was received after the deadline: {days} day(s) late.",
 }
-_LINES = {
-    "title": "# {team}",
-    "status": "**{status}**: {message}",
-    "accuracy": "Accuracy: {accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)",
-    "f1": "Macro F1: {f1:.4f}",
-    "log_loss": "Log loss: {log_loss:.4f} nats",
-    "points": "Points: {points:g}",
-    "late_points": "Points: {points:g}, less {late:g} for {days} day(s) late: {final:g}",
-    "recall": "| class | recall |",
-    "model": "Model: {model}, {parameters:,} weights",
-    "files": "What was graded (SHA-256 of each file):",
-    "coarse": "Score on the public half: at least {score:.2f}",
-    "tries": "Scores told so far: {tries}; left: {left}",
-    "no_tries": "No score is told any more: all {tries} were used.",
-    "skewed": "The images of fixtures.npz got other probabilities in the grader than on your machine (largest difference {difference:.2f}, {tolerance} passes). {cause}",
-    "check": "To check a submission yourself as the grader does: `python -m pbl submit RUN --team NAME`.",
-}  # fmt: skip
 
 
 def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: str, language: str) -> None:
@@ -54,76 +36,68 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     """
 
     def say(template: str, **fields: Any) -> str:
-        return japanese.say(template, language, **fields)
-
-    def line(word: str, **fields: Any) -> str:
-        return say(_LINES[word], **fields)
+        return languages.say(template, language, **fields)
 
     fields = {name: _escape(value) if isinstance(value, str) else value for name, value in row["fields"].items()}
-    lines = [
-        line("title", team=_escape(row["team"])),
-        "",
-        line("status", status=row["status"], message=say(row["template"], **fields)),
-        "",
-    ]
-    remarks = [say(_REMARKS[flag], days=row["days_late"]) for flag in row["flags"] if flag in _REMARKS]
-    facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
-    fixtures = facts.get("fixtures", {})
-    if fixtures.get("cause"):
-        remarks.append(
-            line("skewed", difference=fixtures["difference"], tolerance=TOLERANCE, cause=say(CAUSES[fixtures["cause"]]))
-        )
+    status = say("**{status}**: {message}", status=row["status"], message=say(row["template"], **fields))
+    lines = [say("# {team}", team=_escape(row["team"])), "", status, ""]
     if half == "public":
-        lines += _tell_coarsely(row, line)
-        remarks = [remark for remark in remarks if not remark.startswith(say(_REMARKS["below_chance"]))]
+        lines += _tell_coarsely(row, say)
     elif row["accuracy"] is not None:
-        low, high = row["accuracy_interval"]
-        lines.append("- " + line("accuracy", accuracy=row["accuracy"], low=low, high=high, images=row["images"]))
-        lines.append("- " + line("f1", f1=row["macro_f1"]))
-        if row["log_loss"] is not None:
-            lines.append("- " + line("log_loss", log_loss=row["log_loss"]))
-        if row["points"] is not None and row["days_late"]:
-            lines.append(
-                "- "
-                + line(
-                    "late_points",
-                    points=row["points"],
-                    late=row["late_points"],
-                    days=row["days_late"],
-                    final=row["final_points"],
-                )
+        lines += _tell_scores(row, hidden, say)
+    facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
+    told = [flag for flag in row["flags"] if flag in _REMARKS and (half, flag) != ("public", "below_chance")]
+    remarks = [say(_REMARKS[flag], days=row["days_late"]) for flag in told]
+    if facts.get("fixtures", {}).get("cause"):
+        remarks.append(
+            say(
+                "The images of fixtures.npz got other probabilities in the grader than on your machine (largest difference {difference:.2f}, {tolerance} passes). {cause}",
+                difference=facts["fixtures"]["difference"],
+                tolerance=TOLERANCE,
+                cause=say(CAUSES[facts["fixtures"]["cause"]]),
             )
-        elif row["points"] is not None:
-            lines.append("- " + line("points", points=row["points"]))
-        lines += ["", line("recall"), "|---|---|"]
-        lines += [
-            f"| {_escape(name)} | {row['recall'][name]:.2f} |"
-            for name in hidden.class_names
-            if row["recall"][name] is not None
-        ]
-    lines += ["", *(f"- {remark}" for remark in remarks)] if remarks else []
+        )
+    if remarks:
+        lines += ["", *(f"- {remark}" for remark in remarks)]
     if facts.get("model") and facts.get("parameters") is not None:
-        lines += ["", line("model", model=_escape(facts["model"]), parameters=facts["parameters"])]
+        model = {"model": _escape(facts["model"]), "parameters": facts["parameters"]}
+        lines += ["", say("Model: {model}, {parameters:,} weights", **model)]
     if row["files"]:
-        lines += [
-            "",
-            line("files"),
-            "",
-            *(f"- {_escape(name.rsplit('/', 1)[-1])}: `{digest}`" for name, digest in sorted(row["files"].items())),
-        ]
+        lines += ["", say("What was graded (SHA-256 of each file):"), ""]
+        lines += [f"- {_escape(name.rsplit('/', 1)[-1])}: `{sha}`" for name, sha in sorted(row["files"].items())]
     if row["status"] not in ("ok", "grader_error"):
-        lines += ["", line("check")]
+        lines += ["", say("To check a submission yourself as the grader does: `python -m pbl submit RUN --team NAME`.")]
     _write(folder / "feedback.md", "\n".join(lines) + "\n")
 
 
-def _tell_coarsely(row: Mapping[str, Any], line: Any) -> list[str]:
+def _tell_scores(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
+    low, high = row["accuracy_interval"]
+    score = {"accuracy": row["accuracy"], "low": low, "high": high, "images": row["images"]}
+    told = [
+        say("Accuracy: {accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)", **score),
+        say("Macro F1: {f1:.4f}", f1=row["macro_f1"]),
+    ]
+    if row["log_loss"] is not None:
+        told.append(say("Log loss: {log_loss:.4f} nats", log_loss=row["log_loss"]))
+    if row["points"] is not None and row["days_late"]:
+        points = {"points": row["points"], "late": row["late_points"], "final": row["final_points"]}
+        late = "Points: {points:g}, less {late:g} for {days} day(s) late: {final:g}"
+        told.append(say(late, **points, days=row["days_late"]))
+    elif row["points"] is not None:
+        told.append(say("Points: {points:g}", points=row["points"]))
+    recalls = [(name, row["recall"][name]) for name in hidden.class_names if row["recall"][name] is not None]
+    table = [f"| {_escape(name)} | {recall:.2f} |" for name, recall in recalls]
+    return [*(f"- {line}" for line in told), "", say("| class | recall |"), "|---|---|", *table]
+
+
+def _tell_coarsely(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
     told = []
     if row["coarse_score"] is not None:
-        told.append("- " + line("coarse", score=row["coarse_score"]))
+        told.append("- " + say("Score on the public half: at least {score:.2f}", score=row["coarse_score"]))
     elif row["status"] == "ok":
-        told.append("- " + line("no_tries", tries=row["tries"]))
+        told.append("- " + say("No score is told any more: all {tries} were used.", tries=row["tries"]))
     if row["tries_left"] is not None:
-        told.append("- " + line("tries", tries=row["tries"], left=row["tries_left"]))
+        told.append("- " + say("Scores told so far: {tries}; left: {left}", tries=row["tries"], left=row["tries_left"]))
     return told
 
 
@@ -161,7 +135,8 @@ def write_histogram(
     top = axes.get_ylim()[1]
     for number, (name, value) in enumerate(sorted(references.items(), key=lambda item: item[1])):
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)
-        axes.text(value, top * (1 - 0.09 * (number % 4)), f" {name.replace('_', ' ')} {value:.3f}", fontsize=8, va="top", ha="right" if value > (1 + start) / 2 else "left", color="#aa3377")  # fmt: skip
+        place, side = (value, top * (1 - 0.09 * (number % 4))), "right" if value > (1 + start) / 2 else "left"
+        axes.text(*place, f" {name.replace('_', ' ')} {value:.3f}", fontsize=8, va="top", ha=side, color="#aa3377")
     axes.set_xlabel("accuracy on the hidden images")
     axes.set_ylabel("teams")
     axes.set_xlim(start, 1)
@@ -173,53 +148,49 @@ def write_histogram(
 
 
 def write_summary(
-    file: Path, rows: list[dict[str, Any]], record: dict[str, Any], is_whole: bool, hidden: Hidden, half: str, references: Mapping[str, float],
+    file: Path,
+    rows: list[dict[str, Any]],
+    record: dict[str, Any],
+    is_whole: bool,
+    hidden: Hidden,
+    half: str,
+    references: Mapping[str, float],
     histogram: Path | None,
-) -> None:  # fmt: skip
-    """Writes the instructor's page: one file, no script, nothing loaded from elsewhere."""
-    text = html.escape
+) -> None:
+    """Writes the instructor's page: one file, no script, nothing loaded from elsewhere.
+
+    Args:
+        file: Where it goes.
+        rows: The rows of `pbl.grading.results.write_all`.
+        record: With what they were graded (see `pbl.grading.results.read_record`).
+        is_whole: Whether no line of the ledger was changed.
+        hidden: For the name of the hidden set.
+        half: Which half of the hidden images counts.
+        references: Accuracy of each reference submission.
+        histogram: A PNG that `write_histogram` has drawn.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     counts = Counter(row["status"] for row in rows)
-    parts = [
-        f"<h1>{text(hidden.name)}: {len(rows)} team(s)</h1>",
-        "<p>" + ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]) + ".</p>",
-        f"<p>Scored on {'all' if half == 'all' else f'the {half} half of the'} hidden images"
-        f" ({next((row['images'] for row in rows if row['images']), 0)}). Teams of one tie group cannot be told apart by these images"
-        " (McNemar's exact test against the group's first, 5%). A flag is for you to judge; none changes a score.</p>",
-    ]
-    if histogram is not None:
-        picture = base64.b64encode(histogram.read_bytes()).decode()
-        parts.append(f'<p><img alt="histogram of accuracies" src="data:image/png;base64,{picture}"></p>')
-    header = ("team", "status", "accuracy", "95% interval", "macro F1", "points", "tie group", "flags", "what it says")
-    parts.append("<table><tr>" + "".join(f"<th>{name}</th>" for name in header) + "</tr>")
-    order = sorted(rows, key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0)))
-    for row in order:
-        interval = "" if row["accuracy_interval"] is None else "{:.4f} to {:.4f}".format(*row["accuracy_interval"])
-        points = row["final_points"] if row["days_late"] else row["points"]
-        cells = (row["team"], row["status"], _number(row["accuracy"]), interval, _number(row["macro_f1"]), "" if points is None else f"{points:g}", row["tie_group"] or "", ", ".join(flag.replace(":", " ") for flag in row["flags"]), "" if row["status"] == "ok" else row["message"])  # fmt: skip
-        parts.append("<tr>" + "".join(f"<td>{text(str(cell))}</td>" for cell in cells) + "</tr>")
-    parts.append("</table>")
-    if references:
-        shown = ", ".join(
-            f"{text(name.replace('_', ' '))} {value:.4f}"
-            for name, value in sorted(references.items(), key=lambda item: item[1])
-        )
-        parts.append(f"<p>Reference submissions: {shown}.</p>")
-    parts.append("<h2>How it was graded</h2>")
-    missing = "".join(
-        f"<li>not in force: {text(layer)} ({text(why)})</li>" for layer, why in record["missing_layers"].items()
+    page = pages.get_template("summary.html").render(
+        rows=sorted(rows, key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0))),
+        counts=[f"{counts[status]} {status}" for status in STATUSES if counts[status]],
+        images=next((row["images"] for row in rows if row["images"]), 0),
+        references=sorted(references.items(), key=lambda item: item[1]),
+        histogram=base64.b64encode(histogram.read_bytes()).decode() if histogram else None,
+        record=record,
+        is_whole=is_whole,
+        hidden=hidden,
+        half=half,
     )
-    parts.append(
-        f"<ul><li>isolation: {text(record['isolation'])}; in force: {text(', '.join(record['layers']))}</li>{missing}"
-    )
-    limits = ", ".join(f"{name} {value}" for name, value in record["limits"].items() if value is not None)
-    versions = ", ".join(f"{text(name)} {text(value)}" for name, value in record["versions"].items())
-    parts.append(
-        f"<li>limits of a submission: {text(limits)}</li><li>versions: {versions or 'nothing was run this time'}</li>"
-    )
-    parts.append(f"<li>grader {record['grader'][:12]}, hidden set {record['digest'][:12]}; the ledger is {'whole' if is_whole else '<b>changed: lines were edited or lost</b>'}</li></ul>")  # fmt: skip
-    style = "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:75em;padding:0 1em}table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.2em .6em;text-align:left;overflow-wrap:anywhere}img{max-width:100%}"  # fmt: skip
-    _write(file, f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Grades: {text(hidden.name)}</title><style>{style}</style>{"".join(parts)}</html>\n')  # fmt: skip
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    _write(file, page + "\n")

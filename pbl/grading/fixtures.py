@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from pbl.grading.archives import Archive
-from pbl.grading.formats import FIXTURES
+from pbl.grading.formats import FIXTURES, MOST_FIXTURES
 from pbl.grading.outcomes import TOLERANCE, Refusal
 
-COUNT = 16
 _LIMIT = 64  # MiB of an array
 
 
@@ -34,7 +33,7 @@ def read_fixtures(path: Path, shape: tuple[int, int, int], num_classes: int) -> 
         images = _read_array(archive, "images.npy", np.uint8)
         probabilities = _read_array(archive, "probabilities.npy", np.float32)
     n = len(images)
-    if not 1 <= n <= COUNT or images.shape[1:] != shape or probabilities.shape != (n, num_classes):
+    if not 1 <= n <= MOST_FIXTURES or images.shape[1:] != shape or probabilities.shape != (n, num_classes):
         raise Refusal("member_kind", file=FIXTURES, name="arrays of another shape")
     return images, probabilities
 

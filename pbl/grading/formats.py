@@ -11,11 +11,11 @@ from pbl.grading.outcomes import Refusal, clean
 FORMAT = 1  # of submission.json
 JSON_LIMIT = 64 * 1024  # bytes of submission.json
 MOST_FILES = 500  # of one submission, counted before anything is opened
+MOST_FIXTURES = 16  # images in fixtures.npz
 
 # Names under which the grader keeps the files, whatever a team or a platform called them.
-DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER, ARCHIVE = (
-    "submission.json", "model.weights.h5", "fixtures.npz", "model.keras", "predictions.csv", "builder.py", "submission.zip",
-)  # fmt: skip
+DESCRIPTION, WEIGHTS, FIXTURES = "submission.json", "model.weights.h5", "fixtures.npz"
+KERAS, PREDICTIONS, BUILDER, ARCHIVE = "model.keras", "predictions.csv", "builder.py", "submission.zip"
 ROLES = (DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER)
 
 # What can run a program when it is opened.

@@ -60,18 +60,15 @@ def open_hidden(path: str | Path) -> Hidden:
     if not file.is_file():
         raise InputError(
             "{path} is no hidden set: it has no {name}. Make one: python -m pbl holdout SOURCE (--fraction 1 hides all images).",
-            path=path, name=DESCRIPTION,
-        )  # fmt: skip
+            path=path,
+            name=DESCRIPTION,
+        )
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         ids, class_names = [str(name) for name in told["ids"]], [str(name) for name in told["class_names"]]
         shape = tuple(told["shape"]) if told["shape"] else None
-        if (
-            told["format"] != FORMAT
-            or not ids
-            or len(class_names) < 2
-            or not all(re.fullmatch(r"[0-9a-f]+", name) for name in ids)
-        ):
+        are_names = ids and all(re.fullmatch(r"[0-9a-f]+", name) for name in ids)
+        if told["format"] != FORMAT or not are_names or len(class_names) < 2:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError("{file} is damaged. Make the hidden set anew, or copy it again.", file=file) from None
@@ -87,8 +84,11 @@ def open_hidden(path: str | Path) -> Hidden:
     if missing:
         raise InputError(
             "{path} lacks {n} of {all} images, such as {first}. Copy the folder again.",
-            path=path / IMAGES, n=len(missing), all=len(ids), first=missing[0],
-        )  # fmt: skip
+            path=path / IMAGES,
+            n=len(missing),
+            all=len(ids),
+            first=missing[0],
+        )
     return Hidden(path, hidden.name, class_names, hidden.ids, shape, digest.hexdigest())
 
 
@@ -128,17 +128,23 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
         raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file) from None
     place = {name: number for number, name in enumerate(hidden.class_names)}
     strange = next((label for label, _ in found.values() if label not in place), None)
-    if strange is not None or found.keys() != set(hidden.ids) or len(rows) != len(found):
+    what = None
+    if strange is not None:
+        what = Sentence("there is no class {name}", name=strange)
+    elif found.keys() != set(hidden.ids) or len(rows) != len(found):
+        what = Sentence(
+            "it has {rows} ids, of which {found} are of these {images} images",
+            rows=len(rows),
+            found=len(found.keys() & set(hidden.ids)),
+            images=len(hidden.ids),
+        )
+    if what is not None:
         raise InputError(
             "{file} does not belong to {path}: {what}. Give the labels that were written with these images.",
-            file=file, path=hidden.path,
-            what=Sentence("there is no class {name}", name=strange)
-            if strange is not None
-            else Sentence(
-                "it has {rows} ids, of which {found} are of these {images} images",
-                rows=len(rows), found=len(found.keys() & set(hidden.ids)), images=len(hidden.ids),
-            ),
-        )  # fmt: skip
+            file=file,
+            path=hidden.path,
+            what=what,
+        )
     return Labels(
         np.array([place[found[name][0]] for name in hidden.ids]),
         np.array([found[name][1] == HALVES[0] for name in hidden.ids]),

@@ -108,9 +108,16 @@ def make_holdout(
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
         _write_labels(seen, is_hidden, ids, opened.class_names, making, random)
         shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
-        told = {"format": FORMAT, "name": name, "class_names": opened.class_names, "images": len(ids), "ids": sorted(ids), "shape": list(shapes.pop()) if len(shapes) == 1 else None}  # fmt: skip
-        write_json(making / DESCRIPTION, told)
-        write_json(making / "labels" / "holdout.json", {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed, "made": timestamp()})  # fmt: skip
+        told = {
+            "format": FORMAT,
+            "name": name,
+            "class_names": opened.class_names,
+            "images": len(ids),
+            "ids": sorted(ids),
+        }
+        write_json(making / DESCRIPTION, {**told, "shape": list(shapes.pop()) if len(shapes) == 1 else None})
+        settings = {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed}
+        write_json(making / "labels" / "holdout.json", {**settings, "made": timestamp()})
         _write_copies(findings, making)
         making.chmod(0o755)
         making.replace(path)
@@ -151,8 +158,11 @@ def _go_through(source: Source, called: str) -> _Seen:
         more = Sentence(" And {n} more.", n=len(problems) - 5) if len(problems) > 5 else ""
         raise InputError(
             "{n} image(s) of '{source}' cannot be decoded: {problems}{more} Repair them or take them away first.",
-            n=len(problems), source=called, problems=join_sentences(problems[:5]), more=more,
-        )  # fmt: skip
+            n=len(problems),
+            source=called,
+            problems=join_sentences(problems[:5]),
+            more=more,
+        )
     if not names:
         raise InputError("Data set '{source}' holds no image.", source=called)
     sides = {image.shape for image in small}
@@ -190,9 +200,8 @@ def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:
     splits = {}
     for split, chosen in (("train", ~is_hidden), ("test", is_hidden)):
         places = np.flatnonzero(chosen)
-        splits[split] = Part(
-            seen.small[places], seen.labels[places], [seen.names[i] for i in places], [seen.hashes[i] for i in places], seen.shapes[places]
-        )  # fmt: skip
+        names, hashes = ([words[i] for i in places] for words in (seen.names, seen.hashes))
+        splits[split] = Part(seen.small[places], seen.labels[places], names, hashes, seen.shapes[places])
     return [*find_copies_across(splits), *find_altered_copies(splits)]
 
 
@@ -211,17 +220,14 @@ def _write_images(
     waiting = iter(ids)
     has_public = not is_hidden.all()
     several = len({seen.splits[i] for i in np.flatnonzero(~is_hidden)}) > 1
-    archive = None
-    if has_public and as_zip:
-        archive = zipfile.ZipFile(folder / "public.zip", "w", zipfile.ZIP_STORED)
+    archive = zipfile.ZipFile(folder / "public.zip", "w", zipfile.ZIP_STORED) if has_public and as_zip else None
     try:
         place = 0
         for split, give in _parts(source):
             for image, label, name in give():
                 if is_hidden[place]:
                     file = folder / IMAGES / f"{next(waiting)}.png"
-                    pixels = _pixels(image, name)
-                    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file)
+                    file.write_bytes(_as_png(_pixels(image, name)))
                     os.utime(file, (1_577_836_800,) * 2)  # all of one date
                 else:
                     content = image if isinstance(image, bytes) else _as_png(image)

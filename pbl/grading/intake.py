@@ -147,8 +147,10 @@ def _read_time(text: str, file: Path, team: str) -> datetime:
             continue
     raise InputError(
         "The roster {file}: '{text}', when {team} was received, is no time. Write 2026-12-01 23:59, or with +09:00 behind it.",
-        file=file, text=text, team=team,
-    )  # fmt: skip
+        file=file,
+        text=text,
+        team=team,
+    )
 
 
 def list_files(folder: Path) -> list[File]:

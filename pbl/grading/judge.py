@@ -5,41 +5,49 @@ import math
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pbl.evaluation.metrics import compute_metrics
+from pbl.grading.jobs import RESULT, STATUS
 from pbl.grading.outcomes import CAUSES, REASONS, clean, clean_fields
 from pbl.statistics import mcnemar_test, wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image
 # What the grader alone may say.
-_OURS = {"slow", "busy", "memory", "signal", "ended", "no_result", "printed", "wrote", "threads", "interrupted", "grader", "two_submissions", "builder_unisolated"}  # fmt: skip
+_OURS = frozenset(
+    "slow busy memory signal ended no_result printed wrote threads interrupted grader two_submissions"
+    " builder_unisolated".split()
+)
 # Two teams that make so many equal mistakes, as a share of the images that either has wrong.
 AGREEMENT, FEWEST_ERRORS = 0.8, 10
 
 
-class Left(NamedTuple):
-    """What a worker left, checked.
+@dataclass
+class Outcome:
+    """How a submission ended.
 
     Attributes:
         reason: One of `REASONS`, or "needs_pixels".
         fields: The values of the reason's sentence.
-        facts: What else it said, as far as it is what the grader's own program says.
+        facts: What else the worker said, as far as it is what the grader's own program says.
         result: `float32 [n, classes]` where the reason is "ok".
+        folder: The folder of its last job; None where there is none any more.
     """
 
     reason: str
-    fields: dict[str, str | int]
-    facts: dict[str, Any]
+    fields: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     result: np.ndarray | None = None
+    folder: Path | None = None
 
 
-def read_left(folder: Path, count: int, num_classes: int) -> Left:
+def read_left(folder: Path, count: int, num_classes: int) -> Outcome:
     """Reads what a worker left in its folder: nothing but a short JSON object and an array of known length.
 
     Args:
@@ -47,34 +55,34 @@ def read_left(folder: Path, count: int, num_classes: int) -> Left:
         count: Images that were to be predicted.
         num_classes: Classes of the task.
     """
-    content = read_regular(folder, "status.json", STATUS_LIMIT)
+    content = read_regular(folder, STATUS, STATUS_LIMIT)
     if content is None:
-        return Left("no_result", {}, {})
+        return Outcome("no_result")
     try:
         told = json.loads(content.decode("utf-8"))
         reason, fields, facts = told["reason"], clean_fields(told["fields"]), _check_facts(told["facts"])
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        return Left("no_result", {}, {})
+        return Outcome("no_result")
     if reason == "needs_pixels":
-        return Left(reason, {}, facts)
+        return Outcome(reason, facts=facts)
     if not isinstance(reason, str) or reason not in REASONS or (reason in _OURS and reason != "memory"):
-        return Left("no_result", {}, {})
+        return Outcome("no_result")
     if reason != "ok":
-        return Left(reason, fields, facts)
+        return Outcome(reason, fields, facts)
     expected = count * num_classes * 4
-    content = read_regular(folder, "predictions.f32", expected)
+    content = read_regular(folder, RESULT, expected)
     if content is None:
-        return Left("no_result", {}, facts)
+        return Outcome("no_result", facts=facts)
     if len(content) != expected:
-        return Left("result_length", {}, facts)
+        return Outcome("result_length", facts=facts)
     result = np.frombuffer(content, "<f4").reshape(count, num_classes)
     broken = int((~np.isfinite(result)).any(axis=1).sum())
     if broken:
-        return Left("predictions_not_finite", {"rows": broken}, facts)
+        return Outcome("predictions_not_finite", {"rows": broken}, facts)
     wrong = (result.min(axis=1) < 0) | (np.abs(result.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE)
     if wrong.any():
-        return Left("no_probabilities", {"rows": int(wrong.sum())}, facts)
-    return Left("ok", {}, facts, result)
+        return Outcome("no_probabilities", {"rows": int(wrong.sum())}, facts)
+    return Outcome("ok", {}, facts, result)
 
 
 def read_regular(folder: Path, name: str, most: int) -> bytes | None:
@@ -102,41 +110,49 @@ def read_regular(folder: Path, name: str, most: int) -> bytes | None:
         return stream.read(most + 1)
 
 
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 3 and all(type(side) is int and 0 < side < 10_000 for side in value)
+    )
+
+
+def _is_comparison(value: Any) -> bool:
+    """Whether it is what `pbl.grading.fixtures.compare` returns."""
+    is_known = isinstance(value, dict) and value.get("cause") in ("", *CAUSES)
+    return is_known and isinstance(value.get("difference"), (int, float))
+
+
+# What a worker may say beside its status, and how it looks.
+_FACTS: dict[str, Callable[[Any], bool]] = {
+    "model": lambda value: isinstance(value, str),
+    "saved_with": lambda value: isinstance(value, str),
+    "kind": lambda value: value in ("weights", "keras", "predictions"),
+    "parameters": lambda value: type(value) is int and 0 <= value < 10**12,
+    "content": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
+    "has_probabilities": lambda value: isinstance(value, bool),
+    "seconds_to_open": _is_seconds,
+    "seconds_to_predict": _is_seconds,
+    "shape": _is_shape,
+    "fit": lambda value: value in ("crop", "pad", "stretch"),
+    "fixtures": _is_comparison,
+}
+
+
 def _check_facts(facts: Any) -> dict[str, Any]:
     """What a worker says beside its status; what is not of the expected kind is left out."""
     if not isinstance(facts, dict):
         return {}
-    checked: dict[str, Any] = {}
-    for name in ("model", "saved_with"):
-        if isinstance(facts.get(name), str):
-            checked[name] = clean(facts[name], 60)
-    if facts.get("kind") in ("weights", "keras", "predictions"):
-        checked["kind"] = facts["kind"]
-    if type(facts.get("parameters")) is int and 0 <= facts["parameters"] < 10**12:
-        checked["parameters"] = facts["parameters"]
-    if isinstance(facts.get("content"), str) and re.fullmatch(r"[0-9a-f]{64}", facts["content"]):
-        checked["content"] = facts["content"]
-    if isinstance(facts.get("has_probabilities"), bool):
-        checked["has_probabilities"] = facts["has_probabilities"]
-    for name in ("seconds_to_open", "seconds_to_predict"):
-        if isinstance(facts.get(name), float) and math.isfinite(facts[name]):
-            checked[name] = facts[name]
-    shape = facts.get("shape")
-    if isinstance(shape, list) and len(shape) == 3 and all(type(side) is int and 0 < side < 10_000 for side in shape):
-        checked["shape"] = shape
-    if facts.get("fit") in ("crop", "pad", "stretch"):
-        checked["fit"] = facts["fit"]
-    fixtures = facts.get("fixtures")
-    if (
-        isinstance(fixtures, dict)
-        and fixtures.get("cause") in ("", *CAUSES)
-        and isinstance(fixtures.get("difference"), (int, float))
-    ):
-        difference = float(fixtures["difference"])
-        checked["fixtures"] = {
-            "cause": fixtures["cause"],
-            "difference": round(min(max(difference, 0.0), 1e9), 4) if difference == difference else 1e9,
-        }
+    checked = {name: facts[name] for name, is_valid in _FACTS.items() if name in facts and is_valid(facts[name])}
+    for name in checked.keys() & {"model", "saved_with"}:
+        checked[name] = clean(checked[name], 60)
+    if "fixtures" in checked:
+        cause, difference = checked["fixtures"]["cause"], float(checked["fixtures"]["difference"])
+        difference = round(min(max(difference, 0.0), 1e9), 4) if difference == difference else 1e9
+        checked["fixtures"] = {"cause": cause, "difference": difference}
     return checked
 
 

@@ -96,8 +96,9 @@ class Ledger:
         except OSError as error:
             raise InputError(
                 "{file} could not be written: {reason}. Make room; the same command goes on from here.",
-                file=self.file, reason=error.strerror,
-            ) from None  # fmt: skip
+                file=self.file,
+                reason=error.strerror,
+            ) from None
         self._last = hashlib.sha256(line).hexdigest()
         self._take(told)
 

@@ -1,4 +1,4 @@
-"""What a grading can say of a submission: a closed list of statuses, one sentence for each reason, and flags.
+"""What a grading can say of a submission: a closed list of statuses, and one sentence for each reason.
 
 A sentence never holds a path, a Python error or anything of the hidden images: teams read it. What else is known stands in the
 instructor's log.
@@ -8,15 +8,12 @@ import re
 import unicodedata
 from typing import Any
 
-STATUSES = (
-    "ok", "missing", "corrupt", "refused", "incompatible", "wrong_shape", "wrong_classes", "non_finite", "timeout",
-    "out_of_memory", "crashed", "grader_error",
-)  # fmt: skip
-# For a person to judge; none of them changes a score.
-FLAGS = (
-    "late", "duplicate_of", "skewed_preprocessing", "constant_predictions", "below_chance", "above_ceiling",
-    "agrees_on_errors_with", "not_on_roster",
-)  # fmt: skip
+from pbl.errors import Sentence
+
+STATUSES = tuple(
+    "ok missing corrupt refused incompatible wrong_shape wrong_classes non_finite timeout out_of_memory crashed"
+    " grader_error".split()
+)
 
 WRITE_ANEW = "Write the submission anew with `python -m pbl submit RUN --team NAME`."
 # reason: (status, sentence)
@@ -105,7 +102,7 @@ CAUSES = {
     "logits": "They come out again after a softmax: end the model with softmax.",
     "number_format": "The same classes come out with somewhat other probabilities: another number format or version.",
     "unknown": "Is the preprocessing inside the model, are these the weights of that model?",
-}  # fmt: skip
+}
 
 
 class Refusal(Exception):
@@ -162,3 +159,9 @@ def say(reason: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     template = REASONS[reason][1]
     wanted = re.findall(r"{(\w+)}", template)
     return template, {name: fields.get(name, "?") for name in wanted}
+
+
+def explain(reason: str, fields: dict[str, Any]) -> Sentence:
+    """Returns a reason's sentence, filled; see `say`."""
+    template, values = say(reason, fields)
+    return Sentence(template, **values)

@@ -1,11 +1,17 @@
-"""What the grader does with the hidden images and with its own known-good submission; trusted, without labels."""
+"""What the grader does with the hidden images and with its own known-good submission; trusted, without labels.
 
-import json
+The server imports this file in the child that does such work, never for a locked one.
+"""
+
 from pathlib import Path
 
 import numpy as np
 
+from pbl import models
 from pbl.data.images import fit_image, read_image
+from pbl.grading.jobs import OUTPUT, PIXELS, read_job
+from pbl.grading.packing import write_submission
+from pbl.models.prediction import predict_probabilities
 
 CANARY_IMAGES = 32
 
@@ -15,9 +21,9 @@ def prepare(folder: Path) -> None:
 
     `job.json` holds `files` (paths of the images, in order), `shape` and `fit`. Leaves `output/pixels.u8`: `uint8 [n, *shape]`.
     """
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job = read_job(folder)
     height, width, channels = job["shape"]
-    with (folder / "output" / "pixels.u8").open("wb") as target:
+    with (folder / OUTPUT / PIXELS).open("wb") as target:
         for file in job["files"]:
             target.write(fit_image(read_image(file), (height, width), channels, job["fit"]).tobytes())
 
@@ -28,21 +34,22 @@ def make_canary(folder: Path) -> None:
     `job.json` holds `shape`, `class_names`, `pixels` (a file that `prepare` wrote) and `count`, of its images. Leaves
     `output/canary.zip` and `output/expected.f32`.
     """
-    from pbl import models
-    from pbl.grading.submission import write_submission
-    from pbl.models.prediction import predict_probabilities
-
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job = read_job(folder)
     shape, count = tuple(job["shape"]), min(job["count"], CANARY_IMAGES)
     pixels = np.fromfile(job["pixels"], np.uint8, count * int(np.prod(shape))).reshape(count, *shape)
     options = {"widths": [16]}
     model = models.build("mlp", shape, len(job["class_names"]), **options)
     probabilities = predict_probabilities(model, pixels)
-    (folder / "output" / "expected.f32").write_bytes(probabilities.tobytes())
+    (folder / OUTPUT / "expected.f32").write_bytes(probabilities.tobytes())
     write_submission(
-        folder / "output" / "canary.zip", "canary", job["class_names"], model=model, builder="mlp", model_options=options,
+        folder / OUTPUT / "canary.zip",
+        "canary",
+        job["class_names"],
+        model=model,
+        builder="mlp",
+        model_options=options,
         fixtures=(pixels, probabilities),
-    )  # fmt: skip
+    )
 
 
 # What the server may be asked to do without a lock.

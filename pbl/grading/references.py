@@ -14,8 +14,8 @@ from pbl.data.store import DifferentSizes
 from pbl.errors import Sentence
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
+from pbl.grading.packing import write_predictions, write_submission
 from pbl.grading.sandbox import FULL, find_layers
-from pbl.grading.submission import write_predictions, write_submission
 from pbl.models.prediction import predict_probabilities
 from pbl.storage import write_json
 
@@ -135,6 +135,7 @@ def _tuned(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None
 
 def _write(folder: Path, name: str, data: Data, model: keras.Model, builder: str, options: dict) -> None:
     images = data.images("val").pixels[:16]
+    fixtures = (images, predict_probabilities(model, images))
     write_submission(
-        folder, name, data.class_names, model=model, builder=builder, model_options=options, fixtures=(images, predict_probabilities(model, images))
-    )  # fmt: skip
+        folder, name, data.class_names, model=model, builder=builder, model_options=options, fixtures=fixtures
+    )

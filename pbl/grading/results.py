@@ -50,31 +50,36 @@ def read_record(work: Path, may_be_missing: bool = False) -> dict[str, Any]:
     raise InputError("{file} is missing or damaged. Grade again into another folder: --out.", file=work / RECORD)
 
 
+# Of a team at which the grader failed, so that nothing is known.
+_LOST = {
+    "reason": "grader",
+    "fields": {},
+    "facts": {},
+    "used": {},
+    "isolation": "",
+    "layers": [],
+    "owns_builder": False,
+}
+
+
 def _outcomes(record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
     """One row for each team: what is known without labels."""
     rows = []
     for team in record["teams"]:
-        event = ledger.outcome(team["key"])
-        if event is None:  # nothing it ended with, so the grader failed
-            event = {
-                "reason": "grader",
-                "fields": {},
-                "facts": {},
-                "used": {},
-                "isolation": "",
-                "layers": [],
-                "owns_builder": False,
-            }
-        template, fields = say(event["reason"], event["fields"])
-        rows.append(
-            {
-                "team": team["team"], "status": status_of(event["reason"]), "reason": event["reason"], "template": template, "fields": fields,
-                "message": template.format(**fields), "flags": [] if team["is_expected"] else ["not_on_roster"], "files": team["files"],
-                "received": team["received"], "facts": event["facts"], "used": event["used"], "isolation": event["isolation"],
-                "layers": event["layers"], "key": team["key"], "owns_builder": event["owns_builder"],
-            }
-        )  # fmt: skip
+        event = ledger.outcome(team["key"]) or _LOST
+        row = {"team": team["team"]}
+        _set_reason(row, event["reason"], event["fields"])
+        row |= {"flags": [] if team["is_expected"] else ["not_on_roster"]}
+        row |= {"files": team["files"], "received": team["received"]}
+        row |= {name: event[name] for name in ("facts", "used", "isolation", "layers")}
+        rows.append(row | {"key": team["key"], "owns_builder": event["owns_builder"]})
     return rows
+
+
+def _set_reason(row: dict[str, Any], reason: str, fields: dict[str, Any]) -> None:
+    template, fields = say(reason, fields)
+    row |= {"status": status_of(reason), "reason": reason, "template": template, "fields": fields}
+    row["message"] = template.format(**fields)
 
 
 def write_outcomes(out: Path, record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
@@ -87,9 +92,17 @@ def write_outcomes(out: Path, record: dict[str, Any], ledger: Ledger) -> list[di
 
 
 def write_all(
-    out: Path, record: dict[str, Any], ledger: Ledger, hidden: Hidden, labels: Labels, rubric: Rubric, teams: Sequence[Team] | None,
-    half: Half, tries: int | None, language: str,
-) -> list[dict[str, Any]]:  # fmt: skip
+    out: Path,
+    record: dict[str, Any],
+    ledger: Ledger,
+    hidden: Hidden,
+    labels: Labels,
+    rubric: Rubric,
+    teams: Sequence[Team] | None,
+    half: Half,
+    tries: int | None,
+    language: str,
+) -> list[dict[str, Any]]:
     """Scores all teams and writes all tables; the arguments are those of `pbl.grading.grade`.
 
     Raises:
@@ -98,8 +111,10 @@ def write_all(
     if record["digest"] != hidden.digest:
         raise InputError(
             "The predictions in {out} are of another hidden set ({was}) than {path}. Name the one that they were made with: --data.",
-            out=out, was=record["hidden"], path=hidden.path,
-        )  # fmt: skip
+            out=out,
+            was=record["hidden"],
+            path=hidden.path,
+        )
     counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
     if not counts.any():
         raise InputError(
@@ -107,22 +122,12 @@ def write_all(
         )
     truth = labels.classes[counts]
     rows = _outcomes(record, ledger)
-    scored: dict[str, judge.Scored] = {}
-    whole: dict[str, np.ndarray] = {}
-    for row in rows:
-        if row["status"] == "ok":
-            try:
-                content = (out / "work" / "results" / f"{row['key']}.f32").read_bytes()
-                result = np.frombuffer(content, "<f4").reshape(len(counts), len(hidden.class_names))
-            except (OSError, ValueError):  # lost since: a fault of ours
-                row["reason"], row["status"] = "grader", "grader_error"
-                row["template"], row["fields"] = say("grader", {})
-                row["message"] = row["template"]
-                continue
-            whole[row["team"]] = result
-            scored[row["team"]] = judge.score(
-                result[counts], truth, hidden.class_names, row["facts"].get("has_probabilities", True)
-            )
+    whole = _read_results(out, rows, len(counts), len(hidden.class_names))
+    has_probabilities = {row["team"]: row["facts"].get("has_probabilities", True) for row in rows}
+    scored = {
+        team: judge.score(result[counts], truth, hidden.class_names, has_probabilities[team])
+        for team, result in whole.items()
+    }
     groups = judge.group_ties(scored, truth)
     received = {team.name: team.received for team in teams or []}
     for row in rows:
@@ -133,7 +138,7 @@ def write_all(
         row["marks"] = marks[row["team"]]
     if half == "public":
         _write_leaderboard(out, rows, ledger, tries)
-    _write_grades(out, rows, hidden, rubric.marks)
+    _write_grades(out, rows, hidden)
     _write_timings(out, rows)
     references = read_references(hidden)
     histogram = write_histogram(out / "histogram.png", rows, references, hidden)
@@ -144,36 +149,43 @@ def write_all(
     return rows
 
 
+def _read_results(out: Path, rows: list[dict[str, Any]], images: int, classes: int) -> dict[str, np.ndarray]:
+    """`float32 [images, classes]` of each team that has any; a row whose result was lost since becomes a fault of ours."""
+    found = {}
+    for row in rows:
+        if row["status"] == "ok":
+            try:
+                content = (out / "work" / "results" / f"{row['key']}.f32").read_bytes()
+                found[row["team"]] = np.frombuffer(content, "<f4").reshape(images, classes)
+            except (OSError, ValueError):
+                _set_reason(row, "grader", {})
+    return found
+
+
+# What a rubric's own function `points` gets.
+_TOLD_TO_RUBRIC = (
+    "team accuracy accuracy_interval macro_f1 log_loss recall images tie_group parameters days_late flags".split()
+)
+
+
 def _fill(
     row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, num_classes: int
 ) -> None:
     when = received.get(row["team"]) or (datetime.fromisoformat(row["received"]) if row["received"] else None)
     days = rubric.days_late(when) if row["status"] != "missing" else 0
-    row.update(
-        accuracy=None,
-        accuracy_interval=None,
-        macro_f1=None,
-        log_loss=None,
-        recall=None,
-        images=None,
-        points=None,
-        tie_group=group,
-    )
-    row.update(
-        level=None, days_late=days, late_points=None, final_points=None, parameters=row["facts"].get("parameters")
-    )
+    row |= dict.fromkeys("accuracy accuracy_interval macro_f1 log_loss recall images points".split())
+    row |= {"tie_group": group, "level": None, "days_late": days, "late_points": None, "final_points": None}
+    row["parameters"] = row["facts"].get("parameters")
     row["kind"], row["model"] = row["facts"].get("kind"), row["facts"].get("model")
     if days:
         row["flags"].append("late")
     if scored is None:
         return
     metrics = scored.metrics
-    row.update(
-        accuracy=metrics["accuracy"], accuracy_interval=metrics["accuracy_interval"], macro_f1=metrics["macro"]["f1"],
-        log_loss=metrics["log_loss"], images=metrics["images"],
-        recall={name: of_class["recall"] for name, of_class in metrics["by_class"].items()},
-    )  # fmt: skip
-    row["points"] = rubric.give_points({key: row[key] for key in ("team", "accuracy", "accuracy_interval", "macro_f1", "log_loss", "recall", "images", "tie_group", "parameters", "days_late", "flags")})  # fmt: skip
+    row |= {name: metrics[name] for name in ("accuracy", "accuracy_interval", "log_loss", "images")}
+    row["macro_f1"] = metrics["macro"]["f1"]
+    row["recall"] = {name: of_class["recall"] for name, of_class in metrics["by_class"].items()}
+    row["points"] = rubric.give_points({name: row[name] for name in _TOLD_TO_RUBRIC})
     row["level"] = rubric.name_level(row["accuracy"])
     if row["points"] is not None:
         row["late_points"] = rubric.late_points_per_day * days
@@ -256,33 +268,34 @@ def update_marks(file: Path, teams: Sequence[str], names: Sequence[str]) -> dict
     return {team: {name: of_team.get(guard(team), {}).get(name, "") for name in names} for team in teams}
 
 
-def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden, marks: Sequence[str]) -> None:
-    header = ["team", "status", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "points", "days_late", "late_points", "final_points", "level", *marks, "tie_group", "flags", "parameters", "kind", "model", "isolation", "images", "reason"]  # fmt: skip
-    header += [f"recall({name})" for name in hidden.class_names]
+def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> None:
     table = []
     for row in rows:
         low, high = row["accuracy_interval"] or (None, None)
-        table.append(
-            [
-                row["team"], row["status"], row["accuracy"], low, high, row["macro_f1"], row["log_loss"], row["points"], row["days_late"],
-                row["late_points"], row["final_points"], row["level"], *map(_as_number, row["marks"].values()), row["tie_group"],
-                " ".join(row["flags"]), row["parameters"], row["kind"], row["model"], row["isolation"], row["images"], row["message"],
-                *((row["recall"] or {}).get(name) for name in hidden.class_names),
-            ]
-        )  # fmt: skip
-    _write_csv(out / "grades.csv", header, table)
+        cells = [(name, row[name]) for name in ("team", "status", "accuracy")]
+        cells += [("accuracy_low", low), ("accuracy_high", high)]
+        cells += [
+            (name, row[name]) for name in "macro_f1 log_loss points days_late late_points final_points level".split()
+        ]
+        cells += [(name, _as_number(mark)) for name, mark in row["marks"].items()]
+        cells += [("tie_group", row["tie_group"]), ("flags", " ".join(row["flags"]))]
+        cells += [(name, row[name]) for name in ("parameters", "kind", "model", "isolation", "images")]
+        cells += [("reason", row["message"])]
+        cells += [(f"recall({name})", (row["recall"] or {}).get(name)) for name in hidden.class_names]
+        table.append(cells)
+    _write_csv(out / "grades.csv", [name for name, _ in table[0]], [[cell for _, cell in cells] for cells in table])
     kept = [{key: value for key, value in row.items() if key not in ("used", "template")} for row in rows]
     with replacing(out / "grades.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
 
 
 def _write_timings(out: Path, rows: list[dict[str, Any]]) -> None:
-    header = ["team", "seconds", "processor_seconds", "peak_mb", "seconds_to_open", "seconds_to_predict"]
+    of_process, of_worker = ("seconds", "processor_seconds", "peak"), ("seconds_to_open", "seconds_to_predict")
     table = [
-        [row["team"], *(row["used"].get(name) for name in ("seconds", "processor_seconds", "peak")), *(row["facts"].get(name) for name in header[4:])]
+        [row["team"], *(row["used"].get(name) for name in of_process), *(row["facts"].get(name) for name in of_worker)]
         for row in rows
-    ]  # fmt: skip
-    _write_csv(out / "timings.csv", header, table)
+    ]
+    _write_csv(out / "timings.csv", ["team", "seconds", "processor_seconds", "peak_mb", *of_worker], table)
 
 
 def _write_leaderboard(out: Path, rows: list[dict[str, Any]], ledger: Ledger, tries: int | None) -> None:
@@ -312,7 +325,7 @@ def _write_csv(file: Path, header: list[str], table: list[list[Any]]) -> None:
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([guard(name) for name in header])
     for row in table:
-        writer.writerow([guard(_as_cell(value)) if isinstance(value, str) else _as_cell(value) for value in row])
+        writer.writerow([guard(value) if isinstance(value, str) else _as_cell(value) for value in row])
     with replacing(file) as temporary:
         temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))  # the mark tells Excel that it is UTF-8
 

@@ -71,8 +71,10 @@ class Rubric(BaseModel):
             except Exception as error:
                 raise InputError(
                     "The rubric's function points failed on {team}: {kind}: {error}.",
-                    team=row["team"], kind=type(error).__name__, error=error,
-                ) from error  # fmt: skip
+                    team=row["team"],
+                    kind=type(error).__name__,
+                    error=error,
+                ) from error
         if not self.bands:
             return None
         return max((points for least, points in self.bands if row["accuracy"] >= least), default=0.0)

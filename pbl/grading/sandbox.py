@@ -133,7 +133,10 @@ def python_paths() -> list[Path]:
     return sorted(path for path in {*found, package} if not any(other in path.parents for other in found))
 
 
-SYSTEM_FILES = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system/cpu", "/sys/devices/system/node", "/dev/urandom", "/dev/random", "/etc/ld.so.cache", "/etc/localtime")  # fmt: skip
+SYSTEM_FILES = (
+    "/proc/self /proc/cpuinfo /proc/meminfo /proc/stat /sys/devices/system/cpu /sys/devices/system/node /dev/urandom"
+    " /dev/random /etc/ld.so.cache /etc/localtime".split()
+)
 
 
 def _is_reachable(path: Path, user: int = NOBODY) -> bool:

@@ -22,38 +22,23 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from pbl.grading.jobs import EXIT_LOCK_FAILED, LOG, OUTPUT, SCRATCH, command
 from pbl.grading.sandbox import MEBIBYTE, Limits, LockFailed, end_with, find_layers, lock_down, python_paths
 
 POLL_SECONDS = 0.02
 DISK_POLL_SECONDS = 0.2
-LOCK_SECONDS, COLD_SECONDS = (
-    30.0,
-    180.0,
-)  # a child that is not locked by then is stuck; a cold one imports TensorFlow first
+# A child that is not locked by then is stuck; a cold one imports TensorFlow first.
+LOCK_SECONDS, COLD_SECONDS = 30.0, 180.0
 KEPT_LOG = 64 * 1024  # bytes of what a child printed
-EXIT_LOCK_FAILED = 97
-
-OUTPUT, SCRATCH, LOG = "output", "scratch", "log.txt"
 
 
 def import_all() -> None:
-    """Imports what any child needs, so that no child has to."""
+    """Imports what a locked child needs, so that no child has to; what it does not need it shall not hold either."""
     import h5py  # noqa: F401
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
-    import pbl.evaluation.run
-    import pbl.grading.preparer
-    import pbl.grading.worker
-    import pbl.models  # noqa: F401
-
-
-def bootstrap(root: Path, function: str) -> str:
-    """The program of a server: this package is found, but the folder that holds it is no place to import from."""
-    return (
-        f"import sys; sys.path.insert(0, {str(root)!r}); from pbl.grading import server; sys.path.remove({str(root)!r});"
-        f" sys.exit(server.{function}())"
-    )
+    import pbl.grading.worker  # noqa: F401
 
 
 def serve() -> int:
@@ -76,9 +61,16 @@ def serve() -> int:
     def tell(message: dict[str, Any]) -> None:
         os.write(answers, json.dumps(message).encode() + b"\n")
 
-    versions = {"python": sys.version.split()[0], "tensorflow": tensorflow.__version__, "keras": keras.__version__, "numpy": numpy.__version__, "h5py": h5py.__version__}  # fmt: skip
+    versions = {module.__name__: module.__version__ for module in (tensorflow, keras, numpy, h5py)}
     # Of this process, since the grader's own Python may have other places to read from.
-    tell({"event": "ready", "versions": versions, "missing_layers": find_layers(), "readable": [str(path) for path in python_paths()]})  # fmt: skip
+    tell(
+        {
+            "event": "ready",
+            "versions": {"python": sys.version.split()[0], **versions},
+            "missing_layers": find_layers(),
+            "readable": [str(path) for path in python_paths()],
+        }
+    )
     children: list[_Child] = []
     waiting = b""
     while True:
@@ -132,9 +124,12 @@ class _Child:
         if job["cold"]:
             os.set_inheritable(write_report, True)
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-c", bootstrap(Path(__file__).resolve().parents[2], "run_once"), json.dumps(job), str(write_report)],
-                stdin=subprocess.DEVNULL, stdout=write_print, stderr=write_print, pass_fds=[write_report],
-            )  # fmt: skip
+                command("run_once", json.dumps(job), str(write_report)),
+                stdin=subprocess.DEVNULL,
+                stdout=write_print,
+                stderr=write_print,
+                pass_fds=[write_report],
+            )
             self.pid = self.process.pid
         else:
             sys.stdout.flush()
@@ -240,10 +235,16 @@ class _Child:
         if not verdict and self.job["layers"] and self.printed > self.limits.printed * 1024:
             verdict = "printed"
         return {
-            "event": "ended", "id": self.job["id"], "verdict": verdict, "signal": number,
-            "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None, "is_locked": self.is_locked,
-            "seconds": round(wall, 3), "processor_seconds": round(processor, 3), "peak": self.peak // MEBIBYTE,
-        }  # fmt: skip
+            "event": "ended",
+            "id": self.job["id"],
+            "verdict": verdict,
+            "signal": number,
+            "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            "is_locked": self.is_locked,
+            "seconds": round(wall, 3),
+            "processor_seconds": round(processor, 3),
+            "peak": self.peak // MEBIBYTE,
+        }
 
 
 def _run_child(job: dict[str, Any], printing: int, report: int, server: int) -> None:
@@ -269,20 +270,18 @@ def _run_child(job: dict[str, Any], printing: int, report: int, server: int) -> 
 
 def _do(job: dict[str, Any], report: int, parent: int) -> int:
     """Locks this process up, and does the job."""
-    from pbl.grading import preparer, worker
+    from pbl.grading import worker
 
     folder = Path(job["folder"])
     os.environ["HOME"] = os.environ["TMPDIR"] = str(folder / SCRATCH)
-    function = {**worker.LOCKED, **preparer.TRUSTED}[job["function"]]
+    function = worker.LOCKED.get(job["function"])
+    if function is None:  # the grader's own work, which needs more of this package than a stranger's file does
+        from pbl.grading import preparer
+
+        function = preparer.TRUSTED[job["function"]]
     if job["layers"]:
         try:
-            lock_down(
-                job["layers"],
-                [folder, *job["readable"]],
-                [folder / OUTPUT, folder / SCRATCH],
-                Limits(**job["limits"]),
-                parent,
-            )
+            lock_down(job["layers"], [folder], [folder / OUTPUT, folder / SCRATCH], Limits(**job["limits"]), parent)
         except LockFailed as error:
             print(f"{error.layer}: {error.reason}", flush=True)
             return EXIT_LOCK_FAILED

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import h5py
 import keras
 import numpy as np
-from h5py import h5d, h5f, h5g, h5l, h5o, h5s, h5t
+from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
 
 from pbl.grading.outcomes import Refusal, clean
 
@@ -27,6 +27,9 @@ class Array(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
 
 
 def walk(path: Path, called: str) -> dict[str, Array]:
@@ -125,8 +128,6 @@ def _check_dataset(dataset: Any, name: str, size: int, refuse: Any) -> tuple[Arr
 
 
 def _check_attributes(entry: Any, name: str, refuse: Any) -> None:
-    from h5py import h5a
-
     count = h5a.get_num_attrs(entry)
     if count > MOST_ATTRIBUTES:
         refuse(name, "too many attributes")
@@ -159,30 +160,25 @@ def load_weights(model: keras.Model, path: Path, called: str, folder: Path) -> s
     expected = walk(fresh, called)
     fresh.unlink()
     found = {name: array for name, array in found.items() if name.split("/")[1] != _LEFT_ASIDE}
+    called_model = clean(model.name, 40)
     for name in sorted(expected.keys() | found.keys()):
+        told = {"model": called_model, "name": clean(name)}
         if name not in found:
-            raise Refusal("weights_missing", model=clean(model.name, 40), name=clean(name))
+            raise Refusal("weights_missing", **told)
         if name not in expected:
-            raise Refusal("weights_extra", model=clean(model.name, 40), name=clean(name))
+            raise Refusal("weights_extra", **told)
         if found[name] != expected[name]:
-            raise Refusal(
-                "weights_shape", model=clean(model.name, 40), name=clean(name), found=_describe(found[name]),
-                expected=_describe(expected[name]),
-            )  # fmt: skip
+            raise Refusal("weights_shape", **told, found=str(found[name]), expected=str(expected[name]))
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise Refusal("weights_rejected", model=clean(model.name, 40)) from None
+        raise Refusal("weights_rejected", model=called_model) from None
     digest, broken = hashlib.sha256(), 0
     with h5py.File(path, "r") as file:
         for name in sorted(found):
             values = file[name][()]
-            digest.update(f"{name} {found[name]}".encode() + np.ascontiguousarray(values).tobytes())
+            digest.update(f"{name} {found[name]!r}".encode() + np.ascontiguousarray(values).tobytes())
             broken += int(values.size - np.isfinite(values).sum()) if values.dtype.kind == "f" else 0
     if broken:
         raise Refusal("weights_not_finite", count=broken)
     return digest.hexdigest()
-
-
-def _describe(array: Array) -> str:
-    return f"{array.dtype} {array.shape}"

@@ -19,25 +19,21 @@ import numpy as np
 from pbl.grading import architecture, fixtures, formats
 from pbl.grading.archives import Archive
 from pbl.grading.formats import ARCHIVE, BUILDER, DESCRIPTION, FIXTURES, KERAS, PREDICTIONS, WEIGHTS, Description
+from pbl.grading.jobs import NAMES, OUTPUT, PIXELS, RESULT, SCRATCH, STATUS, SUBMISSION, read_job
 from pbl.grading.outcomes import Refusal, clean
 from pbl.grading.predictions import read_predictions
 from pbl.grading.sandbox import MEBIBYTE, Limits
 from pbl.grading.weights import load_weights
-
-# What a job's folder holds: what the judge put there, and what the worker leaves.
-JOB, SUBMISSION, PIXELS, OUTPUT, SCRATCH = "job.json", "submission", "pixels.u8", "output", "scratch"
-STATUS, RESULT = "status.json", "predictions.f32"
+from pbl.models.prediction import predict_probabilities
 
 
 def work(folder: Path) -> None:
     """Grades the submission of a job's folder as far as it can be without labels.
 
-    `job.json` holds `files` (names of the submission's files, whose contents lie in `submission/0`, `submission/1`, ...), `ids`
-    and `class_names` of the hidden set, `shape` and `fit` of `pixels.u8` (None: none were put there), `limits`, and
-    `builders` (hashes of a team's own builders that may be run). Leaves `output/status.json` and, where the reason is "ok",
+    `job.json` holds what `pbl.grading.jobs.describe_work` gives. Leaves `output/status.json` and, where the reason is "ok",
     `output/predictions.f32`: `float32 [n, classes]`.
     """
-    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    job = read_job(folder)
     facts: dict[str, Any] = {}
     try:
         result = _predict(folder, job, facts)
@@ -97,8 +93,6 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
 
 
 def _predict_all(model, folder, job, shape, files, columns, facts) -> np.ndarray:
-    from pbl.models.prediction import predict_probabilities
-
     images = np.memmap(folder / PIXELS, np.uint8, "r", shape=(len(job["ids"]), *shape))
     num_classes = len(job["class_names"])
 
@@ -242,7 +236,7 @@ def unpack(folder: Path) -> None:
 
     What cannot be taken out is named too (as null in `places`): it is a matter of its own team.
     """
-    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    job = read_job(folder)
     limits = Limits(**job["limits"])
     told: dict[str, Any] = {"reason": "ok", "fields": {}, "names": [], "places": []}
     try:
@@ -257,14 +251,14 @@ def unpack(folder: Path) -> None:
                 told["places"].append(place)
     except Refusal as refusal:
         told |= {"reason": refusal.reason, "fields": refusal.fields}
-    (folder / OUTPUT / "names.json").write_text(json.dumps(told), encoding="utf-8")
+    (folder / OUTPUT / NAMES).write_text(json.dumps(told), encoding="utf-8")
 
 
 def try_walls(folder: Path) -> None:
     """Tries what a submission must not be able to do, and leaves the names of what was not refused."""
     import socket
 
-    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    job = read_job(folder)
 
     def connect() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:

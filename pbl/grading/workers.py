@@ -5,14 +5,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+from pbl.grading.jobs import command, environment
 from pbl.grading.sandbox import Limits
-from pbl.grading.server import OUTPUT, SCRATCH, bootstrap
 
 START_SECONDS = 300.0
 # A server that has not told of a job this long after it should have ended is stuck itself.
@@ -21,30 +20,6 @@ PATIENCE_SECONDS = 60.0
 
 class ServerEnded(Exception):
     """The fork server is gone, or answers no more."""
-
-
-def environment(home: Path) -> dict[str, str]:
-    """An environment made of nothing: what the instructor's shell holds is no business of a submission."""
-    made = {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "MPLCONFIGDIR": str(home),
-        "KERAS_HOME": str(home),
-        "KERAS_BACKEND": "tensorflow",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        # One thread until the fork.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",
-        "HDF5_PLUGIN_PRELOAD": "::",  # HDF5 loads no program, whatever a file asks for
-        "HDF5_USE_FILE_LOCKING": "FALSE",
-        "PYTHONHASHSEED": "0",
-    }
-    # Where a Python needs it to find its own libraries.
-    return made | {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
 
 
 class Workers:
@@ -83,12 +58,16 @@ class Workers:
         """Starts the server; it imports TensorFlow while the grader goes on."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        root = Path(__file__).resolve().parents[2]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-c", bootstrap(root, "serve"), str(os.getpid())],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/", env=environment(home), close_fds=True,
-            )  # fmt: skip
+                command("serve", str(os.getpid())),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd="/",
+                env=environment(home),
+                close_fds=True,
+            )
         self._unread, self._due = b"", {}
         self._answers.clear()
 
@@ -104,24 +83,14 @@ class Workers:
         self.versions, self.missing_layers = event["versions"], event["missing_layers"]
         self.readable = [Path(path) for path in event["readable"]]
 
-    def begin(
-        self,
-        function: str,
-        folder: Path,
-        limits: Limits,
-        *,
-        locked: bool = True,
-        readable: tuple[Path, ...] = (),
-        cold: bool = False,
-    ) -> int:
+    def begin(self, function: str, folder: Path, limits: Limits, *, locked: bool = True, cold: bool = False) -> int:
         """Begins a job.
 
         Args:
             function: A name in `pbl.grading.worker.LOCKED` or `pbl.grading.preparer.TRUSTED`.
-            folder: The job's folder, made by `make_folder`.
+            folder: The job's folder, made by `pbl.grading.jobs.make_folder`.
             limits: What it may use, where it is locked.
             locked: Whether it is locked up: always, but for the grader's own work.
-            readable: Files that it may read in addition to its folder.
             cold: In a process of its own rather than a forked one.
 
         Returns:
@@ -129,9 +98,13 @@ class Workers:
         """
         self._number += 1
         job = {
-            "id": self._number, "function": function, "folder": str(folder), "limits": limits.as_json(), "cold": cold,
-            "layers": self.layers if locked else [], "readable": [str(path) for path in readable],
-        }  # fmt: skip
+            "id": self._number,
+            "function": function,
+            "folder": str(folder),
+            "limits": limits.as_json(),
+            "cold": cold,
+            "layers": self.layers if locked else [],
+        }
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
@@ -197,19 +170,21 @@ class Workers:
         self._process = None
 
 
-def make_folder(folder: Path, job: dict[str, Any], owner: int | None = None) -> Path:
-    """Makes a job's folder.
-
-    Args:
-        folder: A folder that does not exist yet.
-        job: What stands in `job.json`.
-        owner: The user who may write into its `output` and `scratch`, if not this one.
-    """
-    folder.mkdir(mode=0o755)
-    (folder / "submission").mkdir(mode=0o755)
-    for name in (OUTPUT, SCRATCH):
-        (folder / name).mkdir(mode=0o700)
-        if owner is not None:
-            os.chown(folder / name, owner, owner)
-    (folder / "job.json").write_text(json.dumps(job, ensure_ascii=False), encoding="utf-8")
-    return folder
+def read_verdict(event: dict[str, Any], limits: Limits) -> tuple[str | None, dict[str, int]]:
+    """What the watch says of a worker: a reason and its fields, or (None, {}) where the worker may speak for itself."""
+    fields = {
+        "slow": {"limit": round(limits.seconds)},
+        "busy": {"limit": limits.cpu},
+        "memory": {"limit": limits.memory},
+        "printed": {"limit": limits.printed},
+        "wrote": {"limit": limits.disk, "files": limits.files},
+        "threads": {"limit": limits.threads},
+    }
+    if event["verdict"] in fields:
+        return event["verdict"], fields[event["verdict"]]
+    if event["signal"]:
+        # Near the backstop TensorFlow ends by SIGABRT or SIGSEGV rather than by a MemoryError.
+        if event["peak"] > 0.8 * limits.memory:
+            return "memory", fields["memory"]
+        return "signal", {"number": event["signal"]}
+    return (None, {}) if event["exit"] == 0 else ("ended", {})

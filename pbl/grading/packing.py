@@ -1,0 +1,136 @@
+"""How a submission is written: a zip, or a folder, of a model's weights or predictions and of `submission.json`."""
+
+import csv
+import hashlib
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, MOST_FIXTURES, PREDICTIONS, WEIGHTS
+from pbl.runs import describe_environment
+from pbl.storage import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+
+def write_submission(
+    file: str | Path,
+    team: str,
+    class_names: Sequence[str],
+    *,
+    model: "keras.Model",
+    builder: str | None = None,
+    model_options: dict[str, Any] | None = None,
+    builder_file: str | Path | None = None,
+    input_shape: Sequence[int] | None = None,
+    fit: str = "crop",
+    fixtures: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Path:
+    """Writes a submission, without checking it.
+
+    Args:
+        file: The `.zip` to write; a name without that ending becomes a folder.
+        team: The team's name.
+        class_names: The classes in the order of the model's outputs.
+        model: Raw pixels 0 to 255 in, probabilities out.
+        builder: Name of the registered builder that made the model; its weights are handed in. Without it the model itself is
+            handed in as `model.keras`, which must be of Keras's own layers.
+        model_options: What the builder was given.
+        builder_file: A Python file that registers the builder, where `pbl` does not have it. The instructor must list it.
+        input_shape: (height, width, channels) of the images that it takes; needed of a subclassed model, which does not tell.
+        fit: How images are brought to the model's shape: "crop", "pad" or "stretch".
+        fixtures: Images `uint8 [n, height, width, channels]` and the probabilities `float32 [n, classes]` that the model
+            gave them when it was trained, by which the grader notices other preprocessing. At most 16 are kept.
+
+    Returns:
+        The file or folder.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    shape = [int(side) for side in (input_shape or model.input_shape[1:])]
+    contents: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory(prefix="pbl-") as folder:
+        name = WEIGHTS if builder else KERAS
+        saved = Path(folder) / name
+        model.save_weights(saved) if builder else model.save(saved)
+        contents[name] = saved.read_bytes()
+    if fixtures is not None:
+        stream = io.BytesIO()
+        np.savez_compressed(
+            stream, images=fixtures[0][:MOST_FIXTURES], probabilities=fixtures[1][:MOST_FIXTURES].astype(np.float32)
+        )
+        contents[FIXTURES] = stream.getvalue()
+    if builder_file is not None:
+        contents[BUILDER] = Path(builder_file).read_bytes()
+    told = {"kind": "weights" if builder else "keras", "input_shape": shape, "fit": fit}
+    if builder:
+        told |= {"model": builder, "model_options": model_options or {}}
+    return _describe_and_write(Path(file), team, class_names, contents, told)
+
+
+def write_predictions(
+    file: str | Path, team: str, class_names: Sequence[str], ids: Sequence[str], probabilities: np.ndarray
+) -> Path:
+    """Writes a submission of predictions, without checking it.
+
+    Args:
+        file: See `write_submission`.
+        team: The team's name.
+        class_names: The classes in the order of the columns.
+        ids: Names of the hidden images, without their ending.
+        probabilities: `float32 [n, classes]`.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["id", "label", *(f"p({name})" for name in class_names)])
+    for name, row in zip(ids, probabilities, strict=True):
+        writer.writerow([name, class_names[int(row.argmax())], *(f"{value:.9g}" for value in row)])
+    return _describe_and_write(
+        Path(file), team, class_names, {PREDICTIONS: stream.getvalue().encode()}, {"kind": "predictions"}
+    )
+
+
+def _describe_and_write(
+    file: Path, team: str, class_names: Sequence[str], contents: dict[str, bytes], told: dict[str, Any]
+) -> Path:
+    description = {
+        "format": FORMAT,
+        "team": team,
+        **told,
+        "class_names": list(class_names),
+        "versions": describe_environment()["versions"],
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    return write_files(file, {**contents, DESCRIPTION: json.dumps(description, indent=1, ensure_ascii=False).encode()})
+
+
+def write_files(target: Path, contents: dict[str, bytes]) -> Path:
+    """Writes files into a `.zip`, or into a folder where the name has another ending."""
+    if target.suffix.lower() != ".zip":
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                "The folder {folder} cannot be made: {reason}.", folder=target, reason=error.strerror
+            ) from None
+        for name, content in contents.items():
+            with replacing(target / name) as temporary:
+                temporary.write_bytes(content)
+        return target
+    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(contents):
+            # One date, so that equal contents are equal archives.
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), contents[name])
+    return target

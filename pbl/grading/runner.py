@@ -1,0 +1,653 @@
+"""The submissions of a class run: one locked process for each, and how each of them ended kept in the ledger.
+
+Before any team is touched, the isolation is tried, and a submission that is known to be good is graded.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.errors import InputError, Sentence, join_sentences
+from pbl.grading import intake, judge, results
+from pbl.grading.hidden import Hidden
+from pbl.grading.intake import File, Submission, Team
+from pbl.grading.jobs import (
+    EXIT_LOCK_FAILED,
+    LOG,
+    NAMES,
+    OUTPUT,
+    PIXELS,
+    STATUS,
+    SUBMISSION,
+    describe_work,
+    make_folder,
+)
+from pbl.grading.judge import Outcome
+from pbl.grading.ledger import MOST_STARTS, Ledger
+from pbl.grading.outcomes import Refusal, clean, clean_fields, explain, status_of
+from pbl.grading.rubric import Rubric
+from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
+from pbl.grading.workers import ServerEnded, Workers, read_verdict
+from pbl.storage import replacing, timestamp
+
+MOST_PIXEL_FILES = 4  # shapes that are kept decoded
+MOST_RESTARTS = 20
+CANARY_DIFFERENCE = 1e-4
+
+
+def _grader_version() -> str:
+    """SHA-256 of all that decides what comes out for a submission."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for file in sorted([*package.glob("grading/*.py"), *package.glob("models/*.py"), package / "data" / "images.py"]):
+        digest.update(file.name.encode() + file.read_bytes())
+    for name in ("tensorflow", "keras", "numpy", "h5py"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            digest.update(f"{name} {importlib.metadata.version(name)}".encode())
+    return digest.hexdigest()
+
+
+@dataclass
+class _Item:
+    """A submission on its way."""
+
+    submission: Submission
+    files: dict[str, str]  # the team's name of each file: SHA-256
+    key: str
+    owns_builder: bool = False
+    builder: str = ""  # SHA-256 of the team's own program, as far as there is one
+    used: dict[str, Any] = field(default_factory=dict)
+
+    def renew(self) -> "_Item":
+        """Returns it as it was before anything was done with it."""
+        return replace(self, owns_builder=False, builder="", used={})
+
+    def add_use(self, event: dict[str, Any]) -> None:
+        """Adds what a process took."""
+        self.used = {
+            "seconds": round(self.used.get("seconds", 0) + event["seconds"], 3),
+            "processor_seconds": round(self.used.get("processor_seconds", 0) + event["processor_seconds"], 3),
+            "peak": max(self.used.get("peak", 0), event["peak"]),
+        }
+
+
+class _Job(NamedTuple):
+    """What a submission waits for: a function of the worker or the preparer, its folder, options of `Workers.begin`."""
+
+    function: str
+    folder: Path
+    options: dict[str, Any]
+
+
+Pixels = tuple[tuple[int, int, int], str]  # shape and fit of decoded images
+
+
+@dataclass
+class Runner:
+    """Runs the submissions of one class.
+
+    Args:
+        hidden: The hidden set.
+        ledger: Which submissions were graded before; it gets how each ends.
+        source: The submissions, as for `pbl.grading.grade`; `out`, `labels`, `limits`, `rubric`, `jobs` and `tell` are its too.
+        scratch: An empty folder for what is needed meanwhile.
+        missing_layers: What `find_layers` says of this machine.
+    """
+
+    hidden: Hidden
+    ledger: Ledger
+    source: Path
+    out: Path
+    labels: Path | None
+    limits: Limits
+    rubric: Rubric
+    jobs: int
+    tell: Callable[[str], None]
+    scratch: Path
+    missing_layers: dict[str, str]
+
+    def __post_init__(self) -> None:
+        self.work = self.out / "work"
+        self.versions: dict[str, str] = {}
+        self.pixels: dict[Pixels, Path] = {}
+        self.usual: Pixels | None = None
+        self.secret = self._secret()
+        self.version = _grader_version()
+        self.count = 0
+        self.is_last = False  # whether the last round has begun, one after the other
+        self.given_up: dict[str, str] = {}
+        self.workers: Workers | None = None
+
+    @property
+    def layers(self) -> list[str]:
+        return [layer for layer in LAYERS if not self.missing_layers.get(layer)]
+
+    @property
+    def isolation(self) -> str:
+        """ "full" where all of `FULL` are in force, else "limits"."""
+        return "full" if set(FULL) <= set(self.layers) else "limits"
+
+    def _secret(self) -> bytes:
+        """The key of the orders in which workers see the images; the same each time, so that a grading can be repeated."""
+        file = self.work / "key"
+        if not file.exists():
+            with replacing(file) as temporary:
+                temporary.write_bytes(secrets.token_bytes(32))
+            file.chmod(0o600)
+        return file.read_bytes()
+
+    def new_folder(self, job: dict[str, Any]) -> Path:
+        self.count += 1
+        owner = NOBODY if "other_user" in self.layers else None
+        return make_folder(self.scratch / f"job-{self.count}", job, owner)
+
+    # --- all of it
+
+    def run(self, teams: list[Team] | None, again: Sequence[str]) -> None:
+        """Grades what is new, as far as it can be without labels: results, ledger and record go into `work`.
+
+        Args:
+            teams: The expected teams; None: those that handed something in.
+            again: Teams that are graded again though nothing has changed.
+
+        Raises:
+            InputError: There is nothing to grade, or this machine cannot grade.
+        """
+        try:
+            found = intake.find_submissions(self._list(), teams)
+            if not found:
+                raise InputError("{path} holds no submission, and there is no roster.", path=self.source)
+            names = sorted({submission.team for submission in found})
+            for team in again:
+                if team not in names:
+                    raise InputError(
+                        "--again {team}: no such team. Teams: {teams}.", team=team, teams=", ".join(names[:20])
+                    )
+            items = [self._identify(submission, submission.team in again) for submission in found]
+            self._write_record(items)
+            unknown = [item for item in items if self._known(item) is None]
+            for item in unknown:
+                if item.submission.problem is not None:
+                    self._save(item, Outcome(item.submission.problem.reason, item.submission.problem.fields))
+            waiting = [item for item in unknown if item.submission.problem is None]
+            if waiting:
+                self._ready()
+                self._work(waiting)
+            self._write_record(items)
+        except ServerEnded as error:
+            raise InputError(
+                "The grader's own process with TensorFlow does not come up: {reason}. Try: python -c 'import tensorflow'.",
+                reason=clean(error, 400) or "it ended",
+            ) from None
+        finally:
+            if self.workers is not None:
+                self.workers.stop()
+
+    def _list(self) -> list[File]:
+        """All files of the class; a platform's archive is taken apart in a locked process first."""
+        source = self.source
+        if source.is_dir():
+            files = intake.list_files(source)
+        elif source.suffix.lower() == ".zip":
+            files = self._unpack(source)
+        else:
+            files = [File(source.name, source)]
+        if intake.is_one_submission(files) and (source.is_dir() or source.suffix.lower() == ".zip"):
+            team = source.resolve().name if source.is_dir() else source.stem
+            files = [File(f"{team}/{file.name}", file.path) for file in files]
+        return files
+
+    def _unpack(self, source: Path) -> list[File]:
+        self._ready()
+        limits = replace(self.limits, disk=64 * 1024, files=intake.MOST_ENTRIES, seconds=3600)
+        folder = self.new_folder({"limits": limits.as_json(), "most": intake.MOST_ENTRIES})
+        shutil.copyfile(source, folder / SUBMISSION / "0")
+        (folder / SUBMISSION / "0").chmod(0o444)
+        event = self.workers.run("unpack", folder, limits)
+        content = judge.read_regular(folder / OUTPUT, NAMES, 64 * MEBIBYTE)
+        try:
+            told = json.loads(content)
+            if event["exit"] != 0 or told["reason"] != "ok":
+                why = explain(told["reason"], clean_fields(told["fields"]))
+                raise InputError("{path} cannot be taken apart: {why}", path=source, why=why)
+            places = zip(map(str, told["names"]), told["places"], strict=True)
+            return [
+                File(intake.as_text(name), None if place is None else folder / OUTPUT / str(int(place)))
+                for name, place in places
+                if not intake.is_noise(name)
+            ]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                "{path} cannot be taken apart. Unpack it yourself, and give the folder.", path=source
+            ) from None
+
+    def _identify(self, submission: Submission, is_again: bool) -> _Item:
+        """Hashes a team's files, and so knows whether they were graded before."""
+        files: dict[str, str] = {}
+        try:
+            for file in submission.files:
+                files[file.name] = intake.copy_file(file.path, None, self.limits.file)
+        except Refusal as problem:
+            submission.problem, submission.parts = problem, None
+        except OSError as error:
+            raise InputError("{file} cannot be read: {reason}.", file=file.path, reason=error.strerror) from None
+        roles = {role: files[name] for role, name in submission.parts.roles.items()} if submission.parts else {}
+        problem = [submission.problem.reason, str(submission.problem.fields)] if submission.problem else None
+        graded_with = [self.hidden.digest, self.version, self.limits.as_json(), self.isolation]
+        what = [submission.team, roles, problem, *graded_with]
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        if is_again:
+            self.ledger.add("again", key=key, team=submission.team, time=timestamp())
+        return _Item(submission, files, key)
+
+    def _write_record(self, items: list[_Item]) -> None:
+        """Writes what scoring needs; where nothing was run this time, what was in force stays as it was told before."""
+        in_force = {
+            "isolation": self.isolation,
+            "layers": self.layers,
+            "missing_layers": {layer: why for layer, why in self.missing_layers.items() if why},
+            "versions": self.versions,
+        }
+        if self.workers is None:
+            before = results.read_record(self.work, may_be_missing=True)
+            in_force = {name: before.get(name, value) for name, value in in_force.items()}
+        teams = [
+            {
+                "team": item.submission.team,
+                "key": item.key,
+                "is_expected": item.submission.is_expected,
+                "files": item.files,
+                "received": item.submission.received.isoformat() if item.submission.received else None,
+            }
+            for item in items
+        ]
+        told = {"hidden": self.hidden.name, "digest": self.hidden.digest}
+        told |= {"grader": self.version, "limits": self.limits.as_json()}
+        results.write_record(self.work, {**told, **in_force, "teams": teams})
+
+    # --- the server, and whether it works
+
+    def _ready(self) -> None:
+        """Starts the server, tries its walls, and grades a submission that is known to be good."""
+        if self.workers is not None:
+            return
+        _check_room(self.scratch, self.limits, self.jobs)
+        self.tell(Sentence("Starting: TensorFlow is loaded, and the isolation and a known-good submission are tried."))
+        self._start()
+        self._try_walls()
+        self._grade_canary()
+        missing = [
+            Sentence(
+                " Not in force: {layer} ({why}).", layer=layer, why=Sentence(why.replace("{", "{{").replace("}", "}}"))
+            )
+            for layer, why in self.missing_layers.items()
+            if why
+        ]
+        self.tell(
+            Sentence(
+                "Isolation: {level} ({layers}).{missing}",
+                level=self.isolation,
+                layers=", ".join(self.layers),
+                missing=join_sentences(missing, "") if missing else "",
+            )
+        )
+
+    def _start(self) -> None:
+        self.workers = Workers(self.scratch)
+        self.workers.start()
+        self.workers.wait_until_ready()
+        self.versions = self.workers.versions
+        # What could not be put in force once is not tried again.
+        self.missing_layers = {**self.workers.missing_layers, **self.given_up}
+        self.workers.layers = self.layers
+        self._check_places()
+
+    def _check_places(self) -> None:
+        """What a submission must not see must not lie where its Python is read from."""
+        secret = {
+            Sentence("the hidden set"): self.hidden.path,
+            "--out": self.out,
+            Sentence("the submissions"): self.source,
+            Sentence("the labels"): self.labels,
+        }
+        for what, path in secret.items():
+            above = [path.resolve(), *path.resolve().parents] if path is not None else []
+            if any(place in above for place in self.workers.readable):
+                raise InputError(
+                    "{path} ({what}) lies in a folder that Python itself is read from, so a submission could read it. Move it elsewhere.",
+                    path=path,
+                    what=what,
+                )
+
+    def _try_walls(self) -> None:
+        """Sees that what was asked for is refused; a layer beyond the four that cannot be put in force is reported as missing."""
+        secret = self.scratch / "secret" / "labels"
+        secret.parent.mkdir(mode=0o700, exist_ok=True)
+        secret.write_text("secret", encoding="utf-8")
+        for _ in LAYERS:
+            folder = self.new_folder({"secret": str(secret), "grader": os.getpid()})
+            event = self.workers.run("try_walls", folder, self.limits)
+            log = _read_log(folder)
+            if event["exit"] != EXIT_LOCK_FAILED:
+                break
+            layer, _, reason = log.partition(": ")
+            if layer in FULL or layer not in LAYERS:
+                raise InputError(
+                    "The isolation could not be put in force: {log}. Use another machine, or: --require-isolation limits.",
+                    log=clean(log, 200),
+                )
+            self.given_up[layer] = self.missing_layers[layer] = clean(reason, 200)
+            self.workers.layers = self.layers
+        try:
+            told = json.loads(judge.read_regular(folder / OUTPUT, STATUS, judge.STATUS_LIMIT))
+            passed = [clean(name) for name in told["passed"]]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                "The isolation could not be tried: {log}. See {file}.",
+                log=clean(log, 300),
+                file=self._keep_log(folder, "walls"),
+            ) from None
+        if passed and self.isolation == "full":
+            raise InputError(
+                "The isolation does not hold on this machine: a locked process could {passed}. Use another machine.",
+                passed=", ".join(passed),
+            )
+
+    def _grade_canary(self) -> None:
+        shape = self.hidden.shape or (32, 32, 3)
+        if max(shape[:2]) > 64:
+            shape = (64, 64, shape[2])
+        self._prepare(shape, "crop")
+        folder = self.new_folder(
+            {
+                "shape": shape,
+                "class_names": self.hidden.class_names,
+                "pixels": str(self.pixels[shape, "crop"]),
+                "count": len(self.hidden.ids),
+            }
+        )
+        event = self.workers.run("make_canary", folder, self.limits, locked=False)
+        canary = folder / OUTPUT / "canary.zip"
+        if event["exit"] != 0 or not canary.is_file():
+            self._stop_for("it could not be made", folder)
+        expected = np.fromfile(folder / OUTPUT / "expected.f32", np.float32)
+        submission = Submission("canary", files=[File("canary.zip", canary)], parts=intake.choose_parts(["canary.zip"]))
+        self.usual = (shape, "crop")
+        steps, event, ended = self._steps(_Item(submission, {}, "canary")), None, None
+        while ended is None:
+            try:
+                self._begin(steps.send(event))
+                event = self.workers.next_end()
+            except StopIteration as stop:
+                ended = stop.value
+        if ended.reason != "ok":
+            why = explain(ended.reason, ended.fields)
+            self._stop_for(Sentence("{status}: {why}", status=status_of(ended.reason), why=why), ended.folder)
+        found = ended.result.reshape(-1)[: len(expected)]
+        if np.abs(found - expected).max() > CANARY_DIFFERENCE:
+            self._stop_for(Sentence("other probabilities came out than went in"), ended.folder)
+
+    def _stop_for(self, what: str, folder: Path) -> None:
+        raise InputError(
+            "The grader's own known-good submission was not graded ({what}), so no team was touched: something is wrong with this machine."
+            " {log} See {file}.",
+            what=what,
+            log=clean(_read_log(folder)[-300:], 300),
+            file=self._keep_log(folder, "canary"),
+        )
+
+    def _keep_log(self, folder: Path, name: str) -> Path:
+        target = self.out / "logs" / f"{name}.txt"
+        target.write_text(
+            "".join(f"{clean(line, 2000)}\n" for line in _read_log(folder).splitlines()), encoding="utf-8"
+        )
+        return target
+
+    # --- the class
+
+    def _known(self, item: _Item) -> dict[str, Any] | None:
+        """How this very submission ended before, where that still holds."""
+        event = self.ledger.outcome(item.key)
+        if event is None:
+            return None
+        listed = self.rubric.builders
+        if event["reason"] == "builder_unlisted" and event.get("builder") in listed:
+            return None  # it has been read and listed since
+        if event["owns_builder"] and event.get("builder") not in listed:
+            return None
+        return event
+
+    def _work(self, waiting: list[_Item]) -> None:
+        """Grades all. Last and alone, so that they harm nobody and nobody harms them, come those during which an earlier grader
+        was stopped, those that were too slow beside others, and those at which the grader failed."""
+        queue = [item for item in waiting if not self.ledger.starts(item.key)]
+        suspects = [item for item in waiting if self.ledger.starts(item.key)]
+        total, done, restarts, jobs = len(waiting), 0, 0, self.jobs
+        active: dict[int, tuple[_Item, Generator, _Job]] = {}
+        while queue or active or suspects:
+            if not queue and not active:
+                queue, suspects, jobs, self.is_last = suspects, [], 1, True
+            item, ended = None, None
+            try:
+                if queue and len(active) < jobs:
+                    item = queue.pop(0)
+                    if self.ledger.starts(item.key) >= MOST_STARTS:
+                        ended = Outcome("interrupted")
+                    else:
+                        self.ledger.add("start", key=item.key, team=item.submission.team, time=timestamp())
+                        ended = self._advance(item, self._steps(item), None, active)
+                else:
+                    event = self.workers.next_end()
+                    item, steps, job = active.pop(event["id"])
+                    if job.function == "work":
+                        item.add_use(event)
+                    ended = self._advance(item, steps, event, active)
+            except ServerEnded:
+                restarts += 1
+                if restarts > MOST_RESTARTS:
+                    raise
+                # Whoever was at work may have done it.
+                suspects += [at_work.renew() for at_work in (item, *(entry[0] for entry in active.values())) if at_work]
+                active.clear()
+                self.workers.stop()
+                self._start()
+                continue
+            if ended is None:
+                continue
+            if not self.is_last and (ended.reason == "grader" or (ended.reason == "slow" and self.jobs > 1)):
+                self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
+                suspects.append(item.renew())
+                if ended.folder is not None:
+                    shutil.rmtree(ended.folder, ignore_errors=True)
+                continue
+            done += 1
+            self.tell(f"{done}/{total} {item.submission.team}: {self._save(item, ended)}")
+
+    def _advance(self, item: _Item, steps: Generator, event: dict[str, Any] | None, active: dict) -> Outcome | None:
+        """Lets a submission go on until it waits for a job; returns how it ended, or None."""
+        try:
+            job = steps.send(event)
+        except StopIteration as stop:
+            return stop.value
+        except (InputError, ServerEnded):
+            raise
+        except Exception:  # a fault of ours, told as one; no submission may stop the others
+            file = self.out / "logs" / f"{results.safe_name(item.submission.team)}.grader.txt"
+            file.write_text(traceback.format_exc(), encoding="utf-8")
+            return Outcome("grader")
+        active[self._begin(job)] = (item, steps, job)
+        return None
+
+    def _begin(self, job: _Job) -> int:
+        return self.workers.begin(job.function, job.folder, self.limits, **job.options)
+
+    def _steps(self, item: _Item) -> Generator[_Job, dict[str, Any], Outcome]:
+        """One submission from its files to an array: yields jobs, gets how they ended, returns how the submission ended."""
+        wanted, builders, cold, folder = self.usual, [], False, None
+        for _ in range(6):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if wanted is not None and wanted not in self.pixels:
+                preparing = self._prepare_job(*wanted)
+                yield preparing
+                if not self._take_pixels(*wanted, preparing):
+                    return Outcome("grader", folder=preparing.folder)
+            order = self._order(item.key)
+            try:
+                folder = self._put_together(item, wanted, builders, order)
+            except Refusal as problem:  # the file has changed since it was hashed
+                return Outcome(problem.reason, clean_fields(problem.fields))
+            except OSError as error:
+                self.tell(f"{item.submission.team}: {error}")
+                return Outcome("grader")
+            event = yield _Job("work", folder, {"cold": cold})
+            if not event["is_locked"]:
+                if cold or event["exit"] == EXIT_LOCK_FAILED:
+                    return Outcome("grader", folder=folder)
+                cold = True
+                continue
+            reason, fields = read_verdict(event, self.limits)
+            if reason is not None:
+                return Outcome(reason, fields, folder=folder)
+            left = judge.read_left(folder / OUTPUT, len(self.hidden.ids), len(self.hidden.class_names))
+            if left.reason == "needs_pixels":
+                shape, fit = tuple(left.facts.get("shape", ())), left.facts.get("fit")
+                is_shape = len(shape) == 3 and max(shape[:2]) <= self.limits.side and shape[2] in (1, 3)
+                if not is_shape or fit is None or wanted == (shape, fit):
+                    return Outcome("no_result", folder=folder)
+                wanted = (shape, fit)
+                if wanted in self.pixels:
+                    self.usual = wanted
+                continue
+            if left.reason == "builder_unlisted" and not builders:
+                # Said by our own program before anything of the team's was run, so the hash is the file's.
+                item.builder = str(left.fields.get("sha", ""))
+                if item.builder in self.rubric.builders:
+                    if self.isolation != "full":
+                        return Outcome("builder_unisolated", folder=folder)
+                    builders, item.owns_builder = [item.builder], True
+                    continue
+            result = None
+            if left.result is not None:
+                result = np.empty_like(left.result)
+                result[order] = left.result
+            if wanted is not None:
+                self.usual = wanted
+            # A program of the team's own could say anything, so its words go no further.
+            fields = {} if item.owns_builder else left.fields
+            return Outcome(left.reason, fields, left.facts, result, folder)
+        return Outcome("no_result", folder=folder)
+
+    def _order(self, key: str) -> np.ndarray:
+        digest = hmac.new(self.secret, key.encode(), hashlib.sha256).digest()
+        return np.random.default_rng(int.from_bytes(digest)).permutation(len(self.hidden.ids))
+
+    def _put_together(self, item: _Item, wanted: Pixels | None, builders: list[str], order: np.ndarray) -> Path:
+        names = list(item.files) or [file.name for file in item.submission.files]
+        ids = [self.hidden.ids[place] for place in order]
+        work = describe_work(names, ids, self.hidden.class_names, self.limits, *(wanted or (None, None)), builders)
+        folder = self.new_folder(work)
+        for number, name in enumerate(names):
+            file = next(file for file in item.submission.files if file.name == name)
+            found = intake.copy_file(file.path, folder / SUBMISSION / str(number), self.limits.file)
+            if item.files and found != item.files[name]:
+                raise OSError(f"{file.path} changed while it was graded")
+        if wanted is not None:
+            pixels = np.memmap(self.pixels[wanted], np.uint8, "r", shape=(len(order), *wanted[0]))
+            with (folder / PIXELS).open("wb") as target:
+                for start in range(0, len(order), 1024):
+                    target.write(pixels[order[start : start + 1024]].tobytes())
+        return folder
+
+    def _prepare(self, shape: tuple[int, int, int], fit: str) -> None:
+        job = self._prepare_job(shape, fit)
+        self.workers.run(job.function, job.folder, self.limits, **job.options)
+        if not self._take_pixels(shape, fit, job):
+            raise InputError(
+                "The hidden images could not be decoded: {log}. Look at them: python -m pbl check.",
+                log=clean(_read_log(job.folder)[-300:], 300),
+            )
+
+    def _prepare_job(self, shape: tuple[int, int, int], fit: str) -> _Job:
+        folder = self.new_folder({"files": [str(file) for file in self.hidden.files], "shape": shape, "fit": fit})
+        return _Job("prepare", folder, {"locked": False})
+
+    def _take_pixels(self, shape: tuple[int, int, int], fit: str, job: _Job) -> bool:
+        """Keeps what `prepare` wrote, where it is whole."""
+        made = job.folder / OUTPUT / PIXELS
+        if not made.is_file() or made.stat().st_size != len(self.hidden.ids) * int(np.prod(shape)):
+            return False
+        self.pixels[shape, fit] = made
+        while len(self.pixels) > MOST_PIXEL_FILES:
+            oldest = next(entry for entry in self.pixels if entry not in ((shape, fit), self.usual))
+            shutil.rmtree(self.pixels.pop(oldest).parents[1], ignore_errors=True)
+        return True
+
+    def _save(self, item: _Item, ended: Outcome) -> str:
+        """Puts how a submission ended on the disk; returns its status."""
+        if status_of(ended.reason) == "crashed" and shutil.disk_usage(self.scratch).free < 256 * MEBIBYTE:
+            # The machine is full: no fault of the team's.
+            ended = Outcome("grader", facts=ended.facts, folder=ended.folder)
+        if ended.folder is not None:
+            self._keep_log(ended.folder, results.safe_name(item.submission.team))
+            shutil.rmtree(ended.folder, ignore_errors=True)
+        if ended.result is not None:
+            with replacing(self.work / "results" / f"{item.key}.f32") as temporary:
+                temporary.write_bytes(np.ascontiguousarray(ended.result, "<f4").tobytes())
+        self.ledger.add(
+            "end",
+            key=item.key,
+            team=item.submission.team,
+            time=timestamp(),
+            reason=ended.reason,
+            fields=clean_fields(ended.fields),
+            facts=ended.facts,
+            used=item.used,
+            isolation=self.isolation if item.used else "",
+            layers=self.layers if item.used else [],
+            owns_builder=item.owns_builder,
+            builder=item.builder,
+            attempt=self.ledger.starts(item.key),
+        )
+        return status_of(ended.reason)
+
+
+def _read_log(folder: Path) -> str:
+    content = judge.read_regular(folder, LOG, 2 * MEBIBYTE) or b""
+    return content.decode("utf-8", "replace").strip()
+
+
+def _check_room(scratch: Path, limits: Limits, jobs: int) -> None:
+    """Raises InputError where the machine has too little disk or memory to be fair to everybody."""
+    free = shutil.disk_usage(scratch).free // MEBIBYTE
+    if free < limits.disk * jobs + 512:
+        raise InputError(
+            "{folder} has {free} MB free, and {need} MB are needed. Make room, or name another folder in the variable TMPDIR.",
+            folder=scratch.parent,
+            free=free,
+            need=limits.disk * jobs + 512,
+        )
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        told = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        available = int(told["MemAvailable"].split()[0]) // 1024
+        need = limits.memory * jobs + 1024
+        if available < need:
+            raise InputError(
+                "The machine has {available} MB of memory available, and {need} MB are needed for {jobs} submission(s) at a time."
+                " Close other programs, or lower --memory or --jobs.",
+                available=available,
+                need=need,
+                jobs=jobs,
+            )
