@@ -699,8 +699,7 @@ def models(
 ) -> int:
     """List the models, or describe one."""
     with _quiet_tensorflow():
-        from pbl.models import find_builder
-        from pbl.models.cards import CARDS
+        from pbl.models import CARDS, find_builder
 
     if name is None:
         rows = [

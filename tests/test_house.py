@@ -119,7 +119,7 @@ PUBLIC = """
 pbl.Config pbl.load_experiment pbl.load_run pbl.load_data pbl.train pbl.ExactResume pbl.OverfittingMonitor pbl.diagnose
 pbl.diagnose_run pbl.evaluate pbl.predict pbl.load_model pbl.find_learning_rate pbl.measure_learning_curve pbl.memorise
 pbl.inspect_run pbl.grad_cam pbl.attention_maps pbl.read_log pbl.write_team_report pbl.CALLBACKS pbl.MODELS pbl.DATASETS
-pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
+pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.CARDS pbl.models.cards.CARDS pbl.models.alexnet pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
 pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Source pbl.data.from_arrays pbl.data.read_image
 pbl.data.doctor pbl.data.augmentation.augment pbl.data.augmentation.draw pbl.diagnosis.NAMES pbl.diagnosis.diagnose
 pbl.checkpoint.ExactResume pbl.monitor.OverfittingMonitor pbl.training.train pbl.training.build_and_compile

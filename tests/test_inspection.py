@@ -32,8 +32,7 @@ from pbl.inspection.run import (
     measure_loss,
     renew_statistics,
 )
-from pbl.models import MODELS
-from pbl.models.cards import CARDS
+from pbl.models import CARDS, MODELS
 from pbl.runs import Run
 
 pytestmark = pytest.mark.slow
