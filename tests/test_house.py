@@ -16,10 +16,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
 FLOORS = [
-    "errors config storage runs statistics languages comparison reports plotting __init__"
-    " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.__init__"
-    " diagnosis.signals diagnosis.rules diagnosis.advice diagnosis.__init__"
-    " training.__init__ inspection.__init__",
+    "errors config storage runs statistics languages comparison reports __init__"
+    " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.figures evaluation.__init__"
+    " diagnosis.signals diagnosis.rules diagnosis.advice diagnosis.curves diagnosis.__init__"
+    " training.figures training.__init__ inspection.figures inspection.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
     "evaluation training.transfer training.divergence",
     "training inspection grading",

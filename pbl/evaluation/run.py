@@ -2,38 +2,29 @@
 
 import contextlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pbl import models
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.data.files import looks_like_path
 from pbl.errors import InputError, Sentence, join_sentences
-from pbl.evaluation.calibration import apply_temperature
+from pbl.evaluation.figures import draw
 from pbl.evaluation.metrics import (
     add_what_validation_chose,
     check_positive_class,
     choose_by_validation,
     compute_metrics,
 )
-from pbl.evaluation.thresholds import F1, Aim, parse_aim, tabulate_thresholds
+from pbl.evaluation.thresholds import F1, Aim
 from pbl.models.prediction import predict_probabilities
 from pbl.models.saving import read_comment
-from pbl.plotting import (
-    plot_confusion_matrix,
-    plot_gallery,
-    plot_precision_recall,
-    plot_reliability,
-    plot_roc,
-    plot_thresholds,
-)
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
 from pbl.training.performance import is_native, precision
@@ -216,7 +207,7 @@ def evaluate_on(
                 hashes=np.array(images.hashes),
                 class_names=np.array(data.class_names),
             )
-        for name, figure in _draw(run, split, result, images, probabilities, all_figures):
+        for name, figure in draw(run, split, result, images, probabilities, all_figures):
             with replacing(run.path / "figures" / f"{name}_{split}.png") as temporary:
                 figure.savefig(temporary, dpi=120)
     return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
@@ -229,46 +220,6 @@ def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
             return arrays["labels"], arrays["probabilities"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-
-
-def _draw(
-    run: Run, split: str, result: dict[str, Any], images: Any, probabilities: np.ndarray, all_figures: bool
-) -> Iterator[tuple[str, Figure]]:
-    """The figures of an evaluation, by name."""
-    labels, names = images.labels, result["class_names"]
-    of = f"{split} ({result['images']:,} images"
-    title = f"{run.name}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
-    yield "confusion_matrix", plot_confusion_matrix(result["confusion_matrix"], names, title)
-    if not all_figures:
-        return
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    mended = None
-    if "temperature" in result["calibration"]:
-        mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
-    title = f"{run.name}: how sure, how right, {of})"
-    yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
-    positive = names.index(result["positive"]["class"]) if "positive" in result else None
-    for name, plot in (("precision_recall", plot_precision_recall), ("roc", plot_roc)):
-        title = f"{run.name}: {name.replace('_', ' and ').replace('roc', 'ROC curves')}, {of})"
-        yield name, plot(labels, probabilities, names, title, positive)
-    if "threshold" in result and positive is not None:
-        chosen = result["threshold"]
-        table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
-        title = f"{run.name}: thresholds for '{names[positive]}', {of})"
-        yield "threshold", plot_thresholds(table, chosen["value"], chosen["interval"], chosen["aim"], title)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
-    unsure = np.argsort(confidence, kind="stable")[:24]
-    for name, chosen, heading in (
-        ("mistakes", worst, f"the surest of {len(wrong)} mistakes"),
-        ("least_sure", unsure, "the least sure"),
-    ):
-        if len(chosen):
-            titles = [
-                f"{names[labels[at]]}\ncalled {names[predicted[at]]}, {confidence[at]:.2f}\n{images.names[at]}"
-                for at in chosen
-            ]
-            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run.name}, {split}: {heading}")
 
 
 def _best_epoch_so_far(run: Run) -> int | None:

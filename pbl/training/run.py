@@ -22,6 +22,7 @@ from pbl.config import Config, load_experiment
 from pbl.data import Data
 from pbl.data.doctor import CLOSE_CHECKS, Finding
 from pbl.diagnosis.advice import read_findings, write_diagnosis
+from pbl.diagnosis.curves import plot_learning_curves
 from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.diagnosis.rules import Diagnosis
 from pbl.diagnosis.signals import Signals
@@ -31,7 +32,6 @@ from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.languages import say, say_sentence
 from pbl.models import unfreeze
 from pbl.models.saving import save_model
-from pbl.plotting import plot_learning_curves
 from pbl.runs import Run, describe_environment, find_unfinished, runs_on, start_run
 from pbl.storage import replacing, timestamp
 from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile
