@@ -33,9 +33,13 @@ _MOVED = {
 _MOVED = {f"pbl.{name}": f"pbl.{folder}.{name}" for name, folder in _MOVED.items()} | {
     "pbl.report": "pbl.reports.run_report",
     "pbl.japanese": "pbl.languages",
-}
-# Files that have become several: which of them holds which names now.
-_PARTED = {
+    # Files that became several: the names, by the file that holds them now.
+    "pbl.plotting": {
+        "diagnosis.curves": "plot_learning_curves",
+        "evaluation.figures": "plot_confusion_matrix plot_gallery plot_reliability plot_thresholds",
+        "comparison.figures": "plot_comparison",
+    },
+    "pbl.models.cards": {"models": "CARDS"},
     "pbl.data.files": {
         "data.archives": "decode_name npz_arrays zip_archive",
         "data.cache": "GIGABYTE cache_folder make_cache_folder",
@@ -52,25 +56,28 @@ _PARTED = {
 
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Lets `import` find a file under the name that it had before it moved: the same module, not a second one."""
+    """Lets `import` find a file under the name that it had before it moved: the same module, not a second one.
+
+    A file that became several is found as a module that offers its names.
+    """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self) if name in _MOVED or name in _PARTED else None
+        return importlib.machinery.ModuleSpec(name, self) if name in _MOVED else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        if spec.name in _PARTED:
+        new = _MOVED[spec.name]
+        if isinstance(new, dict):
             module = ModuleType(spec.name)
-            module.__getattr__, module.__dir__, _ = offer("pbl", _PARTED[spec.name])
-            return module
-        module = importlib.import_module(_MOVED[spec.name])
-        spec.loader_state = module.__spec__  # which `import` is about to overwrite
+            module.__getattr__, module.__dir__, module.__all__ = offer("pbl", new)
+        else:
+            module = importlib.import_module(new)
+        spec.loader_state = module.__spec__ or spec  # which `import` is about to overwrite
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        if module.__name__ not in _PARTED:
-            module.__spec__ = module.__spec__.loader_state
+        module.__spec__ = module.__spec__.loader_state
 
 
 sys.meta_path.append(_MovedModules())

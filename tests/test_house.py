@@ -16,11 +16,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
 FLOORS = [
-    "errors config storage runs statistics languages comparison reports plotting __init__"
-    " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.__init__"
+    "errors config storage runs statistics languages comparison reports __init__"
+    " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.figures evaluation.__init__"
     " diagnosis.signals diagnosis.evidence diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
-    " diagnosis.rules diagnosis.advice diagnosis.__init__"
-    " training.__init__ inspection.__init__ data.split data.__init__",
+    " diagnosis.rules diagnosis.advice diagnosis.curves diagnosis.__init__"
+    " training.figures training.__init__ inspection.figures inspection.__init__ data.split data.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
     "tasks",
     "evaluation training.transfer training.divergence training.build",
@@ -122,7 +122,7 @@ PUBLIC = """
 pbl.Config pbl.load_experiment pbl.load_run pbl.load_data pbl.train pbl.ExactResume pbl.OverfittingMonitor pbl.diagnose
 pbl.diagnose_run pbl.evaluate pbl.predict pbl.load_model pbl.find_learning_rate pbl.measure_learning_curve pbl.memorise
 pbl.inspect_run pbl.grad_cam pbl.attention_maps pbl.read_log pbl.write_team_report pbl.CALLBACKS pbl.MODELS pbl.DATASETS
-pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
+pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.CARDS pbl.models.cards.CARDS pbl.models.alexnet pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
 pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Source pbl.data.from_arrays pbl.data.read_image
 pbl.data.files.class_folders pbl.data.files.cache_folder pbl.data.sources.DATASETS pbl.data.sources.Source
 pbl.data.sources.DifferentSizes pbl.data.doctor.examine pbl.data.doctor.Finding pbl.data.doctor.CLOSE_CHECKS

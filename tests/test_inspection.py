@@ -22,18 +22,12 @@ from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
 from pbl.evaluation.run import open_data
 from pbl.inspection import run as inspection
-from pbl.inspection.run import (
-    attention_maps,
-    choose_images,
-    feature_maps,
-    find_filters,
-    grad_cam,
-    loss_line,
-    measure_loss,
-    renew_statistics,
-)
-from pbl.models import MODELS
-from pbl.models.cards import CARDS
+from pbl.inspection.attention import attention_maps
+from pbl.inspection.filters import feature_maps, find_filters
+from pbl.inspection.gradcam import choose_map, explain, grad_cam
+from pbl.inspection.loss_line import loss_line, measure_loss, renew_statistics
+from pbl.inspection.run import choose_images
+from pbl.models import CARDS, MODELS
 from pbl.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -82,7 +76,7 @@ DEEP = {
 def test_every_convolutional_model(name):
     """The map is that of the last convolution that sees more than one place, and the gradient that of the logit."""
     model, pixels = build(name)
-    heat, call = inspection._explain(model, pixels, 1, None)
+    heat, call = explain(model, pixels, 1, None)
     assert call.output.shape[1:3] == (PLACES[name],) * 2
     assert heat.shape == pixels.shape[:3] and heat.dtype == np.float32
     assert heat.min() >= 0 and all(highest in (0, 1) for highest in heat.max(axis=(1, 2)))
@@ -111,7 +105,7 @@ def test_every_convolutional_model(name):
 def test_options(name, side, options, places):
     model = models.build(name, (side, side, 1), 3, **options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, side, side, 1), np.uint8)
-    _, call = inspection._choose_map(model, pixels[:1], None)
+    _, call = choose_map(model, pixels[:1], None)
     assert call.output.shape[1:3] == (places, places) and grad_cam(model, pixels).shape == (2, side, side)
 
 

@@ -14,8 +14,7 @@ import tensorflow as tf
 
 from pbl import models
 from pbl.errors import InputError
-from pbl.models import MODELS, count_macs, count_trainable_weights, split_backbone, unfreeze
-from pbl.models.cards import CARDS
+from pbl.models import CARDS, MODELS, count_macs, count_trainable_weights, split_backbone, unfreeze
 from pbl.models.efficientnet import find_backbone
 
 # Trainable weights, published: torchvision, Caffe's bvlc_googlenet, keras.applications, timm and Cadene's SENet, and for the
@@ -102,7 +101,7 @@ def build_small(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
 )
 def test_card(name):
     """At full size: the published counts, and what the card says."""
-    assert name in CARDS, f"write a Card for {name} in pbl/models/cards.py"
+    assert name in CARDS, f"write a Card for {name} into CARDS of its file"
     card = CARDS[name]
     options = {"weights": None} if "transfer" in name else {}
     model = models.build(name, card.input_shape, card.classes, **options)

@@ -36,7 +36,7 @@ from pbl.data.doctor import (
 )
 from pbl.data.split import hold_out
 from pbl.errors import InputError
-from pbl.plotting import plot_gallery
+from pbl.evaluation.figures import plot_gallery
 from pbl.storage import replacing
 
 HERE = Path(__file__).parent

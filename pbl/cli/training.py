@@ -142,17 +142,17 @@ def find_rate(
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)
     with quiet_tensorflow():
-        from pbl import plotting
         from pbl.evaluation.run import open_data
         from pbl.storage import replacing
         from pbl.training import run as training
         from pbl.training import trials
+        from pbl.training.figures import plot_learning_rates
     data = open_data(config)
     model, _ = training.build_and_compile(config, data)
     trial = trials.find_learning_rate(model, data, lowest=lowest, highest=highest, steps=steps)
     title = f"{config.model} on {data.name}, {config.optimizer}"
     with replacing(output) as temporary:
-        plotting.plot_learning_rates(trial.table, trial.suggestion, title).savefig(temporary, dpi=120)
+        plot_learning_rates(trial.table, trial.suggestion, title).savefig(temporary, dpi=120)
     if as_json:
         print(json.dumps({"suggestion": trial.suggestion, "remark": trial.remark, "picture": str(output)}))
     else:

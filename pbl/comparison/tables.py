@@ -23,7 +23,7 @@ def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
     Raises:
         InputError: The folder cannot be written.
     """
-    from pbl.plotting import plot_comparison
+    from pbl.comparison.figures import plot_comparison
 
     folder = Path(folder).expanduser()
     try:

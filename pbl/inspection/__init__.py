@@ -2,4 +2,13 @@
 
 from pbl import offer
 
-__getattr__, __dir__, __all__ = offer(__name__, {"run": "attention_maps grad_cam inspect_run"})
+# The file is gradcam, not grad_cam: a folder cannot offer a file and a function of the same name.
+__getattr__, __dir__, __all__ = offer(
+    __name__,
+    {
+        "run": "inspect_run",
+        "gradcam": "grad_cam",
+        "attention": "attention_maps",
+        "filters": "feature_maps find_filters",
+    },
+)

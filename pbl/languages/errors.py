@@ -10,7 +10,7 @@ ERRORS = {
     "Model '{name}' has no option '{option}'. {nearest}": "モデル '{name}' に '{option}' というオプションはありません。{nearest}",
     "model_options={options} do not fit '{name}': {error}": "model_options={options} は '{name}' に合いません：{error}",
     "MODELS['{name}'] returned a {kind}. Return a keras.Model.": "MODELS['{name}'] が {kind} を返しました。keras.Model を返してください。",
-    # cards.py
+    # card.py
     "{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Give image_size={smallest} or more, or take a model for small images, such as resnet20.": "{name} には {smallest}x{smallest} 画素以上の画像が必要ですが、この画像は {height}x{width} です。image_size={smallest} 以上を指定するか、resnet20 のような小さい画像用のモデルを使ってください。",
     # checkpoint.py
     "This training has ended: nothing is trained. To train another, give another folder than {folder}.": "この学習は終わっているので、何も学習しません。別の学習をするには、{folder} とは別のフォルダを指定してください。",

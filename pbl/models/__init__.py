@@ -1,7 +1,7 @@
 """The builders: `builder(input_shape, num_classes, **options) -> keras.Model`, not compiled.
 
-Raw pixels 0 to 255 in (scaling is the first layer, so training and prediction cannot differ), float32 probabilities out.
-A builder of your own enters by the same line, here or in an experiment file: `MODELS["mine"] = mine`.
+Input: raw pixels 0 to 255 (scaling is the first layer, so training and prediction cannot differ). Output: float32 probabilities.
+A builder of your own is entered in an experiment file: `MODELS["mine"] = mine`.
 """
 
 import inspect
@@ -11,92 +11,21 @@ from typing import Any
 import keras
 
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.models.alexnet import alexnet
+from pbl.models import alexnet, efficientnet, googlenet, lenet, mlp, perceptron, resnet, senet, styles, vgg, vit
+from pbl.models.card import Card
 from pbl.models.cost import count_macs, count_trainable_weights
-from pbl.models.efficientnet import efficientnet_transfer, efficientnetv2_transfer, split_backbone, unfreeze
-from pbl.models.googlenet import googlenet
-from pbl.models.lenet import lenet5
-from pbl.models.mlp import mlp
-from pbl.models.perceptron import perceptron, softmax_regression
-from pbl.models.resnet import (
-    resnet18,
-    resnet20,
-    resnet32,
-    resnet34,
-    resnet44,
-    resnet50,
-    resnet56,
-    resnet101,
-    resnet110,
-    resnet152,
-    resnet1202,
-)
-from pbl.models.senet import (
-    se_resnet20,
-    se_resnet32,
-    se_resnet44,
-    se_resnet50,
-    se_resnet56,
-    se_resnet110,
-    senet154,
-)
-from pbl.models.styles import (
-    mlp_functional,
-    mlp_subclassed,
-    small_cnn,
-    small_cnn_functional,
-    small_cnn_subclassed,
-)
-from pbl.models.vgg import vgg11, vgg13, vgg16, vgg16_bn, vgg19, vgg_small
-from pbl.models.vit import vit_base, vit_small, vit_tiny
+from pbl.models.efficientnet import split_backbone, unfreeze
 
-MODELS: dict[str, Callable[..., keras.Model]] = {
-    builder.__name__: builder
-    for builder in (
-        perceptron,
-        softmax_regression,
-        mlp,
-        mlp_functional,
-        mlp_subclassed,
-        small_cnn,
-        small_cnn_functional,
-        small_cnn_subclassed,
-        lenet5,
-        alexnet,
-        vgg11,
-        vgg13,
-        vgg16,
-        vgg19,
-        vgg16_bn,
-        vgg_small,
-        googlenet,
-        resnet20,
-        resnet32,
-        resnet44,
-        resnet56,
-        resnet110,
-        resnet1202,
-        resnet18,
-        resnet34,
-        resnet50,
-        resnet101,
-        resnet152,
-        se_resnet20,
-        se_resnet32,
-        se_resnet44,
-        se_resnet56,
-        se_resnet110,
-        se_resnet50,
-        senet154,
-        efficientnet_transfer,
-        efficientnetv2_transfer,
-        vit_tiny,
-        vit_small,
-        vit_base,
-    )
-}
+# In the order of the course. A file's `CARDS` name its builders: a new model is a file, and its name here.
+FILES = (perceptron, mlp, styles, lenet, alexnet, vgg, googlenet, resnet, senet, efficientnet, vit)
+CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
+MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}
+
+# `pbl.models.resnet20`; of a builder and a file of the same name, such as `alexnet`, the builder.
+globals().update(MODELS)
 
 __all__ = [
+    "CARDS",
     "MODELS",
     "build",
     "count_macs",

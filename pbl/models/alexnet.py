@@ -11,7 +11,12 @@ are scaled to -1 to 1 where the paper subtracts the mean image; overlapping pool
 import keras
 from keras import layers, ops
 
-from pbl.models.cards import check_size
+from pbl.models.card import Card, check_size
+
+PAPER = "Krizhevsky et al. 2012, NeurIPS"
+CARDS = {
+    "alexnet": Card("Sequential", 2012, PAPER, (227, 227, 3), 1000, 62_378_344, 1_135_256_096, smallest=67),
+}
 
 
 @keras.saving.register_keras_serializable("pbl")
@@ -51,7 +56,7 @@ def alexnet(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    check_size("alexnet", input_shape)
+    check_size("alexnet", input_shape, CARDS["alexnet"].smallest)
     model = keras.Sequential(name="alexnet")
     model.add(keras.Input(input_shape))
     model.add(layers.Rescaling(1 / 127.5, offset=-1))

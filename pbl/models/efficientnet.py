@@ -29,7 +29,13 @@ import keras
 from keras import layers
 
 from pbl.errors import InputError, name_nearest
-from pbl.models.cards import check_size
+from pbl.models.card import LARGE, Card, check_size
+
+TAN, TAN_V2 = "Tan and Le 2019, arXiv:1905.11946", "Tan and Le 2021, arXiv:2104.00298"
+CARDS = {
+    "efficientnet_transfer": Card("Functional", 2019, TAN, LARGE, 1000, 5_288_548, 385_814_752, smallest=32),
+    "efficientnetv2_transfer": Card("Functional", 2021, TAN_V2, LARGE, 1000, 7_139_704, 718_086_176, smallest=32),
+}
 
 VARIANTS = {
     "efficientnet": {f"b{number}": getattr(keras.applications, f"EfficientNetB{number}") for number in range(4)},
@@ -88,12 +94,14 @@ def _build(
     dropout: float,
 ) -> keras.Model:
     name = f"{family}_transfer"
-    check_size(name, input_shape)
+    check_size(name, input_shape, CARDS[name].smallest)
     if variant not in VARIANTS[family]:
         raise InputError(
             "{name} has no variant '{variant}'. {nearest}",
-            name=name, variant=variant, nearest=name_nearest(variant, VARIANTS[family]),
-        )  # fmt: skip
+            name=name,
+            variant=variant,
+            nearest=name_nearest(variant, VARIANTS[family]),
+        )
     from_run = weights is not None and Path(weights).is_dir()
     images = keras.Input(input_shape)
     x = layers.Concatenate()([images] * 3) if input_shape[-1] == 1 else images
@@ -123,8 +131,9 @@ def _load_backbone(application, input_shape: tuple[int, int, int], weights: str 
             raise
         raise InputError(
             "weights='{weights}' does not fit the backbone: {error} Give a .weights.h5 of the backbone alone, or the folder of a run.",
-            weights=weights, error=" ".join(str(error).split())[:200],
-        ) from None  # fmt: skip
+            weights=weights,
+            error=" ".join(str(error).split())[:200],
+        ) from None
     except Exception as error:  # Keras raises a bare Exception where it cannot download
         if "URL fetch failure" in str(error):
             raise InputError(
@@ -169,8 +178,9 @@ def find_backbone(model: keras.Model) -> keras.Model:
         raise InputError(
             "{name} has no backbone to freeze and unfreeze: it has {n} inner models, not one. Take efficientnet_transfer or"
             " efficientnetv2_transfer, or set fine_tune_epochs=0.",
-            name=model.name, n=len(inner),
-        )  # fmt: skip
+            name=model.name,
+            n=len(inner),
+        )
     return inner[0]
 
 

@@ -13,7 +13,12 @@ import keras
 from keras import layers
 
 from pbl.models.alexnet import LocalResponseNormalization
-from pbl.models.cards import check_size
+from pbl.models.card import LARGE, Card, check_size
+
+PAPER = "Szegedy et al. 2014, arXiv:1409.4842"
+CARDS = {
+    "googlenet": Card("Functional", 2014, PAPER, LARGE, 1000, 6_998_552, 1_582_671_872, smallest=32),
+}
 
 # Table 1: 1x1; 3x3 reduce, 3x3; 5x5 reduce, 5x5; pool projection.
 INCEPTION = {
@@ -82,7 +87,7 @@ def googlenet(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    check_size("googlenet", input_shape, smallest=65 if auxiliary else None)
+    check_size("googlenet", input_shape, 65 if auxiliary else CARDS["googlenet"].smallest)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     x = _conv(x, 64, 7, strides=2)

@@ -11,7 +11,12 @@ leaves some out); tanh is not scaled; the output is a softmax in place of radial
 import keras
 from keras import layers
 
-from pbl.models.cards import check_size
+from pbl.models.card import Card, check_size
+
+PAPER = "LeCun et al. 1998, Proceedings of the IEEE 86"
+CARDS = {
+    "lenet5": Card("Sequential", 1998, PAPER, (32, 32, 1), 10, 61_706, 416_520, smallest=16),
+}
 
 
 def lenet5(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
@@ -24,7 +29,7 @@ def lenet5(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    check_size("lenet5", input_shape)
+    check_size("lenet5", input_shape, CARDS["lenet5"].smallest)
     return keras.Sequential(
         [
             keras.Input(input_shape),

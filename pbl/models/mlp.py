@@ -9,6 +9,12 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from pbl.models.card import DIGIT, Card
+
+CARDS = {
+    "mlp": Card("Sequential", 1986, "Rumelhart et al. 1986, Nature 323", DIGIT, 10, 535_818, 535_040),
+}
+
 
 def mlp(
     input_shape: tuple[int, int, int],

@@ -9,6 +9,14 @@ import keras
 from keras import layers, ops
 
 from pbl.errors import InputError
+from pbl.models.card import DIGIT, Card
+
+ROSENBLATT = "Rosenblatt 1958, Psychological Review 65"
+COX = "Cox 1966, Some procedures connected with the logistic qualitative response curve"
+CARDS = {
+    "perceptron": Card("Sequential", 1958, ROSENBLATT, DIGIT, 2, 785, 784),
+    "softmax_regression": Card("Sequential", 1966, COX, DIGIT, 10, 7_850, 7_840),
+}
 
 
 @keras.saving.register_keras_serializable("pbl")

@@ -45,7 +45,22 @@ import sys
 import keras
 from keras import layers, ops
 
-from pbl.models.cards import check_size
+from pbl.models.card import LARGE, SMALL, Card, check_size
+
+PAPER = "He et al. 2015, arXiv:1512.03385"
+CARDS = {
+    "resnet20": Card("Functional", 2015, PAPER, SMALL, 10, 269_722, 40_551_040),
+    "resnet32": Card("Functional", 2015, PAPER, SMALL, 10, 464_154, 68_862_592),
+    "resnet44": Card("Functional", 2015, PAPER, SMALL, 10, 658_586, 97_174_144),
+    "resnet56": Card("Functional", 2015, PAPER, SMALL, 10, 853_018, 125_485_696),
+    "resnet110": Card("Functional", 2015, PAPER, SMALL, 10, 1_727_962, 252_887_680),
+    "resnet1202": Card("Functional", 2015, PAPER, SMALL, 10, 19_421_274, 2_829_238_912),
+    "resnet18": Card("Functional", 2015, PAPER, LARGE, 1000, 11_689_512, 1_814_073_344, smallest=32),
+    "resnet34": Card("Functional", 2015, PAPER, LARGE, 1000, 21_797_672, 3_663_761_408, smallest=32),
+    "resnet50": Card("Functional", 2015, PAPER, LARGE, 1000, 25_557_032, 3_857_973_248, smallest=32),
+    "resnet101": Card("Functional", 2015, PAPER, LARGE, 1000, 44_549_160, 7_570_194_432, smallest=32),
+    "resnet152": Card("Functional", 2015, PAPER, LARGE, 1000, 60_192_808, 11_282_415_616, smallest=32),
+}
 
 
 def resnet20(
@@ -155,7 +170,6 @@ def _build_small(
     shortcut: bool,
     stochastic_depth: float,
 ) -> keras.Model:
-    check_size(name, input_shape)
     rates = _rates(3 * blocks_per_stage, shortcut, stochastic_depth)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
@@ -177,7 +191,7 @@ def _build_large(
     shortcut: bool,
     stochastic_depth: float,
 ) -> keras.Model:
-    check_size(name, input_shape)
+    check_size(name, input_shape, CARDS[name].smallest)
     rates = _rates(sum(blocks), shortcut, stochastic_depth)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)

@@ -15,7 +15,18 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
-from pbl.models.cards import check_size
+from pbl.models.card import LARGE, SMALL, Card, check_size
+
+PAPER = "Hu et al. 2017, arXiv:1709.01507"
+CARDS = {
+    "se_resnet20": Card("subclassed", 2017, PAPER, SMALL, 10, 272_095, 40_553_056),
+    "se_resnet32": Card("subclassed", 2017, PAPER, SMALL, 10, 468_109, 68_865_952),
+    "se_resnet44": Card("subclassed", 2017, PAPER, SMALL, 10, 664_123, 97_178_848),
+    "se_resnet56": Card("subclassed", 2017, PAPER, SMALL, 10, 860_137, 125_491_744),
+    "se_resnet110": Card("subclassed", 2017, PAPER, SMALL, 10, 1_742_200, 252_899_776),
+    "se_resnet50": Card("subclassed", 2017, PAPER, LARGE, 1000, 28_088_024, 3_860_488_192, smallest=32),
+    "senet154": Card("subclassed", 2017, PAPER, LARGE, 1000, 115_088_984, 20_688_363_520, smallest=32),
+}
 
 
 @keras.saving.register_keras_serializable("pbl")
@@ -97,9 +108,11 @@ class SEBlock(layers.Layer):
     ):
         super().__init__(**kwargs)
         self.settings = {
-            "convolutions": [list(c) for c in convolutions], "projection": projection, "ratio": ratio,
+            "convolutions": [list(c) for c in convolutions],
+            "projection": projection,
+            "ratio": ratio,
             "stochastic_depth": stochastic_depth,
-        }  # fmt: skip
+        }
         last = len(convolutions) - 1
         self.branch = [
             ConvBN(filters, size, strides, groups, relu=number < last)
@@ -167,9 +180,13 @@ class SENet(keras.Model):
     ):
         super().__init__(**kwargs)
         self.settings = {
-            "num_classes": num_classes, "stem": stem, "pool": pool, "blocks": blocks, "dropout": dropout,
+            "num_classes": num_classes,
+            "stem": stem,
+            "pool": pool,
+            "blocks": blocks,
+            "dropout": dropout,
             "stochastic_depth": stochastic_depth,
-        }  # fmt: skip
+        }
         self.rescale = layers.Rescaling(1 / 127.5, offset=-1)
         self.stem = [ConvBN(filters, size, strides) for filters, size, strides in stem]
         self.pool = layers.MaxPooling2D(3, strides=2, padding="same") if pool else None
@@ -245,7 +262,7 @@ def se_resnet50(input_shape: tuple[int, int, int], num_classes: int, *, stochast
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
     """
-    check_size("se_resnet50", input_shape)
+    check_size("se_resnet50", input_shape, CARDS["se_resnet50"].smallest)
     blocks = []
     for stage, count in enumerate((3, 4, 6, 3)):
         filters = 64 * 2**stage
@@ -279,7 +296,7 @@ def senet154(
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
     """
-    check_size("senet154", input_shape)
+    check_size("senet154", input_shape, CARDS["senet154"].smallest)
     blocks = []
     for stage, count in enumerate(blocks_per_stage):
         filters = 64 * 2**stage
@@ -294,7 +311,6 @@ def senet154(
 def _build_small(
     name: str, input_shape: tuple[int, int, int], num_classes: int, blocks_per_stage: int, stochastic_depth: float
 ) -> keras.Model:
-    check_size(name, input_shape)
     blocks = []
     for filters in (16, 32, 64):
         for block in range(blocks_per_stage):

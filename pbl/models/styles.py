@@ -10,7 +10,17 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from pbl.models.cards import check_size
+from pbl.models.card import DIGIT, SMALL, Card, check_size
+
+RUMELHART = "Rumelhart et al. 1986, Nature 323"
+THIS = "a lesson's example"
+CARDS = {
+    "mlp_functional": Card("Functional", 1986, RUMELHART, DIGIT, 10, 535_818, 535_040),
+    "mlp_subclassed": Card("subclassed", 1986, RUMELHART, DIGIT, 10, 535_818, 535_040),
+    "small_cnn": Card("Sequential", 2026, THIS, SMALL, 10, 60_362, 5_644_288, smallest=4),
+    "small_cnn_functional": Card("Functional", 2026, THIS, SMALL, 10, 60_362, 5_644_288, smallest=4),
+    "small_cnn_subclassed": Card("subclassed", 2026, THIS, SMALL, 10, 60_362, 5_644_288, smallest=4),
+}
 
 
 def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
@@ -24,7 +34,7 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: i
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    check_size("small_cnn", input_shape)
+    check_size("small_cnn", input_shape, CARDS["small_cnn"].smallest)
     return keras.Sequential(
         [
             keras.Input(input_shape),
@@ -42,7 +52,7 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: i
 
 def small_cnn_functional(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
     """Builds `small_cnn` with the Functional API; arguments as for `small_cnn`."""
-    check_size("small_cnn_functional", input_shape)
+    check_size("small_cnn_functional", input_shape, CARDS["small_cnn_functional"].smallest)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 255)(images)
     x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
@@ -80,7 +90,7 @@ class SmallCNN(keras.Model):
 
 def small_cnn_subclassed(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
     """Builds `small_cnn` as a subclass of `keras.Model`; arguments as for `small_cnn`."""
-    check_size("small_cnn_subclassed", input_shape)
+    check_size("small_cnn_subclassed", input_shape, CARDS["small_cnn_subclassed"].smallest)
     model = SmallCNN(num_classes, filters, name="small_cnn_subclassed")
     model(keras.Input(input_shape))  # makes the weights
     return model

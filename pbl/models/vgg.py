@@ -21,7 +21,17 @@ this package's own, in the paper's pattern, for images of 32x32.
 import keras
 from keras import layers
 
-from pbl.models.cards import check_size
+from pbl.models.card import LARGE, SMALL, Card, check_size
+
+PAPER = "Simonyan and Zisserman 2014, arXiv:1409.1556"
+CARDS = {
+    "vgg11": Card("Sequential", 2014, PAPER, LARGE, 1000, 132_863_336, 7_609_090_048, smallest=32),
+    "vgg13": Card("Sequential", 2014, PAPER, LARGE, 1000, 133_047_848, 11_308_466_176, smallest=32),
+    "vgg16": Card("Sequential", 2014, PAPER, LARGE, 1000, 138_357_544, 15_470_264_320, smallest=32),
+    "vgg19": Card("Sequential", 2014, PAPER, LARGE, 1000, 143_667_240, 19_632_062_464, smallest=32),
+    "vgg16_bn": Card("Sequential", 2014, PAPER, LARGE, 1000, 138_361_768, 15_470_264_320, smallest=32),
+    "vgg_small": Card("Sequential", 2014, PAPER, SMALL, 10, 551_018, 38_896_896, smallest=8),
+}
 
 # Filters of each convolution, stage by stage; a stage ends in max pooling.
 CONFIGURATIONS = {
@@ -114,7 +124,7 @@ def _build(
     l2: float,
     batch_norm: bool = False,
 ) -> keras.Model:
-    check_size(name, input_shape)
+    check_size(name, input_shape, CARDS[name].smallest)
     mean = IMAGENET_MEAN if input_shape[-1] == 3 else [sum(IMAGENET_MEAN) / 3] * input_shape[-1]
     model = keras.Sequential(name=name)
     model.add(keras.Input(input_shape))
@@ -145,7 +155,7 @@ def vgg_small(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    check_size("vgg_small", input_shape)
+    check_size("vgg_small", input_shape, CARDS["vgg_small"].smallest)
     model = keras.Sequential(name="vgg_small")
     model.add(keras.Input(input_shape))
     model.add(layers.Rescaling(1 / 127.5, offset=-1))

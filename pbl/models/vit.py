@@ -18,6 +18,15 @@ import keras
 from keras import layers, ops
 
 from pbl.errors import InputError
+from pbl.models.card import LARGE, Card
+
+TOUVRON = "Touvron et al. 2020, arXiv:2012.12877"
+DOSOVITSKIY = "Dosovitskiy et al. 2020, arXiv:2010.11929"
+CARDS = {
+    "vit_tiny": Card("subclassed", 2020, TOUVRON, LARGE, 1000, 5_717_416, 1_074_851_328),
+    "vit_small": Card("subclassed", 2020, TOUVRON, LARGE, 1000, 22_050_664, 4_241_218_560),
+    "vit_base": Card("subclassed", 2020, DOSOVITSKIY, LARGE, 1000, 86_567_656, 16_848_500_736),
+}
 
 
 @keras.saving.register_keras_serializable("pbl")
@@ -112,9 +121,14 @@ class VisionTransformer(keras.Model):
     ):
         super().__init__(**kwargs)
         self.settings = {
-            "num_classes": num_classes, "patch": patch, "width": width, "depth": depth, "heads": heads,
-            "dropout": dropout, "stochastic_depth": stochastic_depth,
-        }  # fmt: skip
+            "num_classes": num_classes,
+            "patch": patch,
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "dropout": dropout,
+            "stochastic_depth": stochastic_depth,
+        }
         self.rescale = layers.Rescaling(1 / 127.5, offset=-1)
         # A convolution whose stride is its size: one linear map for each patch.
         self.embed = layers.Conv2D(width, patch, strides=patch)
@@ -211,8 +225,11 @@ def _build(
     if any(side % patch for side in sides):
         raise InputError(
             "{name}: the sides {height} and {width} are not multiples of patch={patch}. Give another patch or image_size.",
-            name=name, height=sides[0], width=sides[1], patch=patch,
-        )  # fmt: skip
+            name=name,
+            height=sides[0],
+            width=sides[1],
+            patch=patch,
+        )
     if width % heads:
         raise InputError(
             "{name}: heads={heads} does not divide the width {width}.", name=name, heads=heads, width=width

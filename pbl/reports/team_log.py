@@ -504,7 +504,7 @@ def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) ->
     Raises:
         InputError: No run can be compared with another one.
     """
-    from pbl.plotting import plot_gains
+    from pbl.reports.figures import plot_gains
 
     compared = [run for run in runs if run.gain is not None]
     if not compared:

@@ -1,29 +1,18 @@
 """Classification: one class for each image, by softmax probabilities."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
 
 from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.errors import InputError
-from pbl.evaluation.calibration import apply_temperature
+from pbl.evaluation.figures import draw
 from pbl.evaluation.metrics import add_what_validation_chose, choose_by_validation, compute_metrics
-from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds
 from pbl.models.prediction import predict_probabilities
-from pbl.plotting import (
-    plot_confusion_matrix,
-    plot_gallery,
-    plot_precision_recall,
-    plot_reliability,
-    plot_roc,
-    plot_thresholds,
-)
 from pbl.tasks.task import Judged, Question, Task
 from pbl.training.optimization import build_loss
 
@@ -93,50 +82,8 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         add_what_validation_chose(metrics, labels, probabilities, temperature, threshold, question.aim)
         if "threshold" in metrics:
             metrics["threshold"]["interval"] = interval
-    return Judged(
-        metrics, {"labels": labels, "probabilities": probabilities}, draw(question, metrics, images, probabilities)
-    )
-
-
-def draw(
-    question: Question, result: dict[str, Any], images: Images, probabilities: np.ndarray
-) -> Iterator[tuple[str, Figure]]:
-    """The figures of an evaluation, by name."""
-    run, split = question.run, question.split
-    labels, names = images.labels, result["class_names"]
-    of = f"{split} ({result['images']:,} images"
-    title = f"{run}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
-    yield "confusion_matrix", plot_confusion_matrix(result["confusion_matrix"], names, title)
-    if not question.all_figures:
-        return
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    mended = None
-    if "temperature" in result["calibration"]:
-        mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
-    title = f"{run}: how sure, how right, {of})"
-    yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
-    positive = names.index(result["positive"]["class"]) if "positive" in result else None
-    for name, plot in (("precision_recall", plot_precision_recall), ("roc", plot_roc)):
-        title = f"{run}: {name.replace('_', ' and ').replace('roc', 'ROC curves')}, {of})"
-        yield name, plot(labels, probabilities, names, title, positive)
-    if "threshold" in result and positive is not None:
-        chosen = result["threshold"]
-        table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
-        title = f"{run}: thresholds for '{names[positive]}', {of})"
-        yield "threshold", plot_thresholds(table, chosen["value"], chosen["interval"], chosen["aim"], title)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
-    unsure = np.argsort(confidence, kind="stable")[:24]
-    for name, chosen, heading in (
-        ("mistakes", worst, f"the surest of {len(wrong)} mistakes"),
-        ("least_sure", unsure, "the least sure"),
-    ):
-        if len(chosen):
-            titles = [
-                f"{names[labels[at]]}\ncalled {names[predicted[at]]}, {confidence[at]:.2f}\n{images.names[at]}"
-                for at in chosen
-            ]
-            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run}, {split}: {heading}")
+    figures = draw(question.run, question.split, metrics, images, probabilities, question.all_figures)
+    return Judged(metrics, {"labels": labels, "probabilities": probabilities}, figures)
 
 
 TASK = Task(check, compile_arguments, watch, judge)

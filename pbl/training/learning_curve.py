@@ -11,10 +11,10 @@ from pbl.config import Config
 from pbl.data.doctor import FEWEST_IN_CLASS
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
-from pbl.plotting import plot_data_size
 from pbl.runs import load_run
 from pbl.statistics import extrapolate_doubling
 from pbl.storage import replacing
+from pbl.training.figures import plot_data_size
 from pbl.training.sweep import run_sweep, tell_progress
 
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)

@@ -9,12 +9,12 @@ import pandas as pd
 from pbl.config import Config, load_experiment
 from pbl.data import Data
 from pbl.diagnosis.advice import write_diagnosis
+from pbl.diagnosis.curves import plot_learning_curves
 from pbl.diagnosis.rules import Diagnosis
 from pbl.diagnosis.signals import Signals
 from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.models.saving import save_model
-from pbl.plotting import plot_learning_curves
 from pbl.runs import Run
 from pbl.storage import replacing
 from pbl.tasks import find_task

@@ -19,7 +19,7 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
     Returns:
         The files written.
     """
-    from pbl.plotting import plot_gallery
+    from pbl.evaluation.figures import plot_gallery
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)

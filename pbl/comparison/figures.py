@@ -1,0 +1,107 @@
+"""The figure of a comparison: what each architecture reaches at which cost, and how large the differences are."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, cut, literal
+from pbl.statistics import FEWEST_SEEDS
+
+MOST_PAIRS = 15
+MOST_NAMES = 30  # of more architectures only those on the front are named
+
+
+def plot_comparison(comparison: Any) -> Figure:
+    """Draws accuracy by training time or weights, and the differences between architectures with the margin shaded.
+
+    Args:
+        comparison: A `pbl.comparison.Comparison`.
+    """
+    table, pairs = comparison.architectures, comparison.pairs
+    if not len(pairs):
+        pairs = comparison.models
+    rows = max(min(len(pairs), MOST_PAIRS), min(len(table), MOST_NAMES))
+    figure = Figure(figsize=(12, max(4.6, 1.6 + 0.34 * rows)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    _draw_architectures(left, comparison)
+    _draw_differences(right, comparison, pairs)
+    return figure
+
+
+def _draw_architectures(axes: Axes, comparison: Any) -> None:
+    """Accuracy of each architecture by its cost, and the Pareto front."""
+    table = comparison.architectures
+    cost, label = "train_seconds", "training time [s]"
+    if table[cost].isna().any() or comparison.runs["device"].nunique() > 1:  # seconds of two devices cannot be compared
+        cost, label = "parameters", "trainable weights"
+    points = []
+    for row in table.itertuples():
+        x = getattr(row, cost)
+        if x is None or not np.isfinite(x):
+            continue
+        seeds = 100 * comparison.correct[row.architecture].mean(axis=1)
+        axes.plot([x] * len(seeds), seeds, ".", color=GREY, alpha=0.4, markersize=5)
+        error = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
+        colour = GREEN if row.pretrained else BLUE
+        fill = "white" if row.seeds < FEWEST_SEEDS else colour
+        axes.errorbar(
+            x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2
+        )
+        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained, row.architecture, row.tie_group))
+    # The front leads through those whose mean is not below the interval of any cheaper one. Pre-trained ones have their own.
+    points.sort(key=lambda point: (point[0], -point[1]))
+    for kind in sorted({p[3] for p in points}):
+        own, best = [p for p in points if p[3] == kind], []
+        for point in own:
+            if not any(q[0] <= point[0] and q[2] > point[1] for q in own) and (not best or point[1] > best[-1][1]):
+                best.append(point)
+        for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
+            text = literal(cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
+            above = 4 if number % 2 == 0 else -11  # so that neighbours of the same height do not meet
+            axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8)
+        if len(best) > 1:
+            axes.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
+    if table["tie_group"].any():
+        axes.set_title("(a), (b): those that share a letter are not separated", fontsize=9)
+    if table["pretrained"].any():
+        axes.plot([], [], "o", color=GREEN, label="pre-trained")
+    if (table["seeds"] < FEWEST_SEEDS).any():
+        axes.plot([], [], "o", color=BLUE, markerfacecolor="white", label=f"fewer than {FEWEST_SEEDS} seeds: no claim")
+    names = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # each once
+    if names:
+        # With hundreds of points the search for the best place takes as long as the rest of the picture.
+        place = "best" if len(points) <= MOST_NAMES else "lower right"
+        axes.legend(names.values(), names.keys(), fontsize="small", loc=place)
+    axes.set_xscale("log")
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
+    axes.set(xlabel=label, ylabel=f"{comparison.split} accuracy [%], 95% interval; dots: seeds")
+    axes.margins(x=0.25)
+    axes.grid(alpha=0.3)
+
+
+def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
+    """The first of the pairs, each with its interval, and the margin."""
+    shown = f"first {MOST_PAIRS} of {len(pairs)} pairs, " if len(pairs) > MOST_PAIRS else ""
+    pairs = pairs.head(MOST_PAIRS)
+    margin = comparison.margin
+    axes.axvspan(-margin, margin, color=GREY, alpha=0.15, linewidth=0, label=f"margin: {margin:g} points")
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    for at, row in enumerate(pairs.itertuples()):
+        colour = ORANGE if row.p_holm < 0.05 else GREY
+        error = 100 * np.array([[row.difference - row.low], [row.high - row.difference]])
+        axes.errorbar(100 * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4)
+    names = [literal(f"{cut(row.first, 30)}  minus\n{cut(row.second, 30)}") for row in pairs.itertuples()]
+    axes.set_yticks(range(len(pairs)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel(
+        "difference in accuracy [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+    )
+    kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
+    axes.set_title(f"{kind}\n{shown}{comparison.images} {comparison.split} images", fontsize="medium")
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3, axis="x")

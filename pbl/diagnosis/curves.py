@@ -1,0 +1,135 @@
+"""Learning curves: loss, accuracy, gap and learning rate by epoch."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pbl.diagnosis.signals import Signals
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, literal
+from pbl.statistics import wilson_interval
+
+
+def plot_learning_curves(
+    history: pd.DataFrame,
+    best_epoch: int | None = None,
+    title: str = "Learning curves",
+    fine_tune_from_epoch: int | None = None,
+    signals: Signals | None = None,
+) -> Figure:
+    """Draws loss and accuracy by epoch; with signals also the gap between training and validation, and the learning rate.
+
+    The thick lines are the probe and validation. Both are measured alike: on fixed images, after the epoch, without dropout or
+    augmentation. The bands are 95% intervals (Wilson's, for the gap Newcombe's). The last point of the gap is measured on the
+    larger samples of the end of training. The thin grey line is Keras's log of the training: a mean over an epoch in which the
+    weights changed, with dropout and augmentation, so it may lie on the other side of validation.
+
+    Args:
+        history: Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, as in `history.csv`.
+        best_epoch: The epoch to mark: that of the model that was kept.
+        title: The heading.
+        fine_tune_from_epoch: The first epoch of fine-tuning; a line is drawn before it.
+        signals: What `OverfittingMonitor` measured, from epoch 0, before training.
+    """
+    has_signals = signals is not None and len(signals.probe.loss) > 1
+    figure = Figure(figsize=(10, 6.4 if has_signals else 4.2), layout="constrained")
+    figure.suptitle(literal(title))
+    if has_signals:
+        (loss, accuracy), (gap, rate) = figure.subplots(2, 2, height_ratios=(2.6, 1), sharex=True)
+    else:
+        loss, accuracy = figure.subplots(1, 2)
+    few = "." if len(history) < 3 else None  # a line through one point is invisible
+    for axes, name, label in (
+        (loss, "loss", "cross-entropy loss [nats]"),
+        (accuracy, "accuracy", "accuracy [share of images]"),
+    ):
+        axes.plot(
+            history["epoch"],
+            history[name],
+            color=GREY,
+            linewidth=1,
+            marker=few,
+            label="Keras's training log (mean while learning)",
+        )
+        if has_signals:
+            _draw_sides(axes, signals, name)
+        else:
+            axes.plot(
+                history["epoch"],
+                history[f"val_{name}"],
+                color=ORANGE,
+                linewidth=2,
+                marker=few,
+                label="validation (after the epoch)",
+            )
+        axes.set(ylabel=label, title=name)
+    loss.set_ylim(bottom=0)
+    if has_signals:
+        _scale_loss(loss, signals)
+        _draw_gap(gap, signals)
+        rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
+        rate.set(ylabel="learning rate", yscale="log" if (history["learning_rate"] > 0).any() else "linear")
+    for axes in figure.axes:
+        if best_epoch is not None and (history["epoch"] == best_epoch).any():
+            axes.axvline(best_epoch, color=GREEN, linestyle=":", linewidth=1.2)
+        if fine_tune_from_epoch:
+            axes.axvline(fine_tune_from_epoch - 0.5, color=GREY, linestyle="--", linewidth=1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        best = history.loc[history["epoch"] == best_epoch, f"val_{name}"]
+        if len(best):
+            label = f"best epoch {best_epoch} (lowest validation loss): {best.item():.4f}"
+            axes.plot(best_epoch, best.item(), "o", color=GREEN, label=label)
+        if fine_tune_from_epoch:
+            axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label="fine-tuning begins")
+        axes.legend(fontsize="small")
+    for axes in (gap, rate) if has_signals else (loss, accuracy):
+        axes.set_xlabel("epoch (0: before training)" if has_signals else "epoch")
+    return figure
+
+
+def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
+    """Draws loss or accuracy of the probe and of validation, from epoch 0 on."""
+    epochs = [row["epoch"] for row in signals.epochs]
+    sides = (("training images (probe)", signals.probe, BLUE), ("validation", signals.val, ORANGE))
+    for label, side, colour in sides:
+        n = len(side.labels)
+        if not n:
+            continue
+        label = f"{label}, {n:,} images, after the epoch"
+        if name == "loss":
+            axes.plot(epochs, side.loss.astype(float).mean(axis=1), color=colour, linewidth=2, label=label)
+            continue
+        right = side.correct.sum(axis=1)
+        axes.plot(epochs, right / n, color=colour, linewidth=2, label=label)
+        low, high = np.transpose([wilson_interval(int(count), n) for count in right])
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _scale_loss(axes: Axes, signals: Signals) -> None:
+    """Makes the axis logarithmic where a linear one would flatten all but the first epochs; it ends at 0.001."""
+    sides = [side.loss.astype(float).mean(axis=1) for side in (signals.probe, signals.val) if len(side.labels)]
+    known = np.concatenate(sides)
+    known = known[np.isfinite(known)]
+    if len(known) and known.max() > 30 * max(sides[-1][np.isfinite(sides[-1])].min(initial=np.inf), 1e-9):
+        axes.set(yscale="log", ylim=(max(1e-3, known.min() / 1.5), 1.5 * known.max()))
+
+
+def _draw_gap(axes: Axes, signals: Signals) -> None:
+    rows = pd.DataFrame(signals.epochs)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    if "gap" in rows:
+        axes.plot(rows["epoch"], 100 * rows["gap"], color=BLUE, linewidth=2)
+        axes.fill_between(
+            rows["epoch"], 100 * rows["gap_low"], 100 * rows["gap_high"], color=BLUE, alpha=0.15, linewidth=0
+        )
+    if signals.has_end and signals.end["val_images"]:
+        value, low, high = (100 * number for number in signals.gap)
+        label = "of {probe_images:,} and {val_images:,} images".format(**signals.end)
+        error = [[value - low], [high - value]]
+        axes.errorbar([signals.end["epoch"]], [value], yerr=error, fmt="o", color=BLUE, capsize=3, label=label)
+        axes.legend(fontsize="small")
+    axes.set(ylabel="gap [points]", title="accuracy: training images minus validation, 95% interval")
+    axes.title.set_fontsize("medium")

@@ -1,0 +1,273 @@
+"""The figures of an evaluation: confusion matrix, calibration, one class against the rest, thresholds, images."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins
+from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, hide_axes, literal, show_image
+from pbl.statistics import wilson_interval
+
+
+def draw(
+    run: str, split: str, result: dict[str, Any], images: Any, probabilities: np.ndarray, all_figures: bool
+) -> Iterator[tuple[str, Figure]]:
+    """Draws the figures of an evaluation, one after another.
+
+    Args:
+        run: The run's name.
+        split: "val" or "test".
+        result: Its metrics.
+        images: The images that were judged, `pbl.data.Images`.
+        probabilities: `float [n, classes]`.
+        all_figures: False: only the confusion matrix.
+
+    Yields:
+        Name and figure.
+    """
+    labels, names = images.labels, result["class_names"]
+    of = f"{split} ({result['images']:,} images"
+    title = f"{run}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
+    yield "confusion_matrix", plot_confusion_matrix(result["confusion_matrix"], names, title)
+    if not all_figures:
+        return
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    mended = None
+    if "temperature" in result["calibration"]:
+        mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
+    title = f"{run}: how sure, how right, {of})"
+    yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
+    positive = names.index(result["positive"]["class"]) if "positive" in result else None
+    for kind, told in (("precision_recall", "precision and recall"), ("roc", "ROC curves")):
+        title = f"{run}: {told}, {of})"
+        yield kind, plot_one_against_rest(kind, labels, probabilities, names, title, positive)
+    if "threshold" in result and positive is not None:
+        chosen = result["threshold"]
+        table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
+        title = f"{run}: thresholds for '{names[positive]}', {of})"
+        yield "threshold", plot_thresholds(table, chosen["value"], chosen["interval"], chosen["aim"], title)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
+    unsure = np.argsort(confidence, kind="stable")[:24]
+    for name, chosen, heading in (
+        ("mistakes", worst, f"the surest of {len(wrong)} mistakes"),
+        ("least_sure", unsure, "the least sure"),
+    ):
+        if len(chosen):
+            titles = [
+                f"{names[labels[at]]}\ncalled {names[predicted[at]]}, {confidence[at]:.2f}\n{images.names[at]}"
+                for at in chosen
+            ]
+            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run}, {split}: {heading}")
+
+
+def plot_confusion_matrix(
+    matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str = "Confusion matrix"
+) -> Figure:
+    """Draws a confusion matrix: rows true classes, columns predicted ones, counts, coloured by the share of the row.
+
+    Args:
+        matrix: `int [classes, classes]`.
+        class_names: Name of each class.
+        title: The heading.
+    """
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    class_names, title = [literal(name) for name in class_names], literal(title)
+    n = len(class_names)
+    side = min(max(4.5, 0.5 * n + 2.5), 24)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class's images", shrink=0.8)
+    upright = max(map(len, class_names)) > 3 and n > 2
+    axes.set_xticks(range(n), class_names, rotation=45 if upright else 0, ha="right" if upright else "center")
+    axes.set_yticks(range(n), class_names)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(textwrap.fill(title, round(9 * side)), fontsize="medium")
+    if n <= 40:
+        for row, column in np.ndindex(n, n):
+            if counts[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(
+                    column,
+                    row,
+                    counts[row, column],
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=8 if n > 10 else 10,
+                )
+    return figure
+
+
+def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.ndarray | None, title: str) -> Figure:
+    """Draws the accuracy by confidence, in bins of equally many images, and a histogram of the confidences.
+
+    Args:
+        confidence: `float [n]`, the probability of the predicted class.
+        correct: `bool [n]`.
+        mended: The same after temperature scaling, or None.
+        title: The heading.
+    """
+    figure = Figure(figsize=(5.6, 6.2), layout="constrained")
+    axes, below = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
+    axes.set_title(literal(title), fontsize="medium")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
+    kinds = [(confidence, ORANGE, "o", "as trained")]
+    kinds += [(mended, BLUE, "s", "after temperature scaling")] if mended is not None else []
+    for sure, colour, marker, name in kinds:
+        bin_of = find_bins(sure)
+        groups = [(sure[bin_of == b].mean(), correct[bin_of == b]) for b in range(bin_of.max() + 1)]
+        x, share = [at for at, _ in groups], [right.mean() for _, right in groups]
+        bounds = [wilson_interval(int(right.sum()), len(right)) for _, right in groups]
+        error = np.clip([[p - low, high - p] for p, (low, high) in zip(share, bounds, strict=True)], 0, None).T
+        ece = compute_calibration_error(sure, correct)
+        label = f"{name}: ECE {ece[0]:.3f} (calibrated: {ece[1]:.3f}, to {ece[2]:.3f})"
+        axes.errorbar(x, share, yerr=error, fmt=marker, color=colour, capsize=2, linewidth=1, markersize=5, label=label)
+        below.hist(sure, bins=np.linspace(0, 1, 21), histtype="step", color=colour, linewidth=1.5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="right [share of images], 95% interval")
+    axes.legend(fontsize="small")
+    below.set(xlabel="confidence: probability of the predicted class", ylabel="images")
+    for each in (axes, below):
+        each.grid(alpha=0.3)
+    return figure
+
+
+def plot_one_against_rest(
+    kind: Literal["precision_recall", "roc"],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    title: str,
+    positive: int | None = None,
+) -> Figure:
+    """Draws a curve of each class against the rest: precision by recall, or the true by the false positive rate (ROC).
+
+    For rare classes precision and recall tell more (Saito and Rehmsmeier 2015, doi:10.1371/journal.pone.0118432).
+
+    Args:
+        kind: "precision_recall" or "roc".
+        labels: `int [n]`.
+        probabilities: `float [n, classes]`.
+        class_names: Name of each class.
+        title: The heading.
+        positive: Of two classes, the one to draw; else every class is drawn, the three hardest in colour.
+    """
+    from sklearn import metrics  # takes a second, so only where a curve is drawn
+
+    is_roc = kind == "roc"
+    area = "area" if is_roc else "average precision"
+    curves = {}
+    for c in range(len(class_names)) if positive is None else [positive]:
+        is_of_class, scores = labels == c, probabilities[:, c]
+        if is_of_class.all() or not is_of_class.any():
+            continue
+        if is_roc:
+            x, y, _ = metrics.roc_curve(is_of_class, scores)
+            curves[c] = x, y, metrics.roc_auc_score(is_of_class, scores)
+        else:
+            y, x, _ = metrics.precision_recall_curve(is_of_class, scores)
+            curves[c] = x, y, metrics.average_precision_score(is_of_class, scores)
+
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(literal(title), fontsize="medium")
+    hardest = sorted(curves, key=lambda c: curves[c][2])[:3]
+    for c in sorted(curves, key=lambda c: c in hardest):  # the coloured ones last, so on top
+        x, y, value = curves[c]
+        if c not in hardest:
+            axes.plot(x, y, color=GREY, linewidth=0.7, alpha=0.6, drawstyle="steps-post")
+            continue
+        colour = (ORANGE, BLUE, GREEN)[hardest.index(c)]
+        name = class_names[c] if len(class_names[c]) <= 24 else class_names[c][:23] + "…"
+        label = f"{literal(name)}: {area} {value:.3f}"
+        axes.plot(x, y, color=colour, linewidth=1.8, drawstyle="steps-post", label=label)
+    if len(curves) > 3:
+        mean = np.mean([value for _, _, value in curves.values()])
+        axes.plot([], [], color=GREY, linewidth=0.7, label=f"other classes; mean {area} of all {mean:.3f}")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    axes.grid(alpha=0.3)
+    if is_roc:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing: 0.50")
+        axes.set(xlabel="false positives, of the other classes' images", ylabel="true positives, of the class's images")
+    else:
+        if positive is not None:
+            share = float((labels == positive).mean())
+            axes.axhline(share, color=GREY, linewidth=1, linestyle="--", label=f"guessing: {share:.2f}")
+        axes.set(xlabel="recall: found, of the class's images", ylabel="precision: right, of those called so")
+    axes.legend(fontsize="small", loc="lower right" if is_roc else "lower left")
+    return figure
+
+
+def plot_thresholds(
+    table: pd.DataFrame, chosen: float | None, interval: tuple[float, float] | None, aim: str, title: str
+) -> Figure:
+    """Draws precision, recall, F1 and cost by threshold; marks 0.5 and the threshold chosen on validation images.
+
+    Args:
+        table: As `pbl.evaluation.thresholds.tabulate_thresholds` gives it.
+        chosen: The threshold chosen on validation, or None.
+        interval: Its 95% bootstrap interval, or None.
+        aim: What it was chosen for, as `Aim` is written: "f1", "youden", "cost:5:1".
+        title: The heading.
+    """
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(literal(title), fontsize="medium")
+    lines = (("precision", BLUE, "-"), ("recall", ORANGE, "-"), ("f1", GREEN, "-"))
+    if aim.startswith("cost"):
+        lines = (*lines, ("cost", GREY, "-."))
+    if aim == "youden":
+        lines = (*lines, ("youden", GREY, "-."))
+    table = table.iloc[1:]  # the first is above all scores: no image is called positive
+    for name, colour, style in lines:
+        axes.plot(
+            table["threshold"],
+            table[name],
+            color=colour,
+            linestyle=style,
+            linewidth=1.8,
+            label={"f1": "F1", "cost": "cost of a mean image", "youden": "Youden's J"}.get(name, name),
+        )
+    axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", label="0.5")
+    if interval is not None:
+        axes.axvspan(*interval, color=GREY, alpha=0.15, linewidth=0, label="95% interval of the chosen threshold")
+    if chosen is not None:
+        axes.axvline(
+            chosen, color="black", linewidth=1.3, linestyle="--", label=f"chosen on validation for {aim}: {chosen:.2f}"
+        )
+    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold on the probability of the positive class")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str) -> Figure:
+    """Draws images side by side, eight in a row, each below its own title; at most the first 40.
+
+    Args:
+        pixels: Images, each `uint8 [height, width, 1 or 3]`, of any sizes.
+        titles: One for each image; of a long line the end is shown, since a path ends with the file's name.
+        title: The heading.
+    """
+    most = 40
+    shown = list(zip(pixels, titles, strict=True))[:most]
+    columns = min(8, max(4, len(shown)))  # a heading needs the width of four
+    rows = max(1, -(-len(shown) // columns))
+    lines = max((text.count("\n") + 1 for _, text in shown), default=1)
+    # Inches: the heading; for each row the picture and the lines above it.
+    figure = Figure(figsize=(1.5 * columns, 0.5 + rows * (1.45 + 0.14 * lines)), layout="constrained")
+    title = literal(title)
+    figure.suptitle(title if len(pixels) <= most else f"{title} (the first {most} of {len(pixels)})")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    hide_axes(panels)
+    for axes, (image, text) in zip(panels, shown, strict=False):
+        ends = [line if len(line) <= 22 else "…" + line[-21:] for line in text.split("\n")]
+        show_image(axes, image, "\n".join(map(literal, ends)), fontsize=7)
+    return figure

@@ -1,0 +1,166 @@
+"""The figures of an inspection: filters, feature maps, heat maps, and the loss along a line."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pbl.reports.drawing import BLUE, GREY, ORANGE, cut, cut_start, hide_axes, literal, show_image
+
+MOST_FILTERS = 64
+
+
+def plot_filters(filters: np.ndarray, title: str) -> Figure:
+    """Draws the filters of a convolution, all in one range of colours, symmetric about 0; at most the first 64.
+
+    Args:
+        filters: `float [height, width, channels, filters]`. Three channels are drawn as red, green and blue, one as it is; of
+            other numbers the mean over the channels is drawn.
+        title: The heading.
+    """
+    count, channels = filters.shape[3], filters.shape[2]
+    shown = np.moveaxis(filters[..., :MOST_FILTERS], 3, 0)
+    columns = min(len(shown), 16 if len(shown) > 32 else 8)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(max(5.0, 0.6 * columns + 1), max(2.4, 0.9 + 0.62 * rows)), layout="constrained")
+    size = f"{filters.shape[0]}x{filters.shape[1]}x{channels}"
+    of_all = f"{len(shown)} of {count}" if count > len(shown) else f"{count}"
+    figure.suptitle(f"{literal(title)}: {of_all}, each {size}", fontsize="medium")
+    if channels not in (1, 3):
+        shown = shown.mean(axis=3, keepdims=True)
+    limit = float(np.abs(shown).max()) or 1.0
+    panels = figure.subplots(rows, columns, squeeze=False)
+    hide_axes(panels)
+    for axes, kernel in zip(panels.ravel(), shown, strict=False):
+        if channels == 3:
+            axes.imshow(0.5 + kernel / (2 * limit))
+        else:
+            image = axes.imshow(kernel[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
+    if channels == 3:
+        figure.supxlabel(f"red, green and blue weights: black -{limit:.2g}, mid-grey 0, white +{limit:.2g}", fontsize=8)
+    else:
+        label = "weight" if channels == 1 else f"mean of {channels} channels' weights"
+        figure.colorbar(image, ax=panels, label=label, shrink=0.9)
+    return figure
+
+
+def plot_feature_maps(image: np.ndarray, name: str, maps: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Draws an image and, beside it, maps of layers; of each layer at most the first 16, in one range of colours.
+
+    Args:
+        image: `uint8 [height, width, 1 or 3]`.
+        name: The image's name.
+        maps: By the layer's name, `float [height, width, maps]`.
+        title: The heading.
+    """
+    figure = Figure(figsize=(10, 0.6 + 2.5 * len(maps)), layout="constrained")
+    figure.suptitle(literal(title))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 4.2))
+    axes = left.subplots()
+    show_image(axes, image, literal(cut_start(name, 24)))
+    for part, (layer, values) in zip(np.ravel(right.subfigures(len(maps), 1)), maps.items(), strict=True):
+        height, width, count = values.shape
+        shown = np.moveaxis(values[..., :16], 2, 0)
+        of_all = f"{len(shown)} of {count}" if count > len(shown) else f"{count}"
+        part.suptitle(literal(f"'{layer}': {of_all} maps of {height}x{width}"), fontsize="medium")
+        panels = part.subplots(2, 8, squeeze=False)
+        hide_axes(panels)
+        for axes, one in zip(panels.ravel(), shown, strict=False):
+            drawn = axes.imshow(one, cmap="viridis", vmin=shown.min(), vmax=shown.max())
+        part.colorbar(drawn, ax=panels, shrink=0.9)
+    return figure
+
+
+def plot_heat_maps(
+    pixels: np.ndarray, maps: np.ndarray, untrained: np.ndarray, table: pd.DataFrame, title: str
+) -> Figure:
+    """Draws images with heat maps over them, and those of the untrained network beside them, two images in a row.
+
+    Args:
+        pixels: `uint8 [n, height, width, 1 or 3]`.
+        maps, untrained: `float [n, height, width]` from 0 to 1.
+        table: A row an image: `image` (its name), `true` (its class or None), `predicted`, `probability`, and `rank_correlation`
+            of the two maps or NaN.
+        title: The heading.
+    """
+    groups = min(2, len(pixels))
+    rows = -(-len(pixels) // groups)
+    figure = Figure(figsize=(0.9 + 5.2 * groups, 0.7 + 2.0 * rows), layout="constrained")
+    figure.suptitle(literal(title), fontsize="medium")
+    widths = (1, 1, 1, 0.02) * groups  # a gap after each image's three
+    panels = figure.subplots(rows, 4 * groups, squeeze=False, width_ratios=widths)
+    hide_axes(panels)
+    for number, row in enumerate(table.itertuples(index=False)):
+        image, trained, other = panels[number // groups, 4 * (number % groups) :][:3]
+        true = [] if pd.isna(row.true) else [f"true: {cut(row.true, 20)}"]
+        show_image(image, pixels[number], "\n".join(map(literal, [*true, cut_start(row.image, 20)])))
+        likeness = "" if np.isnan(row.rank_correlation) else f"\nrank correlation {row.rank_correlation:.2f}"
+        predicted = literal(f"predicted: {cut(row.predicted, 12)}\nprobability {row.probability:.2f}")
+        for axes, heat, text in (
+            (trained, maps[number], predicted),
+            (other, untrained[number], f"untrained{likeness}"),
+        ):
+            # The image below is grey, so that all colour comes from the map.
+            axes.imshow(pixels[number].mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+            drawn = axes.imshow(heat, cmap="viridis", vmin=0, vmax=1, alpha=0.6)
+            axes.set_title(text if heat.any() else f"{text}\n(nothing found: all 0)", fontsize=8)
+    figure.colorbar(drawn, ax=panels, label="share of the image's highest", shrink=min(1.0, 2 / rows), aspect=30)
+    return figure
+
+
+def plot_loss_line(
+    table: pd.DataFrame,
+    weights: int,
+    images: Mapping[str, int],
+    title: str,
+    own: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Draws loss and accuracy along the line from the first to the last weights of a training.
+
+    Args:
+        table: Columns `position` (0 first, 1 last), `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`.
+        weights: How many weights the training changed.
+        images: Number of images of "train" and "val".
+        title: The heading.
+        own: Given where the statistics of batch normalisation were measured again at each position: loss and accuracy of the
+            trained network with the averages of its own training, for "train" and "val". They are marked.
+    """
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    figure.suptitle(literal(title))
+    panels = figure.subplots(1, 2)
+    few = "." if len(table) < 60 else None
+    for number, (axes, name, label) in enumerate(
+        ((panels[0], "loss", "cross-entropy loss [nats]"), (panels[1], "accuracy", "accuracy [share of images]"))
+    ):
+        for at, text in ((0, "first weights"), (1, "trained weights")):
+            axes.axvline(at, color=GREY, linestyle=":", linewidth=1.2)
+            axes.text(at, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
+        for side, text, colour in (("train", "training images", BLUE), ("val", "validation", ORANGE)):
+            style = "-" if side == "train" else "--"
+            axes.plot(
+                table["position"],
+                table[f"{side}_{name}"],
+                style,
+                color=colour,
+                linewidth=2,
+                marker=few,
+                label=f"{text} ({images[side]:,})",
+            )
+            if own:
+                axes.plot(1, own[side][number], "o" if side == "train" else "s", color=colour, fillstyle="none")
+        if own:
+            axes.plot([], [], "o", color=GREY, fillstyle="none", label="with the training's own averages")
+        axes.set(xlabel="position on the line", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    losses = np.append(table[["train_loss", "val_loss"]].to_numpy(), [loss for loss, _ in (own or {}).values()])
+    losses = losses[np.isfinite(losses) & (losses > 0)]
+    if len(losses) and losses.max() > 30 * losses.min():
+        panels[0].set_yscale("log")
+    else:
+        panels[0].set_ylim(bottom=0)
+    panels[1].set_ylim(0, 1.02)
+    anew = "; batch normalisation's statistics are taken anew at each point" if own else ""
+    figure.supxlabel(f"A cut through a mountain of {weights:,} dimensions, one for each weight{anew}.", fontsize=9)
+    return figure

@@ -1,0 +1,55 @@
+"""What is known of a model without building it. Each model stands in `CARDS` of its file, beside its builder.
+
+A test builds every model and compares it with its card.
+"""
+
+from dataclasses import dataclass
+
+from pbl.errors import InputError
+
+DIGIT, SMALL, LARGE = (28, 28, 1), (32, 32, 3), (224, 224, 3)  # inputs: of MNIST, CIFAR and ImageNet
+
+
+@dataclass(frozen=True)
+class Card:
+    """One line of `python -m pbl models`.
+
+    Args:
+        style: "Sequential", "Functional" or "subclassed".
+        year: Year of the paper.
+        paper: Its authors, and where it is found.
+        input_shape: The input at which weights and MACs are counted; with `classes` outputs.
+        classes: Number of classes at which they are counted.
+        weights: Trainable weights.
+        macs: Multiply-accumulates of the convolutions and dense layers for one image.
+        smallest: Side of the smallest image that it takes, in pixels.
+    """
+
+    style: str
+    year: int
+    paper: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    weights: int
+    macs: int
+    smallest: int = 1
+
+
+def check_size(name: str, input_shape: tuple[int, int, int], smallest: int) -> None:
+    """Raises InputError where an image is smaller than the model can take.
+
+    Args:
+        name: The model's name.
+        input_shape: (height, width, channels).
+        smallest: Smallest side in pixels.
+    """
+    height, width, _ = input_shape
+    if min(height, width) < smallest:
+        raise InputError(
+            "{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Give"
+            " image_size={smallest} or more, or take a model for small images, such as resnet20.",
+            name=name,
+            smallest=smallest,
+            height=height,
+            width=width,
+        )

@@ -1,0 +1,108 @@
+"""What the figures of all folders share: colours, Japanese letters, labels that fit, hidden axes.
+
+Each function that draws returns a matplotlib `Figure`, which a notebook shows and a run saves.
+"""
+
+import functools
+import importlib.util
+import sys
+import textwrap
+import unicodedata
+import warnings
+from pathlib import Path
+
+import numpy as np
+from matplotlib import font_manager, rcParams
+from matplotlib.axes import Axes
+
+from pbl.languages import say
+
+# Okabe and Ito's colours: colour-blind people can tell them apart, and their lightness differs in grey print.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
+
+JAPANESE_FONTS = (
+    "Noto Sans CJK JP, Noto Sans JP, IPAexGothic, IPAPGothic, TakaoPGothic, VL Gothic, Hiragino Sans, Yu Gothic, Meiryo,"
+    " BIZ UDGothic, MS Gothic"
+).split(", ")
+JAPANESE_FONT_FILES = ("NotoSansCJK-Regular", "ipaexg", "ipagp", "TakaoPGothic")
+
+
+@functools.cache
+def use_japanese_font() -> str | None:
+    """Lets matplotlib take letters that its own font lacks from a Japanese font.
+
+    Returns:
+        The name of the font: an installed one, or that of the package matplotlib-fontja; None if there is neither.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    name = next((name for name in JAPANESE_FONTS if name in installed), None)
+    if name is None:
+        # matplotlib keeps a list of fonts, which lacks those that were installed later.
+        files = [file for file in map(Path, font_manager.findSystemFonts()) if file.stem in JAPANESE_FONT_FILES]
+        # The package is only looked up: importing it would change all figures.
+        package = importlib.util.find_spec("matplotlib_fontja")
+        if package is not None and package.origin:
+            files += sorted(Path(package.origin).parent.rglob("*.ttf"))
+        if files:
+            font_manager.fontManager.addfont(files[0])
+            name = font_manager.get_font(files[0]).family_name
+    if name is not None and name not in rcParams["font.family"]:
+        rcParams["font.family"] = [*rcParams["font.family"], name]
+    return name
+
+
+use_japanese_font()  # a text keeps the fonts that are set when it is made, so this comes first
+
+
+@functools.cache
+def _tell_of_missing_letters() -> None:
+    warnings.filterwarnings("ignore", message="Glyph .* missing from")  # matplotlib would repeat it for each letter
+    print(
+        say(
+            "No font here has Japanese letters: they are boxes in the figures. pip install matplotlib-fontja, or on Debian and"
+            " Colab: apt-get install fonts-noto-cjk; then start Python again."
+        ),
+        file=sys.stderr,
+    )
+
+
+def literal(text: str) -> str:
+    """Returns the text for matplotlib, which would read what is between two $ as mathematics.
+
+    Tells, once, where no font has the Japanese letters of the text.
+    """
+    if any("\u3000" <= letter <= "\uffee" for letter in text) and use_japanese_font() is None:
+        _tell_of_missing_letters()
+    return text.replace("$", r"\$")
+
+
+def cut(text: str, most: int) -> str:
+    """Returns the beginning of a text, at most so many letters wide; Chinese and Japanese letters are twice as wide."""
+    width = np.cumsum([2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text])
+    return text if not len(text) or width[-1] <= most else text[: int((width < most).sum())] + "…"
+
+
+def cut_start(text: str, most: int) -> str:
+    """Returns the end of a text, as `cut` does the beginning: of a path the end tells files apart."""
+    return cut(text[::-1], most)[::-1]
+
+
+def wrap(text: str, width: int, most: int | None = None) -> str:
+    """Breaks a text into lines, at most so many; Chinese and Japanese letters are twice as wide."""
+    width = width if text.isascii() else width * 2 // 3
+    return "\n".join(textwrap.wrap(text, width, max_lines=most, placeholder=" …"))
+
+
+def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: int = 8) -> None:
+    """Draws an image of one or three channels, `uint8 [height, width, channels]`, in its own brightness."""
+    grey = image.shape[-1] == 1
+    axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+    axes.set_title(title, fontsize=fontsize)
+    hide_axes(axes)
+
+
+def hide_axes(panels: Axes | np.ndarray) -> None:
+    """Hides the axes of one panel or of many."""
+    for axes in np.ravel(panels):
+        axes.axis("off")
+        axes.set(xticks=[], yticks=[])  # hidden ticks would cost time: matplotlib places them all the same

@@ -1,0 +1,68 @@
+"""The figures of trials before a training: the loss by learning rate, the accuracy by number of images."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pbl.reports.drawing import BLUE, GREY, ORANGE, literal
+
+
+def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: str) -> Figure:
+    """Draws the loss by learning rate, as `find_learning_rate` of `pbl.training.trials` measured it.
+
+    Args:
+        table: Columns `learning_rate`, `loss` and `smoothed`.
+        suggestion: The rate to mark.
+        title: The heading.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(literal(title))
+    axes.plot(table["learning_rate"], table["loss"], color=GREY, linewidth=0.6, label="loss of each batch")
+    axes.plot(table["learning_rate"], table["smoothed"], color=ORANGE, linewidth=2, label="smoothed")
+    finite = table["smoothed"][np.isfinite(table["smoothed"])]
+    if len(finite):
+        first, lowest = finite.iloc[: max(1, len(finite) // 2)].max(), finite.min()
+        axes.set_ylim(lowest - 0.1 * (first - lowest + 0.1), first + 0.5 * (first - lowest + 0.1))
+    if suggestion is not None:
+        lowest_at = table["learning_rate"][table["smoothed"].idxmin()]
+        axes.axvline(
+            lowest_at, color=GREY, linestyle=":", linewidth=1.2, label=f"lowest smoothed loss: {lowest_at:.2g}"
+        )
+        axes.axvline(
+            suggestion, color=BLUE, linestyle="--", linewidth=1.5, label=f"suggested, a tenth of it: {suggestion:g}"
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate, higher at each step")
+    axes.set_ylabel("cross-entropy loss [nats]")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def plot_data_size(table: pd.DataFrame, expected: float, low: float, high: float, title: str) -> Figure:
+    """Draws accuracy by number of training images, and the accuracy predicted for twice as many.
+
+    Args:
+        table: Columns `images` and `val_accuracy`, one row for each run.
+        expected, low, high: The predicted accuracy, and the bounds of its 95% interval.
+        title: The heading.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(literal(title))
+    means = table.groupby("images")["val_accuracy"].mean()
+    axes.plot(table["images"], table["val_accuracy"], ".", color=GREY, label="runs")
+    axes.plot(means.index, means, color=ORANGE, linewidth=2, marker="o", label="mean over seeds")
+    most = int(means.index[-1])
+    axes.plot([most, 2 * most], [means.iloc[-1], expected], "--", color=BLUE, linewidth=1.5)
+    error = [[max(0.0, expected - low)], [max(0.0, high - expected)]]
+    axes.errorbar(
+        [2 * most], [expected], yerr=error, fmt="o", color=BLUE, capsize=4, label="one doubling more, foretold (95%)"
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([*means.index, 2 * most], [f"{count:,}" for count in (*means.index, 2 * most)])
+    axes.set_xlabel("training images")
+    axes.set_ylabel("validation accuracy [share of images]")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
