@@ -208,10 +208,7 @@ def _choose_shown(run: Run, data: Data) -> Shown:
     labels, probabilities = saved.labels, saved.probabilities
     right = next((at for at, number in enumerate(chosen) if probabilities[number].argmax() == labels[number]), 0)
     return Shown(
-        images.store[images.index[places]],
-        [images.names[at] for at in places],
-        labels[chosen].tolist(),
-        right,
+        images.store[images.index[places]], [images.names[at] for at in places], labels[chosen].tolist(), right
     )
 
 

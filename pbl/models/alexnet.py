@@ -14,9 +14,7 @@ from keras import layers, ops
 from pbl.models.card import Card, check_size
 
 PAPER = "Krizhevsky et al. 2012, NeurIPS"
-CARDS = {
-    "alexnet": Card("Sequential", 2012, PAPER, (227, 227, 3), 1000, 62_378_344, 1_135_256_096, smallest=67),
-}
+CARDS = {"alexnet": Card("Sequential", 2012, PAPER, (227, 227, 3), 1000, 62_378_344, 1_135_256_096, smallest=67)}
 
 
 @keras.saving.register_keras_serializable("pbl")

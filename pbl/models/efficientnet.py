@@ -86,12 +86,7 @@ def efficientnetv2_transfer(
 
 
 def _build(
-    family: str,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    variant: str,
-    weights: str | None,
-    dropout: float,
+    family: str, input_shape: tuple[int, int, int], num_classes: int, variant: str, weights: str | None, dropout: float
 ) -> keras.Model:
     name = f"{family}_transfer"
     check_size(name, input_shape, CARDS[name].smallest)

@@ -16,9 +16,7 @@ from pbl.models.alexnet import LocalResponseNormalization
 from pbl.models.card import LARGE, Card, check_size
 
 PAPER = "Szegedy et al. 2014, arXiv:1409.4842"
-CARDS = {
-    "googlenet": Card("Functional", 2014, PAPER, LARGE, 1000, 6_998_552, 1_582_671_872, smallest=32),
-}
+CARDS = {"googlenet": Card("Functional", 2014, PAPER, LARGE, 1000, 6_998_552, 1_582_671_872, smallest=32)}
 
 # Table 1: 1x1; 3x3 reduce, 3x3; 5x5 reduce, 5x5; pool projection.
 INCEPTION = {
