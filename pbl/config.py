@@ -310,6 +310,12 @@ class Config(BaseModel):
         """The experiment file that the settings came from, or None."""
         return self._file
 
+    def check_is_classifier(self, command: str) -> None:
+        """Raises InputError where they are of another task than classification, which a command cannot judge."""
+        if self.task != "classification":
+            told = "{command} needs a classifier; the settings have task={task}."
+            raise InputError(told, command=command, task=self.task)
+
     def decides(self) -> dict[str, Any]:
         """Returns the settings that the result depends on: all but those that say when training is saved or paused, or logged too."""
         return self.model_dump(mode="json", exclude={"checkpoint_minutes", "max_minutes", "tensorboard"})

@@ -59,7 +59,7 @@ def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command)
     with pytest.raises(PowerCut):
         pbl.train(own_config(model), folder=tmp_path)
     run = pbl.train(own_config(model), folder=tmp_path)
-    assert run.environment["resumed"][0]["step"] == 5 and run.environment["status"] == "finished"
+    assert run.environment["resumed"][0]["step"] == 4 and run.environment["status"] == "finished"
     for one, other in zip(outcome(run), outcome(whole), strict=True):
         np.testing.assert_array_equal(one, other)
     losses = {"d_loss", "g_loss"} if model == "gan" else {"loss", "val_loss"}
@@ -73,8 +73,8 @@ def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command)
         assert command("evaluate", run.path, "--require", "loss<1000")[0] == 0
     assert command("evaluate", run.path)[0] == 0
     assert command("report", run.path)[0] == command("log", tmp_path)[0] == 0
-    page = (run.path / "report.html").read_text(encoding="utf-8")
-    assert "own" in page and (model == "gan" or f"{found['metrics']['loss']:.4f}" in page)
+    page, kept = (run.path / "report.html").read_text(encoding="utf-8"), run.read_json("metrics_val.json")["metrics"]
+    assert "own" in page and (model == "gan" or f"{kept['loss']:.4f}" in page)
     Path(tmp_path / "x.png").write_bytes(b"")
     for words in (["predict", run.path, "x.png"], ["diagnose", run.path], ["inspect", run.path], ["submit", run.path, "--team", "x"], ["compare", run.path]):  # fmt: skip
         status, _, err = command(*words)
@@ -123,7 +123,7 @@ def test_what_is_best_comes_from_the_task(tmp_path):
         ({"task_options": {"monitor": "x"}}, "has no option 'monitor'. It has no options."),
         ({"task": "own", "task_options": {"mode": "up"}}, "Valid: min, max"),
         ({"task": "own", "model": "mlp"}, "task=own: mlp has no loss"),
-        ({"model": "gan"}, "a row of probabilities|gives the shape|no probabilities|cannot be called|one line"),
+        ({"model": "gan"}, "gan has no call.*task=own"),
     ],
     ids=str,
 )

@@ -47,7 +47,7 @@ def evaluate(
     opened = load_run(run)
     if requirements:
         from pbl.evaluation.metrics import check_metric_name, find_metric
-
+    if requirements and opened.config.task == "classification":
         for wanted in requirements:  # a slip must not cost a use of the test split
             check_metric_name(wanted.name, opened.split["class_names"])
     with quiet_tensorflow():
@@ -55,7 +55,8 @@ def evaluate(
     result = evaluation.evaluate(
         opened, split, source=data, data_dir=data_dir, positive_class=positive_class, aim=chosen_for
     )
-    outcomes = [wanted.judge(find_metric(result, wanted.name)) for wanted in requirements]
+    judged = result.get("metrics", result)  # of another task than classification: what Keras gave
+    outcomes = [wanted.judge(find_metric(judged, wanted.name)) for wanted in requirements]
     if as_json:
         print_json({**result, "requirements": outcomes})
     else:
@@ -83,6 +84,9 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if result["copies_in_train"]:
         told = "{copies:,} of these images stand in the training images too: the score is too good."
         print(say(told, copies=result["copies_in_train"]))
+    if "metrics" in result:
+        print_table([say("metric"), say("value")], list_own_metrics(result))
+        return
     print_table([say("metric"), say("value"), ""], _list_metrics(result))
     _show_what_validation_chose(result)
     by_class = [
@@ -95,6 +99,12 @@ def _show_metrics(result: dict[str, Any]) -> None:
         print(say("Confusion matrix: rows are true classes, columns predicted ones."))
         counts = [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)]
         print_table([say("true \\ predicted"), *names], counts)
+
+
+def list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of what Keras gave, of another task than classification."""
+    metrics = [(name, format_number(value)) for name, value in result["metrics"].items()]
+    return metrics or [(say("none: the model has no test_step and no compute_loss"), "")]
 
 
 def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from pbl.cli.evaluation import show_diagnosis
+from pbl.cli.evaluation import list_own_metrics, show_diagnosis
 from pbl.cli.options import PICTURES, AsJson, ExperimentFile, RunsOption, Settings, check_file, load_config
 from pbl.cli.screen import print_table, quiet_tensorflow
 from pbl.errors import InputError
@@ -110,12 +110,20 @@ def _show_run(run) -> int:
         print(say(told, done=epochs, all=planned, run=run.path))
         return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
-    accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
-    of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
-    of_epoch = "{best} of {all} (lowest validation loss; this model was kept)"
+    is_classifier = "metrics" not in metrics
+    if is_classifier:
+        accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
+        of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
+        of_epoch = "{best} of {all} (lowest validation loss; this model was kept)"
+        judged = [
+            (say("validation accuracy"), say(of_accuracy, accuracy=accuracy, low=low, high=high, images=images)),
+            (say("validation log loss"), say("{value:.4f} nats", value=metrics["log_loss"])),
+        ]
+    else:
+        of_epoch = "{best} of {all} (this model was kept)"
+        judged = [(say("validation {metric}", metric=name), value) for name, value in list_own_metrics(metrics)]
     rows = [
-        (say("validation accuracy"), say(of_accuracy, accuracy=accuracy, low=low, high=high, images=images)),
-        (say("validation log loss"), say("{value:.4f} nats", value=metrics["log_loss"])),
+        *judged,
         (say("best epoch"), say(of_epoch, best=environment["best_epoch"], all=epochs)),
         (say("seconds"), ", ".join(f"{say(name)} {value:.1f}" for name, value in environment["seconds"].items())),
         (say("model"), str(run.path / "best.keras")),
@@ -123,6 +131,8 @@ def _show_run(run) -> int:
         (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
     ]
     print_table(["", run.name], rows)
+    if not is_classifier:
+        return 0
     from pbl.diagnosis.advice import diagnose_run
 
     show_diagnosis(diagnose_run(run), choose_screen_language())
@@ -141,6 +151,7 @@ def find_rate(
     """Try rising learning rates, and suggest one."""
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)
+    config.check_is_classifier("find-rate")
     with quiet_tensorflow():
         from pbl.evaluation.run import open_data
         from pbl.storage import replacing

@@ -120,7 +120,9 @@ def read_entry(run: Run, split: str) -> Entry:
         "precision": environment.get("precision"),
         "pretrained": is_pretrained,
     }
-    if entry.row["status"] != "finished":
+    if config.task != "classification":
+        entry.reason = Sentence("task={task}: there is no right or wrong image to compare by", task=config.task)
+    elif entry.row["status"] != "finished":
         why = f": {environment['reason']}" if environment.get("reason") else ""
         entry.reason = Sentence("{status}{why}", status=entry.row["status"], why=why)
     else:

@@ -172,6 +172,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     Raises:
         InputError: The run has no `signals.npz`, none of an epoch yet, or a file of it is damaged.
     """
+    run.check_is_classifier("diagnose")
     signals = Signals.load(run.path / "signals.npz")
     if len(signals.epochs) < 2:
         raise InputError("{run} has not ended its first epoch: there is nothing to diagnose yet.", run=run.path)

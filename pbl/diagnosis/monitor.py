@@ -24,7 +24,7 @@ from pbl.diagnosis.rules import Diagnosis, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
-from pbl.training.checkpoint import find_callbacks
+from pbl.models.keras_private import find_callbacks, flatten_layers
 
 # How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
 # are large; of fewer than 500 no gap below 6 points could be told from chance: of 1,600 training images that costs 15%, half a
@@ -263,7 +263,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 width=width,
             )
         self._is_logits = self._finds_logits(width)
-        flat = model._flatten_layers()
+        flat = flatten_layers(model)
         self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
         self._rectified = [layer for layer in flat if _is_rectified(layer)]
         self._normalising = [

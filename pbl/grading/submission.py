@@ -65,6 +65,7 @@ def submit(
         InputError: The run is incomplete; the grader would not grade the submission; it cannot be written.
     """
     run = load_run(run)
+    run.check_is_classifier("submit")
     team = clean(team, 64)
     if not team:
         raise InputError("--team needs the team's name.")

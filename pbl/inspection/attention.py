@@ -11,11 +11,12 @@ from pbl.errors import InputError
 from pbl.inspection.calls import ATTENTION, BATCH, Call, call_watched, check_pixels, is_map
 from pbl.inspection.gradcam import make_heat_maps
 from pbl.models.calls import replaced_calls
+from pbl.models.keras_private import flatten_layers
 
 
 def find_attention(model: keras.Model) -> list[keras.Layer]:
     """Returns the attention layers of a model."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, ATTENTION)]
+    return [layer for layer in flatten_layers(model) if isinstance(layer, ATTENTION)]
 
 
 def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:

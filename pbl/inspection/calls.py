@@ -11,6 +11,7 @@ from keras import layers
 
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
+from pbl.models.keras_private import flatten_layers
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Conv2DTranspose)
 ATTENTION = (layers.MultiHeadAttention, layers.GroupQueryAttention)
@@ -54,7 +55,7 @@ def call_watched(model: keras.Model, pixels: np.ndarray, see: Callable[[int, Cal
     are_eager = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)  # inside a `tf.function` of a student's model no value could be seen
     try:
-        with replaced_calls(model._flatten_layers(), watch):
+        with replaced_calls(flatten_layers(model), watch):
             outputs = model(pixels, training=False)
     finally:
         tf.config.run_functions_eagerly(are_eager)

@@ -15,6 +15,7 @@ from keras import ops
 
 from pbl.errors import InputError, name_nearest
 from pbl.inspection.calls import ATTENTION, BATCH, CONVOLUTIONS, Call, call_watched, check_pixels, is_map
+from pbl.models import keras_private
 
 
 def find_logits(model: keras.Model, outputs: Any) -> Any:
@@ -39,7 +40,7 @@ def find_logits(model: keras.Model, outputs: Any) -> Any:
             name=model.name,
             shape=tuple(outputs.shape),
         )
-    logits = getattr(outputs, "_keras_logits", None)
+    logits = keras_private.find_logits(outputs)
     if logits is None:
         rows = ops.convert_to_numpy(ops.cast(outputs, "float32"))
         if rows.shape[1] > 1 and rows.min() >= 0 and abs(rows.sum(axis=1) - 1).max() < 1e-2:

@@ -11,6 +11,7 @@ from keras import layers, ops
 from pbl.diagnosis.monitor import TINY, take_statistics
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
+from pbl.models.keras_private import flatten_layers
 from pbl.models.prediction import predict_probabilities
 
 POSITIONS = np.linspace(-0.25, 1.25, 25)  # steps of a sixteenth, so 0 and 1 are among them
@@ -32,7 +33,7 @@ def renew_statistics(model: keras.Model, pixels: np.ndarray, batch_size: int = 1
 
 
 def find_normalising(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    flat = model._flatten_layers()
+    flat = flatten_layers(model)
     return [layer for layer in flat if isinstance(layer, layers.BatchNormalization) and layer.trainable]
 
 

@@ -131,6 +131,7 @@ def inspect_run(
         InputError: The run is incomplete; an image cannot be read; without `paths`: the run's data or predictions are missing.
     """
     run = load_run(run)
+    run.check_is_classifier("inspect")
     given = [] if paths is None else [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = find_image_files(given)
     pixels = read_images(run, files[:MOST_SHOWN]) if files else None  # reported before the model is built

@@ -4,6 +4,7 @@ Input: raw pixels 0 to 255 (scaling is the first layer, so training and predicti
 A builder of your own is entered in an experiment file: `MODELS["mine"] = mine`.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from pbl.models import alexnet, efficientnet, googlenet, lenet, mlp, perceptron,
 from pbl.models.card import Card
 from pbl.models.cost import count_macs, count_trainable_weights
 from pbl.models.efficientnet import split_backbone, unfreeze
+from pbl.models.keras_private import flatten_layers
 
 # In the order of the course. A file's `CARDS` name its builders: a new model is a file, and its name here.
 FILES = (perceptron, mlp, styles, lenet, alexnet, vgg, googlenet, resnet, senet, efficientnet, vit)
@@ -86,4 +88,9 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
         raise InputError(
             "MODELS['{name}'] returned a {kind}. Return a keras.Model.", name=name, kind=type(model).__name__
         )
+    # A Sequential without keras.Input, or a subclass whose layers wait for their first call: into a model that has no weights
+    # yet Keras loads none, without a word.
+    if not all(layer.built for layer in (model, *flatten_layers(model))):
+        with contextlib.suppress(NotImplementedError):  # a model that is never called, such as a GAN
+            model(keras.ops.zeros((1, *input_shape), "uint8"))
     return model

@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from pbl.models.calls import replaced_calls
+from pbl.models.keras_private import flatten_layers
 
 
 def count_trainable_weights(model: keras.Model) -> int:
@@ -35,7 +36,7 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
 
         return call
 
-    with replaced_calls((layer for layer in model._flatten_layers() if isinstance(layer, COUNTED)), count):
+    with replaced_calls((layer for layer in flatten_layers(model) if isinstance(layer, COUNTED)), count):
         model(keras.ops.zeros((1, *input_shape)), training=False)
     return macs
 

@@ -29,7 +29,7 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import choose_language, say
 from pbl.languages.doctor import say_finding
 from pbl.languages.report import WORDS
-from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template
+from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template, shorten
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
 
@@ -408,7 +408,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "images": _say_images(split, say),
         "diagnosis": _diagnose(run, folder, language, say),
         "history": _choose_epochs(history, environment),
-        "metrics": _compare(METRICS, results, say),
+        "metrics": _compare([*METRICS, *_own_metrics(results)], results, say),
         "calibration": _compare(CALIBRATION, results, say),
         "thresholds": [found for name, result in results.items() if (found := _thresholds(name, result, say))],
         "by_class": {name: _by_class(result, say) for name, result in results.items()},
@@ -435,6 +435,16 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "typed": environment["command"] if isinstance(environment.get("command"), str) else "",
         "left_out": {name: say(reason) for name, reason in folder.left_out.items()},
     }
+
+
+def _own_metrics(results: dict[str, dict]) -> list[tuple[str, str]]:
+    """Where the metrics of another task than classification stand, and what they are called."""
+    names = dict.fromkeys(name for result in results.values() for name in _dictionary(result.get("metrics")))
+    return [
+        (f"metrics.{name}", shorten(name, 80).replace("{", "{{").replace("}", "}}"))
+        for name in names
+        if isinstance(name, str) and "." not in name
+    ]
 
 
 def _say_uses(count: int, say: _Voice) -> str:
@@ -495,6 +505,12 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
     """The accuracy on a split, for the headline."""
     accuracy, interval = _share(result.get("accuracy")), _interval(result.get("accuracy_interval"))
     images, copies = _number(result.get("images")), _number(result.get("copies_in_train"))
+    title, shown = say("Accuracy on the {split} split", split=say.word(SPLIT_NAMES[split])), None
+    if "metrics" in result:  # of another task than classification
+        value = _number(_dictionary(result["metrics"]).get(result.get("headline")))
+        name = clean(result.get("headline") or "–", MOST_LETTERS_OF_NAME)
+        title = say("{metric} on the {split} split", metric=name, split=say.word(SPLIT_NAMES[split]))
+        shown = "–" if value is None else _decimal(value)
     warning = say(
         "{copies:,} of these images stand in the training images too: the score is too good.", copies=copies or 0
     )
@@ -505,9 +521,9 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
         details.append(say("{images:,} images", images=images))
     return {
         "split": split,
-        "title": say("Accuracy on the {split} split", split=say.word(SPLIT_NAMES[split])),
-        "accuracy": say("undefined") if accuracy is None else f"{accuracy:.1%}",
-        "reason": say(UNDEFINED_OTHERWISE) if accuracy is None else "",
+        "title": title,
+        "accuracy": shown or (say("undefined") if accuracy is None else f"{accuracy:.1%}"),
+        "reason": say(UNDEFINED_OTHERWISE) if accuracy is None and shown is None else "",
         "share": accuracy,
         "interval": interval and [min(max(bound, 0), 1) for bound in interval],
         "details": say(", ").join(details),

@@ -46,7 +46,12 @@ OF_THE_IMAGES = set(
     "dataset data_dir split_seed validation_fraction train_fraction folds fold groups leave_out on_bad_image data_check"
     " memory_budget image_size channels fit".split()
 )
-OWNERS = {"model_options": "model", "optimizer_options": "optimizer", "schedule_options": "learning_rate_schedule"}
+OWNERS = {
+    "task_options": "task",
+    "model_options": "model",
+    "optimizer_options": "optimizer",
+    "schedule_options": "learning_rate_schedule",
+}
 # These take one-hot labels, and with them the other `loss`, which is the same function.
 NEED_ONE_HOT = {"label_smoothing", "augmentation.mixup", "augmentation.cutmix"}
 CODE = "experiment.py"
@@ -189,8 +194,23 @@ def _read_run(path: Path) -> LoggedRun:
     if known := read_accuracy(run, "val"):
         accuracy, low, high, n = known
         return replace(entry, accuracy=accuracy, low=low, high=high, val_images=n)
-    missing = Sentence("metrics_val.json is missing or damaged")
-    return replace(entry, reason=missing) if status == "finished" else entry
+    if status != "finished":
+        return entry
+    told = Sentence("metrics_val.json is missing or damaged") if config.task == "classification" else _read_score(run)
+    return replace(entry, reason=told)
+
+
+def _read_score(run: Run) -> str:
+    """What a run of another task than classification is judged by, with its value; its accuracy there is none of."""
+    with contextlib.suppress(InputError):
+        metrics = run.read_json("metrics_val.json")
+        name = metrics.get("headline")
+        if name is None:
+            return Sentence("task={task}", task=run.config.task)
+        value = metrics["metrics"].get(name) if isinstance(metrics.get("metrics"), dict) else None
+        if isinstance(name, str) and isinstance(value, (int, float)):
+            return Sentence("task={task}, {metric} {value:.4g}", task=run.config.task, metric=name, value=value)
+    return Sentence("metrics_val.json is missing or damaged")
 
 
 def read_accuracy(run: Run, split: str) -> tuple[float, float, float, int] | None:

@@ -12,6 +12,7 @@ from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.errors import InputError
 from pbl.evaluation.figures import draw
 from pbl.evaluation.metrics import add_what_validation_chose, choose_by_validation, compute_metrics
+from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_probabilities
 from pbl.tasks.task import Judged, Question, Task
 from pbl.training.optimization import build_loss
@@ -33,6 +34,11 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> s
     Returns:
         The outputs' dtype.
     """
+    if not is_overridden(model, "call"):
+        raise InputError(
+            "{model} has no call(): it classifies nothing. A model with a training step of its own: task=own.",
+            model=model.name,
+        )
     outputs = model(pixels, training=False)
     if isinstance(outputs, (list, tuple, dict)):
         raise InputError(

@@ -28,10 +28,10 @@ def check(model: keras.Model, data: Data) -> str:
             model=model.name,
         )
     try:
-        if not model.built:
-            model(data.images("train").pixels[:1])
         with tempfile.TemporaryDirectory() as folder:
             model.save_weights(Path(folder) / "trial.weights.h5")
+        if not model.trainable_weights:
+            raise ValueError("it has none.")
     except Exception as error:
         raise InputError(
             "task=own: the weights of {model} cannot be saved: {error} Make its layers in __init__ and build them, and set"

@@ -15,7 +15,6 @@ import io
 import json
 import math
 import random
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -24,11 +23,11 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
-from keras.src.random.seed_generator import global_seed_generator  # has no public name
 
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models.calls import is_validated
+from pbl.models.keras_private import find_callbacks, find_seed_state, set_initial_epoch
 from pbl.storage import replacing
 
 KEPT_STATES = 2
@@ -150,7 +149,8 @@ class ExactResume(keras.callbacks.Callback):
         self._check_data(self._pending)
         self._restore()
         # As keras.callbacks.BackupAndRestore does; `fit` reads it after this call.
-        self.model._initial_epoch = begin = _initial_epoch(self._pending, self.params["epochs"])
+        begin = _initial_epoch(self._pending, self.params["epochs"])
+        set_initial_epoch(self.model, begin)
         if begin >= self.params["epochs"]:
             print(
                 say(
@@ -163,7 +163,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
-        self.model._initial_epoch = None  # else it would hold for the model's next `fit` too
+        set_initial_epoch(self.model, None)  # else it would hold for the model's next `fit` too
         self._complete_history()
         if self.data is not None:
             self.data.seek(epoch)
@@ -192,7 +192,7 @@ class ExactResume(keras.callbacks.Callback):
             raise Paused
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        self.model._initial_epoch = None
+        set_initial_epoch(self.model, None)
         self._complete_history()
 
     def _complete_history(self) -> None:
@@ -272,7 +272,7 @@ class ExactResume(keras.callbacks.Callback):
         kinds = {
             "model": model.variables,  # with the random states of its layers
             "metrics": model.metrics_variables,
-            "random state": [global_seed_generator().state],  # of `keras.random` without a seed of its own
+            "random state": [find_seed_state()],  # of `keras.random` without a seed of its own
         }
         for name, value in sorted(vars(model).items()):  # a model with a training step of its own may have several
             if isinstance(value, keras.optimizers.Optimizer):
@@ -419,20 +419,6 @@ class ExactResume(keras.callbacks.Callback):
         python, numpy = _unpack(state["random"], arrays)
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-def find_callbacks(name: str) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of the `fit` that calls the callback `name`. Keras tells it nothing of the others; its caller does.
-
-    Raises:
-        InputError: It is not called by a `fit`.
-    """
-    frame = sys._getframe(1)
-    while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
-        frame = frame.f_back
-    if frame is None:
-        raise InputError("{name} works in `fit`, or in a keras.callbacks.CallbackList.", name=name)
-    return frame.f_locals["self"].callbacks
 
 
 def _is_stateless(callback: keras.callbacks.Callback) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from pbl.data import Data
 from pbl.errors import Sentence
 from pbl.models.calls import replaced_calls
+from pbl.models.keras_private import flatten_layers, has_inner_layers
 from pbl.training.checkpoint import ExactResume
 from pbl.training.performance import fused_operations
 
@@ -100,6 +101,6 @@ def _first_overflow(model: keras.Model, images) -> str:
 
         return call
 
-    with replaced_calls((layer for layer in model._flatten_layers() if not layer._layers), watch):
+    with replaced_calls((layer for layer in flatten_layers(model) if not has_inner_layers(layer)), watch):
         model(images, training=True)
     return found[0] if found else ""

@@ -17,6 +17,7 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models import unfreeze
 from pbl.models.calls import is_overridden, is_validated
+from pbl.models.keras_private import flatten_layers
 from pbl.models.saving import save_model
 from pbl.runs import Run
 from pbl.tasks import Task
@@ -188,7 +189,7 @@ class Fit:
         if is_overridden(self.model, "train_step"):  # what a step of its own computes is not known
             return where
         anew, _ = build_and_compile(self.run.config, self.data, self.callbacks)
-        for layer, trained in zip(anew._flatten_layers(), self.model._flatten_layers(), strict=True):
+        for layer, trained in zip(flatten_layers(anew), flatten_layers(self.model), strict=True):
             layer.name = trained.name  # Keras counts on
         return name_layer(anew, self.data, ExactResume(self.run.path, self.data), at) or where
 

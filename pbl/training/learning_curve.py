@@ -60,6 +60,7 @@ def measure_learning_curve(
     Raises:
         InputError: `train_fraction` is set already; a class has fewer than ten training images.
     """
+    config.check_is_classifier("train --learning-curve")
     if config.train_fraction < 1:
         raise InputError("--learning-curve sets train_fraction itself: leave it out.")
     rarest = int(np.bincount(open_data(config).images("train").labels).min())

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from pbl.models import count_trainable_weights
 from pbl.models.calls import replaced_calls
+from pbl.models.keras_private import find_moments, find_place, flatten_layers
 
 SMALL, STEPS_OF_SMALL = 5_000_000, 8
 LARGE_STEPS = (
@@ -65,7 +66,7 @@ def precision(policy: str) -> Iterator[None]:
 def is_faster_in_float32(model: keras.Model) -> bool:
     """Returns whether a model is slower in bfloat16 on this machine: on a CPU those with depthwise convolutions are."""
     return not tf.config.list_physical_devices("GPU") and any(
-        isinstance(layer, keras.layers.DepthwiseConv2D) for layer in model._flatten_layers()
+        isinstance(layer, keras.layers.DepthwiseConv2D) for layer in flatten_layers(model)
     )
 
 
@@ -114,7 +115,7 @@ def choose_steps_per_execution(
         for hook in ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     )
     is_small = count_trainable_weights(model) < SMALL and not any(
-        isinstance(layer, LARGE_STEPS) for layer in model._flatten_layers()
+        isinstance(layer, LARGE_STEPS) for layer in flatten_layers(model)
     )
     return STEPS_OF_SMALL if is_small and not is_watched and steps_per_epoch >= 2 * STEPS_OF_SMALL else 1
 
@@ -165,7 +166,7 @@ def _fuse_sgd(optimizer: keras.optimizers.SGD) -> Callable:
         return stock
 
     def update(gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        at = optimizer._get_variable_index(variable)
+        at = find_place(optimizer, variable)
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle, accum=optimizer.momentums[at].value.handle, lr=tf.cast(learning_rate, tf.float32),
             grad=tf.cast(gradient, tf.float32), momentum=optimizer.momentum, use_nesterov=optimizer.nesterov,
@@ -179,10 +180,11 @@ def _fuse_adam(optimizer: keras.optimizers.Adam) -> Callable:
         return optimizer.update_step
 
     def update(gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        at = optimizer._get_variable_index(variable)
+        at = find_place(optimizer, variable)
+        momentums, velocities = find_moments(optimizer)
         step = keras.ops.cast(optimizer.iterations + 1, "float32")
         tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=optimizer._momentums[at].value.handle, v=optimizer._velocities[at].value.handle,
+            var=variable.handle, m=momentums[at].value.handle, v=velocities[at].value.handle,
             beta1_power=tf.pow(optimizer.beta_1, step), beta2_power=tf.pow(optimizer.beta_2, step),
             lr=tf.cast(learning_rate, tf.float32), beta1=optimizer.beta_1, beta2=optimizer.beta_2,
             epsilon=optimizer.epsilon, grad=tf.cast(gradient, tf.float32),
@@ -201,7 +203,7 @@ def fused_batch_normalization(model: keras.Model) -> Iterator[int]:
     """
     layers = []
     if keras.backend.backend() == "tensorflow" and not tf.config.list_physical_devices("GPU"):
-        layers = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization]
+        layers = [layer for layer in flatten_layers(model) if type(layer) is keras.layers.BatchNormalization]
         layers = [layer for layer in layers if not layer.synchronized]
     with replaced_calls(layers, _fuse):
         yield len(layers)

@@ -220,5 +220,5 @@ def _describe(run: Run | None) -> dict[str, Any]:
     )
     if environment["status"] == "finished":
         metrics = run.read_json("metrics_val.json")
-        row.update(val_accuracy=metrics["accuracy"], val_log_loss=metrics["log_loss"])
+        row.update(val_accuracy=metrics.get("accuracy"), val_log_loss=metrics.get("log_loss"))
     return row

@@ -15,6 +15,7 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
+from pbl.models.keras_private import flatten_layers
 from pbl.runs import Run
 from pbl.training.build import build_and_compile, build_callback, check_schedule
 from pbl.training.optimization import build_optimizer
@@ -165,6 +166,7 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
         The share of them that was classified rightly in the last ten steps, how many it took, and the number of images
         (there may be fewer than `count`). From 0.95 on all is well.
     """
+    config.check_is_classifier("train --memorise")
     options = {name: value for name, value in config.optimizer_options.items() if name != "weight_decay"}
     config = config.replace(
         augmentation={}, optimizer_options=options, weight_decay=None, learning_rate_schedule="constant", schedule_options={},
@@ -174,7 +176,7 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
     data = open_data(config)
     data.shrink(count)
     model, _ = build_and_compile(config, data)
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         for name in ("rate", "drop_rate"):
             if isinstance(getattr(layer, name, None), float):
                 setattr(layer, name, 0.0)
