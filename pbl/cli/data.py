@@ -98,8 +98,7 @@ def models(
 ) -> int:
     """List the models, or describe one."""
     with quiet_tensorflow():
-        from pbl.models import find_builder
-        from pbl.models.cards import CARDS
+        from pbl.models import CARDS, find_builder
 
     if name is not None:
         builder = find_builder(name)

@@ -131,7 +131,7 @@ def _show_run(run) -> int:
         (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
     ]
     print_table(["", run.name], rows)
-    if not is_classifier:
+    if run.config.task != "classification":
         return 0
     from pbl.diagnosis.advice import diagnose_run
 

@@ -122,10 +122,11 @@ def evaluate(
         config = config.replace(data_dir=data_dir)
     is_own = source in (None, run.config.dataset)
     if not is_own and Path(source).name == Path(run.config.dataset).name:  # its own data, perhaps, in another place
-        with contextlib.suppress(InputError):
+        data = None
+        with contextlib.suppress(InputError):  # then it is judged as other data, or told below
             data = open_data(config, source)
-            if all(data.split["hashes"][split] == run.split["hashes"][split] for split in ("train", "val")):
-                return evaluate_on(run, model, data, split, positive_class=positive_class, aim=aim)
+        if data and all(data.split["hashes"][split] == run.split["hashes"][split] for split in ("train", "val")):
+            return evaluate_on(run, model, data, split, positive_class=positive_class, aim=aim)
     if not is_own:
         config = config.replace(groups=None, folds=None, fold=0, leave_out=None, validation_fraction=None)
     try:

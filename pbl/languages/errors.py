@@ -369,6 +369,7 @@ ERRORS = {
     "task=own: {model} has no loss. Return a subclass of keras.Model with its own compute_loss or train_step, or a model that the builder has compiled.": "task=own：{model} には損失がありません。compute_loss か train_step を自分で定義した keras.Model のサブクラス、または作る関数の中で compile したモデルを返してください。",
     "task=own: the weights of {model} cannot be saved: {error} Make its layers in __init__ and build them, and set self.built = True where the model itself is never called.": "task=own：{model} の重みを保存できません：{error} 層は __init__ の中で作って build し、モデルそのものを呼び出さない場合は self.built = True としてください。",
     "{model} is compiled by its builder: the settings of the optimizer do nothing.": "{model} は作る関数の中で compile されています。設定のオプティマイザは使われません。",
+    "fine_tune_epochs: {model} is compiled by its builder, and would lose its loss. Set fine_tune_epochs=0.": "fine_tune_epochs：{model} は作る関数の中で compile されているので、損失が失われます。fine_tune_epochs=0 としてください。",
     "{model} has a compile of its own, which does not take Keras's arguments ({error}). Call it in the builder.": "{model} には独自の compile があり、Keras の引数を受け取りません（{error}）。モデルを作る関数の中で呼び出してください。",
     "The best model is chosen by {monitor}, which is not logged. Logged are: {names}. Set task_options.monitor.": "最良のモデルは {monitor} で選びますが、記録されていません。記録されているもの：{names}。task_options.monitor を指定してください。",
     "{command} needs a classifier; the run {run} has task={task}. For such a run: evaluate, report, log.": "{command} には分類のモデルが必要です。実験 {run} は task={task} です。使えるもの：evaluate、report、log。",

@@ -58,8 +58,10 @@ class Task(NamedTuple):
     Attributes:
         check: `(model, data)`: raises InputError where the model's output does not fit; returns its dtype.
         compile: `(config)`: loss and metrics, as keyword arguments of `keras.Model.compile`; {}: the model has its own.
-        watch: `(data, file)`: the callback that measures the training, which writes what it measured to `file`; or None.
-        judge: `(model, data, images, question)`: judges a compiled model on images of the data; a `Judged`.
+        watch: `(data, file)`: the callback that measures the training, which writes what it measured to `file`; or None. Where
+            it has `save()`, that is called when the training is stopped; where it has `seconds`, the run notes them.
+        judge: `(model, data, images, question)`: judges a model on images of the data; a `Judged`. The model comes with the
+            weights of its best epoch, and compiled only where its builder does so.
         best: The logged quantity by which the best epoch is chosen, and "min" or "max": Keras's `monitor` and `mode`.
         options: The `task_options` that it takes, with their defaults.
     """

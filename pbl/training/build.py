@@ -56,6 +56,9 @@ def build_and_compile(
             print(say_sentence(take_weights(model, config, data.class_names)))
         if config.fine_tune_epochs:
             check_fine_tuning(model, config.unfreeze)
+            if model.compiled:
+                told = "fine_tune_epochs: {model} is compiled by its builder, and would lose its loss. Set fine_tune_epochs=0."
+                raise InputError(told, model=model.name)
         if model.compiled:  # by its builder, as a GAN with two optimizers is
             print(
                 say("{model} is compiled by its builder: the settings of the optimizer do nothing.", model=model.name)

@@ -113,7 +113,7 @@ class Fit:
         if self.monitor:
             self.monitor.looks_at_end = is_last
         verbose = 1 if _is_lively() else 2
-        if has_fixed_features(model) and not run.config.augmentation:
+        if run.config.task == "classification" and has_fixed_features(model) and not run.config.augmentation:
             resume.data = None  # its steps are too short to be kept
             begin = resume.initial_epoch(stage.config.epochs)
             fit_head(model, self.data, stage.config.epochs, self.everybody, verbose, begin)
@@ -146,20 +146,20 @@ class Fit:
             is_time_over = isinstance(stop, Paused) and not self.resume.is_asked
             self.session.status = "paused" if is_time_over else "interrupted"
             self.best.flush()
-            if self.monitor:
+            if hasattr(self.monitor, "save"):
                 self.monitor.save()
-            if self.best.best_epoch is None:
+            if self.best.best_epoch is None and not (self.run.path / "best.weights.h5").exists():
                 save_model(self.model, self.run.path, "best")
         except tf.errors.ResourceExhaustedError as error:
             raise InputError(
                 "Out of memory in training. Lower batch_size (now {size}) or image_size.",
                 size=self.run.config.batch_size,
             ) from error
-        if self.monitor:
+        if hasattr(self.monitor, "seconds"):
             self.session.count_measuring(self.monitor.seconds)
-        self._tell_divergence()
+        self._record_outcome()
 
-    def _tell_divergence(self) -> None:
+    def _record_outcome(self) -> None:
         """Writes into the run how far it came; raises InputError where no model could be kept."""
         run, history, best = self.run, self.history, self.best
         epochs = len(history.rows)
@@ -220,11 +220,11 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
 
     def ask(number: int, *_) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
+        resume.pause()
         told = say("Pausing after this step.")
         if number == signal.SIGINT:
             told = say("Pausing after this step; Ctrl-C again stops at once.")
         print(f"\n{told}", flush=True)
-        resume.pause()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

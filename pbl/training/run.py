@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
+from pbl import models
 from pbl.config import Config, load_experiment
 from pbl.data import Data
 from pbl.diagnosis.advice import write_diagnosis
@@ -52,7 +53,10 @@ def train(
             diverged before any model could be kept; the disk is full.
     """
     config = config if isinstance(config, Config) else load_experiment(config)
+    # A slip in a name is told before anything is loaded.
     task = find_task(config)
+    models.find_builder(config.model)
+    callbacks = [build_callback(name, task.best) for name in config.callbacks]
     with open_session(config, folder, fresh) as session:
         if config.tensorboard:
             check_tensorboard()
@@ -62,7 +66,6 @@ def train(
         findings = check_data(data, config, folder, images)
         session.check_same_data(data)
         session.lap("check")
-        callbacks = [build_callback(name, task.best) for name in config.callbacks]
         model, policy = build_and_compile(config, data, callbacks)
         session.lap("build")
         with session.begin(model, policy, data, findings) as run:
@@ -85,7 +88,7 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
         # The model is read back from the disk: what the metrics judge is what the folder holds.
         evaluate_on(run, build_model(run), data, "val", all_figures=False)
         session.lap("evaluate")
-        if (run.path / "signals.npz").exists():  # not of a task that no diagnosis knows
+        if run.config.task == "classification":  # the diagnosis knows no other
             diagnosis = write_diagnosis(run)
             session.lap("diagnosis")
             _draw_curves(run, diagnosis)

@@ -70,7 +70,8 @@ class Session:
         run = self.run
         if run is None or not (run.path / "split.json").exists():
             return
-        if run.environment.get("data") not in (None, data.fingerprint) and data.split["hashes"] == run.split["hashes"]:
+        ours, theirs = ({part: split["hashes"][part] for part in ("train", "val")} for split in (data.split, run.split))
+        if run.environment.get("data") not in (None, data.fingerprint) and ours == theirs:
             raise InputError(
                 "{run} cannot go on: of '{source}' the order, labels or weights of the training images have changed since it began"
                 " (were files renamed or moved to another class?). Put them back, or start anew: add --fresh.",

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import pandas as pd
 
-from pbl.config import Config, apply_overrides, parse_overrides
+from pbl.config import Config, apply_overrides, parse_overrides, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
@@ -117,6 +117,8 @@ def train_each(
         keras.backend.clear_session()
         reason = ""
         try:
+            if config.file:  # anew: another experiment may have entered other code under the same name
+                run_experiment_file(config.file)
             run = find_finished(config, folder) or train(config, folder=folder)
         except Exception as error:  # a sweep of a night is not lost for one of its runs
             run, reason = find_unfinished(config, folder), f"{type(error).__name__}: {error}"
