@@ -219,3 +219,22 @@ def test_a_learning_curve_of_too_few_images_is_refused_before_it_begins(command,
     status, _, said = command(*words)
     assert status == 2 and "too small for a learning curve" in said and said.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+def test_each_run_of_a_comparison_has_its_own_experiments_code(tmp_path):
+    """Two teams call their model by one name: each is trained with its own file's builder, whatever was executed last."""
+    program = (
+        "import keras\nfrom pbl import MODELS, Config\n\n"
+        "def mine(input_shape, num_classes):\n"
+        "    layers = [keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(UNITS),"
+        " keras.layers.Dense(num_classes, activation='softmax')]\n"
+        "    return keras.Sequential(layers)\n\n"
+        "MODELS['mine'] = mine\nconfig = Config(model='mine', epochs=1, learning_rate=0.0UNITS)\n"
+    )
+    for name, units in (("alice", 3), ("bob", 5)):
+        (tmp_path / f"{name}.py").write_text(program.replace("UNITS", str(units)), encoding="utf-8")
+    configs = [pbl.load_experiment(tmp_path / f"{name}.py") for name in ("alice", "bob")]
+    planned = sweep.plan_comparison(configs, seeds=1)
+    runs = [run for _, run, reason in sweep.train_each(planned, tmp_path, tell=lambda line: None) if not reason]
+    weights = [run.environment["trainable_weights"] for run in runs]
+    assert weights == [64 * units + units + units * 10 + 10 for units in (3, 5)]

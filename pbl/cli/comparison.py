@@ -48,9 +48,9 @@ def compare(
     measure: Annotated[
         bool, Option("--measure", help="Measure MACs, latency, throughput, memory and file of one run of each.")
     ] = False,
-    out: Annotated[Path, Option(metavar="DIR", help="Where results.csv, results.md and results.png go.")] = Path(
-        "comparison"
-    ),
+    out: Annotated[
+        Path, Option(metavar="DIR", help="Where results.csv, results.md, results.json and results.png go.")
+    ] = Path("comparison"),
     as_json: AsJson = False,
     folder: RunsOption = None,
 ) -> int:

@@ -19,7 +19,7 @@ RULES["overfitting"].thresholds["gap"] = Threshold(0.05, "points by 100; our val
 ```
 
 That holds where the experiment file is executed: in `train`, whose `diagnosis.json` has it, and in a notebook. `diagnose`, `report`,
-`log` and `compare` never execute an experiment file: there the rules of the package alone judge.
+`log` and `compare RUN` never execute an experiment file: there the rules of the package alone judge.
 """
 
 from collections.abc import Callable, Iterable, Mapping

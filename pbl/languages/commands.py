@@ -205,7 +205,7 @@ HELP = {
     "Compare all with this architecture, in place of all pairs.": "すべての組の代わりに、このアーキテクチャとだけ比べます。",
     "The validation accuracy up to which training seconds are counted.": "この検証の正解率に達するまでの学習時間（秒）を数えます。",
     "Measure MACs, latency, throughput, memory and file of one run of each.": "それぞれ1つの実験について、MAC 演算数、遅延、スループット、メモリ、ファイルの大きさを測ります。",
-    "Where results.csv, results.md and results.png go.": "results.csv、results.md、results.png を書き込むフォルダ。",
+    "Where results.csv, results.md, results.json and results.png go.": "results.csv、results.md、results.json、results.png を書き込むフォルダ。",
     "List all runs: what each changed against the run it came from, and what that gained.": "すべての実験を一覧にします（元の実験から何を変え、どれだけよくなったか）。",
     "Where the runs are kept; else the variable PBL_RUNS, else runs/.": "実験のあるフォルダ。省略すると変数 PBL_RUNS、それもなければ runs/。",
     "Draw what each run gained, with its interval.": "各実験でどれだけよくなったかを、信頼区間つきで図にします。",
