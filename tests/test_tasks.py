@@ -161,3 +161,10 @@ def test_killed_for_real(tmp_path):
     assert "resumed" in killed.environment
     for one, other in zip(outcome(killed), outcome(whole), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_of_several_that_is_not_finite_is_seen():
+    from pbl.training.divergence import is_finite
+
+    assert is_finite({"loss": 0.0, "d_loss": 1.0, "val_loss": np.nan, "probe_loss": np.inf, "accuracy": np.nan})
+    assert not is_finite({"loss": 0.0, "d_loss": np.nan}) and not is_finite({"loss": np.inf})

@@ -85,7 +85,7 @@ def _show_metrics(result: dict[str, Any]) -> None:
         told = "{copies:,} of these images stand in the training images too: the score is too good."
         print(say(told, copies=result["copies_in_train"]))
     if "metrics" in result:
-        print_table([say("metric"), say("value")], list_own_metrics(result))
+        print_table([say("metric"), say("value")], _list_own_metrics(result))
         return
     print_table([say("metric"), say("value"), ""], _list_metrics(result))
     _show_what_validation_chose(result)
@@ -101,7 +101,7 @@ def _show_metrics(result: dict[str, Any]) -> None:
         print_table([say("true \\ predicted"), *names], counts)
 
 
-def list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
+def _list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what Keras gave, of another task than classification."""
     metrics = [(name, format_number(value)) for name, value in result["metrics"].items()]
     return metrics or [(say("none: the model has no test_step and no compute_loss"), "")]

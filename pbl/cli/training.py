@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from pbl.cli.evaluation import list_own_metrics, show_diagnosis
+from pbl.cli.evaluation import show_diagnosis
 from pbl.cli.options import PICTURES, AsJson, ExperimentFile, RunsOption, Settings, check_file, load_config
-from pbl.cli.screen import print_table, quiet_tensorflow
+from pbl.cli.screen import format_number, print_table, quiet_tensorflow
 from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say, say_sentence
 
@@ -121,12 +121,15 @@ def _show_run(run) -> int:
         ]
     else:
         of_epoch = "{best} of {all} (this model was kept)"
-        judged = [(say("validation {metric}", metric=name), value) for name, value in list_own_metrics(metrics)]
+        judged = [
+            (say("validation {metric}", metric=name), format_number(value))
+            for name, value in metrics["metrics"].items()
+        ]
     rows = [
         *judged,
         (say("best epoch"), say(of_epoch, best=environment["best_epoch"], all=epochs)),
         (say("seconds"), ", ".join(f"{say(name)} {value:.1f}" for name, value in environment["seconds"].items())),
-        (say("model"), str(run.path / "best.keras")),
+        (say("model"), str(next(run.path.glob("best.keras"), run.path / "best.weights.h5"))),
         (say("figures"), str(run.path / "figures")),
         (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
     ]

@@ -10,6 +10,35 @@ from pbl.diagnosis.signals import Signals
 from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, literal
 from pbl.statistics import wilson_interval
 
+NOT_CURVES = ("epoch", "seconds", "learning_rate", "images_per_second", "data_share")
+
+
+def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: str = "Learning curves") -> Figure:
+    """Draws all that Keras logged by epoch, of a model that is no classifier: a panel each, with its validation beside it.
+
+    Args:
+        history: Columns `epoch` (from 1), and a column for each quantity, as in `history.csv`; `val_x` belongs to `x`.
+        best_epoch: The epoch to mark: that of the model that was kept.
+        title: The heading.
+    """
+    names = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
+    rows = max(1, -(-len(names) // 2))
+    figure = Figure(figsize=(10, 3.6 * rows), layout="constrained")
+    figure.suptitle(literal(title))
+    panels = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        for column, label, colour in ((name, "training", GREY), (f"val_{name}", "validation", ORANGE)):
+            if column in history:
+                axes.plot(history["epoch"], history[column], color=colour, marker=".", label=label)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=GREEN, linestyle=":", label=f"kept: epoch {best_epoch}")
+        axes.set(xlabel="epoch", ylabel=literal(name))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    return figure
+
 
 def plot_learning_curves(
     history: pd.DataFrame,

@@ -380,7 +380,6 @@ ERRORS = {
     "none: the model has no test_step and no compute_loss": "なし：モデルに test_step も compute_loss もありません",
     "validation {metric}": "検証の {metric}",
     "{best} of {all} (this model was kept)": "{all} のうち {best}（このモデルを保存）",
-    "{metric} on the {split} split": "{split}データでの {metric}",
     "{model} has no call(): it classifies nothing. A model with a training step of its own: task=own.": "{model} には call() がなく、分類できません。自分の学習ステップを持つモデルは task=own としてください。",
     "No callback is called '{name}'. {nearest}": "'{name}' というコールバックはありません。{nearest}",
     "CALLBACKS['{name}'] gave a {kind}. It must give a keras.callbacks.Callback.": "CALLBACKS['{name}'] が {kind} を返しました。keras.callbacks.Callback を返してください。",

@@ -400,7 +400,11 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "has_model": has_model,
         "can_be_tested": has_model and not (status and status["goes_on"]),
         "status": status,
-        "scores": [_describe_score(name, result, say) for name, result in results.items()],
+        "scores": [
+            _describe_score(name, result, say)
+            for name, result in results.items()
+            if result.get("headline", "") is not None
+        ],
         "test_uses": test_uses,
         "environment": environment,
         "weights": _number(environment.get("trainable_weights")),
@@ -411,7 +415,8 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "metrics": _compare([*METRICS, *_own_metrics(results)], results, say),
         "calibration": _compare(CALIBRATION, results, say),
         "thresholds": [found for name, result in results.items() if (found := _thresholds(name, result, say))],
-        "by_class": {name: _by_class(result, say) for name, result in results.items()},
+        "by_class": {name: _by_class(result, say) for name, result in results.items() if "metrics" not in result},
+        "is_classifier": config.task == "classification",
         "results": results,
         "has_bootstrap": any(_dictionary(result.get("intervals")) for result in results.values()),
         "split_names": SPLIT_NAMES,
@@ -536,6 +541,8 @@ def _say_epochs(config: Config, environment: dict, history: list[dict] | None, s
     best = _number(environment.get("best_epoch"))
     if best is None:
         return say("{done} of {all}", **counts)
+    if config.task != "classification":
+        return say("{done} of {all}; kept is the model of epoch {best}", best=best, **counts)
     return say(
         "{done} of {all}; kept is the model of epoch {best}, that of the lowest validation loss", best=best, **counts
     )

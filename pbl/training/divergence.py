@@ -18,7 +18,11 @@ PATIENCE_SECONDS = 120.0
 
 def is_finite(logs: dict[str, float]) -> bool:
     """Returns whether what is minimised is a finite number: the loss, or of a model with several each `..._loss`."""
-    losses = [logs["loss"]] if "loss" in logs else [v for name, v in logs.items() if name.endswith("_loss")]
+    losses = [
+        value
+        for name, value in logs.items()
+        if name == "loss" or (name.endswith("_loss") and not name.startswith(("val_", "probe_")))
+    ]
     return bool(np.isfinite(losses).all())
 
 

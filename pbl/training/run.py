@@ -10,7 +10,7 @@ from pbl import models
 from pbl.config import Config, load_experiment
 from pbl.data import Data
 from pbl.diagnosis.advice import write_diagnosis
-from pbl.diagnosis.curves import plot_learning_curves
+from pbl.diagnosis.curves import plot_history, plot_learning_curves
 from pbl.diagnosis.rules import Diagnosis
 from pbl.diagnosis.signals import Signals
 from pbl.evaluation.metrics import check_positive_class
@@ -97,21 +97,27 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
                 from IPython.display import display
 
                 display(diagnosis)
+        else:
+            _draw_curves(run)
+            session.lap("figures")
         if run.config.tensorboard:
             log_figures(run)
     except KeyboardInterrupt:
         session.status = "interrupted"
 
 
-def _draw_curves(run: Run, diagnosis: Diagnosis) -> None:
-    environment = run.environment
-    _, headline = diagnosis.paragraphs("en")[0]
-    curves = plot_learning_curves(
-        pd.read_csv(run.path / "history.csv"),
-        environment["best_epoch"],
-        f"{run.name}: learning curves; diagnosis: {headline}",
-        environment.get("fine_tune_from_epoch"),
-        Signals.load(run.path / "signals.npz"),
-    )
+def _draw_curves(run: Run, diagnosis: Diagnosis | None = None) -> None:
+    environment, history = run.environment, pd.read_csv(run.path / "history.csv")
+    if diagnosis is None:
+        curves = plot_history(history, environment["best_epoch"], f"{run.name}: learning curves")
+    else:
+        _, headline = diagnosis.paragraphs("en")[0]
+        curves = plot_learning_curves(
+            history,
+            environment["best_epoch"],
+            f"{run.name}: learning curves; diagnosis: {headline}",
+            environment.get("fine_tune_from_epoch"),
+            Signals.load(run.path / "signals.npz"),
+        )
     with replacing(run.path / "figures" / "learning_curves.png") as temporary:
         curves.savefig(temporary, dpi=120)
