@@ -202,6 +202,8 @@ SENTENCES = {
     "{count} more run(s) are on other images or another split, or damaged; they are not in this draft.": "ほかに {count} 件の実験が、別の画像・別の分割であるか壊れているため、この下書きには入っていません。",
     "Conclusion": "結論",
     "your answer to the question, no stronger than the results": "問いへの答え（結果が示す以上に強く言わない）",
+    "task={task}": "タスク：{task}",
+    "task={task}, {metric} {value:.4g}": "タスク：{task}、{metric} {value:.4g}",
     "{parent} was evaluated on other validation images": "{parent} は別の検証画像で評価されている",
 }  # fmt: skip
 

@@ -375,8 +375,6 @@ ERRORS = {
     "{command} needs a classifier; the run {run} has task={task}. For such a run: evaluate, report, log.": "{command} には分類のモデルが必要です。実験 {run} は task={task} です。使えるもの：evaluate、report、log。",
     "{command} needs a classifier; the settings have task={task}.": "{command} には分類のモデルが必要です。設定は task={task} です。",
     "task={task}: there is no right or wrong image to compare by": "task={task}：比べるための、画像ごとの正誤がありません",
-    "task={task}": "タスク：{task}",
-    "task={task}, {metric} {value:.4g}": "タスク：{task}、{metric} {value:.4g}",
     "none: the model has no test_step and no compute_loss": "なし：モデルに test_step も compute_loss もありません",
     "validation {metric}": "検証の {metric}",
     "{best} of {all} (this model was kept)": "{all} のうち {best}（このモデルを保存）",
