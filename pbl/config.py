@@ -310,9 +310,14 @@ class Config(BaseModel):
         """The experiment file that the settings came from, or None."""
         return self._file
 
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the task is classification, which alone has an accuracy and a diagnosis."""
+        return self.task == "classification"
+
     def check_is_classifier(self, command: str) -> None:
         """Raises InputError where they are of another task than classification, which a command cannot judge."""
-        if self.task != "classification":
+        if not self.is_classifier:
             told = "{command} needs a classifier; the settings have task={task}."
             raise InputError(told, command=command, task=self.task)
 

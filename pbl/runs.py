@@ -169,9 +169,13 @@ class Run:
         """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there."""
         run_experiment_file(self.path / "experiment.py")
 
+    def has_same_images(self, split: dict[str, Any]) -> bool:
+        """Whether the training and validation images of a split (`Data.split`) are those of this run."""
+        return all(split["hashes"][part] == self.split["hashes"][part] for part in ("train", "val"))
+
     def check_is_classifier(self, command: str) -> None:
         """Raises InputError where the run learns another task than classification, which a command cannot judge."""
-        if self.config.task != "classification":
+        if not self.config.is_classifier:
             raise InputError(
                 "{command} needs a classifier; the run {run} has task={task}. For such a run: evaluate, report, log.",
                 command=command,

@@ -29,7 +29,6 @@ else:
 HEARTBEAT_SECONDS = 20
 LOCK_EXPIRES_SECONDS = 120
 
-
 # A mounted Drive fails now and then for some seconds; a full or forbidden folder stays so.
 RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
 PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}

@@ -8,11 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from house import name_of, read_imports
 
 import pbl
 
 PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 FILES = sorted(PACKAGE.rglob("*.py"))
+NEEDS = read_imports(PACKAGE)
 
 # A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
 FLOORS = [
@@ -30,57 +32,32 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 
 
-def name_of(file: Path) -> str:
-    """`data.split` for pbl/data/split.py, `data.__init__` for a folder's own file."""
-    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
-
-
 def floor(name: str) -> int:
     """That of a file, else of its folder; a name that is imported from a folder stands where the folder does."""
     parts = name.split(".")
     return next(FLOOR[place] for place in (".".join(parts[:2]), parts[0]) if place in FLOOR)
 
 
-def imports(file: Path, everywhere: bool = True) -> set[str]:
-    """Full names of what a file imports; `everywhere`: inside functions too, else at its top."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def import_tops(file: Path) -> set[str]:
+    """The packages that a file imports from, inside functions too."""
     names = set()
-    for node in ast.walk(tree) if everywhere else tree.body:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
-
-
-KNOWN = {name_of(file) for file in FILES}
-
-
-def needs(file: Path) -> set[str]:
-    """The files of the package that a file imports from; a folder's own file where it takes a name of the folder."""
-    names = {name.removeprefix("pbl.") for name in imports(file) if name.startswith("pbl.")}
-    files = {place for name in names for place in (name, f"{name}.__init__") if place in KNOWN}
-    of_folders = {place.removesuffix(".__init__") for place in files if place.endswith("__init__")}
-    # `from pbl.data import doctor` takes a file, and nothing of the folder's own.
-    taken = {
-        folder for folder in of_folders if all(name in KNOWN for name in names if name.rpartition(".")[0] == folder)
-    }
-    return (
-        files
-        - {f"{folder}.__init__" for folder in taken if any(name.startswith(f"{folder}.") for name in names)}
-        - {name_of(file)}
-    )
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_a_file_imports_from_its_own_floor_or_below(file):
-    above = {other for other in needs(file) if floor(other) > floor(name_of(file))}
+    above = {other for other in NEEDS[name_of(file)] if floor(other) > floor(name_of(file))}
     assert not above, f"{file} imports upward: {above}"
 
 
 def test_files_do_not_import_each_other_in_a_circle():
-    left = {name_of(file): needs(file) for file in FILES}
+    left = dict(NEEDS)
     while left:
         leaves = {name for name, others in left.items() if not others & set(left)}
         assert leaves, f"a circle among {sorted(left)}"
@@ -89,14 +66,14 @@ def test_files_do_not_import_each_other_in_a_circle():
 
 def test_ground_floor_and_models_know_no_tensorflow():
     for file in FILES:
-        tops, name = {name.split(".")[0] for name in imports(file)}, name_of(file)
+        tops, name = import_tops(file), name_of(file)
         if floor(name) == 0:
             assert not tops & {"keras", "tensorflow"}, file
         if name.startswith("models."):
             assert "tensorflow" not in tops, file
-            assert not any(other.startswith("data.") for other in needs(file)), file
+            assert not any(other.startswith("data.") for other in NEEDS[name]), file
         if name.startswith("data."):
-            assert not any(other.startswith("models.") for other in needs(file)), file
+            assert not any(other.startswith("models.") for other in NEEDS[name]), file
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def evaluate(
     opened = load_run(run)
     if requirements:
         from pbl.evaluation.metrics import check_metric_name, find_metric
-    if requirements and opened.config.task == "classification":
+    if requirements and opened.config.is_classifier:
         for wanted in requirements:  # a slip must not cost a use of the test split
             check_metric_name(wanted.name, opened.split["class_names"])
     with quiet_tensorflow():

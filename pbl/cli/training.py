@@ -110,8 +110,7 @@ def _show_run(run) -> int:
         print(say(told, done=epochs, all=planned, run=run.path))
         return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
-    is_classifier = "metrics" not in metrics
-    if is_classifier:
+    if "metrics" not in metrics:  # judged as classification is
         accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
         of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
         of_epoch = "{best} of {all} (lowest validation loss; this model was kept)"
@@ -134,7 +133,7 @@ def _show_run(run) -> int:
         (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
     ]
     print_table(["", run.name], rows)
-    if run.config.task != "classification":
+    if not run.config.is_classifier:
         return 0
     from pbl.diagnosis.advice import diagnose_run
 

@@ -120,7 +120,7 @@ def read_entry(run: Run, split: str) -> Entry:
         "precision": environment.get("precision"),
         "pretrained": is_pretrained,
     }
-    if config.task != "classification":
+    if not config.is_classifier:
         entry.reason = Sentence("task={task}: there is no right or wrong image to compare by", task=config.task)
     elif entry.row["status"] != "finished":
         why = f": {environment['reason']}" if environment.get("reason") else ""

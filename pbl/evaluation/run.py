@@ -80,6 +80,14 @@ def open_data(config: Config, source: str | None = None) -> Data:
     )
 
 
+def choose_data_settings(run: Run) -> Config:
+    """Returns the settings with which a run's data are opened once more: in its size, without what only training needs."""
+    *size, channels = run.split["input_shape"]
+    return run.config.replace(
+        image_size=tuple(size), channels=channels, augmentation={}, sample_weights=None, class_weight=None
+    )
+
+
 def evaluate(
     run: str | Path | Run,
     split: Literal["val", "test"] = "val",
@@ -115,9 +123,7 @@ def evaluate(
         raise InputError("split='{split}'. Valid: val, test.", split=split)
     run = load_run(run)
     model = load_model(run)
-    config = run.config.replace(image_size=tuple(run.split["input_shape"][:2]), channels=run.split["input_shape"][2])
-    # What only training needs is not asked for again; how the run's own data were split says nothing of others.
-    config = config.replace(augmentation={}, sample_weights=None, class_weight=None)
+    config = choose_data_settings(run)
     if data_dir:
         config = config.replace(data_dir=data_dir)
     is_own = source in (None, run.config.dataset)
@@ -125,9 +131,9 @@ def evaluate(
         data = None
         with contextlib.suppress(InputError):  # then it is judged as other data, or told below
             data = open_data(config, source)
-        if data and all(data.split["hashes"][split] == run.split["hashes"][split] for split in ("train", "val")):
+        if data and run.has_same_images(data.split):
             return evaluate_on(run, model, data, split, positive_class=positive_class, aim=aim)
-    if not is_own:
+    if not is_own:  # how the run's own data were split says nothing of others
         config = config.replace(groups=None, folds=None, fold=0, leave_out=None, validation_fraction=None)
     try:
         data = open_data(config, source)

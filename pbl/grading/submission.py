@@ -158,16 +158,12 @@ def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray]:
 
 def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
     """Validation images, and what the run's model gave them when it was evaluated; None, with a remark, where they are not at hand."""
-    from pbl.evaluation.run import open_data
+    from pbl.evaluation.run import choose_data_settings, open_data
 
-    shape = run.split["input_shape"]
-    config = run.config.replace(
-        image_size=tuple(shape[:2]), channels=shape[2], augmentation={}, sample_weights=None, class_weight=None
-    )
     try:
         saved = run.read_predictions("val")
         hashes = saved.hashes.tolist()
-        images = open_data(config).images("val")
+        images = open_data(choose_data_settings(run)).images("val")
         place = {content: number for number, content in enumerate(images.hashes)}
         chosen = [
             number

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from pbl import models
-from pbl.data import Data, find_image_files, shorten
+from pbl.data import Data, find_image_files
 from pbl.errors import InputError, Sentence
-from pbl.evaluation.run import load_model, open_data, read_images
+from pbl.evaluation.run import choose_data_settings, load_model, open_data, read_images
 from pbl.inspection.attention import attention_maps, find_attention
 from pbl.inspection.figures import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
 from pbl.inspection.filters import feature_maps, find_filters
@@ -180,12 +180,8 @@ def inspect_run(
 
 def _open_run_data(run: Run) -> Data:
     """Loads the data of a run; raises InputError unless they are those that it was trained on."""
-    config = run.config.replace(image_size=tuple(run.split["input_shape"][:2]), channels=run.split["input_shape"][2])
-    data = open_data(config.replace(augmentation={}, sample_weights=None, class_weight=None))
-    hashes = {split: shorten(data.images(split).hashes) for split in ("train", "val")}
-    if data.class_names != run.split["class_names"] or any(
-        hashes[split] != run.split["hashes"][split] for split in hashes
-    ):
+    data = open_data(choose_data_settings(run))
+    if data.class_names != run.split["class_names"] or not run.has_same_images(data.split):
         raise InputError(
             "The images of '{source}' are not those of the run {run}. Put back the data that it was trained with.",
             source=data.name,

@@ -416,7 +416,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "calibration": _compare(CALIBRATION, results, say),
         "thresholds": [found for name, result in results.items() if (found := _thresholds(name, result, say))],
         "by_class": {name: _by_class(result, say) for name, result in results.items() if "metrics" not in result},
-        "is_classifier": config.task == "classification",
+        "is_classifier": config.is_classifier,
         "results": results,
         "has_bootstrap": any(_dictionary(result.get("intervals")) for result in results.values()),
         "split_names": SPLIT_NAMES,
@@ -541,7 +541,7 @@ def _say_epochs(config: Config, environment: dict, history: list[dict] | None, s
     best = _number(environment.get("best_epoch"))
     if best is None:
         return say("{done} of {all}", **counts)
-    if config.task != "classification":
+    if not config.is_classifier:
         return say("{done} of {all}; kept is the model of epoch {best}", best=best, **counts)
     return say(
         "{done} of {all}; kept is the model of epoch {best}, that of the lowest validation loss", best=best, **counts

@@ -196,7 +196,7 @@ def _read_run(path: Path) -> LoggedRun:
         return replace(entry, accuracy=accuracy, low=low, high=high, val_images=n)
     if status != "finished":
         return entry
-    told = Sentence("metrics_val.json is missing or damaged") if config.task == "classification" else _read_score(run)
+    told = Sentence("metrics_val.json is missing or damaged") if config.is_classifier else _read_score(run)
     return replace(entry, reason=told)
 
 

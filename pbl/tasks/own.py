@@ -57,7 +57,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         model: The model; compiled here where it is not.
         data: That the images are of.
         images: The images.
-        question: What is asked; the split alone is used.
+        question: What is asked; only what says which model is the best is used.
     """
     if not model.compiled:
         model.compile()

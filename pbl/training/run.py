@@ -88,25 +88,23 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
         # The model is read back from the disk: what the metrics judge is what the folder holds.
         evaluate_on(run, build_model(run), data, "val", all_figures=False)
         session.lap("evaluate")
-        if run.config.task == "classification":  # the diagnosis knows no other
+        diagnosis = None
+        if run.config.is_classifier:  # the diagnosis knows no other
             diagnosis = write_diagnosis(run)
             session.lap("diagnosis")
-            _draw_curves(run, diagnosis)
-            session.lap("figures")
-            if "ipykernel" in sys.modules:
-                from IPython.display import display
+        _draw_curves(run, diagnosis)
+        session.lap("figures")
+        if diagnosis is not None and "ipykernel" in sys.modules:
+            from IPython.display import display
 
-                display(diagnosis)
-        else:
-            _draw_curves(run)
-            session.lap("figures")
+            display(diagnosis)
         if run.config.tensorboard:
             log_figures(run)
     except KeyboardInterrupt:
         session.status = "interrupted"
 
 
-def _draw_curves(run: Run, diagnosis: Diagnosis | None = None) -> None:
+def _draw_curves(run: Run, diagnosis: Diagnosis | None) -> None:
     environment, history = run.environment, pd.read_csv(run.path / "history.csv")
     if diagnosis is None:
         curves = plot_history(history, environment["best_epoch"], f"{run.name}: learning curves")

@@ -70,8 +70,7 @@ class Session:
         run = self.run
         if run is None or not (run.path / "split.json").exists():
             return
-        ours, theirs = ({part: split["hashes"][part] for part in ("train", "val")} for split in (data.split, run.split))
-        if run.environment.get("data") not in (None, data.fingerprint) and ours == theirs:
+        if run.environment.get("data") not in (None, data.fingerprint) and run.has_same_images(data.split):
             raise InputError(
                 "{run} cannot go on: of '{source}' the order, labels or weights of the training images have changed since it began"
                 " (were files renamed or moved to another class?). Put them back, or start anew: add --fresh.",

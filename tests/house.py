@@ -1,6 +1,6 @@
 """Measures the house: lines by folder, what one default run leads through, circles, what grading locks in.
 
-python .ci/house.py [ROOT ...]    a column for each checkout; the one that this file is in, unless given
+python tests/house.py [ROOT ...]    a column for each checkout; the one that this file is in, unless given
 """
 
 import ast
@@ -13,7 +13,8 @@ SPINE = "config training/run training/fit data/pipeline models/resnet evaluation
 SPINE_BEFORE = "config training data/pipeline models/resnet evaluation runs".split()
 
 
-def name_of(file: Path, package: Path) -> str:
+def name_of(file: Path, package: Path = HERE / "pbl") -> str:
+    """`data.split` for pbl/data/split.py, `data.__init__` for a folder's own file."""
     return ".".join(file.relative_to(package).with_suffix("").parts)
 
 
