@@ -154,7 +154,7 @@ def run_process(*words: str, **options) -> subprocess.CompletedProcess:
 
 
 HELP = [
-    ("train", ["[OPTIONS] [EXPERIMENT.py] [KEY=VALUE]...", "<list[str]>", "IMAGES [2<=x<=1024]", "<int range> [x>=1]", "[default: 1]"]),
+    ("train", ["[OPTIONS] [EXPERIMENT.py] [KEY=VALUE]", "<list[str]>", "IMAGES [2<=x<=1024]", "<int range> [x>=1]", "[default: 1]"]),
     ("evaluate", ["{RUN}", "[required]", "<val|test>", "[default: val]", "<bool>"]),
     ("find-rate", ["<float>", "FILE.png", "[default: learning_rate.png]"]),
     ("compare", ["<float range> [0<=x<=1]", "[default: 1.0]"]),

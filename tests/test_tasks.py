@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from test_checkpoint import Cut, PowerCut
 
 import pbl
 from pbl.callbacks import CALLBACKS
@@ -17,24 +18,6 @@ from pbl.tasks import TASKS, find_task
 
 FILE = Path(__file__).parent / "own_models.py"
 OWN = ("autoencoder", "gan", "contrastive")
-
-
-class PowerCut(BaseException):
-    """What no code of ours catches."""
-
-
-class Cut(keras.callbacks.Callback):
-    """Cuts the training off once, at (epoch, step)."""
-
-    at: tuple | None = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if (self._epoch, batch) == self.at:
-            type(self).at = None
-            raise PowerCut
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +38,7 @@ def outcome(run: "pbl.runs.Run") -> list[np.ndarray]:
 def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command):
     """Cut off within an epoch, both optimizers and the random states included; then every command opens the run."""
     whole = pbl.train(own_config(model), folder=tmp_path / "whole")
-    Cut.at = (1, 5)
+    Cut.at = ("step", 1, 5)
     with pytest.raises(PowerCut):
         pbl.train(own_config(model), folder=tmp_path)
     run = pbl.train(own_config(model), folder=tmp_path)
@@ -132,6 +115,29 @@ def test_wrong_tasks_are_told_in_one_line(tmp_path, values, said):
     with pytest.raises(InputError, match=said):
         pbl.train(pbl.Config(**{"experiment": "x", "epochs": 1, **values}), folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_appear_in_the_step_are_told_at_once(tmp_path):
+    """Keras reads nothing into a layer that is not built: the kept model would have had random weights there."""
+
+    class Late(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.encoder = keras.layers.Dense(16)
+            self.head = keras.layers.Dense(10, name="head")
+            self.encoder.build((None, 64))
+            self.built = True
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            logits = self.head(self.encoder(keras.ops.reshape(keras.ops.cast(x, "float32"), (-1, 64)) / 255))
+            return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True))
+
+        def call(self, images):
+            return images
+
+    pbl.MODELS["late"] = lambda input_shape, num_classes: Late()
+    with pytest.raises(InputError, match="late makes weights of head only in its training step"):
+        pbl.train(pbl.Config(task="own", model="late", experiment="x", epochs=1), folder=tmp_path)
 
 
 def test_a_student_adds_a_task(tmp_path):

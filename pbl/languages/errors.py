@@ -357,6 +357,7 @@ ERRORS = {
     "epoch {epoch}, seen after step {step}": "エポック {epoch}、ステップ {step} のあとに判明",
     "Training diverged in {where}. Lower {setting} (now {rate:g}).": "学習が発散しました（{where}）。{setting}（現在 {rate:g}）を小さくしてください。",
     "Training diverged in {where}. Lower {setting} (now {rate:g}); the model of epoch {best} is kept.": "学習が発散しました（{where}）。{setting}（現在 {rate:g}）を小さくしてください。エポック {best} のモデルは残っています。",
+    "{model} makes weights of {layers} only in its training step: they could not be read back. Build these layers in __init__: layer.build(shape), or call them once on zeros.": "{model} は {layers} の重みを学習の 1 ステップの中で初めて作るため、あとで読み戻せません。__init__ の中で layer.build(shape) とするか、ゼロの入力で 1 度呼び出してください。",
     "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g}).": "保存されたモデルがありません。検証の損失が一度も有限の数になりませんでした。{setting}（現在 {rate:g}）を小さくしてください。",
     "Pausing after this step.": "このステップが終わったら一時停止します。",
     "Pausing after this step; Ctrl-C again stops at once.": "このステップが終わったら一時停止します。もう一度 Ctrl-C を押すと、すぐに止まります。",

@@ -84,6 +84,7 @@ class Fit:
         self.everybody = [
             *([self.monitor] if self.monitor else []),  # first, so that all see what it enters
             _StopWithoutLock(run),
+            _StopWhereWeightsAppear(model),
             self.best,  # before the others, so that it keeps the very model that was validated
             *callbacks,
             self.stop_at_nan,
@@ -95,16 +96,12 @@ class Fit:
     def __call__(self, stage: Stage, is_last: bool = True) -> None:
         """Fits one stage, from the run's state on; nothing where the run has come to a later stage already."""
         run, resume, model, history = self.run, self.resume, self.model, self.history
-        newest = resume.newest
-        if newest is not None and newest["label"] and not stage.label:
+        resumed_in = (resume.newest or {}).get("label", "")
+        if resumed_in and not stage.label:
             return
         done = 0
         if stage.unfreeze:
-            done = (
-                len(history.rows)
-                if newest is None or not newest["label"]
-                else run.environment["fine_tune_from_epoch"] - 1
-            )
+            done = run.environment["fine_tune_from_epoch"] - 1 if resumed_in else len(history.rows)
             if history.rows and not is_finite(history.rows[-1]):
                 return
             run.update_environment(fine_tune_from_epoch=done + 1)
@@ -113,7 +110,7 @@ class Fit:
         if self.monitor:
             self.monitor.looks_at_end = is_last
         verbose = 1 if _is_lively() else 2
-        if run.config.task == "classification" and has_fixed_features(model) and not run.config.augmentation:
+        if run.config.is_classifier and has_fixed_features(model) and not run.config.augmentation:
             resume.data = None  # its steps are too short to be kept
             begin = resume.initial_epoch(stage.config.epochs)
             fit_head(model, self.data, stage.config.epochs, self.everybody, verbose, begin)
@@ -209,6 +206,31 @@ class _StopWithoutLock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.on_train_batch_begin(0)
+
+
+class _StopWhereWeightsAppear(keras.callbacks.Callback):
+    """Ends the training of a model that makes weights in its own step: Keras would read none of them back, and say nothing."""
+
+    def __init__(self, model: keras.Model):
+        super().__init__()
+        self._known = {id(weight) for weight in model.weights}
+        self._is_seen = False
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self._is_seen:
+            return
+        self._is_seen = True
+        new = [
+            layer.name
+            for layer in flatten_layers(self.model)
+            if layer is not self.model and any(id(weight) not in self._known for weight in layer.weights)
+        ]
+        if new:
+            raise InputError(
+                "{model} makes weights of {layers} only in its training step: they could not be read back. Build these layers"
+                " in __init__: layer.build(shape), or call them once on zeros.",
+                model=self.model.name, layers=", ".join(new[:5]),
+            )  # fmt: skip
 
 
 @contextlib.contextmanager
