@@ -11,10 +11,10 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
@@ -25,6 +25,8 @@ except ImportError:  # Windows
     CAN_LOCK = False
 else:
     CAN_LOCK = True
+
+Result = TypeVar("Result")
 
 HEARTBEAT_SECONDS = 20
 LOCK_EXPIRES_SECONDS = 120
@@ -55,16 +57,8 @@ def replacing(file: Path) -> Iterator[Path]:
             local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pbl-"))) / file.name
         try:
             yield local
-            for wait in (*RETRY_SECONDS, None):
-                try:
-                    _put_in_place(local, temporary, file)
-                    break
-                except OSError as error:
-                    if wait is None or error.errno not in PASSING:
-                        raise
-                    told = "{file} could not be written ({reason}); tried again in {wait} s."
-                    print(say(told, file=file, reason=error.strerror, wait=wait), flush=True)
-                    time.sleep(wait)
+            told = "{file} could not be written ({reason}); tried again in {wait} s."
+            try_again(lambda: _put_in_place(local, temporary, file), file, told)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -74,6 +68,29 @@ def replacing(file: Path) -> Iterator[Path]:
                     file=file, reason=error.strerror or error,
                 ) from error  # fmt: skip
             raise
+
+
+def try_again(
+    act: Callable[[], Result], file: Path, told: str = "{file} cannot be read now ({reason}); tried again in {wait} s."
+) -> Result:
+    """Does something with a file, and where that fails as a mounted Drive does for some seconds, again for a minute.
+
+    Args:
+        act: What is done; it can be done twice.
+        file: What is named while waiting.
+        told: The sentence that is printed then.
+
+    Raises:
+        OSError: It failed in another way, or still does.
+    """
+    for wait in (*RETRY_SECONDS, None):
+        try:
+            return act()
+        except OSError as error:
+            if wait is None or error.errno not in PASSING:
+                raise
+            print(say(told, file=file, reason=error.strerror, wait=wait), flush=True)
+            time.sleep(wait)
 
 
 def _put_in_place(local: Path, temporary: Path, file: Path) -> None:

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 import pbl
-from pbl.data import DATASETS, decode_image, fit_image, from_arrays, hash_image, hold_out, read_image
+from pbl.data import DATASETS, Source, decode_image, fit_image, from_arrays, hash_image, hold_out, read_image
 from pbl.errors import InputError
 
 
@@ -31,6 +33,8 @@ HALF = np.dstack([COLOUR, np.where(np.arange(20) < 10, 0, 255) * np.ones((12, 1)
         (encode(Image.fromarray(COLOUR), "BMP"), COLOUR),
         (encode(Image.fromarray(COLOUR), "TIFF"), COLOUR),
         (encode(Image.fromarray(COLOUR), "WEBP", lossless=True), COLOUR),
+        (encode(Image.fromarray(COLOUR), "PPM"), COLOUR),
+        (b"P5 20 12 65535 " + (GRADIENT.astype(">u2") * 257).tobytes(), GRADIENT[..., None]),
         (encode(Image.fromarray(GRADIENT > 99), "PNG"), ((GRADIENT > 99) * 255)[..., None]),
         (encode(Image.fromarray(GRADIENT.astype(np.uint16) * 257), "PNG"), GRADIENT[..., None]),
         (
@@ -45,7 +49,7 @@ HALF = np.dstack([COLOUR, np.where(np.arange(20) < 10, 0, 255) * np.ones((12, 1)
             None,
         ),
     ],
-    ids="grey colour bmp tiff webp one-bit sixteen-bit palette exif transparent cmyk animated".split(),
+    ids="grey colour bmp tiff webp ppm pgm-sixteen-bit one-bit sixteen-bit palette exif transparent cmyk animated".split(),
 )
 def test_every_kind_of_image(content, expected):
     image = decode_image(content, "it")
@@ -54,6 +58,48 @@ def test_every_kind_of_image(content, expected):
         np.testing.assert_array_equal(image, np.broadcast_to(GRADIENT[..., None], image.shape))
     else:
         np.testing.assert_array_equal(image, expected)
+
+
+def chunk(kind: bytes, body: bytes, checksum: bytes | None = None) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + (checksum or struct.pack(">I", zlib.crc32(kind + body)))
+
+
+def with_damaged_metadata() -> dict[str, tuple[bytes, bool]]:
+    """Image files whose pixels are whole; and whether they are turned by an orientation that can be read."""
+    png, jpeg = (encode(Image.fromarray(COLOUR), kind) for kind in ("PNG", "JPEG"))
+    tags = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0) + struct.pack("<HHII", 0x11A, 10, 1, 38)  # XResolution -1/0
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + struct.pack("<I", 0) + struct.pack("<ii", -1, 0)
+
+    def segment(kind: bytes, body: bytes) -> bytes:
+        return jpeg[:2] + b"\xff" + kind + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+    return {
+        "exif rational": (segment(b"\xe1", exif), True),
+        "exif cut off": (segment(b"\xe1", b"Exif\0\0II"), False),
+        "icc profile": (segment(b"\xe2", b"ICC_PROFILE\0"), False),
+        "photoshop": (segment(b"\xed", b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\xff\xff"), False),
+        "png exif": (png[:33] + chunk(b"eXIf", b"\0\x08\0\x02\x01\x12\0\x03") + png[33:], False),
+        "png exif in hex": (png[:33] + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 20\nzzzz")) + png[33:], False),
+        "png long comment": (png[:33] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 3_000_000)) + png[33:], False),
+        "png wrong checksum": (png[:33] + chunk(b"tEXt", b"a\0b", bytes(4)) + png[33:], False),
+        "png orientation beside a wrong checksum": (png[:33] + chunk(b"eXIf", exif[6:]) + chunk(b"tEXt", b"a\0b", bytes(4)) + png[33:], True),
+        "png profile": (png[:33] + chunk(b"iCCP", b"x\0\0zzz") + png[33:], False),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", with_damaged_metadata())
+def test_damaged_metadata_are_no_damaged_image(name):
+    content, is_turned = with_damaged_metadata()[name]
+    plain = decode_image(encode(Image.fromarray(COLOUR), "PNG" if name.startswith("png") else "JPEG"), "it")
+    np.testing.assert_array_equal(decode_image(content, "it"), np.rot90(plain, -1) if is_turned else plain)
+
+
+def test_images_with_damaged_metadata_are_noted():
+    contents = [encode(Image.fromarray(np.roll(COLOUR, n, 0)), "PNG") for n in range(40)]
+    contents[3] = contents[3][:33] + chunk(b"tEXt", b"a\0b", bytes(4)) + contents[3][33:]
+    data = pbl.load_data(Source(["a", "b"], lambda: ((content, n % 2, f"{n}") for n, content in enumerate(contents))))
+    (finding,) = (finding for finding in data.check("train", "val", fast=True) if finding.check == "damaged_metadata")
+    assert finding.severity == "note" and finding.items == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +111,9 @@ def test_every_kind_of_image(content, expected):
         (encode(Image.fromarray(COLOUR), "PNG")[:60], "cannot be decoded"),
         (encode(Image.fromarray(COLOUR[..., 0].astype(np.int32)), "TIFF"), "32 bits a pixel"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0", "HEIC"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),  # never handed to another program
+        (encode(Image.fromarray(GRADIENT), "PPM").replace(b"20 12", b"20000 20000"), "million pixels"),
     ],
 )
 def test_broken_images_have_one_line_with_their_name(tmp_path, content, said):

@@ -1,5 +1,6 @@
 """Folders, archives and arrays from disk: the same data whatever they come in, and one line for what is hostile or broken."""
 
+import errno
 import io
 import os
 import shutil
@@ -58,9 +59,19 @@ def pack(file: Path, files: dict[str, bytes], compression=zipfile.ZIP_DEFLATED) 
         (tree("training_set/training_set/cat", "training_set/training_set/dog", "test_set/test_set/dog"), ["cat", "dog"], "train test"),
         (tree("Train/a b", "Train/猫 🐈", "Validation/a b"), ["a b", "猫 🐈"], "train val"),
         (tree("cat/2024/spring", "dog"), ["cat", "dog"], "train"),  # folders inside a class
+        (tree("rps/paper", "rps/rock", "rps-test-set/rps-test-set/paper", "rps-test-set/rps-test-set/rock"), ["paper", "rock"], "train test"),
+        ({**tree("seg_train/seg_train/sea", "seg_train/seg_train/street", "seg_test/seg_test/sea", "seg_test/seg_test/street"), "seg_pred/seg_pred/1.txt": b"x"}, ["sea", "street"], "train test"),
+        (tree("train_data/cat", "train_data/dog", "test_data/dog"), ["cat", "dog"], "train test"),
+        (tree("訓練データ/犬", "訓練データ/猫", "テストデータ/犬"), ["犬", "猫"], "train test"),
+        (tree("学習/犬", "学習/猫", "検証/犬", "テスト/猫"), ["犬", "猫"], "train val test"),
+        (tree("x-train/cat", "x-train/dog", "x-validation/cat"), ["cat", "dog"], "train val"),
+        (tree("TrainSet/cat", "TrainSet/dog", "valset/Cat ", "testimages/dog"), ["cat", "dog"], "train val test"),
+        (tree("cat/train", "cat/test", "dog/train", "dog/test"), ["cat", "dog"], "train test"),
+        (tree("train_station", "test_tube"), ["test_tube", "train_station"], "train"),  # classes whose names hold such words
+        (tree("a", "A", "b"), ["A", "a", "b"], "train"),  # letters
         ({**tree("cat", "dog"), "__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "cat/.hidden.png": b"x", "cat/Thumbs.db": b"x", "cat/notes.txt": b"x"}, ["cat", "dog"], "train"),
     ],
-    ids="plain numbers wrapped splits kaggle japanese nested hidden".split(),
+    ids="plain numbers wrapped splits kaggle japanese nested rps intel data japanese-data japanese-splits x compounds class-major words letters hidden".split(),
 )  # fmt: skip
 def test_layouts(tmp_path, files, class_names, splits):
     """A folder and a zip of it are the same source: classes, names, pixels, split."""
@@ -226,6 +237,9 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         (tree("train/cat", "train/dog", "val/cat", "validation/cat"), "which is val? Keep one"),
         ({**tree("cat", "dog"), "1.png": b"x"}, "holds 1 image(s) beside its class folders, such as 1.png"),
         (tree("café", "cafe\u0301", "dog"), "two class folders called café"),
+        (tree("cat", "Cat ", "dog"), "two class folders called"),
+        ({"cat.zip": b"PK", "dog.zip": b"PK"}, "holds no class folders, but cat.zip, dog.zip"),
+        (tree("train_data/cat", "train_data/dog", "training/cat", "training/dog"), "which is train? Keep one"),
         ({**tree("train/cat", "train/dog"), "val/1.png": b"x"}, "val holds no image in its class folders"),
     ],
 )
@@ -233,6 +247,79 @@ def test_folders_that_are_no_data_set(tmp_path, files, said):
     with pytest.raises(InputError) as error:
         pbl.load_data(write(tmp_path / "folder", files))
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "check", "said"),
+    [
+        (tree("color/cat", "color/dog", "grey/cat", "grey/dog", images=20), "same_folders_inside", "color, grey hold the same folders (cat, dog)"),
+        (tree("cat", "dog", "photos/cat", "photos/dog", images=20), "data_set_inside", "is it the data set once more?"),
+        (tree("cat/2023", "cat/2024", "dog/2023", "dog/2024", images=20), "same_folders_inside", "(2023, 2024)"),
+        ({**tree("cat", "dog", images=20), **{f"cat/{n}.bmp": picture(n) for n in range(20)}}, "masks_among_images", "20 images have another file of the same name beside them, such as cat/0.bmp and cat/0.png"),
+        ({**tree("cat", "dog", images=20), **{f"dog/{n}_mask.png": picture(n) for n in range(20)}}, "masks_among_images", "20 images have another file of the same name beside them, such as dog/0.png and dog/0_mask.png"),
+    ],
+    ids=["kinds", "doubled", "years", "masks-by-ending", "masks-by-word"],
+)  # fmt: skip
+def test_layouts_that_are_asked_about(tmp_path, files, check, said):
+    """Never trained without a word: "stop", before a training."""
+    folder = write(tmp_path / "folder", files)
+    found = {finding.check: finding for finding in pbl.load_data(folder).check("train", "val", fast=True)}
+    assert found[check].severity == "stop" and said in found[check].message
+    with pytest.raises(InputError, match="data_check=report"):
+        pbl.train(pbl.Config(dataset=str(folder), model="mlp", epochs=1), folder=tmp_path / "runs")
+
+
+def test_what_pillow_reads_is_read_and_the_rest_is_counted(tmp_path):
+    """By the first bytes where the ending says nothing; in a zip as in a folder."""
+    files = tree("cat", "dog")
+    for at, (ending, kind) in enumerate([(".ppm", "PPM"), (".jpe", "JPEG"), (".jpg?w=640", "JPEG"), ("", "PNG"), (".jpg ", "JPEG"), (".jpg_large", "JPEG"), (".jp2", "JPEG2000"), (".webp", "WEBP")]):  # fmt: skip
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(picture(500 + at))).save(buffer, kind)
+        files[f"cat/photo{at}{ending}"] = buffer.getvalue()
+    count = len(files)
+    files |= {
+        "cat/notes.txt": b"x",
+        "dog/boxes.xml": b"<a/>",
+        "dog/b.xml": b"<a/>",
+        "dog/new.jxl": b"\xff\x0a..",
+        "dog/page": b"<html>",
+    }
+    folder, archive = write(tmp_path / "folder", files), pack(tmp_path / "a.zip", files)
+    for source in (class_folders(folder), zip_archive(archive)):
+        assert len(source.train()) == count
+        (finding,) = source.findings
+        assert finding.details["endings"] == {".txt": 1, ".xml": 2, ".jxl": 1, "": 1} and finding.severity == "act"
+        assert "5 (.xml 2, ? 1, .jxl 1, .txt 1)" in finding.message
+    one, other = (pbl.load_data(where, image_size=8, channels=3) for where in (folder, archive))
+    assert one.split["hashes"] == other.split["hashes"]
+    assert len(pbl.data.find_image_files([folder])) == count
+
+
+def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
+    """A mounted Drive: the same images and split; one that stays away is said to be unreadable, and never skipped."""
+    folder = write(tmp_path / "folder", tree("cat", "dog", images=20))
+    expected = pbl.load_data(folder).split["hashes"]
+    monkeypatch.setattr("pbl.storage.RETRY_SECONDS", (0, 0))
+    whole, failures, fault = Path.read_bytes, {}, {}
+
+    def read(self):
+        if self.name in ("3.png", "7.png") and failures.get(self, 0) < fault["most"]:
+            failures[self] = failures.get(self, 0) + 1
+            raise OSError(fault["number"], os.strerror(fault["number"]))
+        return whole(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    for number in (errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT):
+        fault |= {"number": number, "most": 2}
+        failures.clear()
+        assert pbl.load_data(folder, on_bad_image="skip").split["hashes"] == expected and len(failures) == 4
+        fault["most"] = 10
+        with pytest.raises(InputError, match=r"cannot be read: .*still mounted\?"):
+            pbl.load_data(folder, on_bad_image="skip")
+    fault["number"] = errno.EACCES
+    failures.clear()
+    with pytest.raises(InputError, match=r"4 image file\(s\) of .* cannot be read: .*cat/3\.png: Permission denied"):
+        pbl.load_data(folder, on_bad_image="skip")
 
 
 def test_a_path_that_is_not_there(tmp_path, monkeypatch):

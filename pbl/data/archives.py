@@ -11,16 +11,19 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
-from pbl.data.folders import class_folders
-from pbl.data.images import LISTED
+from pbl.data.folders import class_folders, not_mounted, tell_passed_over
+from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source, from_arrays
 from pbl.errors import InputError, Sentence
+from pbl.storage import PASSING, try_again
 
 LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
 LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
@@ -39,11 +42,20 @@ def zip_archive(file: str | Path) -> Source:
             more than a picture can hold; the disk is too small; or what `class_folders` says.
     """
     file = expand(file)
+    try:
+        return try_again(lambda: _open_zip(file), file)
+    except OSError as error:
+        if isinstance(error, InputError):
+            raise
+        raise not_mounted(file, error) from None
+
+
+def _open_zip(file: Path) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
     try:
         with zipfile.ZipFile(file) as archive:
-            members, folders = _check_members(archive, file)
+            members, folders, passed_over = _check_members(archive, file)
             listing = "\n".join(
                 [*sorted(f"{name} {info.file_size} {info.CRC}" for name, info in members.items()), *folders]
             )
@@ -56,7 +68,8 @@ def zip_archive(file: str | Path) -> Source:
             "{file} is no archive, or damaged: {error}. Copy or download it again.", file=file, error=error
         ) from None
     try:
-        return class_folders(folder)
+        source = class_folders(folder)
+        return replace(source, findings=source.findings + tuple(tell_passed_over(passed_over)))
     except InputError as error:  # it should name the archive that the user gave
         fields = {
             name: str(value).replace(str(folder), str(file)) if str(folder) in str(value) else value
@@ -75,14 +88,16 @@ def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[s
         return False
 
 
-def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
-    """Returns the images in an archive, by their names in Unicode, and the folders of all its files.
+def _check_members(
+    archive: zipfile.ZipFile, file: Path
+) -> tuple[dict[str, zipfile.ZipInfo], list[str], dict[str, int]]:
+    """Returns the images in an archive, by their names in Unicode; the folders of all its files; and the endings of the others.
 
     Raises InputError for what an honest archive of images never holds.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()  # `class_folders` reports a class without images
-    total, archives = 0, []
+    total, archives, passed_over = 0, [], Counter()
     for info in archive.infolist():
         name = decode_name(info).replace("\\", "/")
         parts = PurePosixPath(name).parts
@@ -101,10 +116,11 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipf
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in (".zip", ".tar", ".gz", ".7z", ".rar"):
             archives.append(name)
-        if suffix not in LISTED:
-            continue
         if info.flag_bits & 1:
             raise InputError("{file} is encrypted. Unpack it with its password, and give the folder.", file=file)
+        if suffix not in LISTED and not _is_image(archive, info, suffix):
+            passed_over[suffix] += 1
+            continue
         if name in members:
             raise InputError("{file} holds {name} twice. Pack it anew.", file=file, name=ascii(name))
         if info.file_size > LARGEST_IMAGE:
@@ -132,7 +148,18 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> tuple[dict[str, zipf
             if archives
             else "",
         )
-    return members, sorted(folders)
+    return members, sorted(folders), passed_over
+
+
+def _is_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, suffix: str) -> bool:
+    """Whether a file whose ending says nothing is an image by its first bytes."""
+    if suffix in NO_IMAGES:
+        return False
+    try:
+        with archive.open(info) as stream:
+            return begins_as_image(stream.read(32))
+    except (NotImplementedError, EOFError, RuntimeError, ValueError):  # told when it is unpacked, if it is an image
+        return False
 
 
 def decode_name(info: zipfile.ZipInfo) -> str:
@@ -189,8 +216,13 @@ def _unpack(
         finally:
             shutil.rmtree(unpacking, ignore_errors=True)
     except (OSError, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) or getattr(error, "errno", None) in PASSING:
             raise
+        if isinstance(error, NotImplementedError):
+            raise InputError(
+                "{file} is packed in a way that Python does not read ({error}). Unpack it, and give the folder or pack it anew as .zip.",
+                file=file, error=error,
+            ) from None  # fmt: skip
         raise InputError(
             "{file} cannot be unpacked into {folder}: {error}.", file=file, folder=folder.parent, error=error
         ) from None
@@ -208,6 +240,15 @@ def npz_arrays(file: str | Path) -> Source:
             its arrays are others.
     """
     file = expand(file)
+    try:
+        return try_again(lambda: _open_npz(file), file)
+    except OSError as error:
+        if isinstance(error, InputError):
+            raise
+        raise not_mounted(file, error) from None
+
+
+def _open_npz(file: Path) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
     try:
@@ -226,7 +267,7 @@ def npz_arrays(file: str | Path) -> Source:
             }
             names = arrays.files
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) or getattr(error, "errno", None) in PASSING:
             raise
         if "pickle" in str(error):
             raise InputError(

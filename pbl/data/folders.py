@@ -2,29 +2,49 @@
 
     photos/cat/1.jpg                     one folder a class; test and validation are cut from them
     photos/train/cat/1.jpg  photos/test/cat/9.jpg      official splits, which are kept
+    photos/cat/train/1.jpg  photos/cat/test/9.jpg      the same the other way round
 
-Train may be called train, training or training_set; validation val, valid or validation (with or without _set); test test,
-testing or test_set. Hidden files and what macOS and Windows leave (`.DS_Store`, `__MACOSX`, `Thumbs.db`) are passed over.
+Splits go by the names that people give them: train, training_set, train_data, rps and rps-test-set, 訓練データ and テストデータ.
+Folders that hold the same folders, and whose names do not say what they are, are asked about. Hidden files and what macOS and
+Windows leave (`.DS_Store`, `__MACOSX`, `Thumbs.db`) are passed over.
 """
 
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pbl.data.images import EXTENSIONS, LISTED
+from pbl.data.doctor.finding import Finding, one_finding
+from pbl.data.images import EXTENSIONS, LISTED, is_image_file
 from pbl.data.paths import expand, is_hidden, names_beside
-from pbl.data.source import Example, Source
+from pbl.data.source import Example, Source, Unreadable
 from pbl.errors import InputError, Sentence
+from pbl.storage import PASSING, try_again
 
+# Words for splits, and words beside them that say nothing more.
 SPLITS = {
-    "train": {"train", "training", "train_set", "training_set"},
-    "val": {"val", "valid", "validation", "val_set", "valid_set", "validation_set"},
-    "test": {"test", "testing", "test_set", "testing_set"},
+    "train": {"train", "training", "学習", "訓練", "トレーニング"},
+    "val": {"val", "valid", "validation", "dev", "検証", "バリデーション"},
+    "test": {"test", "testing", "テスト", "評価", "試験"},
 }
+for known in SPLITS.values():
+    known |= {word + end for word in known if word.isascii() for end in ("set", "data", "images")}
+UNLABELLED = {"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"}
+FILLERS = set("set data dataset images image imgs img pictures photos x データ データセット 画像 用 セット".split())
+_JAPANESE = [word for word in {*FILLERS, *set().union(*SPLITS.values())} if not word.isascii()]
+# Japanese is written without blanks: first the words that are known, the longest first.
+_WORD = re.compile("|".join([*sorted(_JAPANESE, key=len, reverse=True), "[a-z]+", r"\d+", r"[^\W_]"]))
+# Endings of pictures, and of films, that are not read.
+PICTURES = set(".jxl .psd .svg .dcm .nii .ico .raw .cr2 .cr3 .nef .arw .dng .mp4 .mov .avi".split())
+
+
+MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one number and other endings happen
+_MASK = re.compile(r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)(?=[ _-]*\d*$)", re.IGNORECASE)
 
 
 class Files:
@@ -47,7 +67,7 @@ class Files:
             for start in range(0, len(self.files), 256):
                 piece = self.files[start : start + 256]
                 for (name, label), content in zip(piece, threads.map(self._read, [n for n, _ in piece]), strict=True):
-                    yield content, label, _normalize(name)
+                    yield content, label, normalize(name)
 
     def fingerprint(self) -> str:
         """A digest of the names, the classes and the contents of all files."""
@@ -57,11 +77,15 @@ class Files:
             digest.update(f"{name}\0{label}\0{hashlib.sha256(content).hexdigest()}\n".encode())
         return digest.hexdigest()
 
-    def _read(self, name: str) -> bytes | InputError:
+    def _read(self, name: str) -> bytes | Unreadable:
+        file = self.root / name
         try:
-            return (self.root / name).read_bytes()
+            return try_again(file.read_bytes, file)
         except OSError as error:
-            return InputError("{name}: {reason}.", name=name, reason=error.strerror)
+            unreadable = Unreadable("{name}: {reason}.", name=name, reason=error.strerror)
+            if error.errno in PASSING:  # for a minute: nothing there can be read now
+                raise not_mounted(file, error) from None
+            return unreadable
 
 
 def class_folders(folder: str | Path) -> Source:
@@ -78,8 +102,10 @@ def class_folders(folder: str | Path) -> Source:
     """
     root = expand(folder)
     try:
-        return _open_folder(root, folder)
+        return try_again(lambda: _open_folder(root, folder), root)
     except OSError as error:
+        if error.errno in PASSING:
+            raise not_mounted(root, error) from None
         raise InputError(
             "{file}: {reason}. A data set is a folder that can be read.",
             file=error.filename or folder,
@@ -87,52 +113,202 @@ def class_folders(folder: str | Path) -> Source:
         ) from None
 
 
+def not_mounted(file: Path, error: OSError) -> InputError:
+    """What is said where reading has failed for a minute."""
+    return InputError(
+        "{file} cannot be read: {reason}. Is the Drive or the network folder still mounted? Mount it again and give the same command.",
+        file=file, reason=error.strerror,
+    )  # fmt: skip
+
+
 def _open_folder(root: Path, folder: str | Path) -> Source:
     if not root.is_dir():
         raise InputError("No folder {folder}. {near}", folder=folder, near=names_beside(root))
-    root = _descend(root, but_not_into=set().union(*SPLITS.values()))
+    root = _descend(root)
     names = _folders_in(root)
-    splits: dict[str, Path] = {}
-    for split, words in SPLITS.items():
-        found = [name for name in names if _plain(name) in words]
-        if len(found) > 1:
+    inside = {name: _class_names_in(root / name) for name in names}
+    splits, others = _find_splits(root, names, inside)
+    if splits:
+        inner = {split: _descend(root / name) for split, name in splits.items()}
+        source = _open_classes({split: _classes_in(path) for split, path in inner.items()}, inner, root)
+        return replace(source, findings=source.findings + tuple(_tell_set_aside(others)))
+    if names and all(inside[name] and all(find_role(inner) for inner in inside[name]) for name in names):
+        return _open_split_classes(root, names)
+    source = _open_classes({"train": _classes_in(root)}, {"train": root}, root)
+    return replace(source, findings=source.findings + tuple(_find_same_inside(root, inside)))
+
+
+def find_role(name: str) -> tuple[str, bool] | None:
+    """Which split a folder's name means, if any; and whether it says nothing else, as `train_data` does and `seg_train` does not."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unicodedata.normalize("NFKC", name)).casefold()  # TrainData
+    words = set(_WORD.findall(apart))
+    roles = {split for split, known in SPLITS.items() if known & words}
+    if len(roles) != 1:
+        return None
+    role = roles.pop()
+    return role, not words - SPLITS[role] - FILLERS
+
+
+def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -> tuple[dict[str, str], list[str]]:
+    """Which folder is which split, and the folders without class names; ({}, []) where the folders are classes."""
+    roles = {name: find_role(name) for name in names}
+    chosen = {name: role[0] for name, role in roles.items() if role and role[1]}
+    if not chosen:
+        # Names that say more, as in rps and rps-test-set, are of splits where the folders hold the same classes.
+        alike = [name for name in names if any(_are_alike(inside[name], inside[o]) for o in names if o != name)]
+        chosen = {name: roles[name][0] for name in alike if roles[name]}
+        silent = [name for name in alike if name not in chosen]
+        if chosen and len(silent) == 1 and "train" not in chosen.values():
+            chosen[silent[0]] = "train"
+        elif silent or len(set(chosen.values())) < len(chosen):
+            return {}, []
+    if not chosen:
+        return {}, []
+    splits: dict[str, str] = {}
+    for name, split in chosen.items():
+        if split in splits:
             raise InputError(
                 "{folder} holds {found}: which is {split}? Keep one.",
                 folder=root,
-                found=" and ".join(found),
+                found=" and ".join(sorted([splits[split], name])),
                 split=split,
             )
-        if found:
-            splits[split] = root / found[0]
-    if not splits:
-        return _open_classes({"train": root}, root)
-    others = sorted(set(names) - {path.name for path in splits.values()})
+        splits[split] = name
+    aside = [name for name in names if name not in chosen and _is_unlabelled(name, inside[name])]
+    others = sorted(set(names) - set(chosen) - set(aside))
     if "train" not in splits or others:
         raise InputError(
             "{folder} holds the split folder(s) {splits} and {what}. Valid: class folders alone, or train/ (with val/ and"
             " test/ if there are any), each with class folders.",
             folder=root,
-            splits=", ".join(path.name for path in splits.values()),
+            splits=", ".join(splits[split] for split in SPLITS if split in splits),
             what=Sentence("also {others}", others=", ".join(others[:5])) if others else Sentence("no train/"),
         )
-    # An archive may hold train/train/cat.
-    inner = {split: path / path.name if _folders_in(path) == [path.name] else path for split, path in splits.items()}
-    return _open_classes(inner, root)
+    return splits, aside
 
 
-def _open_classes(folders: dict[str, Path], root: Path) -> Source:
-    found: dict[str, dict[str, Path]] = {split: {} for split in folders}
-    for split, folder in folders.items():
-        for name in _folders_in(folder):
-            if _normalize(name) in found[split]:
+def _are_alike(one: set[str], other: set[str]) -> bool:
+    """Whether two folders hold the same folders, or nearly: half of the fewer, and at least one."""
+    return bool(one & other) and 2 * len(one & other) >= min(len(one), len(other))
+
+
+def _is_unlabelled(name: str, inside: set[str]) -> bool:
+    """Whether a folder beside the splits is of images to predict, as `seg_pred`: its name says so, and it holds no classes."""
+    words = set(re.split(r"[\W_]+", name.casefold()))
+    return bool(words & UNLABELLED) and len(inside) < 2
+
+
+def _tell_set_aside(names: list[str]) -> list[Finding]:
+    if not names:
+        return []
+    return one_finding(
+        "set_aside",
+        "note",
+        "Not used, since it holds no class folders: {folders}; predict reads it.",
+        folders=", ".join(names),
+    )
+
+
+def _find_same_inside(root: Path, inside: Mapping[str, set[str]]) -> list[Finding]:
+    """Class folders that hold the same folders: they may be splits, or kinds of the same images."""
+    around = {normalize(name) for name in inside}
+    for name, found in inside.items():
+        if len(found & around) >= 2:
+            return one_finding(
+                "data_set_inside",
+                "stop",
+                "{folder} holds folders of the same names as those beside it ({shared}): is it the data set once more? Take it away, or give it alone.",
+                folder=root / name,
+                shared=", ".join(sorted(found & around)[:5]),
+            )
+    groups = [[o for o in inside if o == name or _are_alike(inside[name], inside[o])] for name in inside]
+    alike = max(groups, key=len, default=[])
+    if len(alike) < 2:
+        return []
+    shared = set.intersection(*(inside[name] for name in alike)) or inside[alike[0]] & inside[alike[1]]
+    return one_finding(
+        "same_folders_inside",
+        "stop",
+        "{listed} hold the same folders ({shared}). If these are the classes, {listed} are splits, to be called train, val and test, or kinds of the same images, of which one is given: {one}.",
+        listed=", ".join(alike[:5]),
+        shared=", ".join(sorted(shared, key=_natural)[:5]),
+        one=root / alike[0],
+    )
+
+
+def _class_names_in(folder: Path) -> set[str]:
+    """Names of the folders in a folder that holds no images itself; in a doubled folder (`train/train`) those of the inner one."""
+    if _holds_images(folder):  # most class folders: seen at their first file
+        return set()
+    inner = _descend(folder)
+    return set() if _holds_images(inner) else {normalize(name) for name in _folders_in(inner)}
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(_is_loose(path) for path in folder.iterdir())
+
+
+def _classes_in(folder: Path) -> dict[str, Path]:
+    """The class folders in a folder, by their names."""
+    found: dict[str, Path] = {}
+    for name in _folders_in(folder):
+        twin = next((other for other in found if _fold(other) == _fold(name)), None)
+        # A data set of letters has a and A.
+        if normalize(name) in found or (twin is not None and len(normalize(name).strip()) > 1):
+            raise InputError(
+                "{folder} holds two class folders called {name}, written in two ways. Put their images together.",
+                folder=folder,
+                name=normalize(name),
+            )
+        found[normalize(name)] = folder / name
+    return found
+
+
+def _open_split_classes(root: Path, names: list[str]) -> Source:
+    """Opens class folders that hold the splits."""
+    found: dict[str, dict[str, Path]] = {}
+    for name in names:
+        for inner in _folders_in(root / name):
+            split = find_role(inner)[0]
+            if normalize(name) in found.setdefault(split, {}):
                 raise InputError(
-                    "{folder} holds two class folders called {name}, written in two ways. Put their images together.",
-                    folder=folder,
-                    name=_normalize(name),
+                    "{folder} holds {found}: which is {split}? Keep one.",
+                    folder=root / name,
+                    found=" and ".join(sorted([found[split][normalize(name)].name, inner])),
+                    split=split,
                 )
-            found[split][_normalize(name)] = folder / name
+            found[split][normalize(name)] = root / name / inner
+    if "train" not in found:
+        raise InputError(
+            "{folder} holds the split folder(s) {splits} and {what}. Valid: class folders alone, or train/ (with val/ and"
+            " test/ if there are any), each with class folders.",
+            folder=root / names[0],
+            splits=", ".join(found),
+            what=Sentence("no train/"),
+        )
+    return _open_classes({split: found[split] for split in SPLITS if split in found}, dict.fromkeys(found, root), root)
+
+
+def _open_classes(found: Mapping[str, dict[str, Path]], folders: Mapping[str, Path], root: Path) -> Source:
+    """Makes the source of class folders.
+
+    Args:
+        found: Of each split its class folders.
+        folders: Of each split the folder that errors name.
+        root: What names of images are relative to.
+    """
     class_names = sorted(found["train"], key=_natural)
     if len(class_names) < 2:
+        archives = sorted(
+            path.name
+            for path in folders["train"].iterdir()
+            if path.suffix.lower() in (".zip", ".tar", ".gz", ".rar", ".7z")
+        )
+        if archives:
+            raise InputError(
+                "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.",
+                folder=folders["train"], archives=", ".join(archives[:5]),
+            )  # fmt: skip
         raise InputError(
             "{folder} holds {n} class folder(s){which}. A data set is a folder with at least two folders, one for each class,"
             " named after it, with its images inside.",
@@ -140,25 +316,14 @@ def _open_classes(folders: dict[str, Path], root: Path) -> Source:
             n=len(class_names),
             which=f" ({class_names[0]})" if class_names else "",
         )
-    parts = {}
-    for split, classes in found.items():
-        unknown = sorted(set(classes) - set(class_names))
-        if unknown:
-            raise InputError(
-                "{folder} has the class(es) {unknown}, which train has not: {names}.",
-                folder=folders[split],
-                unknown=", ".join(unknown[:5]),
-                names=", ".join(class_names[:20]),
-            )
+    parts, passed_over = {}, Counter()
+    for split, written in found.items():
+        classes = _match_classes(written, class_names, folders[split])
         files = []
         for label, name in enumerate(class_names):
-            listed = list(_list_images(classes[name])) if name in classes else []
+            listed = list(_list_images(classes[name], passed_over)) if name in classes else []
             if not listed and split == "train":
-                raise InputError(
-                    "The class folder {folder} holds no image ({kinds}). Put images into it, or take it away.",
-                    folder=classes[name],
-                    kinds=", ".join(sorted(kind[1:] for kind in EXTENSIONS)),
-                )
+                _refuse_empty_class(classes[name])
             files += [(os.path.relpath(path, root), label) for path in listed]
         loose = sorted(path.name for path in folders[split].iterdir() if _is_loose(path))
         if files and loose:
@@ -175,22 +340,99 @@ def _open_classes(folders: dict[str, Path], root: Path) -> Source:
             )
         parts[split] = Files(root, files)
     give = {split: (lambda files=files: files) for split, files in parts.items()}
-    return Source(class_names, give["train"], give.get("test"), give.get("val"))
+    return Source(
+        class_names,
+        give["train"],
+        give.get("test"),
+        give.get("val"),
+        findings=(
+            *tell_passed_over(passed_over),
+            *_find_masks([name for part in parts.values() for name, _ in part.files]),
+        ),
+    )
+
+
+def _match_classes(classes: dict[str, Path], class_names: list[str], folder: Path) -> dict[str, Path]:
+    """The class folders of a split by train's names, from which they may differ in case and blanks."""
+    matched = {}
+    for name, path in classes.items():
+        near = [known for known in class_names if _fold(known) == _fold(name)]
+        matched[near[0] if name not in class_names and len(near) == 1 else name] = path
+    unknown = sorted(set(matched) - set(class_names))
+    if unknown:
+        raise InputError(
+            "{folder} has the class(es) {unknown}, which train has not: {names}.",
+            folder=folder,
+            unknown=", ".join(unknown[:5]),
+            names=", ".join(class_names[:20]),
+        )
+    return matched
+
+
+def _refuse_empty_class(folder: Path) -> None:
+    raise InputError(
+        "The class folder {folder} holds no image ({kinds}). Put images into it, or take it away.",
+        folder=folder,
+        kinds=", ".join(sorted(kind[1:] for kind in EXTENSIONS)),
+    )
+
+
+def tell_passed_over(endings: Mapping[str, int]) -> list[Finding]:
+    """Files among the images that are none: a "note", or "act" where they seem to be pictures that are not read.
+
+    Args:
+        endings: How many there are of each ending, such as ".txt"; "" for none.
+    """
+    if not endings:
+        return []
+    pictures = sum(n for ending, n in endings.items() if ending in PICTURES)
+    listed = [f"{ending or '?'} {n}" for ending, n in sorted(endings.items(), key=lambda pair: (-pair[1], pair[0]))]
+    return one_finding(
+        "passed_over",
+        "act" if pictures else "note",
+        "Files in the class folders that are not read as images: {files} ({listed}); convert pictures among them to JPEG or PNG.",
+        files=sum(endings.values()),
+        listed=", ".join(listed[:8]) + (", ..." if len(listed) > 8 else ""),
+        endings=dict(endings),
+    )
+
+
+def _find_masks(names: list[str]) -> list[Finding]:
+    """Files of one folder whose names differ in their ending, or in a word like _mask, alone: "stop", since masks are no examples."""
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        by_stem.setdefault(name.removesuffix(PurePosixPath(name).suffix), []).append(name)
+    pairs = []
+    for stem, found in by_stem.items():
+        plain = _MASK.sub("", stem)
+        if plain != stem and plain in by_stem:
+            pairs += [(by_stem[plain][0], name) for name in found]
+        elif len(found) > 1:
+            pairs += [(found[0], name) for name in found[1:]]
+    if not pairs or len(pairs) < MASKS * len(names):
+        return []
+    return one_finding(
+        "masks_among_images",
+        "stop",
+        "{pairs} images have another file of the same name beside them, such as {image} and {mask}: is it a mask (where something lies in the image), or the image once more? Move such files out of the class folders.",
+        [normalize(mask) for _, mask in pairs],
+        pairs=len(pairs),
+        image=pairs[0][0],
+        mask=pairs[0][1],
+    )
 
 
 def _is_loose(path: Path) -> bool:
     return path.suffix.lower() in LISTED and not is_hidden(path.name) and path.is_file()
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[ -]+", "_", name.casefold())
-
-
-def _descend(folder: Path, but_not_into: Collection[str] = ()) -> Path:
-    """Goes down while a folder holds nothing but one folder, and that one holds folders."""
+def _descend(folder: Path) -> Path:
+    """Goes down while a folder holds nothing but one folder, that holds folders and is no split of a name alone."""
     for _ in range(10):
         names = _folders_in(folder)
-        if len(names) != 1 or _plain(names[0]) in but_not_into or not _folders_in(folder / names[0]):
+        if len(names) != 1 or not _folders_in(folder / names[0]):
+            break
+        if find_role(names[0]) and _fold(names[0]) != _fold(folder.name):
             break
         folder = folder / names[0]
     return folder
@@ -201,8 +443,16 @@ def _folders_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
 
 
-def _list_images(folder: str | Path, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
-    """All image files below a folder, sorted; a link that leads back to a folder above is not followed."""
+def _list_images(
+    folder: str | Path, passed_over: Counter[str], seen: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[str]:
+    """All image files below a folder, sorted; a link that leads back to a folder above is not followed.
+
+    Args:
+        folder: The folder.
+        passed_over: Counts the endings of the files that are no images.
+        seen: The folders above.
+    """
     status = Path(folder).stat()
     if (status.st_dev, status.st_ino) in seen:
         return
@@ -211,9 +461,15 @@ def _list_images(folder: str | Path, seen: frozenset[tuple[int, int]] = frozense
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_hidden(entry.name):
                 continue
+            suffix = PurePosixPath(entry.name).suffix.lower()
             if entry.is_dir():
-                yield from _list_images(entry.path, seen)
-            elif PurePosixPath(entry.name).suffix.lower() in LISTED and (entry.is_file() or entry.is_symlink()):
+                yield from _list_images(entry.path, passed_over, seen)
+            elif entry.is_file():
+                if is_image_file(entry.path):
+                    yield entry.path
+                else:
+                    passed_over[suffix] += 1
+            elif suffix in LISTED and not Path(entry.path).exists():  # a link that leads nowhere is named as unreadable
                 yield entry.path
 
 
@@ -222,6 +478,10 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in re.split(r"(\d+)", name) if piece]
 
 
-def _normalize(name: str) -> str:
+def normalize(name: str) -> str:
     """One spelling for each name: macOS writes が as か and a mark, other systems do not. What is not Unicode becomes ?."""
     return unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()

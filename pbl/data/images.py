@@ -7,20 +7,60 @@
 | transparency                        | laid on white                                                  |
 | rotated by EXIF (telephone cameras) | turned upright                                                 |
 | animated                            | its first frame                                                |
+| damaged metadata                    | passed over                                                    |
 """
 
+import functools
 import io
+import re
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pbl.data.paths import is_hidden
 from pbl.errors import InputError, Sentence
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# These cannot be read; they are listed so that an error names them.
-LISTED = EXTENSIONS | {".avif", ".heic", ".heif"}
+EXTENSIONS = frozenset(
+    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+HEIF = frozenset({".heic", ".heif", ".hif"})  # read where pillow-heif is installed; else an error names them
+LISTED = EXTENSIONS | HEIF
+VALID = "JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, JPEG 2000, AVIF"
+# Files of these kinds lie beside images, and are not opened to see whether they are some.
+NO_IMAGES = frozenset(
+    ".7z .avi .cfg .csv .db .dcm .doc .docx .gz .h5 .htm .html .ico .ini .ipynb .json .jxl .log .mat .md .mov .mp4 .nii"
+    " .npy .npz .pdf .pkl .pt .psd .py .rar .svg .tar .tsv .txt .xls .xlsx .xml .yaml .yml .zip".split()
+)
+# The first bytes of the formats above.
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|P[1-6]\s|\0\0\0\x0cjP  |\xff\x4f\xff\x51"
+    rb"|.{4}ftyp(?:avi[fs]|hei[cxms]|hev[cxms]|mif1|msf1)",
+    re.DOTALL,
+)
+_IS_HEIF = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
+_TURNS = dict(enumerate("FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), 2))  # fmt: skip
+_ORIENTATION = 0x0112  # the tag of EXIF
+
+
+def is_image_file(file: str | Path) -> bool:
+    """Whether a regular file is an image: by the ending of its name, or where that says nothing by its first bytes."""
+    suffix = PurePosixPath(file).suffix.lower()
+    if suffix in LISTED:
+        return True
+    if suffix in NO_IMAGES:
+        return False
+    try:
+        with Path(file).open("rb") as stream:
+            return begins_as_image(stream.read(32))
+    except OSError:
+        return False
+
+
+def begins_as_image(content: bytes) -> bool:
+    """Whether a file that begins with these bytes, 12 or more, is of a format that is read."""
+    return _BEGINNINGS.match(content) is not None
 
 
 def read_image(file: str | Path) -> np.ndarray:
@@ -47,26 +87,41 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     Raises:
         InputError: The bytes are empty, truncated, too large (over 178 million pixels) or no image.
     """
+    return decode_and_look(content, name)[0]
+
+
+def decode_and_look(content: bytes, name: str) -> tuple[np.ndarray, bool]:
+    """As `decode_image`; also returns whether metadata (EXIF, colour profile, comments) were damaged and passed over."""
     if not content:
         raise InputError("{name} is empty (0 bytes). Copy or download it again.", name=name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # above twice that size Pillow raises an error
-            with Image.open(io.BytesIO(content)) as image:
-                return _to_pixels(image)
+        try:
+            return _decode(content), False
+        except MemoryError:
+            raise
+        except Exception:
+            bare = _without_metadata(content)
+            if bare is None:
+                raise
+            return _decode(bare, _read_orientation(content)), True
+    except Image.DecompressionBombError:
+        raise InputError(
+            "{name} has more than {limit:.0f} million pixels. Make it smaller: a network sees some hundred pixels a side.",
+            name=name,
+            limit=2 * Image.MAX_IMAGE_PIXELS / 1e6,
+        ) from None
     except UnidentifiedImageError:
-        if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        if _IS_HEIF.match(content):
             raise InputError(
-                "{name} is HEIC, which is not read. Export it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible).",
+                "{name} is HEIC, which is not read. Install pillow-heif (pip install pillow-heif), or export it as JPEG (on an"
+                " iPhone: Settings, Camera, Formats, Most Compatible).",
                 name=name,
             ) from None
-        raise InputError(
-            "{name} is not an image that can be read. Valid: JPEG, PNG, BMP, GIF, WebP, TIFF.", name=name
-        ) from None
+        raise InputError("{name} is not an image that can be read. Valid: {valid}.", name=name, valid=VALID) from None
+    except MemoryError:
+        raise  # says nothing of the image
     except Exception as error:
-        # On damaged files Pillow raises nearly any exception: SyntaxError for a PNG, struct.error for EXIF, TypeError for a TIFF.
+        # On damaged files Pillow raises nearly any exception: SyntaxError for a PNG, struct.error, TypeError for a TIFF.
         raise InputError(
             "{name} cannot be decoded: {error}. Copy it again or leave it out.",
             name=name,
@@ -74,18 +129,102 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         ) from None
 
 
-def _to_pixels(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # convert("L") would clip them at 255
+@functools.cache
+def _formats() -> list[str]:
+    """Those of Pillow's formats that are read: others hand a file to other programs, as EPS does to Ghostscript."""
+    Image.init()
+    read = ["JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF"]
+    try:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        read.append("HEIF")
+    except ImportError:
+        pass
+    return [name for name in read if name in Image.OPEN]
+
+
+def _decode(content: bytes, orientation: int | None = None) -> np.ndarray:
+    with warnings.catch_warnings():
+        # Above twice that size Pillow raises an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            image.load()
+            if orientation is None:
+                orientation = _find_orientation(image)
+            return _to_pixels(image, orientation)
+
+
+def _find_orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF raises nearly any
+        return 1
+
+
+def _to_pixels(image: Image.Image, orientation: int) -> np.ndarray:
+    # 16 bits; convert("L") would clip them at 255. Of a PGM file Pillow makes 32 bits of 0 to 65535.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(Sentence("it has 32 bits a pixel; save it with 8 or 16"))
+    if orientation in _TURNS:
+        image = image.transpose(Image.Transpose[_TURNS[orientation]])
     if image.has_transparency_data:
         is_grey = image.mode in ("LA", "La", "L", "1")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA")).convert("L" if is_grey else "RGB")
     pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _pieces(content: bytes) -> list[tuple[bytes, bytes, bytes]] | None:
+    """Parts a PNG or JPEG file into (kind, all bytes, body); what comes after the metadata is the last piece."""
+    pieces, at = [], 8
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        while len(content) >= at + 12:
+            size = int.from_bytes(content[at : at + 4]) + 12
+            pieces.append((content[at + 4 : at + 8], content[at : at + size], content[at + 8 : at + size - 4]))
+            at += size
+    elif content.startswith(b"\xff\xd8"):
+        at = 2
+        while len(content) >= at + 4 and content[at] == 0xFF and content[at + 1] != 0xDA:  # start of scan
+            size = int.from_bytes(content[at + 2 : at + 4]) + 2
+            pieces.append((content[at + 1 : at + 2], content[at : at + size], content[at + 4 : at + size]))
+            at += size
+    else:
+        return None
+    return [*pieces, (b"", content[at:], b"")]
+
+
+def _without_metadata(content: bytes) -> bytes | None:
+    """The file with nothing but what its pixels need; None where the format is another or it holds nothing else."""
+    pieces = _pieces(content)
+    if pieces is None:
+        return None
+    if content.startswith(b"\x89"):
+        head, needed = content[:8], {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b""}
+        kept = [whole for kind, whole, _ in pieces if kind in needed]
+    else:  # APP1 to APP15 and comments go, but APP14, which says how the colours are coded
+        head = content[:2]
+        kept = [
+            whole for kind, whole, _ in pieces if not (b"\xe1" <= kind <= b"\xef" or kind == b"\xfe") or kind == b"\xee"
+        ]
+    return head + b"".join(kept) if len(kept) < len(pieces) else None
+
+
+def _read_orientation(content: bytes) -> int:
+    """The orientation in the EXIF of a file that Pillow does not open as it is."""
+    for kind, _, body in _pieces(content) or ():
+        if kind == b"eXIf" or (kind == b"\xe1" and body.startswith(b"Exif")):
+            try:
+                exif = Image.Exif()
+                exif.load(body if body.startswith(b"Exif") else b"Exif\0\0" + body)
+                return exif.get(_ORIENTATION, 1)
+            except Exception:  # damaged EXIF raises nearly any
+                return 1
+    return 1
 
 
 def fit_image(image: np.ndarray, size: tuple[int, int], channels: int, fit: str = "crop") -> np.ndarray:
@@ -126,9 +265,9 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
             found = sorted(
                 file
                 for file in path.rglob("*")
-                if file.suffix.lower() in LISTED
-                and file.is_file()
-                and not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(path).parts)
+                if file.is_file()
+                and not any(is_hidden(part) for part in file.relative_to(path).parts)
+                and is_image_file(file)
             )
             if not found:
                 raise InputError(

@@ -19,8 +19,9 @@ import tensorflow as tf
 from pbl.config import Augmentation, Config
 from pbl.data.augmentation import augment, draw
 from pbl.data.catalogue import open_source
+from pbl.data.doctor.counts import find_damaged_metadata
 from pbl.data.doctor.examination import examine, examine_closely
-from pbl.data.doctor.finding import Finding, Part
+from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.paths import expand
 from pbl.data.source import Source, check_class_names
 from pbl.data.split import choose_fold, find_groups, hold_out
@@ -119,6 +120,7 @@ class Data:
         self._leave_out = _read_names(settings.leave_out)
         self._left_out: set[str] = set()
         self.broken: dict[str, str] = {}
+        self._damaged_metadata: list[str] = []
         self._tensors: dict[int, tf.Tensor] = {}
         self._epoch = 0
         self._target = Target(
@@ -183,9 +185,12 @@ class Data:
         }
 
     def _collect(self, examples) -> Images:
-        images, broken, left_out = collect(examples, self.name, self.num_classes, self._target, self._leave_out)
+        images, broken, left_out, damaged = collect(
+            examples, self.name, self.num_classes, self._target, self._leave_out
+        )
         self.broken.update(broken)
         self._left_out |= left_out
+        self._damaged_metadata += damaged
         if isinstance(images.store, np.memmap):
             return images
         with tf.device("CPU"):  # GPU memory is for the model
@@ -310,9 +315,11 @@ class Data:
             splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
             fast: Only what takes seconds.
         """
-        return examine(
+        findings = examine(
             self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit, self._grouped
         )
+        findings += [*self._source.findings, *find_damaged_metadata(self._damaged_metadata)]
+        return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
     def check_closely(self, most: int) -> list[Finding]:
         """Runs the slow checks of train and validation, each on at most `most` images; see `pbl.data.doctor`."""

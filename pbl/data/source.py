@@ -1,6 +1,6 @@
 """Where images come from. A source names its classes and hands out examples: (image, label, name).
 
-An image is an array, or the bytes of an image file, which `pbl.data.store` decodes.
+An image is an array, or the bytes of an image file, which `pbl.data.store` decodes; or `Unreadable`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,9 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pbl.data.doctor.finding import Finding
 from pbl.errors import InputError, Sentence
 
 Example = tuple[np.ndarray | bytes, int, str]  # uint8 [height, width, 1 or 3], or an image file's bytes; class; name
+
+
+class Unreadable(InputError):
+    """A file cannot be read: that says nothing of the image in it, which is never passed over."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Source:
         test: Gives the examples of the official test split, or None.
         val: Gives the examples of the official validation split, or None.
         channels: 1 or 3 where the source declares it, else None.
+        findings: What listing it has found, such as files that are no images; the data doctor tells them.
     """
 
     class_names: list[str]
@@ -30,6 +36,7 @@ class Source:
     test: Callable[[], Iterable[Example]] | None = None
     val: Callable[[], Iterable[Example]] | None = None
     channels: int | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def from_arrays(

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
-from pbl.data.images import decode_image, fit_image
-from pbl.data.source import Example, check_example
+from pbl.data.images import decode_and_look, fit_image
+from pbl.data.source import Example, Unreadable, check_example
 from pbl.data.split import hash_image
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.storage import replacing
@@ -108,9 +109,25 @@ class Target:
     on_bad_image: str = "stop"
 
 
+class Collected(NamedTuple):
+    """The images of a split, and names of those that are not among them or were read with a remark.
+
+    Attributes:
+        images: The images.
+        broken: Of those that could not be decoded the names, with the reasons.
+        left_out: Those that were left out as wished.
+        damaged: Those with damaged metadata, which were passed over.
+    """
+
+    images: Images
+    broken: dict[str, str]
+    left_out: set[str]
+    damaged: list[str]
+
+
 def collect(
     examples: Iterable[Example], source: str, num_classes: int, target: Target, left_out: frozenset[str] = frozenset()
-) -> tuple[Images, dict[str, str], set[str]]:
+) -> Collected:
     """Decodes the examples of a split.
 
     Args:
@@ -121,11 +138,8 @@ def collect(
         target: What the images are brought to.
         left_out: Names of images to pass over.
 
-    Returns:
-        The images; of those that could not be decoded the names with the reasons; the names of those left out.
-
     Raises:
-        InputError: There is no image; one is not what a source promises; some cannot be decoded (all are named); they
+        InputError: There is no image; one is not what a source promises; some cannot be read or decoded (all are named); they
             differ in size or in their number of channels and the target does not say which.
     """
     shape = (*target.size, target.channels) if target.size and target.channels else None
@@ -142,10 +156,13 @@ def collect(
             return _read_cache(file, shape)
 
     writer = _Pixels(target.memory_budget / 2 * GIGABYTE)
-    labels, names, hashes, shapes, broken, passed_over = [], [], [], [], {}, set()
-    for image, label, name in _decode(examples):
+    labels, names, hashes, shapes, broken, unreadable, passed_over, damaged = [], [], [], [], {}, [], set(), []
+    for image, label, name, is_damaged in _decode(examples):
         if name in left_out:
             passed_over.add(name)
+            continue
+        if isinstance(image, Unreadable):
+            unreadable.append(Sentence(image.template, **image.fields))
             continue
         if isinstance(image, InputError):
             broken[name] = Sentence(image.template, **image.fields)
@@ -166,7 +183,17 @@ def collect(
         shapes.append(image.shape)
         labels.append(label)
         names.append(name)
+        if is_damaged:
+            damaged.append(name)
         writer.append(fit_image(image, size, channels, target.fit))
+    if unreadable:
+        raise InputError(
+            "{n} image file(s) of '{name}' cannot be read: {reasons}{more} Make them readable, or take them away.",
+            n=len(unreadable),
+            name=source,
+            reasons=join_sentences(unreadable[:10]),
+            more=Sentence(" And {n} more.", n=len(unreadable) - 10) if len(unreadable) > 10 else "",
+        )
     if broken and target.on_bad_image == "stop":
         shown = list(broken.values())[:10]
         raise InputError(
@@ -180,13 +207,15 @@ def collect(
         raise InputError("Data set '{name}' holds no image.", name=source)
     labels, shapes = np.array(labels, np.int32), np.array(shapes, np.int32)
     images = Images(writer.finish(file), np.arange(len(names)), labels, names, hashes, shapes)
+    collected = Collected(images, broken, passed_over, damaged)
     if isinstance(images.store, np.memmap) and file is not None:
-        _write_cache(file, images, broken, passed_over)
-    return images, broken, passed_over
+        _write_cache(file, collected)
+    return collected
 
 
-def _write_cache(file: Path, images: Images, broken: dict[str, str], left_out: set[str]) -> None:
+def _write_cache(file: Path, collected: Collected) -> None:
     """Writes what belongs to the pixels in `file` into an `.npz` beside it."""
+    images = collected.images
     with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -194,12 +223,13 @@ def _write_cache(file: Path, images: Images, broken: dict[str, str], left_out: s
             shapes=images.shapes,
             names=np.array(images.names),
             hashes=np.array(images.hashes),
-            broken=np.array(list(broken.items()), dtype=str).reshape(-1, 2),
-            left_out=np.array(sorted(left_out), dtype=str),
+            broken=np.array(list(collected.broken.items()), dtype=str).reshape(-1, 2),
+            left_out=np.array(sorted(collected.left_out), dtype=str),
+            damaged=np.array(collected.damaged, dtype=str),
         )
 
 
-def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[str, str], set[str]]:
+def _read_cache(file: Path, shape: tuple[int, int, int]) -> Collected:
     with np.load(file.with_suffix(".npz")) as saved:
         names = [str(name) for name in saved["names"]]
         if file.stat().st_size != len(names) * np.prod(shape):
@@ -208,22 +238,27 @@ def _read_cache(file: Path, shape: tuple[int, int, int]) -> tuple[Images, dict[s
         hashes = [str(content) for content in saved["hashes"]]
         images = Images(store, np.arange(len(names)), saved["labels"], names, hashes, saved["shapes"])
         broken = {str(name): str(reason) for name, reason in saved["broken"]}
-        return images, broken, {str(name) for name in saved["left_out"]}
+        left_out, damaged = ([str(name) for name in saved[key]] for key in ("left_out", "damaged"))
+        return Collected(images, broken, set(left_out), damaged)
 
 
-def _decode(examples: Iterable[Example]) -> Iterator[Example]:
-    """Decodes the images on all cores and keeps their order; an image that cannot be decoded becomes its error."""
+def _decode(examples: Iterable[Example]) -> Iterator[tuple[np.ndarray | InputError, int, str, bool]]:
+    """Decodes the images on all cores and keeps their order; an image that cannot be decoded becomes its error.
+
+    The last of the four: whether its metadata are damaged.
+    """
 
     def decode(example):
         if not (isinstance(example, tuple) and len(example) == 3):
-            return check_example(example, 1, "the source")
+            check_example(example, 1, "the source")
         image, label, name = example
+        is_damaged = False
         if isinstance(image, bytes):
             try:
-                image = decode_image(image, name)
+                image, is_damaged = decode_and_look(image, name)
             except InputError as error:
                 image = error
-        return image, label, name
+        return image, label, name, is_damaged
 
     examples = iter(examples)
     with ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -163,8 +163,13 @@ ERRORS = {
     # images.py
     "{file}: {reason}. Give an image file.": "{file}：{reason}。画像ファイルを指定してください。",
     "{name} is empty (0 bytes). Copy or download it again.": "{name} は空（0 バイト）です。コピーかダウンロードをやり直してください。",
-    "{name} is HEIC, which is not read. Export it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible).": "{name} は HEIC 形式なので読めません。JPEG で書き出してください（iPhone では、設定→カメラ→フォーマット→互換性優先）。",
-    "{name} is not an image that can be read. Valid: JPEG, PNG, BMP, GIF, WebP, TIFF.": "{name} は読める画像ではありません。使えるもの：JPEG、PNG、BMP、GIF、WebP、TIFF。",
+    "{name} is HEIC, which is not read. Install pillow-heif (pip install pillow-heif), or export it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible).": "{name} は HEIC 形式なので読めません。pillow-heif をインストールする（pip install pillow-heif）か、JPEG で書き出してください（iPhone では、設定→カメラ→フォーマット→互換性優先）。",
+    "{name} is not an image that can be read. Valid: {valid}.": "{name} は読める画像ではありません。使えるもの：{valid}。",
+    "{name} has more than {limit:.0f} million pixels. Make it smaller: a network sees some hundred pixels a side.": "{name} は {limit:.0f} 百万画素より大きい画像です。小さくしてください。ネットワークが見るのは、1 辺が数百画素の画像です。",
+    "{file} cannot be read: {reason}. Is the Drive or the network folder still mounted? Mount it again and give the same command.": "{file} を読めません（{reason}）。ドライブやネットワークのフォルダーはまだつながっていますか。つなぎ直して、同じコマンドをもう一度実行してください。",
+    "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.": "{folder} にはクラスのフォルダーがなく、{archives} があります。.zip を 1 つ指定するか、クラスごとのフォルダーに展開してください。",
+    "{n} image file(s) of '{name}' cannot be read: {reasons}{more} Make them readable, or take them away.": "'{name}' の画像ファイル {n} 個を読めません：{reasons}{more} 読めるようにするか、取り除いてください。",
+    "{file} is packed in a way that Python does not read ({error}). Unpack it, and give the folder or pack it anew as .zip.": "{file} は Python が読めない方法で圧縮されています（{error}）。展開して、フォルダーを指定するか、.zip に圧縮し直してください。",
     "{name} cannot be decoded: {error}. Copy it again or leave it out.": "{name} を読み込めません（{error}）。コピーし直すか、除いてください。",
     "it has 32 bits a pixel; save it with 8 or 16": "1画素が32ビットです。8か16ビットで保存してください",
     "No image in the folder {path}. Looked for: {kinds}.": "フォルダ {path} に画像がありません。探したもの：{kinds}。",
@@ -267,6 +272,7 @@ ERRORS = {
     # runs.py
     "{file} could not be written: it is not a regular file. Give the name of a file.": "{file} に書き込めません（通常のファイルではありません）。ファイル名を指定してください。",
     "{file} could not be written ({reason}); tried again in {wait} s.": "{file} に書き込めませんでした（{reason}）。{wait} 秒後にもう一度試します。",
+    "{file} cannot be read now ({reason}); tried again in {wait} s.": "{file} を今は読めません（{reason}）。{wait} 秒後にもう一度試します。",
     "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.": "{file} に書き込めませんでした（{reason}）。前の内容はそのまま残っています。空きを増やすか、別のフォルダを使ってください。",
     "another process": "別のプロセス",
     "process {pid} on {host}, seen {ago:.0f} s ago": "{host} のプロセス {pid}、{ago:.0f} 秒前に確認",
@@ -334,7 +340,7 @@ ERRORS = {
     # thresholds.py
     "'{text}' is no aim of a threshold. Valid: f1, youden, recall>=0.95, precision>=0.9, cost=1:5 (a false positive costs 1, a false negative 5).": "'{text}' はしきい値の選び方ではありません。使えるもの：f1、youden、recall>=0.95、precision>=0.9、cost=1:5（偽陽性の損失が 1、偽陰性が 5）。",
     # training.py
-    "{run}: {model} ({weights:,} trainable weights) on {data}, {train:,} training and {val:,} validation images, in {precision} on {device}": "{run}：{model}（学習する重み {weights:,} 個）、{data}、訓練画像 {train:,} 枚、検証画像 {val:,} 枚、{precision}、{device}",
+    "{run}: {model} ({weights:,} trainable weights) on {data}, {n} classes ({classes}), {train:,} training and {val:,} validation images, in {precision} on {device}": "{run}：{model}（学習する重み {weights:,} 個）、{data}、{n} クラス（{classes}）、訓練画像 {train:,} 枚、検証画像 {val:,} 枚、{precision}、{device}",
     "Paused": "一時停止しました",
     "Interrupted": "停止しました",
     "{ended}. The same command goes on with {run}.": "{ended}。同じコマンドで {run} の続きから学習します。",

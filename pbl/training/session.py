@@ -124,8 +124,8 @@ class Session:
             replicas=model.distribute_strategy.num_replicas_in_sync,
         )
         told = (
-            "{run}: {model} ({weights:,} trainable weights) on {data}, {train:,} training and {val:,} validation images,"
-            " in {precision} on {device}"
+            "{run}: {model} ({weights:,} trainable weights) on {data}, {n} classes ({classes}), {train:,} training and {val:,}"
+            " validation images, in {precision} on {device}"
         )
         print(
             say(
@@ -134,6 +134,8 @@ class Session:
                 model=config.model,
                 weights=weights,
                 data=data.name,
+                n=data.num_classes,
+                classes=", ".join(data.class_names[:5]) + (", ..." if data.num_classes > 5 else ""),
                 train=images["train"],
                 val=images["val"],
                 precision=policy,

@@ -1,6 +1,6 @@
 """How many images there are: files that are broken, classes without images or with few, a small validation split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,6 +27,19 @@ def find_broken(broken: Mapping[str, str]) -> list[Finding]:
         images=len(names),
         reason=broken[names[0]],
         reasons=dict(broken),
+    )
+
+
+def find_damaged_metadata(names: Sequence[str]) -> list[Finding]:
+    """Images whose EXIF, colour profile or comments are damaged: a "note", since their pixels are whole."""
+    if not names:
+        return []
+    return one_finding(
+        "damaged_metadata",
+        "note",
+        "Images with damaged metadata, which were passed over: {images}, such as {examples}; if one is turned, save it again.",
+        sorted(names),
+        images=len(names),
     )
 
 
