@@ -32,7 +32,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ import numpy as np
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
-from pbl.storage import FolderLock, replacing, timestamp, write_json
+from pbl.storage import FolderLock, InUse, replacing, timestamp, write_json
 
 
 class Predictions(NamedTuple):
@@ -70,10 +71,15 @@ class Predictions(NamedTuple):
 
 
 class Run:
-    """The folder of one run; opened by `load_run`, made by `start_run`."""
+    """The folder of one run; opened by `load_run`, made by `start_run`.
 
-    def __init__(self, path: Path):
-        self.path = Path(path)
+    Args:
+        path: The folder.
+        made_around: Folders around it that were made for it.
+    """
+
+    def __init__(self, path: Path, made_around: Sequence[Path] = ()):
+        self.path, self.made_around = Path(path), made_around
         self._lock = FolderLock(self.path)
 
     def __repr__(self) -> str:
@@ -262,6 +268,52 @@ def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
             continue
 
 
+def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = False) -> Run:
+    """Makes the folder of a new run, as `start_run`; of several processes that do so at once one alone gets it.
+
+    Args:
+        config, folder: As for `start_run`.
+        fresh: Whether other unfinished runs of the same settings do not count.
+
+    Raises:
+        InUse: Another process was faster: its run has the lower number.
+    """
+    run = start_run(config, folder)
+    if fresh:
+        return run
+    for path in list(run.path.parent.iterdir()):
+        if path.name.isdecimal() and path < run.path:
+            _wait_until_made(path)
+    before = [other for other in _find_same(config, folder) if other.path.name.isdecimal() and other.path < run.path]
+    earlier = next((other for other in before if not other.is_finished), None)
+    if earlier is not None:
+        remove_run(run)
+        with earlier.lock():  # tells who has it
+            pass
+        raise InUse(
+            "{run} was begun by another process at the same moment. Give the same command again.", run=earlier.path
+        )
+    return run
+
+
+def _wait_until_made(path: Path, seconds: float = 10) -> None:
+    """Waits for the `config.json` of a run's folder that another process makes now; on a mounted Drive that takes long."""
+    end = time.monotonic() + seconds
+    with contextlib.suppress(OSError):  # it may take the folder away
+        while not (path / "config.json").exists() and time.time() - path.stat().st_mtime < 60:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.1)
+
+
+def remove_run(run: Run) -> None:
+    """Takes away the folder of a run in which nothing was trained, and those that were made around it if they are empty."""
+    shutil.rmtree(run.path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for path in run.made_around:
+            path.rmdir()
+
+
 def runs_on(images: str, folder: str | Path | None = None) -> Iterator[Run]:
     """Yields all runs of all experiments on the same training and validation images (`environment["images"]`)."""
     for path in sorted(runs_folder(folder).glob("*/*/environment.json")):
@@ -282,12 +334,14 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
         InputError: The folder cannot be written.
     """
     parent = runs_folder(folder) / config.experiment
+    source, environment = _experiment_source(config), describe_environment()
+    new = [path for path in (parent, parent.parent) if not path.exists()]
     try:
         parent.mkdir(parents=True, exist_ok=True)
         taken = [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
         number = max(taken, default=0) + 1
         while True:
-            run = Run(parent / f"{number:03d}")
+            run = Run(parent / f"{number:03d}", new)
             try:
                 run.path.mkdir()
                 break
@@ -302,8 +356,8 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
         ) from None
     try:
         with replacing(run.path / "experiment.py") as temporary:
-            temporary.write_bytes(_experiment_source(config))
-        run.write_json("environment.json", {"status": "running", "started": timestamp(), **describe_environment()})
+            temporary.write_bytes(source)
+        run.write_json("environment.json", {"status": "running", "started": timestamp(), **environment})
         run.write_json("config.json", config.model_dump(mode="json"))  # last: from here on it is a run
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)

@@ -125,6 +125,10 @@ def timestamp() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
+class InUse(InputError):
+    """Another process works in the folder."""
+
+
 class FolderLock:
     """A folder that one process works in, marked by `lock.json` in it with a heartbeat.
 
@@ -185,7 +189,7 @@ class FolderLock:
         """Marks the folder as held, with a heartbeat, until the block is left.
 
         Raises:
-            InputError: Another process holds it.
+            InUse: Another process holds it.
         """
         file = self.path / "lock.json"
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
@@ -238,7 +242,7 @@ class FolderLock:
                 "process {pid} on {host}, seen {ago:.0f} s ago",
                 pid=lock["pid"], host=lock["host"], ago=time.time() - lock["time"],
             )  # fmt: skip
-        raise InputError(
+        raise InUse(
             "{run} is being trained now, by {where}. Wait for it (of a lost machine {seconds} s), or train a second run:"
             " add --fresh.",
             run=self.path, where=where, seconds=LOCK_EXPIRES_SECONDS,

@@ -69,9 +69,10 @@ def pack(file: Path, files: dict[str, bytes], compression=zipfile.ZIP_DEFLATED) 
         (tree("cat/train", "cat/test", "dog/train", "dog/test"), ["cat", "dog"], "train test"),
         (tree("train_station", "test_tube"), ["test_tube", "train_station"], "train"),  # classes whose names hold such words
         (tree("a", "A", "b"), ["A", "a", "b"], "train"),  # letters
+        (tree("train2017/a", "train2017/b", "val2017/a"), ["a", "b"], "train val"),
         ({**tree("cat", "dog"), "__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "cat/.hidden.png": b"x", "cat/Thumbs.db": b"x", "cat/notes.txt": b"x"}, ["cat", "dog"], "train"),
     ],
-    ids="plain numbers wrapped splits kaggle japanese nested rps intel data japanese-data japanese-splits x compounds class-major words letters hidden".split(),
+    ids="plain numbers wrapped splits kaggle japanese nested rps intel data japanese-data japanese-splits x compounds class-major words letters years hidden".split(),
 )  # fmt: skip
 def test_layouts(tmp_path, files, class_names, splits):
     """A folder and a zip of it are the same source: classes, names, pixels, split."""
@@ -228,7 +229,8 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
     ("files", "said"),
     [
         (tree("cat"), "holds 1 class folder(s) (cat)"),
-        ({"1.png": b"x"}, "holds 0 class folder(s)"),
+        ({"1.png": b"x"}, "holds 1 image(s), such as 1.png, and no class folders"),
+        ({"notes.txt": b"x"}, "holds 0 class folder(s)"),
         ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl holds no image"),
         ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl holds no image"),
         (tree("val/cat", "val/dog"), "and no train/"),

@@ -16,8 +16,8 @@ import pytest
 from pbl import storage
 from pbl.config import Config, as_word, flatten, parse_overrides
 from pbl.errors import InputError
-from pbl.runs import Run, find_unfinished, load_run, start_run
-from pbl.storage import replacing, write_json
+from pbl.runs import Run, find_unfinished, load_run, reserve_run, start_run
+from pbl.storage import InUse, replacing, write_json
 
 
 def _start(barrier, folder, names):
@@ -156,6 +156,19 @@ def test_an_unfinished_run_of_the_same_settings_is_found_and_locked_once(tmp_pat
         find_unfinished(config, tmp_path).lock().__enter__()
     run.update_environment(status="finished")
     assert find_unfinished(config, tmp_path) is None
+
+
+def test_a_run_is_reserved_by_one_process_alone(tmp_path):
+    """The lower number stays: a process that came at the same moment takes its own folder away."""
+    config = Config(experiment="x")
+    first = start_run(config, tmp_path)
+    with first.lock(), pytest.raises(InUse, match=r"x/001 is being trained now"):
+        reserve_run(config, tmp_path)
+    with pytest.raises(InUse, match="at the same moment"):  # not locked yet
+        reserve_run(config, tmp_path)
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["001"]
+    assert reserve_run(config, tmp_path, fresh=True).path.name == "002"
+    assert reserve_run(config.replace(epochs=2), tmp_path).path.name == "003"
 
 
 def test_what_is_no_run(tmp_path, monkeypatch):

@@ -1,6 +1,10 @@
 """Short trials before a training, and sweeps."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -238,3 +242,20 @@ def test_each_run_of_a_comparison_has_its_own_experiments_code(tmp_path):
     runs = [run for _, run, reason in sweep.train_each(planned, tmp_path, tell=lambda line: None) if not reason]
     weights = [run.environment["trainable_weights"] for run in runs]
     assert weights == [64 * units + units + units * 10 + 10 for units in (3, 5)]
+
+
+def test_two_processes_share_a_sweep(tmp_path):
+    """Started at once on one folder: each run is trained once, both end well, and with the same table."""
+    words = [sys.executable, "-m", "pbl", "train", "model=mlp", "epochs=3", "experiment=s", "--runs", str(tmp_path), "--sweep", "learning_rate=0.1,0.03,0.01"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(Path(pbl.__file__).parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PBL_LANGUAGE", None)
+    both = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["001", "002", "003", "sweep_learning_rate.csv"]
+    table = pd.read_csv(tmp_path / "s" / "sweep_learning_rate.csv")
+    assert table["learning_rate"].tolist() == [0.1, 0.03, 0.01] and set(table["status"]) == {"finished"}
+    assert table["run"].nunique() == 3
+    assert any("Passed over for now" in out for out, _ in said)
+    for at in table.index:
+        assert all(f"{table['val_accuracy'][at]:.4f}" in out for out, _ in said)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pbl.data.doctor.finding import Finding, one_finding
-from pbl.data.images import EXTENSIONS, LISTED, is_image_file
+from pbl.data.images import EXTENSIONS, LISTED, PICTURES, is_image_file
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Example, Source, Unreadable
 from pbl.errors import InputError, Sentence
@@ -39,10 +39,6 @@ FILLERS = set("set data dataset images image imgs img pictures photos x デー�
 _JAPANESE = [word for word in {*FILLERS, *set().union(*SPLITS.values())} if not word.isascii()]
 # Japanese is written without blanks: first the words that are known, the longest first.
 _WORD = re.compile("|".join([*sorted(_JAPANESE, key=len, reverse=True), "[a-z]+", r"\d+", r"[^\W_]"]))
-# Endings of pictures, and of films, that are not read.
-PICTURES = set(".jxl .psd .svg .dcm .nii .ico .raw .cr2 .cr3 .nef .arw .dng .mp4 .mov .avi".split())
-
-
 MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one number and other endings happen
 _MASK = re.compile(r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)(?=[ _-]*\d*$)", re.IGNORECASE)
 
@@ -138,21 +134,24 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
     return replace(source, findings=source.findings + tuple(_find_same_inside(root, inside)))
 
 
-def find_role(name: str) -> tuple[str, bool] | None:
-    """Which split a folder's name means, if any; and whether it says nothing else, as `train_data` does and `seg_train` does not."""
+def find_role(name: str) -> tuple[str, set[str]] | None:
+    """Which split a folder's name means, if any; and what else it says: nothing in `train_data`, `seg` in `seg_train`."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unicodedata.normalize("NFKC", name)).casefold()  # TrainData
     words = set(_WORD.findall(apart))
     roles = {split for split, known in SPLITS.items() if known & words}
     if len(roles) != 1:
         return None
     role = roles.pop()
-    return role, not words - SPLITS[role] - FILLERS
+    return role, words - SPLITS[role] - FILLERS
 
 
 def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -> tuple[dict[str, str], list[str]]:
     """Which folder is which split, and the folders without class names; ({}, []) where the folders are classes."""
     roles = {name: find_role(name) for name in names}
-    chosen = {name: role[0] for name, role in roles.items() if role and role[1]}
+    chosen = {name: role[0] for name, role in roles.items() if role and not role[1]}
+    rest = [role and role[1] for role in roles.values()]
+    if len(names) > 1 and all(rest) and all(more == rest[0] for more in rest):  # train2017 and val2017
+        chosen = {name: role[0] for name, role in roles.items()}
     if not chosen:
         # Names that say more, as in rps and rps-test-set, are of splits where the folders hold the same classes.
         alike = [name for name in names if any(_are_alike(inside[name], inside[o]) for o in names if o != name)]
@@ -308,6 +307,12 @@ def _open_classes(found: Mapping[str, dict[str, Path]], folders: Mapping[str, Pa
             raise InputError(
                 "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.",
                 folder=folders["train"], archives=", ".join(archives[:5]),
+            )  # fmt: skip
+        loose = [path.name for path in folders["train"].iterdir() if _is_loose(path)]
+        if not class_names and loose:
+            raise InputError(
+                "{folder} holds {n} image(s), such as {name}, and no class folders. Put the images of each class into a folder named after it.",
+                folder=folders["train"], n=len(loose), name=min(loose),
             )  # fmt: skip
         raise InputError(
             "{folder} holds {n} class folder(s){which}. A data set is a folder with at least two folders, one for each class,"

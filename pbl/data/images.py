@@ -28,10 +28,14 @@ EXTENSIONS = frozenset(
 HEIF = frozenset({".heic", ".heif", ".hif"})  # read where pillow-heif is installed; else an error names them
 LISTED = EXTENSIONS | HEIF
 VALID = "JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, JPEG 2000, AVIF"
+# Pictures and films that are not read; a camera's raw files begin as TIFF does.
+PICTURES = frozenset(
+    ".arw .avi .cr2 .cr3 .dcm .dng .ico .jxl .mov .mp4 .nef .nii .orf .psd .raf .raw .rw2 .svg".split()
+)
 # Files of these kinds lie beside images, and are not opened to see whether they are some.
-NO_IMAGES = frozenset(
-    ".7z .avi .cfg .csv .db .dcm .doc .docx .gz .h5 .htm .html .ico .ini .ipynb .json .jxl .log .mat .md .mov .mp4 .nii"
-    " .npy .npz .pdf .pkl .pt .psd .py .rar .svg .tar .tsv .txt .xls .xlsx .xml .yaml .yml .zip".split()
+NO_IMAGES = PICTURES | frozenset(
+    ".7z .cfg .csv .db .doc .docx .gz .h5 .htm .html .ini .ipynb .json .log .mat .md .npy .npz .pdf .pkl .pt .py .rar"
+    " .tar .tsv .txt .xls .xlsx .xml .yaml .yml .zip".split()
 )
 # The first bytes of the formats above.
 _BEGINNINGS = re.compile(

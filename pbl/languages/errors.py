@@ -167,6 +167,7 @@ ERRORS = {
     "{name} is not an image that can be read. Valid: {valid}.": "{name} は読める画像ではありません。使えるもの：{valid}。",
     "{name} has more than {limit:.0f} million pixels. Make it smaller: a network sees some hundred pixels a side.": "{name} は {limit:.0f} 百万画素より大きい画像です。小さくしてください。ネットワークが見るのは、1 辺が数百画素の画像です。",
     "{file} cannot be read: {reason}. Is the Drive or the network folder still mounted? Mount it again and give the same command.": "{file} を読めません（{reason}）。ドライブやネットワークのフォルダーはまだつながっていますか。つなぎ直して、同じコマンドをもう一度実行してください。",
+    "{folder} holds {n} image(s), such as {name}, and no class folders. Put the images of each class into a folder named after it.": "{folder} には画像が {n} 枚（{name} など）あり、クラスのフォルダーがありません。クラスごとに、その名前のフォルダーへ画像を入れてください。",
     "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.": "{folder} にはクラスのフォルダーがなく、{archives} があります。.zip を 1 つ指定するか、クラスごとのフォルダーに展開してください。",
     "{n} image file(s) of '{name}' cannot be read: {reasons}{more} Make them readable, or take them away.": "'{name}' の画像ファイル {n} 個を読めません：{reasons}{more} 読めるようにするか、取り除いてください。",
     "{file} is packed in a way that Python does not read ({error}). Unpack it, and give the folder or pack it anew as .zip.": "{file} は Python が読めない方法で圧縮されています（{error}）。展開して、フォルダーを指定するか、.zip に圧縮し直してください。",
@@ -272,6 +273,8 @@ ERRORS = {
     # runs.py
     "{file} could not be written: it is not a regular file. Give the name of a file.": "{file} に書き込めません（通常のファイルではありません）。ファイル名を指定してください。",
     "{file} could not be written ({reason}); tried again in {wait} s.": "{file} に書き込めませんでした（{reason}）。{wait} 秒後にもう一度試します。",
+    "{run} was begun by another process at the same moment. Give the same command again.": "{run} を別のプロセスが同時に始めました。同じコマンドをもう一度実行してください。",
+    "Passed over for now. {reason}": "今は飛ばします。{reason}",
     "{file} cannot be read now ({reason}); tried again in {wait} s.": "{file} を今は読めません（{reason}）。{wait} 秒後にもう一度試します。",
     "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.": "{file} に書き込めませんでした（{reason}）。前の内容はそのまま残っています。空きを増やすか、別のフォルダを使ってください。",
     "another process": "別のプロセス",

@@ -16,7 +16,7 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
-from pbl.runs import Run, describe_environment, find_unfinished, start_run
+from pbl.runs import Run, describe_environment, find_unfinished, remove_run, reserve_run
 from pbl.storage import timestamp
 from pbl.training.build import builder_options
 from pbl.training.checkpoint import ExactResume
@@ -26,7 +26,9 @@ IN_FIT = "monitor (in fit)"
 
 @contextlib.contextmanager
 def open_session(config: Config, folder: str | Path | None = None, fresh: bool = False) -> Iterator["Session"]:
-    """Gives the session of a training: of the unfinished run of these settings, which is locked, else of a new one.
+    """Gives the session of a training: of the unfinished run of these settings, else of a new one; it is locked at once.
+
+    Where nothing is trained, since the data or the settings do not fit, a new run's folder is taken away again.
 
     Args:
         config: The settings.
@@ -34,28 +36,33 @@ def open_session(config: Config, folder: str | Path | None = None, fresh: bool =
         fresh: Whether an unfinished run is left alone.
 
     Raises:
-        InputError: Another process trains in the run.
+        InUse: Another process trains in the run.
     """
-    run = None if fresh else find_unfinished(config, folder)
-    with contextlib.ExitStack() as locks:
-        if run is not None:
-            locks.enter_context(run.lock())
-        yield Session(config, folder, run, locks)
+    found = None if fresh else find_unfinished(config, folder)
+    run = found or reserve_run(config, folder, fresh)
+    with run.lock():
+        session = Session(config, run)
+        try:
+            yield session
+        except BaseException:
+            if found is None and session.resume is None:
+                remove_run(run)
+            raise
 
 
 class Session:
     """One process's part of a training.
 
     Attributes:
-        run: The run; None before `begin` makes a new one.
-        resume: Keeps the training's state in the run, and puts it back.
+        run: The run.
+        resume: Keeps the training's state in the run, and puts it back; None before `begin`.
         status: What the run's status becomes: "finished", "paused" or "interrupted".
     """
 
-    def __init__(self, config: Config, folder: str | Path | None, run: Run | None, locks: contextlib.ExitStack):
+    def __init__(self, config: Config, run: Run):
         self.run, self.status = run, "finished"
         self.resume: ExactResume | None = None
-        self._config, self._folder, self._locks = config, folder, locks
+        self._config = config
         self._seconds: dict[str, float] = {}
         self._lap_began = time.perf_counter()
 
@@ -68,7 +75,7 @@ class Session:
     def check_same_data(self, data: Data) -> None:
         """Raises InputError where the data are no longer those that the run began with."""
         run = self.run
-        if run is None or not (run.path / "split.json").exists():
+        if not (run.path / "split.json").exists():
             return
         if run.environment.get("data") not in (None, data.fingerprint) and run.has_same_images(data.split):
             raise InputError(
@@ -92,7 +99,7 @@ class Session:
 
     @contextlib.contextmanager
     def begin(self, model: keras.Model, policy: str, data: Data, findings: dict[str, Any]) -> Iterator[Run]:
-        """Makes the run's folder, unless there is one, and writes into it what is trained; at the end, how that ended.
+        """Writes into the run's folder what is trained; at the end, how that ended.
 
         Args:
             model: The compiled model.
@@ -100,9 +107,6 @@ class Session:
             data: The data.
             findings: What was found in them, as `data_check.json` holds it.
         """
-        if self.run is None:
-            self.run = start_run(self._config, self._folder)
-            self._locks.enter_context(self.run.lock())
         run, config = self.run, self._config
         if not (run.path / "split.json").exists():
             run.write_json("split.json", data.split)

@@ -5,7 +5,9 @@ import itertools
 import json
 import re
 import tempfile
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from pbl.config import Config, apply_overrides, parse_overrides, run_experiment_
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage import replacing
+from pbl.storage import InUse, replacing
 from pbl.training.run import train
+
+POLL_SECONDS = 5  # between two looks at runs that other processes train
 
 
 def parse_sweep(text: str) -> dict[str, list[str]]:
@@ -79,21 +83,25 @@ def run_sweep(
     Returns:
         One row a run, in the order of the plan, and the file `sweep_<settings>.csv` that holds it: the swept settings, `run`, `status`,
         `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of what failed. Where Ctrl-C
-        ended it, the last row is of a run that is "interrupted".
+        ended it, a row is of a run that is "interrupted".
     """
     runs = list(runs)
     # Named by what is swept: another sweep of the experiment does not replace it.
     name = "_".join(["sweep", *(key.rpartition(".")[2] for key in runs[0][0] if key != "seed")])
     file = runs_folder(folder) / runs[0][1].experiment / f"{name}.csv"
-    rows: list[dict[str, Any]] = []
-    for (swept, _), (_, run, reason) in zip(runs, train_each(runs, folder, tell), strict=False):
-        rows.append({**swept, **_describe(run), "reason": reason})
+    place = {id(config): number for number, (_, config) in enumerate(runs)}
+    rows: dict[int, dict[str, Any]] = {}
+    table = pd.DataFrame()
+    for config, run, reason in train_each(runs, folder, tell):
+        number = place[id(config)]
+        rows[number] = {**runs[number][0], **_describe(run), "reason": reason}
         if reason:
-            rows[-1]["status"] = "failed"
+            rows[number]["status"] = "failed"
+        table = pd.DataFrame([rows[number] for number in sorted(rows)])
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
-    return pd.DataFrame(rows), file
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    return table, file
 
 
 def train_each(
@@ -103,23 +111,38 @@ def train_each(
 ) -> Iterator[tuple[Config, Run | None, str]]:
     """Trains several runs one after another; each failure is told and the next one begun. Ends where Ctrl-C ended a run.
 
+    Several processes may do so in one folder, each in its own Colab: what another one trains is passed over, looked at again
+    in the end, and its result read.
+
     Args:
         runs: What is swept, for the line of progress, and the settings.
         folder, tell: As for `run_sweep`.
 
     Yields:
-        The settings; the run, or None where none was made; and why it failed, or "".
+        The settings; the run, or None where none was made; and why it failed, or "". In the order of `runs`, but those last
+        that other processes trained.
     """
-    runs = list(runs)
-    for number, (swept, config) in enumerate(runs, 1):
+    planned = list(runs)
+    waiting, passed_over = deque(enumerate(planned, 1)), set()
+    while waiting:
+        number, (swept, config) = waiting.popleft()
         settings = ", ".join(f"{key}={value}" for key, value in swept.items())
-        tell(Sentence("Run {number} of {all}: {settings}", number=number, all=len(runs), settings=settings))
+        if number in passed_over:  # all that are left were in work elsewhere
+            time.sleep(POLL_SECONDS)
+        else:
+            tell(Sentence("Run {number} of {all}: {settings}", number=number, all=len(planned), settings=settings))
         keras.backend.clear_session()
         reason = ""
         try:
             if config.file:  # anew: another experiment may have entered other code under the same name
                 run_experiment_file(config.file)
             run = find_finished(config, folder) or train(config, folder=folder)
+        except InUse as error:
+            if number not in passed_over:
+                tell(Sentence("Passed over for now. {reason}", reason=error))
+            passed_over.add(number)
+            waiting.append((number, (swept, config)))
+            continue
         except Exception as error:  # a sweep of a night is not lost for one of its runs
             run, reason = find_unfinished(config, folder), f"{type(error).__name__}: {error}"
             if not isinstance(error, InputError):
