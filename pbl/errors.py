@@ -61,9 +61,14 @@ class InputError(ValueError):
 
 
 def name_nearest(word: str, choices: Iterable[str]) -> Sentence:
-    """Returns `Did you mean 'x'? Valid: a, b, c.`, the nearest of `choices` first named where one is near."""
-    choices = sorted(choices)
-    nearest = difflib.get_close_matches(str(word).lower(), choices, n=1, cutoff=0.5)
+    """Returns `Did you mean 'x'? Valid: a, b, c.`, the nearest of `choices` first named where one is near.
+
+    Of several that begin with the word, as resnet20 and resnet56 with resnet, the first in the order of `choices` is named.
+    """
+    choices, word = list(choices), str(word).lower()
+    begun = [choice for choice in choices if word and choice.lower().startswith(word)]
+    nearest = begun or difflib.get_close_matches(word, sorted(choices), n=1, cutoff=0.5)
+    listed = ", ".join(sorted(choices))
     if nearest:
-        return Sentence("Did you mean '{nearest}'? Valid: {choices}.", nearest=nearest[0], choices=", ".join(choices))
-    return Sentence("Valid: {choices}.", choices=", ".join(choices))
+        return Sentence("Did you mean '{nearest}'? Valid: {choices}.", nearest=nearest[0], choices=listed)
+    return Sentence("Valid: {choices}.", choices=listed)

@@ -42,7 +42,7 @@ import numpy as np
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
-from pbl.storage import FolderLock, InUse, replacing, timestamp, write_json
+from pbl.storage import FolderLock, InUse, expand_pattern, replacing, timestamp, write_json
 
 
 class Predictions(NamedTuple):
@@ -374,6 +374,21 @@ def _experiment_source(config: Config) -> bytes:
     return f"{title}\n\nfrom pbl import Config\n\nconfig = Config(\n{lines})\n".encode()
 
 
+def find_places(word: str | Path) -> list[Path]:
+    """Returns what a path of runs stands for: itself, the same below the folder of runs, or what fits its `*` and `?`.
+
+    A shell expands such signs itself, but not in quotes, and not on Windows. A path that stands for nothing is returned.
+    """
+    path = Path(word).expanduser()
+    if path.exists() or path.is_absolute() or ".." in path.parts:
+        below = [path]
+    else:  # as the README writes it, or below PBL_RUNS
+        below = [path, runs_folder() / path, runs_folder().joinpath(*path.parts[path.parts[:1] == ("runs",) :])]
+    found = [place for pattern in below for place in expand_pattern(pattern)]
+    existing = list(dict.fromkeys(place for place in found if place.exists()))
+    return existing or [path]
+
+
 def load_run(path: str | Path | Run) -> Run:
     """Opens the folder of a run; a `Run` is returned as it is.
 
@@ -382,7 +397,8 @@ def load_run(path: str | Path | Run) -> Run:
     """
     if isinstance(path, Run):
         return path
-    path = Path(path).expanduser()
+    found = [place for place in find_places(path) if (place / "config.json").is_file()] or find_places(path)
+    path = found[0] if len(found) == 1 else Path(path)
     if not path.exists():
         known = sorted(str(file.parent) for file in runs_folder().glob("*/*/config.json"))
         hint = Sentence("Train one first: python -m pbl train.")

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import glob
 import json
 import os
 import secrets
@@ -112,6 +113,16 @@ def is_remote(folder: Path) -> bool:
     found = [(len(place), kind) for place, kind in mounts if place.replace("\\040", " ") in above]
     kind = max(found, default=(0, ""))[1]
     return kind != "fuseblk" and kind.startswith(("fuse", "nfs", "cifs", "smb"))
+
+
+def expand_pattern(path: str | Path) -> list[Path]:
+    """Returns what fits the `*` and `?` of a path that does not exist, sorted; else the path itself.
+
+    A shell does so itself, but not in quotes, and not on Windows.
+    """
+    # Path.glob takes no absolute pattern.
+    found = [] if Path(path).exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+    return [Path(one) for one in found or [path]]
 
 
 def write_json(file: Path, value: Any) -> None:

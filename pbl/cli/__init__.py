@@ -11,8 +11,10 @@ import sys
 import typer
 import typer.main
 
+from pbl import __version__
 from pbl.cli import comparison, data, evaluation, grading, reports, training
 from pbl.cli.help import Command, Program
+from pbl.cli.words import read_words
 from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say, say_sentence
 
@@ -36,6 +38,7 @@ for command in (  # as `--help` lists them
     data.check,
     data.models,
     data.datasets,
+    data.settings,
     grading.holdout,
     grading.submit,
     grading.grade,
@@ -58,7 +61,16 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="alike")
     try:
-        status = typer.main.get_command(app).main(arguments, prog_name="python -m pbl", standalone_mode=False) or 0
+        program = typer.main.get_command(app)
+        own = {
+            name: {word for one in command.params for word in (*one.opts, *one.secondary_opts)}
+            for name, command in program.commands.items()
+        }
+        arguments = read_words(arguments, own)
+        if arguments in (["--version"], ["-V"], ["version"]):
+            print(f"pbl {__version__}")
+            return 0
+        status = program.main(arguments, prog_name="python -m pbl", standalone_mode=False) or 0
         if status == 130:  # typer's answer to Ctrl-C
             print(say("pbl: stopped"), file=sys.stderr)
         return status

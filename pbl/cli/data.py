@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from pbl.cli.options import AsJson, DataDir
 from pbl.cli.screen import print_table, quiet_tensorflow
-from pbl.errors import InputError, Sentence
+from pbl.errors import InputError, Sentence, name_nearest
 from pbl.languages import say, say_sentence
 
 
@@ -139,4 +139,26 @@ def datasets(data_dir: DataDir = None) -> int:
     other = "TensorFlow Datasets name: mnist, fashion_mnist, cifar10, cats_vs_dogs, ... (downloaded once): tensorflow.org/datasets/catalog"
     rows += [(say("a path"), say(path)), (say("any other"), say(other))]
     print_table([say("dataset"), say("what")], rows)
+    return 0
+
+
+def settings(
+    name: Annotated[
+        str | None, Argument(metavar="NAME", help="Show this setting alone, such as learning_rate.")
+    ] = None,
+) -> int:
+    """List the settings of a training, each with its default and meaning."""
+    from pbl.config import Config, as_word
+
+    fields = Config.model_fields
+    if name is not None and name not in fields:
+        raise InputError("There is no setting '{name}'. {hint}", name=name, hint=name_nearest(name, fields))
+    rows = []
+    for field, described in fields.items():
+        if name in (None, field):
+            default = described.get_default(call_default_factory=True)
+            rows.append((field, as_word(default), say_sentence(Sentence(described.description))))
+    print_table([say("setting"), say("default"), say("meaning")], rows)
+    if name is None:
+        print(say("Change one: python -m pbl train epochs=3 model_options.dropout=0.5"))
     return 0

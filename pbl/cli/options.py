@@ -41,13 +41,32 @@ def load_config(experiment: str | None, settings: list[str] | None):
     """Returns the `Config` of an experiment file and settings; the first word may be a setting too."""
     from pbl.config import DEFAULT_EXPERIMENT, load_experiment
 
-    words = list(settings or [])
-    if experiment is None or ("=" in experiment and not experiment.endswith(".py") and not Path(experiment).exists()):
-        words = [experiment, *words] if experiment else words
-        experiment = str(DEFAULT_EXPERIMENT)
+    words = [*([experiment] if experiment else []), *(settings or [])]
+    files = [word for word in words if "=" not in word or word.endswith(".py") or Path(word).exists()]
+    if len(files) > 1:
+        raise InputError(
+            "{words}: give one experiment file (or run), and settings of the form key=value, such as epochs=3.",
+            words=" ".join(files),
+        )
+    words = [word for word in words if word not in files]
+    experiment = find_experiment(files[0]) if files else str(DEFAULT_EXPERIMENT)
     # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
     with quiet_tensorflow():
         return load_experiment(experiment, words)
+
+
+def find_experiment(word: str) -> str:
+    """Returns the path of an experiment file or run: `my_team` stands for experiments/my_team.py where it is no path itself."""
+    from pbl.config import DEFAULT_EXPERIMENT
+    from pbl.runs import runs_folder
+
+    if Path(word).exists():
+        return word
+    name = word.removesuffix(".py")
+    folder = DEFAULT_EXPERIMENT.parent
+    places = [Path(f"{name}.py"), folder / f"{name}.py", folder / word, folder.parent / word, runs_folder() / word]
+    places += [runs_folder() / word.removeprefix("runs/")]
+    return next((str(place) for place in places if place.exists()), word)
 
 
 def check_file(option: str, file: Path | None, formats: tuple[str, ...]) -> None:
@@ -62,7 +81,11 @@ def check_file(option: str, file: Path | None, formats: tuple[str, ...]) -> None
 
 
 _SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-_REQUIREMENT = re.compile(rf"\s*([^<>=]+?)\s*({'|'.join(_SIGNS)})\s*([0-9.eE+-]+)\s*")
+_REQUIREMENT = re.compile(rf"\s*([^<>=]+?)\s*({'|'.join(_SIGNS)})\s*([0-9.eE+-]+)\s*%?\s*")
+
+
+# Metrics that are a share, by the last part of their names.
+_SHARES = {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "ece"}
 
 
 class Requirement(NamedTuple):
@@ -93,4 +116,7 @@ def parse_requirements(texts: list[str] | None) -> list[Requirement]:
         except (AttributeError, ValueError):
             wrong = '--require "{text}" is not of the form "accuracy>=0.9" (>=, >, <= or <).'
             raise InputError(wrong, text=text) from None
+        if float(number) > 1 and name.rpartition(".")[2] in _SHARES:
+            told = '--require "{text}": {name} is a share, 0 to 1. Write "{name}{sign}{share:g}".'
+            raise InputError(told, text=text, name=name, sign=sign, share=float(number) / 100)
     return requirements

@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config, flatten
 from pbl.errors import InputError, Sentence
-from pbl.runs import Run, runs_on
+from pbl.runs import Run, find_places, runs_on
 
 # Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
 ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")
@@ -64,18 +64,26 @@ class Entry:
         return json.dumps(self.settings, sort_keys=True)
 
 
-def find_runs(paths: Iterable[str | Path]) -> list[Run]:
+def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     """Returns the runs in some folders, each once: a run's own folder, or one that holds runs.
 
     Raises:
         InputError: A folder does not exist or holds no run.
     """
     found: dict[Path, Run] = {}
-    for path in map(Path, paths):
-        path = path.expanduser()
+    places = {place: str(path) for path in paths for place in find_places(path)}
+    for path, word in places.items():
         files = [path / "config.json"] if (path / "config.json").is_file() else sorted(path.glob("**/config.json"))
+        if not files and len(places) > 1 and (path.is_file() or str(path) != word):
+            continue  # tables and pictures beside the runs, that runs/*/* names too
         if not files:
-            what = Sentence("holds no run") if path.is_dir() else Sentence("does not exist")
+            what = (
+                Sentence("holds no run")
+                if path.is_dir()
+                else Sentence("is no folder")
+                if path.exists()
+                else Sentence("does not exist")
+            )
             raise InputError(
                 "{path} {what}. Give folders of runs, such as runs/digits_resnet20/001, or of several, such as runs/digits_*.",
                 path=path,
@@ -83,6 +91,8 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
             )
         for file in files:
             found.setdefault(file.parent.resolve(), Run(file.parent))
+    if not found:
+        raise InputError("No run in {paths}. Train one first: python -m pbl train.", paths=", ".join(map(str, paths)))
     return list(found.values())
 
 

@@ -183,6 +183,7 @@ def open_source(name: str, data_dir: str | None = None) -> Source:
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
     """
+    name = name if name in DATASETS else next((known for known in DATASETS if known.lower() == name.lower()), name)
     if name not in DATASETS:
         if looks_like_path(name):
             return open_path(name)

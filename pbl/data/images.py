@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pbl.data.paths import is_hidden
 from pbl.errors import InputError, Sentence
+from pbl.storage import expand_pattern
 
 EXTENSIONS = frozenset(
     ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
@@ -264,7 +265,7 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
         InputError: A path does not exist, or a folder holds no image.
     """
     files: list[Path] = []
-    for path in map(Path, paths):
+    for path in [place for word in paths for place in expand_pattern(word)]:
         if path.is_dir():
             found = sorted(
                 file

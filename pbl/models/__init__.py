@@ -41,7 +41,8 @@ __all__ = [
 
 
 def find_builder(name: str) -> Callable[..., keras.Model]:
-    """Returns the builder of this name; raises InputError, with the nearest name, where there is none."""
+    """Returns the builder of this name, in whatever case; raises InputError, with the nearest name, where there is none."""
+    name = name if name in MODELS else next((known for known in MODELS if known.lower() == name.lower()), name)
     if name not in MODELS:
         raise InputError("No model is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, MODELS))
     return MODELS[name]

@@ -1,0 +1,93 @@
+"""What people type, and what the commands then take."""
+
+from pathlib import Path
+
+import pytest
+
+import pbl
+from pbl.cli.options import load_config, parse_requirements
+from pbl.cli.words import read_words
+from pbl.comparison import find_runs
+from pbl.errors import InputError, name_nearest
+from pbl.runs import find_places, load_run, start_run
+from pbl.storage import expand_pattern
+
+OPTIONS = {"train": {"--runs", "--sweep", "--fresh", "--seeds"}, "check": {"--out", "--fast"}, "evaluate": {"--split"}}
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("train epochs=3", "train epochs=3"),
+        ("train epochs = 3 seed =1 batch_size= 8", "train epochs=3 seed=1 batch_size=8"),
+        ("train epochs 3 model mlp", "train epochs=3 model=mlp"),
+        ("train --epochs 3 --fresh --model=mlp", "train epochs=3 --fresh model=mlp"),
+        ("train --batch-size 8 -epochs 2", "train batch_size=8 epochs=2"),
+        ("train --tensorboard --runs x", "train tensorboard=true --runs x"),
+        ("train model_options.dropout 0.5", "train model_options.dropout=0.5"),
+        ("train ｅｐｏｃｈｓ＝３", "train epochs=3"),
+        ("ｔｒａｉｎ　epochs＝３　model=mlp", "train epochs=3 model=mlp"),
+        ("train learning_rate=1e−3 —fresh", "train learning_rate=1e-3 --fresh"),
+        ("train positive_class=Ａ", "train positive_class=Ａ"),  # a class may be called so
+        ("check digits image_size 8 --fast", "check digits image_size=8 --fast"),
+        ("evaluate runs/x/001 −−split test", "evaluate runs/x/001 --split test"),
+        ("help train", "train --help"),
+        ("help", "--help"),
+    ],
+)
+def test_words_as_they_are_typed(typed, taken):
+    assert read_words(typed.split(" "), OPTIONS) == taken.split(" ")
+
+
+def test_a_path_that_exists_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("写真　１", "epochs"):
+        Path(name).mkdir()
+    assert read_words(["check", "写真　１"], OPTIONS) == ["check", "写真　１"]
+    assert read_words(["train", "dataset=写真　１"], OPTIONS) == ["train", "dataset=写真　１"]
+    assert read_words(["check", "epochs", "seed=1"], OPTIONS) == ["check", "epochs", "seed=1"]
+
+
+def test_the_experiment_stands_anywhere_and_by_its_name(tmp_path, monkeypatch):
+    file = str(Path(pbl.__file__).parent.parent / "experiments" / "mnist_mlp.py")
+    for experiment, settings in ((file, ["epochs=2"]), ("epochs=2", [file]), ("mnist_mlp", ["epochs=2"]), ("epochs=2", ["mnist_mlp.py"])):  # fmt: skip
+        config = load_config(experiment, settings)
+        assert (config.experiment, config.epochs) == ("mnist_mlp", 2)
+    with pytest.raises(InputError, match="give one experiment file"):
+        load_config(file, ["mnist_mlp"])
+    with pytest.raises(InputError, match=r"No experiment file my_tam\. Did you mean 'my_team'"):
+        load_config("my_tam", [])
+
+
+def test_names_in_any_case_and_by_their_beginning():
+    assert pbl.models.find_builder("ResNet20") is pbl.MODELS["resnet20"]
+    with pytest.raises(InputError, match="Did you mean 'resnet20'"):
+        pbl.models.find_builder("resnet")
+    assert pbl.data.catalogue.open_source("Digits").class_names == list("0123456789")
+    assert "Did you mean 'b2'" in name_nearest("b", ["a", "b2", "b1"])
+
+
+@pytest.mark.parametrize(("text", "said"), [("accuracy > 90", 'Write "accuracy>0.9"'), ("macro.f1>=85%", 'Write "macro.f1>=0.85"'), ("accuracy is 1", "is not of the form")])  # fmt: skip
+def test_requirements(text, said):
+    with pytest.raises(InputError, match=said):
+        parse_requirements([text])
+    assert parse_requirements(["log_loss<2"])[0].number == 2
+
+
+def test_runs_by_patterns_and_below_the_folder_of_runs(tmp_path, monkeypatch):
+    """`runs/*/*` names tables and pictures too; with PBL_RUNS the paths that the README has are found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PBL_RUNS", str(tmp_path / "drive"))
+    runs = [start_run(pbl.Config(experiment=name), tmp_path / "drive") for name in ("a", "a", "b")]
+    for name in ("a/sweep.csv", "a/learning_curve.png"):
+        (tmp_path / "drive" / name).touch()
+    (tmp_path / "drive" / "b" / "empty").mkdir()
+    paths = {run.path for run in runs}
+    for words in (["drive/*/*"], ["runs/*/*"], ["drive/a/001", "drive/a/sweep.csv", "drive/*/00[2-9]", "runs/b"]):
+        assert {run.path.resolve() for run in find_runs(words)} == paths
+    assert load_run("runs/b/001").path == load_run("b/001").path == load_run("b/*").path == tmp_path / "drive/b/001"
+    assert find_places("nothing") == [Path("nothing")]
+    for words in (["drive/a/sweep.csv"], ["drive/b/empty"], ["nowhere"]):
+        with pytest.raises(InputError, match="Give folders of runs"):
+            find_runs(words)
+    assert [file.name for file in expand_pattern(tmp_path / "drive" / "a" / "*.csv")] == ["sweep.csv"]
