@@ -188,6 +188,8 @@ def test_help_is_drawn_as_the_installed_typer_draws_it(capsys, monkeypatch):
         ours = capsys.readouterr().out
         typer.core.TyperCommand.format_help(command, context, context.make_formatter())
         assert "--help" in ours and ours == capsys.readouterr().out
+        options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+        assert options == [option.lower() for option in options]
 
 
 @pytest.mark.nightly
