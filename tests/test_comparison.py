@@ -17,7 +17,9 @@ from pbl.comparison.run import _judge
 from pbl.comparison.tables import read_results
 from pbl.config import Config
 from pbl.errors import InputError
+from pbl.evaluation.measurement import measure_cost
 from pbl.reports.team_log import read_log
+from pbl.runs import load_run
 from pbl.statistics import adjust_holm, mcnemar_test
 
 N = 600
@@ -420,6 +422,15 @@ def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
     Path("longer.py").write_text(EXPERIMENT.format(model="mlp", options={}).replace("epochs=2", "epochs=3"))
     assert main(["compare", "--train", "small.py", "longer.py"]) == 2
     assert "that would compare budgets" in capsys.readouterr().err
+
+
+def test_costs_are_measured_by_this_package_from_any_folder(trained_run, tmp_path, monkeypatch):
+    """The process that measures finds `pbl`, and beside it no `statistics` but Python's: it gets so far as to miss the run."""
+    monkeypatch.chdir(tmp_path)
+    run = load_run(shutil.copytree(trained_run.path, tmp_path / "run"))
+    shutil.rmtree(run.path)
+    with pytest.raises(InputError, match=f"No run {run.path}"):
+        measure_cost(run)
 
 
 @pytest.mark.slow

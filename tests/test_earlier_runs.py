@@ -1,6 +1,7 @@
-"""Two runs that the package's first form made (files flat, `made_by` as a sentence, no `task`) are opened as they were then.
+"""Three runs that the package's first form made (files flat, `made_by` as a sentence, no `task`) are opened as they were then.
 
-`runs_of_the_first_form.zip` holds them, without pictures and `.keras` files, and what its commands said of them.
+`runs_of_the_first_form.zip` holds them, without pictures and `.keras` files, and what its commands said of them; the third was
+paused after the first step.
 """
 
 import json
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+
+import pbl
+from pbl import Config
 
 ARCHIVE = Path(__file__).parent / "runs_of_the_first_form.zip"
 RUN, OTHER = "runs/old_experiment/001", "runs/old_experiment/002"
@@ -62,3 +66,11 @@ def test_its_model_is_built_and_judged(said, command, tmp_path):
     Image.fromarray((load_digits().images[0] * (255 / 16)).round().astype(np.uint8)).save("zero.png")
     status, out, err = command("predict", RUN, "zero.png", "--json")
     assert status == 0 and json.loads(out)[0]["class"] == "0", err
+
+
+def test_its_paused_training_is_gone_on_with(said):
+    settings = {"dataset": "digits", "model": "softmax_regression", "precision": "float32", "data_check": "report"}
+    Path("unfinished/paused/001/figures").mkdir()
+    assert json.loads(Path("unfinished/paused/001/environment.json").read_text(encoding="utf-8"))["status"] == "paused"
+    run = pbl.train(Config(experiment="paused", epochs=2, **settings), folder="unfinished")
+    assert run.name == "paused/001" and run.environment["status"] == "finished" and run.environment["resumed"]

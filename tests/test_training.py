@@ -36,6 +36,7 @@ def test_a_run_is_whole(trained_run):
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"} <= set(history)
     environment = trained_run.environment
     assert environment["status"] == "finished" and environment["seconds"]["fit"] > 0 and environment["devices"]
+    assert list(environment["seconds"])[-1] == "monitor (in fit)"  # a part of fit, so no part of the sum before it
     assert environment["best_epoch"] == history.loc[history["val_loss"].idxmin(), "epoch"]
     assert environment["trainable_weights"] == 64 * 32 + 32 + 32 * 10 + 10
 

@@ -25,6 +25,7 @@ def evaluate(
     aim: Annotated[
         str,
         Option(
+            "--aim",  # typer 0.27 takes a metavar that spells the name for the name: --AIM
             metavar="AIM",
             help="With two classes: what the threshold is chosen for, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).",
         ),

@@ -11,6 +11,9 @@ import typer.core
 
 from pbl.languages import choose_screen_language, say
 
+# Typer 0.27, Colab's, says nothing of a switch and names one value of a list; 0.29 says <bool> and <list[str]>.
+NAMES_EVERY_TYPE = hasattr(typer.core.TyperOption, "display_type_rich")
+
 
 class _WithHelp:
     """What typer's commands and groups do differently here."""
@@ -98,9 +101,14 @@ def _describe_parameter(parameter: Any, described: inspect.Parameter | None) -> 
 
 
 def _describe_type(kind: Any, info: Any, word: str | None) -> str:
-    """Such as "<bool>", "<en|ja>", "<int range> [x>=1]"; in place of the type the word that stands for a value."""
+    """Such as "<en|ja>", "<int range> [x>=1]", as typer's own; in place of the type the word that stands for a value."""
     if type(None) in get_args(kind):
         kind = get_args(kind)[0]
+    if not NAMES_EVERY_TYPE:
+        if kind is bool:
+            return ""
+        if get_origin(kind) is list:
+            (kind,) = get_args(kind)
     low, high = getattr(info, "min", None), getattr(info, "max", None)
     limits = ""
     if low is not None:

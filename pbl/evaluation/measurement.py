@@ -39,8 +39,8 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
     """
     run = load_run(run)
     command = [sys.executable, "-m", "pbl.evaluation.measurement", str(run.path)]
-    package = str(Path(__file__).resolve().parent.parent)
-    known = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    holds_pbl = str(Path(__file__).resolve().parents[2])
+    known = os.pathsep.join([holds_pbl, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": known, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 2:

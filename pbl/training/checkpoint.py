@@ -422,7 +422,9 @@ class ExactResume(keras.callbacks.Callback):
 
 
 def _is_stateless(callback: keras.callbacks.Callback) -> bool:
-    """Whether it has nothing to remember, so that a training may go on with it or without."""
+    """Whether it has nothing to remember, so that a training may go on with it or without: one that says so itself, and Keras's."""
+    if getattr(callback, "remembers_nothing", False):
+        return True
     is_keras = isinstance(callback, (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard))
     return is_keras and not hasattr(callback, "get_state")
 

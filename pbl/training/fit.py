@@ -211,6 +211,8 @@ class _StopWithoutLock(keras.callbacks.Callback):
 class _StopWhereWeightsAppear(keras.callbacks.Callback):
     """Ends the training of a model that makes weights in its own step: Keras would read none of them back, and say nothing."""
 
+    remembers_nothing = True  # so that a training which an earlier version began, without it, is gone on with
+
     def __init__(self, model: keras.Model):
         super().__init__()
         self._known = {id(weight) for weight in model.weights}

@@ -205,7 +205,8 @@ class Session:
         run = self.run
         environment = run.environment
         earlier = environment.get("seconds", {})
-        seconds = {name: round(earlier.get(name, 0) + value, 2) for name, value in self._seconds.items()}
+        laps = sorted(self._seconds.items(), key=lambda lap: lap[0] == IN_FIT)  # last, since it is a part of fit
+        seconds = {name: round(earlier.get(name, 0) + value, 2) for name, value in laps}
         history = run.path / "history.csv"
         if "resumed" in environment and history.exists():  # a process that was killed told no seconds
             seconds["fit"] = round(float(pd.read_csv(history)["seconds"].sum()), 2)
