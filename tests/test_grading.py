@@ -22,10 +22,11 @@ from pbl.grading import Limits, Rubric, grade, judge, write_submission
 from pbl.grading.fixtures import compare
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.holdout import make_holdout
-from pbl.grading.intake import File, find_submissions, read_roster
+from pbl.grading.intake import File, find_sources, find_submissions
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import REASONS, STATUSES, clean
-from pbl.grading.results import guard, safe_name, update_marks
+from pbl.grading.results import guard, update_marks
+from pbl.grading.roster import read_roster, safe_name
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
 
@@ -139,8 +140,8 @@ CLASS = ["チーム青", "Team B", "c", "佐藤 花子"]
 def test_downloads_are_understood_as_they_come(tmp_path, names, expected):
     (tmp_path / "r.csv").write_bytes("チーム,メンバー\nチーム青,\nTeam B,\nc,学籍番号123\n佐藤 花子,\n".encode("cp932"))
     roster = read_roster(tmp_path / "r.csv")
-    assert [team.name for team in roster] == CLASS
-    found = find_submissions([File(name, tmp_path / "r.csv") for name in names], roster)
+    assert [team.name for team in roster.teams] == CLASS
+    found = find_submissions(find_sources([File(name, tmp_path / "r.csv") for name in names], roster, "class"), roster)
     assert {s.team: len(s.files) for s in found if s.parts} == expected
     assert [s.team for s in found][:4] == CLASS  # everybody has a row, also who sent nothing
     assert all(s.problem.reason == "nothing" for s in found if s.team not in expected)
@@ -148,7 +149,7 @@ def test_downloads_are_understood_as_they_come(tmp_path, names, expected):
 
 
 def test_two_submissions_of_one_team_are_refused(tmp_path):
-    found = find_submissions([File("a.zip", tmp_path), File("a.keras", tmp_path)], None)
+    found = find_submissions(find_sources([File("a.zip", tmp_path), File("a.keras", tmp_path)], None), None)
     assert [s.problem.reason for s in found] == ["two_submissions"]
 
 
@@ -164,7 +165,7 @@ def test_two_submissions_of_one_team_are_refused(tmp_path):
 )
 def test_rosters(tmp_path, content, teams):
     (tmp_path / "r.csv").write_bytes(content)
-    assert [team.name for team in read_roster(tmp_path / "r.csv")] == teams
+    assert [team.name for team in read_roster(tmp_path / "r.csv").teams] == teams
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ class Description:
     """`submission.json`, checked.
 
     Attributes:
+        team: Whose it says it is.
         model: Name of the builder, or None with a `.keras` or predictions.
         options: The builder's options.
         input_shape: (height, width, channels), or None.
@@ -157,6 +158,7 @@ class Description:
         files: SHA-256 of each file, as far as it is told.
     """
 
+    team: str = ""
     model: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, int, int] | None = None
@@ -212,7 +214,7 @@ def read_description(content: bytes, kind: str, most_pixels: int) -> Description
     need(
         "files", isinstance(files, dict) and all(isinstance(value, str) for value in files.values()), "names and hashes"
     )
-    return Description(model, options, shape, fit, tuple(names) if names else None, files)
+    return Description(str(given.get("team", "")), model, options, shape, fit, tuple(names) if names else None, files)
 
 
 def check_shape(shape: Any, most_pixels: int) -> tuple[int, int, int]:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pbl.errors import InputError, Sentence, join_sentences
-from pbl.grading import intake, results
+from pbl.grading import results
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.ledger import Ledger, locked
+from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
 from pbl.grading.runner import Runner
 from pbl.grading.sandbox import FULL, Limits, find_layers
@@ -53,7 +54,7 @@ def grade(
         submissions: A folder, or a platform's download of the class (see `pbl.grading.intake`), or one submission.
         data: A hidden set that `holdout` made.
         out: Where the table goes; another `grade` into the same folder goes on there.
-        roster: A CSV file of the expected teams (see `pbl.grading.intake.read_roster`).
+        roster: A CSV file of the expected teams (see `pbl.grading.roster.read_roster`).
         rubric: A rubric, or the file that sets one (see `pbl.grading.rubric`).
         labels: The labels, where they are not in `data`.
         phase: "predict" runs the models and needs no labels; "score" then needs nothing but them, and runs nothing.
@@ -73,9 +74,11 @@ def grade(
         InputError: Wrong input; the machine offers too little isolation; the grader's own known-good submission is not graded.
     """
     hidden = open_hidden(data)
+    rubric_file = rubric if isinstance(rubric, (str, Path)) else None
     if isinstance(rubric, (str, Path)):
         rubric = load_rubric(rubric)
-    teams = intake.read_roster(roster) if roster is not None else None
+    tell = tell or (lambda line: None)
+    teams = read_roster(roster, tell) if roster is not None else None
     if jobs < 1:
         raise InputError("--jobs {jobs}: give 1 or more.", jobs=jobs)
     if tries is not None and half != "public":
@@ -89,6 +92,8 @@ def grade(
             "No folder or file {path}. Give the folder of the submissions, or a platform's download.", path=source
         )
     else:
+        if source.is_dir() and source.resolve() == out.resolve():
+            raise InputError("--out {out} is the folder of the submissions. Give another.", out=out)
         _make_out(out)
     with locked(out / "work"):
         ledger = Ledger(out / "work" / "ledger.jsonl")
@@ -100,12 +105,17 @@ def grade(
                     hidden=hidden,
                     ledger=ledger,
                     source=source,
+                    left_out=[
+                        out,
+                        hidden.path,
+                        *(Path(file).expanduser() for file in (roster, rubric_file, labels) if file),
+                    ],
                     out=out,
                     labels=Path(labels) if labels else None,
                     limits=limits or Limits(),
                     rubric=rubric,
                     jobs=jobs,
-                    tell=tell or (lambda line: None),
+                    tell=tell,
                     scratch=scratch,
                     missing_layers=missing,
                 )

@@ -128,6 +128,7 @@ def _is_comparison(value: Any) -> bool:
 
 # What a worker may say beside its status, and how it looks.
 _FACTS: dict[str, Callable[[Any], bool]] = {
+    "team": lambda value: isinstance(value, str),
     "model": lambda value: isinstance(value, str),
     "saved_with": lambda value: isinstance(value, str),
     "kind": lambda value: value in ("weights", "keras", "predictions"),
@@ -147,8 +148,8 @@ def _check_facts(facts: Any) -> dict[str, Any]:
     if not isinstance(facts, dict):
         return {}
     checked = {name: facts[name] for name, is_valid in _FACTS.items() if name in facts and is_valid(facts[name])}
-    for name in checked.keys() & {"model", "saved_with"}:
-        checked[name] = clean(checked[name], 60)
+    for name in checked.keys() & {"team", "model", "saved_with"}:
+        checked[name] = clean(checked[name], 64)
     if "fixtures" in checked:
         cause, difference = checked["fixtures"]["cause"], float(checked["fixtures"]["difference"])
         difference = round(min(max(difference, 0.0), 1e9), 4) if difference == difference else 1e9

@@ -40,6 +40,7 @@ class Ledger:
         self._outcomes: dict[str, dict[str, Any]] = {}
         self._starts: Counter[str] = Counter()
         self._told: dict[str, dict[str, float]] = {}
+        self._names: dict[str, str] = {}
         self._last = ""
         self._read()
 
@@ -72,6 +73,8 @@ class Ledger:
         elif event["event"] == "again":
             self._starts[key] = 0
             self._outcomes.pop(key, None)
+        elif event["event"] == "named":
+            self._names[key] = event["team"]
         elif event["event"] == "told":
             self._told.setdefault(event["team"], {})[event["files"]] = event["score"]
 
@@ -110,6 +113,10 @@ class Ledger:
     def starts(self, key: str) -> int:
         """Returns how often this submission was started without an end since."""
         return self._starts[key]
+
+    def name_inside(self, key: str) -> str | None:
+        """Returns the team's name that stands in the submission with this SHA-256; None where nobody has looked yet."""
+        return self._names.get(key)
 
     def told(self, team: str) -> dict[str, float]:
         """Returns the scores that a team was told on a leaderboard, by the hash of what it handed in."""

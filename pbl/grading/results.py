@@ -5,8 +5,6 @@ import csv
 import hashlib
 import io
 import json
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +16,11 @@ from pbl.errors import InputError
 from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
-from pbl.grading.intake import Team, decode
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import say, status_of
+from pbl.grading.roster import Roster, Team, safe_name
 from pbl.grading.rubric import Rubric
+from pbl.grading.tables import decode
 from pbl.storage import replacing, write_json
 
 RECORD, MARKS = "record.json", "marks.csv"
@@ -70,6 +69,7 @@ def _outcomes(record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
         row = {"team": team["team"]}
         _set_reason(row, event["reason"], event["fields"])
         row |= {"flags": [] if team["is_expected"] else ["not_on_roster"]}
+        row["flags"] += [f"could_be:{name}" for name in team.get("could_be", [])]
         row |= {"files": team["files"], "received": team["received"]}
         row |= {name: event[name] for name in ("facts", "used", "isolation", "layers")}
         rows.append(row | {"key": team["key"], "owns_builder": event["owns_builder"]})
@@ -98,7 +98,7 @@ def write_all(
     hidden: Hidden,
     labels: Labels,
     rubric: Rubric,
-    teams: Sequence[Team] | None,
+    roster: Roster | None,
     half: Half,
     tries: int | None,
     language: str,
@@ -129,9 +129,12 @@ def write_all(
         for team, result in whole.items()
     }
     groups = judge.group_ties(scored, truth)
-    received = {team.name: team.received for team in teams or []}
+    received = {team.name: team.received for team in roster.teams} if roster else {}
+    unread = {team.name for team in roster.teams if team.unread} if roster else set()
     for row in rows:
         _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, len(hidden.class_names))
+        row["flags"] += ["time_unread"] if row["team"] in unread else []
+    _flag_names(rows)
     _flag_pairs(rows, scored, whole, truth)
     marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks)
     for row in rows:
@@ -191,6 +194,15 @@ def _fill(
         row["late_points"] = rubric.late_points_per_day * days
         row["final_points"] = max(0.0, row["points"] - row["late_points"])
     row["flags"] += judge.find_flags(scored, num_classes, rubric.ceiling, row["facts"])
+
+
+def _flag_names(rows: list[dict[str, Any]]) -> None:
+    """Flags a submission inside which another team of the class is named."""
+    names = Roster(Team(row["team"]) for row in rows)
+    for row in rows:
+        means = names.match_name(row["facts"].get("team", ""))
+        if means and row["team"] not in means:
+            row["flags"] += [f"names_inside:{other}" for other in sorted(means)]
 
 
 def _flag_pairs(rows, scored, whole, truth) -> None:
@@ -347,15 +359,6 @@ def _as_cell(value: Any) -> str:
 def guard(text: str) -> str:
     """Keeps a spreadsheet from taking a text for a formula, also where its first sign is a full-width one."""
     return f"'{text}" if text[:1] and text[0] in "=+-@\t\r＝＋－＠" else text
-
-
-def safe_name(text: str) -> str:
-    """A team's name as that of a folder, on every system; another name where it had to be changed gets a mark of its own."""
-    name = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", text)).strip("._")[:40]
-    is_reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name.lower())
-    if not name or name != text or is_reserved:
-        name = f"{name or 'team'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
-    return name
 
 
 def team_folders(teams: Iterable[str]) -> dict[str, str]:

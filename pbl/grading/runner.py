@@ -22,7 +22,7 @@ import numpy as np
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading import intake, judge, results
 from pbl.grading.hidden import Hidden
-from pbl.grading.intake import File, Submission, Team
+from pbl.grading.intake import File, Source, Submission
 from pbl.grading.jobs import (
     EXIT_LOCK_FAILED,
     LOG,
@@ -37,6 +37,7 @@ from pbl.grading.jobs import (
 from pbl.grading.judge import Outcome
 from pbl.grading.ledger import MOST_STARTS, Ledger
 from pbl.grading.outcomes import Refusal, clean, clean_fields, explain, status_of
+from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
@@ -102,6 +103,7 @@ class Runner:
         hidden: The hidden set.
         ledger: Which submissions were graded before; it gets how each ends.
         source: The submissions, as for `pbl.grading.grade`; `out`, `labels`, `limits`, `rubric`, `jobs` and `tell` are its too.
+        left_out: Files and folders of the instructor's own, which are no submissions where they lie among them.
         scratch: An empty folder for what is needed meanwhile.
         missing_layers: What `find_layers` says of this machine.
     """
@@ -109,6 +111,7 @@ class Runner:
     hidden: Hidden
     ledger: Ledger
     source: Path
+    left_out: Sequence[Path]
     out: Path
     labels: Path | None
     limits: Limits
@@ -155,18 +158,18 @@ class Runner:
 
     # --- all of it
 
-    def run(self, teams: list[Team] | None, again: Sequence[str]) -> None:
+    def run(self, roster: Roster | None, again: Sequence[str]) -> None:
         """Grades what is new, as far as it can be without labels: results, ledger and record go into `work`.
 
         Args:
-            teams: The expected teams; None: those that handed something in.
+            roster: The expected teams; None: those that handed something in.
             again: Teams that are graded again though nothing has changed.
 
         Raises:
             InputError: There is nothing to grade, or this machine cannot grade.
         """
         try:
-            found = intake.find_submissions(self._list(), teams)
+            found = intake.find_submissions(self._find_sources(roster), roster, self._name_inside, self.limits.file)
             if not found:
                 raise InputError("{path} holds no submission, and there is no roster.", path=self.source)
             names = sorted({submission.team for submission in found})
@@ -195,19 +198,40 @@ class Runner:
             if self.workers is not None:
                 self.workers.stop()
 
-    def _list(self) -> list[File]:
-        """All files of the class; a platform's archive is taken apart in a locked process first."""
+    def _find_sources(self, roster: Roster | None) -> list[Source]:
+        """What was handed in; a platform's archive is taken apart in a locked process first."""
         source = self.source
         if source.is_dir():
-            files = intake.list_files(source)
-        elif source.suffix.lower() == ".zip":
-            files = self._unpack(source)
-        else:
-            files = [File(source.name, source)]
-        if intake.is_one_submission(files) and (source.is_dir() or source.suffix.lower() == ".zip"):
-            team = source.resolve().name if source.is_dir() else source.stem
-            files = [File(f"{team}/{file.name}", file.path) for file in files]
-        return files
+            files = intake.list_files(source, self.left_out)
+            return intake.find_sources(files, roster, source.resolve().name)
+        if source.suffix.lower() == ".zip":
+            return intake.find_sources(self._unpack(source), roster, source.stem, is_archive=True)
+        return intake.find_sources([File(source.name, source)], roster)
+
+    def _name_inside(self, source: Source) -> str:
+        """The team's name inside a submission, read in a locked process; "" where there is none. Kept in the ledger by content."""
+        roles = {intake.role_of(file.name): file for file in source.files if file.path is not None}
+        file = roles.get(intake.DESCRIPTION) or roles.get(intake.ARCHIVE)
+        if file is None:
+            return ""
+        try:
+            key = intake.copy_file(file.path, None, self.limits.file)
+            if (known := self.ledger.name_inside(key)) is not None:
+                return known
+            self._ready()
+            folder = self.new_folder({"files": [file.name], "limits": self.limits.as_json()})
+            intake.copy_file(file.path, folder / SUBMISSION / "0", self.limits.file)
+        except (Refusal, OSError):
+            return ""
+        self.workers.run("name_team", folder, self.limits)
+        content = judge.read_regular(folder / OUTPUT, NAMES, judge.STATUS_LIMIT)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            name = clean(json.loads(content)["team"], 1000)
+        except (ValueError, KeyError, TypeError):
+            name = ""
+        self.ledger.add("named", key=key, team=name)
+        return name
 
     def _unpack(self, source: Path) -> list[File]:
         self._ready()
@@ -268,6 +292,7 @@ class Runner:
                 "team": item.submission.team,
                 "key": item.key,
                 "is_expected": item.submission.is_expected,
+                "could_be": list(item.submission.could_be),
                 "files": item.files,
                 "received": item.submission.received.isoformat() if item.submission.received else None,
             }
@@ -484,7 +509,7 @@ class Runner:
         except (InputError, ServerEnded):
             raise
         except Exception:  # a fault of ours, told as one; no submission may stop the others
-            file = self.out / "logs" / f"{results.safe_name(item.submission.team)}.grader.txt"
+            file = self.out / "logs" / f"{safe_name(item.submission.team)}.grader.txt"
             file.write_text(traceback.format_exc(), encoding="utf-8")
             return Outcome("grader")
         active[self._begin(job)] = (item, steps, job)
@@ -601,7 +626,7 @@ class Runner:
             # The machine is full: no fault of the team's.
             ended = Outcome("grader", facts=ended.facts, folder=ended.folder)
         if ended.folder is not None:
-            self._keep_log(ended.folder, results.safe_name(item.submission.team))
+            self._keep_log(ended.folder, safe_name(item.submission.team))
             shutil.rmtree(ended.folder, ignore_errors=True)
         if ended.result is not None:
             with replacing(self.work / "results" / f"{item.key}.f32") as temporary:

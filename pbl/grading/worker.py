@@ -55,6 +55,7 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     facts["kind"] = kind
     content = _read(files[DESCRIPTION], DESCRIPTION, formats.JSON_LIMIT) if DESCRIPTION in files else None
     description = formats.read_description(content, kind, limits.side) if content is not None else Description()
+    facts["team"] = clean(description.team, 64)
     _check_files(description, files)
     columns = _match_classes(description.class_names, job["class_names"])
     if kind == "predictions":
@@ -128,13 +129,14 @@ def _check_result(result: np.ndarray, count: int, num_classes: int) -> np.ndarra
     return result
 
 
-def open_parts(folder: Path, names: list[str], limits: Limits) -> tuple[str, dict[str, Path]]:
+def open_parts(folder: Path, names: list[str], limits: Limits, only: str | None = None) -> tuple[str, dict[str, Path]]:
     """Brings a submission's files under the grader's names, out of its archive where it is one.
 
     Args:
         folder: The job's folder.
         names: What the team called the files.
         limits: Of sizes.
+        only: The one role that is wanted out of an archive; all of them unless given.
 
     Returns:
         The kind, and the path of each role (see `pbl.grading.formats`).
@@ -153,6 +155,8 @@ def open_parts(folder: Path, names: list[str], limits: Limits) -> tuple[str, dic
         # A model of built-in layers may be in a zip twice: as .keras within the zip.
         found = {}
         for role, name in inner.roles.items():
+            if only not in (None, role):
+                continue
             found[role] = folder / SCRATCH / role
             archive.extract(name, found[role])
     return inner.kind, found
@@ -231,6 +235,20 @@ def _enter_builder(file: Path, allowed: list[str]) -> None:
     architecture.enter_builder(file)
 
 
+def name_team(folder: Path) -> None:
+    """Leaves the team's name that a submission's `submission.json` tells in `names.json`; "" where it tells none."""
+    job, team = read_job(folder), ""
+    with contextlib.suppress(Refusal):
+        if formats.role_of(job["files"][0]) == DESCRIPTION:
+            path = folder / SUBMISSION / "0"
+        else:
+            path = open_parts(folder, job["files"], Limits(**job["limits"]), DESCRIPTION)[1].get(DESCRIPTION)
+        if path is not None:
+            content = _read(path, DESCRIPTION, formats.JSON_LIMIT)
+            team = clean(formats.parse_json(content, DESCRIPTION).get("team", ""), 1000)
+    (folder / OUTPUT / NAMES).write_text(json.dumps({"team": team}), encoding="utf-8")
+
+
 def unpack(folder: Path) -> None:
     """Takes a platform's archive of a whole class apart: the files go to `output/0`, `output/1`, ..., their names to `names.json`.
 
@@ -296,4 +314,4 @@ def try_walls(folder: Path) -> None:
 
 
 # What the server may be asked to do in a locked process.
-LOCKED = {"work": work, "unpack": unpack, "try_walls": try_walls}
+LOCKED = {"work": work, "name_team": name_team, "unpack": unpack, "try_walls": try_walls}
