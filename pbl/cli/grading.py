@@ -173,7 +173,7 @@ def grade(
             language=choose_language(language),
             tell=tell,
         )
-    failed = any(row["status"] == "grader_error" for row in rows)
+    failed = any(row["status"] == "grader_error" or not row["ledger_is_whole"] for row in rows)
     reached = [row for row in rows if all(wanted.judge(row.get(wanted.name))["holds"] for wanted in requirements)]
     if as_json:
         print_json(rows, indent=None)
@@ -202,7 +202,8 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
         if row["accuracy"] is not None:
             low, high = row["accuracy_interval"]
             score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row["accuracy"], low=low, high=high)
-        points = "" if row["final_points"] is None else f"{row['final_points']:g}"
+        points = row["final_points"] if row["total"] is None else row["total"]
+        points = "" if points is None else f"{points:g}"
         remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
         shown.append(
             (row["team"], row["status"], score, points, str(row["tie_group"] or ""), remark or _say_outcome(row))

@@ -14,7 +14,7 @@ import keras
 from pbl import models
 from pbl.errors import InputError
 from pbl.grading.formats import Description, check_shape
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import Limits
 
 CONFIG_LIMIT = 16 * 2**20  # bytes of config.json; resnet1202's has 5 MB

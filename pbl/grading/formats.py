@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 
 FORMAT = 1  # of submission.json
 JSON_LIMIT = 64 * 1024  # bytes of submission.json
@@ -135,8 +135,14 @@ def parse_json(content: bytes, name: str, limit: int = JSON_LIMIT, depth: int = 
     def refuse(word: str) -> None:
         raise ValueError(word)
 
+    def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [key for key, _ in pairs]
+        if len(set(names)) < len(names):
+            raise Refusal("key_twice", file=name, name=clean(next(key for key in names if names.count(key) > 1)))
+        return dict(pairs)
+
     try:
-        value = json.loads(content.decode("utf-8-sig"), parse_constant=refuse)
+        value = json.loads(content.decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=take)
     except (ValueError, RecursionError):
         raise Refusal("no_json", file=name) from None
     if not isinstance(value, dict):

@@ -7,6 +7,7 @@ judge      holds the labels, reads one array and a few words of each worker
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -95,9 +96,15 @@ def grade(
         if source.is_dir() and source.resolve() == out.resolve():
             raise InputError("--out {out} is the folder of the submissions. Give another.", out=out)
         _make_out(out)
-    with locked(out / "work"):
+    rubric = rubric or Rubric()
+    for team in teams.teams if teams else []:
+        rubric.days_late(team.received)  # before any model is run
+    with _naming_full_disks(out), locked(out / "work"):
         ledger = Ledger(out / "work" / "ledger.jsonl")
-        rubric = rubric or Rubric()
+        before = results.read_record(out / "work", may_be_missing=True)
+        ledger.is_whole &= ledger.holds(before.get("ledger", ""))
+        if not ledger.is_whole:
+            tell(Sentence("{file} was changed: lines were edited or lost. What stands in it may be wrong; grade anew: --out.", file=ledger.file))  # fmt: skip
         if phase != "score":
             missing = _find_missing_layers(require_isolation)
             with _scratch(out / "work" / "scratch.txt") as scratch:
@@ -123,7 +130,24 @@ def grade(
         record = results.read_record(out / "work")
         if known is None:
             return results.write_outcomes(out, record, ledger)
-        return results.write_all(out, record, ledger, hidden, known, rubric, teams, half, tries, language)
+        rows = results.write_all(out, record, ledger, hidden, known, rubric, teams, half, tries, language, tell)
+        results.write_record(out / "work", {**record, "ledger": ledger.last})  # a leaderboard has added to it
+        return rows
+
+
+@contextlib.contextmanager
+def _naming_full_disks(out: Path) -> Iterator[None]:
+    """Tells a write that failed for want of room in one line, wherever it was; any other fault of ours keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise InputError(
+            "{file} could not be written: {reason}. Make room; the same command goes on from here.",
+            file=error.filename or out,
+            reason=error.strerror,
+        ) from error
 
 
 def _make_out(out: Path) -> None:

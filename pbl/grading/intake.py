@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from pbl.errors import InputError
 from pbl.grading.formats import ARCHIVE, DESCRIPTION, MOST_FILES, Parts, choose_parts, is_noise, role_of
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.roster import Roster, name_team
 from pbl.grading.sandbox import MEBIBYTE
 from pbl.grading.tables import fold

@@ -14,14 +14,15 @@ import numpy as np
 
 from pbl.evaluation.metrics import compute_metrics
 from pbl.grading.jobs import RESULT, STATUS
-from pbl.grading.outcomes import CAUSES, REASONS, clean, clean_fields
+from pbl.grading.outcomes import CAUSES, REASONS
+from pbl.grading.refusals import clean, clean_fields
 from pbl.statistics import mcnemar_test, wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image
 # What the grader alone may say.
 _OURS = frozenset(
-    "slow busy memory signal ended no_result printed wrote threads interrupted grader two_submissions"
+    "slow busy memory signal ended no_result printed wrote threads interrupted grader result_changed two_submissions"
     " builder_unisolated".split()
 )
 # Two teams that make so many equal mistakes, as a share of the images that either has wrong.
@@ -135,6 +136,7 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
     "parameters": lambda value: type(value) is int and 0 <= value < 10**12,
     "content": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
     "has_probabilities": lambda value: isinstance(value, bool),
+    "ties": lambda value: type(value) is int and 0 <= value < 10**9,
     "seconds_to_open": _is_seconds,
     "seconds_to_predict": _is_seconds,
     "shape": _is_shape,

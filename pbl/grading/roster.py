@@ -19,7 +19,7 @@ from itertools import permutations
 from pathlib import Path
 
 from pbl.errors import InputError, Sentence
-from pbl.grading.outcomes import clean
+from pbl.grading.refusals import clean
 from pbl.grading.tables import TableError, fold, read_table
 from pbl.grading.times import read_time
 

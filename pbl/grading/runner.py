@@ -36,7 +36,8 @@ from pbl.grading.jobs import (
 )
 from pbl.grading.judge import Outcome
 from pbl.grading.ledger import MOST_STARTS, Ledger
-from pbl.grading.outcomes import Refusal, clean, clean_fields, explain, status_of
+from pbl.grading.outcomes import explain, status_of
+from pbl.grading.refusals import Refusal, clean, clean_fields
 from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
@@ -300,7 +301,7 @@ class Runner:
         ]
         told = {"hidden": self.hidden.name, "digest": self.hidden.digest}
         told |= {"grader": self.version, "limits": self.limits.as_json()}
-        results.write_record(self.work, {**told, **in_force, "teams": teams})
+        results.write_record(self.work, {**told, **in_force, "ledger": self.ledger.last, "teams": teams})
 
     # --- the server, and whether it works
 
@@ -448,11 +449,29 @@ class Runner:
         if event is None:
             return None
         listed = self.rubric.builders
+        if event["reason"] == "ok" and not self._holds_result(item, event):
+            self.tell(
+                Sentence(
+                    "{team}: its cached predictions were changed or lost, so it is graded again.",
+                    team=item.submission.team,
+                )
+            )
+            self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
+            return None
         if event["reason"] == "builder_unlisted" and event.get("builder") in listed:
             return None  # it has been read and listed since
         if event["owns_builder"] and event.get("builder") not in listed:
             return None
         return event
+
+    def _result_file(self, item: _Item) -> Path:
+        return self.work / "results" / f"{item.key}.f32"
+
+    def _holds_result(self, item: _Item, event: dict[str, Any]) -> bool:
+        try:
+            return hashlib.sha256(self._result_file(item).read_bytes()).hexdigest() == event.get("result")
+        except OSError:
+            return False
 
     def _work(self, waiting: list[_Item]) -> None:
         """Grades all. Last and alone, so that they harm nobody and nobody harms them, come those during which an earlier grader
@@ -629,8 +648,9 @@ class Runner:
             self._keep_log(ended.folder, safe_name(item.submission.team))
             shutil.rmtree(ended.folder, ignore_errors=True)
         if ended.result is not None:
-            with replacing(self.work / "results" / f"{item.key}.f32") as temporary:
-                temporary.write_bytes(np.ascontiguousarray(ended.result, "<f4").tobytes())
+            content = np.ascontiguousarray(ended.result, "<f4").tobytes()
+            with replacing(self._result_file(item)) as temporary:
+                temporary.write_bytes(content)
         self.ledger.add(
             "end",
             key=item.key,
@@ -645,6 +665,7 @@ class Runner:
             owns_builder=item.owns_builder,
             builder=item.builder,
             attempt=self.ledger.starts(item.key),
+            result="" if ended.result is None else hashlib.sha256(content).hexdigest(),
         )
         return status_of(ended.reason)
 

@@ -15,8 +15,9 @@ from pbl.errors import InputError, Sentence
 from pbl.grading import judge
 from pbl.grading.formats import MOST_FIXTURES
 from pbl.grading.jobs import OUTPUT, PIXELS, SCRATCH, SUBMISSION, command, describe_work, environment, make_folder
-from pbl.grading.outcomes import CAUSES, TOLERANCE, clean, explain, status_of
+from pbl.grading.outcomes import CAUSES, explain, status_of
 from pbl.grading.packing import write_files, write_predictions, write_submission
+from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def decode(content: bytes) -> str | None:
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp932"):
         with contextlib.suppress(UnicodeDecodeError):
-            return content.decode(encoding)
+            return content.decode(encoding).lstrip("\ufeff")
     return None
 
 
@@ -93,3 +94,34 @@ def _find_separator(text: str, is_header: Callable[[Sequence[str]], bool]) -> st
     if len(fitting) != 1:
         raise TableError("its separator cannot be told: commas, semicolons and tabs stand side by side")
     return fitting[0]
+
+
+def find_words(cells: Sequence[str], words: Sequence[str]) -> list[int | None]:
+    """Finds out which word each cell means, whatever a spreadsheet has made of it.
+
+    Args:
+        cells: As they stand in a table.
+        words: The words that there are.
+
+    Returns:
+        For each cell the place of its word: of the very word, else of the one that `fold` makes equal, else of the one that is the
+        same number (`0.0` is `0`, `7` is `007`); None where there is none, or several.
+    """
+    found: list[int | None] = [None] * len(cells)
+    for way in (lambda text: unicodedata.normalize("NFC", text).strip(), fold, _as_number):
+        places: dict[object, int | None] = {}
+        for place, word in enumerate(words):
+            key = way(word)
+            places[key] = None if key in places else place
+        found = [places.get(way(cell)) if place is None else place for cell, place in zip(cells, found, strict=True)]
+    return found
+
+
+def _as_number(text: str) -> float | str:
+    word = fold(text)
+    return float(word) if re.fullmatch(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", word) else text
+
+
+def reads_as_number(text: str) -> bool:
+    """Whether a spreadsheet would take a cell for a number, and so may have shortened it."""
+    return _as_number(text) is not text

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
 
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 
 MOST_OBJECTS, MOST_DEPTH, MOST_ATTRIBUTES, MOST_ATTRIBUTE_BYTES = 20_000, 32, 64, 65_536
 # A compiled model's file also holds its optimizer, which a grader has no use for.

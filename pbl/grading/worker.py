@@ -20,8 +20,8 @@ from pbl.grading import architecture, fixtures, formats
 from pbl.grading.archives import Archive
 from pbl.grading.formats import ARCHIVE, BUILDER, DESCRIPTION, FIXTURES, KERAS, PREDICTIONS, WEIGHTS, Description
 from pbl.grading.jobs import NAMES, OUTPUT, PIXELS, RESULT, SCRATCH, STATUS, SUBMISSION, read_job
-from pbl.grading.outcomes import Refusal, clean
 from pbl.grading.predictions import read_predictions
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE, Limits
 from pbl.grading.weights import load_weights
 from pbl.models.prediction import predict_probabilities
@@ -60,7 +60,8 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     columns = _match_classes(description.class_names, job["class_names"])
     if kind == "predictions":
         content = _read(files[PREDICTIONS], PREDICTIONS, limits.file * MEBIBYTE)
-        result, facts["has_probabilities"] = read_predictions(content, job["ids"], job["class_names"])
+        result, told = read_predictions(content, job["ids"], job["class_names"])
+        facts.update(told)
         return result
 
     config = None
