@@ -147,7 +147,7 @@ def write_hidden(folder: Path, ids: list[str], class_names: list[str], labels: l
 def test_a_spreadsheet_changes_no_id_label_prediction_or_mark(tmp_path):
     """Each table opened and saved by LibreOffice, which takes 12e34 and 007 for numbers as Excel does."""
     random = np.random.default_rng(0)
-    ids, names = _draw_ids(random, 5000), ["0", "true", "Dec 1", "007"]
+    ids, names = _draw_ids(random, 5000), ["0", "true", "class 1", "007"]
     labels = random.integers(0, 4, 5000).tolist()
     hidden = open_hidden(write_hidden(tmp_path / "hidden", ids[:60], names, labels[:60]))
     before = open_labels(hidden)

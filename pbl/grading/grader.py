@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pbl.errors import InputError, Sentence, join_sentences
+from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading import results
+from pbl.grading.exports import KINDS, export_grades
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.ledger import Ledger, locked
 from pbl.grading.roster import read_roster
@@ -44,6 +45,8 @@ def grade(
     tries: int | None = None,
     again: Sequence[str] = (),
     language: Literal["en", "ja"] = "en",
+    export: tuple[str, str] | None = None,
+    export_column: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Grades a class: what `python -m pbl grade` does.
@@ -66,6 +69,8 @@ def grade(
         tries: Of a leaderboard: scores that a team is told at most.
         again: Teams that are graded again though nothing has changed.
         language: Of the teams' feedback.
+        export: A kind and a file: the learning platform's table that is filled (see `pbl.grading.exports`).
+        export_column: The column of the grade, where such a table has several.
         tell: Gets a line for each submission that is done.
 
     Returns:
@@ -80,6 +85,10 @@ def grade(
         rubric = load_rubric(rubric)
     tell = tell or (lambda line: None)
     teams = read_roster(roster, tell) if roster is not None else None
+    if export and export[0] not in KINDS:
+        raise InputError("--export {kind}: {nearest}", kind=export[0], nearest=name_nearest(export[0], KINDS))
+    if export and (phase == "predict" or half == "public"):
+        raise InputError("--export needs the scores: not with --predict-only, nor with a leaderboard (--half public).")
     if jobs < 1:
         raise InputError("--jobs {jobs}: give 1 or more.", jobs=jobs)
     if tries is not None and half != "public":
@@ -132,6 +141,17 @@ def grade(
             return results.write_outcomes(out, record, ledger)
         rows = results.write_all(out, record, ledger, hidden, known, rubric, teams, half, tries, language, tell)
         results.write_record(out / "work", {**record, "ledger": ledger.last})  # a leaderboard has added to it
+        if export:
+            done = export_grades(*export, out, rows, teams, export_column, tell)
+            tell(
+                Sentence(
+                    "{file}: {filled} grade(s) filled in, {left} left out.{feedback}",
+                    file=done.table,
+                    filled=done.filled,
+                    left=done.left,
+                    feedback=Sentence(" Feedback: {zip}.", zip=done.feedback) if done.feedback else "",
+                )
+            )
         return rows
 
 

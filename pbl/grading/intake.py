@@ -68,6 +68,7 @@ class Source:
         platform: "moodle", "canvas" or "".
         number: The platform's number of who handed them in.
         files: With the names that they have below it.
+        tops: What the platform called the files or folders.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Source:
     platform: str = ""
     number: int | None = None
     files: list[File] = field(default_factory=list)
+    tops: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -89,6 +91,7 @@ class Submission:
         problem: Why it is not graded, found by names alone.
         received: See `pbl.grading.roster.Team`.
         could_be: Teams of the roster that it may be meant for, where it is of none.
+        came_as: What the platform called the files or folders.
     """
 
     team: str
@@ -98,6 +101,7 @@ class Submission:
     problem: Refusal | None = None
     received: datetime | None = None
     could_be: tuple[str, ...] = ()
+    came_as: tuple[str, ...] = ()
 
 
 def list_files(folder: Path, left_out: Iterable[Path] = ()) -> list[File]:
@@ -182,6 +186,7 @@ def find_sources(
         else:
             source, inside = Source(top, _label_of_file(top)), top
         source = sources.setdefault(source.key, source)
+        source.tops.add(top)
         if inside:
             source.files.append(File(inside, file.path))
     return list(sources.values())
@@ -373,7 +378,8 @@ def _are_equal(sources: Sequence[Source], limit: int) -> bool:
 
 
 def _choose(name: str, sources: list[Source], is_expected: bool, received: datetime | None, limit: int) -> Submission:
-    submission = Submission(name, is_expected, received=received)
+    came_as = tuple(sorted(top for source in sources for top in source.tops))
+    submission = Submission(name, is_expected, received=received, came_as=came_as)
     if len(sources) > 1 and not _are_equal(sources, limit):
         submission.problem = Refusal(
             "two_submissions", names=clean(", ".join(sorted(source.key for source in sources)), 200)

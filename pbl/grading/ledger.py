@@ -76,6 +76,8 @@ class Ledger:
         elif event["event"] == "again":
             self._starts[key] = 0
             self._outcomes.pop(key, None)
+        elif event["event"] == "stopped":
+            self._starts[key] = max(0, self._starts[key] - 1)
         elif event["event"] == "named":
             self._names[key] = event["team"]
         elif event["event"] == "told":

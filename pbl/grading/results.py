@@ -16,6 +16,7 @@ import numpy as np
 from pbl.errors import InputError, Sentence
 from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
+from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import UNTOLD, say, status_of
@@ -73,7 +74,7 @@ def _outcomes(record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
         _set_reason(row, event["reason"], event["fields"])
         row |= {"flags": [] if team["is_expected"] else ["not_on_roster"]}
         row["flags"] += [f"could_be:{name}" for name in team.get("could_be", [])]
-        row |= {"files": team["files"], "received": team["received"]}
+        row |= {"files": team["files"], "received": team["received"], "came_as": team.get("came_as", [])}
         row |= {name: event[name] for name in ("facts", "used", "isolation", "layers")}
         row |= {"result": event.get("result", ""), "ledger_is_whole": ledger.is_whole}
         rows.append(row | {"key": team["key"], "owns_builder": event["owns_builder"]})
@@ -157,6 +158,8 @@ def write_all(
     write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram)
     names = team_folders(row["team"] for row in rows)
     for row in rows:
+        row["folder"] = names[row["team"]]
+    for row in rows:
         write_feedback(out / "teams" / names[row["team"]], row, hidden, half, language)
     return rows
 
@@ -221,7 +224,9 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
     """Flags teams that handed in the same, or that make the same mistakes; for a person to judge."""
     by_content: dict[str, set[str]] = {}
     for row in rows:
-        prints = {f"file {digest}" for digest in row["files"].values()} if row["status"] != "missing" else set()
+        # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
+        own = [digest for name, digest in row["files"].items() if role_of(name) not in (BUILDER, FIXTURES, DESCRIPTION)]
+        prints = {f"file {digest}" for digest in own} if row["status"] != "missing" else set()
         if "content" in row["facts"]:
             prints.add(f"weights {row['facts']['content']}")
         if row["team"] in whole:
@@ -238,18 +243,13 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
     for row in rows:
         row["duplicate_of"] = sorted(same[row["team"]])
         row["flags"] += [f"duplicate_of:{other}" for other in row["duplicate_of"]]
-    teams = [row["team"] for row in rows if row["team"] in scored and row["team"] not in constant]
-    alike = {row["team"]: [] for row in rows}
-    for at, one in enumerate(teams):
-        for other in teams[at + 1 :]:
-            if other in same[one]:
-                continue
-            share, count = judge.agreement_on_errors(scored[one].predicted, scored[other].predicted, truth)
-            if share >= judge.AGREEMENT and count >= judge.FEWEST_ERRORS:
-                alike[one].append(other)
-                alike[other].append(one)
-    for row in rows:
-        row["flags"] += [f"agrees_on_errors_with:{other}" for other in sorted(alike[row["team"]])]
+    predicted = {team: scored[team].predicted for team in scored if team not in constant}
+    features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
+    of_team = {row["team"]: row for row in rows}
+    for one, other, share, chance in judge.find_agreements(predicted, features, truth):
+        if other not in same[one]:
+            for team, partner in ((one, other), (other, one)):
+                of_team[team]["flags"].append(f"agrees_on_errors_with:{partner}={share:.2f},chance={chance:.2f}")
 
 
 # --- Files

@@ -269,7 +269,7 @@ def _read_teams(
             [student] if column is not None and student else []
         )
         for number in naming:
-            _read_number(team, headings[number], row[number])
+            read_numbers(team, headings[number], row[number])
         if when is not None and row[when] not in ("", "-"):
             _read_received(team, row[when], file, line, tell)
             zones |= {team.received.tzinfo is not None} if team.received else set()
@@ -300,7 +300,14 @@ def _name_student(row: list[str], find: Callable[[frozenset[str]], int | None]) 
     return " ".join(row[number] for number in (last, first) if number is not None and row[number])
 
 
-def _read_number(team: Team, heading: str, cell: str) -> None:
+def is_identity(heading: str) -> bool:
+    """Whether a column tells who a student is: by name, number or address."""
+    return _heading(heading) in _STUDENT | _NUMBER | _TEAM
+
+
+def read_numbers(team: Team, heading: str, cell: str) -> None:
+    """Adds the platform's number that a cell holds to a team."""
+    heading, cell = _heading(heading), cell.strip()
     match = _PARTICIPANT.fullmatch(fold(cell))
     if match or (heading in _PARTICIPANT_HEADINGS and cell.isdecimal()):
         team.participants.add(int(match[1] if match else cell))

@@ -23,19 +23,10 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading import intake, judge, results
 from pbl.grading.hidden import Hidden
 from pbl.grading.intake import File, Source, Submission
-from pbl.grading.jobs import (
-    EXIT_LOCK_FAILED,
-    LOG,
-    NAMES,
-    OUTPUT,
-    PIXELS,
-    STATUS,
-    SUBMISSION,
-    describe_work,
-    make_folder,
-)
+from pbl.grading.jobs import EXIT_LOCK_FAILED, LOG, NAMES, OUTPUT, PIXELS, STATUS, SUBMISSION
 from pbl.grading.judge import Outcome
 from pbl.grading.ledger import MOST_STARTS, Ledger
+from pbl.grading.orders import describe_work, make_folder
 from pbl.grading.outcomes import explain, status_of
 from pbl.grading.refusals import Refusal, clean, clean_fields
 from pbl.grading.roster import Roster, safe_name
@@ -294,6 +285,7 @@ class Runner:
                 "key": item.key,
                 "is_expected": item.submission.is_expected,
                 "could_be": list(item.submission.could_be),
+                "came_as": list(item.submission.came_as),
                 "files": item.files,
                 "received": item.submission.received.isoformat() if item.submission.received else None,
             }
@@ -498,6 +490,11 @@ class Runner:
                     if job.function == "work":
                         item.add_use(event)
                     ended = self._advance(item, steps, event, active)
+            except KeyboardInterrupt:  # the instructor's, no fault of those at work
+                for at_work in (item, *(entry[0] for entry in active.values())):
+                    if at_work is not None:
+                        self.ledger.add("stopped", key=at_work.key, team=at_work.submission.team, time=timestamp())
+                raise
             except ServerEnded:
                 restarts += 1
                 if restarts > MOST_RESTARTS:

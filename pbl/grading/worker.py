@@ -30,7 +30,7 @@ from pbl.models.prediction import predict_probabilities
 def work(folder: Path) -> None:
     """Grades the submission of a job's folder as far as it can be without labels.
 
-    `job.json` holds what `pbl.grading.jobs.describe_work` gives. Leaves `output/status.json` and, where the reason is "ok",
+    `job.json` holds what `pbl.grading.orders.describe_work` gives. Leaves `output/status.json` and, where the reason is "ok",
     `output/predictions.f32`: `float32 [n, classes]`.
     """
     job = read_job(folder)
@@ -89,7 +89,7 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     if facts["parameters"] > limits.parameters * 10**6:
         raise Refusal("many_weights", count=round(facts["parameters"] / 10**6), limit=limits.parameters)
     called = WEIGHTS if kind == "weights" else f"{WEIGHTS} in {KERAS}"
-    facts["content"] = load_weights(model, files[WEIGHTS], called, folder / SCRATCH)
+    facts["content"], facts["features"] = load_weights(model, files[WEIGHTS], called, folder / SCRATCH)
     facts["seconds_to_open"] = round(time.perf_counter() - started, 3)
     return _predict_all(model, folder, job, shape, files, columns, facts)
 
