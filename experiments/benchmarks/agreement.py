@@ -28,7 +28,6 @@ KINDS = {
     "mlp": ("mlp", {"widths": [32]}, 15, 3e-3),
     "wide mlp": ("mlp", {"widths": [128, 128]}, 15, 1e-3),
     "small_cnn": ("small_cnn", {}, 8, 1e-3),
-    "lenet": ("lenet", {}, 12, 1e-3),
     "small_cnn, fine-tuned": ("small_cnn", {}, 4, 3e-4),
 }
 
