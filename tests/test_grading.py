@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ from pbl.grading import Limits, Rubric, grade, judge, write_submission
 from pbl.grading.fixtures import compare
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.holdout import make_holdout
-from pbl.grading.intake import File, find_submissions, read_roster
+from pbl.grading.intake import File, find_sources, find_submissions
 from pbl.grading.ledger import Ledger
-from pbl.grading.outcomes import REASONS, STATUSES, clean
-from pbl.grading.results import guard, safe_name, update_marks
+from pbl.grading.outcomes import REASONS, STATUSES
+from pbl.grading.refusals import clean
+from pbl.grading.results import guard, update_marks
+from pbl.grading.roster import read_roster, safe_name
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
 
@@ -139,8 +142,8 @@ CLASS = ["チーム青", "Team B", "c", "佐藤 花子"]
 def test_downloads_are_understood_as_they_come(tmp_path, names, expected):
     (tmp_path / "r.csv").write_bytes("チーム,メンバー\nチーム青,\nTeam B,\nc,学籍番号123\n佐藤 花子,\n".encode("cp932"))
     roster = read_roster(tmp_path / "r.csv")
-    assert [team.name for team in roster] == CLASS
-    found = find_submissions([File(name, tmp_path / "r.csv") for name in names], roster)
+    assert [team.name for team in roster.teams] == CLASS
+    found = find_submissions(find_sources([File(name, tmp_path / "r.csv") for name in names], roster, "class"), roster)
     assert {s.team: len(s.files) for s in found if s.parts} == expected
     assert [s.team for s in found][:4] == CLASS  # everybody has a row, also who sent nothing
     assert all(s.problem.reason == "nothing" for s in found if s.team not in expected)
@@ -148,39 +151,8 @@ def test_downloads_are_understood_as_they_come(tmp_path, names, expected):
 
 
 def test_two_submissions_of_one_team_are_refused(tmp_path):
-    found = find_submissions([File("a.zip", tmp_path), File("a.keras", tmp_path)], None)
+    found = find_submissions(find_sources([File("a.zip", tmp_path), File("a.keras", tmp_path)], None), None)
     assert [s.problem.reason for s in found] == ["two_submissions"]
-
-
-@pytest.mark.parametrize(
-    ("content", "teams"),
-    [
-        (b"\xef\xbb\xbfteam,received\r\nA,2026-12-01 23:59\r\n", ["A"]),
-        ("班,提出日時\n一班,2026/12/01 23:59\n".encode("cp932"), ["一班"]),
-        ("班,提出日時\n一班,2026/12/01 23:59\n".encode("utf-16"), ["一班"]),
-        (b"A\nB\n", ["A", "B"]),
-        (b"id;x\n", ["id;x"]),
-    ],
-)
-def test_rosters(tmp_path, content, teams):
-    (tmp_path / "r.csv").write_bytes(content)
-    assert [team.name for team in read_roster(tmp_path / "r.csv")] == teams
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "is empty"),
-        (b"team\nA\nA\n", "names A twice"),
-        (b"team,received\nA,soon\n", "'soon', when A was received, is no time"),
-        (b"team\n\x81\x20\n", "neither UTF-8 nor cp932"),
-    ],
-)
-def test_wrong_rosters(tmp_path, content, said):
-    (tmp_path / "r.csv").write_bytes(content)
-    with pytest.raises(InputError) as error:
-        read_roster(tmp_path / "r.csv")
-    assert said in str(error.value)
 
 
 # --- scores
@@ -263,8 +235,6 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
         "from pbl.grading import Rubric\n"
         "rubric = Rubric(bands=[(0.9, 80), (0.95, 100)], deadline='2026-12-01T12:00+09:00', late_points_per_day=10)\n"
     )
-    from datetime import datetime
-
     from pbl.grading.rubric import load_rubric
 
     rubric = load_rubric(tmp_path / "rubric.py")
@@ -272,13 +242,37 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     times = ("2026-12-01T12:00+09:00", "2026-12-01T03:00:01+00:00", "2026-12-03T12:00:01+09:00")
     assert [rubric.days_late(datetime.fromisoformat(time)) for time in times] == [0, 1, 3]
     assert Rubric().give_points({"accuracy": 1}) is None
+    assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 1, 23, 59)) == 0  # a day alone means its end
+    assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 2)) == 1
+    with pytest.raises(InputError, match=r"deadline 2026-12-01T23:59:59.999999 has none. Write its zone"):
+        Rubric(deadline="2026-12-01").days_late(datetime.fromisoformat("2026-12-01T00:00+09:00"))
+    for worth in (float("nan"), float("inf"), -3):
+        with pytest.raises(InputError, match=r"The rubric's function points gave .* for A. Points are numbers from 0"):
+            Rubric(points=lambda row, worth=worth: worth).give_points({"team": "A"})
+    total = Rubric(marks=["report", "talk"], total={"points": 0.5, "report": 2})
+    assert total.add_up("A", 80, {"report": "１０.5", "talk": ""}) == 61
+    assert total.add_up("A", 80, {"report": ""}) is None and total.add_up("A", None, {"report": "1"}) is None
+    with pytest.raises(InputError, match="the mark report of A is '良', and total needs a number"):
+        total.add_up("A", 80, {"report": "良"})
     levels = Rubric(levels=[(0, "未到達"), (0.95, "理想的"), (0.85, "標準的")])
     assert [levels.name_level(a) for a in (0.2, 0.85, 0.95)] == ["未到達", "標準的", "理想的"]
     for text, said in (
         ("rubric = Rubric(band=[])", "Did you mean 'bands'"),
         ("rubric = 3", "sets no `rubric`"),
         ("rubric = Rubric(bands=[(2, 1)])", "less than or equal to 1"),
-        ("rubric = Rubric(marks=['team'])", "names that differ from each other and from team"),
+        ("rubric = Rubric(late_points_per_day=float('nan'))", "late_points_per_day"),
+        ("rubric = Rubric(late_points_per_day=float('inf'))", "late_points_per_day"),
+        ("rubric = Rubric(bands=[(0.5, float('nan'))])", "bands"),
+        ("rubric = Rubric(bands=[(0.5, -1)])", "bands"),
+        ("rubric = Rubric(marks=['Points'])", "the mark 'Points' is called like another, or like a column"),
+        ("rubric = Rubric(marks=['talk', 'ｔａｌｋ'])", "the mark 'ｔａｌｋ' is called like another"),
+        ("rubric = Rubric(marks=['recall(3)'])", "the mark 'recall(3)'"),
+        (
+            "rubric = Rubric(marks=['talk'], total={'report': 1})",
+            "total names report. Valid are points and your marks: talk",
+        ),
+        ("rubric = Rubric(missing_points=-1)", "missing_points"),
+        ("rubric = Rubric(marks=['team'])", "is called like another, or like a column of grades.csv"),
     ):
         (tmp_path / "rubric.py").write_text(f"from pbl.grading import Rubric\n{text}\n")
         with pytest.raises(InputError) as error:
@@ -385,14 +379,14 @@ server.import_all()
 def loaded():
     return {module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "pbl" and module.__file__}
 before = loaded()
-from pbl.grading import jobs, sandbox, worker
-work = jobs.describe_work(["a.zip"], ["0"], [str(number) for number in range(10)], sandbox.Limits(), (8, 8, 1), "crop")
-folder = jobs.make_folder(Path(sys.argv[2]), work)
+from pbl.grading import jobs, orders, sandbox, worker
+work = orders.describe_work(["a.zip"], ["0"], [str(number) for number in range(10)], sandbox.Limits(), (8, 8, 1), "crop")
+folder = orders.make_folder(Path(sys.argv[2]), work)
 (folder / jobs.SUBMISSION / "0").write_bytes(Path(sys.argv[1]).read_bytes())
 (folder / jobs.PIXELS).write_bytes(bytes(64))
 worker.work(folder)
 assert json.loads((folder / jobs.OUTPUT / jobs.STATUS).read_text())["reason"] == "ok"
-assert loaded() == before, loaded() - before
+assert loaded() == before | {orders.__file__}, loaded() - before
 print(*before, sep="\\n")
 """
 

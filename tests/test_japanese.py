@@ -25,12 +25,12 @@ from pbl.config import _WRONG, Augmentation, Config, say_problem
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading.feedback import _REMARKS
 from pbl.grading.formats import _PROGRAMS
-from pbl.grading.outcomes import CAUSES, REASONS
+from pbl.grading.outcomes import CAUSES, REASONS, UNTOLD
 from pbl.grading.rubric import Rubric
 from pbl.languages import commands, doctor, errors, grading, settings
 
 PACKAGE = Path(japanese.__file__).resolve().parent.parent
-MAKERS = {"InputError", "Sentence", "say", "DifferentSizes", "UnknownDataset"}
+MAKERS = {"InputError", "Sentence", "say", "DifferentSizes", "UnknownDataset", "TableError"}
 
 
 def texts(node: ast.expr) -> list[str]:
@@ -134,7 +134,7 @@ def faults_of_submissions() -> set[str]:
 
 
 def of_grading() -> set[str]:
-    sentences = {*(text for _, text in REASONS.values()), *CAUSES.values(), *_REMARKS.values()}
+    sentences = {*(text for _, text in REASONS.values()), *CAUSES.values(), *_REMARKS.values(), UNTOLD}
     return set(filter(is_sentence, sentences))
 
 

@@ -121,7 +121,7 @@ def grade(
     ] = False,
     jobs: Annotated[int, Option(min=1, max=64, help="Submissions at the same time.")] = 1,
     seconds: Annotated[float, Option(min=1, help="Time limit of each submission.")] = 120,
-    memory: Annotated[int, Option(min=64, help="Memory limit of each, in MB, beyond TensorFlow's own.")] = 2048,
+    memory: Annotated[int, Option(min=64, help="Memory limit of each, in MB, beyond TensorFlow's own.")] = 3072,
     require_isolation: Annotated[
         Literal["full", "limits"],
         Option(help="full: refuse where this machine cannot lock submissions up; limits: go on without."),
@@ -142,6 +142,16 @@ def grade(
     ] = None,
     language: Annotated[
         Language | None, Option(help="Of the teams' feedback; else the variable PBL_LANGUAGE, else the locale.")
+    ] = None,
+    export: Annotated[
+        tuple[str, str] | None,
+        Option(
+            metavar="KIND FILE",
+            help="Fill the table that the platform exported: moodle-worksheet, moodle or canvas; gradescope: write an autograder.",
+        ),
+    ] = None,
+    export_column: Annotated[
+        str | None, Option(metavar="NAME", help="Its column for this grade, where it has several.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -171,9 +181,11 @@ def grade(
             tries=tries,
             again=again or [],
             language=choose_language(language),
+            export=export,
+            export_column=export_column,
             tell=tell,
         )
-    failed = any(row["status"] == "grader_error" for row in rows)
+    failed = any(row["status"] == "grader_error" or not row["ledger_is_whole"] for row in rows)
     reached = [row for row in rows if all(wanted.judge(row.get(wanted.name))["holds"] for wanted in requirements)]
     if as_json:
         print_json(rows, indent=None)
@@ -202,7 +214,8 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
         if row["accuracy"] is not None:
             low, high = row["accuracy_interval"]
             score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row["accuracy"], low=low, high=high)
-        points = "" if row["final_points"] is None else f"{row['final_points']:g}"
+        points = row["final_points"] if row["total"] is None else row["total"]
+        points = "" if points is None else f"{points:g}"
         remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
         shown.append(
             (row["team"], row["status"], score, points, str(row["tie_group"] or ""), remark or _say_outcome(row))

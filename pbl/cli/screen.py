@@ -65,7 +65,7 @@ def show_progress(shown: bool) -> Iterator[Callable[[str], None]]:
                 done, total = map(int, place.split("/"))
                 progress.update(task, completed=done, total=total, description=words)
             else:
-                progress.update(task, description=say_sentence(line))
+                progress.console.print(say_sentence(line), markup=False, highlight=False)  # stays above the bar
 
         yield tell
 

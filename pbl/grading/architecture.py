@@ -14,35 +14,52 @@ import keras
 from pbl import models
 from pbl.errors import InputError
 from pbl.grading.formats import Description, check_shape
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import Limits
 
 CONFIG_LIMIT = 16 * 2**20  # bytes of config.json; resnet1202's has 5 MB
 LARGEST_NUMBER, LONGEST_WORD, MOST_VALUES = 16_384, 200, 1_000_000
 
-_OBJECTS = {
-    "keras": "Sequential DTypePolicy",
-    "keras.models": "Sequential Functional Model",
-    "keras.src.models.sequential": "Sequential",
-    "keras.src.models.functional": "Functional",
-    "keras.layers": """
-        InputLayer Input Dense Conv2D Conv2DTranspose DepthwiseConv2D SeparableConv2D MaxPooling2D AveragePooling2D
-        GlobalAveragePooling2D GlobalMaxPooling2D Flatten Reshape Permute Dropout SpatialDropout2D GaussianNoise GaussianDropout
-        AlphaDropout BatchNormalization LayerNormalization GroupNormalization UnitNormalization Activation ReLU LeakyReLU PReLU ELU
-        Softmax Rescaling Normalization Resizing CenterCrop ZeroPadding2D Cropping2D UpSampling2D Add Subtract Multiply Average
-        Maximum Minimum Concatenate Dot MultiHeadAttention Identity ActivityRegularization RandomFlip RandomRotation RandomZoom
-        RandomTranslation RandomContrast RandomBrightness RandomCrop""",
-    "keras.initializers": """
-        Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal VarianceScaling GlorotNormal GlorotUniform HeNormal HeUniform
-        LecunNormal LecunUniform Orthogonal OrthogonalInitializer Identity""",
-    "keras.regularizers": "L1 L2 L1L2 OrthogonalRegularizer",
-    "keras.constraints": "MaxNorm NonNeg UnitNorm MinMaxNorm",
-    "keras.src.ops.numpy": "Pad Add Subtract Multiply Divide TrueDivide Mean",
-    "keras.src.dtype_policies.dtype_policy": "DTypePolicy",
-}
-ALLOWED = {(module, name) for module, names in _OBJECTS.items() for name in names.split()} | {
-    (None, "__keras_tensor__")
-}
+# What runs code that a file brings along, and what reads files.
+_RUN_CODE = frozenset("Lambda Layer FlaxLayer JaxLayer TorchModuleWrapper function".split())
+_READ_FILES = frozenset("TFSMLayer StringLookup IntegerLookup TextVectorization".split())
+# Operations that take functions.
+_TAKE_FUNCTIONS = frozenset(
+    "Map Scan AssociativeScan Switch WhileLoop ForiLoop Cond VectorizedMap Vectorize JVP".split()
+)
+
+
+def _classes(module: ModuleType, base: type, own: str) -> set[str]:
+    """Names of a module's classes, as far as Keras itself has written them."""
+    kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, base)}
+    return (
+        {name for name, kind in kinds.items() if kind.__module__.startswith(own)}
+        - _RUN_CODE
+        - _READ_FILES
+        - _TAKE_FUNCTIONS
+    )
+
+
+# (module, class) of all that a config may name: Keras's own layers, and the operations that stand for `x + y` or `keras.ops.mean(x)`.
+ALLOWED = {
+    (module.__name__, name)
+    for module, base in (
+        (keras.layers, keras.layers.Layer), (keras.initializers, keras.initializers.Initializer),
+        (keras.regularizers, keras.regularizers.Regularizer), (keras.constraints, keras.constraints.Constraint),
+    )
+    for name in _classes(module, base, "keras.src.")
+} | {
+    (module.__name__, name)
+    for module in (sys.modules.get(f"keras.src.ops.{name}") for name in "core nn numpy math image linalg einops".split())
+    if module is not None
+    for name in _classes(module, keras.Operation, module.__name__)
+} | {
+    ("keras", "Sequential"), ("keras", "DTypePolicy"), ("keras.models", "Sequential"), ("keras.models", "Functional"),
+    ("keras.models", "Model"), ("keras.layers", "Input"), ("keras.src.models.sequential", "Sequential"),
+    ("keras.src.models.functional", "Functional"), ("keras.src.dtype_policies.dtype_policy", "DTypePolicy"),
+    ("keras.src.applications.convnext", "LayerScale"), ("keras.src.applications.convnext", "StochasticDepth"),
+    (None, "__keras_tensor__"), (None, "__tensor__"), (None, "__numpy__"), (None, "__ellipsis__"), (None, "slice"), (None, "__tuple__"),
+}  # fmt: skip
 ACTIVATIONS = frozenset(
     "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid"
     " log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparsemax squareplus swish tanh"
@@ -87,7 +104,11 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
             named = (module, class_name)
             is_known = all(isinstance(part, (str, type(None))) for part in named) and named in ALLOWED
             if not is_known or value.get("registered_name") not in (None, class_name):
-                raise Refusal("config_class", name=clean(f"{module}.{class_name}"))
+                inner = value.get("config")
+                layer = inner.get("name", name) if isinstance(inner, dict) else name
+                kinds = {"config_code": _RUN_CODE | _TAKE_FUNCTIONS, "config_file": _READ_FILES}
+                reason = next((reason for reason, names in kinds.items() if str(class_name) in names), "config_class")
+                raise Refusal(reason, name=clean(f"{module}.{class_name}"), layer=clean(layer))
             value = {**value, "registered_name": None} if module else value
         cleaned = {}
         for key, inner in value.items():

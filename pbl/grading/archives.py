@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from pbl.grading.formats import is_noise
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE
 
 MOST_MEMBERS = 2000

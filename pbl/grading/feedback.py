@@ -10,7 +10,8 @@ from typing import Any
 from pbl import languages
 from pbl.errors import InputError
 from pbl.grading.hidden import Hidden
-from pbl.grading.outcomes import CAUSES, STATUSES, TOLERANCE
+from pbl.grading.outcomes import CAUSES, STATUSES
+from pbl.grading.refusals import TOLERANCE
 from pbl.storage import replacing
 
 # What a team is told beside its status; the other flags are for the instructor alone.
@@ -43,11 +44,19 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     lines = [say("# {team}", team=_escape(row["team"])), "", status, ""]
     if half == "public":
         lines += _tell_coarsely(row, say)
-    elif row["accuracy"] is not None:
-        lines += _tell_scores(row, hidden, say)
+    else:
+        lines += _tell_scores(row, hidden, say) if row["accuracy"] is not None else []
+        lines += _tell_marks(row, say)
     facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
     told = [flag for flag in row["flags"] if flag in _REMARKS and (half, flag) != ("public", "below_chance")]
     remarks = [say(_REMARKS[flag], days=row["days_late"]) for flag in told]
+    if facts.get("ties"):
+        remarks.append(
+            say(
+                "In {rows} row(s) several classes have the largest probability; there the label counts.",
+                rows=facts["ties"],
+            )
+        )
     if facts.get("fixtures", {}).get("cause"):
         remarks.append(
             say(
@@ -90,11 +99,29 @@ def _tell_scores(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
     return [*(f"- {line}" for line in told), "", say("| class | recall |"), "|---|---|", *table]
 
 
+def _tell_marks(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
+    """Level, marks and the final grade, in a paragraph of their own."""
+    told = []
+    if row["level"] is not None:
+        told.append(say("Level: {level}", level=_escape(row["level"])))
+    if row["accuracy"] is None and row["points"] is not None:
+        told.append(say("Points: {points:g}", points=row["points"]))
+    told += [f"{_escape(name)}: {_escape(mark)}" for name, mark in row["marks"].items() if mark]
+    if row["total"] is not None:
+        told.append(say("Final grade: {total:g}", total=row["total"]))
+    return ["", *(f"- {line}" for line in told)] if told else []
+
+
 def _tell_coarsely(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
     told = []
     if row["coarse_score"] is not None:
-        told.append("- " + say("Score on the public half: at least {score:.2f}", score=row["coarse_score"]))
-    elif row["status"] == "ok":
+        told.append(
+            "- "
+            + say(
+                "Best score on the public half so far, in coarse steps: at least {score:.2f}", score=row["coarse_score"]
+            )
+        )
+    elif row["status"] == "ok" and row["tries_left"] == 0:
         told.append("- " + say("No score is told any more: all {tries} were used.", tries=row["tries"]))
     if row["tries_left"] is not None:
         told.append("- " + say("Scores told so far: {tries}; left: {left}", tries=row["tries"], left=row["tries_left"]))
@@ -188,6 +215,9 @@ def write_summary(
         images=next((row["images"] for row in rows if row["images"]), 0),
         references=sorted(references.items(), key=lambda item: item[1]),
         histogram=base64.b64encode(histogram.read_bytes()).decode() if histogram else None,
+        marks=list(rows[0]["marks"]) if rows else [],
+        has_levels=any(row["level"] is not None for row in rows),
+        has_total=any(row["total"] is not None for row in rows),
         record=record,
         is_whole=is_whole,
         hidden=hidden,

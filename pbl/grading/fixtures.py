@@ -10,7 +10,7 @@ import numpy as np
 
 from pbl.grading.archives import Archive
 from pbl.grading.formats import FIXTURES, MOST_FIXTURES
-from pbl.grading.outcomes import TOLERANCE, Refusal
+from pbl.grading.refusals import TOLERANCE, Refusal
 
 _LIMIT = 64  # MiB of an array
 

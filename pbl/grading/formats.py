@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 
 FORMAT = 1  # of submission.json
 JSON_LIMIT = 64 * 1024  # bytes of submission.json
@@ -135,8 +135,14 @@ def parse_json(content: bytes, name: str, limit: int = JSON_LIMIT, depth: int = 
     def refuse(word: str) -> None:
         raise ValueError(word)
 
+    def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [key for key, _ in pairs]
+        if len(set(names)) < len(names):
+            raise Refusal("key_twice", file=name, name=clean(next(key for key in names if names.count(key) > 1)))
+        return dict(pairs)
+
     try:
-        value = json.loads(content.decode("utf-8-sig"), parse_constant=refuse)
+        value = json.loads(content.decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=take)
     except (ValueError, RecursionError):
         raise Refusal("no_json", file=name) from None
     if not isinstance(value, dict):
@@ -149,6 +155,7 @@ class Description:
     """`submission.json`, checked.
 
     Attributes:
+        team: Whose it says it is.
         model: Name of the builder, or None with a `.keras` or predictions.
         options: The builder's options.
         input_shape: (height, width, channels), or None.
@@ -157,6 +164,7 @@ class Description:
         files: SHA-256 of each file, as far as it is told.
     """
 
+    team: str = ""
     model: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, int, int] | None = None
@@ -212,7 +220,7 @@ def read_description(content: bytes, kind: str, most_pixels: int) -> Description
     need(
         "files", isinstance(files, dict) and all(isinstance(value, str) for value in files.values()), "names and hashes"
     )
-    return Description(model, options, shape, fit, tuple(names) if names else None, files)
+    return Description(str(given.get("team", "")), model, options, shape, fit, tuple(names) if names else None, files)
 
 
 def check_shape(shape: Any, most_pixels: int) -> tuple[int, int, int]:

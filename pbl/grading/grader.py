@@ -7,6 +7,7 @@ judge      holds the labels, reads one array and a few words of each worker
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -15,10 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pbl.errors import InputError, Sentence, join_sentences
-from pbl.grading import intake, results
+from pbl.errors import InputError, Sentence, join_sentences, name_nearest
+from pbl.grading import results
+from pbl.grading.exports import KINDS, export_grades
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.ledger import Ledger, locked
+from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
 from pbl.grading.runner import Runner
 from pbl.grading.sandbox import FULL, Limits, find_layers
@@ -42,6 +45,8 @@ def grade(
     tries: int | None = None,
     again: Sequence[str] = (),
     language: Literal["en", "ja"] = "en",
+    export: tuple[str, str] | None = None,
+    export_column: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Grades a class: what `python -m pbl grade` does.
@@ -53,7 +58,7 @@ def grade(
         submissions: A folder, or a platform's download of the class (see `pbl.grading.intake`), or one submission.
         data: A hidden set that `holdout` made.
         out: Where the table goes; another `grade` into the same folder goes on there.
-        roster: A CSV file of the expected teams (see `pbl.grading.intake.read_roster`).
+        roster: A CSV file of the expected teams (see `pbl.grading.roster.read_roster`).
         rubric: A rubric, or the file that sets one (see `pbl.grading.rubric`).
         labels: The labels, where they are not in `data`.
         phase: "predict" runs the models and needs no labels; "score" then needs nothing but them, and runs nothing.
@@ -64,6 +69,8 @@ def grade(
         tries: Of a leaderboard: scores that a team is told at most.
         again: Teams that are graded again though nothing has changed.
         language: Of the teams' feedback.
+        export: A kind and a file: the learning platform's table that is filled (see `pbl.grading.exports`).
+        export_column: The column of the grade, where such a table has several.
         tell: Gets a line for each submission that is done.
 
     Returns:
@@ -73,9 +80,15 @@ def grade(
         InputError: Wrong input; the machine offers too little isolation; the grader's own known-good submission is not graded.
     """
     hidden = open_hidden(data)
+    rubric_file = rubric if isinstance(rubric, (str, Path)) else None
     if isinstance(rubric, (str, Path)):
         rubric = load_rubric(rubric)
-    teams = intake.read_roster(roster) if roster is not None else None
+    tell = tell or (lambda line: None)
+    teams = read_roster(roster, tell) if roster is not None else None
+    if export and export[0] not in KINDS:
+        raise InputError("--export {kind}: {nearest}", kind=export[0], nearest=name_nearest(export[0], KINDS))
+    if export and (phase == "predict" or half == "public"):
+        raise InputError("--export needs the scores: not with --predict-only, nor with a leaderboard (--half public).")
     if jobs < 1:
         raise InputError("--jobs {jobs}: give 1 or more.", jobs=jobs)
     if tries is not None and half != "public":
@@ -89,10 +102,18 @@ def grade(
             "No folder or file {path}. Give the folder of the submissions, or a platform's download.", path=source
         )
     else:
+        if source.is_dir() and source.resolve() == out.resolve():
+            raise InputError("--out {out} is the folder of the submissions. Give another.", out=out)
         _make_out(out)
-    with locked(out / "work"):
+    rubric = rubric or Rubric()
+    for team in teams.teams if teams else []:
+        rubric.days_late(team.received)  # before any model is run
+    with _naming_full_disks(out), locked(out / "work"):
         ledger = Ledger(out / "work" / "ledger.jsonl")
-        rubric = rubric or Rubric()
+        before = results.read_record(out / "work", may_be_missing=True)
+        ledger.is_whole &= ledger.holds(before.get("ledger", ""))
+        if not ledger.is_whole:
+            tell(Sentence("{file} was changed: lines were edited or lost. What stands in it may be wrong; grade anew: --out.", file=ledger.file))  # fmt: skip
         if phase != "score":
             missing = _find_missing_layers(require_isolation)
             with _scratch(out / "work" / "scratch.txt") as scratch:
@@ -100,12 +121,17 @@ def grade(
                     hidden=hidden,
                     ledger=ledger,
                     source=source,
+                    left_out=[
+                        out,
+                        hidden.path,
+                        *(Path(file).expanduser() for file in (roster, rubric_file, labels) if file),
+                    ],
                     out=out,
                     labels=Path(labels) if labels else None,
                     limits=limits or Limits(),
                     rubric=rubric,
                     jobs=jobs,
-                    tell=tell or (lambda line: None),
+                    tell=tell,
                     scratch=scratch,
                     missing_layers=missing,
                 )
@@ -113,7 +139,35 @@ def grade(
         record = results.read_record(out / "work")
         if known is None:
             return results.write_outcomes(out, record, ledger)
-        return results.write_all(out, record, ledger, hidden, known, rubric, teams, half, tries, language)
+        rows = results.write_all(out, record, ledger, hidden, known, rubric, teams, half, tries, language, tell)
+        results.write_record(out / "work", {**record, "ledger": ledger.last})  # a leaderboard has added to it
+        if export:
+            done = export_grades(*export, out, rows, teams, export_column, tell)
+            tell(
+                Sentence(
+                    "{file}: {filled} grade(s) filled in, {left} left out.{feedback}",
+                    file=done.table,
+                    filled=done.filled,
+                    left=done.left,
+                    feedback=Sentence(" Feedback: {zip}.", zip=done.feedback) if done.feedback else "",
+                )
+            )
+        return rows
+
+
+@contextlib.contextmanager
+def _naming_full_disks(out: Path) -> Iterator[None]:
+    """Tells a write that failed for want of room in one line, wherever it was; any other fault of ours keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise InputError(
+            "{file} could not be written: {reason}. Make room; the same command goes on from here.",
+            file=error.filename or out,
+            reason=error.strerror,
+        ) from error
 
 
 def _make_out(out: Path) -> None:

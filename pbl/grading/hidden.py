@@ -6,7 +6,6 @@ HIDDEN/labels/labels.csv    id,label,half: the instructor's alone
 HIDDEN/references/          submissions that show the scale of grades
 """
 
-import csv
 import hashlib
 import json
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pbl.errors import InputError, Sentence
+from pbl.grading.tables import TableError, find_words, fold, read_table, reads_as_number
 
 FORMAT = 1  # of hidden.json
 IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
@@ -74,13 +74,24 @@ def open_hidden(path: str | Path) -> Hidden:
         raise InputError("{file} is damaged. Make the hidden set anew, or copy it again.", file=file) from None
     hidden = Hidden(path, str(told.get("name", "")), class_names, sorted(ids), shape, "")
     digest = hashlib.sha256(json.dumps([class_names, hidden.ids], ensure_ascii=False).encode())
-    missing = []
-    for image in hidden.files:
+    missing, changed = [], []
+    known = dict(zip(ids, told.get("hashes") or [], strict=False))  # a set of before has none
+    for name, image in zip(hidden.ids, hidden.files, strict=True):
         try:
-            with image.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            found = hash_file(image)
         except OSError:
             missing.append(image.name)
+            continue
+        digest.update(bytes.fromhex(found))
+        if known.get(name, found) != found:
+            changed.append(image.name)
+    if changed:
+        raise InputError(
+            "{path} holds {n} image(s) that were damaged or changed since the set was made, such as {first}. Copy the folder again.",
+            path=path / IMAGES,
+            n=len(changed),
+            first=changed[0],
+        )
     if missing:
         raise InputError(
             "{path} lacks {n} of {all} images, such as {first}. Copy the folder again.",
@@ -90,6 +101,12 @@ def open_hidden(path: str | Path) -> Hidden:
             first=missing[0],
         )
     return Hidden(path, hidden.name, class_names, hidden.ids, shape, digest.hexdigest())
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -117,27 +134,44 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
     """
     file = Path(file).expanduser() if file else hidden.path / LABELS
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-        found = {row["id"]: (row["label"], row.get("half") or HALVES[1]) for row in rows}
+        table = read_table(file.read_bytes(), lambda cells: {"id", "label"} <= {fold(cell) for cell in cells})
     except FileNotFoundError:
         raise InputError(
             "The labels {file} are not here. Name them with --labels FILE, or predict alone: --predict-only.", file=file
         ) from None
-    except (OSError, ValueError, KeyError, csv.Error):
+    except (OSError, TableError):
         raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file) from None
-    place = {name: number for number, name in enumerate(hidden.class_names)}
-    strange = next((label for label, _ in found.values() if label not in place), None)
+    header, *rows = table.rows or [[]]
+    columns = find_words(["id", "label", "half"], header)
+    if None in columns[:2]:
+        raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file)
+
+    def read(column: int | None) -> list[str]:
+        return [row[column] if column is not None and column < len(row) else "" for row in rows]
+
+    ids, labels, halves = (read(column) for column in columns)
+    places, classes = find_words(ids, hidden.ids), find_words(labels, hidden.class_names)
+    public = [fold(half) == HALVES[0] for half in halves]
     what = None
-    if strange is not None:
-        what = Sentence("there is no class {name}", name=strange)
-    elif found.keys() != set(hidden.ids) or len(rows) != len(found):
+    changed = [n for n, place in enumerate(places) if place is None and reads_as_number(ids[n])]
+    known = set(places) - {None}
+    if changed and len(rows) == len(hidden.ids):
+        what = Sentence(
+            "a spreadsheet has taken {n} id(s) for numbers, such as '{cell}' in line {line}",
+            n=len(changed),
+            cell=ids[changed[0]],
+            line=table.lines[1 + changed[0]],
+        )
+    elif len(known) != len(hidden.ids) or len(rows) != len(known):
         what = Sentence(
             "it has {rows} ids, of which {found} are of these {images} images",
             rows=len(rows),
-            found=len(found.keys() & set(hidden.ids)),
+            found=len(known),
             images=len(hidden.ids),
         )
+    elif None in classes:
+        first = classes.index(None)
+        what = Sentence("there is no class {name} (line {line})", name=labels[first], line=table.lines[1 + first])
     if what is not None:
         raise InputError(
             "{file} does not belong to {path}: {what}. Give the labels that were written with these images.",
@@ -145,7 +179,5 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
             path=hidden.path,
             what=what,
         )
-    return Labels(
-        np.array([place[found[name][0]] for name in hidden.ids]),
-        np.array([found[name][1] == HALVES[0] for name in hidden.ids]),
-    )
+    order = np.argsort(places)
+    return Labels(np.array(classes)[order], np.array(public)[order])

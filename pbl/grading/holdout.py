@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from pbl.data.catalogue import open_source
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
 from pbl.data.split import find_groups
 from pbl.errors import InputError, Sentence, join_sentences
-from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS
+from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
 from pbl.storage import replacing, timestamp, write_json
 
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
@@ -106,7 +107,8 @@ def make_holdout(
         random = np.random.default_rng([seed, 1])
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
-        _write_labels(seen, is_hidden, ids, opened.class_names, making, random)
+        is_private = _choose_private(seen, is_hidden, groups, seed)
+        _write_labels(seen, is_hidden, ids, opened.class_names, making, is_private)
         shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
         told = {
             "format": FORMAT,
@@ -114,6 +116,7 @@ def make_holdout(
             "class_names": opened.class_names,
             "images": len(ids),
             "ids": sorted(ids),
+            "hashes": [hash_file(making / IMAGES / f"{name}.png") for name in sorted(ids)],
         }
         write_json(making / DESCRIPTION, {**told, "shape": list(shapes.pop()) if len(shapes) == 1 else None})
         settings = {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed}
@@ -206,9 +209,13 @@ def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:
 
 
 def _draw_ids(random: np.random.Generator, count: int) -> list[str]:
+    """Twelve signs 0 to 9 and a to f that no spreadsheet takes for a number or a date: they begin with a letter, but not as a month
+    does, and hold another letter than the e of `12e34`."""
     ids: dict[str, None] = {}
     while len(ids) < count:
-        ids[random.bytes(6).hex()] = None
+        name = random.bytes(6).hex()
+        if re.fullmatch(r"(?!feb|dec)[a-f].*[abcdf].*", name):
+            ids[name] = None
     return list(ids)
 
 
@@ -264,21 +271,26 @@ def _as_png(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def _choose_private(seen: _Seen, is_hidden: np.ndarray, groups: str | None, seed: int) -> np.ndarray:
+    """Half of the hidden images of each class, in their order; equal images and those of one group are in one half, so that a
+    leaderboard on the one tells nothing of the other."""
+    places = np.flatnonzero(is_hidden)
+    words = find_groups([seen.names[i] for i in places], groups)
+    return hold_out([seen.hashes[i] for i in places], seen.labels[places], 0.5, seed, "private half", words)
+
+
 def _write_labels(
     seen: _Seen,
     is_hidden: np.ndarray,
     ids: list[str],
     class_names: list[str],
     folder: Path,
-    random: np.random.Generator,
+    is_private: np.ndarray,
 ) -> None:
     file = folder / LABELS
     file.parent.mkdir(mode=0o700)
     labels = seen.labels[is_hidden]
-    half = np.zeros(len(labels), int)  # each class by halves
-    for number in np.unique(labels):
-        of_class = random.permutation(np.flatnonzero(labels == number))
-        half[of_class[len(of_class) // 2 :]] = 1
+    half = is_private.astype(int)
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         temporary.chmod(0o600)
         writer = csv.writer(stream, lineterminator="\n")

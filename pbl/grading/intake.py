@@ -1,19 +1,29 @@
 """From a folder or a platform's download to one submission for each team. Files are named and copied, never opened.
 
-Understood as they come: a folder with one folder, `.zip`, `.keras` or `.csv` for each team; Moodle's `NAME_123_assignsubmission_file_`
-as folders or in front of file names; Google Classroom's `NAME - file.zip`; either of them as the zip that was downloaded.
+Understood as they come:
+
+| where from                         | names                                                                        |
+|------------------------------------|------------------------------------------------------------------------------|
+| a folder of one's own              | one folder, `.zip`, `.keras` or `.csv` for each team                         |
+| Moodle, a folder for each          | `NAME_123_assignsubmission_file_/`, without the last `_` since 4.1           |
+| Moodle, files in one folder        | `NAME_123_assignsubmission_file_FILE`                                        |
+| Moodle, groups since 4.0           | `GROUP_12_assignsubmission_file/`, `Default group_assignsubmission_file/`    |
+| Moodle, groups before              | `GROUP-NAME_123_assignsubmission_file_/`, a copy for each member             |
+| Moodle, anonymous                  | `Participant_101_assignsubmission_file_/`                                    |
+| Google Classroom                   | `NAME - FILE`                                                                |
+| Canvas                             | `name_[LATE_]USER_ATTACHMENT_FILE`, `anon_ID_ATTACHMENT_FILE`                |
+
+any of them as the zip that was downloaded. Sources: Moodle `mod/assign/classes/downloader.php` (`get_student_prefix`,
+`load_submissionplugin_filelist`; commit 2a6fd313) and, before 4.0, `mod/assign/locallib.php` (`download_submissions`); Canvas
+`lib/content_zipper.rb` (`get_filename`, `add_upload_submission`; commit 05e9653c).
 """
 
-import codecs
-import contextlib
-import csv
 import hashlib
-import io
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,13 +31,19 @@ from typing import NamedTuple
 
 from pbl.errors import InputError
 from pbl.grading.formats import ARCHIVE, DESCRIPTION, MOST_FILES, Parts, choose_parts, is_noise, role_of
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
+from pbl.grading.roster import Roster, name_team
 from pbl.grading.sandbox import MEBIBYTE
+from pbl.grading.tables import fold
 
 MOST_DEPTH, MOST_ENTRIES = 12, 100_000
-_MOODLE = re.compile(r"^(?P<name>.+?)_(?P<number>\d+)_assignsubmission_(?P<kind>file|onlinetext)_?(?P<file>.*)$")
-_RECEIVED = ("received", "submitted", "提出日時", "受領日時")
-_TEAM = ("team", "group", "name", "チーム", "チーム名", "班", "グループ", "氏名", "名前")
+_MOODLE = re.compile(
+    r"^(?P<name>.+?)(?:_(?P<number>\d+))?_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<file>.*))?$"
+)
+_CANVAS = re.compile(r"^(?P<name>\w+?)_(?:LATE_)?(?P<number>\d+)_\d+_(?P<file>.+)$")
+_CANVAS_ANONYMOUS = re.compile(r"^(?:LATE_)?(?P<name>anon_[A-Za-z0-9]+)_\d+_(?P<file>.+)$")
+_NOBODY = frozenset({"participant", "参加者"})  # in place of a name, where Moodle's marking is anonymous
+_PLAIN_NAMES = frozenset({"model", "submission", "predictions", "提出", "提出物"})  # of a file that names no team
 
 
 class File(NamedTuple):
@@ -43,18 +59,24 @@ class File(NamedTuple):
 
 
 @dataclass
-class Team:
-    """A team that is expected.
+class Source:
+    """Files that came together.
 
     Attributes:
-        name: As the table shows it.
-        others: Other words by which a submission may name it: numbers, members.
-        received: When its submission was received, as the platform says; None where that is not known.
+        key: What they have in common.
+        label: The words that name their team; "" where there are none.
+        platform: "moodle", "canvas" or "".
+        number: The platform's number of who handed them in.
+        files: With the names that they have below it.
+        tops: What the platform called the files or folders.
     """
 
-    name: str
-    others: tuple[str, ...] = ()
-    received: datetime | None = None
+    key: str
+    label: str
+    platform: str = ""
+    number: int | None = None
+    files: list[File] = field(default_factory=list)
+    tops: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -67,7 +89,9 @@ class Submission:
         files: The files that are graded.
         parts: Their roles; None where there is nothing to grade.
         problem: Why it is not graded, found by names alone.
-        received: See `Team`.
+        received: See `pbl.grading.roster.Team`.
+        could_be: Teams of the roster that it may be meant for, where it is of none.
+        came_as: What the platform called the files or folders.
     """
 
     team: str
@@ -76,89 +100,21 @@ class Submission:
     parts: Parts | None = None
     problem: Refusal | None = None
     received: datetime | None = None
+    could_be: tuple[str, ...] = ()
+    came_as: tuple[str, ...] = ()
 
 
-def decode(content: bytes) -> str | None:
-    """Returns the text of a table as spreadsheets save it, in UTF-8, cp932 or UTF-16 with its mark; None of any other bytes."""
-    # cp932 takes nearly any bytes, those of UTF-16 too, so its mark is looked at first.
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp932"):
-        with contextlib.suppress(UnicodeDecodeError):
-            return content.decode(encoding)
-    return None
-
-
-def read_roster(file: str | Path) -> list[Team]:
-    """Reads the table of expected teams.
+def list_files(folder: Path, left_out: Iterable[Path] = ()) -> list[File]:
+    """Lists all files below a folder, following no link.
 
     Args:
-        file: CSV in UTF-8, cp932 or UTF-16 with its mark, as Excel writes it. The column `team` (チーム, 班, ...; else the first) names
-            them; `received` (提出日時) when their submission came; what stands in other columns may name them in a download.
-
-    Raises:
-        InputError: It cannot be read, names no team, or one twice.
-    """
-    file = Path(file).expanduser()
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError("The roster {file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
-    text = decode(content)
-    if text is None:
-        raise InputError("The roster {file} is neither UTF-8 nor cp932. Save it as CSV UTF-8.", file=file)
-    try:
-        rows = [
-            [cell.strip() for cell in row]
-            for row in csv.reader(io.StringIO(text, newline=""))
-            if any(cell.strip() for cell in row)
-        ]
-    except csv.Error as error:
-        raise InputError("The roster {file} is no CSV file: {error}.", file=file, error=error) from None
-    if not rows:
-        raise InputError("The roster {file} is empty. It needs a column team.", file=file)
-    header = [cell.lower() for cell in rows[0]]
-    column = next((header.index(word) for word in _TEAM if word in header), None)
-    when = next((header.index(word) for word in _RECEIVED if word in header), None)
-    # A list without a header is a list of teams.
-    body = rows[1:] if column is not None or when is not None else rows
-    column = column or 0
-    teams: dict[str, Team] = {}
-    for row in body:
-        row += [""] * (len(header) - len(row))
-        if not row[column]:
-            continue
-        name = name_team(row[column])
-        if name in teams:
-            raise InputError("The roster {file} names {team} twice. Name each team once.", file=file, team=name)
-        received = _read_time(row[when], file, name) if when is not None and row[when] else None
-        others = tuple(cell for number, cell in enumerate(row) if number not in (column, when) and cell)
-        teams[name] = Team(name, others, received)
-    if not teams:
-        raise InputError("The roster {file} names no team.", file=file)
-    return list(teams.values())
-
-
-def _read_time(text: str, file: Path, team: str) -> datetime:
-    for form in (None, "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y年%m月%d日 %H:%M"):
-        try:
-            time = datetime.fromisoformat(text) if form is None else datetime.strptime(text, form)
-            return time if time.tzinfo else time.astimezone()
-        except ValueError:
-            continue
-    raise InputError(
-        "The roster {file}: '{text}', when {team} was received, is no time. Write 2026-12-01 23:59, or with +09:00 behind it.",
-        file=file,
-        text=text,
-        team=team,
-    )
-
-
-def list_files(folder: Path) -> list[File]:
-    """Lists all files below a folder, following no link.
+        folder: The folder.
+        left_out: Files and folders of the instructor's own that may lie below it: tables, roster, rubric, hidden set.
 
     Raises:
         InputError: The folder cannot be read, or holds more than any class hands in.
     """
+    ours, root = {path.resolve() for path in left_out}, folder.resolve()
     found: list[File] = []
     waiting = [(folder, "", 0)]
     while waiting:
@@ -167,7 +123,7 @@ def list_files(folder: Path) -> list[File]:
             with os.scandir(here) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     name = prefix + as_text(entry.name)
-                    if is_noise(name):
+                    if is_noise(name) or root / os.path.relpath(entry.path, folder) in ours:
                         continue
                     if entry.is_dir(follow_symlinks=False) and depth < MOST_DEPTH:
                         waiting.append((Path(entry.path), f"{name}/", depth + 1))
@@ -183,12 +139,6 @@ def list_files(folder: Path) -> list[File]:
     return found
 
 
-def is_one_submission(files: Sequence[File]) -> bool:
-    """Whether files are those of one team rather than of a class: a `submission.json` lies among them, or there is one file."""
-    direct = [file for file in files if "/" not in file.name]
-    return any(role_of(file.name) == DESCRIPTION for file in direct) or len(direct) == len(files) == 1
-
-
 def as_text(name: str) -> str:
     """A file's name in one way of writing; what is no UTF-8 is Japanese Windows' or becomes ?."""
     try:
@@ -202,85 +152,212 @@ def as_text(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def find_submissions(files: Iterable[File], roster: Sequence[Team] | None) -> list[Submission]:
-    """Sorts files by team.
+def find_sources(
+    files: Sequence[File], roster: Roster | None, whole: str | None = None, is_archive: bool = False
+) -> list[Source]:
+    """Sorts files by who handed them in, as far as their names tell.
 
     Args:
         files: All that was handed in, folders ending in `/`.
-        roster: The expected teams; where it is None each submission is of the team that its name says.
-
-    Returns:
-        One submission for each expected team, also those that sent nothing, in the order of the roster; then those of
-        teams that are not on it, by name.
+        roster: The expected teams.
+        whole: What the folder or archive of all of them is called: where they are the files of one team, it names the team.
+        is_archive: Whether it is an archive.
     """
-    expected = {team.name: team for team in roster} if roster is not None else {}
-    # team: source: its files. A team's own name goes before a file's name that only begins with it: that anybody may write.
-    exact: dict[str, dict[str, list[File]]] = {}
-    loose: dict[str, dict[str, tuple[str, list[File]]]] = {}
-    for source, label, inside in _by_source(_descend(list(files))):
-        team = _match(label, roster)
-        if team is not None:
-            exact.setdefault(team, {})[source] = inside
+    files = list(files)
+    if whole is not None and _is_one_submission(files, roster, whole, is_archive):
+        return [Source(f"{whole}/", whole, files=files)]
+    files = _descend(files, roster)
+    tops = {file.name.partition("/")[0] for file in files}
+    is_canvas = bool(tops) and all(_read_canvas(top) for top in tops) and not any("/" in file.name for file in files)
+    sources: dict[str, Source] = {}
+    for file in files:
+        top, slash, rest = file.name.partition("/")
+        moodle, canvas = _MOODLE.match(top), _read_canvas(top) if is_canvas else None
+        if moodle and moodle["kind"] == "onlinetext":
             continue
-        begins = [label.partition(sign)[0] for sign in (" - ", "_")]
-        team = next((team for begin in begins if (team := _match(begin, roster))), None)
-        is_classroom = re.search(r" - .*(submission|predictions|model|提出)", label, re.IGNORECASE)
-        team = team or name_team(begins[0] if is_classroom else label)
-        loose.setdefault(team, {})[source] = (label, inside)
-    for team, sources in loose.items():
-        is_taken = team in expected and team in exact
-        for source, (label, inside) in sources.items():
-            exact.setdefault(name_team(label) if is_taken else team, {})[source] = inside
-    names = [*expected, *sorted(exact.keys() - expected.keys())]
-    return [
-        _choose(name, exact.get(name, {}), roster is None or name in expected, expected.get(name)) for name in names
-    ]
+        if moodle:
+            number = int(moodle["number"]) if moodle["number"] else None
+            source = Source(f"{moodle['name']}_{moodle['number'] or ''}", moodle["name"], "moodle", number)
+            inside = rest if slash else moodle["file"]
+        elif canvas:
+            source, inside = canvas
+        elif slash:
+            source, inside = Source(f"{top}/", top), rest
+        else:
+            source, inside = Source(top, _label_of_file(top)), top
+        source = sources.setdefault(source.key, source)
+        source.tops.add(top)
+        if inside:
+            source.files.append(File(inside, file.path))
+    return list(sources.values())
 
 
-def name_team(label: str) -> str:
-    """A team's name for a table, from what a platform calls it: one printable line; a long one is cut and stays its own."""
-    name = clean(unicodedata.normalize("NFC", label), 1000) or "?"
-    return name if len(name) <= 64 else f"{name[:56]}…{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+def _read_canvas(name: str) -> tuple[Source, str] | None:
+    match = _CANVAS.match(name)
+    if match:
+        return Source(f"{match['name']}_{match['number']}", match["name"], "canvas", int(match["number"])), match[
+            "file"
+        ]
+    match = _CANVAS_ANONYMOUS.match(name)
+    return (Source(match["name"], match["name"], "canvas"), match["file"]) if match else None
 
 
-def _descend(files: list[File]) -> list[File]:
+def _is_one_submission(files: Sequence[File], roster: Roster | None, whole: str, is_archive: bool) -> bool:
+    """Whether files are those of one team rather than of a class: `submission.json` lies among them, or one file that names nobody."""
+    direct = [file.name for file in files if "/" not in file.name]
+    if any(_MOODLE.match(name) or _read_canvas(name) for name in direct):
+        return False
+    if any(role_of(name) == DESCRIPTION for name in direct):
+        return True
+    if not len(direct) == len(files) == 1:
+        return False
+    label = _label_of_file(direct[0])
+    if roster is not None and (roster.match(label) or roster.match(whole)):
+        return not roster.match(label)
+    return fold(label) in _PLAIN_NAMES or (is_archive and role_of(direct[0]) != ARCHIVE)
+
+
+def _descend(files: list[File], roster: Roster | None) -> list[File]:
     """Passes through a folder that holds all there is, unless it is itself a submission."""
     for _ in range(3):
         tops = {file.name.split("/")[0] for file in files}
         if len(tops) != 1 or any("/" not in file.name for file in files):
             break
-        prefix = f"{tops.pop()}/"
+        top = tops.pop()
+        prefix = f"{top}/"
         inner = [File(file.name.removeprefix(prefix), file.path) for file in files if file.name != prefix]
-        direct = [file for file in inner if "/" not in file.name]
-        is_class = any(_MOODLE.match(file.name.rstrip("/")) for file in inner) or not any(
-            role_of(file.name) not in (None, ARCHIVE) for file in direct
+        direct = [file.name for file in inner if "/" not in file.name]
+        is_class = any(_MOODLE.match(file.name.rstrip("/")) for file in inner) or (
+            bool(direct) and all(_read_canvas(name) for name in direct)
         )
-        if not inner or not is_class or (len(direct) == len(inner) == 1):
+        if not is_class:
+            is_named = _MOODLE.match(top) or (roster is not None and roster.match(top))
+            is_file = len(direct) == len(inner) == 1  # one file: of the class's only team, or a team's only file
+            names_team = is_file and (
+                bool(roster.match(_label_of_file(direct[0]))) if roster is not None else " - " in direct[0]
+            )
+            is_class = not is_named and (
+                names_team if is_file else not any(role_of(name) not in (None, ARCHIVE) for name in direct)
+            )
+        if not inner or not is_class:
             break
         files = inner
     return files
 
 
-def _by_source(files: list[File]) -> Iterable[tuple[str, str, list[File]]]:
-    """Files that belong together: (what they have in common, the words that name their team, the files)."""
-    sources: dict[str, tuple[str, list[File]]] = {}
-    for file in files:
-        top, slash, rest = file.name.partition("/")
-        moodle = _MOODLE.match(top)
-        if moodle and moodle["kind"] == "onlinetext":
+def find_submissions(
+    sources: Iterable[Source],
+    roster: Roster | None,
+    name_inside: Callable[[Source], str] = lambda source: "",
+    limit: int = 10_000,
+) -> list[Submission]:
+    """Finds out whose each source is.
+
+    The platform's number decides first, then the name outside (see `pbl.grading.roster`), then the team's name inside the
+    submission, then a name with which the name outside begins. What is named in a weaker way never takes the place of what is named
+    in a stronger one.
+
+    Args:
+        sources: What `find_sources` found.
+        roster: The expected teams; where it is None each submission is of the team that its name says.
+        name_inside: Reads the team's name inside a submission; asked only where the name outside is no team's.
+        limit: MiB up to which the files of one team are compared.
+
+    Returns:
+        One submission for each expected team, also those that sent nothing, in the order of the roster; then those of
+        teams that are not on it, by name.
+    """
+    sources = list(sources)
+    labels = [_own_label(source) for source in sources]
+    numbers = _find_numbers(sources, roster) if roster is not None else {}
+    claims: dict[str, list[list[Source]]] = {}  # team: for each strength, strongest first, its sources
+    others: dict[str, tuple[list[Source], set[str]]] = {}  # not on the roster: its sources, teams that it may mean
+    for source, label in zip(sources, labels, strict=True):
+        if roster is None:
+            is_shared = sum(other == label for other in labels) > 1 and source.platform and source.number is not None
+            name = f"{label} ({source.number})" if is_shared else label
+            others.setdefault(name_team(name), ([], set()))[0].append(source)
             continue
-        if moodle:
-            source, label = f"{moodle['name']}_{moodle['number']}", moodle["name"]
-            inside = rest if slash else moodle["file"]
-        elif slash:
-            source, label, inside = f"{top}/", top, rest
+        found, strength = _claim(source, roster, numbers, name_inside)
+        if len(found) == 1:
+            claims.setdefault(found.pop(), [[], [], []])[strength].append(source)
         else:
-            source, label, inside = top, _label_of_file(top), top
-        group = sources.setdefault(source, (label, []))
-        if inside:
-            group[1].append(File(inside, file.path))
-    for source, (label, inside) in sources.items():
-        yield source, label, inside
+            is_same_name = found and source.number is not None
+            name = name_team(f"{label} ({source.number})" if is_same_name else label)
+            others.setdefault(name, ([], set()))[0].append(source)
+            others[name][1].update(found)
+    submissions = {}
+    for team in roster.teams if roster is not None else []:
+        tiers = [tier for tier in claims.get(team.name, []) if tier]
+        strongest = tiers[0] if tiers else []
+        submissions[team.name] = _choose(team.name, strongest, True, team.received, limit)
+        for source in (source for tier in tiers[1:] for source in tier):
+            if not _are_equal([strongest[0], source], limit):
+                others.setdefault(name_team(source.label), ([], set()))[0].append(source)
+                others[name_team(source.label)][1].add(team.name)
+    for name in sorted(others):
+        inside, could_be = others[name]
+        while name in submissions:
+            name += " (2)"  # a stranger that is called like a team, but not it
+        submissions[name] = _choose(name, inside, roster is None, None, limit)
+        submissions[name].could_be = tuple(sorted(could_be))
+    return list(submissions.values())
+
+
+def _own_label(source: Source) -> str:
+    """What a source is called where no roster says it: of a class without names the platform's number belongs to it."""
+    if source.platform == "moodle" and fold(source.label) in _NOBODY and source.number is not None:
+        return f"{source.label} {source.number}"
+    if not source.platform and re.search(r" - .*(submission|predictions|model|提出)", source.label, re.IGNORECASE):
+        return source.label.partition(" - ")[0]
+    return source.label
+
+
+def _claim(
+    source: Source, roster: Roster, numbers: dict[int, set[str]], name_inside: Callable[[Source], str]
+) -> tuple[set[str], int]:
+    """The teams of the roster that a source may be of, and how strongly it says so: 0 by its own name, 1 by a name inside, 2
+    by a name with which it begins."""
+    found = _match_outside(source, roster, numbers.get(source.number, set()))
+    if len(found) == 1:
+        return found, 0
+    names = [file.name for file in source.files if "/" not in file.name and file.path is not None]
+    inside = roster.match_name(_label_of_file(names[0])) if source.platform and len(names) == 1 else set()
+    if len(inside) != 1:
+        told = name_inside(source)
+        inside = roster.match(told) if told else set()
+    if len(inside) == 1 and (not found or inside <= found):
+        return set(inside), 1
+    for sign in () if found or source.platform else (" - ", "_"):
+        begin, found_sign, _ = source.label.partition(sign)
+        if found_sign and (begins := roster.match(begin)):
+            return set(begins), 2
+    return found, 0
+
+
+def _match_outside(source: Source, roster: Roster, by_number: set[str]) -> set[str]:
+    """The teams that the platform's number and the name outside mean."""
+    by_name = roster.match(source.label)
+    if not by_name and source.platform == "moodle":
+        # Groups before Moodle 4.0: GROUP-NAME, either of which may have a - within.
+        places = [place for place, sign in enumerate(source.label) if sign == "-"]
+        halves = [(source.label[:place], source.label[place + 1 :]) for place in reversed(places)]
+        splits = [(team, name) for group, name in halves for team in roster.match_name(group)]
+        by_name = {team for team, name in splits if roster.members_match(team, name)} or {team for team, _ in splits}
+    # A number may be of something else than the roster says (a group's), so it does not gainsay the name.
+    return set(by_name & by_number or by_name or by_number)
+
+
+def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[str]]:
+    """Whose the platform's numbers are. Moodle writes a participant's number, and of group assignments the group's: those are
+    not on the roster, and seen by a group's name beside a number that is no member's."""
+    if any(source.platform == "canvas" for source in sources):
+        return roster.users
+    for source in sources:
+        teams = roster.match_name(source.label) if source.platform == "moodle" else set()
+        if teams and source.number is not None and not teams & roster.participants.get(source.number, set()):
+            return {}
+    return roster.participants
 
 
 def _label_of_file(name: str) -> str:
@@ -289,28 +366,26 @@ def _label_of_file(name: str) -> str:
     return re.sub(r"[ _-](submission|predictions|model)$", "", stem, flags=re.IGNORECASE) or stem
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"[\s_\-.]+", "", unicodedata.normalize("NFKC", text)).casefold()
+def _are_equal(sources: Sequence[Source], limit: int) -> bool:
+    """Whether several sources hold the very same files, as where each member of a team hands in the team's zip."""
+    try:
+        contents = [
+            sorted(copy_file(file.path, None, limit) for file in source.files if file.path) for source in sources
+        ]
+    except (Refusal, OSError):
+        return False
+    return all(content and content == contents[0] for content in contents)
 
 
-def _match(label: str, roster: Sequence[Team] | None) -> str | None:
-    """The team that a label names: by its own name or one of its other words."""
-    plain = _plain(label)
-    if roster is None or not plain:
-        return None
-    for team in roster:
-        if _plain(team.name) == plain:
-            return team.name
-    found = {team.name for team in roster if plain in map(_plain, team.others)}
-    return found.pop() if len(found) == 1 else None  # a word that two teams share names neither
-
-
-def _choose(name: str, sources: dict[str, list[File]], is_expected: bool, team: Team | None) -> Submission:
-    submission = Submission(name, is_expected, received=team.received if team else None)
-    if len(sources) > 1:
-        submission.problem = Refusal("two_submissions", names=clean(", ".join(sorted(sources)), 200))
+def _choose(name: str, sources: list[Source], is_expected: bool, received: datetime | None, limit: int) -> Submission:
+    came_as = tuple(sorted(top for source in sources for top in source.tops))
+    submission = Submission(name, is_expected, received=received, came_as=came_as)
+    if len(sources) > 1 and not _are_equal(sources, limit):
+        submission.problem = Refusal(
+            "two_submissions", names=clean(", ".join(sorted(source.key for source in sources)), 200)
+        )
         return submission
-    files = [file for inside in sources.values() for file in inside]
+    files = sources[0].files if sources else []
     strange = [file for file in files if file.path is None and not file.name.endswith("/")]
     files = [file for file in files if not file.name.endswith("/")]
     try:

@@ -14,18 +14,25 @@ import numpy as np
 
 from pbl.evaluation.metrics import compute_metrics
 from pbl.grading.jobs import RESULT, STATUS
-from pbl.grading.outcomes import CAUSES, REASONS, clean, clean_fields
+from pbl.grading.outcomes import CAUSES, REASONS
+from pbl.grading.refusals import clean, clean_fields
 from pbl.statistics import mcnemar_test, wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image
 # What the grader alone may say.
 _OURS = frozenset(
-    "slow busy memory signal ended no_result printed wrote threads interrupted grader two_submissions"
+    "slow busy memory signal ended no_result printed wrote threads interrupted grader result_changed two_submissions"
     " builder_unisolated".split()
 )
-# Two teams that make so many equal mistakes, as a share of the images that either has wrong.
-AGREEMENT, FEWEST_ERRORS = 0.8, 10
+# Two networks, trained apart on the same images, share about this part of the images that either has wrong; measured by
+# experiments/benchmarks/agreement.py.
+CHANCE = 0.5
+# Two teams are told of where what they share lies beyond this part of the way from chance to 1, with so many equal mistakes at least.
+AGREEMENT, FEWEST_ERRORS = 0.6, 10
+FEWEST_OTHERS = (
+    3  # other teams from which chance in this class is taken; with fewer it is not known, and nobody is told of
+)
 
 
 @dataclass
@@ -128,12 +135,15 @@ def _is_comparison(value: Any) -> bool:
 
 # What a worker may say beside its status, and how it looks.
 _FACTS: dict[str, Callable[[Any], bool]] = {
+    "team": lambda value: isinstance(value, str),
     "model": lambda value: isinstance(value, str),
     "saved_with": lambda value: isinstance(value, str),
     "kind": lambda value: value in ("weights", "keras", "predictions"),
     "parameters": lambda value: type(value) is int and 0 <= value < 10**12,
     "content": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
+    "features": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
     "has_probabilities": lambda value: isinstance(value, bool),
+    "ties": lambda value: type(value) is int and 0 <= value < 10**9,
     "seconds_to_open": _is_seconds,
     "seconds_to_predict": _is_seconds,
     "shape": _is_shape,
@@ -147,8 +157,8 @@ def _check_facts(facts: Any) -> dict[str, Any]:
     if not isinstance(facts, dict):
         return {}
     checked = {name: facts[name] for name, is_valid in _FACTS.items() if name in facts and is_valid(facts[name])}
-    for name in checked.keys() & {"model", "saved_with"}:
-        checked[name] = clean(checked[name], 60)
+    for name in checked.keys() & {"team", "model", "saved_with"}:
+        checked[name] = clean(checked[name], 64)
     if "fixtures" in checked:
         cause, difference = checked["fixtures"]["cause"], float(checked["fixtures"]["difference"])
         difference = round(min(max(difference, 0.0), 1e9), 4) if difference == difference else 1e9
@@ -218,6 +228,40 @@ def agreement_on_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) 
     same = either & (one == other)
     count = int(either.sum())
     return (int(same.sum()) / count if count else 0.0), int(same.sum())
+
+
+def find_agreements(
+    predicted: Mapping[str, np.ndarray], features: Mapping[str, str], labels: np.ndarray
+) -> list[tuple[str, str, float, float]]:
+    """Finds pairs of teams whose mistakes are more alike than trainings apart from each other make them.
+
+    Only networks are compared of which all layers were trained: linear models, and heads on one frozen network, solve one
+    convex problem and agree by nature. Chance is what either team shares with the other teams of the class, in the middle:
+    where labels are wrong, or some images mislead every network, all share much.
+
+    Args:
+        predicted: `int [n]` of each team.
+        features: For each team whose weights are known, the SHA-256 of all but its last layer's.
+        labels: `int [n]`.
+
+    Returns:
+        Of each pair its teams, the share of equal mistakes, and what chance is.
+    """
+    teams = [team for team in predicted if team in features]
+    shares: dict[tuple[str, str], tuple[float, int]] = {}
+    for at, one in enumerate(teams):
+        for other in teams[at + 1 :]:
+            if features[one] != features[other]:
+                shares[one, other] = agreement_on_errors(predicted[one], predicted[other], labels)
+    found = []
+    for pair, (share, count) in shares.items():
+        others = [[of[0] for key, of in shares.items() if team in key and key != pair] for team in pair]
+        if min(map(len, others)) < FEWEST_OTHERS:
+            continue
+        chance = max(CHANCE, *(float(np.median(of_team)) for of_team in others))
+        if share >= chance + AGREEMENT * (1 - chance) and count >= FEWEST_ERRORS:
+            found.append((*pair, share, chance))
+    return found
 
 
 def are_tied(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> bool:

@@ -30,6 +30,7 @@ class Ledger:
 
     Attributes:
         is_whole: Whether no line was changed or taken out since it was written.
+        last: SHA-256 of the last line; with it `holds` tells later whether lines were taken from the end.
 
     Raises:
         InputError: The file cannot be read or written.
@@ -39,8 +40,10 @@ class Ledger:
         self.file, self.is_whole = file, True
         self._outcomes: dict[str, dict[str, Any]] = {}
         self._starts: Counter[str] = Counter()
-        self._told: dict[str, dict[str, float]] = {}
-        self._last = ""
+        self._told: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+        self._names: dict[str, str] = {}
+        self._lines: set[str] = set()
+        self.last = ""
         self._read()
 
     def _read(self) -> None:
@@ -56,11 +59,12 @@ class Ledger:
         for line in whole.splitlines():
             try:
                 event = json.loads(line)
-                self.is_whole &= event.get("previous") == self._last
+                self.is_whole &= event.get("previous") == self.last
                 self._take(event)
             except (ValueError, KeyError, AttributeError):
                 self.is_whole = False
-            self._last = hashlib.sha256(line).hexdigest()
+            self.last = hashlib.sha256(line).hexdigest()
+            self._lines.add(self.last)
 
     def _take(self, event: dict[str, Any]) -> None:
         key = event.get("key", "")
@@ -72,8 +76,13 @@ class Ledger:
         elif event["event"] == "again":
             self._starts[key] = 0
             self._outcomes.pop(key, None)
+        elif event["event"] == "stopped":
+            self._starts[key] = max(0, self._starts[key] - 1)
+        elif event["event"] == "named":
+            self._names[key] = event["team"]
         elif event["event"] == "told":
-            self._told.setdefault(event["team"], {})[event["files"]] = event["score"]
+            told = self._told.setdefault((event["team"], event.get("hidden", "")), {})
+            told[event["files"]] = (event["score"], event.get("best", event["score"]))
 
     def add(self, event: str, **values: Any) -> None:
         """Appends an event; it is on the disk when this returns.
@@ -81,7 +90,7 @@ class Ledger:
         Raises:
             InputError: It could not be written.
         """
-        told = {"event": event, **values, "previous": self._last}
+        told = {"event": event, **values, "previous": self.last}
         line = json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
         try:
             is_new = not self.file.exists()
@@ -99,8 +108,13 @@ class Ledger:
                 file=self.file,
                 reason=error.strerror,
             ) from None
-        self._last = hashlib.sha256(line).hexdigest()
+        self.last = hashlib.sha256(line).hexdigest()
+        self._lines.add(self.last)
         self._take(told)
+
+    def holds(self, last: str) -> bool:
+        """Returns whether the line with this SHA-256 is there."""
+        return not last or last in self._lines
 
     def outcome(self, key: str) -> dict[str, Any] | None:
         """Returns how the submission with this key ended, None where it did not; a fault of the grader counts as none."""
@@ -111,9 +125,14 @@ class Ledger:
         """Returns how often this submission was started without an end since."""
         return self._starts[key]
 
-    def told(self, team: str) -> dict[str, float]:
-        """Returns the scores that a team was told on a leaderboard, by the hash of what it handed in."""
-        return self._told.get(team, {})
+    def name_inside(self, key: str) -> str | None:
+        """Returns the team's name that stands in the submission with this SHA-256; None where nobody has looked yet."""
+        return self._names.get(key)
+
+    def told(self, team: str, hidden: str) -> dict[str, tuple[float, float]]:
+        """Returns what a team was told on a leaderboard of a hidden set, by the hash of what it handed in: the score, and the accuracy
+        that its next try must beat."""
+        return self._told.get((team, hidden), {})
 
 
 def sync_folder(folder: Path) -> None:

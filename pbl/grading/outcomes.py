@@ -5,7 +5,6 @@ instructor's log.
 """
 
 import re
-import unicodedata
 from typing import Any
 
 from pbl.errors import Sentence
@@ -26,8 +25,13 @@ REASONS: dict[str, tuple[str, str]] = {
     "damaged": ("corrupt", "{file} is damaged or cut off. " + WRITE_ANEW),
     "empty_file": ("corrupt", "{file} is empty. " + WRITE_ANEW),
     "no_json": ("corrupt", "{file} is no JSON. " + WRITE_ANEW),
+    "key_twice": ("corrupt", "{file} names {name} twice. " + WRITE_ANEW),
     "changed_file": ("corrupt", "{file} is not the file that submission.json was written for. " + WRITE_ANEW),
     "no_table": ("corrupt", "predictions.csv cannot be read: {what}. Write it in UTF-8 with the header id,label."),
+    "table_header": ("corrupt", "predictions.csv begins with '{found}'. Expected: id,label and, if you like, one column of probabilities for each class."),
+    "table_cells": ("corrupt", "predictions.csv, line {line}: {found} cell(s); the header has {expected}."),
+    "table_number": ("corrupt", "predictions.csv, line {line}: '{name}' is no probability. Expected: a number from 0 to 1, such as 0.25."),
+    "ids_changed": ("corrupt", "predictions.csv, line {line}: '{name}' is no id: a spreadsheet has taken ids for numbers, in {rows} row(s). Write the file anew, and save it with no spreadsheet."),
     # refused
     "two_kinds": ("refused", "Several kinds of submission at once: {names}. Hand in one of them."),
     "two_files": ("refused", "Several files of one kind: {names}. Hand in one of them."),
@@ -44,7 +48,9 @@ REASONS: dict[str, tuple[str, str]] = {
     "zip_in_zip": ("refused", "{file} holds another archive, {name}. Hand in the inner one."),
     "json_large": ("refused", "{file} has more than {limit} KB, or is nested too deeply."),
     "hdf5_rule": ("refused", "{file}, {name}: {what}. Keras writes no such file. " + WRITE_ANEW),
-    "config_class": ("refused", "config.json names {name}, which is not among the built-in layers that are graded. Hand in weights of a registered model, or use built-in layers."),
+    "config_class": ("refused", "Layer {layer} is a {name}, which is not Keras's own. Use Keras's layers and operations, or hand in weights of a registered model."),
+    "config_code": ("refused", "Layer {layer} is a {name}, which runs code of its own. Use Keras's layers and operations, or hand in weights of a registered model."),
+    "config_file": ("refused", "Layer {layer} is a {name}, which reads files. Use other layers of Keras's, or hand in weights of a registered model."),
     "config_value": ("refused", "config.json, {name}: {what}. Use built-in layers with ordinary settings, or hand in weights of a registered model."),
     "option_value": ("refused", "submission.json, {name}: {what}."),
     "many_weights": ("refused", "The model has {count} million weights, and {limit} million is the most."),
@@ -63,15 +69,16 @@ REASONS: dict[str, tuple[str, str]] = {
     "config_rejected": ("incompatible", "The model in config.json cannot be built. Load your own file once with keras.models.load_model."),
     "cannot_predict": ("incompatible", "The model was built, but cannot predict images of {shape}."),
     "no_probabilities": ("incompatible", "The outputs are no probabilities: in {rows} rows they are negative or do not sum to 1. End the model with softmax."),
-    "label_unlike_probabilities": ("incompatible", "predictions.csv: in {rows} rows the label is not the class with the largest probability."),
+    "table_sum": ("incompatible", "predictions.csv, line {line}: the probabilities sum to {found}, or one is negative; expected: each from 0 to 1, together 1. Wrong rows: {rows}."),
+    "label_unlike_probabilities": ("incompatible", "predictions.csv, line {line}: the label is {label}, and {name} has the largest probability; expected: the label's. Wrong rows: {rows}."),
     # wrong shape, wrong classes, not finite
     "input_shape": ("wrong_shape", "The model takes {shape}; expected are images: height, width, and 1 or 3 channels."),
     "output_shape": ("wrong_shape", "The model gives {found} for one image; expected one row of {expected} probabilities."),
-    "ids": ("wrong_shape", "predictions.csv has {found} of {expected} ids; {missing} are missing, {unknown} unknown, {twice} twice."),
+    "ids": ("wrong_shape", "predictions.csv has {found} of {expected} ids; {missing} are missing, {unknown} unknown, {twice} twice. The first: {first}."),
     "result_length": ("wrong_shape", "The result has not one row of probabilities for each image."),
     "class_names": ("wrong_classes", "The classes are not those of the task: {missing} missing, {unknown} unknown ({names})."),
     "class_count": ("wrong_classes", "The model has {found} outputs; the task has {expected} classes."),
-    "unknown_label": ("wrong_classes", "predictions.csv: {rows} labels are no class of the task, such as {name}."),
+    "unknown_label": ("wrong_classes", "predictions.csv, line {line}: '{name}' is no class of the task; expected: {classes}. Wrong rows: {rows}."),
     "weights_not_finite": ("non_finite", "{count} weights are NaN or infinite: the training diverged. Lower the learning rate."),
     "predictions_not_finite": ("non_finite", "{rows} rows of predictions hold NaN or infinity."),
     # while it ran
@@ -86,12 +93,14 @@ REASONS: dict[str, tuple[str, str]] = {
     "threads": ("crashed", "It started more than {limit} threads."),
     "interrupted": ("crashed", "The grader was stopped twice while it worked on this submission. Grade it again with --again."),
     # ours
+    "result_changed": ("grader_error", "Its cached predictions were changed or lost after they were computed. Grade it again: --again {team}"),
     "grader": ("grader_error", "The grader failed, not the submission. Grade again with the same command."),
 }  # fmt: skip
 
-# Fixtures: the largest difference of a probability that passes, and why probabilities may differ. Float32 on other machines and
-# versions differs by about 1e-5.
-TOLERANCE = 0.05
+# In place of a sentence whose words come from a team's own program.
+UNTOLD = "What the team's own builder.py says of itself is not shown here. The instructor finds it in {log}."
+
+# Why the probabilities of fixtures may differ.
 CAUSES = {
     "scaled": "They come out again with pixels divided by 255: the model was trained on pixels 0 to 1, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 255).",
     "centred": "They come out again with pixels brought to -1 to 1: the model was trained on such, and the grader gives 0 to 255. Begin the model with Rescaling(1 / 127.5, offset=-1).",
@@ -105,53 +114,9 @@ CAUSES = {
 }
 
 
-class Refusal(Exception):
-    """A submission is not graded, for one of `REASONS`.
-
-    Args:
-        reason: The reason's word.
-        **fields: The values of its sentence.
-    """
-
-    def __init__(self, reason: str, **fields: object):
-        assert reason in REASONS, reason
-        super().__init__(reason, fields)
-        self.reason, self.fields = reason, fields
-
-
 def status_of(reason: str) -> str:
     """Returns the status that a reason belongs to."""
     return REASONS[reason][0]
-
-
-def clean(text: object, most: int = 80) -> str:
-    """Makes a stranger's text safe to show: one line of printable characters, no bidirectional or control signs, cut.
-
-    Args:
-        text: Anything.
-        most: Characters that are kept.
-    """
-    if isinstance(text, float):
-        text = f"{text:g}"
-    kept = []
-    for letter in str(text)[: 4 * most]:
-        if unicodedata.category(letter)[0] in "CZ":  # control, format, surrogate, separators
-            letter = " "
-        kept.append(letter)
-    words = " ".join("".join(kept).split())
-    return words if len(words) <= most else words[: most - 1] + "…"
-
-
-def clean_fields(fields: Any) -> dict[str, str | int]:
-    """The values of a sentence as a stranger's process gave them: at most eight short texts and whole numbers."""
-    if not isinstance(fields, dict):
-        return {}
-    cleaned: dict[str, str | int] = {}
-    for name, value in list(fields.items())[:8]:
-        if isinstance(name, str) and re.fullmatch(r"[a-z_]{1,20}", name):
-            is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12
-            cleaned[name] = value if is_number else clean(value)
-    return cleaned
 
 
 def say(reason: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,96 +1,147 @@
 """`predictions.csv` of strangers, read in the locked worker alone."""
 
-import csv
-import io
-import unicodedata
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
+from pbl.grading.tables import TableError, find_words, fold, read_table, reads_as_number
+
+SUM_TOLERANCE = 1e-2  # of the probabilities of an image that are written in full
 
 
-def read_predictions(content: bytes, ids: Sequence[str], class_names: Sequence[str]) -> tuple[np.ndarray, bool]:
+def read_predictions(
+    content: bytes, ids: Sequence[str], class_names: Sequence[str]
+) -> tuple[np.ndarray, dict[str, int | bool]]:
     """Reads a table of predictions.
 
     Args:
-        content: The file: UTF-8 (also with a mark) or cp932, commas, the header `id,label` and, optionally, one column of
-            probabilities for each class, called by the class or `p(class)`. A label is a class's name, or else its number.
+        content: The file, as spreadsheets save it (see `pbl.grading.tables`), with the header `id,label` and, optionally, one column of
+            probabilities for each class, called by the class or `p(class)`. A label is a class's name, or else its number; an id
+            may have a folder before it and `.png` behind.
         ids: The ids of the hidden images, in the order of the result.
         class_names: The classes of the task.
 
     Returns:
-        `float32 [n, classes]`, and whether they are probabilities: else each row has 1 at the label.
+        `float32 [n, classes]`, whose largest value stands at the label: rows that sum to 1, or 1 at the label where there are no
+        probabilities. And what is told of it: `has_probabilities`, and `ties`, the rows in which several classes have the largest
+        probability.
 
     Raises:
-        Refusal: It cannot be read, or lacks ids, or names other classes.
+        Refusal: It cannot be read, or lacks ids, or names other classes; the first row that is wrong is named.
     """
-    text = _decode(content)
-    if text is None or "\x00" in text:
-        raise Refusal("no_table", what="it is not text")
-    csv.field_size_limit(1000)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
-    except csv.Error:
-        raise Refusal("no_table", what="a row is broken") from None
-    names = [unicodedata.normalize("NFC", name) for name in class_names]
-    header = [unicodedata.normalize("NFC", cell.strip()) for cell in rows[0]] if rows else []
-    if header[:2] != ["id", "label"]:
-        raise Refusal("no_table", what="its first row is not id,label")
-    columns = [name.removeprefix("p(").removesuffix(")") if name.startswith("p(") else name for name in header[2:]]
-    if columns and sorted(columns) != sorted(names):
-        missing, unknown = len(set(names) - set(columns)), sorted(set(columns) - set(names))
-        raise Refusal(
-            "class_names", missing=missing, unknown=len(unknown), names=clean(", ".join(unknown[:3]) or "columns twice")
-        )
-    body = rows[1:]
-    if any(len(row) != len(header) for row in body):
-        raise Refusal("no_table", what="a row has more or fewer cells than the header")
-    place = {name: number for number, name in enumerate(ids)}
-    told = [row[0].strip() for row in body]
-    known = set(told) & place.keys()
-    if len(told) != len(ids) or len(known) != len(ids):
-        unknown = len(set(told) - place.keys())
-        raise Refusal(
-            "ids",
-            found=len(known),
-            expected=len(ids),
-            missing=len(ids) - len(known),
-            unknown=unknown,
-            twice=len(told) - len(set(told)),
-        )
-    number_of = {**{str(number): number for number in range(len(names))}, **{name: n for n, name in enumerate(names)}}
-    labels = [unicodedata.normalize("NFC", row[1].strip()) for row in body]
-    strange = [label for label in labels if label not in number_of]
+        table = read_table(content, lambda cells: [fold(cell) for cell in cells[:2]] == ["id", "label"])
+    except TableError as error:
+        raise Refusal("no_table", what=error.what) from None
+    header, *rows = [_strip_end(row) for row in table.rows] or [[]]
+    lines = table.lines[1:]
+    if [fold(cell) for cell in header[:2]] != ["id", "label"]:
+        raise Refusal("table_header", found=clean(",".join(header[:4]), 60))
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            raise Refusal("table_cells", line=line, found=len(row), expected=len(header))
+    order = _read_columns(header[2:], class_names)
+    places = _read_ids([row[0] for row in rows], lines, ids)
+    labels = _read_labels([row[1] for row in rows], lines, class_names)
+    result = np.zeros((len(ids), len(class_names)), np.float32)
+    if not order:
+        result[places, labels] = 1
+        return result, {"has_probabilities": False}
+    values = _read_probabilities([row[2:] for row in rows], lines, table.separator)[:, order]
+    largest, own = values.max(axis=1), values[np.arange(len(values)), labels]
+    if (own < largest).any():
+        first = int((own < largest).argmax())
+        told = {"label": clean(rows[first][1], 40), "name": clean(class_names[int(values[first].argmax())], 40)}
+        raise Refusal("label_unlike_probabilities", rows=int((own < largest).sum()), line=lines[first], **told)
+    ties = np.flatnonzero((values == largest[:, None]).sum(axis=1) > 1)
+    values[ties, np.array(labels)[ties]] = np.nextafter(largest[ties], np.float32(2))  # of several the label counts
+    result[places] = values
+    return result, {"has_probabilities": True, "ties": len(ties)}
+
+
+def _strip_end(row: list[str]) -> list[str]:
+    while row and not row[-1].strip():
+        row = row[:-1]
+    return row
+
+
+def _read_columns(cells: list[str], class_names: Sequence[str]) -> list[int]:
+    """Which column is the first, second, ... class's."""
+    if not cells:
+        return []
+    found = find_words(cells, class_names)
+    inner = find_words(
+        [re.sub(r"^\s*p\s*\((.*)\)\s*$", r"\1", cell, flags=re.IGNORECASE) for cell in cells], class_names
+    )
+    found = [own if own is not None else place for own, place in zip(found, inner, strict=True)]
+    unknown = [cell for cell, place in zip(cells, found, strict=True) if place is None]
+    missing = len(class_names) - len(set(found) - {None})
+    if unknown or missing or len(found) != len(class_names):
+        names = clean(", ".join(unknown[:3]) or "columns twice")
+        raise Refusal("class_names", missing=missing, unknown=len(unknown), names=names)
+    return [found.index(place) for place in range(len(class_names))]
+
+
+def _read_ids(cells: list[str], lines: list[int], ids: Sequence[str]) -> list[int]:
+    cells = [re.sub(r"\.(png|jpe?g|bmp|gif|webp|tiff?)$", "", re.split(r"[/\\]", cell.strip())[-1], flags=re.IGNORECASE) for cell in cells]  # fmt: skip
+    found = find_words(cells, ids)
+    known, strange = set(found) - {None}, [number for number, place in enumerate(found) if place is None]
+    if len(found) == len(known) == len(ids):
+        return found
+    changed = [number for number in strange if reads_as_number(cells[number])]
+    if changed:
+        raise Refusal("ids_changed", rows=len(changed), line=lines[changed[0]], name=clean(cells[changed[0]], 40))
+    told = {"found": len(known), "expected": len(ids), "missing": len(ids) - len(known), "unknown": len(strange)}
+    first, seen = "", set()
+    for cell, line, place in zip(cells, lines, found, strict=True):
+        if place is None or place in seen:
+            first = f"{clean(cell, 40)} (line {line})"
+            break
+        seen.add(place)
+    first = first or ids[min(set(range(len(ids))) - known)]
+    raise Refusal("ids", **told, twice=len(found) - len(strange) - len(known), first=first)
+
+
+def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str]) -> list[int]:
+    found = find_words(cells, class_names)
+    numbers = find_words(cells, [str(number) for number in range(len(class_names))])
+    found = [place if place is not None else number for place, number in zip(found, numbers, strict=True)]
+    strange = [number for number, place in enumerate(found) if place is None]
     if strange:
-        raise Refusal("unknown_label", rows=len(strange), name=clean(strange[0], 40))
-    result = np.zeros((len(ids), len(names)), np.float32)
-    if not columns:
-        for name, label in zip(told, labels, strict=True):
-            result[place[name], number_of[label]] = 1
-        return result, False
-    try:
-        values = np.array([[float(cell) for cell in row[2:]] for row in body], np.float64)
-    except ValueError:
-        raise Refusal("no_table", what="a probability is no number") from None
-    values = values[:, [columns.index(name) for name in names]]
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
-    broken = int((~np.isfinite(values)).any(axis=1).sum())
-    if broken:
-        raise Refusal("predictions_not_finite", rows=broken)
-    chosen = np.array([number_of[label] for label in labels])
-    unlike = int((values[np.arange(len(values)), chosen] < values.max(axis=1)).sum())
-    if unlike:
-        raise Refusal("label_unlike_probabilities", rows=unlike)
-    result[[place[name] for name in told]] = values
-    return result, True
+        told = {
+            "name": clean(cells[strange[0]], 40),
+            "line": lines[strange[0]],
+            "classes": clean(", ".join(class_names)),
+        }
+        raise Refusal("unknown_label", rows=len(strange), **told)
+    return found
 
 
-def _decode(content: bytes) -> str | None:
-    for encoding in ("utf-8-sig", "cp932"):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            pass
-    return None
+def _read_probabilities(rows: list[list[str]], lines: list[int], separator: str) -> np.ndarray:
+    """`float32 [rows, columns]` of rows that sum to 1, as exactly as their digits allow."""
+    if separator != "," and any("," in cell for row in rows for cell in row):  # 0,5 where a comma is no separator
+        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
+    values = np.empty((len(rows), len(rows[0]) if rows else 0))
+    for number, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            try:
+                values[number, column] = float(cell)
+            except ValueError:
+                raise Refusal("table_number", line=lines[number], name=clean(cell, 40)) from None
+    broken = ~np.isfinite(values).all(axis=1)
+    if broken.any():
+        raise Refusal("predictions_not_finite", rows=int(broken.sum()))
+    sums = values.sum(axis=1)
+    # Each of so many columns is off by half of its last digit at most.
+    tolerance = SUM_TOLERANCE
+    if np.abs(sums - 1).max(initial=0) > tolerance:
+        digits = max(len(cell.strip().partition(".")[2]) for row in rows for cell in row)
+        tolerance = max(tolerance, min(0.5, values.shape[1] * 0.5 * 10.0**-digits))
+    wrong = (values.min(axis=1, initial=0) < 0) | (np.abs(sums - 1) > tolerance + 1e-9)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise Refusal("table_sum", rows=int(wrong.sum()), line=lines[first], found=f"{sums[first]:.4g}")
+    values[np.abs(sums - 1) > SUM_TOLERANCE] /= sums[np.abs(sums - 1) > SUM_TOLERANCE, None]
+    return values.astype(np.float32)

@@ -5,27 +5,30 @@ import csv
 import hashlib
 import io
 import json
-import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
+from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
-from pbl.grading.intake import Team, decode
 from pbl.grading.ledger import Ledger
-from pbl.grading.outcomes import say, status_of
+from pbl.grading.outcomes import UNTOLD, say, status_of
+from pbl.grading.refusals import clean
+from pbl.grading.roster import Roster, Team, safe_name
 from pbl.grading.rubric import Rubric
+from pbl.grading.tables import Table, TableError, find_words, fold, read_table
 from pbl.storage import replacing, write_json
 
 RECORD, MARKS = "record.json", "marks.csv"
-LEADERBOARD_STEP = 0.01  # scores on a leaderboard are rounded down to it, so that they tell little of single images
+# A leaderboard's scores go by steps of so many images at least, and of a full point, so that none tells of a single image.
+STEP_IMAGES, STEP_SHARE = 5, 0.01
 Half = Literal["all", "public", "private"]
 
 
@@ -70,14 +73,19 @@ def _outcomes(record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
         row = {"team": team["team"]}
         _set_reason(row, event["reason"], event["fields"])
         row |= {"flags": [] if team["is_expected"] else ["not_on_roster"]}
-        row |= {"files": team["files"], "received": team["received"]}
+        row["flags"] += [f"could_be:{name}" for name in team.get("could_be", [])]
+        row |= {"files": team["files"], "received": team["received"], "came_as": team.get("came_as", [])}
         row |= {name: event[name] for name in ("facts", "used", "isolation", "layers")}
+        row |= {"result": event.get("result", ""), "ledger_is_whole": ledger.is_whole}
         rows.append(row | {"key": team["key"], "owns_builder": event["owns_builder"]})
     return rows
 
 
-def _set_reason(row: dict[str, Any], reason: str, fields: dict[str, Any]) -> None:
-    template, fields = say(reason, fields)
+def _set_reason(row: dict[str, Any], reason: str, told: dict[str, Any]) -> None:
+    template, fields = say(reason, told)
+    if fields.keys() - told.keys():  # the words of a team's own program, which go no further
+        template = UNTOLD
+        fields = {"log": f"logs/{safe_name(row['team'])}.txt"}
     row |= {"status": status_of(reason), "reason": reason, "template": template, "fields": fields}
     row["message"] = template.format(**fields)
 
@@ -98,10 +106,11 @@ def write_all(
     hidden: Hidden,
     labels: Labels,
     rubric: Rubric,
-    teams: Sequence[Team] | None,
+    roster: Roster | None,
     half: Half,
     tries: int | None,
     language: str,
+    tell: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Scores all teams and writes all tables; the arguments are those of `pbl.grading.grade`.
 
@@ -129,36 +138,44 @@ def write_all(
         for team, result in whole.items()
     }
     groups = judge.group_ties(scored, truth)
-    received = {team.name: team.received for team in teams or []}
+    received = {team.name: team.received for team in roster.teams} if roster else {}
+    unread = {team.name for team in roster.teams if team.unread} if roster else set()
     for row in rows:
         _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, len(hidden.class_names))
+        row["flags"] += ["time_unread"] if row["team"] in unread else []
+    _flag_names(rows)
     _flag_pairs(rows, scored, whole, truth)
-    marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks)
+    marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks, tell)
     for row in rows:
         row["marks"] = marks[row["team"]]
+        row["total"] = rubric.add_up(row["team"], row["final_points"], row["marks"])
     if half == "public":
-        _write_leaderboard(out, rows, ledger, tries)
-    _write_grades(out, rows, hidden)
+        _write_leaderboard(out, rows, ledger, tries, hidden.digest)
+    _write_grades(out, rows, hidden, rubric)
     _write_timings(out, rows)
     references = read_references(hidden)
     histogram = write_histogram(out / "histogram.png", rows, references, hidden)
     write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram)
     names = team_folders(row["team"] for row in rows)
     for row in rows:
+        row["folder"] = names[row["team"]]
+    for row in rows:
         write_feedback(out / "teams" / names[row["team"]], row, hidden, half, language)
     return rows
 
 
 def _read_results(out: Path, rows: list[dict[str, Any]], images: int, classes: int) -> dict[str, np.ndarray]:
-    """`float32 [images, classes]` of each team that has any; a row whose result was lost since becomes a fault of ours."""
+    """`float32 [images, classes]` of each team that has any; a row whose result was lost or changed since becomes a fault of ours."""
     found = {}
     for row in rows:
         if row["status"] == "ok":
             try:
                 content = (out / "work" / "results" / f"{row['key']}.f32").read_bytes()
+                if hashlib.sha256(content).hexdigest() != row["result"]:
+                    raise ValueError
                 found[row["team"]] = np.frombuffer(content, "<f4").reshape(images, classes)
             except (OSError, ValueError):
-                _set_reason(row, "grader", {})
+                _set_reason(row, "result_changed", {"team": row["team"]})
     return found
 
 
@@ -180,6 +197,7 @@ def _fill(
     if days:
         row["flags"].append("late")
     if scored is None:
+        row["points"] = row["final_points"] = rubric.missing_points if row["status"] == "missing" else None
         return
     metrics = scored.metrics
     row |= {name: metrics[name] for name in ("accuracy", "accuracy_interval", "log_loss", "images")}
@@ -193,11 +211,22 @@ def _fill(
     row["flags"] += judge.find_flags(scored, num_classes, rubric.ceiling, row["facts"])
 
 
+def _flag_names(rows: list[dict[str, Any]]) -> None:
+    """Flags a submission inside which another team of the class is named."""
+    names = Roster(Team(row["team"]) for row in rows)
+    for row in rows:
+        means = names.match_name(row["facts"].get("team", ""))
+        if means and row["team"] not in means:
+            row["flags"] += [f"names_inside:{other}" for other in sorted(means)]
+
+
 def _flag_pairs(rows, scored, whole, truth) -> None:
     """Flags teams that handed in the same, or that make the same mistakes; for a person to judge."""
     by_content: dict[str, set[str]] = {}
     for row in rows:
-        prints = {f"file {digest}" for digest in row["files"].values()} if row["status"] != "missing" else set()
+        # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
+        own = [digest for name, digest in row["files"].items() if role_of(name) not in (BUILDER, FIXTURES, DESCRIPTION)]
+        prints = {f"file {digest}" for digest in own} if row["status"] != "missing" else set()
         if "content" in row["facts"]:
             prints.add(f"weights {row['facts']['content']}")
         if row["team"] in whole:
@@ -214,61 +243,103 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
     for row in rows:
         row["duplicate_of"] = sorted(same[row["team"]])
         row["flags"] += [f"duplicate_of:{other}" for other in row["duplicate_of"]]
-    teams = [row["team"] for row in rows if row["team"] in scored and row["team"] not in constant]
-    alike = {row["team"]: [] for row in rows}
-    for at, one in enumerate(teams):
-        for other in teams[at + 1 :]:
-            if other in same[one]:
-                continue
-            share, count = judge.agreement_on_errors(scored[one].predicted, scored[other].predicted, truth)
-            if share >= judge.AGREEMENT and count >= judge.FEWEST_ERRORS:
-                alike[one].append(other)
-                alike[other].append(one)
-    for row in rows:
-        row["flags"] += [f"agrees_on_errors_with:{other}" for other in sorted(alike[row["team"]])]
+    predicted = {team: scored[team].predicted for team in scored if team not in constant}
+    features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
+    of_team = {row["team"]: row for row in rows}
+    for one, other, share, chance in judge.find_agreements(predicted, features, truth):
+        if other not in same[one]:
+            for team, partner in ((one, other), (other, one)):
+                of_team[team]["flags"].append(f"agrees_on_errors_with:{partner}={share:.2f},chance={chance:.2f}")
 
 
 # --- Files
 
 
-def update_marks(file: Path, teams: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Reads what a person filled in, and adds the teams and columns that are new; nothing that stands there is changed.
+def update_marks(
+    file: Path, teams: Sequence[str], names: Sequence[str], tell: Callable[[str], None] = lambda line: None
+) -> dict[str, dict[str, str]]:
+    """Reads what a person filled in, and adds the teams and columns that are new; no cell that stands there is changed.
 
     Args:
         file: The table, which is made where it is absent: `team` and one column for each name.
         teams: The teams of the class.
         names: What is judged by a person; where there is none nothing is read or written.
+        tell: Gets a line for each mark that fits no team, and for each cell of two that does not count.
 
     Returns:
         For each team the marks, "" where there is none yet.
 
     Raises:
-        InputError: The table cannot be read.
+        InputError: The table cannot be read or written.
     """
     if not names:
         return {team: {} for team in teams}
-    rows: list[list[str]] = []
-    if file.exists():
-        text = decode(file.read_bytes())
-        rows = list(csv.reader(io.StringIO(text, newline=""))) if text is not None else []
-        if not rows or "team" not in rows[0]:
-            raise InputError(
-                "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
-            )
-    header = rows[0] if rows else ["team"]
-    known = [dict(zip(header, row, strict=False)) for row in rows[1:]]
-    of_team = {row["team"]: row for row in known if row.get("team")}
-    columns = [*header, *(name for name in names if name not in header)]
-    new = [{"team": guard(team)} for team in teams if guard(team) not in of_team]
-    if new or columns != header:
-        with replacing(file) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as stream:
-            csv.writer(stream).writerows(
-                [columns, *([row.get(name, "") for name in columns] for row in [*known, *new])]
-            )
-    return {team: {name: of_team.get(guard(team), {}).get(name, "") for name in names} for team in teams}
+    try:
+        table = read_table(file.read_bytes(), _has_team) if file.exists() else Table([["team"]], [1], ",")
+    except (TableError, OSError):
+        table = Table([[]], [], ",")
+    header = table.rows[0] if table.rows else []
+    column = next((number for number, cell in enumerate(header) if _is_team(cell)), None)
+    if column is None:
+        raise InputError(
+            "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
+        )
+    roster = Roster(map(Team, teams))
+    given = {team: dict.fromkeys(names, "") for team in teams}
+    columns = find_words(header, names)
+    there = set()
+    for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
+        called = row[column].strip() if column < len(row) else ""
+        means = roster.match_name(_unguard(called)) if called else set()
+        team = means.pop() if len(means) == 1 else None
+        there.add(team)
+        for name, cell in (
+            (names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None
+        ):
+            if cell and team is None:
+                line_told = "{file}, line {line}: the mark {name} {cell} fits no team: '{team}' is none."
+                tell(Sentence(line_told, file=file, line=line, name=name, cell=clean(cell, 40), team=clean(called, 40)))
+            elif cell and given[team][name] not in ("", cell):
+                line_told = "{file}, line {line}: {team} has two marks {name}: {first} counts, and {second} does not."
+                tell(
+                    Sentence(
+                        line_told,
+                        file=file,
+                        line=line,
+                        team=team,
+                        name=name,
+                        first=given[team][name],
+                        second=clean(cell, 40),
+                    )
+                )
+            elif cell:
+                given[team][name] = cell
+    new = [team for team in teams if team not in there]
+    more = [name for place, name in enumerate(names) if place not in columns]
+    if new or more:
+        width = max(map(len, table.rows))
+        rows = [[*header, *[""] * (width - len(header) if more else 0), *more], *table.rows[1:]]
+        rows += [[""] * column + [guard(team)] for team in new]
+        stream = io.StringIO(newline="")
+        csv.writer(stream, delimiter=table.separator).writerows(rows)
+        with replacing(file) as temporary:
+            temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))
+    return given
 
 
-def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> None:
+def _is_team(heading: str) -> bool:
+    return fold(heading) in ("team", "チーム", "班")
+
+
+def _has_team(cells: Sequence[str]) -> bool:
+    return any(map(_is_team, cells))
+
+
+def _unguard(text: str) -> str:
+    return text[1:] if text.startswith("'") and guard(text[1:]) == text else text
+
+
+def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden, rubric: Rubric) -> None:
     table = []
     for row in rows:
         low, high = row["accuracy_interval"] or (None, None)
@@ -278,6 +349,7 @@ def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> None
             (name, row[name]) for name in "macro_f1 log_loss points days_late late_points final_points level".split()
         ]
         cells += [(name, _as_number(mark)) for name, mark in row["marks"].items()]
+        cells += [("total", row["total"])] if rubric.total else []
         cells += [("tie_group", row["tie_group"]), ("flags", " ".join(row["flags"]))]
         cells += [(name, row[name]) for name in ("parameters", "kind", "model", "isolation", "images")]
         cells += [("reason", row["message"])]
@@ -298,18 +370,24 @@ def _write_timings(out: Path, rows: list[dict[str, Any]]) -> None:
     _write_csv(out / "timings.csv", ["team", "seconds", "processor_seconds", "peak_mb", *of_worker], table)
 
 
-def _write_leaderboard(out: Path, rows: list[dict[str, Any]], ledger: Ledger, tries: int | None) -> None:
-    """Coarse scores of the public half; a team is told no more of them than it has tries."""
+def _write_leaderboard(out: Path, rows: list[dict[str, Any]], ledger: Ledger, tries: int | None, digest: str) -> None:
+    """Coarse scores of the public half; a team of the roster is told no more of them than it has tries.
+
+    A further try is told another score only where it is better than all before by a whole step (the Ladder of Blum & Hardt 2015,
+    "The Ladder: A Reliable Leaderboard for Machine Learning Competitions", arXiv:1502.04585): so who changes one answer learns nothing.
+    """
     for row in rows:
         files = hashlib.sha256(json.dumps(sorted(row["files"].values())).encode()).hexdigest()
-        told = ledger.told(row["team"])
-        if row["accuracy"] is not None and files not in told and (tries is None or len(told) < tries):
-            coarse = int(row["accuracy"] / LEADERBOARD_STEP + 1e-9) * LEADERBOARD_STEP
-            ledger.add("told", key=row["key"], team=row["team"], files=files, score=round(coarse, 4))
-            told = ledger.told(row["team"])
+        told = ledger.told(row["team"], digest)
+        may_try = "not_on_roster" not in row["flags"] and (tries is None or len(told) < tries)
+        if row["accuracy"] is not None and files not in told and may_try:
+            best, score = climb(row["accuracy"], row["images"], told.values())
+            named = {"key": row["key"], "team": row["team"], "files": files, "hidden": digest}
+            ledger.add("told", **named, score=score, best=best)
+            told = ledger.told(row["team"], digest)
         row["tries"], row["tries_left"] = len(told), None if tries is None else tries - len(told)
-        row["coarse_score"] = told.get(files)
-        row["best_score"] = max(told.values(), default=None)
+        row["coarse_score"] = told[files][0] if files in told else None
+        row["best_score"] = max((score for score, _ in told.values()), default=None)
     board = sorted(
         (row for row in rows if row["best_score"] is not None), key=lambda row: (-row["best_score"], row["team"])
     )
@@ -318,6 +396,26 @@ def _write_leaderboard(out: Path, rows: list[dict[str, Any]], ledger: Ledger, tr
         ["team", "best_score", "tries"],
         [[row["team"], f"{row['best_score']:.2f}", row["tries"]] for row in board],
     )
+
+
+def climb(accuracy: float, images: int, told: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Returns the accuracy that the next try must beat by a step, and the score that is told: rounded down to a step, in hundredths.
+
+    Args:
+        accuracy: Of this try.
+        images: On so many images.
+        told: What was told before, a score and the accuracy to beat of each try.
+    """
+    told = list(told)
+    step = max(STEP_IMAGES, math.ceil(STEP_SHARE * images))
+    correct = round(accuracy * images)
+    score = math.floor(correct // step * step / images * 100 + 1e-9) / 100
+    if not told:
+        return accuracy, score
+    best, best_score = max(best for _, best in told), max(score for score, _ in told)
+    if correct >= round(best * images) + step:
+        return accuracy, max(score, best_score)
+    return best, best_score
 
 
 def _write_csv(file: Path, header: list[str], table: list[list[Any]]) -> None:
@@ -347,15 +445,6 @@ def _as_cell(value: Any) -> str:
 def guard(text: str) -> str:
     """Keeps a spreadsheet from taking a text for a formula, also where its first sign is a full-width one."""
     return f"'{text}" if text[:1] and text[0] in "=+-@\t\r＝＋－＠" else text
-
-
-def safe_name(text: str) -> str:
-    """A team's name as that of a folder, on every system; another name where it had to be changed gets a mark of its own."""
-    name = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", text)).strip("._")[:40]
-    is_reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name.lower())
-    if not name or name != text or is_reserved:
-        name = f"{name or 'team'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
-    return name
 
 
 def team_folders(teams: Iterable[str]) -> dict[str, str]:

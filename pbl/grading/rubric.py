@@ -1,20 +1,34 @@
 """How scores become points: an instructor's own Python file that ends in `rubric = Rubric(...)`.
 
 from pbl.grading import Rubric
-rubric = Rubric(bands=[(0.95, 100), (0.9, 80), (0.5, 50)], marks=["report", "talk"], deadline="2026-12-01T23:59+09:00", late_points_per_day=10)
+rubric = Rubric(bands=[(0.95, 100), (0.9, 80), (0.5, 50)], marks=["report", "talk"], deadline="2026-12-01T23:59+09:00",
+    late_points_per_day=10, total={"points": 0.6, "report": 1, "talk": 1}, missing_points=0)
 """
 
+import contextlib
+import math
+import re
+import unicodedata
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pbl.config import run_experiment_file, say_problem
 from pbl.errors import InputError, Sentence, name_nearest
+from pbl.grading.refusals import clean
+from pbl.grading.tables import fold
+from pbl.grading.times import count_days_late
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# The columns of grades.csv, which no mark may be called like.
+COLUMNS = (
+    "team status accuracy accuracy_low accuracy_high macro_f1 log_loss points days_late late_points final_points level total tie_group"
+    " flags parameters kind model isolation images reason".split()
+)
 
 
 class Rubric(BaseModel):
@@ -26,7 +40,7 @@ class Rubric(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
-    bands: list[tuple[Share, float]] = Field(
+    bands: list[tuple[Share, Points]] = Field(
         [], description="(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points"
     )
     points: Callable[[dict[str, Any]], float] | None = Field(
@@ -38,14 +52,28 @@ class Rubric(BaseModel):
     marks: list[str] = Field(
         [], description='what a person judges, such as ["report", "talk"]: columns of marks.csv, which you fill in'
     )
-    deadline: datetime | None = Field(
-        None, description="after it a submission is late; with its time zone, such as +09:00"
+    total: dict[str, Points] = Field(
+        {},
+        description='how often points and marks count in one final grade, such as {"points": 0.6, "report": 1}; empty: no final grade',
     )
-    late_points_per_day: float = Field(0, ge=0, description="points taken off for each day begun after the deadline")
+    missing_points: Points | None = Field(
+        None, description="points of a team that handed nothing in, such as 0; none unless given"
+    )
+    deadline: datetime | None = Field(
+        None,
+        description="after it a submission is late; a day alone means its end; times without a zone are of its zone",
+    )
+    late_points_per_day: Points = Field(0, description="points taken off for each day begun after the deadline")
     ceiling: Share = Field(0.999, description="an accuracy above it is flagged: the hidden labels may be known")
     builders: dict[str, str] = Field(
         {}, description="SHA-256 of builder.py of a team, read by you, and a note of when and by whom"
     )
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _end_day(cls, value: Any) -> Any:
+        is_day = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value.strip())
+        return datetime.combine(date.fromisoformat(value.strip()), time.max) if is_day else value
 
     def __init__(self, **values: Any):
         try:
@@ -54,9 +82,20 @@ class Rubric(BaseModel):
             raise InputError("{what}", what=_explain(error)) from None
         if self.bands and self.points:
             raise InputError("The rubric has both bands and points. Give one of them.")
-        if len(set(self.marks) | {"team"}) <= len(self.marks) or not all(self.marks):
+        for place, mark in enumerate(self.marks):
+            taken = {*COLUMNS, *map(fold, self.marks[:place]), "チーム", "班", ""}
+            if fold(mark) in taken or fold(mark).startswith("recall("):
+                raise InputError(
+                    "Rubric: the mark '{mark}' is called like another, or like a column of grades.csv ({columns}). Give it another name.",
+                    mark=mark,
+                    columns=", ".join(COLUMNS),
+                )
+        unknown = sorted(self.total.keys() - {"points", *self.marks})
+        if unknown:
             raise InputError(
-                "Rubric: marks needs names that differ from each other and from team, such as ['report', 'talk']."
+                "Rubric: total names {name}. Valid are points and your marks: {marks}.",
+                name=unknown[0],
+                marks=", ".join(self.marks) or "-",
             )
 
     def give_points(self, row: dict[str, Any]) -> float | None:
@@ -67,7 +106,7 @@ class Rubric(BaseModel):
         """
         if self.points is not None:
             try:
-                return round(float(self.points(dict(row))), 4)
+                points = round(float(self.points(dict(row))), 4)
             except Exception as error:
                 raise InputError(
                     "The rubric's function points failed on {team}: {kind}: {error}.",
@@ -75,6 +114,13 @@ class Rubric(BaseModel):
                     kind=type(error).__name__,
                     error=error,
                 ) from error
+            if not 0 <= points < math.inf:
+                raise InputError(
+                    "The rubric's function points gave {points} for {team}. Points are numbers from 0.",
+                    points=points,
+                    team=row["team"],
+                )
+            return points
         if not self.bands:
             return None
         return max((points for least, points in self.bands if row["accuracy"] >= least), default=0.0)
@@ -85,11 +131,55 @@ class Rubric(BaseModel):
         return max(reached)[1] if reached else None
 
     def days_late(self, received: datetime | None) -> int:
-        """Returns how many days after the deadline have begun; 0 where there is no deadline or no time."""
+        """Returns how many days after the deadline have begun (see `pbl.grading.times`); 0 where there is no deadline or no time.
+
+        Raises:
+            InputError: The time has a zone and the deadline has none.
+        """
         if self.deadline is None or received is None:
             return 0
-        deadline = self.deadline if self.deadline.tzinfo else self.deadline.astimezone()
-        return max(0, -int(-((received - deadline).total_seconds()) // 86_400))
+        try:
+            return count_days_late(received, self.deadline)
+        except ValueError:
+            raise InputError(
+                "The roster's times have a zone, and the rubric's deadline {deadline} has none. Write its zone behind it, such as +09:00.",
+                deadline=self.deadline.isoformat(),
+            ) from None
+
+    def add_up(self, team: str, points: float | None, marks: dict[str, str]) -> float | None:
+        """Returns the final grade: points and marks, each as often as `total` says; None where one of them is not there yet.
+
+        Args:
+            team: For the error's sentence.
+            points: What the submission got, less what it lost by being late.
+            marks: What a person filled in.
+
+        Raises:
+            InputError: A mark that counts is no number.
+        """
+        if not self.total:
+            return None
+        total = 0.0
+        for name, weight in self.total.items():
+            value = points if name == "points" else self._read_mark(team, name, marks.get(name, ""))
+            if value is None:
+                return None
+            total += weight * value
+        return round(total, 4)
+
+    def _read_mark(self, team: str, name: str, cell: str) -> float | None:
+        if not cell:
+            return None
+        with contextlib.suppress(ValueError):
+            value = float(unicodedata.normalize("NFKC", cell))
+            if math.isfinite(value):
+                return value
+        raise InputError(
+            "marks.csv: the mark {name} of {team} is '{cell}', and total needs a number. Write one, or take {name} out of total.",
+            name=name,
+            team=team,
+            cell=clean(cell, 40),
+        )
 
 
 def _explain(error: ValidationError) -> Sentence:

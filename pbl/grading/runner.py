@@ -22,21 +22,14 @@ import numpy as np
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading import intake, judge, results
 from pbl.grading.hidden import Hidden
-from pbl.grading.intake import File, Submission, Team
-from pbl.grading.jobs import (
-    EXIT_LOCK_FAILED,
-    LOG,
-    NAMES,
-    OUTPUT,
-    PIXELS,
-    STATUS,
-    SUBMISSION,
-    describe_work,
-    make_folder,
-)
+from pbl.grading.intake import File, Source, Submission
+from pbl.grading.jobs import EXIT_LOCK_FAILED, LOG, NAMES, OUTPUT, PIXELS, STATUS, SUBMISSION
 from pbl.grading.judge import Outcome
 from pbl.grading.ledger import MOST_STARTS, Ledger
-from pbl.grading.outcomes import Refusal, clean, clean_fields, explain, status_of
+from pbl.grading.orders import describe_work, make_folder
+from pbl.grading.outcomes import explain, status_of
+from pbl.grading.refusals import Refusal, clean, clean_fields
+from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
@@ -102,6 +95,7 @@ class Runner:
         hidden: The hidden set.
         ledger: Which submissions were graded before; it gets how each ends.
         source: The submissions, as for `pbl.grading.grade`; `out`, `labels`, `limits`, `rubric`, `jobs` and `tell` are its too.
+        left_out: Files and folders of the instructor's own, which are no submissions where they lie among them.
         scratch: An empty folder for what is needed meanwhile.
         missing_layers: What `find_layers` says of this machine.
     """
@@ -109,6 +103,7 @@ class Runner:
     hidden: Hidden
     ledger: Ledger
     source: Path
+    left_out: Sequence[Path]
     out: Path
     labels: Path | None
     limits: Limits
@@ -155,18 +150,18 @@ class Runner:
 
     # --- all of it
 
-    def run(self, teams: list[Team] | None, again: Sequence[str]) -> None:
+    def run(self, roster: Roster | None, again: Sequence[str]) -> None:
         """Grades what is new, as far as it can be without labels: results, ledger and record go into `work`.
 
         Args:
-            teams: The expected teams; None: those that handed something in.
+            roster: The expected teams; None: those that handed something in.
             again: Teams that are graded again though nothing has changed.
 
         Raises:
             InputError: There is nothing to grade, or this machine cannot grade.
         """
         try:
-            found = intake.find_submissions(self._list(), teams)
+            found = intake.find_submissions(self._find_sources(roster), roster, self._name_inside, self.limits.file)
             if not found:
                 raise InputError("{path} holds no submission, and there is no roster.", path=self.source)
             names = sorted({submission.team for submission in found})
@@ -195,19 +190,40 @@ class Runner:
             if self.workers is not None:
                 self.workers.stop()
 
-    def _list(self) -> list[File]:
-        """All files of the class; a platform's archive is taken apart in a locked process first."""
+    def _find_sources(self, roster: Roster | None) -> list[Source]:
+        """What was handed in; a platform's archive is taken apart in a locked process first."""
         source = self.source
         if source.is_dir():
-            files = intake.list_files(source)
-        elif source.suffix.lower() == ".zip":
-            files = self._unpack(source)
-        else:
-            files = [File(source.name, source)]
-        if intake.is_one_submission(files) and (source.is_dir() or source.suffix.lower() == ".zip"):
-            team = source.resolve().name if source.is_dir() else source.stem
-            files = [File(f"{team}/{file.name}", file.path) for file in files]
-        return files
+            files = intake.list_files(source, self.left_out)
+            return intake.find_sources(files, roster, source.resolve().name)
+        if source.suffix.lower() == ".zip":
+            return intake.find_sources(self._unpack(source), roster, source.stem, is_archive=True)
+        return intake.find_sources([File(source.name, source)], roster)
+
+    def _name_inside(self, source: Source) -> str:
+        """The team's name inside a submission, read in a locked process; "" where there is none. Kept in the ledger by content."""
+        roles = {intake.role_of(file.name): file for file in source.files if file.path is not None}
+        file = roles.get(intake.DESCRIPTION) or roles.get(intake.ARCHIVE)
+        if file is None:
+            return ""
+        try:
+            key = intake.copy_file(file.path, None, self.limits.file)
+            if (known := self.ledger.name_inside(key)) is not None:
+                return known
+            self._ready()
+            folder = self.new_folder({"files": [file.name], "limits": self.limits.as_json()})
+            intake.copy_file(file.path, folder / SUBMISSION / "0", self.limits.file)
+        except (Refusal, OSError):
+            return ""
+        self.workers.run("name_team", folder, self.limits)
+        content = judge.read_regular(folder / OUTPUT, NAMES, judge.STATUS_LIMIT)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            name = clean(json.loads(content)["team"], 1000)
+        except (ValueError, KeyError, TypeError):
+            name = ""
+        self.ledger.add("named", key=key, team=name)
+        return name
 
     def _unpack(self, source: Path) -> list[File]:
         self._ready()
@@ -268,6 +284,8 @@ class Runner:
                 "team": item.submission.team,
                 "key": item.key,
                 "is_expected": item.submission.is_expected,
+                "could_be": list(item.submission.could_be),
+                "came_as": list(item.submission.came_as),
                 "files": item.files,
                 "received": item.submission.received.isoformat() if item.submission.received else None,
             }
@@ -275,7 +293,7 @@ class Runner:
         ]
         told = {"hidden": self.hidden.name, "digest": self.hidden.digest}
         told |= {"grader": self.version, "limits": self.limits.as_json()}
-        results.write_record(self.work, {**told, **in_force, "teams": teams})
+        results.write_record(self.work, {**told, **in_force, "ledger": self.ledger.last, "teams": teams})
 
     # --- the server, and whether it works
 
@@ -423,11 +441,29 @@ class Runner:
         if event is None:
             return None
         listed = self.rubric.builders
+        if event["reason"] == "ok" and not self._holds_result(item, event):
+            self.tell(
+                Sentence(
+                    "{team}: its cached predictions were changed or lost, so it is graded again.",
+                    team=item.submission.team,
+                )
+            )
+            self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
+            return None
         if event["reason"] == "builder_unlisted" and event.get("builder") in listed:
             return None  # it has been read and listed since
         if event["owns_builder"] and event.get("builder") not in listed:
             return None
         return event
+
+    def _result_file(self, item: _Item) -> Path:
+        return self.work / "results" / f"{item.key}.f32"
+
+    def _holds_result(self, item: _Item, event: dict[str, Any]) -> bool:
+        try:
+            return hashlib.sha256(self._result_file(item).read_bytes()).hexdigest() == event.get("result")
+        except OSError:
+            return False
 
     def _work(self, waiting: list[_Item]) -> None:
         """Grades all. Last and alone, so that they harm nobody and nobody harms them, come those during which an earlier grader
@@ -454,6 +490,11 @@ class Runner:
                     if job.function == "work":
                         item.add_use(event)
                     ended = self._advance(item, steps, event, active)
+            except KeyboardInterrupt:  # the instructor's, no fault of those at work
+                for at_work in (item, *(entry[0] for entry in active.values())):
+                    if at_work is not None:
+                        self.ledger.add("stopped", key=at_work.key, team=at_work.submission.team, time=timestamp())
+                raise
             except ServerEnded:
                 restarts += 1
                 if restarts > MOST_RESTARTS:
@@ -484,7 +525,7 @@ class Runner:
         except (InputError, ServerEnded):
             raise
         except Exception:  # a fault of ours, told as one; no submission may stop the others
-            file = self.out / "logs" / f"{results.safe_name(item.submission.team)}.grader.txt"
+            file = self.out / "logs" / f"{safe_name(item.submission.team)}.grader.txt"
             file.write_text(traceback.format_exc(), encoding="utf-8")
             return Outcome("grader")
         active[self._begin(job)] = (item, steps, job)
@@ -601,11 +642,12 @@ class Runner:
             # The machine is full: no fault of the team's.
             ended = Outcome("grader", facts=ended.facts, folder=ended.folder)
         if ended.folder is not None:
-            self._keep_log(ended.folder, results.safe_name(item.submission.team))
+            self._keep_log(ended.folder, safe_name(item.submission.team))
             shutil.rmtree(ended.folder, ignore_errors=True)
         if ended.result is not None:
-            with replacing(self.work / "results" / f"{item.key}.f32") as temporary:
-                temporary.write_bytes(np.ascontiguousarray(ended.result, "<f4").tobytes())
+            content = np.ascontiguousarray(ended.result, "<f4").tobytes()
+            with replacing(self._result_file(item)) as temporary:
+                temporary.write_bytes(content)
         self.ledger.add(
             "end",
             key=item.key,
@@ -620,6 +662,7 @@ class Runner:
             owns_builder=item.owns_builder,
             builder=item.builder,
             attempt=self.ledger.starts(item.key),
+            result="" if ended.result is None else hashlib.sha256(content).hexdigest(),
         )
         return status_of(ended.reason)
 

@@ -39,6 +39,7 @@ MEBIBYTE = 2**20
 FULL = ("no_new_privileges", "limits", "landlock", "seccomp")
 LAYERS = ("no_new_privileges", "limits", "no_capabilities", "other_user", "no_network", "landlock", "seccomp")
 NOBODY = 65534
+MOST_STRETCH = 10  # times a limit of seconds, by the clock, where the machine is busy
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Limits:
     """What one submission may use.
 
     Attributes:
-        seconds: Wall-clock time of each of its processes.
+        seconds: Time of each of its processes: of a process that waits, of the clock; of one that computes, those that it had a
+            processor, so that a busy machine takes nothing from it. Ten times as many by the clock are the end of any.
         processor_seconds: CPU time, of all threads together; `seconds` times the cores unless given.
         memory: MiB of resident memory, beyond what TensorFlow itself takes.
         file: MiB of each file that is handed in, and of each that the process writes.
@@ -60,9 +62,9 @@ class Limits:
 
     seconds: float = 120.0
     processor_seconds: float | None = None
-    memory: int = 2048
-    file: int = 512
-    disk: int = 1024
+    memory: int = 3072
+    file: int = 700
+    disk: int = 2048
     files: int = 200
     printed: int = 256
     threads: int = 64

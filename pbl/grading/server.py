@@ -23,9 +23,21 @@ from pathlib import Path
 from typing import Any
 
 from pbl.grading.jobs import EXIT_LOCK_FAILED, LOG, OUTPUT, SCRATCH, command
-from pbl.grading.sandbox import MEBIBYTE, Limits, LockFailed, end_with, find_layers, lock_down, python_paths
+from pbl.grading.sandbox import (
+    MEBIBYTE,
+    MOST_STRETCH,
+    Limits,
+    LockFailed,
+    end_with,
+    find_layers,
+    lock_down,
+    python_paths,
+)
 
 POLL_SECONDS = 0.02
+TIME_POLL_SECONDS = 0.5
+# A child that has had so large a part of a processor computes; what it did not get of the processor is not its time.
+COMPUTES = 0.1
 DISK_POLL_SECONDS = 0.2
 # A child that is not locked by then is stuck; a cold one imports TensorFlow first.
 LOCK_SECONDS, COLD_SECONDS = 30.0, 180.0
@@ -119,7 +131,8 @@ class _Child:
         os.set_blocking(self.printing, False)
         os.set_blocking(self.report, False)
         self.log = (self.folder / LOG).open("wb")
-        self.started = self.disk_looked = time.monotonic()
+        self.started = self.disk_looked = self.time_looked = time.monotonic()
+        self.counted = self.processor = 0.0  # seconds of its limit that are used, and of processors
         me = os.getpid()
         if job["cold"]:
             os.set_inheritable(write_report, True)
@@ -155,7 +168,7 @@ class _Child:
                 self.kill("stuck")
         elif not self.job["layers"]:
             pass  # our own work
-        elif now - self.started > self.limits.seconds:
+        elif self._count_seconds(now) > self.limits.seconds:
             self.kill("slow")
         elif self.peak > self.limits.memory * MEBIBYTE:
             self.kill("memory")
@@ -169,6 +182,15 @@ class _Child:
                 self.kill("wrote")
         return None
 
+    def _count_seconds(self, now: float) -> float:
+        """The seconds of its limit that the child has used: see `Limits.seconds`."""
+        passed = now - self.time_looked
+        if passed > TIME_POLL_SECONDS:
+            had = _processor_seconds(self.pid) - self.processor
+            self.counted += min(passed, had) if had > COMPUTES * passed else passed
+            self.time_looked, self.processor = now, self.processor + had
+        return max(self.counted, (now - self.started) / MOST_STRETCH)
+
     def kill(self, verdict: str) -> None:
         """Kills the child at once, and its group where it could make one."""
         self.verdict = self.verdict or verdict
@@ -181,6 +203,7 @@ class _Child:
             told = os.read(self.report, 32)
             if told:  # before anything of a stranger's was opened, so it is true
                 self.is_locked, self.started, self.base = True, time.monotonic(), int(told)
+                self.time_looked, self.processor = self.started, _processor_seconds(self.pid)
 
     def _read_print(self) -> None:
         for _ in range(16):
@@ -316,6 +339,15 @@ def _resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _processor_seconds(pid: int) -> float:
+    """Seconds that a process has had of processors, all threads together."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _count_threads(pid: int) -> int:

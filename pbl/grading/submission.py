@@ -14,10 +14,12 @@ import numpy as np
 from pbl.errors import InputError, Sentence
 from pbl.grading import judge
 from pbl.grading.formats import MOST_FIXTURES
-from pbl.grading.jobs import OUTPUT, PIXELS, SCRATCH, SUBMISSION, command, describe_work, environment, make_folder
-from pbl.grading.outcomes import CAUSES, TOLERANCE, clean, explain, status_of
+from pbl.grading.jobs import OUTPUT, PIXELS, SCRATCH, SUBMISSION, command
+from pbl.grading.orders import describe_work, environment, make_folder
+from pbl.grading.outcomes import CAUSES, explain, status_of
 from pbl.grading.packing import write_files, write_predictions, write_submission
-from pbl.grading.results import safe_name
+from pbl.grading.refusals import TOLERANCE, clean
+from pbl.grading.roster import safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
@@ -96,6 +98,7 @@ def submit(
         else:
             with replacing(target) as copy:
                 shutil.copyfile(made, copy)
+    remarks += _tell_speed(told, run)
     fixtures = told.facts.get("fixtures", {})
     if fixtures.get("cause"):
         remarks.append(
@@ -107,6 +110,27 @@ def submit(
             )
         )
     return Submitted(target, status_of(told.reason), message, remarks)
+
+
+def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:
+    """What the grader's time limit means for a model: nothing where it is far off."""
+    seconds, images = told.facts.get("seconds_to_predict"), len(told.result) if told.result is not None else 0
+    if not seconds or not images:
+        return []
+    limit = Limits().seconds - told.facts.get("seconds_to_open", 0.0)
+    enough = int(limit / (seconds / images))
+    expected = run.split.get("images", {}).get("test") or 10_000
+    if enough > 4 * expected:
+        return []
+    return [
+        Sentence(
+            "The model needs {seconds:.2g} s an image here, and the grader stops a submission after {limit:.0f} s: enough for about"
+            " {images:,} hidden images on a machine like this. Ask the instructor how many there are.",
+            seconds=seconds / images,
+            limit=Limits().seconds,
+            images=enough,
+        )
+    ]
 
 
 def _write_and_check(

@@ -7,6 +7,7 @@ through, and what a file declares can never be more than the file itself.
 
 import hashlib
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
 
-from pbl.grading.outcomes import Refusal, clean
+from pbl.grading.refusals import Refusal, clean
 
 MOST_OBJECTS, MOST_DEPTH, MOST_ATTRIBUTES, MOST_ATTRIBUTE_BYTES = 20_000, 32, 64, 65_536
 # A compiled model's file also holds its optimizer, which a grader has no use for.
@@ -139,7 +140,7 @@ def _check_attributes(entry: Any, name: str, refuse: Any) -> None:
             refuse(name, "an attribute of another kind")
 
 
-def load_weights(model: keras.Model, path: Path, called: str, folder: Path) -> str:
+def load_weights(model: keras.Model, path: Path, called: str, folder: Path) -> tuple[str, str]:
     """Gives a model the weights of a file, where names, shapes and types are exactly those that the model itself would save.
 
     Args:
@@ -149,7 +150,8 @@ def load_weights(model: keras.Model, path: Path, called: str, folder: Path) -> s
         folder: A place for a temporary file.
 
     Returns:
-        SHA-256 of the weights: of names, types, shapes and values, whatever else is in the file.
+        SHA-256 of the weights (of names, types, shapes and values, whatever else is in the file), and of all but the last layer's:
+        two linear models share it, and so do two heads on one frozen network.
 
     Raises:
         Refusal: The file breaks a rule, is of another model, or holds NaN.
@@ -173,12 +175,16 @@ def load_weights(model: keras.Model, path: Path, called: str, folder: Path) -> s
         model.load_weights(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise Refusal("weights_rejected", model=called_model) from None
-    digest, broken = hashlib.sha256(), 0
+    digest, broken, arrays = hashlib.sha256(), 0, Counter[str]()
     with h5py.File(path, "r") as file:
         for name in sorted(found):
             values = file[name][()]
-            digest.update(f"{name} {found[name]!r}".encode() + np.ascontiguousarray(values).tobytes())
+            content = hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+            digest.update(f"{name} {found[name]!r} {content}".encode())
+            arrays[content] += 1
             broken += int(values.size - np.isfinite(values).sum()) if values.dtype.kind == "f" else 0
     if broken:
         raise Refusal("weights_not_finite", count=broken)
-    return digest.hexdigest()
+    for variable in next((layer.weights for layer in reversed(model.layers) if layer.weights), ()):
+        arrays[hashlib.sha256(np.ascontiguousarray(variable)).hexdigest()] -= 1
+    return digest.hexdigest(), hashlib.sha256(repr(sorted((+arrays).items())).encode()).hexdigest()

@@ -20,8 +20,8 @@ from pbl.grading import architecture, fixtures, formats
 from pbl.grading.archives import Archive
 from pbl.grading.formats import ARCHIVE, BUILDER, DESCRIPTION, FIXTURES, KERAS, PREDICTIONS, WEIGHTS, Description
 from pbl.grading.jobs import NAMES, OUTPUT, PIXELS, RESULT, SCRATCH, STATUS, SUBMISSION, read_job
-from pbl.grading.outcomes import Refusal, clean
 from pbl.grading.predictions import read_predictions
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE, Limits
 from pbl.grading.weights import load_weights
 from pbl.models.prediction import predict_probabilities
@@ -30,7 +30,7 @@ from pbl.models.prediction import predict_probabilities
 def work(folder: Path) -> None:
     """Grades the submission of a job's folder as far as it can be without labels.
 
-    `job.json` holds what `pbl.grading.jobs.describe_work` gives. Leaves `output/status.json` and, where the reason is "ok",
+    `job.json` holds what `pbl.grading.orders.describe_work` gives. Leaves `output/status.json` and, where the reason is "ok",
     `output/predictions.f32`: `float32 [n, classes]`.
     """
     job = read_job(folder)
@@ -55,11 +55,13 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     facts["kind"] = kind
     content = _read(files[DESCRIPTION], DESCRIPTION, formats.JSON_LIMIT) if DESCRIPTION in files else None
     description = formats.read_description(content, kind, limits.side) if content is not None else Description()
+    facts["team"] = clean(description.team, 64)
     _check_files(description, files)
     columns = _match_classes(description.class_names, job["class_names"])
     if kind == "predictions":
         content = _read(files[PREDICTIONS], PREDICTIONS, limits.file * MEBIBYTE)
-        result, facts["has_probabilities"] = read_predictions(content, job["ids"], job["class_names"])
+        result, told = read_predictions(content, job["ids"], job["class_names"])
+        facts.update(told)
         return result
 
     config = None
@@ -87,7 +89,7 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     if facts["parameters"] > limits.parameters * 10**6:
         raise Refusal("many_weights", count=round(facts["parameters"] / 10**6), limit=limits.parameters)
     called = WEIGHTS if kind == "weights" else f"{WEIGHTS} in {KERAS}"
-    facts["content"] = load_weights(model, files[WEIGHTS], called, folder / SCRATCH)
+    facts["content"], facts["features"] = load_weights(model, files[WEIGHTS], called, folder / SCRATCH)
     facts["seconds_to_open"] = round(time.perf_counter() - started, 3)
     return _predict_all(model, folder, job, shape, files, columns, facts)
 
@@ -128,13 +130,14 @@ def _check_result(result: np.ndarray, count: int, num_classes: int) -> np.ndarra
     return result
 
 
-def open_parts(folder: Path, names: list[str], limits: Limits) -> tuple[str, dict[str, Path]]:
+def open_parts(folder: Path, names: list[str], limits: Limits, only: str | None = None) -> tuple[str, dict[str, Path]]:
     """Brings a submission's files under the grader's names, out of its archive where it is one.
 
     Args:
         folder: The job's folder.
         names: What the team called the files.
         limits: Of sizes.
+        only: The one role that is wanted out of an archive; all of them unless given.
 
     Returns:
         The kind, and the path of each role (see `pbl.grading.formats`).
@@ -153,6 +156,8 @@ def open_parts(folder: Path, names: list[str], limits: Limits) -> tuple[str, dic
         # A model of built-in layers may be in a zip twice: as .keras within the zip.
         found = {}
         for role, name in inner.roles.items():
+            if only not in (None, role):
+                continue
             found[role] = folder / SCRATCH / role
             archive.extract(name, found[role])
     return inner.kind, found
@@ -231,6 +236,20 @@ def _enter_builder(file: Path, allowed: list[str]) -> None:
     architecture.enter_builder(file)
 
 
+def name_team(folder: Path) -> None:
+    """Leaves the team's name that a submission's `submission.json` tells in `names.json`; "" where it tells none."""
+    job, team = read_job(folder), ""
+    with contextlib.suppress(Refusal):
+        if formats.role_of(job["files"][0]) == DESCRIPTION:
+            path = folder / SUBMISSION / "0"
+        else:
+            path = open_parts(folder, job["files"], Limits(**job["limits"]), DESCRIPTION)[1].get(DESCRIPTION)
+        if path is not None:
+            content = _read(path, DESCRIPTION, formats.JSON_LIMIT)
+            team = clean(formats.parse_json(content, DESCRIPTION).get("team", ""), 1000)
+    (folder / OUTPUT / NAMES).write_text(json.dumps({"team": team}), encoding="utf-8")
+
+
 def unpack(folder: Path) -> None:
     """Takes a platform's archive of a whole class apart: the files go to `output/0`, `output/1`, ..., their names to `names.json`.
 
@@ -296,4 +315,4 @@ def try_walls(folder: Path) -> None:
 
 
 # What the server may be asked to do in a locked process.
-LOCKED = {"work": work, "unpack": unpack, "try_walls": try_walls}
+LOCKED = {"work": work, "name_team": name_team, "unpack": unpack, "try_walls": try_walls}

@@ -10,8 +10,9 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from pbl.grading.jobs import command, environment
-from pbl.grading.sandbox import Limits
+from pbl.grading.jobs import command
+from pbl.grading.orders import environment
+from pbl.grading.sandbox import MOST_STRETCH, Limits
 
 START_SECONDS = 300.0
 # A server that has not told of a job this long after it should have ended is stuck itself.
@@ -88,7 +89,7 @@ class Workers:
 
         Args:
             function: A name in `pbl.grading.worker.LOCKED` or `pbl.grading.preparer.TRUSTED`.
-            folder: The job's folder, made by `pbl.grading.jobs.make_folder`.
+            folder: The job's folder, made by `pbl.grading.orders.make_folder`.
             limits: What it may use, where it is locked.
             locked: Whether it is locked up: always, but for the grader's own work.
             cold: In a process of its own rather than a forked one.
@@ -110,7 +111,7 @@ class Workers:
             self._process.stdin.flush()
         except OSError:
             raise ServerEnded(self.log()) from None
-        seconds = limits.seconds if locked else 3600.0
+        seconds = limits.seconds * MOST_STRETCH if locked else 3600.0
         self._due[self._number] = time.monotonic() + seconds + 200.0 * cold + PATIENCE_SECONDS
         return self._number
 

@@ -258,6 +258,8 @@ HELP = {
     "Run the models; no labels are needed on this machine.": "モデルを動かすだけにします。このマシンにラベルはいりません。",
     "Score what --predict-only left; no model is run on this machine.": "--predict-only の結果を採点します。このマシンではモデルを動かしません。",
     "Submissions at the same time.": "同時に採点する提出物の数。",
+    "Fill the table that the platform exported: moodle-worksheet, moodle or canvas; gradescope: write an autograder.": "学習管理システムが書き出した表に成績を記入します：moodle-worksheet、moodle、canvas。gradescope：自動採点用の zip を書き出します。",
+    "Its column for this grade, where it has several.": "候補の列が複数あるとき、この成績を記入する列の名前。",
     "Time limit of each submission.": "1つの提出物にかけてよい秒数。",
     "Memory limit of each, in MB, beyond TensorFlow's own.": "1つの提出物が使ってよいメモリ（MB、TensorFlow 自身の分を除く）。",
     "full: refuse where this machine cannot lock submissions up; limits: go on without.": "full：隔離できないマシンでは採点しません。limits：隔離なしでも続けます。",

@@ -1,0 +1,336 @@
+"""Grades on their way to the learning platform: into the very table that the platform wrote, and feedback under its names.
+
+| kind             | the table, and what reads it (source)                                                                      |
+|------------------|------------------------------------------------------------------------------------------------------------|
+| moodle-worksheet | An assignment's grading worksheet; `mod/assign/feedback/offline/importgradeslib.php` (commit 452e36fc), `locallib.php` |
+| moodle           | The gradebook, exported as plain text; `grade/import/csv`; columns: `grade/export/lib.php` `format_column_name` (1248133f) |
+| canvas           | The gradebook; `lib/gradebook_importer.rb` (2702e63b), `lib/gradebook_exporter.rb` (433333ee)              |
+| gradescope       | None: FILE is an autograder to write; gradescope-autograders.readthedocs.io, Specs and Submission Metadata (read 2026) |
+
+Every cell but the grade stays as the platform wrote it: Moodle compares `Last modified (grade)` with its own, and passes rows by whose grade
+has been changed since. Feedback goes back as a zip: Moodle's `NAME_ID_assignfeedback_file_FILE`
+(`mod/assign/feedback/file/importziplib.php`, `is_valid_filename_for_import`, 0203d8f2), Canvas's `name_USER_ATTACHMENT_FILE`
+(`app/models/assignment.rb`, `infer_comment_context_from_filename`).
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pbl.errors import InputError, Sentence
+from pbl.grading.refusals import clean
+from pbl.grading.roster import Roster, Team, is_identity, read_numbers
+from pbl.grading.tables import Table, TableError, fold, read_table
+from pbl.storage import replacing
+
+Kind = Literal["moodle-worksheet", "moodle", "canvas", "gradescope"]
+KINDS: tuple[Kind, ...] = ("moodle-worksheet", "moodle", "canvas", "gradescope")
+# Moodle's headings in English and Japanese (lang/en/assign.php; langpack ja): the importer wants them in the language of who imports.
+_IDENTIFIER = ("identifier", "識別子", "id")
+_GRADE = ("grade", "評定", "評点")
+_MAXIMUM = ("maximum grade", "最大評点", "最大評定")
+_LOCKED = ("grade can be changed", "評定変更可", "評点変更可")
+_FULL_NAME = ("full name", "フルネーム", "姓/名", "氏名")
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+        table: The filled table, or the autograder.
+        feedback: A zip of feedback in the platform's names; None where the platform takes none.
+        filled: Rows that got a grade.
+        left: Rows that did not.
+    """
+
+    table: Path
+    feedback: Path | None
+    filled: int
+    left: int
+
+
+def export_grades(
+    kind: Kind,
+    file: str | Path,
+    out: Path,
+    rows: Sequence[dict[str, Any]],
+    roster: Roster | None,
+    column: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """Writes grades where the platform takes them from: the total, or where the rubric has none, the points.
+
+    Args:
+        kind: See the head of this file.
+        file: The table that the platform exported; of "gradescope" the `.zip` to write.
+        out: The folder of the grading; the filled table and the feedback go into its `export`.
+        rows: The rows of `pbl.grading.grade`.
+        roster: Whose identifiers tell a student's team; where it is None names of teams alone do.
+        column: The column of the grade, where the table has several.
+        tell: Gets a line for each row that stays as it is.
+
+    Raises:
+        InputError: There are no grades, the table is another, or a grade is beyond its maximum.
+    """
+    if all(_grade(row) is None for row in rows):
+        raise InputError("--export: there are no points. Give a rubric with bands, points or total: --rubric FILE.py.")
+    file = Path(file).expanduser()
+    if kind == "gradescope":
+        return _write_autograder(file, out, rows, roster)
+    try:
+        content = file.read_bytes()
+        table = read_table(content)
+    except OSError as error:
+        raise InputError("{file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
+    except TableError as error:
+        raise InputError("--export: {file} cannot be read: {what}.", file=file, what=Sentence(error.what)) from None
+    header = [cell.strip() for cell in table.rows[0]] if table.rows else []
+    place = _find_column(kind, file, header, column)
+    maximum = _find(header, _MAXIMUM) if kind == "moodle-worksheet" else None
+    locked = _find(header, _LOCKED) if kind == "moodle-worksheet" else None
+    roster = roster or Roster(Team(row["team"]) for row in rows)
+    of_team = {row["team"]: row for row in rows}
+    teams: list[str | None] = [None] * len(table.rows)
+    filled = 0
+    for number in range(1, len(table.rows)):
+        cells, line = table.rows[number], table.lines[number]
+        if kind == "canvas" and _is_no_student(cells):
+            continue
+        team = _find_team(header, cells, roster, place)
+        grade = _grade(of_team[team]) if team in of_team else None
+        called = clean(" ".join(cells[:2]), 60)
+        if locked is not None and locked < len(cells) and fold(cells[locked]) in ("no", "いいえ"):
+            tell(
+                Sentence(
+                    "{file}, line {line}: the grade of {name} is locked there, and stays.",
+                    file=file,
+                    line=line,
+                    name=called,
+                )
+            )
+        elif team is None:
+            tell(Sentence("{file}, line {line}: {name} is of no team on the roster, and stays without a grade.", file=file, line=line, name=called))  # fmt: skip
+        elif grade is None:
+            tell(Sentence("{file}, line {line}: {name} is of {team}, which has no grade yet.", file=file, line=line, name=called, team=team))  # fmt: skip
+            teams[number] = team
+        else:
+            largest = _maximum(kind, table, number, place, maximum)
+            if largest is not None and grade > largest:
+                raise InputError(
+                    "{team} has {grade:g} points, and {file} takes {largest:g} at most. Give `total` in the rubric so that it fits.",
+                    team=team,
+                    grade=grade,
+                    file=file,
+                    largest=largest,
+                )
+            has_commas = maximum is not None and maximum < len(cells) and "," in cells[maximum]
+            cells += [""] * (place + 1 - len(cells))
+            cells[place] = f"{grade:.2f}".replace(".", ",") if has_commas else f"{grade:.2f}"
+            teams[number], filled = team, filled + 1
+    target = out / "export" / f"{kind}.csv"
+    target.parent.mkdir(exist_ok=True)
+    stream = io.StringIO(newline="")
+    ends = "\r\n" if b"\r\n" in content else "\n"
+    csv.writer(stream, delimiter=table.separator, lineterminator=ends).writerows(table.rows)
+    mark = "utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8"
+    with replacing(target) as temporary:
+        temporary.write_bytes(stream.getvalue().encode(mark))
+    names = _feedback_names(kind, header, table, teams, rows)
+    feedback = _write_feedback(out, kind, names, of_team) if names else None
+    students = sum(not (kind == "canvas" and _is_no_student(cells)) for cells in table.rows[1:])
+    return Exported(target, feedback, filled, students - filled)
+
+
+def _grade(row: dict[str, Any]) -> float | None:
+    return row["final_points"] if row.get("total") is None else row["total"]
+
+
+def _find(header: Sequence[str], words: Sequence[str]) -> int | None:
+    return next((place for place, cell in enumerate(header) if fold(cell) in words), None)
+
+
+def _find_column(kind: Kind, file: Path, header: list[str], column: str | None) -> int:
+    """The column of the grade, in a table that is of this kind."""
+    if kind == "moodle-worksheet":
+        is_table = _find(header, _IDENTIFIER) is not None and _find(header, _MAXIMUM) is not None
+        found = [place for place, cell in enumerate(header) if fold(cell) in _GRADE]
+    elif kind == "moodle":
+        is_table = any(is_identity(cell) for cell in header)
+        found = [
+            place for place, cell in enumerate(header) if re.search(r"[:：].*\((real|実点|評点|素点)\)$", fold(cell))
+        ]
+    else:
+        is_table = len(header) > 3 and fold(header[0]) == "student" and fold(header[1]) == "id" and "Section" in header
+        found = [place for place, cell in enumerate(header) if re.search(r" \(\d+\)$", cell)]
+    if column is not None:
+        found = [place for place, cell in enumerate(header) if fold(cell) == fold(column)]
+    if not is_table:
+        raise InputError(
+            "--export {kind}: {file} is not the table that the platform exports. Its columns: {columns}.",
+            kind=kind,
+            file=file,
+            columns=clean(", ".join(header), 200),
+        )
+    if len(found) != 1:
+        raise InputError(
+            "--export {kind}: {file} has {n} columns for this grade. Name it: --export-column NAME, one of {columns}.",
+            kind=kind,
+            file=file,
+            n=len(found),
+            columns=clean(", ".join(header), 300),
+        )
+    return found[0]
+
+
+def _find_team(header: Sequence[str], cells: Sequence[str], roster: Roster, grade: int) -> str | None:
+    """The team of a row's student: by the platform's number, else by the first cell that means one team of the roster."""
+    known = Team("")
+    for heading, cell in zip(header, cells, strict=False):
+        read_numbers(known, heading, cell)
+    for number in sorted(known.participants):
+        if len(found := roster.participants.get(number, ())) == 1:
+            return next(iter(found))
+    for number in sorted(known.users):
+        if len(found := roster.users.get(number, ())) == 1:
+            return next(iter(found))
+    order = sorted(range(min(len(header), len(cells))), key=lambda place: "@" not in cells[place])
+    for place in order:
+        found = (
+            roster.match(cells[place])
+            if place != grade and is_identity(header[place]) and cells[place].strip()
+            else set()
+        )
+        if len(found) == 1:
+            return next(iter(found))
+    names = dict(zip(map(fold, header), cells, strict=False))
+    whole = " ".join(names.get(word, "") for word in ("last name", "first name")) or "".join(
+        names.get(w, "") for w in ("姓", "名")
+    )
+    found = roster.match(whole) if whole.strip() else set()
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _is_no_student(cells: Sequence[str]) -> bool:
+    """Canvas's rows of points possible and of manual posting."""
+    return "points possible" in fold(cells[0]) or all(re.fullmatch(r"\s*(muted|manual posting.*)?\s*", cell, re.IGNORECASE) for cell in cells)  # fmt: skip
+
+
+def _maximum(kind: Kind, table: Table, number: int, place: int, maximum: int | None) -> float | None:
+    cell = ""
+    if kind == "moodle-worksheet" and maximum is not None and maximum < len(table.rows[number]):
+        cell = table.rows[number][maximum].replace(",", ".")
+    if kind == "canvas":
+        cell = next(
+            (row[place] for row in table.rows[1:4] if "points possible" in fold(row[0]) and place < len(row)), ""
+        )
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _feedback_names(
+    kind: Kind, header: Sequence[str], table: Table, teams: Sequence[str | None], rows: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """Names of the files in the zip of feedback, and whose page each is."""
+    if kind == "canvas":
+        prefixes = {
+            row["team"]: [re.match(r"\w+?_(?:LATE_)?\d+_\d+(?=_)", name) for name in row.get("came_as", ())]
+            for row in rows
+        }
+        return {f"{match[0]}_feedback.md": team for team, found in prefixes.items() for match in found if match}
+    if kind != "moodle-worksheet":
+        return {}
+    identifier, name = _find(header, _IDENTIFIER), _find(header, _FULL_NAME)
+    names = {}
+    for cells, team in zip(table.rows, teams, strict=True):
+        number = re.search(r"\d+$", cells[identifier].strip()) if team is not None else None
+        if number:
+            called = (
+                re.sub(r"[\x00-\x1f&<>\"`|':\\/_]", " ", cells[name])
+                if name is not None and name < len(cells)
+                else "Participant"
+            )
+            names[f"{' '.join(called.split())}_{number[0]}_assignfeedback_file_feedback.md"] = team
+    return names
+
+
+def _write_feedback(out: Path, kind: Kind, names: dict[str, str], of_team: dict[str, dict[str, Any]]) -> Path:
+    target = out / "export" / f"{kind}_feedback.zip"
+    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, team in sorted(names.items()):
+            page = out / "teams" / of_team[team]["folder"] / "feedback.md"
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), page.read_bytes())
+    return target
+
+
+# --- Gradescope
+
+SETUP = "#!/usr/bin/env bash\nset -e\ncommand -v python3 || (apt-get update && apt-get install -y python3)\n"
+RUN = r'''#!/usr/bin/env python3
+"""Tells a student the grade that was computed beforehand; nothing of the submission is opened here."""
+
+import hashlib
+import json
+import os
+import pathlib
+import unicodedata
+
+root = pathlib.Path(os.environ.get("AUTOGRADER_ROOT", "/autograder"))
+grades = json.loads((root / "source" / "grades.json").read_text(encoding="utf-8"))
+users = json.loads((root / "submission_metadata.json").read_text(encoding="utf-8"))["users"]
+
+
+def key(text):
+    return hashlib.sha256(" ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode()).hexdigest()
+
+
+results = {"score": 0, "output": "No grade is known for this student.", "visibility": "hidden"}
+for word in [user[name] for name in ("email", "name") for user in users if user.get(name)]:
+    if key(word) in grades["students"]:
+        results = grades["teams"][grades["students"][key(word)]]
+        break
+(root / "results").mkdir(exist_ok=True)
+(root / "results" / "results.json").write_text(json.dumps(results), encoding="utf-8")
+'''
+
+
+def _write_autograder(file: Path, out: Path, rows: Sequence[dict[str, Any]], roster: Roster | None) -> Exported:
+    """Writes an autograder that knows the grades; of students it holds no name, but SHA-256 of names and addresses."""
+    if file.suffix.lower() != ".zip":
+        raise InputError("--export gradescope {file}: give the name of the .zip to write.", file=file)
+    roster = roster or Roster(Team(row["team"]) for row in rows)
+    students: dict[str, str] = {}
+    for team in roster.teams:
+        for word in [team.name, *team.words]:
+            if roster.match(word) == {team.name}:
+                students[hashlib.sha256(fold(word).encode()).hexdigest()] = team.name
+    teams = {}
+    for row in rows:
+        grade = _grade(row)
+        if grade is None:
+            continue
+        page = out / "teams" / row["folder"] / "feedback.md"
+        told = {"score": round(grade, 4), "output": page.read_text(encoding="utf-8"), "output_format": "md"}
+        told |= {"visibility": "after_published"}
+        if row["accuracy"] is not None:
+            told["leaderboard"] = [{"name": "Accuracy", "value": round(row["accuracy"], 4), "order": "desc"}]
+        teams[row["team"]] = told
+    students = {word: team for word, team in students.items() if team in teams}
+    contents = {
+        "setup.sh": SETUP,
+        "run_autograder": RUN,
+        "grades.json": json.dumps({"students": students, "teams": teams}),
+    }
+    with replacing(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in contents.items():
+            entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
+            entry.external_attr = (0o644 if name.endswith(".json") else 0o755) << 16  # they are run
+            archive.writestr(entry, text)
+    return Exported(file, None, len(teams), len(rows) - len(teams))

@@ -1,0 +1,83 @@
+"""What the grader hands to a locked process: its folder, its work, its environment. Outside of the lock; see `pbl.grading.jobs`."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pbl.grading.jobs import JOB, OUTPUT, SCRATCH, SUBMISSION
+from pbl.grading.sandbox import Limits
+
+
+def make_folder(folder: Path, job: dict[str, Any], owner: int | None = None) -> Path:
+    """Makes a job's folder.
+
+    Args:
+        folder: A folder that does not exist yet.
+        job: What stands in `job.json`.
+        owner: The user who may write into its `output` and `scratch`, if not this one.
+    """
+    folder.mkdir(mode=0o755)
+    (folder / SUBMISSION).mkdir(mode=0o755)
+    for name in (OUTPUT, SCRATCH):
+        (folder / name).mkdir(mode=0o700)
+        if owner is not None:
+            os.chown(folder / name, owner, owner)
+    (folder / JOB).write_text(json.dumps(job, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def describe_work(
+    files: Sequence[str],
+    ids: Sequence[str],
+    class_names: Sequence[str],
+    limits: Limits,
+    shape: Sequence[int] | None,
+    fit: str | None,
+    builders: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns the `job.json` of `pbl.grading.worker.work`.
+
+    Args:
+        files: What the team called its files; the contents of file n are in `submission/n`.
+        ids: Names of the hidden images, in the order of `pixels.u8`.
+        class_names: The classes of the task.
+        limits: What the submission may use.
+        shape: (height, width, channels) of `pixels.u8`; None where there is no such file.
+        fit: How the images were brought to that shape; None where there is none.
+        builders: SHA-256 of those `builder.py` of the team that may be run.
+    """
+    return {
+        "files": list(files),
+        "ids": list(ids),
+        "class_names": list(class_names),
+        "limits": limits.as_json(),
+        "shape": None if shape is None else list(shape),
+        "fit": fit,
+        "builders": list(builders),
+    }
+
+
+def environment(home: Path) -> dict[str, str]:
+    """An environment made of nothing: what the instructor's shell holds is no business of a submission."""
+    made = {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "MPLCONFIGDIR": str(home),
+        "KERAS_HOME": str(home),
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # One thread until the fork.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+        "HDF5_PLUGIN_PRELOAD": "::",  # HDF5 loads no program, whatever a file asks for
+        "HDF5_USE_FILE_LOCKING": "FALSE",
+        "PYTHONHASHSEED": "0",
+    }
+    # Where a Python needs it to find its own libraries.
+    return made | {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}

@@ -1,0 +1,54 @@
+"""What a stranger's file is refused with, and how a stranger's words are made safe; all that the locked worker needs of it.
+
+The sentences stand in `pbl.grading.outcomes`, outside of the lock.
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+# Fixtures: the largest difference of a probability that passes. Float32 on other machines and versions differs by about 1e-5.
+TOLERANCE = 0.05
+
+
+class Refusal(Exception):
+    """A submission is not graded, for one of `pbl.grading.outcomes.REASONS`.
+
+    Args:
+        reason: The reason's word.
+        **fields: The values of its sentence.
+    """
+
+    def __init__(self, reason: str, **fields: object):
+        super().__init__(reason, fields)
+        self.reason, self.fields = reason, fields
+
+
+def clean(text: object, most: int = 80) -> str:
+    """Makes a stranger's text safe to show: one line of printable characters, no bidirectional or control signs, cut.
+
+    Args:
+        text: Anything.
+        most: Characters that are kept.
+    """
+    if isinstance(text, float):
+        text = f"{text:g}"
+    kept = []
+    for letter in str(text)[: 4 * most]:
+        if unicodedata.category(letter)[0] in "CZ":  # control, format, surrogate, separators
+            letter = " "
+        kept.append(letter)
+    words = " ".join("".join(kept).split())
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def clean_fields(fields: Any) -> dict[str, str | int]:
+    """The values of a sentence as a stranger's process gave them: at most eight short texts and whole numbers."""
+    if not isinstance(fields, dict):
+        return {}
+    cleaned: dict[str, str | int] = {}
+    for name, value in list(fields.items())[:8]:
+        if isinstance(name, str) and re.fullmatch(r"[a-z_]{1,20}", name):
+            is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12
+            cleaned[name] = value if is_number else clean(value)
+    return cleaned
