@@ -137,7 +137,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         callbacks = find_callbacks("OverfittingMonitor")
-        before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, OverfittingMonitor)]
+        # What puts averaged weights into the model must stand before, to be seen.
+        harmless = (OverfittingMonitor, keras.callbacks.SwapEMAWeights)
+        before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, harmless)]
         if before:
             raise InputError(
                 "The callback {other} stands before OverfittingMonitor: it would not see what is measured, or change what is."

@@ -1,6 +1,7 @@
 """A trained run judged on its validation or test split, and used on new images."""
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.thresholds import F1, Aim
 from pbl.models.prediction import predict_probabilities
 from pbl.models.saving import read_comment
+from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
 from pbl.tasks import Question, find_task
@@ -37,7 +39,8 @@ def load_model(run: str | Path | Run) -> keras.Model:
     """
     run = load_run(run)
     run.execute_experiment()
-    return build_model(run)
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        return build_model(run)
 
 
 def build_model(run: Run) -> keras.Model:
@@ -60,7 +63,9 @@ def build_model(run: Run) -> keras.Model:
             run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **options
         )
     try:
-        model.load_weights(file)
+        with warnings.catch_warnings():  # of a model that its builder compiles: its optimizer is not read back, nor needed
+            warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+            model.load_weights(file)
     except (OSError, KeyError) as error:
         raise InputError("{file} is damaged: {error}. Train again with --fresh.", file=file, error=error) from None
     except ValueError as error:
@@ -123,6 +128,19 @@ def evaluate(
         raise InputError("split='{split}'. Valid: val, test.", split=split)
     run = load_run(run)
     model = load_model(run)
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        return _evaluate(run, model, split, source, data_dir, positive_class, aim)
+
+
+def _evaluate(
+    run: Run,
+    model: keras.Model,
+    split: Literal["val", "test"],
+    source: str | None,
+    data_dir: str | None,
+    positive_class: str | None,
+    aim: Aim,
+) -> dict[str, Any]:
     config = choose_data_settings(run)
     if data_dir:
         config = config.replace(data_dir=data_dir)
@@ -276,7 +294,9 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
     if not files:
         raise InputError("No image was named. Give image files or folders of them.")
     pixels = read_images(run, files)
-    probabilities = predict_probabilities(load_model(run), pixels)
+    model = load_model(run)
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        probabilities = predict_probabilities(model, pixels)
     class_names = run.split["class_names"]
     best = probabilities.argmax(axis=1)
     table = pd.DataFrame(

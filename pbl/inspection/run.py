@@ -24,6 +24,7 @@ from pbl.inspection.gradcam import explain, grad_cam
 from pbl.inspection.loss_line import POSITIONS, find_normalising, loss_line, measure_loss, renew_statistics
 from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities
+from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
 from pbl.training.build import build_and_compile
@@ -164,7 +165,8 @@ def inspect_run(
         ("loss_line", draw_loss),
     ):
         try:
-            figure, table = draw()
+            with tell_slips(run.path, models.MODELS.get(run.config.model)):
+                figure, table = draw()
         except InputError as error:
             tell(Sentence("{name}.png is left out: {error}", name=name, error=error))
             continue

@@ -6,10 +6,12 @@ traceback goes to a file. An error of pbl itself keeps its traceback.
 """
 
 import contextlib
+import linecache
 import re
 import sysconfig
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,6 +120,14 @@ CAUSES: tuple[tuple[str, str], ...] = (
         "the size of the images is not known to this layer. Begin with keras.Input(input_shape).",
     ),
     (
+        r"Dimensions must be equal, but are (?P<one>\d+) and (?P<other>\d+)",
+        "two sizes that must be equal are {one} and {other}. Look at the shapes of what is multiplied, added or compared in this line.",
+    ),
+    (
+        r"Unrecognized keyword arguments passed to (?P<kind>\w+): \{'(?P<name>\w+)'",
+        "{kind} has no argument '{name}'.",
+    ),
+    (
         r"Input size must be at least (?P<least>\d+)x",
         "the network takes images of at least {least}x{least} pixels. Set image_size={least}.",
     ),
@@ -151,6 +161,13 @@ CAUSES: tuple[tuple[str, str], ...] = (
         "the memory does not suffice. Lower batch_size or image_size, or take a smaller network.",
     ),
 )  # fmt: skip
+
+# What Keras only warns of, and what then does nothing or something wrong for the whole training.
+SILENT = (
+    ".*conditioned on metric .* which is not available",
+    "Can save best model only with .* available",
+    ".*received `from_logits=True`, but",
+)
 
 # Nobody's slip, but what the machine cannot do: told of every model.
 _NO_GRADIENT_OF_GROUPS = "Gradients for grouped convolutions are not supported on CPU"
@@ -220,7 +237,10 @@ def tell_slips(
     was_filtering = keras.config.is_traceback_filtering_enabled()
     keras.config.disable_traceback_filtering()  # else a callback's or a layer's frames are gone
     try:
-        yield
+        with warnings.catch_warnings():
+            for silent in SILENT:
+                warnings.filterwarnings("error", message=silent)
+            yield
     except InputError:
         raise
     except Exception as error:
@@ -292,10 +312,12 @@ def _find_maker(
 
 
 def _find_cause(error: Exception, text: str, frames: list[tuple[types.FrameType, int]]) -> str:
-    flat = " ".join(text.split())
-    for frame, _ in reversed(frames):
+    flat = re.sub(r"Could not automatically infer.*?Error encountered: ", "", " ".join(text.split()))
+    for frame, line in reversed(frames):
         logs = frame.f_locals.get("logs")
-        if isinstance(error, KeyError) and is_own(frame.f_code.co_filename) and isinstance(logs, dict) and error.args:
+        if not is_own(frame.f_code.co_filename):
+            continue
+        if isinstance(error, KeyError) and isinstance(logs, dict) and _asks_logs(error, frame, line):
             nearest = name_nearest(error.args[0], map(str, logs))
             return Sentence("nothing is logged under '{name}'. {nearest}", name=error.args[0], nearest=nearest)
     for pattern, sentence in CAUSES:
@@ -303,6 +325,12 @@ def _find_cause(error: Exception, text: str, frames: list[tuple[types.FrameType,
             return Sentence(sentence, **{name: value for name, value in found.groupdict().items() if value})
     words = flat if len(flat) <= MOST_LETTERS else f"{flat[:MOST_LETTERS]}..."
     return words if words.endswith((".", "!", "?")) else f"{words}."
+
+
+def _asks_logs(error: KeyError, frame: types.FrameType, line: int) -> bool:
+    """Whether the line looks for this key in `logs`, and not in another dictionary."""
+    source = linecache.getline(frame.f_code.co_filename, line)
+    return re.search(rf"\blogs\s*\[\s*(['\"]{re.escape(str(error.args[0]))}['\"]|\w)", source) is not None
 
 
 def _keep(error: Exception, folder: Path) -> Path | None:

@@ -342,6 +342,8 @@ class ExactResume(keras.callbacks.Callback):
                 },
                 "epoch": [*callback.epoch, *([self._epoch] if logs else [])],
             }
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):  # what it has put into the model, averages or not
+            return {name: value for name, value in vars(callback).items() if name == "_ema_weights_in_model"}
         packed = _attributes(callback)
         changed = [name for name, value in packed.items() if name not in fresh or not _same(value, fresh[name])]
         lost = [name for name in changed if packed[name] is None]

@@ -61,7 +61,15 @@ def train(
         return _train(config, folder, fresh, images)
 
 
-def _train(config: Config, folder: str | Path | None, fresh: bool, images: int | None) -> Run:
+def rehearse(config: Config, folder: str | Path, kept_in: Path) -> Run:
+    """Does what `train` does, with a batch of images and the last, smaller one; a traceback goes to `kept_in`."""
+    with tell_slips(kept_in, models.MODELS.get(config.model)):
+        return _train(config, folder, True, config.batch_size, kept_in)
+
+
+def _train(
+    config: Config, folder: str | Path | None, fresh: bool, images: int | None = None, kept_in: Path | None = None
+) -> Run:
     # A slip in a name is told before anything is loaded.
     task = find_task(config)
     builder = models.find_builder(config.model)
@@ -73,12 +81,14 @@ def _train(config: Config, folder: str | Path | None, fresh: bool, images: int |
         data = open_data(config)
         check_positive_class(config.positive_class, data.class_names)
         session.lap("data")
+        if kept_in is not None:
+            images += len(data.images("train").labels) % images
         findings = check_data(data, config, folder, images)
         session.check_same_data(data)
         session.lap("check")
         model, policy = build_and_compile(config, data, callbacks)
         session.lap("build")
-        with session.begin(model, policy, data, findings) as run, tell_slips(run.path, builder, makers):
+        with session.begin(model, policy, data, findings) as run, tell_slips(kept_in or run.path, builder, makers):
             fit = Fit(session, model, data, task, callbacks)
             with fit.until_stopped():
                 planned = stages(config)

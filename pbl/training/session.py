@@ -16,6 +16,7 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
+from pbl.models import slips
 from pbl.runs import Run, describe_environment, find_unfinished, start_run
 from pbl.storage import timestamp
 from pbl.training.build import builder_options
@@ -104,6 +105,7 @@ class Session:
             self.run = start_run(self._config, self._folder)
             self._locks.enter_context(self.run.lock())
         run, config = self.run, self._config
+        (run.path / slips.FILE).unlink(missing_ok=True)  # of an earlier attempt
         if not (run.path / "split.json").exists():
             run.write_json("split.json", data.split)
         run.write_json("data_check.json", findings)
