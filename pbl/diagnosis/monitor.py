@@ -490,6 +490,12 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
             "OverfittingMonitor takes the data of pbl.load_data, or arrays: OverfittingMonitor((images, labels), (images,"
             " labels))."
         ) from None
+    if labels.dtype.kind not in "iubf":
+        raise InputError(
+            "OverfittingMonitor: the labels are words or objects, such as {label!r}. Give numbers from 0 on:"
+            " names, labels = np.unique(labels, return_inverse=True).",
+            label=labels.ravel()[0] if labels.size else "",
+        )
     if labels.ndim == 2:
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
     if labels.ndim != 1 or len(labels) != len(images) or not len(labels) or labels.min() < 0:

@@ -104,7 +104,8 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
         )
     if not hasattr(model, "built"):
         raise InputError(
-            "The __init__ of {kind} does not call super().__init__(). Let it begin with that.", kind=type(model).__name__
+            "The __init__ of {kind} does not call super().__init__(). Let it begin with that.",
+            kind=type(model).__name__,
         )
     _check_inputs(model, name, tuple(input_shape))
     # A Sequential without keras.Input, or a subclass whose layers wait for their first call: into a model that has no weights
@@ -112,6 +113,16 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
     if not all(layer.built for layer in (model, *model.layers)):
         with contextlib.suppress(NotImplementedError):  # a model that is never called, such as a GAN
             model(keras.ops.zeros((1, *input_shape), "uint8"))
+    for layer in model.layers:  # Keras before 3.15 pools a map to nothing, and says nothing
+        shape = ()
+        with contextlib.suppress(AttributeError, ValueError):  # of a layer that was not called, or gives several
+            shape = layer.output.shape
+        if 0 in shape:
+            raise InputError(
+                "The images ({shape}) are too small for this network: nothing is left of them after '{layer}'. Use fewer poolings or"
+                " strides, padding='same', or a larger image_size.",
+                shape="x".join(map(str, input_shape[:2])), layer=layer.name,
+            )  # fmt: skip
     return model
 
 

@@ -34,12 +34,12 @@ CAUSES: tuple[tuple[str, str], ...] = (
         "the layer is given raw pixels, which are whole numbers (uint8). Begin with layers.Rescaling(1 / 255).",
     ),
     (
-        r"[Oo]utput size would be zero or negative.*?shape=?[\(\[]\w+[, ]+(?P<height>\d+)[, ]+(?P<width>\d+)",
+        r"[Oo]utput size would be (zero or )?negative.*?shape=?[\(\[]\w+[, ]+(?P<height>\d+)[, ]+(?P<width>\d+)",
         "the images are too small for this network: a map of {height}x{width} is left here, smaller than the window that goes over it."
         " Use fewer poolings or strides, padding='same', or a larger image_size.",
     ),
     (
-        r"[Oo]utput size would be zero or negative|Negative dimension size",
+        r"[Oo]utput size would be (zero or )?negative|Negative dimension size",
         "the images are too small for this network: nothing is left of them here. Use fewer poolings or strides, padding='same', or"
         " a larger image_size.",
     ),

@@ -74,7 +74,9 @@ def _train(
     task = find_task(config)
     builder = models.find_builder(config.model)
     callbacks = [build_callback(name, task.best) for name in config.callbacks]
-    makers = {type(callback).__name__: CALLBACKS[name] for callback, name in zip(callbacks, config.callbacks, strict=True)}
+    makers = {
+        type(callback).__name__: CALLBACKS[name] for callback, name in zip(callbacks, config.callbacks, strict=True)
+    }
     with open_session(config, folder, fresh) as session:
         if config.tensorboard:
             check_tensorboard()

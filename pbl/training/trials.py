@@ -16,8 +16,8 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
-from pbl.models.keras_private import flatten_layers
 from pbl.models import MODELS
+from pbl.models.keras_private import flatten_layers
 from pbl.models.slips import tell_slips
 from pbl.runs import Run, runs_folder
 from pbl.training.build import build_and_compile, build_callback, check_schedule
