@@ -264,6 +264,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 last=classes - 1,
                 width=width,
             )
+        self._check_labels()
         self._is_logits = self._finds_logits(width)
         flat = flatten_layers(model)
         self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
@@ -273,10 +274,28 @@ class OverfittingMonitor(keras.callbacks.Callback):
         ]
         self._about["model"] = model.name
 
+    def _check_labels(self) -> None:
+        """Raises InputError where the loss takes another kind of labels than the data give; Keras speaks of ranks only."""
+        name = _name_loss(self.model.loss).replace("_", "")
+        if self._source is None or "categorical" not in name or "crossentropy" not in name:
+            return
+        are_one_hot, takes_numbers = len(self._source.train.element_spec[1].shape) == 2, "sparse" in name
+        if are_one_hot and takes_numbers:
+            raise InputError(
+                "The loss takes class numbers, and the labels are one-hot. Compile with 'categorical_crossentropy', or load the"
+                " data with labels='int' (loss=sparse_categorical_crossentropy in the settings)."
+            )
+        if not are_one_hot and not takes_numbers:
+            raise InputError(
+                "The loss takes one-hot labels, and the labels are class numbers. Compile with"
+                " 'sparse_categorical_crossentropy', or load the data with labels='one_hot'"
+                " (loss=categorical_crossentropy in the settings)."
+            )
+
     def _finds_logits(self, width: int) -> bool:
         """Whether the outputs are logits: by the loss where it tells, else by what the model gives."""
         loss, classes = self.model.loss, self._about["num_classes"]
-        name = (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
+        name = _name_loss(loss)
         is_categorical = "categorical" in name and "crossentropy" in name
         # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
         is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
@@ -480,6 +499,10 @@ def _time_batches(source: Any) -> float | None:
 def _how_many(images: int, image_bytes: int, *most: int) -> int:
     """How many of a split's images are looked at."""
     return max(1, min(images, *most, MOST_BYTES // image_bytes))
+
+
+def _name_loss(loss: Any) -> str:
+    return (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
 
 
 def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ MOST_LETTERS = 300  # of an error's own words
 # What Keras, TensorFlow and Python say (an error's kind and its message), and what that means for an image classifier.
 CAUSES: tuple[tuple[str, str], ...] = (
     (
-        r"uint8",
+        r"(type|tf\.|of) ?uint8|uint8 tensor",
         "the layer is given raw pixels, which are whole numbers (uint8). Begin with layers.Rescaling(1 / 255).",
     ),
     (
@@ -45,7 +45,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"created with a `LearningRateSchedule`",
-        "the learning rate is set here, and the settings set it too. Set learning_rate_schedule=constant and warmup_epochs=0.",
+        "the learning rate is set here, but it follows a schedule. Set learning_rate_schedule=constant and warmup_epochs=0.",
     ),
     (
         r"conditioned on metric `(?P<name>[^`]*)` which is not available\. Available metrics are: (?P<names>[\w,]*)",
@@ -91,7 +91,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"None values not supported|Attempt to convert a value \(None\)",
-        "a function gives nothing (None) where a tensor is needed. Does it end in `return`?",
+        "a function returns nothing (None) where a tensor is needed. Does it end with `return`?",
     ),
     (
         r"singleton tf\.Variables|tried to create variables on non-first call",
@@ -121,7 +121,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Dimensions must be equal, but are (?P<one>\d+) and (?P<other>\d+)",
-        "two sizes that must be equal are {one} and {other}. Look at the shapes of what is multiplied, added or compared in this line.",
+        "the sizes {one} and {other} must be equal. Look at the shapes of what is multiplied, added or compared in this line.",
     ),
     (
         r"Unrecognized keyword arguments passed to (?P<kind>\w+): \{'(?P<name>\w+)'",
@@ -247,10 +247,9 @@ def tell_slips(
         told = explain(error, builder, callbacks)
         if told is None:
             raise
-        sentence, fields = told
-        if kept := _keep(error, folder):
-            raise OwnCodeError(f"{sentence} The traceback: {{kept}}", **fields, kept=kept) from error
-        raise OwnCodeError(sentence, **fields) from error
+        if file := _keep(error, folder):
+            raise OwnCodeError("{told} The traceback: {file}", told=told, file=file) from error
+        raise OwnCodeError("{told}", told=told) from error
     finally:
         if was_filtering:
             keras.config.enable_traceback_filtering()
@@ -258,20 +257,17 @@ def tell_slips(
 
 def explain(
     error: Exception, builder: Callable | None = None, callbacks: Mapping[str, Callable] | None = None
-) -> tuple[str, dict[str, Any]] | None:
-    """Returns the sentence for an error and its fields; None where it is no slip in own code."""
+) -> Sentence | None:
+    """Returns what an error means, in a sentence; None where it is no slip in own code."""
     text = f"{type(error).__name__}: {error}"
     frames = list(traceback.walk_tb(error.__traceback__))
     if _NO_GRADIENT_OF_GROUPS in text:
-        return GROUPS, {}
+        return Sentence(GROUPS)
     place = _find_own_frame(frames, text) or _find_maker(frames, text, builder, callbacks)
     if place is None:
         return None
-    return "{file}, line {line}: {cause}", {
-        "file": place.shown,
-        "line": place.line,
-        "cause": _find_cause(error, text, frames),
-    }
+    what = _find_cause(error, text, frames)
+    return Sentence("{file}, line {line}: {what}", file=place.shown, line=place.line, what=what)
 
 
 def _find_own_frame(frames: list[tuple[types.FrameType, int]], text: str) -> Place | None:
@@ -329,6 +325,7 @@ def _find_cause(error: Exception, text: str, frames: list[tuple[types.FrameType,
 
 def _asks_logs(error: KeyError, frame: types.FrameType, line: int) -> bool:
     """Whether the line looks for this key in `logs`, and not in another dictionary."""
+    linecache.checkcache(frame.f_code.co_filename)
     source = linecache.getline(frame.f_code.co_filename, line)
     return re.search(rf"\blogs\s*\[\s*(['\"]{re.escape(str(error.args[0]))}['\"]|\w)", source) is not None
 
