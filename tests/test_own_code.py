@@ -1,11 +1,17 @@
 """A slip in a student's own code is told in one line, and its traceback kept; a bug of the package keeps its traceback."""
 
 import functools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from slips import BACK, HEAD, OWN, SLIPS, callback, compiled, network, subclass
 
 import pbl
@@ -120,3 +126,55 @@ def test_whose_code_it_is():
     with pytest.raises(OwnCodeError) as error, tell_slips(Path("/proc/nowhere")):
         exec(compile("\n1 / 0", "/tmp/ipykernel_12/34.py", "exec"))
     assert str(error.value) == "a cell of the notebook, line 2: ZeroDivisionError: division by zero."
+
+
+UNBUILT = {
+    "sequential": "MODELS['mine'] = lambda input_shape, num_classes: keras.Sequential([layers.Rescaling(1 / 255), layers.Conv2D(8, 3), layers.GlobalMaxPooling2D(), layers.Dense(num_classes, activation='softmax')])\n",
+    "subclass": subclass(
+        "return self.out(self.pool(self.conv(self.scale(x))))",
+        "self.conv, self.pool = layers.Conv2D(8, 3), layers.GlobalMaxPooling2D()",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNBUILT)
+def test_a_model_that_is_not_built_when_it_is_returned(write, tmp_path, kind):
+    """Keras builds it in the first `fit`; into a model without weights it would read none, and say nothing."""
+    pbl.load_experiment(write(UNBUILT[kind], OWN))
+    keras.utils.set_random_seed(1)
+    one = pbl.models.build("mine", (8, 8, 1), 10)
+    assert pbl.models.count_trainable_weights(one) == 9 * 8 + 8 + 8 * 10 + 10
+    assert pbl.models.count_macs(one, (8, 8, 1)) == 6 * 6 * 9 * 8 + 8 * 10
+    one.save_weights(tmp_path / "one.weights.h5")
+    other = pbl.models.build("mine", (8, 8, 1), 10)
+    other.load_weights(tmp_path / "one.weights.h5")
+    for weight, given in zip(other.weights, one.weights, strict=True):
+        np.testing.assert_array_equal(weight, given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", UNBUILT)
+def test_a_model_that_is_not_built_goes_through_all_commands(write, command, kind):
+    file = write(UNBUILT[kind], f'{OWN}, experiment="x"')
+    assert command("train", file)[0] == 0
+    run = pbl.load_run("runs/x/001")
+    history, judged = pd.read_csv(run.path / "history.csv"), run.read_json("metrics_val.json")
+    assert judged["log_loss"] == pytest.approx(history["val_loss"].min(), abs=2e-3)
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save("one.png")
+    for words in (["evaluate", run.path], ["predict", run.path, "one.png"], ["inspect", run.path], ["submit", run.path, "--team", "a"]):  # fmt: skip
+        status, _, said = command(*words)
+        assert status == 0, (words, said)
+    assert command("train", file, f"initial_weights={run.path}", "epochs=1")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_processor_without_the_gradient_of_groups(write):
+    """TensorFlow has it by oneDNN alone; without, training and Grad-CAM end in its traceback."""
+    file = write(
+        network("x = layers.Conv2D(8, 3, groups=2)(layers.Conv2D(4, 3)(images))\nx = layers.Flatten()(x)"), OWN
+    )
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONPATH": str(Path(pbl.__file__).parent.parent)}
+    words = [sys.executable, "-m", "pbl", "train", "--dry-run", file]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "no gradient of grouped convolutions unless oneDNN is on" in done.stderr

@@ -521,6 +521,11 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
         )
     if labels.ndim == 2:
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
+    if labels.ndim == 1 and not np.array_equal(labels, np.round(labels)):
+        raise InputError(
+            "OverfittingMonitor: the labels must be whole numbers from 0 on; one is {label:g}.",
+            label=labels[labels != np.round(labels)][0],
+        )
     if labels.ndim != 1 or len(labels) != len(images) or not len(labels) or labels.min() < 0:
         raise InputError(
             "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"

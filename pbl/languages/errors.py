@@ -433,6 +433,7 @@ ERRORS = {
     # evaluation, monitor.py
     "The labels must be whole numbers from 0 to {last}, one for each image; one is {wrong}.": "ラベルは 0 から {last} までの整数で、画像ごとに1つにしてください。{wrong} があります。",
     "The probabilities have the shape {shape}; {n} labels and {classes} classes need ({n}, {classes}).": "確率の形が {shape} です。ラベル {n} 個、クラス {classes} 個なら ({n}, {classes}) にしてください。",
+    "OverfittingMonitor: the labels must be whole numbers from 0 on; one is {label:g}.": "OverfittingMonitor：ラベルは 0 からの整数にしてください。{label:g} があります。",
     "OverfittingMonitor: the labels are words or objects, such as {label!r}. Give numbers from 0 on: names, labels = np.unique(labels, return_inverse=True).": "OverfittingMonitor：ラベルが数ではありません（例：{label!r}）。0 からの番号にしてください：names, labels = np.unique(labels, return_inverse=True)",
     "The loss takes class numbers, and the labels are one-hot. Compile with 'categorical_crossentropy', or load the data with labels='int' (loss=sparse_categorical_crossentropy in the settings).": "損失関数はクラス番号のラベルを受け取りますが、ラベルは one-hot です。'categorical_crossentropy' で compile するか、labels='int' でデータを読み込んでください（設定では loss=sparse_categorical_crossentropy）。",
     "The loss takes one-hot labels, and the labels are class numbers. Compile with 'sparse_categorical_crossentropy', or load the data with labels='one_hot' (loss=categorical_crossentropy in the settings).": "損失関数は one-hot のラベルを受け取りますが、ラベルはクラス番号です。'sparse_categorical_crossentropy' で compile するか、labels='one_hot' でデータを読み込んでください（設定では loss=categorical_crossentropy）。",
