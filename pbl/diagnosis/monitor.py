@@ -517,7 +517,7 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             "OverfittingMonitor: the labels are words or objects, such as {label!r}. Give numbers from 0 on:"
             " names, labels = np.unique(labels, return_inverse=True).",
-            label=labels.ravel()[0] if labels.size else "",
+            label=labels.ravel().tolist()[0] if labels.size else "",
         )
     if labels.ndim == 2:
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
