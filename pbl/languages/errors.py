@@ -420,6 +420,8 @@ ERRORS = {
     "the shape does not fit the values. Write -1 for the number of images, and take the rest from input_shape.": "形と値の数が合いません。画像の枚数は -1 と書き、残りは input_shape から計算してください。",
     "the size of the images is not known to this layer. Begin with keras.Input(input_shape).": "この層には画像の大きさがわかりません。keras.Input(input_shape) から始めてください。",
     "the sizes {one} and {other} must be equal. Look at the shapes of what is multiplied, added or compared in this line.": "大きさ {one} と {other} は等しくなければなりません。この行で掛けたり、足したり、比べたりしているものの形を調べてください。",
+    "the model's outputs are not computed from its inputs. Give keras.Model the very input that the layers begin with.": "モデルの出力が入力から計算されていません。keras.Model には、層が始まる入力そのものを渡してください。",
+    "add_weight takes the shape first, and no name. Write self.add_weight(shape=..., name=...).": "add_weight の最初の引数は名前ではなく形です。self.add_weight(shape=..., name=...) と書いてください。",
     "{kind} has no argument '{name}'.": "{kind} に '{name}' という引数はありません。",
     "the network takes images of at least {least}x{least} pixels. Set image_size={least}.": "このネットワークには {least}x{least} 画素以上の画像が必要です。image_size={least} を指定してください。",
     "the network takes colour images. Set channels=3.": "このネットワークにはカラー画像が必要です。channels=3 を指定してください。",

@@ -124,6 +124,14 @@ CAUSES: tuple[tuple[str, str], ...] = (
         "the sizes {one} and {other} must be equal. Look at the shapes of what is multiplied, added or compared in this line.",
     ),
     (
+        r"not connected to `(inputs|outputs)`",
+        "the model's outputs are not computed from its inputs. Give keras.Model the very input that the layers begin with.",
+    ),
+    (
+        r"must be passed as a keyword argument. Received: add_weight|initializer identifier: \(",
+        "add_weight takes the shape first, and no name. Write self.add_weight(shape=..., name=...).",
+    ),
+    (
         r"Unrecognized keyword arguments passed to (?P<kind>\w+): \{'(?P<name>\w+)'",
         "{kind} has no argument '{name}'.",
     ),
