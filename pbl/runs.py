@@ -11,6 +11,7 @@
 | final.keras                                    | train           | the model after the last epoch                             |
 | metrics_val.json, predictions_val.npz          | train, evaluate | metrics; labels, probabilities, names and hashes by image  |
 | metrics_test.json, predictions_test.npz        | evaluate        | the same of the test split                                 |
+| traceback.txt                                  | train, evaluate | of an error in one's own code, which was told in one line  |
 | test_uses.csv                                  | evaluate        | one row for each time that the test split was used         |
 | figures/*.png                                  | train, evaluate | learning curves, confusion matrices                        |
 | figures/*.png, *.csv                           | inspect         | what the network looks at, and the numbers in the pictures |

@@ -109,6 +109,42 @@ def uninterrupted(tmp_path_factory):
     return pbl.train(pbl.Config(**CONFIG), folder=tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.slow
+def test_averages_of_weights_are_resumed_to_the_bit(tmp_path):
+    config = pbl.Config(**CONFIG | {"epochs": 3, "optimizer_options": {"use_ema": True, "ema_momentum": 0.9}})
+    whole = pbl.train(config, folder=tmp_path / "whole")
+    for place in (("step", 0, 5), ("validation", 1), ("end of epoch", 1), ("epoch", 2)):
+        Cut.at = place
+        with pytest.raises(PowerCut):
+            pbl.train(config, folder=tmp_path)
+    assert_same(pbl.train(config, folder=tmp_path), whole)
+
+
+@pytest.mark.slow
+def test_kerass_own_swap_of_averages_is_resumed_to_the_bit(tmp_path):
+    """In a notebook: at an epoch's end the averages are in the model, which the state has to say."""
+    data = pbl.load_data("digits")
+
+    def fit(folder):
+        keras.utils.set_random_seed(0)
+        model = pbl.models.build("mlp", data.input_shape, 10, widths=[16])
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True, ema_momentum=0.9)
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+        swap, monitor = keras.callbacks.SwapEMAWeights(swap_on_epoch=True), pbl.OverfittingMonitor(data)
+        callbacks = [swap, monitor, Cut(), ExactResume(folder, data)]
+        model.fit(data.train, validation_data=data.val, epochs=3, callbacks=callbacks, shuffle=False, verbose=0)
+        measured = [row["val_probe_loss"] for row in monitor.signals.epochs[1:]]
+        np.testing.assert_allclose(measured, model.history.history["val_loss"], atol=1e-5)  # it sees the averages
+        return model.get_weights()
+
+    whole = fit(tmp_path / "whole")
+    Cut.at = ("epoch", 1)
+    with pytest.raises(PowerCut):
+        fit(tmp_path / "cut")
+    for one, other in zip(fit(tmp_path / "cut"), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     "places",
     [

@@ -1,10 +1,12 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import pbl
+from pbl.cli.evaluation import _show_what_validation_chose
 from pbl.errors import InputError
 from pbl.models.prediction import predict_probabilities
 from pbl.runs import Run
@@ -185,3 +187,53 @@ def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
     other = pbl.evaluate(run, source="there/b.npz")
     assert other["split"] == "all" and other["images"] == 60
     assert run.read_json("metrics_val.json")["images"] == own["images"]
+
+
+def test_data_with_some_of_the_classes(run_copy, monkeypatch, command):
+    """In another order too: recall is told of those that are there; what needs images of all is undefined."""
+    digits = pbl.load_data("digits").images("test")
+    chosen = np.isin(digits.labels, (3, 1))
+    labels = np.where(digits.labels[chosen] == 3, 0, 1)
+    monkeypatch.setitem(
+        pbl.data.DATASETS, "two", lambda: pbl.data.from_arrays(digits.pixels[chosen], labels, ["3", "1"])
+    )
+    result = pbl.evaluate(run_copy, source="two")
+    probabilities = predict_probabilities(pbl.load_model(run_copy), digits.pixels[chosen])
+    right = probabilities.argmax(axis=1) == digits.labels[chosen]
+    recall = {name: right[digits.labels[chosen] == int(name)].mean() for name in "13"}
+    assert result["images"] == chosen.sum() and result["accuracy"] == pytest.approx(right.mean())
+    assert {name: result["by_class"][name]["recall"] for name in "13"} == pytest.approx(recall)
+    assert result["balanced_accuracy"] == pytest.approx(np.mean(list(recall.values())))
+    assert result["missing_classes"] == list("02456789") and result["class_names"] == list("0123456789")
+    undefined = [result["macro"]["f1"], result["roc_auc"], result["by_class"]["1"]["precision"]]
+    assert undefined == [None] * 3 and not {"macro.f1", "roc_auc"} & set(result["intervals"])
+    status, said, error = command("evaluate", run_copy.path, "--data", "two")
+    assert status == 0 and not error and "No image is of 0, 2, 4, 5, 6, 7, 8, 9: accuracy and recall are" in said
+    status, _, error = command("evaluate", run_copy.path, "--data", "two", "--require", "macro.f1>0.1")
+    assert status == 2 and "'macro.f1' is undefined here" in error
+
+
+def test_a_folder_with_a_broken_file_gives_the_table_of_the_others(run_copy, tmp_path, command):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in "abc":
+        Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(folder / f"{name}.png")
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:30])
+    table = pbl.predict(run_copy, folder)
+    assert [Path(file).name for file in table["file"]] == ["a.png", "c.png"] and len(table.attrs["unread"]) == 1
+    status, said, error = command("predict", run_copy.path, folder, "--csv", tmp_path / "out.csv")
+    assert status == 1 and "a.png" in said and "c.png" in said and error.count("\n") == 1
+    assert "1 of 3 files could not be read and are left out" in error and "b.png" in error
+    assert len((tmp_path / "out.csv").read_text(encoding="utf-8-sig").splitlines()) == 3
+    status, said, error = command("predict", run_copy.path, folder, folder / "b.png", "--json")  # it is named too
+    assert status == 2 and not said and "b.png" in error
+    for file in ("a.png", "c.png"):
+        (folder / file).write_bytes(b"x")
+    assert command("predict", run_copy.path, folder)[0] == 2
+
+
+@pytest.mark.parametrize(("temperature", "is_end"), [(0.0501, True), (19.99, True), (1.3, False)])
+def test_a_temperature_at_the_end_of_its_range_is_said(temperature, is_end, capsys):
+    calibration = {"ece": 0.1, "ece_if_calibrated_high": 0.2, "temperature": temperature, "ece_after": 0.1, "log_loss_after": 1.0}  # fmt: skip
+    _show_what_validation_chose({"calibration": calibration, "split": "val"})
+    assert ("the end of the range that was searched, 0.05 to 20" in capsys.readouterr().out) == is_end

@@ -28,6 +28,7 @@ from pbl.grading.formats import _PROGRAMS
 from pbl.grading.outcomes import CAUSES, REASONS, UNTOLD
 from pbl.grading.rubric import Rubric
 from pbl.languages import commands, doctor, errors, grading, settings
+from pbl.models import slips
 
 PACKAGE = Path(japanese.__file__).resolve().parent.parent
 MAKERS = {"InputError", "Sentence", "say", "DifferentSizes", "UnknownDataset", "TableError"}
@@ -157,7 +158,7 @@ ALL = japanese._tables()
 def wanted() -> set[str]:
     return (
         {*sentences_in_code(), *descriptions(), *_WRONG.values(), *PARTS_OF_A_TRAINING}
-        | titles_of_columns() | data_sets() | faults_of_submissions() | reasons_of_isolation() | of_grading()
+        | {told for _, told in slips.CAUSES} | titles_of_columns() | data_sets() | faults_of_submissions() | reasons_of_isolation() | of_grading()
     )  # fmt: skip
 
 

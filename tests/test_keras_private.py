@@ -14,11 +14,13 @@ from pbl.errors import InputError
 from pbl.models import keras_private
 from pbl.models.keras_private import (
     TESTED,
+    find_averages,
     find_callbacks,
     find_logits,
     find_moments,
     find_place,
     find_seed_state,
+    find_swap,
     flatten_layers,
     has_inner_layers,
     set_initial_epoch,
@@ -47,6 +49,19 @@ def test_logits(activation):
     logits = tf.constant([[1.0, -2.0]])
     np.testing.assert_array_equal(find_logits(keras.activations.get(activation)(logits)), logits, SEEN)
     assert find_logits(logits) is None
+
+
+def test_averages_of_weights():
+    model = make_model(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
+    swap = keras.callbacks.SwapEMAWeights()
+    assert find_swap(swap) == {"_ema_weights_in_model": False}, SEEN
+    model.fit(
+        np.ones((8, 3)), np.ones((8, 1)), batch_size=4, verbose=0, epochs=1
+    )  # two steps, then the averages are put in
+    pairs = find_averages(model.optimizer)
+    assert {id(variable) for variable, _ in pairs} == {id(weight) for weight in model.trainable_weights}, SEEN
+    for variable, average in pairs:
+        np.testing.assert_array_equal(variable.numpy(), average.numpy(), SEEN)
 
 
 def test_the_global_seed_moves_with_each_draw():

@@ -1,14 +1,23 @@
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from pbl.errors import InputError
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins, fit_temperature
-from pbl.evaluation.metrics import _Ranking, compute_bootstrap_intervals, compute_metrics, find_metric
+from pbl.evaluation.figures import draw, plot_one_against_rest
+from pbl.evaluation.metrics import (
+    _Ranking,
+    add_what_validation_chose,
+    compute_bootstrap_intervals,
+    compute_metrics,
+    find_metric,
+)
 from pbl.evaluation.thresholds import (
     choose_threshold,
     describe_aim,
@@ -16,6 +25,7 @@ from pbl.evaluation.thresholds import (
     parse_aim,
     resample_threshold,
     tabulate_thresholds,
+    write_threshold,
 )
 from pbl.statistics import wilson_interval
 
@@ -209,3 +219,52 @@ def test_wrong_input(probabilities, positive, said):
     with pytest.raises(InputError) as error:
         compute_metrics([0, 1], np.array(probabilities, np.float32), ["cat", "dog"], positive)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "said"),
+    [
+        ([0, 1, 2], np.full((3, 2), 0.5), "whole numbers from 0 to 1, one for each image; one is 2"),
+        ([0, -1, 1], np.full((3, 2), 0.5), "one is -1"),
+        ([0.0, 0.5, 1.0], np.full((3, 2), 0.5), "one is 0.0"),
+        ([[1, 0], [0, 1]], np.full((2, 2), 0.5), r"one is \[1, 0\]"),
+        (["cat", "dog"], np.full((2, 2), 0.5), "one is cat"),
+        ([0, 1], np.full((2, 3), 1 / 3), r"shape \(2, 3\); 2 labels and 2 classes need \(2, 2\)"),
+        ([0, 1], np.full((3, 2), 0.5), r"shape \(3, 2\); 2 labels"),
+    ],
+)
+def test_labels_that_are_no_classes(labels, probabilities, said):
+    with pytest.raises(InputError, match=said):
+        compute_metrics(np.array(labels), probabilities, ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.5, "0.50"), (0.4967, "0.497"), (0.50004, "0.50004"), (0.333, "0.33"), (0.9, "0.90"), (0.5 + 1e-8, "0.50000001")]
+)  # fmt: skip
+def test_a_threshold_is_written_so_that_it_differs_from_a_half(value, shown):
+    assert write_threshold(value) == shown
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_no_empty_picture_of_a_split_with_one_class(present):
+    random = np.random.default_rng(0)
+    labels = np.full(20, present)
+    scores = random.random(20).astype(np.float32)
+    probabilities = np.stack([1 - scores, scores], axis=1)
+    result = compute_metrics(labels, probabilities, ["cat", "dog"])
+    add_what_validation_chose(result, labels, probabilities, 1.0, None)
+    images = SimpleNamespace(labels=labels, names=[str(n) for n in range(20)], pixels=np.zeros((20, 4, 4, 1), np.uint8))
+    drawn = dict(draw("x/001", "val", result, images, probabilities, True))
+    assert {"precision_recall", "roc", "threshold"}.isdisjoint(drawn) and {"reliability", "mistakes"} <= set(drawn)
+
+
+@pytest.mark.parametrize("kind", ["precision_recall", "roc"])
+def test_the_legend_covers_no_curve(kind):
+    """Of a network that guesses, the curve lies where a legend inside the axes would be."""
+    random = np.random.default_rng(0)
+    labels, probabilities = random.integers(0, 5, 200), random.dirichlet(np.ones(5), 200)
+    figure = plot_one_against_rest(kind, labels, probabilities, list("abcde"), "title")
+    FigureCanvasAgg(figure).draw()
+    (legend,), (axes,) = figure.legends, figure.axes
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    assert len(legend.get_texts()) == 4 + (kind == "roc")

@@ -261,6 +261,8 @@ def test_large_sets_are_sampled_each_class_in_its_share():
             lambda: behind(),
             r"The callback EarlyStopping stands before OverfittingMonitor.*Put OverfittingMonitor first",
         ),
+        (lambda: pbl.OverfittingMonitor((X, ["a", "b"] * 180)), "labels are words or objects, such as 'a'"),
+        (lambda: pbl.OverfittingMonitor((X, Y + 0.5)), "whole number"),
         (lambda: pbl.OverfittingMonitor((X, Y[:5])), r"360 images and labels of the shape \(5,\) do not fit"),
         (
             lambda: fit(network(keras.layers.Dense(2)), pbl.OverfittingMonitor(TRAIN)),
@@ -303,6 +305,21 @@ def test_large_sets_are_sampled_each_class_in_its_share():
 def test_what_cannot_be_judged_is_said_in_one_line(make, said):
     with pytest.raises(InputError, match=said):
         make()
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss", "said"),
+    [
+        ("int", "categorical_crossentropy", "takes one-hot labels, and the labels are class numbers"),
+        ("one_hot", "sparse_categorical_crossentropy", "takes class numbers, and the labels are one-hot"),
+    ],
+)
+def test_a_loss_of_other_labels_is_told_in_one_line(labels, loss, said):
+    data = pbl.load_data("digits", labels=labels)
+    model = pbl.models.build("softmax_regression", data.input_shape, 10)
+    model.compile("sgd", loss)
+    with pytest.raises(InputError, match=said):
+        model.fit(data.train, validation_data=data.val, callbacks=[pbl.OverfittingMonitor(data)], verbose=0)
 
 
 def behind() -> None:

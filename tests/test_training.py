@@ -269,6 +269,41 @@ def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, monkeypa
     assert run.read_json("metrics_val.json")["accuracy"] == pytest.approx(history["val_accuracy"][best - 1], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "callbacks",
+    [["swap"], pytest.param([], marks=pytest.mark.slow), pytest.param(["early_stopping"], marks=pytest.mark.slow)],
+)
+def test_averaged_weights_are_what_is_validated_watched_and_kept(tmp_path, monkeypatch, callbacks):
+    """With `use_ema`, and also where the settings name Keras's own callback for it (keras-team/keras#18978)."""
+
+    class Compare(keras.callbacks.Callback):
+        """That a step begins from the weights of the training, to the bit; the averages are no part of it."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch:
+                for weight, value in zip(self.model.trainable_weights, self.weights, strict=True):
+                    np.testing.assert_array_equal(weight.numpy(), value)
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.weights = [weight.numpy() for weight in self.model.trainable_weights]
+
+    monkeypatch.setitem(CALLBACKS, "swap", lambda: keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    monkeypatch.setitem(CALLBACKS, "compare", Compare)
+    averages = {"use_ema": True, "ema_momentum": 0.95}
+    config = small(callbacks=[*callbacks, "compare"], epochs=3, optimizer_options=averages, precision="float32")
+    run = pbl.train(config, folder=tmp_path)
+    history, judged = pd.read_csv(run.path / "history.csv"), run.read_json("metrics_val.json")
+    best = run.environment["best_epoch"]
+    assert judged["log_loss"] == pytest.approx(history["val_loss"][best - 1], abs=1e-5)
+    assert judged["accuracy"] == pytest.approx(history["val_accuracy"][best - 1], abs=1e-6)
+    assert history["val_probe_loss"].to_numpy() == pytest.approx(history["val_loss"].to_numpy(), abs=1e-5)
+    final = keras.models.load_model(run.path / "final.keras").evaluate(pbl.load_data("digits").val, verbose=0)
+    assert final[0] == pytest.approx(history["val_loss"].iloc[-1], abs=1e-5)
+    # Not the model of the last step: without averages the same training has another loss.
+    plain = pbl.train(small(callbacks=["compare"], epochs=3, precision="float32"), folder=tmp_path)
+    assert abs(pd.read_csv(plain.path / "history.csv")["val_loss"].iloc[-1] - judged["log_loss"]) > 0.05
+
+
 def test_best_model_ignores_nan(tmp_path):
     best = BestModel(tmp_path)
     best.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))

@@ -157,7 +157,7 @@ def test_sweeps_are_read(text, expected):
             ["--dry-run", "epochs=3", "warmup_epochs=5", "learning_rate_schedule=cosine"],
             "leaves no epoch of the whole rate",
         ),
-        (["--dry-run", "callbacks=reduce_on_plateau"], "reduce_on_plateau sets the learning rate itself"),
+        (["--dry-run", "callbacks=reduce_on_plateau"], "ReduceLROnPlateau sets the learning rate itself"),
     ],
 )
 def test_wrong_sweeps_begin_nothing(command, tmp_path, words, said):

@@ -85,6 +85,9 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if result["copies_in_train"]:
         told = "{copies:,} of these images stand in the training images too: the score is too good."
         print(say(told, copies=result["copies_in_train"]))
+    if missing := result.get("missing_classes"):
+        told = "No image is of {names}: accuracy and recall are those of the other classes, and what needs images of all is undefined."
+        print(say(told, names=", ".join(missing)))
     if "metrics" in result:
         print_table([say("metric"), say("value")], _list_own_metrics(result))
         return
@@ -146,7 +149,12 @@ def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
+LOWEST, HIGHEST = 0.05, 20.0  # temperatures that `pbl.evaluation.calibration.fit_temperature` searches
+
+
 def _show_what_validation_chose(result: dict[str, Any]) -> None:
+    from pbl.evaluation.thresholds import write_threshold
+
     calibration, threshold = result["calibration"], result.get("threshold")
     itself = Sentence("on these very images") if result["split"] == "val" else Sentence("on validation")
     if "temperature" in calibration:
@@ -159,6 +167,9 @@ def _show_what_validation_chose(result: dict[str, Any]) -> None:
         }
         told = "Confidence: {verdict}. With the temperature {temperature:.2f}, fitted {itself}: ECE {ece:.4f}, log loss {loss:.4f}."
         print(say(told, itself=itself, **fields))
+        if not 1.01 * LOWEST < calibration["temperature"] < HIGHEST / 1.01:
+            told = "This temperature is the end of the range that was searched, {lowest:g} to {highest:g}: no best one was found."
+            print(say(told, lowest=LOWEST, highest=HIGHEST))
     if threshold is None:
         return
     if threshold["value"] is None:
@@ -166,12 +177,13 @@ def _show_what_validation_chose(result: dict[str, Any]) -> None:
         return
     low, high = threshold["interval"]
     half = Sentence("0.5 may be as good") if low <= 0.5 <= high else Sentence("0.5 is not it")
-    told = "Threshold: for {aim} {value:.2f} was chosen {itself} (95% interval {low:.2f} to {high:.2f}: {half})."
-    print(say(told, aim=threshold["aim"], value=threshold["value"], itself=itself, low=low, high=high, half=half))
+    value = write_threshold(threshold["value"])
+    told = "Threshold: for {aim} {value} was chosen {itself} (95% interval {low:.2f} to {high:.2f}: {half})."
+    print(say(told, aim=threshold["aim"], value=value, itself=itself, low=low, high=high, half=half))
     shown = ("precision", "recall", "f1", "accuracy", "cost")
     rows = [
-        (say("threshold {value:.2f}", value=value), *(format_number(threshold[key][name]) for name in shown))
-        for value, key in ((0.5, "at_half"), (threshold["value"], "at_threshold"))
+        (say("threshold {value}", value=value), *(format_number(threshold[key][name]) for name in shown))
+        for value, key in (("0.50", "at_half"), (value, "at_threshold"))
     ]
     print_table(["", *(say(name) for name in shown)], rows)
 
@@ -197,6 +209,7 @@ def predict(
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation
     table = evaluation.predict(opened, images)
+    unread = table.attrs.pop("unread")
     if csv is not None:
         with replacing(csv) as temporary:  # utf-8-sig: its mark tells Excel that it is UTF-8
             table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")
@@ -206,7 +219,11 @@ def predict(
         found = table.iloc[:, :3].itertuples(index=False, name=None)
         rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]
         print_table([say("image"), say("class"), say("probability")], rows)
-    return 0
+    if unread:
+        told = "{n} of {all} files could not be read and are left out: {problems}"
+        problems = evaluation.list_problems(unread)
+        print(f"pbl: {say(told, n=len(unread), all=len(unread) + len(table), problems=problems)}", file=sys.stderr)
+    return 1 if unread else 0
 
 
 def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = False) -> int:

@@ -58,7 +58,7 @@ def train(
         print(say_sentence(trials.describe_memorising(config, accuracy, count, steps)))
         return 0 if accuracy >= trials.MEMORISED else 1
     if dry_run:
-        run = trials.dry_run(config)
+        run = trials.dry_run(config, runs)
         told = "All of it runs: {model} on {source}. Nothing was kept."
         print(say(told, model=run.config.model, source=run.split["source"]))
         return 0
@@ -156,13 +156,17 @@ def find_rate(
     config.check_is_classifier("find-rate")
     with quiet_tensorflow():
         from pbl.evaluation.run import open_data
+        from pbl.models import MODELS
+        from pbl.models.slips import tell_slips
+        from pbl.runs import runs_folder
         from pbl.storage import replacing
         from pbl.training import run as training
         from pbl.training import trials
         from pbl.training.figures import plot_learning_rates
-    data = open_data(config)
-    model, _ = training.build_and_compile(config, data)
-    trial = trials.find_learning_rate(model, data, lowest=lowest, highest=highest, steps=steps)
+    with tell_slips(runs_folder() / config.experiment, MODELS.get(config.model)):
+        data = open_data(config)
+        model, _ = training.build_and_compile(config, data)
+        trial = trials.find_learning_rate(model, data, lowest=lowest, highest=highest, steps=steps)
     title = f"{config.model} on {data.name}, {config.optimizer}"
     with replacing(output) as temporary:
         plot_learning_rates(trial.table, trial.suggestion, title).savefig(temporary, dpi=120)

@@ -137,7 +137,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         callbacks = find_callbacks("OverfittingMonitor")
-        before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, OverfittingMonitor)]
+        # What puts averaged weights into the model must stand before, to be seen.
+        harmless = (OverfittingMonitor, keras.callbacks.SwapEMAWeights)
+        before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, harmless)]
         if before:
             raise InputError(
                 "The callback {other} stands before OverfittingMonitor: it would not see what is measured, or change what is."
@@ -262,6 +264,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 last=classes - 1,
                 width=width,
             )
+        self._check_labels()
         self._is_logits = self._finds_logits(width)
         flat = flatten_layers(model)
         self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
@@ -271,10 +274,28 @@ class OverfittingMonitor(keras.callbacks.Callback):
         ]
         self._about["model"] = model.name
 
+    def _check_labels(self) -> None:
+        """Raises InputError where the loss takes another kind of labels than the data give; Keras speaks of ranks only."""
+        name = _name_loss(self.model.loss).replace("_", "")
+        if self._source is None or "categorical" not in name or "crossentropy" not in name:
+            return
+        are_one_hot, takes_numbers = len(self._source.train.element_spec[1].shape) == 2, "sparse" in name
+        if are_one_hot and takes_numbers:
+            raise InputError(
+                "The loss takes class numbers, and the labels are one-hot. Compile with 'categorical_crossentropy', or load the"
+                " data with labels='int' (loss=sparse_categorical_crossentropy in the settings)."
+            )
+        if not are_one_hot and not takes_numbers:
+            raise InputError(
+                "The loss takes one-hot labels, and the labels are class numbers. Compile with"
+                " 'sparse_categorical_crossentropy', or load the data with labels='one_hot'"
+                " (loss=categorical_crossentropy in the settings)."
+            )
+
     def _finds_logits(self, width: int) -> bool:
         """Whether the outputs are logits: by the loss where it tells, else by what the model gives."""
         loss, classes = self.model.loss, self._about["num_classes"]
-        name = (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
+        name = _name_loss(loss)
         is_categorical = "categorical" in name and "crossentropy" in name
         # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
         is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
@@ -480,6 +501,10 @@ def _how_many(images: int, image_bytes: int, *most: int) -> int:
     return max(1, min(images, *most, MOST_BYTES // image_bytes))
 
 
+def _name_loss(loss: Any) -> str:
+    return (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
+
+
 def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
     try:
         images, labels = (np.asarray(array) for array in pair)
@@ -488,8 +513,19 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
             "OverfittingMonitor takes the data of pbl.load_data, or arrays: OverfittingMonitor((images, labels), (images,"
             " labels))."
         ) from None
+    if labels.dtype.kind not in "iubf":
+        raise InputError(
+            "OverfittingMonitor: the labels are words or objects, such as {label!r}. Give numbers from 0 on:"
+            " names, labels = np.unique(labels, return_inverse=True).",
+            label=labels.ravel().tolist()[0] if labels.size else "",
+        )
     if labels.ndim == 2:
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
+    if labels.ndim == 1 and not np.array_equal(labels, np.round(labels)):
+        raise InputError(
+            "OverfittingMonitor: the labels must be whole numbers from 0 on; one is {label:g}.",
+            label=labels[labels != np.round(labels)][0],
+        )
     if labels.ndim != 1 or len(labels) != len(images) or not len(labels) or labels.min() < 0:
         raise InputError(
             "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"

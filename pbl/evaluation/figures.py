@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins
-from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds
+from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds, write_threshold
 from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, hide_axes, literal, show_image
 from pbl.statistics import wilson_interval
 
@@ -43,10 +43,12 @@ def draw(
     title = f"{run}: how sure, how right, {of})"
     yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
     positive = names.index(result["positive"]["class"]) if "positive" in result else None
-    for kind, told in (("precision_recall", "precision and recall"), ("roc", "ROC curves")):
+    # A curve, and a threshold, need images of a class and of others.
+    has_curves = len(np.unique(labels)) > 1
+    for kind, told in (("precision_recall", "precision and recall"), ("roc", "ROC curves")) * has_curves:
         title = f"{run}: {told}, {of})"
         yield kind, plot_one_against_rest(kind, labels, probabilities, names, title, positive)
-    if "threshold" in result and positive is not None:
+    if "threshold" in result and has_curves:
         chosen = result["threshold"]
         table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
         title = f"{run}: thresholds for '{names[positive]}', {of})"
@@ -175,7 +177,7 @@ def plot_one_against_rest(
             y, x, _ = metrics.precision_recall_curve(is_of_class, scores)
             curves[c] = x, y, metrics.average_precision_score(is_of_class, scores)
 
-    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    figure = Figure(figsize=(5.6, 6), layout="constrained")
     axes = figure.subplots()
     axes.set_title(literal(title), fontsize="medium")
     hardest = sorted(curves, key=lambda c: curves[c][2])[:3]
@@ -201,7 +203,7 @@ def plot_one_against_rest(
             share = float((labels == positive).mean())
             axes.axhline(share, color=GREY, linewidth=1, linestyle="--", label=f"guessing: {share:.2f}")
         axes.set(xlabel="recall: found, of the class's images", ylabel="precision: right, of those called so")
-    axes.legend(fontsize="small", loc="lower right" if is_roc else "lower left")
+    figure.legend(fontsize="small", loc="outside lower left")  # inside it would cover a low curve
     return figure
 
 
@@ -240,7 +242,11 @@ def plot_thresholds(
         axes.axvspan(*interval, color=GREY, alpha=0.15, linewidth=0, label="95% interval of the chosen threshold")
     if chosen is not None:
         axes.axvline(
-            chosen, color="black", linewidth=1.3, linestyle="--", label=f"chosen on validation for {aim}: {chosen:.2f}"
+            chosen,
+            color="black",
+            linewidth=1.3,
+            linestyle="--",
+            label=f"chosen on validation for {aim}: {write_threshold(chosen)}",
         )
     axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold on the probability of the positive class")
     axes.grid(alpha=0.3)

@@ -47,12 +47,22 @@ def compute_metrics(
           `confusion_matrix_normalised` by the true class's images (a row without images is None).
 
     Raises:
-        InputError: There are no images; the probabilities are not finite or do not sum to 1; `positive_class` is not one of
+        InputError: There are no images; a label is no class; there is no probability for each class; the probabilities are not finite or do not sum to 1; `positive_class` is not one of
             two classes.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if not len(labels):
         raise InputError("There are no images to evaluate on.")
+    if probabilities.shape != (len(labels), len(class_names)):
+        raise InputError(
+            "The probabilities have the shape {shape}; {n} labels and {classes} classes need ({n}, {classes}).",
+            shape=probabilities.shape, n=len(labels), classes=len(class_names),
+        )  # fmt: skip
+    if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(class_names):
+        raise InputError(
+            "The labels must be whole numbers from 0 to {last}, one for each image; one is {wrong}.",
+            last=len(class_names) - 1, wrong=_find_wrong_label(labels, len(class_names)),
+        )  # fmt: skip
     broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if broken:
         raise InputError(
@@ -157,6 +167,27 @@ def add_what_validation_chose(
         }
 
 
+def keep_what_some_classes_tell(result: dict[str, Any]) -> None:
+    """Takes out of what `compute_metrics` returned what data that lack whole classes cannot tell, and names those classes.
+
+    An image of a class that is not there cannot be called another by mistake: every precision, and what is computed from it,
+    would come out too high; and an area under a curve is about the images of all other classes. Accuracy, recall and the log
+    loss are those of the images that are there.
+
+    Args:
+        result: Gets `missing_classes`. What is left out is None, intervals are taken away.
+    """
+    result["missing_classes"] = [name for name, row in result["by_class"].items() if not row["images"]]
+    undefined = ("precision", "f1", "roc_auc", "average_precision")
+    for row in (*result["by_class"].values(), result.get("positive", {}), result):
+        row |= {name: None for name in undefined if name in row}
+    for average in ("macro", "weighted", "micro"):  # of classes that are called but not there, the recall counts 0
+        result[average] = dict.fromkeys(result[average])
+    kept = ("balanced_accuracy", "log_loss", "brier")
+    result["intervals"] = {name: ends for name, ends in result["intervals"].items() if name in kept}
+    result.pop("threshold", None)
+
+
 def choose_by_validation(
     labels: np.ndarray, probabilities: np.ndarray, positive: int | None, aim: Aim = F1
 ) -> tuple[float, float | None, tuple[float, float] | None]:
@@ -171,6 +202,14 @@ def choose_by_validation(
     given = labels == positive, probabilities[:, positive]
     threshold = choose_threshold(*given, aim)
     return temperature, threshold, resample_threshold(*given, aim) if threshold is not None else None
+
+
+def _find_wrong_label(labels: np.ndarray, classes: int) -> Any:
+    if labels.ndim != 1:
+        return labels[0].tolist()
+    return next(
+        (label for label in labels.tolist() if not (isinstance(label, (int, bool)) and 0 <= label < classes)), labels[0]
+    )
 
 
 def _rank_one_against_rest(is_of_class: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:

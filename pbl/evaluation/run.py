@@ -1,7 +1,10 @@
 """A trained run judged on its validation or test split, and used on new images."""
 
 import contextlib
-from collections.abc import Sequence
+import copy
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +17,11 @@ from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.data.paths import looks_like_path
 from pbl.errors import InputError, Sentence, join_sentences
-from pbl.evaluation.metrics import check_positive_class
+from pbl.evaluation.metrics import check_positive_class, keep_what_some_classes_tell
 from pbl.evaluation.thresholds import F1, Aim
 from pbl.models.prediction import predict_probabilities
 from pbl.models.saving import read_comment
+from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
 from pbl.tasks import Question, find_task
@@ -37,7 +41,8 @@ def load_model(run: str | Path | Run) -> keras.Model:
     """
     run = load_run(run)
     run.execute_experiment()
-    return build_model(run)
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        return build_model(run)
 
 
 def build_model(run: Run) -> keras.Model:
@@ -60,7 +65,11 @@ def build_model(run: Run) -> keras.Model:
             run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **options
         )
     try:
-        model.load_weights(file)
+        with (
+            warnings.catch_warnings()
+        ):  # of a model that its builder compiles: its optimizer is not read back, nor needed
+            warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+            model.load_weights(file)
     except (OSError, KeyError) as error:
         raise InputError("{file} is damaged: {error}. Train again with --fresh.", file=file, error=error) from None
     except ValueError as error:
@@ -105,8 +114,8 @@ def evaluate(
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         split: "val" or "test".
-        source: Another data set with the same classes, in place of the run's own: all its images, where it has no
-            official split of this name. Or the run's own data in another place, under the same name.
+        source: Another data set with the same classes or some of them, in place of the run's own: all its images, where it
+            has no official split of this name. Or the run's own data in another place, under the same name.
         data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
         positive_class: With two classes, the one whose precision, recall and F1 stand first.
         aim: With two classes, what the decision threshold is chosen for; it, and the temperature, are chosen on the run's
@@ -114,7 +123,8 @@ def evaluate(
 
     Returns:
         What `pbl.evaluation.metrics.compute_metrics` and `add_what_validation_chose` give, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`,
-        `copies_in_train` (images whose very pixels were trained on).
+        `copies_in_train` (images whose very pixels were trained on). Of data with some of the classes
+        `missing_classes` names the others, and what needs images of all is None.
 
     Raises:
         InputError: The run is incomplete; its data are not those of the training; the classes differ.
@@ -123,6 +133,19 @@ def evaluate(
         raise InputError("split='{split}'. Valid: val, test.", split=split)
     run = load_run(run)
     model = load_model(run)
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        return _evaluate(run, model, split, source, data_dir, positive_class, aim)
+
+
+def _evaluate(
+    run: Run,
+    model: keras.Model,
+    split: Literal["val", "test"],
+    source: str | None,
+    data_dir: str | None,
+    positive_class: str | None,
+    aim: Aim,
+) -> dict[str, Any]:
     config = choose_data_settings(run)
     if data_dir:
         config = config.replace(data_dir=data_dir)
@@ -161,16 +184,23 @@ def evaluate_on(
     """Does what `evaluate` does, with a model and data that are loaded already; of the figures only the confusion matrix
     unless `all_figures`.
     """
-    if data.class_names != run.split["class_names"]:
+    trained_on, found = run.split["class_names"], data.class_names
+    # Other data may hold some of the classes, or have them in another order.
+    is_part = not is_own and run.config.is_classifier and set(found) <= set(trained_on)
+    if found != trained_on and not is_part:
         raise InputError(
             "The run {run} was trained on the classes {trained}; '{name}' has {found}.",
-            run=run.path, trained=", ".join(run.split["class_names"]), name=data.name, found=", ".join(data.class_names),
+            run=run.path, trained=", ".join(trained_on), name=data.name, found=", ".join(found),
         )  # fmt: skip
     positive_class = positive_class or run.config.positive_class
-    check_positive_class(positive_class, data.class_names)
+    check_positive_class(positive_class, trained_on)
     # Of other data that have no such split of their own all images are judged.
     is_whole = not is_own and data.split["made_by"][split]["kind"] != "official"
     images = data.everything if is_whole else data.images(split)
+    if found != trained_on:
+        numbers = np.array([trained_on.index(name) for name in found], images.labels.dtype)
+        images, data = replace(images, labels=numbers[images.labels]), copy.copy(data)
+        data.class_names, data.num_classes = trained_on, len(trained_on)
     if is_own and split in run.split["hashes"]:
         _check_images(run, data.name, split, images.hashes, images.names)
     if split == "test":
@@ -192,6 +222,8 @@ def evaluate_on(
         best=task.best,
     )
     judged = task.judge(model, data, images, question)
+    if is_part and set(found) != set(trained_on):
+        keep_what_some_classes_tell(judged.metrics)
     environment = run.environment
     result = {
         "run": run.name,
@@ -265,40 +297,66 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
         paths: One or more image files, and folders that are searched for images.
 
     Returns:
-        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class.
+        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class. Files in a folder
+        that are no images are left out; `attrs["unread"]` says of each why.
 
     Raises:
-        InputError: A path does not exist, a folder holds no image, a file is no image (all such files are named).
+        InputError: A path does not exist, a folder holds no image, a file that was named is no image (all such files are
+            named).
     """
     run = load_run(run)
     run.check_is_classifier("predict")
-    files = find_image_files([paths] if isinstance(paths, (str, Path)) else list(paths))
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    files = find_image_files(paths)
     if not files:
         raise InputError("No image was named. Give image files or folders of them.")
-    pixels = read_images(run, files)
-    probabilities = predict_probabilities(load_model(run), pixels)
+    files, pixels, unread = read_images(run, files, {Path(path) for path in paths})
+    model = load_model(run)
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        probabilities = predict_probabilities(model, pixels)
     class_names = run.split["class_names"]
     best = probabilities.argmax(axis=1)
     table = pd.DataFrame(
         {"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)}
     )
-    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
+    table = pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
+    table.attrs["unread"] = unread
+    return table
 
 
-def read_images(run: Run, files: Sequence[Path]) -> np.ndarray:
-    """Reads image files as a run's model takes them: `uint8 [n, height, width, channels]`.
+def read_images(
+    run: Run, files: Sequence[Path], named: Collection[Path]
+) -> tuple[list[Path], np.ndarray, list[InputError]]:
+    """Reads image files as a run's model takes them.
+
+    Args:
+        run: The run.
+        files: The files.
+        named: Those that a person named one by one: each must be an image. Of others, found in a folder, some may not be.
+
+    Returns:
+        The files that were read; their pixels, `uint8 [n, height, width, channels]`; and why others were not.
 
     Raises:
-        InputError: A file is no image; all such files are named.
+        InputError: A file of `named`, or every file, is no image; all such files are named.
     """
     *size, channels = run.split["input_shape"]
-    pixels, problems = [], []
+    read, pixels, unread = [], [], []
     for file in files:
         try:
             pixels.append(fit_image(read_image(file), tuple(size), channels, run.split["fit"]))
+            read.append(file)
         except InputError as error:
-            problems.append(error)
-    if problems:
-        more = Sentence(" And {n} more.", n=len(problems) - 5) if len(problems) > 5 else ""
-        raise InputError("{problems}{more}", problems=join_sentences(problems[:5]), more=more)
-    return np.stack(pixels)
+            unread.append((file, error))
+    problems = [error for _, error in unread]
+    if not read or any(file in named for file, _ in unread):
+        raise InputError("{problems}", problems=list_problems(problems))
+    return read, np.stack(pixels), problems
+
+
+def list_problems(problems: Sequence[InputError], most: int = 5) -> Sentence:
+    """Returns the first of several problems in one line, and how many more there are."""
+    first = join_sentences(problems[:most])
+    if len(problems) <= most:
+        return first
+    return join_sentences([first, Sentence(" And {n} more.", n=len(problems) - most)], "")

@@ -50,6 +50,13 @@ def describe_aim(aim: Aim) -> str:
     return f"{aim.kind}>={aim.least:g}" if aim.kind in ("recall", "precision") else aim.kind
 
 
+def write_threshold(value: float) -> str:
+    """Returns a threshold in two decimals, or in as many as tell it from 0.50, beside which it is shown."""
+    return next(
+        (text for digits in range(2, 7) if float(text := f"{value:.{digits}f}") != 0.5 or value == 0.5), f"{value:.9g}"
+    )
+
+
 def tabulate_thresholds(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = F1) -> pd.DataFrame:
     """Counts and metrics at every threshold that makes a difference.
 

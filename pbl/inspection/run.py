@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from pbl import models
 from pbl.data import Data, find_image_files
 from pbl.errors import InputError, Sentence
-from pbl.evaluation.run import choose_data_settings, load_model, open_data, read_images
+from pbl.evaluation.run import choose_data_settings, list_problems, load_model, open_data, read_images
 from pbl.inspection.attention import attention_maps, find_attention
 from pbl.inspection.figures import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
 from pbl.inspection.filters import feature_maps, find_filters
@@ -24,6 +24,7 @@ from pbl.inspection.gradcam import explain, grad_cam
 from pbl.inspection.loss_line import POSITIONS, find_normalising, loss_line, measure_loss, renew_statistics
 from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities
+from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
 from pbl.storage import replacing
 from pbl.training.build import build_and_compile
@@ -134,7 +135,18 @@ def inspect_run(
     run.check_is_classifier("inspect")
     given = [] if paths is None else [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = find_image_files(given)
-    pixels = read_images(run, files[:MOST_SHOWN]) if files else None  # reported before the model is built
+    pixels = None
+    if files:  # reported before the model is built
+        some = files[: 2 * MOST_SHOWN]
+        read, pixels, unread = read_images(run, some, {Path(path) for path in given})
+        read, pixels = read[:MOST_SHOWN], pixels[:MOST_SHOWN]
+        if unread:
+            tell(
+                Sentence(
+                    "{n} of {all} files could not be read and are left out: {problems}",
+                    n=len(unread), all=len(some), problems=list_problems(unread),
+                )
+            )  # fmt: skip
     model = load_model(run)
     data, no_data = None, None
     try:
@@ -142,7 +154,7 @@ def inspect_run(
     except InputError as error:
         no_data = error
     if pixels is not None:
-        shown = Shown(pixels, [file.name for file in files[:MOST_SHOWN]], None)
+        shown = Shown(pixels, [file.name for file in read], None)
         if len(files) > MOST_SHOWN:
             tell(Sentence("The first {shown} of {all} images are shown.", shown=MOST_SHOWN, all=len(files)))
     elif data is None:
@@ -164,7 +176,8 @@ def inspect_run(
         ("loss_line", draw_loss),
     ):
         try:
-            figure, table = draw()
+            with tell_slips(run.path, models.MODELS.get(run.config.model)):
+                figure, table = draw()
         except InputError as error:
             tell(Sentence("{name}.png is left out: {error}", name=name, error=error))
             continue

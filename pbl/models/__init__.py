@@ -45,7 +45,13 @@ def find_builder(name: str) -> Callable[..., keras.Model]:
     name = name if name in MODELS else next((known for known in MODELS if known.lower() == name.lower()), name)
     if name not in MODELS:
         raise InputError("No model is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, MODELS))
-    return MODELS[name]
+    builder = MODELS[name]
+    if isinstance(builder, keras.Model) or not callable(builder):
+        raise InputError(
+            "MODELS['{name}'] is a {kind}. Enter a function (input_shape, num_classes) that returns a new keras.Model.",
+            name=name, kind=type(builder).__name__,
+        )  # fmt: skip
+    return builder
 
 
 def options_of(builder: Callable[..., keras.Model]) -> dict[str, Any]:
@@ -76,6 +82,13 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
                 "Model '{name}' has no option '{option}'. {nearest}", name=name, option=option, nearest=nearest
             )
     try:
+        inspect.signature(builder).bind(input_shape, num_classes, **options)
+    except TypeError as error:
+        raise InputError(
+            "MODELS['{name}'] must take (input_shape, num_classes), and its options behind them: {error}.",
+            name=name, error=error,
+        ) from None  # fmt: skip
+    try:
         model = builder(tuple(input_shape), num_classes, **options)
     except InputError:
         raise
@@ -90,9 +103,44 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
         raise InputError(
             "MODELS['{name}'] returned a {kind}. Return a keras.Model.", name=name, kind=type(model).__name__
         )
+    if not hasattr(model, "built"):
+        raise InputError(
+            "The __init__ of {kind} does not call super().__init__(). Let it begin with that.",
+            kind=type(model).__name__,
+        )
+    _check_inputs(model, name, tuple(input_shape))
     # A Sequential without keras.Input, or a subclass whose layers wait for their first call: into a model that has no weights
     # yet Keras loads none, without a word.
     if not all(layer.built for layer in (model, *model.layers)):
         with contextlib.suppress(NotImplementedError):  # a model that is never called, such as a GAN
             model(keras.ops.zeros((1, *input_shape), "uint8"))
+    for layer in model.layers:  # Keras before 3.15 pools a map to nothing, and says nothing
+        shape = ()
+        with contextlib.suppress(AttributeError, ValueError):  # of a layer that was not called, or gives several
+            shape = layer.output.shape
+        if 0 in shape:
+            raise InputError(
+                "The images ({shape}) are too small for this network: nothing is left of them after '{layer}'. Use fewer poolings or"
+                " strides, padding='same', or a larger image_size.",
+                shape="x".join(map(str, input_shape[:2])), layer=layer.name,
+            )  # fmt: skip
     return model
+
+
+def _check_inputs(model: keras.Model, name: str, input_shape: tuple[int, int, int]) -> None:
+    """Raises InputError where a model says that it takes something else than images of this shape."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:  # a subclass, or not built yet
+        return
+    if len(inputs) > 1:
+        raise InputError(
+            "MODELS['{name}'] returned a model of {n} inputs. A run gives it the images alone: one input.",
+            name=name, n=len(inputs),
+        )  # fmt: skip
+    theirs = tuple(inputs[0].shape[1:])
+    if len(theirs) != 3 or any(side not in (None, ours) for side, ours in zip(theirs, input_shape, strict=True)):
+        raise InputError(
+            "MODELS['{name}'] is built for images of {theirs}; these are {ours} (height, width, channels). Write"
+            " keras.Input(input_shape), or set image_size and channels.",
+            name=name, theirs="x".join(map(str, theirs)), ours="x".join(map(str, input_shape)),
+        )  # fmt: skip

@@ -49,6 +49,16 @@ def find_moments(optimizer: keras.optimizers.Adam) -> tuple[list, list]:
     return optimizer._momentums, optimizer._velocities
 
 
+def find_averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
+    """Returns the variables that an optimizer trains, each with the average that `use_ema` keeps of it."""
+    return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+
+
+def find_swap(callback: keras.callbacks.SwapEMAWeights) -> dict[str, bool]:
+    """Returns the attribute by which Keras's callback knows whether the averages are in the model."""
+    return {name: value for name, value in vars(callback).items() if name == "_ema_weights_in_model"}
+
+
 def find_callbacks(name: str) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of the `fit` that calls the callback `name`. Keras tells it nothing of the others; its caller does.
 

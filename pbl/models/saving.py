@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 
+from pbl.errors import InputError
 from pbl.storage import replacing
 
 
@@ -19,7 +20,7 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
     """Saves `<name>.keras` and, with `weights`, `<name>.weights.h5`, each complete or not at all.
 
     The weights are what `pbl` loads: they can be read by an older Keras too. A model that Keras cannot describe (a
-    layer without `get_config`) is kept as weights alone, with a warning.
+    layer without `get_config`, or with one that fails) is kept as weights alone, with a warning.
 
     Args:
         model: The model.
@@ -40,8 +41,11 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
                     archive.comment = json.dumps(comment).encode()
             if weights:
                 copy_weights(temporary, weights_file)
-    except (NotImplementedError, TypeError) as error:
-        warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model: {error}", stacklevel=2)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a layer's own get_config raises: the training must not be lost for it
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model ({what})", stacklevel=2)
         if weights:
             variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
             needed = 1_000_000 + 5 * sum(

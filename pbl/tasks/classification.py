@@ -40,6 +40,8 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> s
             model=model.name,
         )
     outputs = model(pixels, training=False)
+    if outputs is None:
+        raise InputError("The call() of {model} returns nothing. End it with `return`.", model=type(model).__name__)
     if isinstance(outputs, (list, tuple, dict)):
         raise InputError(
             "The model gives {n} outputs; `train` takes one. Train it in a notebook by `fit`.", n=len(outputs)

@@ -12,6 +12,7 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, name_nearest
 from pbl.languages import say, say_sentence
+from pbl.models.calls import is_overridden
 from pbl.tasks import Task, find_task
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.optimization import build_optimizer
@@ -23,6 +24,12 @@ from pbl.training.performance import (
     precision,
 )
 from pbl.training.transfer import check_fine_tuning, take_weights
+
+# What a classifier's epoch logs, `OverfittingMonitor`'s numbers among them.
+LOGGED = (
+    "loss accuracy val_loss val_accuracy probe_loss probe_accuracy val_probe_loss val_probe_accuracy gap gap_low gap_high"
+    " images_per_second data_share device_memory gpu_busy"
+).split()
 
 
 def build_and_compile(
@@ -52,6 +59,7 @@ def build_and_compile(
         )
     with strategy.scope():
         model, policy = build(config, data, task)
+        check_callbacks(config, model, callbacks)
         if config.initial_weights:
             print(say_sentence(take_weights(model, config, data.class_names)))
         if config.fine_tune_epochs:
@@ -125,11 +133,42 @@ def compile_model(
 
 def check_schedule(config: Config, callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Raises InputError where a callback and the schedule both set the learning rate."""
-    is_constant = config.learning_rate_schedule == "constant" and not config.warmup_epochs
-    if not is_constant and any(isinstance(callback, keras.callbacks.ReduceLROnPlateau) for callback in callbacks):
-        raise InputError(
-            "reduce_on_plateau sets the learning rate itself: set learning_rate_schedule=constant and warmup_epochs=0."
-        )
+    if config.learning_rate_schedule == "constant" and not config.warmup_epochs:
+        return
+    for callback in callbacks:
+        if isinstance(callback, (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)):
+            raise InputError(
+                "{callback} sets the learning rate itself: set learning_rate_schedule=constant and warmup_epochs=0.",
+                callback=type(callback).__name__,
+            )
+
+
+def check_callbacks(config: Config, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Raises InputError where a callback of Keras's could not do what it is for; Keras itself warns after an epoch, or fails."""
+    steps = ("train_step", "test_step", "compute_metrics", "get_metrics_result")
+    # A step or a callback of one's own may log more; what is not there then shows after the first epoch.
+    is_known = config.is_classifier and not model.compiled and not any(is_overridden(model, name) for name in steps)
+    is_known = is_known and all(map(_is_of_keras, callbacks))
+    for callback in filter(_is_of_keras, callbacks):
+        name, monitor = type(callback).__name__, getattr(callback, "monitor", None)
+        if isinstance(callback, keras.callbacks.SwapEMAWeights) and not config.optimizer_options.get("use_ema"):
+            told = "{callback} needs averages of the weights: set optimizer_options.use_ema=true."
+            raise InputError(told, callback=name)
+        if isinstance(patience := getattr(callback, "patience", 0), str):
+            told = "{callback}: patience='{patience}' must be a number of epochs."
+            raise InputError(told, callback=name, patience=patience)
+        if not is_known or monitor is None or not getattr(callback, "save_best_only", True):
+            continue
+        if monitor not in LOGGED:
+            told = "{callback}: nothing is logged under '{monitor}'. {nearest}"
+            raise InputError(told, callback=name, monitor=monitor, nearest=name_nearest(monitor, LOGGED))
+        if callback.mode == "auto" and monitor.removeprefix("val_") not in ("loss", "accuracy"):
+            told = "{callback}: is more or less of '{monitor}' better? Give it mode='max' or mode='min'."
+            raise InputError(told, callback=name, monitor=monitor)
+
+
+def _is_of_keras(callback: keras.callbacks.Callback) -> bool:
+    return type(callback).__module__.startswith("keras.")
 
 
 def builder_options(config: Config) -> dict[str, Any]:
@@ -151,9 +190,19 @@ def build_callback(name: str, best: tuple[str, str] = ("val_loss", "min")) -> ke
     """
     if name not in CALLBACKS:
         raise InputError("No callback is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, CALLBACKS))
-    make = CALLBACKS[name]
-    takes_best = {"monitor", "mode"} <= set(inspect.signature(make).parameters)
-    callback = make(monitor=best[0], mode=best[1]) if takes_best else make()
+    make, arguments = CALLBACKS[name], {}
+    try:
+        signature = inspect.signature(make)
+        if {"monitor", "mode"} <= set(signature.parameters):
+            arguments = {"monitor": best[0], "mode": best[1]}
+        signature.bind(**arguments)
+    except TypeError:
+        raise InputError(
+            "CALLBACKS['{name}'] cannot be called without arguments. Enter a function that makes the callback, such as"
+            " lambda: keras.callbacks.EarlyStopping(patience=5).",
+            name=name,
+        ) from None
+    callback = make(**arguments)
     if not isinstance(callback, keras.callbacks.Callback):
         raise InputError(
             "CALLBACKS['{name}'] gave a {kind}. It must give a keras.callbacks.Callback.",

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pbl.errors import InputError
+from pbl.models.keras_private import find_averages
 from pbl.models.saving import copy_weights, read_comment, save_model
 from pbl.storage import replacing
 
@@ -126,6 +127,48 @@ class BestModel(keras.callbacks.Callback):
             # and where the machine is the same it gives the same model.
             self.best_loss, self.best_epoch, self._waiting = kept["val_loss"], kept["epoch"], None
             copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5")
+
+
+class AveragesIn(keras.callbacks.Callback):
+    """With an optimizer's `use_ema`: what is validated, and seen by the callbacks at an epoch's end, are the averaged weights.
+
+    Keras's `SwapEMAWeights` gives the weights of the training back before an epoch's end, where the best model is kept: that
+    would be another model than was validated (keras-team/keras#18978). Here they come back when all have seen the averages, by
+    `AveragesOut`, and to the bit. So the end of `fit`, where Keras puts the averages into the model, finds them as it expects.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._trained: list[tuple] = []
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        if self._trained:
+            return
+        optimizer = self.model.optimizer
+        pairs = find_averages(getattr(optimizer, "inner_optimizer", optimizer))
+        self._trained = [(variable, keras.ops.copy(variable.value)) for variable, _ in pairs]
+        for variable, average in pairs:
+            variable.assign(average.value)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.on_test_begin()  # where there was no validation
+
+    def put_back(self) -> None:
+        """Gives the model the weights with which the training goes on."""
+        for variable, value in self._trained:
+            variable.assign(value)
+        self._trained = []
+
+
+class AveragesOut(keras.callbacks.Callback):
+    """The other end of `AveragesIn`: it stands behind all that look at the model, and before what keeps the training's state."""
+
+    def __init__(self, averages: AveragesIn):
+        super().__init__()
+        self._averages = averages
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._averages.put_back()
 
 
 class HistoryFile(keras.callbacks.Callback):

@@ -27,7 +27,7 @@ import numpy as np
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models.calls import is_validated
-from pbl.models.keras_private import find_callbacks, find_seed_state, set_initial_epoch
+from pbl.models.keras_private import find_callbacks, find_seed_state, find_swap, set_initial_epoch
 from pbl.storage import replacing
 
 KEPT_STATES = 2
@@ -342,6 +342,8 @@ class ExactResume(keras.callbacks.Callback):
                 },
                 "epoch": [*callback.epoch, *([self._epoch] if logs else [])],
             }
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            return find_swap(callback)
         packed = _attributes(callback)
         changed = [name for name, value in packed.items() if name not in fresh or not _same(value, fresh[name])]
         lost = [name for name in changed if packed[name] is None]

@@ -22,7 +22,7 @@ from pbl.models.saving import save_model
 from pbl.runs import Run
 from pbl.tasks import Task
 from pbl.training.build import build_and_compile, compile_model
-from pbl.training.callbacks import BestModel, HistoryFile
+from pbl.training.callbacks import AveragesIn, AveragesOut, BestModel, HistoryFile
 from pbl.training.checkpoint import ExactResume, Paused
 from pbl.training.divergence import StopAtNaN, is_finite, name_layer
 from pbl.training.performance import fused_operations
@@ -81,8 +81,12 @@ class Fit:
             logs = [TensorBoardLog(run.path / "tensorboard")]
             log_settings(run)
             print(describe_looking(run.path / "tensorboard"))
+        # `SwapEMAWeights` of the settings does the same, but hides the averages from the best model.
+        callbacks = [callback for callback in callbacks if not isinstance(callback, keras.callbacks.SwapEMAWeights)]
+        averages = [AveragesIn()] if _keeps_averages(model) else []
         self.everybody = [
             *([self.monitor] if self.monitor else []),  # first, so that all see what it enters
+            *averages,
             _StopWithoutLock(run),
             _StopWhereWeightsAppear(model),
             self.best,  # before the others, so that it keeps the very model that was validated
@@ -90,6 +94,7 @@ class Fit:
             self.stop_at_nan,
             *logs,  # they and the history see what all others log
             self.history,
+            *map(AveragesOut, averages),
             self.resume,  # last, so that it keeps what all did
         ]
 
@@ -256,6 +261,10 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _keeps_averages(model: keras.Model) -> bool:
+    return bool(getattr(getattr(model.optimizer, "inner_optimizer", model.optimizer), "use_ema", False))
 
 
 def _is_lively() -> bool:

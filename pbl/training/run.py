@@ -16,10 +16,12 @@ from pbl.diagnosis.signals import Signals
 from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.models.saving import save_model
-from pbl.runs import Run
+from pbl.models.slips import tell_slips
+from pbl.runs import Run, runs_folder
 from pbl.storage import replacing
 from pbl.tasks import find_task
 from pbl.training.build import build_and_compile, build_callback
+from pbl.training.callbacks import CALLBACKS
 from pbl.training.data_check import check_data
 from pbl.training.fit import Fit, stages
 from pbl.training.session import Session, open_session
@@ -50,25 +52,45 @@ def train(
 
     Raises:
         InputError: The settings do not fit the data or the model; another process trains in the run; the training
-            diverged before any model could be kept; the disk is full.
+            diverged before any model could be kept; the disk is full. An error in one's own builder, layer, loss or callback
+            is one too (`pbl.models.slips.OwnCodeError`): its traceback is in the run's `traceback.txt`, before there is a
+            run in that beside the experiment's runs, and in the error's `__cause__`.
     """
     config = config if isinstance(config, Config) else load_experiment(config)
+    with tell_slips(runs_folder(folder) / config.experiment, models.MODELS.get(config.model)):
+        return _train(config, folder, fresh, images)
+
+
+def rehearse(config: Config, folder: str | Path, kept_in: Path) -> Run:
+    """Does what `train` does, with a batch of images and the last, smaller one; a traceback goes to `kept_in`."""
+    with tell_slips(kept_in, models.MODELS.get(config.model)):
+        return _train(config, folder, True, config.batch_size, kept_in)
+
+
+def _train(
+    config: Config, folder: str | Path | None, fresh: bool, images: int | None = None, kept_in: Path | None = None
+) -> Run:
     # A slip in a name is told before anything is loaded.
     task = find_task(config)
-    models.find_builder(config.model)
+    builder = models.find_builder(config.model)
     callbacks = [build_callback(name, task.best) for name in config.callbacks]
+    makers = {
+        type(callback).__name__: CALLBACKS[name] for callback, name in zip(callbacks, config.callbacks, strict=True)
+    }
     with open_session(config, folder, fresh) as session:
         if config.tensorboard:
             check_tensorboard()
         data = open_data(config)
         check_positive_class(config.positive_class, data.class_names)
         session.lap("data")
+        if kept_in is not None:
+            images += len(data.images("train").labels) % images
         findings = check_data(data, config, folder, images)
         session.check_same_data(data)
         session.lap("check")
         model, policy = build_and_compile(config, data, callbacks)
         session.lap("build")
-        with session.begin(model, policy, data, findings) as run:
+        with session.begin(model, policy, data, findings) as run, tell_slips(kept_in or run.path, builder, makers):
             fit = Fit(session, model, data, task, callbacks)
             with fit.until_stopped():
                 planned = stages(config)

@@ -16,6 +16,7 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
+from pbl.models import slips
 from pbl.runs import Run, describe_environment, find_unfinished, remove_run, reserve_run
 from pbl.storage import timestamp
 from pbl.training.build import builder_options
@@ -108,6 +109,7 @@ class Session:
             findings: What was found in them, as `data_check.json` holds it.
         """
         run, config = self.run, self._config
+        (run.path / slips.FILE).unlink(missing_ok=True)  # of an earlier attempt
         if not (run.path / "split.json").exists():
             run.write_json("split.json", data.split)
         run.write_json("data_check.json", findings)

@@ -6,6 +6,7 @@ None of them keeps a run.
 import random
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,12 +16,14 @@ from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
+from pbl.models import MODELS
 from pbl.models.keras_private import flatten_layers
-from pbl.runs import Run
+from pbl.models.slips import tell_slips
+from pbl.runs import Run, runs_folder
 from pbl.training.build import build_and_compile, build_callback, check_schedule
 from pbl.training.optimization import build_optimizer
 from pbl.training.performance import fused_operations
-from pbl.training.run import train
+from pbl.training.run import rehearse
 
 SMOOTHING = 0.9
 DIVERGED = 4.0  # times the lowest loss so far: nothing more is to be seen
@@ -173,6 +176,11 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
         warmup_epochs=0, label_smoothing=0, batch_size=count, callbacks=[], steps_per_execution=1,
         sample_weights=None, class_weight=None,
     )  # fmt: skip
+    with tell_slips(runs_folder() / config.experiment, MODELS.get(config.model)):
+        return _memorise(config, count, steps)
+
+
+def _memorise(config: Config, count: int, steps: int) -> tuple[float, int, int]:
     data = open_data(config)
     data.shrink(count)
     model, _ = build_and_compile(config, data)
@@ -201,20 +209,26 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
     return float(history["accuracy"][-1]), BLOCK * len(history["accuracy"]), data.split["images"]["train"]
 
 
-def dry_run(config: Config) -> Run:
-    """Does all that `train` does, with one batch of training and of validation images, and keeps nothing of it.
+def dry_run(config: Config, folder: str | Path | None = None) -> Run:
+    """Does all that `train` does, with a batch of training and of validation images, and keeps nothing of it.
+
+    Args:
+        config: The settings.
+        folder: Where runs are kept: the traceback of an error in own code goes beside the experiment's runs.
 
     Returns:
         The run; its folder is gone.
     """
+    kept_in = runs_folder(folder) / config.experiment
     # The schedule of the real length: the short one below has another.
-    check_schedule(config, [build_callback(name) for name in config.callbacks])
+    with tell_slips(kept_in):
+        check_schedule(config, [build_callback(name) for name in config.callbacks])
     build_optimizer(config, steps_per_epoch=1000)
     short = config.replace(
         epochs=1, fine_tune_epochs=min(1, config.fine_tune_epochs), warmup_epochs=0, max_minutes=None
     )
-    with tempfile.TemporaryDirectory(prefix="pbl-") as folder:
-        run = train(short, folder=folder, fresh=True, images=config.batch_size)
+    with tempfile.TemporaryDirectory(prefix="pbl-") as temporary:
+        run = rehearse(short, temporary, kept_in)
         _ = run.config, run.split  # read while they are there
         return run
 
