@@ -6,7 +6,7 @@ A new check is a function that returns findings, in a file beside this one, and 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from pbl.data.doctor import copies, counts, labels, reference, shift, sizes
+from pbl.data.doctor import altered_copies, copies, counts, labels, reference, shift, sizes
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 
 
@@ -41,7 +41,7 @@ CHECKS: tuple[Check, ...] = (
 )
 # Checks that take long.
 CLOSE: tuple[Check, ...] = (
-    lambda data: copies.find_altered_copies(data.splits, data.official, **data.cap),
+    lambda data: altered_copies.find_altered_copies(data.splits, data.official, **data.cap),
     lambda data: shift.find_shift(data.splits, **data.cap),
     lambda data: labels.find_labels_unlike_neighbours(data.splits, data.class_names, **data.cap),
     lambda data: labels.find_labels_unlike_predictions(data.splits, data.class_names, **data.cap),
@@ -51,6 +51,7 @@ CLOSE: tuple[Check, ...] = (
 CLOSE_CHECKS = (
     "altered_copies",
     "altered_copies_in_train",
+    "altered_copies_with_other_labels",
     "shift",
     "labels_unlike_neighbours",
     "labels_unlike_predictions",
