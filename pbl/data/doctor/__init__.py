@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = offer(
         "reference": "find_reference_accuracy",
         "report": "find_leave_out write_leave_out write_report",
         "shift": "find_shift measure_images",
+        "strangers": "find_strangers measure_surface",
         "sizes": "find_constant_images find_long_images find_mixed_modes find_small_images",
     },
 )

@@ -9,7 +9,7 @@ from pbl.data.doctor.vectors import average_cells, find_nearest, reduce, scale_t
 
 TINY = 16  # pixels a side; smaller images are compared as they are, without a coarse picture and without alignment
 CELLS = 8  # the coarse picture has 8 x 8 cells
-CANDIDATES = 4  # for each image
+CANDIDATES = 5  # for each image
 # A caption or a logo covers up to a quarter of the height, at the bottom or at the top: the rest is compared too.
 COVERED = 0.25
 FAR = 0.3  # relative distance (see `find_alike`) above which a pair is not aligned more closely
@@ -32,7 +32,7 @@ class Alike(NamedTuple):
 def find_alike(images: np.ndarray, queries: np.ndarray) -> Alike:
     """Finds the images that are most like each of some of them, and how far apart they are.
 
-    Candidates are the four images nearest to the query by the cosine of a coarse grey picture (8 x 8 cells, mean removed), in any
+    Candidates are the five images nearest to the query by the cosine of a coarse grey picture (8 x 8 cells, mean removed), in any
     of the eight ways to turn and mirror a square (four of a rectangle), and the nearest by the upper or lower three quarters
     alone. Each candidate is then aligned by Gauss-Newton steps over shift, rotation and scale (S. Baker, I. Matthews 2004,
     "Lucas-Kanade 20 years on", IJCV 56, 221-255, section 2), on pictures of at most 32 pixels a side that are averaged over 3x3.
@@ -100,6 +100,9 @@ def _find_candidates(images: np.ndarray, queries: np.ndarray, k: int) -> tuple[n
         number, nearest = np.repeat(np.arange(len(queries)), count), nearest.ravel()
         way = np.array(ways)[np.einsum("vpd,pd->vp", turned[:, number], still[nearest]).argmax(axis=0)]
         found.append((queries[number], nearest, way, np.full(len(number), at)))
+        # What is nearly symmetric may look more like itself mirrored than moved by a pixel: both are tried.
+        as_it_is = np.flatnonzero(way)
+        found.append((queries[number[as_it_is]], nearest[as_it_is], 0 * as_it_is, np.full(len(as_it_is), at)))
     return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
 

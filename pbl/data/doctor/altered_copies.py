@@ -18,7 +18,7 @@ LIMITS = (0.2, 0.16, 0.13, 0.1, 0.08, 0.065, 0.05, 0.04, 0.03)
 # How many pairs are so near by chance is told by those just beyond: of images that differ in d ways the pairs within twice a
 # distance are 2^d times those within it. d is measured still farther out, at least 1, at most 6; 4 where nothing is there.
 FEWEST_WAYS, MOST_WAYS, WAYS_BY_DEFAULT = 1, 6, 4
-CHANCE_P = 1e-3
+CHANCE_P, MOST_BY_CHANCE = 1e-4, 0.25  # of the pairs that are taken for copies, as many may be chance
 # Chains of neighbours that tie so many images together are no copies but images that differ by little, such as cells.
 CHAINED = 0.5
 COPY_IMAGES, COPY_SHARE, COPY_P = 3, 0.01, 1e-3
@@ -63,7 +63,7 @@ def find_altered_copies(
 
     Each image is compared with all others by `alignment.find_alike`. Which distances mean a copy is decided for each kind of pair:
     of train and val, of train and test, of val and test, within train, and of other labels. The largest of some fixed limits is
-    taken within which clearly more pairs lie (binomial p below .001) than those just beyond it let expect by chance. So images
+    taken within which clearly more pairs lie (binomial p below .0001) than those just beyond it let expect by chance. So images
     that differ in few ways, such as cells or coins, are no copies although each has a near neighbour.
 
     "altered_copies": at least 3 images of a split, more than 1% of it, and by a binomial test (p below .001) more than large
@@ -150,7 +150,8 @@ def _choose_near(pairs: _Pairs, limits: list[float]) -> _Pairs:
         beyond, far = beyond - inside, far - beyond
         ways = np.log2((far + 2**WAYS_BY_DEFAULT) / (beyond + 1))
         chance = 0.5 ** float(np.clip(ways, FEWEST_WAYS, MOST_WAYS))
-        if inside >= COPY_IMAGES and binomial_tail(inside, inside + beyond, chance) < CHANCE_P:
+        is_pure = beyond * chance / (1 - chance) <= MOST_BY_CHANCE * inside
+        if inside >= COPY_IMAGES and is_pure and binomial_tail(inside, inside + beyond, chance) < CHANCE_P:
             return pairs.of(slice(inside))
     return pairs.of(slice(0))
 
