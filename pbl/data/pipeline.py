@@ -133,7 +133,9 @@ class Data:
         everything = self._collect(source.train())
         self.input_shape = everything.store.shape[1:]
         self._target = replace(self._target, size=self.input_shape[:2], channels=self.input_shape[2])
-        self._images, made_by = self._cut(everything, find_groups(everything.names, settings.groups, group_of))
+        groups = find_groups(everything.names, settings.groups, group_of)
+        self._group_of = None if groups is None else dict(zip(everything.names, groups, strict=True))
+        self._images, made_by = self._cut(everything, groups)
         if settings.train_fraction < 1:
             train = self._images["train"]
             self._images["train"] = train.take(
@@ -315,19 +317,14 @@ class Data:
             splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
             fast: Only what takes seconds.
         """
-        findings = examine(
-            self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit, self._grouped
+            self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit
         )
         findings += [*self._source.findings, *find_damaged_metadata(self._damaged_metadata)]
         return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
     def check_closely(self, most: int) -> list[Finding]:
         """Runs the slow checks of train and validation, each on at most `most` images; see `pbl.data.doctor`."""
-        return examine_closely(self.parts("train", "val"), self.class_names, self._official, most, self._grouped)
-
-    @property
-    def _grouped(self) -> bool:
-        return self.split["made_by"]["val"]["groups"]
+        return examine_closely(self.parts("train", "val"), self.class_names, self._official, most)
 
     @property
     def _official(self) -> set[str]:
@@ -336,7 +333,14 @@ class Data:
     def parts(self, *splits: SplitName) -> dict[str, Part]:
         """The splits as `pbl.data.doctor` takes them."""
         images = {split: self.images(split) for split in splits}
-        return {split: Part(i.view, i.labels, i.names, i.hashes, i.shapes) for split, i in images.items()}
+        return {
+            split: Part(i.view, i.labels, i.names, i.hashes, i.shapes, self._find_groups(i.names))
+            for split, i in images.items()
+        }
+
+    def _find_groups(self, names: list[str]) -> list[str] | None:
+        """The group of each image; "" of an official split's, which are in none."""
+        return None if self._group_of is None else [self._group_of.get(name, "") for name in names]
 
     @cached_property
     def train(self) -> tf.data.Dataset:

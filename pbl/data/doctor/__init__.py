@@ -14,7 +14,8 @@ __getattr__, __dir__, __all__ = offer(
     __name__,
     {
         "classifiers": "NEIGHBOURS describe_images",
-        "copies": "find_altered_copies find_copies_across find_copies_with_other_labels find_copies_within",
+        "altered_copies": "find_altered_copies",
+        "copies": "find_copies_across find_copies_with_other_labels find_copies_within",
         "counts": "FEWEST_IN_CLASS find_absent_classes find_broken find_imbalance find_small_classes find_small_validation",
         "examination": "CHECKS CLOSE_CHECKS examine examine_closely",
         "finding": "SEVERITIES Finding Part Severity",
@@ -23,6 +24,7 @@ __getattr__, __dir__, __all__ = offer(
         "reference": "find_reference_accuracy",
         "report": "find_leave_out write_leave_out write_report",
         "shift": "find_shift measure_images",
+        "strangers": "find_strangers measure_surface",
         "sizes": "find_constant_images find_long_images find_mixed_modes find_small_images",
     },
 )

@@ -6,7 +6,7 @@ A new check is a function that returns findings, in a file beside this one, and 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from pbl.data.doctor import copies, counts, labels, reference, shift, sizes
+from pbl.data.doctor import altered_copies, copies, counts, labels, reference, shift, sizes, strangers
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 
 
@@ -18,7 +18,6 @@ class Examined(NamedTuple):
     broken: Mapping[str, str]
     official: bool | set[str]
     fit: str
-    grouped: bool
     cap: dict[str, int]  # {"cap": n}: slow checks look at no more than n images; {}: as many as by default
 
 
@@ -41,8 +40,9 @@ CHECKS: tuple[Check, ...] = (
 )
 # Checks that take long.
 CLOSE: tuple[Check, ...] = (
-    lambda data: copies.find_altered_copies(data.splits, data.official, **data.cap),
+    lambda data: altered_copies.find_altered_copies(data.splits, data.official, **data.cap),
     lambda data: shift.find_shift(data.splits, **data.cap),
+    lambda data: strangers.find_strangers(data.splits, **data.cap),
     lambda data: labels.find_labels_unlike_neighbours(data.splits, data.class_names, **data.cap),
     lambda data: labels.find_labels_unlike_predictions(data.splits, data.class_names, **data.cap),
     lambda data: reference.find_reference_accuracy(data.splits, **data.cap),
@@ -51,7 +51,11 @@ CLOSE: tuple[Check, ...] = (
 CLOSE_CHECKS = (
     "altered_copies",
     "altered_copies_in_train",
+    "altered_copies_with_other_labels",
     "shift",
+    "stranger",
+    "faint_image",
+    "blurred_image",
     "labels_unlike_neighbours",
     "labels_unlike_predictions",
     "labels_harder_than_validation",
@@ -66,7 +70,6 @@ def examine(
     official: bool | set[str] = False,
     fast: bool = False,
     fit: str = "crop",
-    grouped: bool = False,
 ) -> list[Finding]:
     """Runs all checks.
 
@@ -78,15 +81,14 @@ def examine(
             refused, when they share images.
         fast: Only the checks that take seconds on 60,000 images: those of counts, sizes, constant images, exact copies.
         fit: How images are brought to the model's shape: "crop", "pad" or "stretch".
-        grouped: Whether images that belong together were kept on one side.
 
     Returns:
         Findings, "stop" first, then "act", then "note".
     """
-    data = Examined(splits, class_names, broken, official, fit, grouped, {})
+    data = Examined(splits, class_names, broken, official, fit, {})
     findings = [finding for check in CHECKS for finding in check(data)]
     if not fast:
-        findings += examine_closely(splits, class_names, official, grouped=grouped)
+        findings += examine_closely(splits, class_names, official)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -95,12 +97,11 @@ def examine_closely(
     class_names: list[str],
     official: bool | set[str] = False,
     most: int | None = None,
-    grouped: bool = False,
 ) -> list[Finding]:
     """Runs the checks that take long: altered copies, shift, labels, and the reference accuracy.
 
     Args:
-        splits, class_names, official, grouped: See `examine`.
+        splits, class_names, official: See `examine`.
         most: Each check but that of harder labels looks at so many images of a split at most; by itself it takes more.
 
     Returns:
@@ -108,14 +109,15 @@ def examine_closely(
     """
     if not len(splits["val"].labels) or len(set(splits["train"].labels.tolist())) < 2:
         return []
-    data = Examined(splits, class_names, {}, official, "crop", grouped, {} if most is None else {"cap": most})
+    data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most})
     findings = [finding for check in CLOSE for finding in check(data)]
     # Images of another kind, or of few groups, may be harder although no label is wrong.
     is_other = any(
         finding.check == "altered_copies_in_train" or (finding.check == "shift" and finding.details["split"] == "val")
         for finding in findings
     )
-    if not (is_other or grouped):
+    is_grouped = any(part.groups is not None for part in splits.values())
+    if not (is_other or is_grouped):
         copied = {name for finding in findings if finding.check == "altered_copies" for name in finding.items}
         findings += labels.find_labels_harder_than_validation(splits, copied)
     return findings

@@ -21,6 +21,21 @@ class Part(NamedTuple):
     names: list[str]  # n
     hashes: list[str]  # n, SHA-256 of the decoded original pixels and their shape
     shapes: np.ndarray  # int [n, 3]: height, width, channels of the image in its file
+    groups: list[str] | None = None  # n, the word of each image's group, "" for one that is in none; None where none are set
+
+    def take(self, index: np.ndarray) -> "Part":
+        """The images of these numbers."""
+        names, hashes = ([words[i] for i in index] for words in (self.names, self.hashes))
+        groups = None if self.groups is None else [self.groups[i] for i in index]
+        return Part(self.pixels[index], self.labels[index], names, hashes, self.shapes[index], groups)
+
+    @property
+    def units(self) -> np.ndarray:
+        """Of each image the number of its group, of one in none a number of its own, `int [n]`: what is independent."""
+        own = range(len(self.names))
+        words = [group or number for group, number in zip(self.groups or [""] * len(self.names), own, strict=True)]
+        number_of = {word: number for number, word in enumerate(dict.fromkeys(words))}
+        return np.array([number_of[word] for word in words], int)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,12 @@ def find_labels_unlike_neighbours(
         seed: Seed of the choice.
     """
     train = splits["train"]
-    if len(train.labels) <= NEIGHBOURS:
-        return []
+    if train.groups is not None:  # one image of each group: the frames of a film would all agree
+        order = choose(len(train.labels), len(train.labels), seed)
+        train = train.take(np.sort(order[np.unique(train.units[order], return_index=True)[1]]))
     index = np.sort(choose(len(train.labels), cap, seed))
+    if len(index) <= NEIGHBOURS:
+        return []
     neighbours = neighbour_labels(train, index, train, own=True)
     labels = train.labels[index]
     skill = measure_skill(float((majority(neighbours, len(class_names)) == labels).mean()), labels)
@@ -110,9 +113,10 @@ def find_labels_unlike_predictions(
         cap: Training images that are looked at, chosen by `seed`.
         seed: Seed of the choice and of the folds.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
     train = splits["train"]
+    folds = StratifiedKFold if train.groups is None else StratifiedGroupKFold
     index = np.sort(choose(len(train.labels), cap, seed))
     # Each fold needs every class; a class with fewer images has been reported.
     enough = np.bincount(train.labels[index], minlength=len(class_names)) >= FEWEST_IN_CLASS
@@ -126,7 +130,8 @@ def find_labels_unlike_predictions(
             simple_classifier(),
             describe_images(train.pixels[index]),
             numbers,
-            cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+            groups=train.units[index],
+            cv=folds(5, shuffle=True, random_state=seed),
             method="predict_proba",
         )
     skill = measure_skill(float((probabilities.argmax(axis=1) == numbers).mean()), numbers)

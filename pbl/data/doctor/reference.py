@@ -43,14 +43,16 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
             classifier.predict(describe_images(val.pixels[index])) == labels
         )
     method = max(correct, key=lambda name: correct[name].sum())
-    right = int(correct[method].sum())
-    low, high = wilson_interval(right, len(index))
+    accuracy = float(correct[method].mean())
+    # Frames of one film are no independent images: the interval is that of as many images as there are groups.
+    independent = len(set(val.units[index].tolist()))
+    low, high = wilson_interval(round(accuracy * independent), independent)
     return one_finding(
         "reference_accuracy",
         "note",
         "The better of two simple methods, {method}, reaches {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.",
         method=method,
-        accuracy=right / len(index),
+        accuracy=accuracy,
         low=low,
         high=high,
         images=len(index),

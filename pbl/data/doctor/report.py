@@ -49,8 +49,8 @@ def _captions(finding: Finding) -> Iterator[tuple[str, str]]:
     """Name and caption of each image in a finding's gallery; the images of a pair stand side by side."""
     if "pairs" in finding.details:
         for number, pair in enumerate(finding.details["pairs"]):
-            ratios = finding.details.get("ratios")
-            above = f"pair {number + 1}" + (f", ratio {ratios[number]:.2f}" if ratios else "")
+            distances = finding.details.get("distances")
+            above = f"pair {number + 1}" + (f", distance {distances[number]:.2f}" if distances else "")
             yield from ((name, f"{above}\n{name}") for name in pair)
     elif "labelled" in finding.details:
         suggested = finding.details.get("suggested")
@@ -62,7 +62,7 @@ def _captions(finding: Finding) -> Iterator[tuple[str, str]]:
 
 def find_leave_out(findings: list[Finding]) -> list[str]:
     """Returns the names of images to leave out, sorted: broken and constant ones, training images whose copies stand in val
-    or test, and of exact copies within train all but the first. Suspected labels are never among them: a person decides.
+    or test, validation images whose copies stand in test, and of exact copies within train all but the first. Suspected labels are never among them: a person decides.
 
     Args:
         findings: From `examine`.
@@ -71,9 +71,8 @@ def find_leave_out(findings: list[Finding]) -> list[str]:
     for finding in findings:
         if finding.check in ("broken", "constant_image"):
             names.update(finding.items)
-        elif finding.check in ("copies_across", "altered_copies") and finding.details["earlier"] == "train":
-            if finding.severity != "note":
-                names.update(train for train, _ in finding.details["pairs"])
+        elif finding.check in ("copies_across", "altered_copies") and finding.severity != "note":
+            names.update(earlier for earlier, _ in finding.details["pairs"])
         elif finding.check == "copies_within" and finding.details["split"] == "train":
             names.update(name for group in finding.details["groups"] for name in group[1:])
     return sorted(names)

@@ -59,7 +59,7 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
     """Whether a simple classifier tells the images of a split from those of train, by fixed statistics of the image.
 
     A classifier two-sample test (Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"): logistic regression,
-    the area under its ROC curve by 5-fold cross-validation. A lower bound of the area above .60 is a "note", since small
+    the area under its ROC curve by 5-fold cross-validation; images of a group stay in one fold and count as one. A lower bound of the area above .60 is a "note", since small
     differences that harm nobody are found too and no accuracy is known yet; above .80 it is "act".
 
     Args:
@@ -69,22 +69,28 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def statistics(part: Part) -> np.ndarray:
-        index = choose(len(part.labels), cap, seed)
+    def statistics(part: Part, index: np.ndarray) -> np.ndarray:
         return np.concatenate(
             [measure_images(part.pixels[some]) for some in np.array_split(index, len(index) // 500 + 1)]
         )
 
     findings = []
-    train = statistics(splits["train"])
+    folds = StratifiedKFold if all(part.groups is None for part in splits.values()) else StratifiedGroupKFold
+    chosen = {split: choose(len(part.labels), cap, seed) for split, part in splits.items()}
+    units = {split: part.units[chosen[split]] for split, part in splits.items()}
+    train, train_units = statistics(splits["train"], chosen["train"]), units["train"]
     for split in ("val", "test"):
-        if split not in splits or min(len(splits[split].labels), len(train)) < 2 * NEIGHBOURS:
+        if split not in splits:
             continue
-        other = statistics(splits[split])
+        # Frames of one film are no independent images: they stay in one fold, and groups are counted.
+        counts = [len(set(of.tolist())) for of in (units[split], train_units)]
+        if min(counts) < 2 * NEIGHBOURS:
+            continue
+        other = statistics(splits[split], chosen[split])
         values = np.concatenate([train, other])
         is_other = np.repeat([0, 1], [len(train), len(other)])
         with one_thread():
@@ -92,18 +98,19 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
                 make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced")),
                 values,
                 is_other,
-                cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+                groups=np.concatenate([train_units, train_units.max() + 1 + units[split]]),
+                cv=folds(5, shuffle=True, random_state=seed),
                 method="predict_proba",
             )[:, 1]
         auc = float(roc_auc_score(is_other, probability))
-        low, high = hanley_mcneil_interval(auc, len(other), len(train))
+        low, high = hanley_mcneil_interval(auc, *counts)
         if low <= SHIFT_AUC:
             continue
         # Where to look: the statistic that differs most, in standard deviations of train.
         difference = (other.mean(axis=0) - train.mean(axis=0)) / np.maximum(train.std(axis=0), 1e-9)
         most = int(np.abs(difference).argmax())
         order = np.argsort(-probability[len(train) :], kind="stable")
-        index = choose(len(splits[split].labels), cap, seed)
+        index = chosen[split]
         findings += one_finding(
             "shift",
             "act" if low > SHIFT_LARGE_AUC else "note",

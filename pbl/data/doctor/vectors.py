@@ -17,22 +17,21 @@ def is_constant(pixels: np.ndarray) -> np.ndarray:
     return np.array([bool((image == image[0, 0]).all()) for image in pixels], bool)
 
 
+def shrink(pixels: np.ndarray) -> np.ndarray:
+    """Brings `uint8 [n, height, width, channels]` to at most 32 pixels a side; smaller ones are given back as they are."""
+    from PIL import Image
+
+    if not len(pixels) or max(pixels.shape[1:3]) <= LARGEST_SIDE:
+        return pixels
+    size = tuple(min(side, LARGEST_SIDE) for side in (pixels.shape[2], pixels.shape[1]))
+    images = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in pixels)
+    small = np.stack([np.asarray(image.resize(size, Image.Resampling.BOX)) for image in images])
+    return small.reshape(len(pixels), size[1], size[0], -1)
+
+
 def reduce(pixels: np.ndarray, grey: bool = True) -> np.ndarray:
     """Makes `uint8 [n, height, width, channels]` grey and at most 32 pixels a side: float32 of the same rank."""
-    if max(pixels.shape[1:3]) > LARGEST_SIDE:
-        from PIL import Image
-
-        size = tuple(min(side, LARGEST_SIDE) for side in (pixels.shape[2], pixels.shape[1]))
-        pixels = np.stack(
-            [
-                np.asarray(
-                    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(
-                        size, Image.Resampling.BOX
-                    )
-                )
-                for image in pixels
-            ]
-        ).reshape(len(pixels), size[1], size[0], -1)
+    pixels = shrink(pixels)
     if grey and pixels.shape[-1] == 3:
         return (pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     return pixels.astype(np.float32)
@@ -41,8 +40,24 @@ def reduce(pixels: np.ndarray, grey: bool = True) -> np.ndarray:
 def vectors(images: np.ndarray) -> np.ndarray:
     """Removes each image's mean and scales it to norm 1: float32 [n, height * width * channels]."""
     vectors = images.reshape(len(images), -1)
-    vectors = vectors - vectors.mean(axis=1, keepdims=True)
+    return scale_to_norm(vectors - vectors.mean(axis=1, keepdims=True))
+
+
+def scale_to_norm(vectors: np.ndarray) -> np.ndarray:
+    """Scales each row to norm 1; a row of zeros stays one."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+
+
+def average_cells(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Averages `float32 [n, height, width]` over equal cells, which may cut pixels: `[n, rows, columns]`."""
+    return _overlap(rows, images.shape[1]) @ images @ _overlap(columns, images.shape[2]).T
+
+
+def _overlap(cells: int, pixels: int) -> np.ndarray:
+    """The share of each cell that each pixel of a line fills, `float32 [cells, pixels]`."""
+    edges, begins = np.linspace(0, pixels, cells + 1)[:, None], np.arange(pixels)
+    shared = np.minimum(edges[1:], begins + 1) - np.maximum(edges[:-1], begins)
+    return (np.maximum(shared, 0) * cells / pixels).astype(np.float32)
 
 
 def find_nearest(

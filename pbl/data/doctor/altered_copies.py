@@ -1,0 +1,263 @@
+"""Altered copies: the same picture saved again, with noise, resized, brighter, moved, mirrored, turned, cropped, with a caption."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.data.doctor.alignment import Alike, find_alike
+from pbl.data.doctor.finding import Finding, Part, is_official, one_finding
+from pbl.data.doctor.vectors import is_constant, shrink
+from pbl.statistics import binomial_tail, wilson_interval
+
+# Distances are those of `find_alike`. The limits are tried from the largest on. planted_faults.md has the distances of copies
+# and of the nearest images that are none.
+LIMITS = (0.2, 0.16, 0.13, 0.1, 0.08, 0.065, 0.05, 0.04, 0.03)
+# How many pairs are so near by chance is told by those just beyond: of images that differ in d ways the pairs within twice a
+# distance are 2^d times those within it. d is measured still farther out, at least 1, at most 6; 4 where nothing is there.
+FEWEST_WAYS, MOST_WAYS, WAYS_BY_DEFAULT = 1, 6, 4
+CHANCE_P, MOST_BY_CHANCE = 1e-4, 0.25  # of the pairs that are taken for copies, as many may be chance
+# Chains of neighbours that tie so many images together are no copies but images that differ by little, such as cells.
+CHAINED = 0.5
+COPY_IMAGES, COPY_SHARE, COPY_P = 3, 0.01, 1e-3
+# Photographs have twins by nature, more of them in larger collections: of CIFAR-10's test images 3.3% have one among 50,000 training
+# images (B. Barz, J. Denzler 2020, J. Imaging 6(6), 41). So many are a note. The share is never measured on the data in question.
+TWINS, TWINS_OF, FEWEST_TWINS = 0.033, 50_000, 0.001
+TWINS_WITH_OTHER_LABELS = 0.1  # share of such twins that carry another label; a convention
+COPIES_IN_TRAIN = 0.1  # share of the training images, for the lower bound of its interval
+COPY_CAP = 10_000  # images of a split that are compared with all others
+TRAIN_CAP = 2_000  # training images at least
+# Where a group's word may stand in a name: up to the last or the first hyphen or underscore, the folder, up to the first number, and
+# before the last number. The first is taken that joins these many of the pairs in at least so many groups of at most that size.
+GROUPS = (r"(.+)[_-]", r"([^_-]+)[_-]", r"(.+/.+)/", r"(\D*[0-9]+)[^0-9]", r"(.*[^0-9])[0-9]+[^0-9]*$")
+JOINED, FEWEST_GROUPS, LARGEST_GROUP = 0.9, 8, 0.2
+
+
+class _Pool(NamedTuple):
+    """The images of all splits, one of each content, without those of one colour."""
+
+    pixels: np.ndarray  # uint8 [n, at most 32, at most 32, channels]
+    labels: np.ndarray
+    names: np.ndarray
+    split: np.ndarray  # str [n]
+    groups: np.ndarray  # str [n]; "" where an image is in no group
+
+
+class _Pairs(NamedTuple):
+    """Pairs of images, the nearest first; numbers in the pool, that of the earlier split first."""
+
+    one: np.ndarray
+    other: np.ndarray
+    distance: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> "_Pairs":
+        return _Pairs(*(column[chosen] for column in self))
+
+
+def find_altered_copies(
+    splits: Mapping[str, Part], official: bool | set[str] = False, cap: int = COPY_CAP, seed: int = 0
+) -> list[Finding]:
+    """Copies that a hash misses, between splits, within train, and with other labels.
+
+    Each image is compared with all others by `alignment.find_alike`. Which distances mean a copy is decided for each kind of pair:
+    of train and val, of train and test, of val and test, within train, and of other labels. The largest of some fixed limits is
+    taken within which clearly more pairs lie (binomial p below .0001) than those just beyond it let expect by chance. So images
+    that differ in few ways, such as cells or coins, are no copies although each has a near neighbour.
+
+    "altered_copies": at least 3 images of a split, more than 1% of it, and by a binomial test (p below .001) more than large
+    collections of photographs hold by nature: "stop" in a split of our own making, "act" in an official one. Else a "note".
+    "altered_copies_in_train": surely more than 10% of the training images: "stop", since a split by chance has copies on both
+    sides; "act" where the splits are official; a "note" where groups are kept on one side.
+    "altered_copies_with_other_labels": in any splits, more than by nature: "act", one of the labels is wrong.
+
+    Pairs within a group are no copies. Exact copies are not counted here.
+
+    Args:
+        splits: See `examine`.
+        official: See `examine`.
+        cap: Images of a split that are looked at, chosen by `seed`; they are compared with all.
+        seed: Seed of the choice.
+    """
+    pool = _gather(splits)
+    if len(pool.names) < 3 or min(pool.pixels.shape[1:3]) < 3:
+        return []
+    queries = _choose_queries(pool.split, list(splits), cap, seed)
+    pairs = _order_pairs(find_alike(pool.pixels, queries), pool.groups)
+    limits = _find_limits(pairs, len(pool.names))
+    looked_at = Counter(pool.split[queries].tolist())
+    kinds = pool.split[pairs.one] + "/" + pool.split[pairs.other]
+    findings = []
+    for earlier, split in (("train", "val"), ("train", "test"), ("val", "test")):
+        near = _choose_near(pairs.of(kinds == f"{earlier}/{split}"), limits)
+        findings += _judge_split(pool, near, earlier, split, looked_at[split], official)
+    findings += _judge_train(pool, _choose_near(pairs.of(kinds == "train/train"), limits), queries, official)
+    differ = pool.labels[pairs.one] != pool.labels[pairs.other]
+    return findings + _judge_labels(pool, _choose_near(pairs.of(differ), limits), len(queries))
+
+
+def _gather(splits: Mapping[str, Part]) -> _Pool:
+    seen: set[str] = set()
+    columns = []
+    for split, part in splits.items():
+        keep = [i for i, content in enumerate(part.hashes) if not (content in seen or seen.add(content))]
+        keep = np.array(keep, int)
+        keep = keep[~is_constant(part.pixels[keep])]
+        groups = np.array(part.groups or [""] * len(part.names), object)
+        names = np.array(part.names, object)
+        is_in = np.full(len(keep), split, object)
+        columns.append((shrink(part.pixels[keep]), part.labels[keep], names[keep], is_in, groups[keep]))
+    return _Pool(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def _choose_queries(split: np.ndarray, splits: list[str], cap: int, seed: int) -> np.ndarray:
+    """Numbers of the images that are looked at, sorted: of each split `cap` at most, of train no more than the others leave of it."""
+    random = np.random.default_rng(seed)
+    chosen: list[np.ndarray] = []
+    for name in sorted(splits, key=lambda name: name == "train"):
+        most = cap if name != "train" else max(cap - sum(map(len, chosen)), min(TRAIN_CAP, cap))
+        chosen.append(random.permutation(np.flatnonzero(split == name))[:most])
+    return np.sort(np.concatenate(chosen))
+
+
+def _order_pairs(alike: Alike, groups: np.ndarray) -> _Pairs:
+    """The pairs, none within a group."""
+    one, other = np.minimum(alike.one, alike.other), np.maximum(alike.one, alike.other)
+    pairs = _Pairs(one, other, alike.distance).of(np.argsort(alike.distance, kind="stable"))
+    return pairs.of((groups[pairs.one] != groups[pairs.other]) | (groups[pairs.one] == ""))
+
+
+def _find_limits(pairs: _Pairs, images: int) -> list[float]:
+    """Those of `LIMITS` within which the pairs do not tie together half of the images."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    limits = []
+    for limit in LIMITS:
+        near = pairs.of(pairs.distance < limit)
+        links = coo_array((np.ones(len(near.one)), (near.one, near.other)), shape=(images, images))
+        _, component = connected_components(links, directed=False)
+        if np.bincount(component).max() <= max(CHAINED * images, 2):
+            limits.append(limit)
+    return limits
+
+
+def _choose_near(pairs: _Pairs, limits: list[float]) -> _Pairs:
+    """Those of the pairs that are copies rather than alike by chance."""
+    for limit in limits:
+        inside, beyond, far = (int((pairs.distance < limit * times).sum()) for times in (1, 2, 4))
+        beyond, far = beyond - inside, far - beyond
+        ways = np.log2((far + 2**WAYS_BY_DEFAULT) / (beyond + 1))
+        chance = 0.5 ** float(np.clip(ways, FEWEST_WAYS, MOST_WAYS))
+        is_pure = beyond * chance / (1 - chance) <= MOST_BY_CHANCE * inside
+        if inside >= COPY_IMAGES and is_pure and binomial_tail(inside, inside + beyond, chance) < CHANCE_P:
+            return pairs.of(slice(inside))
+    return pairs.of(slice(0))
+
+
+def _measure_twins(images: int) -> float:
+    """The share of photographs that have a twin by nature in a collection of so many."""
+    return max(FEWEST_TWINS, TWINS * min(1, images / TWINS_OF))
+
+
+def _describe_pairs(pool: _Pool, pairs: _Pairs) -> dict[str, Any]:
+    return {
+        "distances": [round(float(value), 3) for value in pairs.distance],
+        "pairs": [list(pair) for pair in zip(pool.names[pairs.one], pool.names[pairs.other], strict=True)],
+    }
+
+
+def _judge_split(
+    pool: _Pool, pairs: _Pairs, earlier: str, split: str, looked_at: int, official: bool | set[str]
+) -> list[Finding]:
+    """Whether a split's images are copies of an earlier split's."""
+    found = list(dict.fromkeys(pool.names[pairs.other]))
+    if len(found) < COPY_IMAGES:
+        return []
+    twins = _measure_twins(len(pool.names))
+    p = binomial_tail(len(found), looked_at, twins)
+    is_more = len(found) / looked_at > COPY_SHARE and p < COPY_P
+    groups = suggest_groups(pool, pairs) if is_more and not pool.groups.any() else None
+    return one_finding(
+        "altered_copies",
+        "note" if not is_more else "act" if is_official(split, official) or is_official(earlier, official) else "stop",
+        "{images} of {looked_at} {split} images ({share:.1%}) look like altered copies of {earlier} images, such as {examples}: "
+        + (
+            "no more than large collections of photographs hold by nature ({twins:.1%}); look at the pairs."
+            if not is_more
+            else "by their names these images belong together; keep such images on one side with groups='{groups}'."
+            if groups
+            else "look at the pairs, leave the copies out of {earlier}, and expect the accuracy to fall."
+        ),
+        found,
+        images=len(found),
+        looked_at=looked_at,
+        all_images=int((pool.split == split).sum()),
+        share=len(found) / looked_at,
+        twins=twins,
+        p=p,
+        split=split,
+        earlier=earlier,
+        groups=groups,
+        **_describe_pairs(pool, pairs),
+    )
+
+
+def _judge_train(pool: _Pool, pairs: _Pairs, queries: np.ndarray, official: bool | set[str]) -> list[Finding]:
+    """Whether the training images hold altered copies of one another."""
+    looked_at = queries[pool.split[queries] == "train"]
+    found = np.intersect1d(np.concatenate([pairs.one, pairs.other]), looked_at)
+    if not len(looked_at) or wilson_interval(len(found), len(looked_at))[0] <= COPIES_IN_TRAIN:
+        return []
+    is_grouped = pool.groups.any()
+    groups = None if is_grouped else suggest_groups(pool, pairs)
+    return one_finding(
+        "altered_copies_in_train",
+        "note" if is_grouped else "act" if is_official("val", official) else "stop",
+        "{share:.0%} of {looked_at} training images look like altered copies of another one, such as {examples}"
+        + (
+            ", of another group: look whether groups='...' names what belongs together."
+            if is_grouped
+            else ", so a split by chance has copies on both sides: by their names these images belong together; keep such images on one side with groups='{groups}'."
+            if groups
+            else ", so a split by chance has copies on both sides: take the originals alone, split, and augment after the split."
+        ),
+        list(dict.fromkeys(pool.names[pairs.one])),
+        images=len(found),
+        looked_at=len(looked_at),
+        share=len(found) / len(looked_at),
+        groups=groups,
+        **_describe_pairs(pool, pairs),
+    )
+
+
+def _judge_labels(pool: _Pool, pairs: _Pairs, looked_at: int) -> list[Finding]:
+    """Whether one picture carries two labels."""
+    found = len(pairs.one)
+    twins = _measure_twins(len(pool.names)) * TWINS_WITH_OTHER_LABELS
+    if found < COPY_IMAGES:
+        return []
+    return one_finding(
+        "altered_copies_with_other_labels",
+        "act" if binomial_tail(min(found, looked_at), looked_at, twins) < COPY_P else "note",
+        "{images} pairs of images look like one picture with two labels, such as {examples}; look at them and keep the right one.",
+        list(dict.fromkeys(np.stack([pool.names[pairs.one], pool.names[pairs.other]], axis=1).ravel())),
+        images=found,
+        looked_at=looked_at,
+        **_describe_pairs(pool, pairs),
+    )
+
+
+def suggest_groups(pool: _Pool, pairs: _Pairs) -> str | None:
+    """The pattern, for the setting `groups`, of a word in the names that images of a pair share; None where there is none."""
+    for pattern in GROUPS:
+        found = [re.search(pattern, name) for name in pool.names]
+        if not all(found):
+            continue
+        words = np.array([match.group(1) for match in found], object)
+        count = Counter(words)
+        joined = (words[pairs.one] == words[pairs.other]).mean()
+        if joined >= JOINED and len(count) >= FEWEST_GROUPS and max(count.values()) <= LARGEST_GROUP * len(words):
+            return pattern
+    return None

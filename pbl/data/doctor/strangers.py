@@ -1,0 +1,133 @@
+"""Images unlike the others: drawings or screenshots among photographs, images of nearly one colour, blurred ones."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pbl.data.doctor.finding import Finding, Part, one_finding
+from pbl.data.doctor.shift import STATISTICS, measure_images
+from pbl.data.doctor.vectors import choose
+
+FEWEST_IMAGES = 50  # to know what is usual
+LOOKED_AT = 5_000  # images of all splits together
+NEIGHBOUR = 5
+# Robust standard deviations from the median beyond which a value is an outlier (B. Iglewicz, D. Hoaglin 1993, "How to Detect and
+# Handle Outliers", section 3). planted_faults.md has what it finds, and how many images of clean data sets it names.
+OUTLIER = 3.5
+FARTHEST = 8.0  # a single statistic counts no more
+# Conventions: a standard deviation of at most 5 levels of 0 to 255, and at most a fifth of what is usual in the data.
+FAINT, FAINT_SHARE = 5, 0.2
+
+
+def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int = 0) -> list[Finding]:
+    """Images unlike all others, of nearly one colour, or strongly blurred: "notes", with pictures.
+
+    "stranger": each image is described by the statistics of `shift.measure_images` and of `measure_surface`, as robust scores. The
+    logarithm of its distance to the fifth nearest image (S. Ramaswamy, R. Rastogi, K. Shim 2000, SIGMOD) is an outlier.
+    "faint_image": nearly white, nearly black or nearly of another colour all over. Images of exactly one colour are not counted.
+    "blurred_image": sharpness, the mean absolute Laplacian divided by the contrast, is an outlier below.
+
+    Args:
+        splits: See `examine`.
+        cap: Images that are looked at, chosen by `seed`.
+        seed: Seed of the choice.
+    """
+    names, values = _measure(splits, cap, seed)
+    if len(names) < FEWEST_IMAGES:
+        return []
+    contrast, laplacian = (values[:, STATISTICS.index(word)] for word in ("contrast", "sharpness"))
+    distance = _measure_distances(np.clip(_score(values), -FARTHEST, FARTHEST))
+    faint = np.where(contrast < min(FAINT, FAINT_SHARE * np.median(contrast)), 1 / (contrast + 1), 0)
+    # The added levels keep noise in an even picture from passing for sharpness.
+    blurred = -_score(np.log((laplacian + 0.05) / (contrast + 1)))
+    blurred[faint > 0] = 0
+    findings = []
+    for check, scores, limit, template in (
+        (
+            "stranger",
+            _score(np.log(distance + 1e-3)),
+            OUTLIER,
+            "Of {looked_at} images {images} are unlike all others, such as {examples}: look whether they belong here, or are drawings, screenshots or placeholders.",
+        ),
+        (
+            "faint_image",
+            faint,
+            0,
+            "Of {looked_at} images {images} are nearly of one colour all over, such as {examples}: look whether anything can be seen in them.",
+        ),
+        (
+            "blurred_image",
+            blurred,
+            OUTLIER,
+            "Of {looked_at} images {images} are much less sharp than the others, such as {examples}: look whether a person could name them.",
+        ),
+    ):
+        order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > limit]
+        if order:
+            findings += one_finding(
+                check,
+                "note",
+                template,
+                [names[i] for i in order],
+                images=len(order),
+                looked_at=len(names),
+                scores=[round(float(scores[i]), 2) for i in order],
+            )
+    return findings
+
+
+def _measure(splits: Mapping[str, Part], cap: int, seed: int) -> tuple[list[str], np.ndarray]:
+    """Names and statistics of the images that are looked at, without those of exactly one colour."""
+    begins = np.cumsum([0, *(len(part.names) for part in splits.values())])
+    chosen = choose(int(begins[-1]), cap, seed)
+    names: list[str] = []
+    values = []
+    for part, begin in zip(splits.values(), begins, strict=False):
+        index = np.sort(chosen[(chosen >= begin) & (chosen < begin + len(part.names))] - begin)
+        for some in np.array_split(index, len(index) // 500 + 1):
+            pixels = part.pixels[some]
+            if len(some) and min(pixels.shape[1:3]) >= 3:
+                values.append(np.concatenate([measure_images(pixels), measure_surface(pixels)], axis=1))
+                names += [part.names[i] for i in some]
+    if not values:
+        return [], np.empty((0, 0))
+    measured = np.concatenate(values)
+    varies = measured[:, STATISTICS.index("contrast")] > 0
+    return [name for name, keep in zip(names, varies, strict=True) if keep], measured[varies]
+
+
+def measure_surface(pixels: np.ndarray) -> np.ndarray:
+    """What tells drawings from photographs: the share of pixels equal to their neighbours, the variety of greys, colourfulness.
+
+    Args:
+        pixels: `uint8 [n, height, width, channels]`.
+
+    Returns:
+        `float64 [n, 3]`: pixels that differ by at most 1 level from the next ones to the right and below, from 0 to 1; entropy of
+        the greys in 32 steps, in nats; mean difference of the largest and the smallest channel.
+    """
+    images = pixels.astype(np.int16)
+    across, down = np.diff(images, axis=2)[:, :-1], np.diff(images, axis=1)[:, :, :-1]
+    is_flat = (np.abs(across) <= 1).all(axis=-1) & (np.abs(down) <= 1).all(axis=-1)
+    greys = (images.mean(axis=-1) / 8).astype(int).reshape(len(images), -1) + 32 * np.arange(len(images))[:, None]
+    share = np.bincount(greys.ravel(), minlength=32 * len(images)).reshape(-1, 32) / greys.shape[1]
+    variety = -(share * np.log(np.maximum(share, 1e-9))).sum(axis=1)
+    return np.stack([is_flat.mean(axis=(1, 2)), variety, np.ptp(images, axis=-1).mean(axis=(1, 2))], axis=1)
+
+
+def _score(values: np.ndarray) -> np.ndarray:
+    """How far values lie from their median, column by column, in robust standard deviations: 1.4826 times the median deviation."""
+    middle = np.median(values, axis=0)
+    deviation = 1.4826 * np.median(np.abs(values - middle), axis=0)
+    return (values - middle) / np.maximum(deviation, 1e-3 * (np.abs(middle) + 1e-3))
+
+
+def _measure_distances(values: np.ndarray) -> np.ndarray:
+    """The Euclidean distance of each row to the fifth nearest other one."""
+    squares = (values**2).sum(axis=1)
+    blocks = []
+    for begin in range(0, len(values), 1024):
+        some = slice(begin, begin + 1024)
+        distances = squares[some, None] + squares - 2 * values[some] @ values.T
+        blocks.append(np.partition(distances, NEIGHBOUR, axis=1)[:, NEIGHBOUR])
+    return np.sqrt(np.maximum(np.concatenate(blocks), 0))
