@@ -58,6 +58,7 @@ def train(
     models.find_builder(config.model)
     callbacks = [build_callback(name, task.best) for name in config.callbacks]
     with open_session(config, folder, fresh) as session:
+        config = session.config
         if config.tensorboard:
             check_tensorboard()
         data = open_data(config)

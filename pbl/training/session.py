@@ -40,6 +40,9 @@ def open_session(config: Config, folder: str | Path | None = None, fresh: bool =
     with contextlib.ExitStack() as locks:
         if run is not None:
             locks.enter_context(run.lock())
+            recorded = run.environment.get("builder_options")
+            options = models.keep_options(config.model, config.model_options, recorded)
+            config = config.replace(model_options=options)
         yield Session(config, folder, run, locks)
 
 
@@ -48,6 +51,7 @@ class Session:
 
     Attributes:
         run: The run; None before `begin` makes a new one.
+        config: The settings; of a run that goes on, with the options of its builder as they were when it began.
         resume: Keeps the training's state in the run, and puts it back.
         status: What the run's status becomes: "finished", "paused" or "interrupted".
     """
@@ -55,7 +59,7 @@ class Session:
     def __init__(self, config: Config, folder: str | Path | None, run: Run | None, locks: contextlib.ExitStack):
         self.run, self.status = run, "finished"
         self.resume: ExactResume | None = None
-        self._config, self._folder, self._locks = config, folder, locks
+        self.config, self._folder, self._locks = config, folder, locks
         self._seconds: dict[str, float] = {}
         self._lap_began = time.perf_counter()
 
@@ -101,9 +105,9 @@ class Session:
             findings: What was found in them, as `data_check.json` holds it.
         """
         if self.run is None:
-            self.run = start_run(self._config, self._folder)
+            self.run = start_run(self.config, self._folder)
             self._locks.enter_context(self.run.lock())
-        run, config = self.run, self._config
+        run, config = self.run, self.config
         if not (run.path / "split.json").exists():
             run.write_json("split.json", data.split)
         run.write_json("data_check.json", findings)
