@@ -98,6 +98,20 @@ def test_no_gain_beyond_what_is_left_and_commands_that_can_be_pasted():
     assert advise(finding("too_noisy_to_say"), CONFIG, OPTIONS, 32, has_official_validation=True)[0].name == "seeds"
 
 
+def test_slow_averages_of_batch_normalisation_are_the_first_suspect():
+    """Where the builder has an option for their momentum, and it is above .9; without batch normalisation it does nothing."""
+    mismatch = finding("batch_norm_mismatch")
+    for options, expected in (
+        ({"batch_norm": True, "batch_norm_momentum": 0.99}, {"model_options.batch_norm_momentum": 0.9}),
+        ({"variant": "b0", "batch_norm_momentum": 0.99}, {"model_options.batch_norm_momentum": 0.9}),
+        ({"batch_norm": True, "batch_norm_momentum": 0.9}, None),
+        ({"batch_norm": False, "batch_norm_momentum": 0.99}, None),
+    ):
+        first = advise(mismatch, CONFIG, options, 32)[0]
+        assert (first.name == "quicker_averages") == (expected is not None)
+        assert expected is None or first.settings == expected
+
+
 def test_damaged_files_of_others_stand_in_nobodys_way(trained_run, tmp_path, command):
     """Of the run itself they are named in one line."""
     runs = tmp_path / "my runs"

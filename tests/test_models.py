@@ -138,6 +138,10 @@ def test_small(name, saved):
     """Probabilities come out; every trainable weight has a gradient; the loss falls."""
     keras.utils.set_random_seed(0)
     model, images, labels = build_small(name)
+    normalising = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in normalising} <= {
+        0.9
+    }  # Keras's own .99 lags for many epochs of a small data set
     probabilities = keras.ops.convert_to_numpy(model(images, training=False))
     assert probabilities.shape == (6, labels.max() + 1) and probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
@@ -249,6 +253,21 @@ def test_shortcuts_carry_the_image_and_zeros():
     y = model.predict(x, verbose=0)
     np.testing.assert_array_equal(y[..., 8:24], x[:, ::2, ::2])
     assert not y[..., :8].any() and not y[..., 24:].any()
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("resnet20", 9), ("resnet50", 16), ("se_resnet20", 9)])
+def test_zero_gamma_begins_as_the_identity(name, blocks):
+    """Each branch gives 0, whatever the image: the factor of its last normalisation is 0 (Goyal et al. 2017, section 5.1)."""
+    keras.utils.set_random_seed(0)
+    model = models.build(name, (32, 32, 3), 3, zero_gamma=True)
+    gammas = [weight.numpy() for weight in model.weights if weight.name == "gamma"]
+    assert sum(not gamma.any() for gamma in gammas) == blocks and all(len(set(gamma)) == 1 for gamma in gammas)
+    if name.startswith("resnet"):
+        sums = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+        branches = keras.Model(model.input, [layer.input[0] for layer in sums])
+        images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        assert not any(np.asarray(branch).any() for branch in branches(images, training=True))
+    assert type(model).from_config(model.get_config()).get_config() == model.get_config()
 
 
 @pytest.mark.parametrize(("name", "layers"), [("mlp", 3), ("vgg_small", 8)])
@@ -476,6 +495,7 @@ def test_mlp_options():
         ("mlp", {"dropout": 1.5}, "do not fit 'mlp'"),
         ("mlp", {"activation": "rellu"}, "do not fit 'mlp'"),
         ("resnet20", {"shortcut": False, "stochastic_depth": 0.5}, "nothing is left beside them"),
+        ("resnet20", {"shortcut": False, "zero_gamma": True}, "nothing is left beside them"),
         ("efficientnet_transfer", {"variant": "b9"}, "no variant 'b9'. Did you mean 'b3'"),
     ],
 )

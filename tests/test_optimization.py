@@ -1,13 +1,14 @@
 """The optimizer, the learning rate over time, and the loss, against the formulas."""
 
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 from pbl import Config
-from pbl.config import parse_overrides
+from pbl.config import load_experiment, parse_overrides
 from pbl.errors import InputError
 from pbl.training.optimization import build_loss, build_optimizer, build_schedule
 
@@ -96,6 +97,24 @@ def test_weight_decay_may_leave_biases_and_normalisation_alone(decay_biases):
     after = {weight.name: float(weight.numpy().ravel()[0]) for weight in model.trainable_weights}
     other = 0.95 if decay_biases else 1.0
     assert after == pytest.approx({"kernel": 0.95, "bias": other, "gamma": other, "beta": other})
+
+
+@pytest.mark.parametrize(("file", "decay"), [("cifar10_he.py", 1e-4), ("cifar10_vgg.py", 5e-4)])
+def test_a_papers_recipe_decays_weights_as_in_the_paper(file, decay):
+    """Caffe's and Torch's decay goes through the momentum (v = 0.9 v + decay w; w -= rate v), as an L2 in the loss does."""
+    config = load_experiment(Path(__file__).parent.parent / "experiments" / file)
+    config = config.replace(learning_rate_schedule="constant", schedule_options={})
+    recipe, in_the_loss = build_optimizer(config, 1), keras.optimizers.SGD(config.learning_rate, momentum=0.9)
+    ours, penalised = keras.Variable(1.0), keras.Variable(1.0)
+    weight, velocity, seen = 1.0, 0.0, []
+    for _ in range(120):
+        velocity = 0.9 * velocity + decay * weight
+        weight -= config.learning_rate * velocity
+        recipe.apply([0.0 * ours], [ours])
+        in_the_loss.apply([2 * (decay / 2) * penalised], [penalised])  # the slope of L2(decay / 2)
+        seen.append(np.log([float(ours), float(penalised), weight]))
+    shrunk = seen[-1] - seen[60]  # the momentum has to build up first
+    assert shrunk[:2] == pytest.approx([shrunk[2]] * 2, rel=0.01)
 
 
 def test_label_smoothing():

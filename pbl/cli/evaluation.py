@@ -118,7 +118,7 @@ def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     def row(title: str, name: str, value: float | None, what: str) -> tuple[str, str, str]:
         if name in intervals:
             low, high = intervals[name]
-            what += say(", 95% interval {low:.4f} to {high:.4f} (bootstrap)", low=low, high=high)
+            what += say(", 95% interval {low:.4f} to {high:.4f} (jackknife)", low=low, high=high)
         return title, format_number(value), what
 
     rows = []

@@ -317,8 +317,7 @@ class Data:
             splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
             fast: Only what takes seconds.
         """
-            self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit
-        )
+        findings = examine(self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit)
         findings += [*self._source.findings, *find_damaged_metadata(self._damaged_metadata)]
         return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 

@@ -89,6 +89,11 @@ def _smaller_batches(config: Config, options: dict, side: int) -> dict | None:
     return {"batch_size": max(16, config.batch_size // 4)} if config.batch_size > 16 else None
 
 
+def _quicker_averages(config: Config, options: dict, side: int) -> dict | None:
+    is_slow = options.get("batch_norm_momentum", 0) > 0.9 and options.get("batch_norm", True)
+    return {"model_options.batch_norm_momentum": 0.9} if is_slow else None
+
+
 def _weighted(config: Config, options: dict, side: int) -> dict | None:
     return None if config.class_weight else {"class_weight": "balanced"}
 
@@ -134,6 +139,7 @@ RELAX = Remedy("relax", "Less that holds the weights back: {settings}.", _relaxe
 LARGER_MODEL = Remedy("larger", "A larger network: {model}.", _larger)
 SKIPS = Remedy("skip_connections", "A network with skip connections: {model}.", _learning_network)
 STEPS = Remedy("more_steps", "More steps for the averages, by smaller batches: {batch_size}.", _smaller_batches)
+AVERAGES = Remedy("quicker_averages", "Averages over fewer steps: batch normalisation's momentum {model_options_batch_norm_momentum}.", _quicker_averages)
 WEIGHTS = Remedy("class_weight", "Let images of rare classes count for more.", _weighted)
 SMOOTH = Remedy("label_smoothing", "Label smoothing 0.1.", _softened)
 VALIDATE = Remedy("more_validation", "A larger share of the images for validation.", _folds)

@@ -71,7 +71,7 @@ RULES = {rule.key: rule for rule in (
     Rule("batch_norm_mismatch", "batch_norm_mismatch", "stop", {
         "stored_ratio": Threshold(1.5, "loss of the probe with stored by loss with new statistics, at the end; momentum .999 from 1.9"),
         "stored_difference": Threshold(0.1, "nats, of the same two losses; healthy to .001, few steps to .06, momentum .999 from .11"),
-    }, learning.find_batch_norm_mismatch, {"": ((to_try.STEPS, None), (to_try.LONGER, None))}),
+    }, learning.find_batch_norm_mismatch, {"": ((to_try.AVERAGES, None), (to_try.STEPS, None), (to_try.LONGER, None))}),
     Rule("divergence", "diverged", "stop", {
         "initial_loss": Threshold(5.0, "loss before training by that of equal probabilities; healthy to 1.9, bad initialisation from 6.2"),
         "initial_least": Threshold(6.0, "nats, the limit where 5 times that is less; ResNet-20 of two classes 3.7"),

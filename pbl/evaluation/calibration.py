@@ -96,6 +96,7 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
-    # Of a probability that was rounded to 0 no logarithm can be taken; the smallest step of its type stands for it.
-    step = np.finfo(np.asarray(probabilities).dtype).eps
-    return np.log(np.maximum(np.asarray(probabilities, np.float64), step))
+    # Of a probability that was rounded to 0 no logarithm can be taken; the smallest number that its type holds in full stands
+    # for it: 1.2e-38 in float32. A larger floor would take a model that is far too sure for less sure than it is.
+    smallest = np.finfo(np.asarray(probabilities).dtype).tiny
+    return np.log(np.maximum(np.asarray(probabilities, np.float64), smallest))

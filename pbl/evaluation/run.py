@@ -56,7 +56,7 @@ def build_model(run: Run) -> keras.Model:
             "The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.",
             run=run.path,
         )
-    options = dict(run.config.model_options)
+    options = models.keep_options(run.config.model, run.config.model_options, run.environment.get("builder_options"))
     if "weights" in models.options_of(models.find_builder(run.config.model)):
         options["weights"] = None
     policy = run.environment.get("precision", "float32")

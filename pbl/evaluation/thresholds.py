@@ -67,7 +67,8 @@ def tabulate_thresholds(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = 
 
     Returns:
         One row a threshold, falling: `threshold` (an image is called positive where its score is at least that; half way
-        between two scores; the first lies above all of them), `true_positives`, `false_positives`, `precision` (1 where
+        between two scores, or the higher one where float32 holds nothing between; the first lies above all of them, also
+        where a score is 1), `true_positives`, `false_positives`, `precision` (1 where
         nothing is called positive), `recall`, `f1`, `youden` (recall minus false positive rate; Youden 1950), `cost` (of
         a mean image). A recall is NaN where there is no image of its class.
     """
@@ -78,7 +79,11 @@ def tabulate_thresholds(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = 
     positives = np.concatenate([[0], np.cumsum(is_positive[order])[ends]]).astype(float)
     called = np.concatenate([[0], ends + 1]).astype(float)
     distinct = ranked[ends]
-    thresholds = np.concatenate([[(1 + distinct[0]) / 2], (distinct[:-1] + distinct[1:]) / 2, [distinct[-1] / 2]])
+    between = (distinct[:-1] + distinct[1:]) / 2
+    # A threshold is compared in float32 too, where it is rounded: never down to the score that it leaves out.
+    between = np.where(between.astype(np.float32) > distinct[1:], between, distinct[:-1])
+    above = max((1 + distinct[0]) / 2, float(np.nextafter(np.float32(distinct[0]), np.float32(np.inf))))
+    thresholds = np.concatenate([[above], between, [distinct[-1] / 2]])
     false = called - positives
     total, others = is_positive.sum(), (~is_positive).sum()
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -129,7 +134,7 @@ def choose_threshold(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = F1)
 
 def judge_threshold(is_positive: np.ndarray, scores: np.ndarray, threshold: float, aim: Aim) -> dict[str, Any]:
     """Returns precision, recall, f1, youden and cost of one threshold; None for what has no denominator."""
-    is_positive, called = np.asarray(is_positive, bool), np.asarray(scores) >= threshold
+    is_positive, called = np.asarray(is_positive, bool), np.asarray(scores, np.float64) >= threshold
     found, false = int((is_positive & called).sum()), int((~is_positive & called).sum())
     total, others = int(is_positive.sum()), int((~is_positive).sum())
 

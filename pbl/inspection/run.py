@@ -56,7 +56,7 @@ def build_first(run: Run, data: Data) -> keras.Model:
 
 def build_untrained(run: Run) -> keras.Model:
     """Builds a run's model with random weights of its seed, also where it started from others; see `build_first`."""
-    options = dict(run.config.model_options)
+    options = models.keep_options(run.config.model, run.config.model_options, run.environment.get("builder_options"))
     if "weights" in models.options_of(models.find_builder(run.config.model)):
         options["weights"] = None
     keras.utils.set_random_seed(run.config.seed)

@@ -77,6 +77,7 @@ SENTENCES = {
     "A larger network: {model}.": "大きいモデルにする：{model}。",
     "A network with skip connections: {model}.": "スキップ接続のあるモデルにする：{model}。",
     "More steps for the averages, by smaller batches: {batch_size}.": "平均のためのステップ数を、バッチサイズを {batch_size} に小さくして増やす。",
+    "Averages over fewer steps: batch normalisation's momentum {model_options_batch_norm_momentum}.": "平均をより少ないステップで取る：バッチ正規化のモメンタムを {model_options_batch_norm_momentum} にする。",
     "All training images in place of a part of them.": "訓練画像を一部だけでなく全部使う。",
     "The training has not ended: go on with it.": "学習はまだ終わっていません。続きから学習する。",
     "Let images of rare classes count for more.": "少数クラスの画像の重み（クラス重み）を大きくする。",

@@ -60,7 +60,7 @@ SAID = {
     "at the end": "最後に1回だけ",
     "95% interval {low:.4f} to {high:.4f} (Wilson), {images:,} images": "95%信頼区間 {low:.4f}〜{high:.4f}（ウィルソンの方法）、{images:,} 枚",
     "of '{name}', the positive class": "陽性クラス '{name}' の値",
-    ", 95% interval {low:.4f} to {high:.4f} (bootstrap)": "、95%信頼区間 {low:.4f}〜{high:.4f}（ブートストラップ）",
+    ", 95% interval {low:.4f} to {high:.4f} (jackknife)": "、95%信頼区間 {low:.4f}〜{high:.4f}（ジャックナイフ法）",
     "mean recall of classes": "クラスごとの再現率の平均",
     "macro {metric}": "{metric}・マクロ平均",
     "mean over classes": "クラスの平均",

@@ -100,7 +100,7 @@ PAGE = {
     "Brier score (less is better)": "ブライアスコア（小さいほどよい）",
     "The positive class of the {split} split is “{name}”.": "{split}データの陽性クラスは「{name}」です。",
     "The interval of the accuracy is Wilson's.": "正解率の信頼区間はウィルソンの方法によります。",
-    " The others come from drawing the images anew (bootstrap).": "ほかの信頼区間は、画像の再抽出（ブートストラップ）によります。",
+    " The others come from resampling the images.": "ほかの信頼区間は、画像のリサンプリングによります。",
     "Precision": "適合率",
     "Recall": "再現率",
     "F1": "F値",

@@ -33,6 +33,7 @@ __all__ = [
     "MODELS",
     "build",
     *counts,
+    "keep_options",
     "options_of",
     "split_backbone",
     "unfreeze",
@@ -58,6 +59,19 @@ def options_of(builder: Callable[..., keras.Model]) -> dict[str, Any]:
     """Returns the options of a builder with their defaults: its arguments after `input_shape` and `num_classes`."""
     arguments = list(inspect.signature(builder).parameters.values())[2:]
     return {argument.name: argument.default for argument in arguments if argument.kind != argument.VAR_KEYWORD}
+
+
+def keep_options(name: str, options: dict[str, Any], recorded: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns the options of a run's builder as they were when the run began, whatever the defaults have become since.
+
+    Args:
+        name: A name in `MODELS`.
+        options: Those that the run's settings give.
+        recorded: Those that its `environment.json` holds, with the defaults of then; None where it holds none.
+    """
+    formerly = CARDS[name].formerly if name in CARDS else {}
+    then = {} if recorded is None else {**formerly, **recorded}
+    return {**{option: then[option] for option in options_of(find_builder(name)) if option in then}, **options}
 
 
 def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **options: Any) -> keras.Model:

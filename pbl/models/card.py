@@ -3,7 +3,8 @@
 A test builds every model and compares it with its card.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pbl.errors import InputError
 
@@ -23,6 +24,7 @@ class Card:
         weights: Trainable weights.
         macs: Multiply-accumulates of the convolutions and dense layers for one image.
         smallest: Side of the smallest image that it takes, in pixels.
+        formerly: What options were before they became options, where that is not their default: runs that began then keep it.
     """
 
     style: str
@@ -33,6 +35,7 @@ class Card:
     weights: int
     macs: int
     smallest: int = 1
+    formerly: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 def check_size(name: str, input_shape: tuple[int, int, int], smallest: int) -> None:

@@ -19,7 +19,9 @@ While the backbone is frozen it gives the same features for an image in every ep
 
 (The extractor predicts, so the backbone's own dropout, which `fit` of the whole model leaves on, is off.)
 
-With `weights=None` there is nothing to keep: the whole network is trained. It then has 5,288,548 (b0 of 2019) or 7,139,704
+With `weights=None` there is nothing to keep: the whole network is trained, and batch normalisation's moving averages have
+momentum .9, as in this package's other models, where `keras.applications` has .99 (made for the many steps of ImageNet; on a
+small data set the averages would lag many epochs behind). It then has 5,288,548 (b0 of 2019) or 7,139,704
 (b0 of 2021) trainable weights at 1000 classes, as published; frozen, 1,281,000 of them, the head, are.
 """
 
@@ -32,9 +34,10 @@ from pbl.errors import InputError, name_nearest
 from pbl.models.card import LARGE, Card, check_size
 
 TAN, TAN_V2 = "Tan and Le 2019, arXiv:1905.11946", "Tan and Le 2021, arXiv:2104.00298"
+FORMERLY = {"batch_norm_momentum": 0.99}
 CARDS = {
-    "efficientnet_transfer": Card("Functional", 2019, TAN, LARGE, 1000, 5_288_548, 385_814_752, smallest=32),
-    "efficientnetv2_transfer": Card("Functional", 2021, TAN_V2, LARGE, 1000, 7_139_704, 718_086_176, smallest=32),
+    "efficientnet_transfer": Card("Functional", 2019, TAN, LARGE, 1000, 5_288_548, 385_814_752, 32, FORMERLY),
+    "efficientnetv2_transfer": Card("Functional", 2021, TAN_V2, LARGE, 1000, 7_139_704, 718_086_176, 32, FORMERLY),
 }
 
 VARIANTS = {
@@ -50,6 +53,7 @@ def efficientnet_transfer(
     variant: str = "b0",
     weights: str | None = "imagenet",
     dropout: float = 0.2,
+    batch_norm_momentum: float = 0.9,
 ) -> keras.Model:
     """Builds a frozen EfficientNet with a new head (Tan and Le 2019).
 
@@ -61,7 +65,9 @@ def efficientnet_transfer(
         weights: "imagenet" (downloaded once by Keras); the folder of a run of this same model on other data, whose
             backbone is taken over; a `.weights.h5` of the backbone alone; or None: random, and the backbone is trained
             too, batch normalisation included.
-        dropout: Share of the pooled features set to zero in training.
+        dropout: Share of the pooled features set to zero in training. The papers take .2 for b0 and b1, .3 for b2 and b3.
+        batch_norm_momentum: How much of the moving averages a step keeps, 0 to below 1, where `weights` is None; else they
+            stay as they are.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Unless
@@ -70,7 +76,7 @@ def efficientnet_transfer(
     Raises:
         InputError: No such variant; the weights are not to be had.
     """
-    return _build("efficientnet", input_shape, num_classes, variant, weights, dropout)
+    return _build("efficientnet", input_shape, num_classes, variant, weights, dropout, batch_norm_momentum)
 
 
 def efficientnetv2_transfer(
@@ -80,13 +86,20 @@ def efficientnetv2_transfer(
     variant: str = "b0",
     weights: str | None = "imagenet",
     dropout: float = 0.2,
+    batch_norm_momentum: float = 0.9,
 ) -> keras.Model:
     """Builds a frozen EfficientNetV2 with a new head (Tan and Le 2021); arguments as for `efficientnet_transfer`."""
-    return _build("efficientnetv2", input_shape, num_classes, variant, weights, dropout)
+    return _build("efficientnetv2", input_shape, num_classes, variant, weights, dropout, batch_norm_momentum)
 
 
 def _build(
-    family: str, input_shape: tuple[int, int, int], num_classes: int, variant: str, weights: str | None, dropout: float
+    family: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    variant: str,
+    weights: str | None,
+    dropout: float,
+    batch_norm_momentum: float = 0.9,
 ) -> keras.Model:
     name = f"{family}_transfer"
     check_size(name, input_shape, CARDS[name].smallest)
@@ -102,6 +115,9 @@ def _build(
     x = layers.Concatenate()([images] * 3) if input_shape[-1] == 1 else images
     backbone = _load_backbone(VARIANTS[family][variant], tuple(x.shape[1:]), None if from_run else weights)
     backbone.trainable = weights is None
+    for layer in backbone.layers:
+        if weights is None and isinstance(layer, layers.BatchNormalization):
+            layer.momentum = batch_norm_momentum
     x = backbone(x)
     x = layers.GlobalAveragePooling2D(name="features")(x)
     x = layers.Dropout(dropout)(x)

@@ -7,6 +7,9 @@ auxiliary classifiers. (The paper's table 1 adds up to 6.8 million.)
 
 Different from the paper: pixels are scaled to -1 to 1 by a constant layer; weights start by He et al.'s rule (2015), the
 paper does not name one. Local response normalisation is an option, off by default, so that the model is one of stock layers.
+The paper names no constants for it: here AlexNet's, 5 channels, k = 2, alpha = 1e-4, beta = .75; Caffe's bvlc_googlenet has
+k = 1 and divides alpha by the 5. Padding is TensorFlow's: a layer of stride 2 takes a map of even size without a border on the
+left and the top, or with a smaller one.
 """
 
 import keras

@@ -36,8 +36,15 @@ The moving averages of batch normalisation have momentum 0.9, as in the Torch co
 own 0.99 would lag some 100 steps behind, which is many epochs of a small data set.
 
 Different from the paper: pixels are scaled to -1 to 1 by a constant layer, where the paper subtracts the mean of the
-training images; weight decay (the paper's 1e-4) is the optimizer's, `weight_decay=1e-4`, where it
-acts on every weight. Stochastic depth, of a later paper, is an option.
+training images; batch normalisation's epsilon is Keras's 1e-3, where the authors' code has 1e-5 (alone it moves an untrained
+network's outputs by up to some percent; weights of other libraries need theirs); padding is TensorFlow's: a 3x3 convolution of
+stride 2 takes a map of even size without a border on the left and the top, so that the shortcut of option A, which takes the
+first of every two pixels, lies one pixel beside the centre of what the branch has seen (of odd sizes both are as in the paper;
+in eight trainings no effect on the accuracy was found).
+
+Weight decay is the optimizer's, and acts on every weight. The paper's 1e-4 is a part of the gradient, which the momentum of 0.9
+adds up: it shrinks the weights by rate * 1e-4 / (1 - 0.9) a step. Keras's `weight_decay` passes the momentum by, so the same is
+`weight_decay=1e-3` (`experiments/cifar10_he.py`). Stochastic depth and `zero_gamma`, of later papers, are options.
 """
 
 import sys
@@ -64,7 +71,12 @@ CARDS = {
 
 
 def resnet20(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-20 for small images (He et al. 2015, section 4.2).
 
@@ -74,50 +86,82 @@ def resnet20(
         shortcut: False gives the plain network, without shortcuts.
         stochastic_depth: Share of the images for which the last block's residual branch is left out in training; less
             for earlier ones, in proportion (Huang et al. 2016, arXiv:1603.09382, where it is 0.5).
+        zero_gamma: Let each block begin as the identity: the factor of its last batch normalisation starts at 0, not 1 (Goyal
+            et al. 2017, arXiv:1706.02677, section 5.1).
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    return _build_small("resnet20", input_shape, num_classes, 3, shortcut, stochastic_depth)
+    return _build_small("resnet20", input_shape, num_classes, 3, shortcut, stochastic_depth, zero_gamma)
 
 
 def resnet32(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-32 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet32", input_shape, num_classes, 5, shortcut, stochastic_depth)
+    return _build_small("resnet32", input_shape, num_classes, 5, shortcut, stochastic_depth, zero_gamma)
 
 
 def resnet44(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-44 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet44", input_shape, num_classes, 7, shortcut, stochastic_depth)
+    return _build_small("resnet44", input_shape, num_classes, 7, shortcut, stochastic_depth, zero_gamma)
 
 
 def resnet56(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-56 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet56", input_shape, num_classes, 9, shortcut, stochastic_depth)
+    return _build_small("resnet56", input_shape, num_classes, 9, shortcut, stochastic_depth, zero_gamma)
 
 
 def resnet110(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-110 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet110", input_shape, num_classes, 18, shortcut, stochastic_depth)
+    return _build_small("resnet110", input_shape, num_classes, 18, shortcut, stochastic_depth, zero_gamma)
 
 
 def resnet1202(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-1202 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
-    return _build_small("resnet1202", input_shape, num_classes, 200, shortcut, stochastic_depth)
+    return _build_small("resnet1202", input_shape, num_classes, 200, shortcut, stochastic_depth, zero_gamma)
 
 
 def resnet18(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-18 for ImageNet (He et al. 2015, table 1).
 
@@ -127,39 +171,71 @@ def resnet18(
         shortcut: False gives the plain network, without shortcuts.
         stochastic_depth: Share of the images for which the last block's residual branch is left out in training; less
             for earlier ones, in proportion (Huang et al. 2016, arXiv:1603.09382, where it is 0.5).
+        zero_gamma: Let each block begin as the identity: the factor of its last batch normalisation starts at 0, not 1 (Goyal
+            et al. 2017, arXiv:1706.02677, section 5.1).
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
     """
-    return _build_large("resnet18", input_shape, num_classes, (2, 2, 2, 2), False, shortcut, stochastic_depth)
+    return _build_large(
+        "resnet18", input_shape, num_classes, (2, 2, 2, 2), False, shortcut, stochastic_depth, zero_gamma
+    )
 
 
 def resnet34(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-34 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet34", input_shape, num_classes, (3, 4, 6, 3), False, shortcut, stochastic_depth)
+    return _build_large(
+        "resnet34", input_shape, num_classes, (3, 4, 6, 3), False, shortcut, stochastic_depth, zero_gamma
+    )
 
 
 def resnet50(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-50 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet50", input_shape, num_classes, (3, 4, 6, 3), True, shortcut, stochastic_depth)
+    return _build_large(
+        "resnet50", input_shape, num_classes, (3, 4, 6, 3), True, shortcut, stochastic_depth, zero_gamma
+    )
 
 
 def resnet101(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-101 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet101", input_shape, num_classes, (3, 4, 23, 3), True, shortcut, stochastic_depth)
+    return _build_large(
+        "resnet101", input_shape, num_classes, (3, 4, 23, 3), True, shortcut, stochastic_depth, zero_gamma
+    )
 
 
 def resnet152(
-    input_shape: tuple[int, int, int], num_classes: int, *, shortcut: bool = True, stochastic_depth: float = 0.0
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    shortcut: bool = True,
+    stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Builds ResNet-152 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
-    return _build_large("resnet152", input_shape, num_classes, (3, 8, 36, 3), True, shortcut, stochastic_depth)
+    return _build_large(
+        "resnet152", input_shape, num_classes, (3, 8, 36, 3), True, shortcut, stochastic_depth, zero_gamma
+    )
 
 
 def _build_small(
@@ -169,15 +245,16 @@ def _build_small(
     blocks_per_stage: int,
     shortcut: bool,
     stochastic_depth: float,
+    zero_gamma: bool,
 ) -> keras.Model:
-    rates = _rates(3 * blocks_per_stage, shortcut, stochastic_depth)
+    rates = _rates(3 * blocks_per_stage, shortcut, stochastic_depth, zero_gamma)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     x = layers.ReLU()(_conv_bn(x, 16, 3))
     for filters in (16, 32, 64):
         for block in range(blocks_per_stage):
             strides = 2 if filters > 16 and block == 0 else 1
-            residual = _drop_branch(_two_convolutions(x, filters, strides), rates.pop(0))
+            residual = _drop_branch(_two_convolutions(x, filters, strides, zero_gamma), rates.pop(0))
             x = _add(residual, _pad_channels(x, filters, strides) if shortcut else None)
     return _classify(name, images, x, num_classes)
 
@@ -190,9 +267,10 @@ def _build_large(
     bottleneck: bool,
     shortcut: bool,
     stochastic_depth: float,
+    zero_gamma: bool,
 ) -> keras.Model:
     check_size(name, input_shape, CARDS[name].smallest)
-    rates = _rates(sum(blocks), shortcut, stochastic_depth)
+    rates = _rates(sum(blocks), shortcut, stochastic_depth, zero_gamma)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     x = layers.ReLU()(_conv_bn(x, 64, 7, strides=2))
@@ -202,7 +280,7 @@ def _build_large(
         for block in range(count):
             strides = 2 if stage > 0 and block == 0 else 1
             branch = _bottleneck if bottleneck else _two_convolutions
-            residual = _drop_branch(branch(x, filters, strides), rates.pop(0))
+            residual = _drop_branch(branch(x, filters, strides, zero_gamma), rates.pop(0))
             x = _add(residual, _project(x, residual.shape[-1], strides) if shortcut else None)
     return _classify(name, images, x, num_classes)
 
@@ -219,10 +297,14 @@ def _classify(name: str, images, x, num_classes: int) -> keras.Model:
         sys.setrecursionlimit(limit)
 
 
-def _rates(blocks: int, shortcut: bool, stochastic_depth: float) -> list[float]:
+def _rates(blocks: int, shortcut: bool, stochastic_depth: float, zero_gamma: bool) -> list[float]:
     """How often each block's branch is left out: the deeper, the more often (Huang et al. 2016, equation 4)."""
     if stochastic_depth and not shortcut:
         raise ValueError("stochastic_depth leaves out branches, and without shortcuts nothing is left beside them")
+    if zero_gamma and not shortcut:
+        raise ValueError(
+            "zero_gamma begins with branches that give 0, and without shortcuts nothing is left beside them"
+        )
     return [stochastic_depth * block / blocks for block in range(1, blocks + 1)]
 
 
@@ -236,17 +318,17 @@ def _add(residual, shortcut):
     return layers.ReLU()(residual if shortcut is None else layers.Add()([residual, shortcut]))
 
 
-def _two_convolutions(x, filters: int, strides: int):
+def _two_convolutions(x, filters: int, strides: int, zero_gamma: bool = False):
     """F(x) of figure 5, left: two 3x3 convolutions."""
     x = layers.ReLU()(_conv_bn(x, filters, 3, strides))
-    return _conv_bn(x, filters, 3)
+    return _conv_bn(x, filters, 3, zero_gamma=zero_gamma)
 
 
-def _bottleneck(x, filters: int, strides: int):
+def _bottleneck(x, filters: int, strides: int, zero_gamma: bool):
     """F(x) of figure 5, right: 1x1 to fewer channels, 3x3, 1x1 to four times as many. The stride is in the first."""
     x = layers.ReLU()(_conv_bn(x, filters, 1, strides))
     x = layers.ReLU()(_conv_bn(x, filters, 3))
-    return _conv_bn(x, 4 * filters, 1)
+    return _conv_bn(x, 4 * filters, 1, zero_gamma=zero_gamma)
 
 
 def _pad_channels(x, filters: int, strides: int):
@@ -263,7 +345,7 @@ def _project(x, filters: int, strides: int):
     return x if strides == 1 and x.shape[-1] == filters else _conv_bn(x, filters, 1, strides)
 
 
-def _conv_bn(x, filters: int, size: int, strides: int = 1):
+def _conv_bn(x, filters: int, size: int, strides: int = 1, zero_gamma: bool = False):
     # Batch normalisation has a shift of its own, so the convolution needs no bias.
     x = layers.Conv2D(filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
-    return layers.BatchNormalization(momentum=0.9)(x)
+    return layers.BatchNormalization(momentum=0.9, gamma_initializer="zeros" if zero_gamma else "ones")(x)

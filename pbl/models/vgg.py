@@ -15,7 +15,8 @@ Trainable weights at 224x224x3 with 1000 classes (the paper's table 2: 133, 133,
 Different from the paper: pixels are divided by 58 after the subtraction of ImageNet's mean colour, so that the untrained
 network's loss is that of guessing. Weights start by Glorot and Bengio's rule, which the paper names as the way to train
 without pre-training. `vgg16_bn` adds batch normalisation (Ioffe and Szegedy 2015) after every convolution; `vgg_small` is
-this package's own, in the paper's pattern, for images of 32x32.
+this package's own, in the paper's pattern, for images of 32x32. Both have Keras's epsilon of 1e-3 and a momentum of .9;
+torchvision's `vgg16_bn` has 1e-5, and biases before the normalisation, which takes them off again.
 """
 
 import keras
@@ -58,7 +59,8 @@ def vgg16(
         num_classes: Number of classes, at least 2.
         dense_units: Units of each of the two hidden dense layers.
         dropout: Share of the hidden dense layers' outputs set to zero in training.
-        l2: Factor of the squared weights added to the loss. The paper's weight decay of 5e-4 is a factor of 2.5e-4.
+        l2: Factor of the squared weights added to the loss. The paper's weight decay of 5e-4 is a factor of 2.5e-4; as the
+            optimizer's `weight_decay`, which passes the momentum of .9 by, it is 5e-3.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.

@@ -418,7 +418,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "by_class": {name: _by_class(result, say) for name, result in results.items() if "metrics" not in result},
         "is_classifier": config.is_classifier,
         "results": results,
-        "has_bootstrap": any(_dictionary(result.get("intervals")) for result in results.values()),
+        "has_resampled": any(_dictionary(result.get("intervals")) for result in results.values()),
         "split_names": SPLIT_NAMES,
         "positive": {
             name: result["positive"]["class"]

@@ -285,6 +285,7 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
     words = np.array(
         [[codes.setdefault(run.settings.get(key, UNSET), len(codes)) for key in keys] for run in runs], np.int32
     ).reshape(len(runs), len(keys))
+    unset = codes.get(UNSET, -1)
     given = np.array([[key in run.given for key in keys] for run in runs], bool).reshape(words.shape)
     of_the_images = [column[key] for key in keys if key in OF_THE_IMAGES]
     one_hot = [column[key] for key in keys if key in NEED_ONE_HOT]
@@ -295,7 +296,9 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
         differs = words[others] != words[at]
         in_any = given[others] | given[at]
         for option, owned_by in owner.items():  # the defaults of two models have nothing to do with each other
-            differs[:, option] &= in_any[:, option] | ~differs[:, owned_by]
+            # Nor is it a change that a builder has an option now which it did not have then.
+            in_both = (words[others, option] != unset) & (words[at, option] != unset)
+            differs[:, option] &= in_any[:, option] | (in_both & ~differs[:, owned_by])
         if "loss" in column:
             differs[:, column["loss"]] &= ~differs[:, one_hot].any(axis=1)
         same = np.array([runs[other].images == runs[at].images for other in others])

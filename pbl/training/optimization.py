@@ -39,7 +39,9 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
     """Builds the optimizer that a configuration names, with its learning-rate schedule.
 
     Args:
-        config: `optimizer`, `optimizer_options`, `weight_decay`, `decay_biases` and what `build_schedule` reads.
+        config: `optimizer`, `optimizer_options`, `weight_decay`, `decay_biases` and what `build_schedule` reads. The weight
+            decay is decoupled: a step takes rate * weight_decay of each weight off, whatever the momentum. A paper's decay with
+            SGD and momentum mostly is a part of the gradient, as in Caffe and Torch: weight_decay = paper's / (1 - momentum).
         steps_per_epoch: Batches an epoch.
 
     Raises:

@@ -78,6 +78,7 @@ def _train(
         type(callback).__name__: CALLBACKS[name] for callback, name in zip(callbacks, config.callbacks, strict=True)
     }
     with open_session(config, folder, fresh) as session:
+        config = session.config
         if config.tensorboard:
             check_tensorboard()
         data = open_data(config)

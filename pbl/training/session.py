@@ -42,6 +42,10 @@ def open_session(config: Config, folder: str | Path | None = None, fresh: bool =
     found = None if fresh else find_unfinished(config, folder)
     run = found or reserve_run(config, folder, fresh)
     with run.lock():
+        if found is not None:
+            recorded = run.environment.get("builder_options")
+            options = models.keep_options(config.model, config.model_options, recorded)
+            config = config.replace(model_options=options)
         session = Session(config, run)
         try:
             yield session
@@ -56,6 +60,7 @@ class Session:
 
     Attributes:
         run: The run.
+        config: The settings; of a run that goes on, with the options of its builder as they were when it began.
         resume: Keeps the training's state in the run, and puts it back; None before `begin`.
         status: What the run's status becomes: "finished", "paused" or "interrupted".
     """
@@ -63,7 +68,7 @@ class Session:
     def __init__(self, config: Config, run: Run):
         self.run, self.status = run, "finished"
         self.resume: ExactResume | None = None
-        self._config = config
+        self.config = config
         self._seconds: dict[str, float] = {}
         self._lap_began = time.perf_counter()
 
@@ -108,7 +113,7 @@ class Session:
             data: The data.
             findings: What was found in them, as `data_check.json` holds it.
         """
-        run, config = self.run, self._config
+        run, config = self.run, self.config
         (run.path / slips.FILE).unlink(missing_ok=True)  # of an earlier attempt
         if not (run.path / "split.json").exists():
             run.write_json("split.json", data.split)
