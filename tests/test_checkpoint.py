@@ -17,7 +17,7 @@ import pbl
 from pbl.errors import InputError
 from pbl.training import run as training
 from pbl.training.callbacks import CALLBACKS
-from pbl.training.checkpoint import ExactResume
+from pbl.training.checkpoint import ExactResume, Paused
 
 RESUME = Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" / "resume.py"
 
@@ -255,6 +255,40 @@ def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
     assert run.environment["status"] == "interrupted"
     assert (ExactResume(run.path).newest["epoch"], ExactResume(run.path).newest["step"]) in [(2, 8), (2, 9)]
     assert_same(pbl.train(config, folder=tmp_path), uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_signal_before_the_first_step_and_between_two_stages_is_not_forgotten(tmp_path):
+    """Between the header and the first epoch, and at the end of the first of two stages: no step more is trained."""
+    config = pbl.Config(**{**CONFIG, "callbacks": ["told"], "epochs": 2, "model": "mlp", "model_options": {}})
+    moments = []
+
+    class Told(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            moments.append("begin")
+            if moments.count("begin") == asked_at:
+                signal.raise_signal(signal.SIGTERM)
+
+        def on_train_batch_end(self, batch, logs=None):
+            moments.append("step")
+
+    CALLBACKS["told"] = Told
+    asked_at = 1
+    run = pbl.train(config, folder=tmp_path)
+    assert run.environment["status"] == "interrupted" and run.environment["epochs"] == 0 and "step" not in moments
+    asked_at = 99
+    run = pbl.train(config, folder=tmp_path)
+    assert run.environment["status"] == "finished" and run.environment["epochs"] == 2
+
+    resume = ExactResume(tmp_path / "own")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    words = {"x": np.zeros((4, 2)), "y": np.zeros(4), "callbacks": [resume], "verbose": 0}
+    resume.pause()
+    with pytest.raises(Paused) as stop:
+        model.fit(epochs=3, **words)
+    assert stop.value.is_asked and not resume.is_asked
+    assert len(model.fit(epochs=3, **words).epoch) == 3  # it is asked once
 
 
 @pytest.mark.nightly

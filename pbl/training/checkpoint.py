@@ -19,7 +19,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import keras
 import numpy as np
@@ -50,7 +50,15 @@ class Stream(Protocol):
 
 
 class Paused(Exception):
-    """The training was asked to pause, or its minutes are over; its state is kept."""
+    """The training was asked to pause, or its minutes are over; its state is kept.
+
+    Attributes:
+        is_asked: Whether it was asked, by `ExactResume.pause`.
+    """
+
+    def __init__(self, is_asked: bool):
+        super().__init__()
+        self.is_asked = is_asked
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -83,7 +91,7 @@ class ExactResume(keras.callbacks.Callback):
         label: A word that is kept with the state. A `fit` goes on only with a state of the same word: where several follow
             one another in one folder, give each its own.
         data: As above; may be changed between two calls of `fit`.
-        is_asked: Whether `pause` was called.
+        is_asked: Whether `pause` was called since the last pause; before the training begins too, and between two of its parts.
 
     Raises:
         InputError: The states in `folder` are of another model, optimizer, data or other callbacks; another callback stands
@@ -136,11 +144,16 @@ class ExactResume(keras.callbacks.Callback):
         """Asks that the state be kept at the next step, and `Paused` raised."""
         self.is_asked = True
 
+    def _stop(self) -> NoReturn:
+        stop = Paused(self.is_asked)
+        self.is_asked = False
+        raise stop
+
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._callbacks = self._find_callbacks()
         self._fresh = [_attributes(callback) for callback in self._callbacks]
         self._told: set[str] = set()
-        self._kept_at, self.is_asked, self._epochs_before = time.monotonic(), False, []
+        self._kept_at, self._epochs_before = time.monotonic(), []
         self._pending, self._read = self._find(), None  # not held in memory while it trains
         for leftover in self.folder.glob(".writing-*"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
@@ -165,6 +178,8 @@ class ExactResume(keras.callbacks.Callback):
         self._epoch = epoch
         set_initial_epoch(self.model, None)  # else it would hold for the model's next `fit` too
         self._complete_history()
+        if self.is_asked:  # before the first step: what was kept before holds
+            self._stop()
         if self.data is not None:
             self.data.seek(epoch)
         if self._pending is not None:
@@ -182,14 +197,14 @@ class ExactResume(keras.callbacks.Callback):
             if pauses or now - self._kept_at > self._seconds:
                 self._keep(self._epoch, batch)
             if pauses:
-                raise Paused
+                self._stop()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._stop_skipping()
         self._keep(epoch + 1, 0, logs)
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
         if not is_last and (self.is_asked or (self._deadline is not None and time.monotonic() > self._deadline)):
-            raise Paused
+            self._stop()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         set_initial_epoch(self.model, None)

@@ -145,7 +145,7 @@ class Fit:
             with _pausing(self.resume), fused_operations(self.model):
                 yield
         except (Paused, KeyboardInterrupt) as stop:
-            is_time_over = isinstance(stop, Paused) and not self.resume.is_asked
+            is_time_over = isinstance(stop, Paused) and not stop.is_asked
             self.session.status = "paused" if is_time_over else "interrupted"
             self.best.flush()
             if hasattr(self.monitor, "save"):
@@ -242,7 +242,7 @@ class _StopWhereWeightsAppear(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def _pausing(resume: ExactResume) -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM, as a machine that is about to be taken away sends it, wait for the step to end."""
+    """Within it three signals wait for the step to end: Ctrl-C, SIGTERM as of a machine taken away, SIGHUP of a closed terminal."""
     if threading.current_thread() is not threading.main_thread():  # only there Python handles signals
         yield
         return
@@ -255,7 +255,10 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
             told = say("Pausing after this step; Ctrl-C again stops at once.")
         print(f"\n{told}", flush=True)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield
     finally:
