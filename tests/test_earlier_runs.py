@@ -75,6 +75,7 @@ def test_its_model_is_built_and_judged(said, command, tmp_path):
     assert status == 0 and json.loads(out)[0]["class"] == "0", err
 
 
+@pytest.mark.slow
 def test_its_paused_training_is_gone_on_with(said):
     settings = {"dataset": "digits", "model": "softmax_regression", "precision": "float32", "data_check": "report"}
     Path("unfinished/paused/001/figures").mkdir()

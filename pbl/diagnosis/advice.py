@@ -13,6 +13,7 @@ import shlex
 from collections import ChainMap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pbl.config import Config, apply_overrides, as_word
@@ -22,7 +23,7 @@ from pbl.diagnosis.remedies import GO_ON, VALIDATE, Remedy
 from pbl.diagnosis.rules import RULES, Diagnosis, diagnose
 from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
-from pbl.runs import Run, runs_folder, runs_on
+from pbl.runs import Run, load_run, runs_folder, runs_on
 
 MOST = 3
 SOURCE = "72 pairs of runs, 200 MNIST images and 400 photographs, noise about 1.5 points"
@@ -159,11 +160,11 @@ def _expect(
     return (PRIOR_RUNS * share + sum(own)) / (PRIOR_RUNS + len(own)), (OWN, SOURCE), len(own)
 
 
-def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
+def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagnosis:
     """Says what a run suffers from and what to try next, from its files alone.
 
     Args:
-        run: A run that `train` made; the team's other runs are found beside it.
+        run: A run that `train` made, or its folder; the team's other runs are found beside it.
         has_ended: Whether its training has; what its `environment.json` says unless given.
 
     Returns:
@@ -172,6 +173,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     Raises:
         InputError: The run has no `signals.npz`, none of an epoch yet, or a file of it is damaged.
     """
+    run = load_run(run)
     run.check_is_classifier("diagnose")
     signals = Signals.load(run.path / "signals.npz")
     if len(signals.epochs) < 2:
