@@ -178,3 +178,12 @@ def test_a_processor_without_the_gradient_of_groups(write):
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "no gradient of grouped convolutions unless oneDNN is on" in done.stderr
+
+
+def test_early_stopping_of_a_model_that_is_not_validated(write, command):
+    """Keras warns after each epoch, and never stops."""
+    body = (Path(__file__).parent / "own_models.py").read_text(encoding="utf-8")
+    file = write(body, 'task="own", model="gan", callbacks=["early_stopping"]')
+    status, _, said = command("train", "--dry-run", file)
+    assert status == 2 and said.count("\n") == 1
+    assert "nothing is logged under 'val_loss', so the callback would do nothing. Logged are: d_loss, g_loss" in said

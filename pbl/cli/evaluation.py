@@ -9,7 +9,7 @@ from typer import Argument, Option
 from pbl.cli.options import AsJson, DataDir, LanguageOption, RunFolder, Split, parse_requirements
 from pbl.cli.screen import format_number, open_console, print_json, print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence
-from pbl.languages import choose_screen_language, say
+from pbl.languages import choose_screen_language, say, say_sentence
 
 
 def evaluate(
@@ -208,8 +208,8 @@ def predict(
         raise InputError(wrong, folder=csv.parent)
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation
-    table = evaluation.predict(opened, images)
-    unread = table.attrs.pop("unread")
+    left_out: list[str] = []
+    table = evaluation.predict(opened, images, tell=left_out.append)
     if csv is not None:
         with replacing(csv) as temporary:  # utf-8-sig: its mark tells Excel that it is UTF-8
             table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")
@@ -219,11 +219,9 @@ def predict(
         found = table.iloc[:, :3].itertuples(index=False, name=None)
         rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]
         print_table([say("image"), say("class"), say("probability")], rows)
-    if unread:
-        told = "{n} of {all} files could not be read and are left out: {problems}"
-        problems = evaluation.list_problems(unread)
-        print(f"pbl: {say(told, n=len(unread), all=len(unread) + len(table), problems=problems)}", file=sys.stderr)
-    return 1 if unread else 0
+    for line in left_out:
+        print(f"pbl: {say_sentence(line)}", file=sys.stderr)
+    return 1 if left_out else 0
 
 
 def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = False) -> int:

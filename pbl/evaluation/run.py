@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from pbl.data.paths import looks_like_path
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.evaluation.metrics import check_positive_class, keep_what_some_classes_tell
 from pbl.evaluation.thresholds import F1, Aim
+from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities
 from pbl.models.saving import read_comment
 from pbl.models.slips import tell_slips
@@ -286,7 +287,12 @@ def _check_images(run: Run, source: str, split: str, hashes: list[str], names: l
     )  # fmt: skip
 
 
-def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+def predict(
+    run: str | Path | Run,
+    paths: str | Path | Sequence[str | Path],
+    *,
+    tell: Callable[[str], None] = lambda line: print(say_sentence(line)),
+) -> pd.DataFrame:
     """Predicts the classes of image files.
 
     The images go through the same decoding and resizing as in training, so that a test image that was saved to a file
@@ -295,10 +301,10 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         paths: One or more image files, and folders that are searched for images.
+        tell: Called with a line where files in a folder are no images: they are left out.
 
     Returns:
-        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class. Files in a folder
-        that are no images are left out; `attrs["unread"]` says of each why.
+        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class.
 
     Raises:
         InputError: A path does not exist, a folder holds no image, a file that was named is no image (all such files are
@@ -310,7 +316,7 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
     files = find_image_files(paths)
     if not files:
         raise InputError("No image was named. Give image files or folders of them.")
-    files, pixels, unread = read_images(run, files, {Path(path) for path in paths})
+    files, pixels = read_images(run, files, {Path(path) for path in paths}, tell)
     model = load_model(run)
     with tell_slips(run.path, models.MODELS.get(run.config.model)):
         probabilities = predict_probabilities(model, pixels)
@@ -319,44 +325,40 @@ def predict(run: str | Path | Run, paths: str | Path | Sequence[str | Path]) -> 
     table = pd.DataFrame(
         {"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)}
     )
-    table = pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
-    table.attrs["unread"] = unread
-    return table
+    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
 
 
 def read_images(
-    run: Run, files: Sequence[Path], named: Collection[Path]
-) -> tuple[list[Path], np.ndarray, list[InputError]]:
+    run: Run, files: Sequence[Path], named: Collection[Path], tell: Callable[[str], None]
+) -> tuple[list[Path], np.ndarray]:
     """Reads image files as a run's model takes them.
 
     Args:
         run: The run.
         files: The files.
         named: Those that a person named one by one: each must be an image. Of others, found in a folder, some may not be.
+        tell: Called with a line that says which files are left out, where there are such.
 
     Returns:
-        The files that were read; their pixels, `uint8 [n, height, width, channels]`; and why others were not.
+        The files that were read, and their pixels, `uint8 [n, height, width, channels]`.
 
     Raises:
         InputError: A file of `named`, or every file, is no image; all such files are named.
     """
     *size, channels = run.split["input_shape"]
-    read, pixels, unread = [], [], []
+    read, pixels, unread = [], [], {}
     for file in files:
         try:
             pixels.append(fit_image(read_image(file), tuple(size), channels, run.split["fit"]))
             read.append(file)
         except InputError as error:
-            unread.append((file, error))
-    problems = [error for _, error in unread]
-    if not read or any(file in named for file, _ in unread):
-        raise InputError("{problems}", problems=list_problems(problems))
-    return read, np.stack(pixels), problems
-
-
-def list_problems(problems: Sequence[InputError], most: int = 5) -> Sentence:
-    """Returns the first of several problems in one line, and how many more there are."""
-    first = join_sentences(problems[:most])
-    if len(problems) <= most:
-        return first
-    return join_sentences([first, Sentence(" And {n} more.", n=len(problems) - most)], "")
+            unread[file] = error
+    problems = join_sentences(list(unread.values())[:5])
+    if len(unread) > 5:
+        problems = join_sentences([problems, Sentence(" And {n} more.", n=len(unread) - 5)], "")
+    if not read or any(file in named for file in unread):
+        raise InputError("{problems}", problems=problems)
+    if unread:
+        told = "{n} of {all} files could not be read and are left out: {problems}"
+        tell(Sentence(told, n=len(unread), all=len(files), problems=problems))
+    return read, np.stack(pixels)

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from pbl import models
 from pbl.data import Data, find_image_files
 from pbl.errors import InputError, Sentence
-from pbl.evaluation.run import choose_data_settings, list_problems, load_model, open_data, read_images
+from pbl.evaluation.run import choose_data_settings, load_model, open_data, read_images
 from pbl.inspection.attention import attention_maps, find_attention
 from pbl.inspection.figures import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
 from pbl.inspection.filters import feature_maps, find_filters
@@ -137,16 +137,8 @@ def inspect_run(
     files = find_image_files(given)
     pixels = None
     if files:  # reported before the model is built
-        some = files[: 2 * MOST_SHOWN]
-        read, pixels, unread = read_images(run, some, {Path(path) for path in given})
+        read, pixels = read_images(run, files[: 2 * MOST_SHOWN], {Path(path) for path in given}, tell)
         read, pixels = read[:MOST_SHOWN], pixels[:MOST_SHOWN]
-        if unread:
-            tell(
-                Sentence(
-                    "{n} of {all} files could not be read and are left out: {problems}",
-                    n=len(unread), all=len(some), problems=list_problems(unread),
-                )
-            )  # fmt: skip
     model = load_model(run)
     data, no_data = None, None
     try:

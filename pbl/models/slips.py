@@ -98,7 +98,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
         "a layer or weight is made anew with each call, so that it never learns. Make it in __init__ or in build.",
     ),
     (
-        r"expected min_ndim=4, found ndim=(?P<found>\d)|expected ndim=4, found ndim=(?P<found_too>\d)",
+        r"expected (min_)?ndim=4, found ndim=",
         "the layer takes maps [images, height, width, channels] and is given something of another number of axes. Is there a Flatten or"
         " Dense before it?",
     ),
@@ -272,9 +272,11 @@ def explain(
     if _NO_GRADIENT_OF_GROUPS in text:
         return Sentence(GROUPS)
     place = _find_own_frame(frames, text) or _find_maker(frames, text, builder, callbacks)
-    if place is None:
+    if place is None and not isinstance(error, Warning):
         return None
     what = _find_cause(error, text, frames)
+    if place is None:  # of SILENT, and of the package's own callback: the settings are wrong
+        return Sentence("{what}", what=what)
     return Sentence("{file}, line {line}: {what}", file=place.shown, line=place.line, what=what)
 
 
@@ -326,7 +328,9 @@ def _find_cause(error: Exception, text: str, frames: list[tuple[types.FrameType,
             return Sentence("nothing is logged under '{name}'. {nearest}", name=error.args[0], nearest=nearest)
     for pattern, sentence in CAUSES:
         if found := re.search(pattern, flat):
-            return Sentence(sentence, **{name: value for name, value in found.groupdict().items() if value})
+            return Sentence(
+                sentence, **{name: re.sub(",(?! )", ", ", value) for name, value in found.groupdict().items()}
+            )
     words = flat if len(flat) <= MOST_LETTERS else f"{flat[:MOST_LETTERS]}..."
     return words if words.endswith((".", "!", "?")) else f"{words}."
 
