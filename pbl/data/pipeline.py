@@ -312,9 +312,7 @@ class Data:
             splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
             fast: Only what takes seconds.
         """
-        return examine(
-            self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit
-        )
+        return examine(self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit)
 
     def check_closely(self, most: int) -> list[Finding]:
         """Runs the slow checks of train and validation, each on at most `most` images; see `pbl.data.doctor`."""

@@ -14,7 +14,11 @@ CANDIDATES = 5  # for each image
 COVERED = 0.25
 FAR = 0.3  # relative distance (see `find_alike`) above which a pair is not aligned more closely
 STEPS = 3  # of the Gauss-Newton method
-SHIFT, TURN, SCALE = 0.1, 0.18, 0.2  # the most by which an image is moved (share of a side), turned (radians), scaled (logarithm)
+SHIFT, TURN, SCALE = (
+    0.1,
+    0.18,
+    0.2,
+)  # the most by which an image is moved (share of a side), turned (radians), scaled (logarithm)
 # Share of the picture that has structure, from 0 (a point) to 1 (everywhere alike), see `_measure_texture`. An object on an even ground
 # is too simple to tell a cropped copy from another object of the same form: there only shifts are allowed.
 TEXTURED = 0.3

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from pbl.data.doctor.finding import Finding, Part, is_official, one_finding
 
+
 def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = False) -> list[Finding]:
     """Images whose pixels are in two splits: "stop" where we made the split, "act" where one of them is official.
 

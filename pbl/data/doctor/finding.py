@@ -21,7 +21,9 @@ class Part(NamedTuple):
     names: list[str]  # n
     hashes: list[str]  # n, SHA-256 of the decoded original pixels and their shape
     shapes: np.ndarray  # int [n, 3]: height, width, channels of the image in its file
-    groups: list[str] | None = None  # n, the word of each image's group, "" for one that is in none; None where none are set
+    groups: list[str] | None = (
+        None  # n, the word of each image's group, "" for one that is in none; None where none are set
+    )
 
     def take(self, index: np.ndarray) -> "Part":
         """The images of these numbers."""
