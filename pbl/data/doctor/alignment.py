@@ -12,7 +12,7 @@ CELLS = 8  # the coarse picture has 8 x 8 cells
 CANDIDATES = 5  # for each image
 # A caption or a logo covers up to a quarter of the height, at the bottom or at the top: the rest is compared too.
 COVERED = 0.25
-FAR = 0.3  # relative distance (see `find_alike`) above which a pair is not aligned more closely
+FAR = 0.35  # relative distance (see `find_alike`) above which a pair is not aligned more closely
 STEPS = 3  # of the Gauss-Newton method
 SHIFT, TURN, SCALE = (
     0.1,
