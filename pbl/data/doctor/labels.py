@@ -13,13 +13,12 @@ from pbl.data.doctor.classifiers import (
     majority,
     measure_skill,
     neighbour_labels,
-    one_thread,
     simple_classifier,
 )
 from pbl.data.doctor.counts import FEW_IN_VALIDATION, FEWEST_IN_CLASS
 from pbl.data.doctor.finding import Finding, Part, one_finding
 from pbl.data.doctor.strangers import OUTLIER
-from pbl.data.doctor.vectors import choose, reduce
+from pbl.data.doctor.vectors import choose, one_thread, reduce
 from pbl.statistics import wilson_interval
 
 LABEL_CAP = 5_000  # training images whose labels are looked at

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pbl.data.doctor.classifiers import NEIGHBOURS, one_thread
+from pbl.data.doctor.classifiers import NEIGHBOURS
 from pbl.data.doctor.finding import Finding, Part, one_finding
-from pbl.data.doctor.vectors import choose
+from pbl.data.doctor.vectors import choose, one_thread
 from pbl.statistics import hanley_mcneil_interval
 
 # Limits for the lower bound of the interval: of a "note", and of "act". Of 160 random subsets of 300 to 3,000 images without a
