@@ -1,8 +1,9 @@
 """Whether the data doctor finds faults that are planted in real data, one at a time, and leaves clean data alone.
 
 Command:  python experiments/benchmarks/planted_faults.py --data DIR
-          DIR holds mnist.npz (Keras's layout) and cifar10.zip (cifar10/train/<class>/*.jpg, cifar10/test/<class>/*.jpg);
-          without --data only scikit-learn's digits are used.
+          DIR holds mnist.npz (Keras's layout), cifar10.zip (cifar10/train/<class>/*.jpg, cifar10/test/<class>/*.jpg), and
+          ants_bees.zip, breast_ultrasound.zip, magnetic_tiles.zip (class folders); without --data only scikit-learn's digits
+          are used. --section NAME measures and rewrites one section of the result.
 Result:   planted_faults.md beside this file, and ../gallery/cifar10_test_copies.png, in which all 20 pairs show one scene
 """
 
@@ -19,7 +20,8 @@ from typing import NamedTuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from PIL import Image, ImageFilter
+from made_pictures import ALTERATIONS, MAKERS, STRANGERS, make_pictures
+from PIL import Image, ImageFilter, ImageOps
 from sklearn.datasets import load_digits
 
 from pbl.data import decode_image, fit_image, hash_image
@@ -33,6 +35,7 @@ from pbl.data.doctor import (
     find_labels_unlike_neighbours,
     find_labels_unlike_predictions,
     find_shift,
+    find_strangers,
 )
 from pbl.data.split import hold_out
 from pbl.errors import InputError
@@ -455,25 +458,47 @@ def timed(splits, class_names, official=False) -> tuple[list[Finding], str]:
     return findings, f"{fast:.1f} | {full:.0f} | {processor:.0f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of mnist.npz and cifar10.zip")
-    parser.add_argument("--only", help="faults whose name holds this; nothing is written")
-    options = parser.parse_args()
+def photographs(folder: Path, name: str) -> tuple[list[Image.Image], np.ndarray]:
+    """The images of a zip of class folders, as they are, and their labels."""
+    images, classes = [], []
+    with zipfile.ZipFile(folder / f"{name}.zip") as archive:
+        for entry in sorted(archive.namelist()):
+            if entry.endswith((".jpg", ".png")) and "masks/" not in entry:
+                image = Image.open(io.BytesIO(archive.read(entry))).convert("RGB")
+                image.thumbnail((600, 600))
+                images.append(image)
+                classes.append(entry.split("/")[-2])
+    return images, np.unique(classes, return_inverse=True)[1]
 
-    wholes = {"digits": digits()}
-    if options.data:
-        wholes |= {"MNIST": mnist(options.data, "train"), "CIFAR-10": cifar10(options.data, "train")}
+
+def as_pixels(images: list[Image.Image], side: int) -> np.ndarray:
+    return np.stack([np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BOX)) for image in images])
+
+
+def real_sets(folder: Path) -> dict[str, tuple[list[Image.Image], np.ndarray, int]]:
+    """Images, labels and side of the real data sets that copies and strangers are planted in."""
+    part, _ = cifar10(folder, "train")
+    some = subset(part, 2000)
+    sets = {"CIFAR-10": ([Image.fromarray(image) for image in some.pixels], some.labels, 32)}
+    return sets | {
+        name: (*photographs(folder, name), 64) for name in ("ants_bees", "breast_ultrasound", "magnetic_tiles")
+    }
+
+
+# Sections of the result
+
+
+def tell_faults(folder: Path | None, only: str | None = None) -> str:
+    wholes = whole_sets(folder)
     planted_in = {
         name: (subset(part, SUBSET) if len(part.labels) > SUBSET else part, names)
         for name, (part, names) in wholes.items()
     }
-
     table = [["planted fault", *planted_in], ["---"] * (len(planted_in) + 1)]
     clean = {name: examine(split(part), names, {}) for name, (part, names) in planted_in.items()}
     table.append(["none", *(count(findings) for findings in clean.values())])
     for fault, (plant, checks) in FAULTS.items():
-        if options.only and options.only not in fault:
+        if only and only not in fault:
             continue
         row = [fault]
         for name, (part, class_names) in planted_in.items():
@@ -485,9 +510,15 @@ def main() -> None:
             row.append(tell(case, findings, checks, clean[name]))
         table.append(row)
         print(" | ".join(row), flush=True)
-    if options.only:
-        return
+    return """Each fault alone, in digits (1,797 images) and in 4,000 images of MNIST and of CIFAR-10 (JPEG copies), split as `pbl.data`
+does. "28 of 30, and 1 other": of 30 planted images 28 are named, and 1 that was not planted. "(clean: 6)": the same check names 6
+images in the data without a fault.
 
+""" + "\n".join("| " + " | ".join(row) + " |" for row in table)
+
+
+def tell_whole_sets(folder: Path | None) -> str:
+    wholes = whole_sets(folder)
     clean_rows = []
     for name, (part, class_names) in wholes.items():
         splits = split(part, with_test=name == "digits")
@@ -498,6 +529,16 @@ def main() -> None:
         for finding in findings:
             print("   ", finding.severity, finding.check, finding.message)
 
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return f"""| data | images of train / val / test | findings (images named) | seconds, fast | seconds, full | of processor time |
+|---|---|---|---|---|---|
+{chr(10).join(clean_rows)}
+
+On {os.cpu_count()} CPU cores, shared with other work; the process, with all data sets in memory, took up to {memory:.1f} GiB."""
+
+
+def tell_alarms(folder: Path | None) -> str:
+    wholes = whole_sets(folder)
     alarms = []
     for name, (part, class_names) in wholes.items():
         for size in (300, 1000, 3000):
@@ -513,9 +554,139 @@ def main() -> None:
             alarms.append(f"| {name} | {size:,} | {told} |")
             print(alarms[-1], flush=True)
 
-    official = ""
-    if options.data:
-        test, class_names = cifar10(options.data, "test")
+    return (
+        "20 random subsets without a fault each.\n\n| data | images | stop or act findings |\n|---|---|---|\n"
+        + "\n".join(alarms)
+    )
+
+
+def tell_makers(folder: Path | None) -> str:
+    """20 draws of 100 and of 300 pictures of each maker; only copies, shift and strangers are looked for."""
+    lines = []
+    for maker in MAKERS:
+        found, named, looked_at = [], 0, 0
+        for seed in range(20):
+            for size in (100, 300):
+                pixels = make_pictures(maker, size, 1000 * seed + size)
+                splits = split(make_part(pixels, np.arange(size) % 2, [f"{i % 2}/{i}.png" for i in range(size)]))
+                found += [f for f in find_altered_copies(splits) + find_shift(splits) if f.severity != "note"]
+                strange = find_strangers(splits)
+                named, looked_at = named + sum(len(f.items) for f in strange), looked_at + size
+        words = [f"{f.severity} {f.check}" for f in found]
+        told = ", ".join(f"{word} in {words.count(word)}" for word in sorted(set(words))) or "none"
+        lines.append(f"| {maker} | {told} | {named / looked_at:.2%} |")
+        print(lines[-1], flush=True)
+    return (
+        "20 draws of 100 and 20 of 300 pictures of each maker (made_pictures.py), two classes, all drawn apart.\n\n"
+        "| maker | stop or act, of copies and shift | images named as strange, faint or blurred |\n|---|---|---|\n"
+        + "\n".join(lines)
+    )
+
+
+def tell_alterations(folder: Path | None) -> str:
+    """49 training images once more in validation, altered at their own size, under their own or another label."""
+    lines = []
+    for name, (images, labels, side) in (real_sets(folder) if folder else {}).items():
+        if name in ("breast_ultrasound", "magnetic_tiles"):  # they hold copies of their own
+            continue
+        pixels = as_pixels(images, side)
+        splits = split(make_part(pixels, labels, [str(i) for i in range(len(pixels))]))
+        train, val = splits["train"], splits["val"]
+        source = np.random.default_rng(0).permutation(len(train.labels))[:49]
+        for way, alter in ALTERATIONS.items():
+            copied = as_pixels([alter(images[int(train.names[i])]) for i in source], side)
+            copies = [f"copy {i}" for i in range(49)]
+            counts = []
+            for step, check in ((0, "altered_copies"), (1, "altered_copies_with_other_labels")):
+                again = make_part(copied, (train.labels[source] + step) % (labels.max() + 1), copies)
+                found = [f for f in find_altered_copies({**splits, "val": join(val, again)}) if f.check == check]
+                named = {
+                    item for f in found if f.severity != "note" for item in f.items if f.details.get("split") != "test"
+                }
+                counts += [len(named & set(copies)), len(named - set(copies))]
+            lines.append(f"| {name} | {way} | {counts[0]} | {counts[1]} | {counts[2]} |")
+            print(lines[-1], flush=True)
+    return (
+        "49 training images once more in validation, altered at their own size. Named as copies (stop), others that are named, and of\n"
+        "the same images under another label, named as such (act).\n\n"
+        "| data | alteration | of 49 | others | of 49, other label |\n|---|---|---|---|---|\n" + "\n".join(lines)
+    )
+
+
+def tell_strangers(folder: Path | None) -> str:
+    """Three strangers of a kind, 10 nearly white or black images, 40 strongly blurred ones, each alone."""
+    lines = []
+    for name, (images, labels, side) in (real_sets(folder) if folder else {}).items():
+        pixels = as_pixels(images, side)
+        random = np.random.default_rng(0)
+
+        def look_at(planted: np.ndarray, check: str, pixels=pixels) -> str:
+            names = [str(i) for i in range(len(pixels))] + [f"planted {i}" for i in range(len(planted))]
+            part = make_part(np.concatenate([pixels, planted]), np.zeros(len(names)), names)
+            named = [item for f in find_strangers({"train": part}) if f.check == check for item in f.items]
+            own = sum(item.startswith("planted") for item in named)
+            return f"{own} of {len(planted)}" + (f", and {len(named) - own} others" if len(named) > own else "")
+
+        clean = find_strangers({"train": make_part(pixels, labels, [str(i) for i in range(len(pixels))])})
+        counts = {f.check: len(f.items) for f in clean}
+        lines.append(f"| {name} ({len(pixels):,}) | clean | " + ", ".join(f"{c} {n}" for c, n in counts.items()) + " |")
+        for kind, draw in STRANGERS.items():
+            planted = as_pixels([draw(np.random.default_rng(seed)) for seed in range(3)], side)
+            lines.append(f"| {name} | {kind} | {look_at(planted, 'stranger')} |")
+        ends = np.repeat([0, 250], 5)[:, None, None, None] + random.integers(0, 6, (10, side, side, 3))
+        lines.append(f"| {name} | nearly black, nearly white | {look_at(ends.astype(np.uint8), 'faint_image')} |")
+        some = random.permutation(len(images))[:40]
+        blurred = [images[i].filter(ImageFilter.GaussianBlur(0.05 * max(images[i].size))) for i in some]
+        lines.append(f"| {name} | blurred by 5% of the side | {look_at(as_pixels(blurred, side), 'blurred_image')} |")
+        print("\n".join(lines[-9:]), flush=True)
+    return "Each kind alone among all images of the set.\n\n| data | planted | named |\n|---|---|---|\n" + "\n".join(
+        lines
+    )
+
+
+def tell_labels(folder: Path | None) -> str:
+    """Labels changed at random; the first 30, and the bounds of the share."""
+    sets = {"digits": digits()}
+    if folder:
+        sets |= {"MNIST": mnist(folder, "train"), "CIFAR-10": cifar10(folder, "train")}
+        for name in ("ants_bees", "breast_ultrasound", "magnetic_tiles"):
+            images, labels = photographs(folder, name)
+            names = [str(i) for i in range(len(labels))]
+            sets[name] = make_part(as_pixels(images, 64), labels, names), [str(c) for c in range(labels.max() + 1)]
+    lines = []
+    for name, (part, class_names) in sets.items():
+        part = subset(part, 3000)
+        for share in (0, 0.05, 0.1, 0.3):
+            case = (
+                wrong_labels(share)({"train": part}, np.random.default_rng(2))
+                if share
+                else Case({"train": part}, set())
+            )
+            found = {f.check: f for f in find_labels_unlike_predictions(case.splits, class_names)}
+            told = found.get("labels_unlike_predictions")
+            row = (
+                [
+                    f"{len(set(told.items[:30]) & case.planted)} of 30",
+                    f"{told.details['low']:.1%} to {told.details['high']:.0%}",
+                ]
+                if told
+                else ["none named", ""]
+            )
+            mixed = found["mixed_classes"].details["classes"] if "mixed_classes" in found else ""
+            lines.append(f"| {name} ({len(part.labels):,}) | {share:.0%} | {row[0]} | {row[1]} | {mixed} |")
+            print(lines[-1], flush=True)
+    return (
+        "Labels of the training images changed at random.\n\n| data | wrong | wrong among the first 30 | told | mixed classes |\n"
+        "|---|---|---|---|---|\n" + "\n".join(lines)
+    )
+
+
+def tell_official(folder: Path | None) -> str:
+    if folder is None:
+        return ""
+    wholes = whole_sets(folder)
+    if folder:
+        test, _ = cifar10(folder, "test")
         splits = {**split(wholes["CIFAR-10"][0], with_test=False), "test": test}
         exact = find_copies_across(splits, {"test"})
         start = time.perf_counter()
@@ -529,12 +700,12 @@ def main() -> None:
         pixels_of = {
             name: image for part in splits.values() for name, image in zip(part.names, part.pixels, strict=True)
         }
-        pairs = list(zip(altered[0].details["pairs"], altered[0].details["ratios"], strict=True))
+        pairs = list(zip(altered[0].details["pairs"], altered[0].details["distances"], strict=True))
         # Of all ratios, not only the smallest.
         pairs = pairs[:: max(1, len(pairs) // 20)][:20]
         figure = plot_gallery(
             [pixels_of[name] for pair, _ in pairs for name in pair],
-            [f"ratio {ratio:.2f}\n{name}" for pair, ratio in pairs for name in pair],
+            [f"distance {ratio:.2f}\n{name}" for pair, ratio in pairs for name in pair],
             f"CIFAR-10: {len(altered[0].items)} test images look like copies of training images; 20 of them, each after its training image",
         )
         gallery = HERE.parent / "gallery"
@@ -542,37 +713,52 @@ def main() -> None:
         with replacing(gallery / "cifar10_test_copies.png") as temporary:
             figure.savefig(temporary, dpi=100)
 
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    text = f"""# Faults planted in real data, and what the data doctor says of them
+    return official + "\n\nTwenty of the pairs, evenly spaced by their distance: ../gallery/cifar10_test_copies.png"
 
-Written by `python experiments/benchmarks/planted_faults.py --data DIR`. Each fault alone, in digits (1,797 images) and in
-{SUBSET:,} images of MNIST and of CIFAR-10 (JPEG copies), split as `pbl.data` does. "28 of 30, and 1 other": of 30 planted
-images 28 are named, and 1 that was not planted. "(clean: 6)": the same check names 6 images in the data without a fault.
 
-{chr(10).join("| " + " | ".join(row) + " |" for row in table)}
+def whole_sets(folder: Path | None) -> dict[str, tuple[Part, list[str]]]:
+    wholes = {"digits": digits()}
+    return wholes | ({"MNIST": mnist(folder, "train"), "CIFAR-10": cifar10(folder, "train")} if folder else {})
 
-## Whole data sets without a fault
 
-| data | images of train / val / test | findings (images named) | seconds, fast | seconds, full | of processor time |
-|---|---|---|---|---|---|
-{chr(10).join(clean_rows)}
+SECTIONS = {
+    "Planted faults": tell_faults,
+    "Altered copies": tell_alterations,
+    "Wrong labels": tell_labels,
+    "Strangers, faint and blurred images": tell_strangers,
+    "False alarms on made pictures": tell_makers,
+    "False alarms on real data": tell_alarms,
+    "Whole data sets without a fault": tell_whole_sets,
+    "An official test split with copies": tell_official,
+}
+TITLE = """# Faults planted in real data, and what the data doctor says of them
 
-On {os.cpu_count()} CPU cores, shared with other work; the process, with all data sets in memory, took up to {memory:.1f} GiB.
-
-## False alarms: 20 random subsets without a fault each
-
-| data | images | stop or act findings |
-|---|---|---|
-{chr(10).join(alarms)}
-
-## An official test split with copies
-
-{official}
-
-Twenty of the pairs, evenly spaced by their ratio: ../gallery/cifar10_test_copies.png
+Written by `python experiments/benchmarks/planted_faults.py --data DIR`, section by section.
 """
-    with replacing(HERE / "planted_faults.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of mnist.npz, cifar10.zip and the other archives")
+    parser.add_argument("--only", help="faults whose name holds this; nothing is written")
+    parser.add_argument("--section", choices=list(SECTIONS), help="only this section is measured and rewritten")
+    options = parser.parse_args()
+    if options.only:
+        print(tell_faults(options.data, options.only))
+        return
+    for heading in [options.section] if options.section else SECTIONS:
+        write_section(heading, SECTIONS[heading](options.data))
+
+
+def write_section(heading: str, text: str) -> None:
+    """Puts a section into the result, in the order of `SECTIONS`; the others stay as they are."""
+    file = HERE / "planted_faults.md"
+    _, *parts = file.read_text(encoding="utf-8").split("\n## ") if file.exists() else [""]
+    old = {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in parts}
+    new = {**old, heading: text.strip()}
+    sections = [f"## {name}\n\n{new[name]}\n" for name in SECTIONS if name in new]
+    with replacing(file) as temporary:
+        temporary.write_text(TITLE + "\n" + "\n".join(sections), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pbl.data.doctor.vectors import average_cells, find_nearest, reduce, scale_to_norm, vectors
+from pbl.data.doctor.vectors import average_cells, find_nearest, one_thread, reduce, scale_to_norm, vectors
 
 TINY = 16  # pixels a side; smaller images are compared as they are, without a coarse picture and without alignment
 CELLS = 8  # the coarse picture has 8 x 8 cells
-CANDIDATES = 5  # for each image
+CANDIDATES = 4  # for each image
 # A caption or a logo covers up to a quarter of the height, at the bottom or at the top: the rest is compared too.
 COVERED = 0.25
-FAR = 0.3  # relative distance (see `find_alike`) above which a pair is not aligned more closely
+FAR = 0.35  # relative distance (see `find_alike`) above which a pair is not aligned more closely
 STEPS = 3  # of the Gauss-Newton method
 SHIFT, TURN, SCALE = (
     0.1,
@@ -21,7 +21,7 @@ SHIFT, TURN, SCALE = (
 )  # the most by which an image is moved (share of a side), turned (radians), scaled (logarithm)
 # Share of the picture that has structure, from 0 (a point) to 1 (everywhere alike), see `_measure_texture`. An object on an even ground
 # is too simple to tell a cropped copy from another object of the same form: there only shifts are allowed.
-TEXTURED = 0.3
+TEXTURED = 0.2
 CHUNK = 256  # pairs at a time, so that they fit into the processor's cache
 
 
@@ -33,10 +33,11 @@ class Alike(NamedTuple):
     distance: np.ndarray  # float32 [pairs], 0: equal; 1: as far apart as two images of the data set by chance
 
 
+@one_thread()
 def find_alike(images: np.ndarray, queries: np.ndarray) -> Alike:
     """Finds the images that are most like each of some of them, and how far apart they are.
 
-    Candidates are the five images nearest to the query by the cosine of a coarse grey picture (8 x 8 cells, mean removed), in any
+    Candidates are the four images nearest to the query by the cosine of a coarse grey picture (8 x 8 cells, mean removed), in any
     of the eight ways to turn and mirror a square (four of a rectangle), and the nearest by the upper or lower three quarters
     alone. Each candidate is then aligned by Gauss-Newton steps over shift, rotation and scale (S. Baker, I. Matthews 2004,
     "Lucas-Kanade 20 years on", IJCV 56, 221-255, section 2), on pictures of at most 32 pixels a side that are averaged over 3x3.
@@ -136,7 +137,7 @@ def _align(one: np.ndarray, other: np.ndarray, rows: slice) -> np.ndarray:
     for _ in range(STEPS):
         _, change = _step(grey, other_grey, mask, alignment)
         alignment = np.clip(alignment + change, -limits, limits).astype(np.float32)
-        distance = np.minimum(distance, _measure_distance(*_lay_over(one, alignment, mask), other))
+    distance = np.minimum(distance, _measure_distance(*_lay_over(one, alignment, mask), other))
     # A shift by whole pixels needs no interpolation, which would blur.
     shifted = np.round(alignment) * (1, 1, 0, 0)
     return np.minimum(distance, _measure_distance(*_lay_over(one, shifted.astype(np.float32), mask), other))

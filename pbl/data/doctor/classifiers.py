@@ -1,8 +1,5 @@
 """Simple classifiers, and what they see of an image: five nearest neighbours, and logistic regression."""
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -81,19 +78,6 @@ def describe_images(pixels: np.ndarray) -> np.ndarray:
     edges = normalise(np.minimum(normalise(np.stack(histograms, axis=-1).reshape(len(images), -1)), 0.2))
     colours = sum_cells(images) / sum_cells(np.ones_like(images[:1]))
     return np.concatenate([edges, colours.reshape(len(images), -1)], axis=1).astype(np.float32)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Runs linear algebra on one thread inside the block: on products this small, several threads mostly wait for each other.
-
-    It also hides a warning: scikit-learn gives SciPy an option that newer versions, such as Colab's, do not know.
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unknown solver options")
-        yield
 
 
 def simple_classifier() -> Any:

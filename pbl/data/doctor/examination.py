@@ -58,6 +58,7 @@ CLOSE_CHECKS = (
     "blurred_image",
     "labels_unlike_neighbours",
     "labels_unlike_predictions",
+    "mixed_classes",
     "labels_harder_than_validation",
     "reference_accuracy",
 )

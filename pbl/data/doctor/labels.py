@@ -1,5 +1,6 @@
 """Labels that are probably wrong: of single images, and of the training split as a whole."""
 
+import itertools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,17 +13,26 @@ from pbl.data.doctor.classifiers import (
     majority,
     measure_skill,
     neighbour_labels,
-    one_thread,
     simple_classifier,
 )
 from pbl.data.doctor.counts import FEW_IN_VALIDATION, FEWEST_IN_CLASS
 from pbl.data.doctor.finding import Finding, Part, one_finding
-from pbl.data.doctor.vectors import choose, reduce
+from pbl.data.doctor.strangers import OUTLIER
+from pbl.data.doctor.vectors import choose, one_thread, reduce
+from pbl.statistics import wilson_interval
 
 LABEL_CAP = 5_000  # training images whose labels are looked at
 # Skill (see `measure_skill`) below which a classifier reports nothing. Of 2,380 clean images of CIFAR-10 (skill .44) it would
 # suspect 901. Digits and MNIST with 30% wrong labels have a skill of .56 to .63, and 8 of 10 wrong labels are named.
 LABEL_SKILL = 0.5
+FIRST = 30  # images whose labels are looked at first
+TRIED, TRIAL_CAP = 0.05, 2_000  # share of labels that are changed to try how many are found, in at most so many images
+LEAST_GAIN = 1.5  # times chance, below which a list helps nobody
+LEAST_CHANCE = 1e-6
+SUREST = 40  # predictions at least, of which the upper bound is told
+SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
+# Pairs of classes that are mixed: an outlier among all pairs as in `strangers`; of clean digits and MNIST the largest is 2.8.
+PAIRS_TO_COMPARE, MIXED_SHARE, LEAST_DEVIATION = 10, 0.05, 0.5
 # Labels that are wrong in training only: the difference of losses in standard errors, and as a share of what models know of
 # the validation labels; with many images even a negligible difference is significant. Of 157 draws of ten clean data sets,
 # 280 to 2,300 images, none exceeded 3.2. Of 72 with 30% wrong labels all exceed both bounds (3.9 to 17; share .35 to .9), of
@@ -102,53 +112,156 @@ def rank_label_issues(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
 def find_labels_unlike_predictions(
     splits: Mapping[str, Part], class_names: list[str], cap: int = LABEL_CAP, seed: int = 0
 ) -> list[Finding]:
-    """Training images that cross-validated models confidently give to another class: a "note", and pictures to look at.
+    """Training images whose labels are looked at first, how many may be wrong, and classes that are mixed.
 
-    Logistic regression on `describe_images`, 5-fold; then `rank_label_issues`. Nothing is said where the models know little
-    of the classes (skill below .5), as on many photographs.
+    Logistic regression on `describe_images`, 5-fold; images of a group stay in one fold.
+
+    "labels_unlike_predictions", a "note": the images whose label is least probable beside the most probable other class, at least 30,
+    and as many as are surely wrong. How many of them are wrong if 5% of all labels are is tried out on these data: 5% of the labels
+    are changed at random, and the changed ones counted among as many of the first. Nothing is said where they are hardly more
+    frequent there than anywhere. The share of wrong labels is bounded by `bound_wrong_labels`.
+
+    "mixed_classes", a "note": two classes are taken for each other far more often than other pairs of classes.
 
     Args:
         splits: See `examine`.
         class_names: Name of each class.
         cap: Training images that are looked at, chosen by `seed`.
-        seed: Seed of the choice and of the folds.
+        seed: Seed of the choice, of the folds, and of the trial.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
-
     train = splits["train"]
-    folds = StratifiedKFold if train.groups is None else StratifiedGroupKFold
     index = np.sort(choose(len(train.labels), cap, seed))
-    # Each fold needs every class; a class with fewer images has been reported.
-    enough = np.bincount(train.labels[index], minlength=len(class_names)) >= FEWEST_IN_CLASS
+    # Each fold needs every class; a class with fewer images, or groups, has been reported.
+    units = train.units[index]
+    of_class = [set(units[train.labels[index] == c].tolist()) for c in range(len(class_names))]
+    enough = np.array([len(of) >= FEWEST_IN_CLASS for of in of_class])
     index = index[enough[train.labels[index]]]
     if len(index) < 4 * NEIGHBOURS or enough.sum() < 2:
         return []
-    labels = train.labels[index]
-    classes, numbers = np.unique(labels, return_inverse=True)
-    with one_thread():
-        probabilities = cross_val_predict(
-            simple_classifier(),
-            describe_images(train.pixels[index]),
-            numbers,
-            groups=train.units[index],
-            cv=folds(5, shuffle=True, random_state=seed),
-            method="predict_proba",
+    classes, labels = np.unique(train.labels[index], return_inverse=True)
+    images, units = describe_images(train.pixels[index]), train.units[index]
+    chances = _cross_validate(images, labels, units, seed)
+    margin = _measure_margin(chances, labels)
+    low, high = bound_wrong_labels(chances, labels)
+    order = np.argsort(margin, kind="stable")[: max(FIRST, round(low * len(labels)))]
+    # Labels that are wrong already come first as well as those that are changed.
+    share, gain = low + TRIED, _try_out(images, labels, units, seed) / TRIED
+    precision = min(gain * share, 1.0)
+    other = np.where(np.arange(len(classes)) == labels[:, None], -np.inf, chances).argmax(axis=1)
+    findings = []
+    if low > 0 or gain > LEAST_GAIN:
+        findings += one_finding(
+            "labels_unlike_predictions",
+            "note",
+            "Look at the labels of these {images} of {looked_at} training images first, such as {examples}: if {expected:.0%} of all labels are wrong, about {precision:.0%} of these are. As far as simple models can tell, {low:.0%} to {high:.0%} of all labels are wrong.",
+            [train.names[index[i]] for i in order],
+            images=len(order),
+            looked_at=len(index),
+            expected=share,
+            precision=precision,
+            low=low,
+            high=high,
+            labelled=[class_names[classes[labels[i]]] for i in order],
+            suggested=[class_names[classes[other[i]]] for i in order],
         )
-    skill = measure_skill(float((probabilities.argmax(axis=1) == numbers).mean()), numbers)
-    suspected = rank_label_issues(probabilities, numbers)
-    if skill <= LABEL_SKILL or not len(suspected):
+    return findings + _find_mixed(chances, labels, [class_names[c] for c in classes])
+
+
+def _cross_validate(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
+    """The logarithm of each class's probability, by models that did not see the image, `float [n, classes]`."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    is_grouped = len(set(units.tolist())) < len(units)
+    folds = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(5, shuffle=True, random_state=seed)
+    chances = np.full((len(labels), labels.max() + 1), np.log(LEAST_CHANCE))
+    with one_thread():
+        for learned, left_out in folds.split(images, labels, units if is_grouped else None):
+            if len(set(labels[learned].tolist())) > 1:
+                model = simple_classifier().fit(images[learned], labels[learned])
+                chances[left_out[:, None], model.classes_] = model.predict_log_proba(images[left_out])
+    return np.maximum(chances, np.log(LEAST_CHANCE))
+
+
+def _measure_margin(chances: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """By how much the label is more probable than the most probable other class, `float [n]`."""
+    is_own = np.arange(chances.shape[1]) == labels[:, None]
+    return chances[is_own] - np.where(is_own, -np.inf, chances).max(axis=1)
+
+
+def _try_out(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> float:
+    """Of labels that are changed at random, 5% of all, how many are among as many that are looked at first; as a share."""
+    random = np.random.default_rng(seed)
+    some = np.sort(choose(len(labels), TRIAL_CAP, seed))
+    classes, changed = np.unique(labels[some], return_inverse=True)
+    wrong = random.permutation(len(some))[: round(TRIED * len(some))]
+    changed[wrong] = (changed[wrong] + random.integers(1, len(classes), len(wrong))) % len(classes)
+    if len(classes) < 2 or np.bincount(changed, minlength=len(classes)).min() < FEWEST_IN_CLASS or not len(wrong):
+        return 0.0
+    margin = _measure_margin(_cross_validate(images[some], changed, units[some], seed), changed)
+    first = np.argsort(margin, kind="stable")[: min(FIRST, len(wrong))]
+    return float(np.isin(first, wrong).mean())
+
+
+def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Between which shares of the labels may be wrong, as far as predictions of images that were not seen can tell.
+
+    Predictions contradict labels less often the surer they are. Where labels are wrong, they do not become rarer than those: the
+    share of contradictions by margin is fitted as n + (1 - n) / (1 + exp(a + b sqrt(margin))), as one fits lapses of attention (F.
+    Wichmann, N. Hill 2001, Perception & Psychophysics 63, 1293-1313). The lower bound is the least n within 1.92 of the largest log
+    likelihood (95%), and 0 where simple models know too little. The upper bound is the upper 95% bound of the share of
+    contradictions among the surest twentieth, if these models made no mistake there.
+
+    Args:
+        chances: Logarithms of probabilities, `float [n, classes]`.
+        labels: `int [n]`.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    best = np.sort(chances, axis=1)
+    margin, is_wrong = np.sqrt(best[:, -1] - best[:, -2]), chances.argmax(axis=1) != labels
+    surest = np.argsort(-margin, kind="stable")[: max(SUREST, len(labels) // 20)]
+    high = wilson_interval(int(is_wrong[surest].sum()), len(surest))[1]
+
+    def loss(line: np.ndarray, share: float) -> float:
+        chance = share + (1 - share) * expit(-line[0] - np.exp(np.clip(line[1], -9, 9)) * margin)
+        return -float(np.log(np.clip(np.where(is_wrong, chance, 1 - chance), 1e-6, 1)).sum())
+
+    line, losses = np.zeros(2), []
+    for share in SHARES:
+        result = minimize(loss, line, args=(share,), method="Nelder-Mead", options={"xatol": 1e-2, "fatol": 1e-2})
+        line = result.x
+        losses.append(result.fun)
+    low = SHARES[int(np.flatnonzero(np.array(losses) <= min(losses) + 1.92)[0])]
+    return min(low, high), high
+
+
+def _find_mixed(chances: np.ndarray, labels: np.ndarray, class_names: list[str]) -> list[Finding]:
+    """Pairs of classes that are taken for each other far more often than other pairs; with fewer than ten pairs nothing is usual."""
+    pairs = list(itertools.combinations(range(len(class_names)), 2))
+    if len(pairs) < PAIRS_TO_COMPARE:
         return []
+    equal = chances - np.log(np.bincount(labels) / len(labels))  # each class counts as equally frequent
+    more = np.stack(
+        [(equal[labels == c] > equal[labels == c, c][:, None]).mean(axis=0) for c in range(len(class_names))]
+    )
+    shares = np.array([(more[one, other] + more[other, one]) / 2 for one, other in pairs])
+    logarithm = np.log(shares + MIXED_SHARE / 5)
+    deviation = 1.4826 * np.median(np.abs(logarithm - np.median(logarithm)))
+    scores = (logarithm - np.median(logarithm)) / max(deviation, LEAST_DEVIATION)
+    order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > OUTLIER and shares[i] > MIXED_SHARE]
+    if not order:
+        return []
+    one, other = (class_names[c] for c in pairs[order[0]])
     return one_finding(
-        "labels_unlike_predictions",
+        "mixed_classes",
         "note",
-        "Of {looked_at} training images {images} ({share:.1%}) are confidently given to another class by models that did not see them, such as {examples}: look at their labels.",
-        [train.names[index[i]] for i in suspected],
-        looked_at=len(index),
-        images=len(suspected),
-        share=len(suspected) / len(index),
-        skill=skill,
-        labelled=[class_names[labels[i]] for i in suspected],
-        suggested=[class_names[classes[probabilities[i].argmax()]] for i in suspected],
+        "Models that did not see them take images of '{one}' and '{other}' for each other in {share:.0%} of cases, far more often than those of other classes: look whether labels of the two were mixed up.",
+        one=one,
+        other=other,
+        share=float(shares[order[0]]),
+        classes=[[class_names[c] for c in pairs[i]] for i in order],
+        shares=[float(shares[i]) for i in order],
     )
 
 

@@ -9,11 +9,10 @@ from pbl.data.doctor.classifiers import (
     describe_images,
     majority,
     neighbour_labels,
-    one_thread,
     simple_classifier,
 )
 from pbl.data.doctor.finding import Finding, Part, one_finding
-from pbl.data.doctor.vectors import choose
+from pbl.data.doctor.vectors import choose, one_thread
 from pbl.statistics import wilson_interval
 
 REFERENCE_CAP = 2_000

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pbl.data.doctor.classifiers import NEIGHBOURS, one_thread
+from pbl.data.doctor.classifiers import NEIGHBOURS
 from pbl.data.doctor.finding import Finding, Part, one_finding
-from pbl.data.doctor.vectors import choose
+from pbl.data.doctor.vectors import choose, one_thread
 from pbl.statistics import hanley_mcneil_interval
 
 # Limits for the lower bound of the interval: of a "note", and of "act". Of 160 random subsets of 300 to 3,000 images without a
@@ -79,7 +79,8 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
         )
 
     findings = []
-    folds = StratifiedKFold if all(part.groups is None for part in splits.values()) else StratifiedGroupKFold
+    is_grouped = any(part.groups is not None for part in splits.values())
+    folds = StratifiedGroupKFold if is_grouped else StratifiedKFold
     chosen = {split: choose(len(part.labels), cap, seed) for split, part in splits.items()}
     units = {split: part.units[chosen[split]] for split, part in splits.items()}
     train, train_units = statistics(splits["train"], chosen["train"]), units["train"]
@@ -98,7 +99,7 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
                 make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced")),
                 values,
                 is_other,
-                groups=np.concatenate([train_units, train_units.max() + 1 + units[split]]),
+                groups=np.concatenate([train_units, train_units.max() + 1 + units[split]]) if is_grouped else None,
                 cv=folds(5, shuffle=True, random_state=seed),
                 method="predict_proba",
             )[:, 1]

@@ -41,39 +41,41 @@ def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int =
     # The added levels keep noise in an even picture from passing for sharpness.
     blurred = -_score(np.log((laplacian + 0.05) / (contrast + 1)))
     blurred[faint > 0] = 0
+    strange = _score(np.log(distance + 1e-3))
     findings = []
-    for check, scores, limit, template in (
-        (
+    if found := _name_largest(strange, OUTLIER, names):
+        findings += one_finding(
             "stranger",
-            _score(np.log(distance + 1e-3)),
-            OUTLIER,
+            "note",
             "Of {looked_at} images {images} are unlike all others, such as {examples}: look whether they belong here, or are drawings, screenshots or placeholders.",
-        ),
-        (
+            found,
+            images=len(found),
+            looked_at=len(names),
+        )
+    if found := _name_largest(faint, 0, names):
+        findings += one_finding(
             "faint_image",
-            faint,
-            0,
+            "note",
             "Of {looked_at} images {images} are nearly of one colour all over, such as {examples}: look whether anything can be seen in them.",
-        ),
-        (
+            found,
+            images=len(found),
+            looked_at=len(names),
+        )
+    if found := _name_largest(blurred, OUTLIER, names):
+        findings += one_finding(
             "blurred_image",
-            blurred,
-            OUTLIER,
+            "note",
             "Of {looked_at} images {images} are much less sharp than the others, such as {examples}: look whether a person could name them.",
-        ),
-    ):
-        order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > limit]
-        if order:
-            findings += one_finding(
-                check,
-                "note",
-                template,
-                [names[i] for i in order],
-                images=len(order),
-                looked_at=len(names),
-                scores=[round(float(scores[i]), 2) for i in order],
-            )
+            found,
+            images=len(found),
+            looked_at=len(names),
+        )
     return findings
+
+
+def _name_largest(scores: np.ndarray, limit: float, names: list[str]) -> list[str]:
+    """Names of the images whose score is above the limit, the largest first."""
+    return [names[i] for i in np.argsort(-scores, kind="stable") if scores[i] > limit]
 
 
 def _measure(splits: Mapping[str, Part], cap: int, seed: int) -> tuple[list[str], np.ndarray]:

@@ -1,10 +1,26 @@
 """Images as vectors that can be compared, and the nearest of them."""
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+BLOCK = 512, 2048  # queries and references at a time: 4 MB of cosines
 LARGEST_SIDE = 32  # larger images are reduced to this side first
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs linear algebra on one thread inside the block: on products this small, several threads mostly wait for each other.
+
+    It also hides a warning: scikit-learn gives SciPy an option that newer versions, such as Colab's, do not know.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unknown solver options")
+        yield
 
 
 def choose(n: int, cap: int, seed: int) -> np.ndarray:
@@ -60,12 +76,13 @@ def _overlap(cells: int, pixels: int) -> np.ndarray:
     return (np.maximum(shared, 0) * cells / pixels).astype(np.float32)
 
 
+@one_thread()
 def find_nearest(
     queries: np.ndarray, reference: Callable[[slice], np.ndarray], size: int, k: int, own: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the `k` nearest reference vectors of each query by cosine, the largest over the query's variants.
 
-    In blocks, so that memory stays below some 200 MB and the work is that of matrix products.
+    In blocks that fit into the processor's cache; the work is that of matrix products.
 
     Args:
         queries: `float32 [variants, n, d]`, of norm 1.
@@ -80,10 +97,10 @@ def find_nearest(
     n = queries.shape[1]
     best = np.full((n, k), -np.inf, np.float32)
     best_index = np.full((n, k), -1)
-    for begin in range(0, size, 4096):
-        block = reference(slice(begin, begin + 4096))
-        for start in range(0, n, 2048):
-            rows = slice(start, start + 2048)
+    for begin in range(0, size, BLOCK[1]):
+        block = reference(slice(begin, begin + BLOCK[1]))
+        for start in range(0, n, BLOCK[0]):
+            rows = slice(start, start + BLOCK[0])
             cosines = queries[0, rows] @ block.T
             for variant in queries[1:, rows]:
                 np.maximum(cosines, variant @ block.T, out=cosines)
