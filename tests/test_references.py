@@ -1,7 +1,8 @@
 """Every builder beside an independent implementation in PyTorch: torchvision's, timm's, or one written here from the paper.
 
-The weights of the one are copied into the other, and both are shown the same images: the probabilities agree to 1e-5. Needs
-`pip install pbl[references]`; left out where it is not installed, and run in the nightly form.
+The weights of the one are copied into the other, and both are shown the same images: the probabilities agree to 1e-5. All but
+the last layer is computed in float64, so that rounding cannot hide a small mistake. Needs the extra `references` of
+pyproject.toml; left out where it is not installed, and run in the nightly form.
 
 The images are 33 pixels wide: 33, 17, 9, 5, 3 are odd, and of odd maps TensorFlow's "same" padding takes as much from either
 side as PyTorch's. Of even ones it takes less from the left: that difference is named in the builders' docstrings. What else
@@ -16,6 +17,7 @@ import pytest
 
 from pbl import models
 from pbl.models import MODELS
+from pbl.models.efficientnet import find_backbone
 from pbl.models.keras_private import flatten_layers
 
 torch = pytest.importorskip("torch")
@@ -30,6 +32,14 @@ from torch.nn import functional  # noqa: E402
 pytestmark = pytest.mark.nightly
 CLASSES, SIDE = 7, 33
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(before)
 
 
 class ChannelsLast(nn.Module):
@@ -257,8 +267,8 @@ def in_order(model: keras.Model) -> list[keras.Layer]:
         parts = [*model.stem, *(part for block in blocks for part in block)]
         inner = {"ConvBN": ("convolution", "normalization"), "SqueezeExcite": ("reduce", "excite")}
         return [getattr(part, name) for part in parts for name in inner[type(part).__name__]] + [model.classify]
-    if any("_transfer" in layer.name for layer in flatten_layers(model)):  # a chain, whose names are no numbers
-        return found
+    if model.name.endswith("_transfer"):  # a chain, in whose names there are no numbers
+        return [layer for layer in [*find_backbone(model).layers, model.layers[-1]] if isinstance(layer, kinds)]
     return sorted(found, key=lambda layer: int((re.search(r"_(\d+)$", layer.name) or [0, 0])[1]))
 
 
@@ -361,9 +371,9 @@ def test_every_builder_has_a_reference():
 def test_outputs(name, case):
     make, options, side = CASES[name][case]
     images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), np.uint8)
-    pixels = torch.tensor(preprocess(name, images.astype(np.float64)).transpose(0, 3, 1, 2), dtype=torch.float32)
+    pixels = torch.tensor(preprocess(name, images.astype(np.float64)).transpose(0, 3, 1, 2), dtype=torch.float64)
     torch.manual_seed(0)
-    theirs = make()
+    theirs = make().double()
     ours = models.build(name, (side, side, 3), CLASSES, **options)
     # Twice: copying sets the references' epsilon, which is among what the averages are made with.
     (copy_transformer if name.startswith("vit") else copy_weights)(theirs, ours)
@@ -380,8 +390,8 @@ def test_outputs(name, case):
 def test_perceptron():
     """One unit with a step at 0."""
     images = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 1), np.uint8)
-    unit, ours = nn.Linear(36, 1), models.build("perceptron", (6, 6, 1), 2)
-    pixels = torch.tensor(images.reshape(50, 36) / 255, dtype=torch.float32)
+    unit, ours = nn.Linear(36, 1).double(), models.build("perceptron", (6, 6, 1), 2)
+    pixels = torch.tensor(images.reshape(50, 36) / 255, dtype=torch.float64)
     with torch.no_grad():
         unit.bias -= unit(pixels).mean()
         fires = (unit(pixels) >= 0).numpy()

@@ -20,8 +20,8 @@ While the backbone is frozen it gives the same features for an image in every ep
 (The extractor predicts, so the backbone's own dropout, which `fit` of the whole model leaves on, is off.)
 
 With `weights=None` there is nothing to keep: the whole network is trained, and batch normalisation's moving averages have
-momentum .9, as in this package's other models, where `keras.applications` has .99 (made for the many steps of ImageNet; on a
-small data set the averages would lag many epochs behind). It then has 5,288,548 (b0 of 2019) or 7,139,704
+momentum .9, as in this package's other models and in that of 2021; `keras.applications` has .99 in that of 2019, for the many
+steps of ImageNet (on a small data set the averages would lag many epochs behind). It then has 5,288,548 (b0 of 2019) or 7,139,704
 (b0 of 2021) trainable weights at 1000 classes, as published; frozen, 1,281,000 of them, the head, are.
 """
 
@@ -34,10 +34,10 @@ from pbl.errors import InputError, name_nearest
 from pbl.models.card import LARGE, Card, check_size
 
 TAN, TAN_V2 = "Tan and Le 2019, arXiv:1905.11946", "Tan and Le 2021, arXiv:2104.00298"
-FORMERLY = {"batch_norm_momentum": 0.99}
+FORMERLY = {"batch_norm_momentum": 0.99}  # of the network of 2019; that of 2021 has .9 in `keras.applications` too
 CARDS = {
     "efficientnet_transfer": Card("Functional", 2019, TAN, LARGE, 1000, 5_288_548, 385_814_752, 32, FORMERLY),
-    "efficientnetv2_transfer": Card("Functional", 2021, TAN_V2, LARGE, 1000, 7_139_704, 718_086_176, 32, FORMERLY),
+    "efficientnetv2_transfer": Card("Functional", 2021, TAN_V2, LARGE, 1000, 7_139_704, 718_086_176, 32),
 }
 
 VARIANTS = {
