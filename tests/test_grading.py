@@ -92,6 +92,30 @@ def test_a_holdout_hides_by_content_and_names_nothing(hidden):
     assert "label" not in (hidden / "hidden.json").read_text()
 
 
+def test_groups_hold_between_hidden_and_public_and_between_the_halves(tmp_path):
+    """Three images of each patient: on one side of the border, and of the hidden ones in one half."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for patient in range(120):
+        for view in range(3):
+            folder = tmp_path / "photos" / ("ill" if patient % 2 else "well")
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(folder / f"p{patient:03d}-{view}.png")
+    made = make_holdout(str(tmp_path / "photos"), out=tmp_path / "out", groups=r"p\d+", fraction=0.4, seed=3)
+    known = {
+        pbl.data.hash_image(pbl.data.read_image(file)): file.stem[:4] for file in (tmp_path / "photos").rglob("*.png")
+    }
+    hidden = open_hidden(made.path)
+    patients = [known[pbl.data.hash_image(pbl.data.read_image(file))] for file in hidden.files]
+    halves = open_labels(hidden).is_public
+    sides = [
+        {patient for patient, is_public in zip(patients, halves, strict=True) if is_public == side}
+        for side in (True, False)
+    ]
+    assert not sides[0] & sides[1] and 0.4 < halves.mean() < 0.6 and len(sides[0] | sides[1]) * 3 == len(patients)
+
+
 def test_copies_across_the_border_are_named(tmp_path):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (300, 12, 12), np.uint8)
@@ -196,7 +220,8 @@ def test_agreement_on_errors_tells_a_copy_from_a_colleague():
     model.fit(train.pixels[:64], train.labels[:64], epochs=1, verbose=0)
     copy = model.predict(test.pixels, verbose=0).argmax(axis=1)
     apart, of_copy = (judge.agreement_on_errors(given[1], other, test.labels) for other in (given[0], copy))
-    assert apart[0] < 0.7 < judge.AGREEMENT <= of_copy[0] and of_copy[1] >= judge.FEWEST_ERRORS, (apart, of_copy)
+    told = judge.CHANCE + judge.AGREEMENT * (1 - judge.CHANCE)
+    assert apart[0] < 0.7 < told <= of_copy[0] and of_copy[1] >= judge.FEWEST_ERRORS, (apart, of_copy)
 
 
 @pytest.mark.parametrize(
@@ -426,17 +451,24 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     (tmp_path / "teams.csv").write_bytes("班,提出日時\nチームA,2026-12-02\nB,2026-11-30\nC,\n誰も,\n".encode("cp932"))
     (tmp_path / "rubric.py").write_text(
         "from pbl.grading import Rubric\n"
-        "rubric = Rubric(bands=[(0.5, 60)], deadline='2026-12-01', late_points_per_day=5, ceiling=0.5)\n"
+        "rubric = Rubric(bands=[(0.5, 60)], deadline='2026-12-01', late_points_per_day=5, ceiling=0.5, marks=['talk'],"
+        " levels=[(0.5, '標準的')], total={'points': 1, 'talk': 2}, missing_points=0)\n"
     )
     words = ["grade", "in", "--data", hidden, "--roster", "teams.csv", "--rubric", "rubric.py"]
+    (tmp_path / "grades").mkdir()
+    (tmp_path / "grades" / "marks.csv").write_text(
+        "チーム,ｔａｌｋ\nチームＡ,10\n誰も,3\n知らない班,5\n", encoding="utf-8-sig"
+    )
     status, out, err = command(*words)
     assert status == 0 and "3/3" in err and "grades/grades.csv" in out, (out, err)
+    assert "the mark talk 5 fits no team: '知らない班'" in err
     table = pd.read_csv("grades/grades.csv", encoding="utf-8-sig")
     assert table["team"].tolist() == ["チームA", "B", "C", "誰も"]
     assert table["status"].tolist() == ["ok", "ok", "ok", "missing"]
     assert table["isolation"].tolist()[:3] == ["full"] * 3
     assert table["accuracy"].nunique() == 1 and table["accuracy"][0] > 0.5 and np.isnan(table["accuracy"][3])
-    assert table["points"].tolist()[:3] == [60] * 3 and table["final_points"].tolist()[:3] == [55, 60, 60]
+    assert table["points"].tolist() == [60] * 3 + [0] and table["final_points"].tolist() == [55, 60, 60, 0]
+    assert table["total"].tolist()[0] == 75 and np.isnan(table["total"][1]) and table["total"][3] == 6
     assert table["flags"][0].split() == ["late", "above_ceiling", "duplicate_of:B", "duplicate_of:C"]
     # The same as the package's own evaluation of that run on those images.
     labels = open_labels(open_hidden(hidden))
@@ -450,6 +482,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and str(hidden) not in feedback
         and "duplicate" not in feedback
     )
+    assert "Level: 標準的" in feedback and "talk: 10" in feedback and "Final grade: 75" in feedback
     assert "Nothing was handed in" in Path("grades/teams/誰も/feedback.md").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in Path("grades/grades.jsonl").read_text(encoding="utf-8").splitlines()]
     assert (
@@ -458,6 +491,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and rows[2]["facts"]["kind"] == "predictions"
     )
     summary = Path("grades/summary.html").read_text(encoding="utf-8")
+    assert "標準的" in summary and '<th scope="col">talk</th>' in summary and "<td>75</td>" in summary
     assert (
         "seccomp" in summary and "ledger is whole" in summary and "data:image/png" in summary and "http" not in summary
     )
@@ -474,6 +508,28 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert status == 1 and "1/1 誰も: ok" in err
     status, out, err = command(*words, "--again", "D")
     assert status == 2 and "--again D: no such team" in err
+
+    # A cached score edited by hand: told and computed again, or where nothing is run, a fault of the grader's and status 1.
+    results = sorted(Path("grades/work/results").iterdir())
+    edited = next(file for file in results if file.stem == rows[0]["key"])
+    whole = edited.read_bytes()
+    edited.write_bytes(bytes(len(whole)))
+    status, out, err = command("grade", "grades", "--data", hidden, "--score-only", "--roster", "teams.csv")
+    assert status == 1 and "cached predictions were changed" in out and "--again チームA" in out
+    status, _, err = command(*words)
+    assert (
+        status == 0
+        and "cached predictions were changed or lost, so it is graded again" in err
+        and "1/1 チームA: ok" in err
+    )
+    assert edited.read_bytes() == whole
+    # A line taken from the end of the ledger is told, and the exit status says so.
+    ledger = Path("grades/work/ledger.jsonl")
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:-1]))
+    status, _, err = command("grade", "grades", "--data", hidden, "--score-only", "--roster", "teams.csv")
+    assert status == 1 and "lines were edited or lost" in err
+    ledger.write_bytes(b"".join(lines))
 
     # Halves, and a leaderboard that tells coarse scores, and no more of them than there are tries.
     assert command(*words, "--half", "private")[0] == 0

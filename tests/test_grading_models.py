@@ -15,7 +15,7 @@ LAYERS = {
 }
 RANDOM = {
     "RandomZoom": {"height_factor": 0.1}, "RandomRotation": {"factor": 0.1}, "RandomTranslation": {"height_factor": 0.1, "width_factor": 0.1},
-    "RandomCrop": {"height": 8, "width": 8}, "RandomShear": {"x_factor": 0.1}, "RandomPosterization": {"factor": 4},
+    "RandomCrop": {"height": 8, "width": 8}, "RandomPosterization": {"factor": 4},
 } | {f"Random{name}": {"factor": 0.1} for name in ("Contrast", "Brightness", "Hue", "Saturation", "Sharpness", "ColorDegeneration")}  # fmt: skip
 
 
@@ -27,24 +27,18 @@ def head(x):
     return layers.Dense(3, activation="softmax")(layers.Flatten()(x))
 
 
-def with_random_layers(x):
-    from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
-        BaseImagePreprocessingLayer as Base,
-    )
+# Keras itself cannot load what RandomShear saves; the others do no work on these images.
+LEFT_OUT = (
+    "RandomShear", "MaxNumBoundingBoxes", "Equalization", "ContrastLimitedAdaptiveHistogramEqualization", "Resizing", "CenterCrop",
+)  # fmt: skip
 
+
+def with_random_layers(x):
+    from keras.src.layers.preprocessing.image_preprocessing import base_image_preprocessing_layer
+
+    base = base_image_preprocessing_layer.BaseImagePreprocessingLayer
     for name, kind in LAYERS.items():
-        if (
-            issubclass(kind, Base)
-            and kind is not Base
-            and name
-            not in (
-                "MaxNumBoundingBoxes",
-                "Equalization",
-                "ContrastLimitedAdaptiveHistogramEqualization",
-                "Resizing",
-                "CenterCrop",
-            )
-        ):
+        if issubclass(kind, base) and kind is not base and name not in LEFT_OUT:
             x = kind(**RANDOM.get(name, {}))(x)
     return head(x)
 

@@ -29,7 +29,7 @@ _OURS = frozenset(
 # experiments/benchmarks/agreement.py.
 CHANCE = 0.5
 # Two teams are told of where what they share lies beyond this part of the way from chance to 1, with so many equal mistakes at least.
-AGREEMENT, FEWEST_ERRORS = 0.6, 10
+AGREEMENT, FEWEST_ERRORS = 0.75, 10
 FEWEST_OTHERS = (
     3  # other teams from which chance in this class is taken; with fewer it is not known, and nobody is told of
 )
