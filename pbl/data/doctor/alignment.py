@@ -21,7 +21,7 @@ SHIFT, TURN, SCALE = (
 )  # the most by which an image is moved (share of a side), turned (radians), scaled (logarithm)
 # Share of the picture that has structure, from 0 (a point) to 1 (everywhere alike), see `_measure_texture`. An object on an even ground
 # is too simple to tell a cropped copy from another object of the same form: there only shifts are allowed.
-TEXTURED = 0.2
+TEXTURED = 0.3
 CHUNK = 256  # pairs at a time, so that they fit into the processor's cache
 
 

@@ -26,7 +26,7 @@ LABEL_CAP = 5_000  # training images whose labels are looked at
 # suspect 901. Digits and MNIST with 30% wrong labels have a skill of .56 to .63, and 8 of 10 wrong labels are named.
 LABEL_SKILL = 0.5
 FIRST = 30  # images whose labels are looked at first
-TRIED, TRIAL_CAP = 0.05, 2_000  # share of labels that are changed to try how many are found, in at most so many images
+TRIED, TRIAL_CAP = 0.05, 1_000  # share of labels that are changed to try how many are found, in at most so many images
 LEAST_GAIN = 1.5  # times chance, below which a list helps nobody
 LEAST_CHANCE = 1e-6
 SUREST = 40  # predictions at least, of which the upper bound is told
