@@ -21,7 +21,6 @@ from pbl.data.doctor import (
     find_leave_out,
     find_shift,
     find_strangers,
-    rank_label_issues,
     write_leave_out,
     write_report,
 )
@@ -433,13 +432,6 @@ def test_harder_labels_need_images_of_one_kind(digits):
     for splits, is_told in ((wrong, True), (grouped, False), (bright, False)):
         checks = {finding.check for finding in examine_closely(splits, CLASS_NAMES)}
         assert ("labels_harder_than_validation" in checks) == is_told
-
-
-def test_confident_learning_by_hand():
-    # Mean probability of the own class: (.9 + .8 + .2) / 3 = .63 and (.7 + .9) / 2 = .8. Image 2 reaches class 1's .8; no
-    # other one reaches the threshold of a class that is not its own.
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]])
-    assert rank_label_issues(probabilities, np.array([0, 0, 0, 1, 1])).tolist() == [2]
 
 
 def test_report_and_leave_out(digits, tmp_path):

@@ -20,8 +20,7 @@ __getattr__, __dir__, __all__ = offer(
         "examination": "CHECKS CLOSE_CHECKS examine examine_closely",
         "finding": "SEVERITIES Finding Part Severity",
         "labels": "find_labels_harder_than_validation find_labels_unlike_neighbours find_labels_unlike_predictions"
-        " bound_wrong_labels"
-        " rank_label_issues",
+        " bound_wrong_labels",
         "reference": "find_reference_accuracy",
         "report": "find_leave_out write_leave_out write_report",
         "shift": "find_shift measure_images",

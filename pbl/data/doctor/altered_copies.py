@@ -28,10 +28,8 @@ TWINS, TWINS_OF, FEWEST_TWINS = 0.033, 50_000, 0.001
 TWINS_WITH_OTHER_LABELS = 0.1  # share of such twins that carry another label; a convention
 COPIES_IN_TRAIN = 0.1  # share of the training images, for the lower bound of its interval
 COPY_CAP = 10_000  # images of a split that are compared with all others
-ALL_CAP, TRAIN_CAP = (
-    6_000,
-    2_000,
-)  # training images beyond so many images of all splits are looked at only up to so many
+# Of training images no more are looked at than make so many of all splits, but so many at least; they too are compared with all.
+ALL_CAP, TRAIN_CAP = 6_000, 2_000
 # Where a group's word may stand in a name: up to the last or the first hyphen or underscore, the folder, up to the first number, and
 # before the last number. The first is taken that joins these many of the pairs in at least so many groups of at most that size.
 GROUPS = (r"(.+)[_-]", r"([^_-]+)[_-]", r"(.+/.+)/", r"(\D*[0-9]+)[^0-9]", r"(.*[^0-9])[0-9]+[^0-9]*$")

@@ -83,32 +83,6 @@ def find_labels_unlike_neighbours(
     )
 
 
-def rank_label_issues(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Finds probable label errors by confident learning.
-
-    A class's threshold is the mean probability of the class over the images that carry its label. An image counts as one of
-    class j if its probability of j is at least j's threshold (of several, the most probable); where j is not its label, the
-    image is suspected. Source: C. Northcutt, L. Jiang, I. Chuang (2021), JAIR 70, 1373-1411, equations 1 and 2; the method
-    "C: confident joint", ranked by normalised margin.
-
-    Args:
-        probabilities: `float [n, classes]`, from models that did not see the image.
-        labels: `int [n]`.
-
-    Returns:
-        Numbers of the suspected images, the most suspicious first.
-    """
-    classes = probabilities.shape[1]
-    threshold = np.array(
-        [probabilities[labels == c, c].mean() if (labels == c).any() else np.inf for c in range(classes)]
-    )
-    confident = np.where(probabilities >= threshold, probabilities, -np.inf)
-    guessed = confident.argmax(axis=1)
-    suspected = np.flatnonzero(np.isfinite(confident.max(axis=1)) & (guessed != labels))
-    margin = probabilities[suspected, labels[suspected]] - probabilities[suspected, guessed[suspected]]
-    return suspected[np.argsort(margin, kind="stable")]
-
-
 def find_labels_unlike_predictions(
     splits: Mapping[str, Part], class_names: list[str], cap: int = LABEL_CAP, seed: int = 0
 ) -> list[Finding]:

@@ -62,7 +62,8 @@ def _captions(finding: Finding) -> Iterator[tuple[str, str]]:
 
 def find_leave_out(findings: list[Finding]) -> list[str]:
     """Returns the names of images to leave out, sorted: broken and constant ones, training images whose copies stand in val
-    or test, validation images whose copies stand in test, and of exact copies within train all but the first. Suspected labels are never among them: a person decides.
+    or test, validation images whose copies stand in test, and of exact copies within train all but the first. Suspected labels are
+    never among them: a person decides.
 
     Args:
         findings: From `examine`.

@@ -37,9 +37,11 @@ def shrink(pixels: np.ndarray) -> np.ndarray:
     """Brings `uint8 [n, height, width, channels]` to at most 32 pixels a side; smaller ones are given back as they are."""
     from PIL import Image
 
-    if not len(pixels) or max(pixels.shape[1:3]) <= LARGEST_SIDE:
+    if max(pixels.shape[1:3]) <= LARGEST_SIDE:
         return pixels
     size = tuple(min(side, LARGEST_SIDE) for side in (pixels.shape[2], pixels.shape[1]))
+    if not len(pixels):
+        return np.empty((0, size[1], size[0], pixels.shape[3]), np.uint8)
     images = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in pixels)
     small = np.stack([np.asarray(image.resize(size, Image.Resampling.BOX)) for image in images])
     return small.reshape(len(pixels), size[1], size[0], -1)
