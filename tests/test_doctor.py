@@ -348,7 +348,7 @@ def test_strangers_are_named(scenes):
     assert set(found["blurred_image"].items) >= {"blurred 1", "blurred 2", "blurred 3"}
     assert "drawing" in found["stranger"].items and len(found["stranger"].items) <= 12
     clean = find_strangers(split_by_us(scenes, np.arange(300) % 2, [*map(str, range(300))]))
-    assert sum(len(finding.items) for finding in clean) <= 3  # 1% of 300
+    assert sum(len(finding.items) for finding in clean) <= 9  # 3% of 300; of real sets under 1% a check
 
 
 def test_wrong_labels_are_suspected(digits):
