@@ -348,7 +348,7 @@ def test_strangers_are_named(scenes):
     assert set(found["blurred_image"].items) >= {"blurred 1", "blurred 2", "blurred 3"}
     assert "drawing" in found["stranger"].items and len(found["stranger"].items) <= 12
     clean = find_strangers(split_by_us(scenes, np.arange(300) % 2, [*map(str, range(300))]))
-    assert sum(len(finding.items) for finding in clean) <= 3  # 1% of 300
+    assert sum(len(finding.items) for finding in clean) <= 9  # 3% of 300; of real sets under 1% a check
 
 
 def test_wrong_labels_are_suspected(digits):
@@ -370,7 +370,7 @@ def test_wrong_labels_are_suspected(digits):
         assert np.mean(right) > 0.9
     told = found["labels_unlike_predictions"].details
     assert 0.04 < told["low"] <= 107 / 1069 <= told["high"] < 0.2
-    assert told["precision"] > 0.6
+    assert told["precision"] > 3 * 107 / 1069  # three times chance
     assert find_labels_unlike_neighbours(digits, CLASS_NAMES) == []
     (clean,) = find_labels_unlike_predictions(digits, CLASS_NAMES)
     assert clean.details["low"] == 0 and clean.details["high"] < 0.1
