@@ -237,8 +237,8 @@ def test_check(command, tmp_path, monkeypatch):
     assert {"data_check.json", "figures"} <= {path.name for path in (tmp_path / "report").iterdir()}
     names = (tmp_path / "leave_out.txt").read_text(encoding="utf-8").splitlines()
     copies = {f"train/{file.parent.name}/copy_{file.name}" for file in of_val}
-    # One of the copies came into the test split, which is cut from train here: it was not trained on.
-    assert set(names) - copies == {"train/digit 0/half.png"} and len(names) == 5
+    # One of the copies came into the test split, which is cut from train here: its twin in validation is left out.
+    assert set(names) - copies == {"train/digit 0/half.png", "val/digit 0/536.png"} and len(names) == 6
 
     train = ("train", "dataset=photos", "model=mlp", "epochs=1", "--runs", tmp_path / "runs")
     status, _, errors = command(*train)

@@ -417,16 +417,17 @@ print(*before, sep="\\n")
 
 
 def test_what_runs_inside_the_lock_is_read_in_an_hour(submitted, tmp_path):
-    """A locked worker once held 41 files and 9,397 lines of this package. It shall hold half of that, beside the builders (one
-    file a paper, and any may be named) half of the files; and import nothing more once it is locked."""
+    """A locked worker once held 41 files and 9,397 lines of this package. Beside the builders (one file a paper, any may be named,
+    and half of their lines are what the docstrings say of it) it shall hold less than half of either; and import nothing more
+    once it is locked."""
     words = [sys.executable, "-c", LOCKED, submitted, tmp_path / "job"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     files = [Path(line) for line in done.stdout.splitlines() if line.startswith(str(ROOT))]
     texts = {str(file.relative_to(ROOT / "pbl").with_suffix("")): file.read_text(encoding="utf-8") for file in files}
     assert "grading/worker" in texts and "models/resnet" in texts
-    assert sum(len(text.splitlines()) for text in texts.values()) < 4698
-    assert len([name for name in texts if not name.startswith("models/")]) < 20
+    beside = [text for name, text in texts.items() if not name.startswith("models/")]
+    assert sum(len(text.splitlines()) for text in beside) < 2700 and len(beside) < 20
     strange = {"config", "runs", "plotting", "data/pipeline", "training/__init__", "evaluation/run", "grading/judge"}
     assert not strange & texts.keys() and not any(
         name.startswith(("data/", "training/", "evaluation/")) for name in texts

@@ -277,7 +277,7 @@ def sentences_of_the_data_doctor() -> set[str]:
             return [left + right for left in spell(node.left) for right in spell(node.right)]
         return spell(node.body) + spell(node.orelse) if isinstance(node, ast.IfExp) else [ast.literal_eval(node)]
 
-    files = (PACKAGE.parent / "data" / "doctor").glob("*.py")
+    files = (PACKAGE.parent / "data").rglob("*.py")
     parts = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
     calls = [node for node in parts if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "one_finding"]
     return {sentence for call in calls for sentence in spell(call.args[2])}

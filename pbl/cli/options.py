@@ -39,10 +39,11 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 def load_config(experiment: str | None, settings: list[str] | None):
     """Returns the `Config` of an experiment file and settings; the first word may be a setting too."""
-    from pbl.config import DEFAULT_EXPERIMENT, load_experiment
+    from pbl.config import DEFAULT_EXPERIMENT, Config, load_experiment
 
     words = [*([experiment] if experiment else []), *(settings or [])]
-    files = [word for word in words if "=" not in word or word.endswith(".py") or Path(word).exists()]
+    is_setting = {word: word.partition(".")[0] in Config.model_fields and not word.endswith(".py") for word in words}
+    files = [w for w in words if Path(w).exists() or ("=" not in w and not is_setting[w]) or w.endswith(".py")]
     if len(files) > 1:
         raise InputError(
             "{words}: give one experiment file (or run), and settings of the form key=value, such as epochs=3.",
