@@ -34,7 +34,9 @@ def outcome(run: "pbl.runs.Run") -> list[np.ndarray]:
     return [*pbl.load_model(run).get_weights(), history.to_numpy()]
 
 
-@pytest.mark.parametrize("model", OWN)
+@pytest.mark.parametrize(
+    "model", ["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in OWN if name != "gan")]
+)
 def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command):
     """Cut off within an epoch, both optimizers and the random states included; then every command opens the run."""
     whole = pbl.train(own_config(model), folder=tmp_path / "whole")
@@ -147,6 +149,7 @@ def test_a_student_adds_a_task(tmp_path):
     assert run.read_json("metrics_val.json")["metrics"] == {"x": 3.0}
 
 
+@pytest.mark.slow
 def test_killed_for_real(tmp_path):
     """kill -9 in the second epoch of the GAN, in a process of its own; the same command ends as the whole training does."""
     import subprocess
