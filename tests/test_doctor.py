@@ -374,6 +374,8 @@ def test_wrong_labels_are_suspected(digits):
     assert find_labels_unlike_neighbours(digits, CLASS_NAMES) == []
     (clean,) = find_labels_unlike_predictions(digits, CLASS_NAMES)
     assert clean.details["low"] == 0 and clean.details["high"] < 0.1
+    (few,) = find_labels_unlike_predictions({"train": train.take(np.arange(300))}, CLASS_NAMES)
+    assert few.details["precision"] <= few.details["expected"] * 300 / len(few.items) < 1  # more cannot be wrong
 
 
 def test_mixed_classes_are_named(digits):

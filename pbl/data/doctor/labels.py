@@ -120,7 +120,8 @@ def find_labels_unlike_predictions(
     order = np.argsort(margin, kind="stable")[: max(FIRST, round(low * len(labels)))]
     # Labels that are wrong already come first as well as those that are changed.
     share, gain = low + TRIED, _try_out(images, labels, units, seed) / TRIED
-    precision = min(gain * share, 1.0)
+    # No more of them can be wrong than labels are wrong at all.
+    precision = min(gain * share, share * len(labels) / len(order), 1.0)
     other = np.where(np.arange(len(classes)) == labels[:, None], -np.inf, chances).argmax(axis=1)
     findings = []
     if low > 0 or gain > LEAST_GAIN:
