@@ -324,6 +324,23 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
         pbl.load_data(folder, on_bad_image="skip")
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EACCES, r"a\.\w+: Permission denied\.$"), (errno.EIO, r"still mounted\?")]
+)
+def test_an_archive_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, number, said):
+    monkeypatch.setattr("pbl.storage.RETRY_SECONDS", (0, 0))
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(zipfile, "ZipFile", fail)
+    for name, load in (("a.zip", zip_archive), ("a.npz", npz_arrays)):
+        (tmp_path / name).touch()
+        if number == errno.EIO or load is zip_archive:  # of an .npz zipfile says damage by such errors too
+            with pytest.raises(InputError, match=said):
+                load(tmp_path / name)
+
+
 def test_a_path_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "my photos", tree("cat", "dog"))

@@ -149,10 +149,8 @@ def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-LOWEST, HIGHEST = 0.05, 20.0  # temperatures that `pbl.evaluation.calibration.fit_temperature` searches
-
-
 def _show_what_validation_chose(result: dict[str, Any]) -> None:
+    from pbl.evaluation.calibration import TEMPERATURES
     from pbl.evaluation.thresholds import write_threshold
 
     calibration, threshold = result["calibration"], result.get("threshold")
@@ -167,9 +165,10 @@ def _show_what_validation_chose(result: dict[str, Any]) -> None:
         }
         told = "Confidence: {verdict}. With the temperature {temperature:.2f}, fitted {itself}: ECE {ece:.4f}, log loss {loss:.4f}."
         print(say(told, itself=itself, **fields))
-        if not 1.01 * LOWEST < calibration["temperature"] < HIGHEST / 1.01:
+        lowest, highest = TEMPERATURES
+        if not 1.01 * lowest < calibration["temperature"] < highest / 1.01:
             told = "This temperature is the end of the range that was searched, {lowest:g} to {highest:g}: no best one was found."
-            print(say(told, lowest=LOWEST, highest=HIGHEST))
+            print(say(told, lowest=lowest, highest=highest))
     if threshold is None:
         return
     if threshold["value"] is None:

@@ -59,14 +59,13 @@ def load_config(experiment: str | None, settings: list[str] | None):
 def find_experiment(word: str) -> str:
     """Returns the path of an experiment file or run: `my_team` stands for experiments/my_team.py where it is no path itself."""
     from pbl.config import DEFAULT_EXPERIMENT
-    from pbl.runs import runs_folder
+    from pbl.runs import find_places
 
     if Path(word).exists():
         return word
     name = word.removesuffix(".py")
     folder = DEFAULT_EXPERIMENT.parent
-    places = [Path(f"{name}.py"), folder / f"{name}.py", folder / word, folder.parent / word, runs_folder() / word]
-    places += [runs_folder() / word.removeprefix("runs/")]
+    places = [Path(f"{name}.py"), folder / f"{name}.py", folder / word, folder.parent / word, *find_places(word)]
     return next((str(place) for place in places if place.exists()), word)
 
 

@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
-from pbl.data.folders import class_folders, not_mounted, tell_passed_over
+from pbl.data.folders import class_folders, read_patiently, tell_passed_over
 from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source, from_arrays
 from pbl.errors import InputError, Sentence
-from pbl.storage import PASSING, try_again
+from pbl.storage import PASSING
 
 LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
 LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
@@ -42,12 +42,7 @@ def zip_archive(file: str | Path) -> Source:
             more than a picture can hold; the disk is too small; or what `class_folders` says.
     """
     file = expand(file)
-    try:
-        return try_again(lambda: _open_zip(file), file)
-    except OSError as error:
-        if isinstance(error, InputError):
-            raise
-        raise not_mounted(file, error) from None
+    return read_patiently(lambda: _open_zip(file), file, file)
 
 
 def _open_zip(file: Path) -> Source:
@@ -240,12 +235,7 @@ def npz_arrays(file: str | Path) -> Source:
             its arrays are others.
     """
     file = expand(file)
-    try:
-        return try_again(lambda: _open_npz(file), file)
-    except OSError as error:
-        if isinstance(error, InputError):
-            raise
-        raise not_mounted(file, error) from None
+    return read_patiently(lambda: _open_npz(file), file, file)
 
 
 def _open_npz(file: Path) -> Source:

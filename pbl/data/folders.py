@@ -14,7 +14,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,7 @@ from pbl.data.images import EXTENSIONS, LISTED, PICTURES, is_image_file
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Example, Source, Unreadable
 from pbl.errors import InputError, Sentence
-from pbl.storage import PASSING, try_again
+from pbl.storage import PASSING, Result, try_again
 
 # Words for splits, and words beside them that say nothing more.
 SPLITS = {
@@ -76,12 +76,9 @@ class Files:
     def _read(self, name: str) -> bytes | Unreadable:
         file = self.root / name
         try:
-            return try_again(file.read_bytes, file)
-        except OSError as error:
-            unreadable = Unreadable("{name}: {reason}.", name=name, reason=error.strerror)
-            if error.errno in PASSING:  # for a minute: nothing there can be read now
-                raise not_mounted(file, error) from None
-            return unreadable
+            return read_patiently(file.read_bytes, file, name)
+        except Unreadable as error:
+            return error
 
 
 def class_folders(folder: str | Path) -> Source:
@@ -107,6 +104,21 @@ def class_folders(folder: str | Path) -> Source:
             file=error.filename or folder,
             reason=error.strerror,
         ) from None
+
+
+def read_patiently(read: Callable[[], Result], file: Path, name: str | Path) -> Result:
+    """Reads a file that may lie on a mounted Drive; see `pbl.storage.try_again`.
+
+    Raises:
+        Unreadable: It cannot be read; errors call it `name`.
+        InputError: Nothing there can be read, for a minute.
+    """
+    try:
+        return try_again(read, file)
+    except OSError as error:
+        if error.errno in PASSING:
+            raise not_mounted(file, error) from None
+        raise Unreadable("{name}: {reason}.", name=name, reason=error.strerror) from None
 
 
 def not_mounted(file: Path, error: OSError) -> InputError:

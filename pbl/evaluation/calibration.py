@@ -3,6 +3,7 @@
 import numpy as np
 
 BINS = 15  # as Guo et al. 2017
+TEMPERATURES = (0.05, 20.0)  # the lowest and the highest that are searched
 
 
 def find_bins(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -77,7 +78,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         normaliser = largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))
         return float((normaliser - scaled[np.arange(len(labels)), labels]).mean())
 
-    return float(np.exp(minimize_scalar(log_loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+    return float(np.exp(minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
