@@ -164,6 +164,26 @@ class Run:
                 "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.", file=file, run=which
             ) from error
 
+    def read_arrays(self, split: str) -> dict[str, np.ndarray]:
+        """Reads all of `predictions_<split>.npz`, of a task other than classification: arrays of as many images each.
+
+        Raises:
+            InputError: As `read_predictions`.
+        """
+        file = self.path / f"predictions_{split}.npz"
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                arrays = {name: saved[name] for name in saved.files}
+            lengths = {len(array) for name, array in arrays.items() if name != "class_names"}
+            if len(lengths) != 1 or "hashes" not in arrays:
+                raise ValueError("not of as many images")
+            return arrays
+        except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+            which = self.path if split == "val" else f"{self.path} --split {split}"
+            raise InputError(
+                "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.", file=file, run=which
+            ) from error
+
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file of the run."""
         write_json(self.path / name, value)

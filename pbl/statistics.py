@@ -139,6 +139,45 @@ def hanley_mcneil_interval(auc: float, positives: int, negatives: int, confidenc
     return max(0.0, auc - half_width), min(1.0, auc + half_width)
 
 
+def newcombe_auc_interval(auc: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Newcombe's score-like interval for the area under a ROC curve: it holds near 0 and 1, and for few examples.
+
+    The bounds are the areas that lie just so many of *their own* standard errors away from the one measured.
+
+    Args:
+        auc: The area, 0 to 1.
+        positives, negatives: Count of examples of either kind, at least 1.
+        confidence: Between 0 and 1.
+
+    Returns:
+        Lower and upper bound, each from 0 to 1.
+
+    Raises:
+        ValueError: The numbers are not possible.
+
+    Source: method 5 of R. G. Newcombe (2006), Statistics in Medicine 25, 559-573, with the variance of Hanley and McNeil (1982)
+    made symmetric.
+    """
+    if not 0 <= auc <= 1 or min(positives, negatives) < 1:
+        raise ValueError(f"an area of {auc} with {positives} and {negatives} examples is not possible")
+    z, half = NormalDist().inv_cdf((1 + confidence) / 2), (positives + negatives) / 2 - 1
+
+    def is_within(area: float) -> bool:
+        spread = 1 + half * (1 - area) / (2 - area) + half * area / (1 + area)
+        return abs(auc - area) <= z * sqrt(area * (1 - area) * spread / (positives * negatives))
+
+    def search(end: float) -> float:  # an area of 0 or 1 itself has no standard error, and is never within
+        inside, outside = min(max(auc, 1e-12), 1 - 1e-12), end
+        if abs(auc - end) < 1e-12:
+            return end
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if is_within(middle) else (inside, middle)
+        return inside
+
+    return search(0.0), search(1.0)
+
+
 def binomial_tail(successes: int, trials: int, share: float) -> float:
     """Probability of `successes` or more in `trials`, each with probability `share`: a one-sided exact test.
 

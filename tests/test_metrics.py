@@ -12,8 +12,8 @@ from pbl.errors import InputError
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins, fit_temperature
 from pbl.evaluation.figures import draw, plot_one_against_rest
 from pbl.evaluation.metrics import (
+    Ranking,
     _judge_samples,
-    _Ranking,
     add_what_validation_chose,
     compute_jackknife_intervals,
     compute_metrics,
@@ -107,11 +107,11 @@ def test_equal_to_scikit_learn(seed, kind, n, classes):
 def test_a_bootstrap_sample_of_each_image_once_gives_the_metrics_themselves():
     random = np.random.default_rng(0)
     is_positive, scores = random.random(400) < 0.3, random.random(400).round(1)
-    area, average = _Ranking(is_positive, scores).areas(np.ones((1, 400)))
+    area, average = Ranking(is_positive, scores).areas(np.ones((1, 400)))
     assert area == pytest.approx([sk.roc_auc_score(is_positive, scores)])
     assert average == pytest.approx([sk.average_precision_score(is_positive, scores)])
     twice = np.repeat(np.arange(400), 1 + (np.arange(400) % 2))
-    area, average = _Ranking(is_positive, scores).areas(1.0 + (np.arange(400) % 2)[None])
+    area, average = Ranking(is_positive, scores).areas(1.0 + (np.arange(400) % 2)[None])
     assert area == pytest.approx([sk.roc_auc_score(is_positive[twice], scores[twice])])
     assert average == pytest.approx([sk.average_precision_score(is_positive[twice], scores[twice])])
 

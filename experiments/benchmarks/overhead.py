@@ -33,7 +33,7 @@ from pbl.training.performance import fused_operations
 NOT_COUNTED = (
     "open_data",
     "check_data",
-    "write_diagnosis",
+    "diagnose_run",
     "build_and_compile",
     "_draw_curves",
     "build_model",

@@ -88,6 +88,9 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if missing := result.get("missing_classes"):
         told = "No image is of {names}: accuracy and recall are those of the other classes, and what needs images of all is undefined."
         print(say(told, names=", ".join(missing)))
+    if "promise" in result:
+        _show_anomalies(result)
+        return
     if "metrics" in result:
         print_table([say("metric"), say("value")], _list_own_metrics(result))
         return
@@ -109,6 +112,71 @@ def _list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what Keras gave, of another task than classification."""
     metrics = [(name, format_number(value)) for name, value in result["metrics"].items()]
     return metrics or [(say("none: the model has no test_step and no compute_loss"), "")]
+
+
+def _show_anomalies(result: dict[str, Any]) -> None:
+    """Prints what `pbl.tasks.anomaly.judge` found."""
+    from pbl.diagnosis.anomalies import BASELINE_NAMES
+
+    if result["leak"]:
+        told = "LEAK: the data doctor found {items} altered copies across the split. These numbers are too good to be true."
+        print(say(told, items=result["leak"]["items"]))
+    told = "{images:,} images, {normal:,} of them normal"
+    print(say(told, images=result["images"], normal=result["normal_images"]))
+    intervals = result["intervals"]
+    rows = [
+        (name, format_number(value), _say_interval(*intervals.get(name, (None, None))))
+        for name, value in result["metrics"].items()
+    ]
+    print_table([say("metric"), say("value"), say("95% interval")], rows)
+    _show_promise(result)
+    if result["baselines"]:
+        rows = [
+            (say("this network"), format_number(result["metrics"]["roc_auc"]), _say_interval(*intervals["roc_auc"]))
+        ]
+        rows += [
+            (say(BASELINE_NAMES[of["name"]]), format_number(of["roc_auc"]), _say_interval(of["low"], of["high"]))
+            for of in result["baselines"]
+        ]
+        print_table([say("without a network"), "AUROC", say("95% interval")], rows)
+        difference = result["difference"]
+        told = "This network minus {baseline}, the best of them on these images: {value:+.4f} (95% interval {low:+.4f} to {high:+.4f})."
+        if difference["low"] is not None:
+            print(say(told, **{**difference, "baseline": Sentence(BASELINE_NAMES[difference["baseline"]])}))
+    if result["kinds"]:
+        rows = [
+            (
+                kind["name"],
+                f"{kind['images']:,}",
+                format_number(kind["roc_auc"]),
+                _say_interval(kind.get("low"), kind.get("high")),
+                format_number(kind.get("found")),
+            )
+            for kind in sorted(result["kinds"], key=lambda kind: (kind["roc_auc"] is None, kind["roc_auc"]))
+        ]
+        header = (say("kind of anomaly"), say("images"), "AUROC", say("95% interval"), say("found"))
+        print_table(header, rows)
+
+
+def _say_interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else say("{low:.4f} to {high:.4f}", low=low, high=high)
+
+
+def _show_promise(result: dict[str, Any]) -> None:
+    promise = result["promise"]
+    if promise is None:
+        print(say("No threshold: what validation gave is missing. First: python -m pbl evaluate RUN"))
+        return
+    if promise["threshold"] is None:
+        told = "No threshold: {images} normal validation images are too few to promise {asked:.1%} false alarms."
+        print(say(told, **promise))
+        return
+    told = "The threshold {threshold:.4g} was chosen by {images} normal validation images, so that {asked:.1%} of normal images are false alarms; with so few it may be from {low:.1%} to {high:.1%}."
+    print(say(told, **promise))
+    if "is_kept" in promise:
+        told = "Here {found:.1%} are, where {expected_low:.1%} to {expected_high:.1%} were to be expected: {verdict}."
+        verdict = Sentence("the promise is kept") if promise["is_kept"] else Sentence("the promise is NOT kept")
+        print(say(told, found=result["metrics"]["false_alarms"], verdict=verdict, **promise))
 
 
 def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -193,9 +261,13 @@ def predict(
     csv: Annotated[
         Path | None, Option(metavar="FILE", help="Write the table, with every class's probability, to this file.")
     ] = None,
+    maps: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="Of anomaly detection: write there a picture of where each image's error is."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Predict the class of image files."""
+    """Predict the class of image files; of anomaly detection their score."""
     from pbl.runs import load_run
     from pbl.storage import replacing
 
@@ -208,12 +280,18 @@ def predict(
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation
     left_out: list[str] = []
-    table = evaluation.predict(opened, images, tell=left_out.append)
+    table = evaluation.predict(opened, images, tell=left_out.append, maps=maps)
     if csv is not None:
         with replacing(csv) as temporary:  # utf-8-sig: its mark tells Excel that it is UTF-8
             table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")
     if as_json:
         print(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10))
+    elif "score" in table:
+        rows = [
+            (file, f"{score:.4g}", f"{above:.1%}", say("ALARM") if alarm else "")
+            for file, score, above, alarm in table.itertuples(index=False, name=None)
+        ]
+        print_table([say("image"), say("score"), say("of normal images below"), say("alarm")], rows)
     else:
         found = table.iloc[:, :3].itertuples(index=False, name=None)
         rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]
@@ -226,7 +304,7 @@ def predict(
 def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = False) -> int:
     """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
     from pbl.diagnosis.advice import as_json as to_json
-    from pbl.diagnosis.advice import diagnose_run
+    from pbl.diagnosis.by_task import diagnose_run
     from pbl.runs import load_run
 
     diagnosis = diagnose_run(load_run(run))

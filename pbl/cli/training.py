@@ -133,10 +133,10 @@ def _show_run(run) -> int:
         (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
     ]
     print_table(["", run.name], rows)
-    if not run.config.is_classifier:
-        return 0
-    from pbl.diagnosis.advice import diagnose_run
+    from pbl.diagnosis.by_task import DIAGNOSES, diagnose_run
 
+    if run.config.task not in DIAGNOSES:
+        return 0
     show_diagnosis(diagnose_run(run), choose_screen_language())
     return 0
 

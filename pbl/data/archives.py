@@ -29,23 +29,24 @@ LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
 LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
 
 
-def zip_archive(file: str | Path) -> Source:
+def zip_archive(file: str | Path, has_anomalies: bool = False) -> Source:
     """Opens a `.zip` of a folder of class folders. Its images are unpacked once, into the local cache.
 
     The cache knows an archive by what is in it (names, sizes and checksums), so a changed archive is unpacked anew.
 
     Args:
         file: The archive.
+        has_anomalies: As for `class_folders`.
 
     Raises:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
             more than a picture can hold; the disk is too small; or what `class_folders` says.
     """
     file = expand(file)
-    return read_patiently(lambda: _open_zip(file), file, file)
+    return read_patiently(lambda: _open_zip(file, has_anomalies), file, file)
 
 
-def _open_zip(file: Path) -> Source:
+def _open_zip(file: Path, has_anomalies: bool) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
     try:
@@ -63,7 +64,7 @@ def _open_zip(file: Path) -> Source:
             "{file} is no archive, or damaged: {error}. Copy or download it again.", file=file, error=error
         ) from None
     try:
-        source = class_folders(folder)
+        source = class_folders(folder, has_anomalies)
         return replace(source, findings=source.findings + tuple(tell_passed_over(passed_over)))
     except InputError as error:  # it should name the archive that the user gave
         fields = {

@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -175,10 +176,15 @@ def _has_network(seconds: float = 5) -> bool:
     return reached.is_set()
 
 
-def open_source(name: str, data_dir: str | None = None) -> Source:
+def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = False) -> Source:
     """Opens a source: a function in `DATASETS`, a path (see `open_path`), or a TensorFlow Datasets name.
 
     A bare word is a folder only where TensorFlow Datasets has no set of that name.
+
+    Args:
+        name: Its name.
+        data_dir: As for `tensorflow_dataset`.
+        has_anomalies: As for `class_folders`.
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
@@ -186,12 +192,12 @@ def open_source(name: str, data_dir: str | None = None) -> Source:
     name = name if name in DATASETS else next((known for known in DATASETS if known.lower() == name.lower()), name)
     if name not in DATASETS:
         if looks_like_path(name):
-            return open_path(name)
+            return open_path(name, has_anomalies)
         try:
             return tensorflow_dataset(name, data_dir)
         except UnknownDataset:
             if Path(name).is_dir():
-                return open_path(name)
+                return open_path(name, has_anomalies)
             raise
     source = DATASETS[name]()
     if not isinstance(source, Source):
@@ -203,16 +209,17 @@ def open_source(name: str, data_dir: str | None = None) -> Source:
     return source
 
 
-def open_path(path: str) -> Source:
-    """Opens a folder, a `.zip` or an `.npz` by its path."""
-    kinds: dict[str, Callable[[str | Path], Source]] = {".zip": zip_archive, ".npz": npz_arrays}
+def open_path(path: str, has_anomalies: bool = False) -> Source:
+    """Opens a folder, a `.zip` or an `.npz` by its path; `has_anomalies` as for `class_folders`."""
+    folder, archive = (partial(opened, has_anomalies=has_anomalies) for opened in (class_folders, zip_archive))
+    kinds: dict[str, Callable[[str | Path], Source]] = {".zip": archive, ".npz": npz_arrays}
     place = expand(path)
     if place.is_file() and place.suffix.lower() not in kinds:
         raise InputError(
             "{path} is a file of another kind. Valid: a folder of class folders, a .zip of one, an .npz. Unpack it, or pack a .zip.",
             path=path,
         )
-    return class_folders(path) if place.is_dir() else kinds.get(place.suffix.lower(), class_folders)(path)
+    return folder(path) if place.is_dir() else kinds.get(place.suffix.lower(), folder)(path)
 
 
 def prepared_datasets(data_dir: str | None = None) -> tuple[str, list[str]]:

@@ -40,6 +40,7 @@ _JAPANESE = [word for word in {*FILLERS, *set().union(*SPLITS.values())} if not 
 # Japanese is written without blanks: first the words that are known, the longest first.
 _WORD = re.compile("|".join([*sorted(_JAPANESE, key=len, reverse=True), "[a-z]+", r"\d+", r"[^\W_]"]))
 MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one number and other endings happen
+MASK_FOLDERS = {"masks", "mask", "ground_truth", "groundtruth", "gt"}
 _MASK = re.compile(r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)(?=[ _-]*\d*$)", re.IGNORECASE)
 
 
@@ -81,13 +82,15 @@ class Files:
             return error
 
 
-def class_folders(folder: str | Path) -> Source:
+def class_folders(folder: str | Path, has_anomalies: bool = False) -> Source:
     """Opens a folder of class folders, with or without `train`, `val` and `test` above them.
 
     A folder that holds nothing but one folder of folders is skipped, since archives often have one.
 
     Args:
         folder: The folder.
+        has_anomalies: Whether training sees normal images alone: one class folder is enough, test and validation may have kinds that
+            train has not, and a folder of masks beside the images (masks, ground_truth) is none of them.
 
     Raises:
         InputError: There is no such folder, no class folder, only one, or one without an image; a split has classes that
@@ -95,7 +98,7 @@ def class_folders(folder: str | Path) -> Source:
     """
     root = expand(folder)
     try:
-        return try_again(lambda: _open_folder(root, folder), root)
+        return try_again(lambda: _open_folder(root, folder, has_anomalies), root)
     except OSError as error:
         if error.errno in PASSING:
             raise not_mounted(root, error) from None
@@ -129,20 +132,34 @@ def not_mounted(file: Path, error: OSError) -> InputError:
     )  # fmt: skip
 
 
-def _open_folder(root: Path, folder: str | Path) -> Source:
+def _open_folder(root: Path, folder: str | Path, has_anomalies: bool) -> Source:
     if not root.is_dir():
         raise InputError("No folder {folder}. {near}", folder=folder, near=names_beside(root))
     root = _descend(root)
     names = _folders_in(root)
+    if has_anomalies:
+        masks = [name for name in names if _fold(name) in MASK_FOLDERS]
+        names = [name for name in names if name not in masks]
+        if len(names) == 1 and masks and _folders_in(root / names[0]):  # images/ and masks/
+            source = _open_folder(root / names[0], folder, has_anomalies)
+        else:
+            source = _open_named(root, names, 1)
+        return replace(source, masks=root / masks[0] if masks else source.masks)
+    return _open_named(root, names, 2)
+
+
+def _open_named(root: Path, names: list[str], fewest: int) -> Source:
+    """Opens the folders of these names, which are splits or classes; of classes there are at least `fewest`."""
     inside = {name: _class_names_in(root / name) for name in names}
     splits, others = _find_splits(root, names, inside)
     if splits:
         inner = {split: _descend(root / name) for split, name in splits.items()}
-        source = _open_classes({split: _classes_in(path) for split, path in inner.items()}, inner, root)
+        source = _open_classes({split: _classes_in(path) for split, path in inner.items()}, inner, root, fewest)
         return replace(source, findings=source.findings + tuple(_tell_set_aside(others)))
     if names and all(inside[name] and all(find_role(inner) for inner in inside[name]) for name in names):
         return _open_split_classes(root, names)
-    source = _open_classes({"train": _classes_in(root)}, {"train": root}, root)
+    classes = {name: path for name, path in _classes_in(root).items() if path.name in names}
+    source = _open_classes({"train": classes}, {"train": root}, root, fewest)
     return replace(source, findings=source.findings + tuple(_find_same_inside(root, inside)))
 
 
@@ -300,16 +317,19 @@ def _open_split_classes(root: Path, names: list[str]) -> Source:
     return _open_classes({split: found[split] for split in SPLITS if split in found}, dict.fromkeys(found, root), root)
 
 
-def _open_classes(found: Mapping[str, dict[str, Path]], folders: Mapping[str, Path], root: Path) -> Source:
+def _open_classes(
+    found: Mapping[str, dict[str, Path]], folders: Mapping[str, Path], root: Path, fewest: int = 2
+) -> Source:
     """Makes the source of class folders.
 
     Args:
         found: Of each split its class folders.
         folders: Of each split the folder that errors name.
         root: What names of images are relative to.
+        fewest: How many classes there must be; with 1, for anomaly detection, other splits may have more than train.
     """
-    class_names = sorted(found["train"], key=_natural)
-    if len(class_names) < 2:
+    class_names = sorted(found["train"] if fewest > 1 else set().union(*found.values()), key=_natural)
+    if len(class_names) < fewest:
         archives = sorted(
             path.name
             for path in folders["train"].iterdir()
@@ -339,7 +359,7 @@ def _open_classes(found: Mapping[str, dict[str, Path]], folders: Mapping[str, Pa
         files = []
         for label, name in enumerate(class_names):
             listed = list(_list_images(classes[name], passed_over)) if name in classes else []
-            if not listed and split == "train":
+            if not listed and split == "train" and name in classes:
                 _refuse_empty_class(classes[name])
             files += [(os.path.relpath(path, root), label) for path in listed]
         loose = sorted(path.name for path in folders[split].iterdir() if _is_loose(path))

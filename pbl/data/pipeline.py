@@ -6,7 +6,7 @@ import json
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -19,6 +19,7 @@ import tensorflow as tf
 from pbl.config import Augmentation, Config
 from pbl.data.augmentation import augment, draw
 from pbl.data.catalogue import open_source
+from pbl.data.doctor.copies import find_copies_with_other_labels
 from pbl.data.doctor.counts import find_damaged_metadata
 from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
@@ -26,7 +27,7 @@ from pbl.data.paths import expand
 from pbl.data.source import Source, check_class_names
 from pbl.data.split import choose_fold, find_groups, hold_out
 from pbl.data.store import Images, Target, collect
-from pbl.errors import InputError, Sentence
+from pbl.errors import InputError, Sentence, name_nearest
 
 TEST_FRACTION = 0.3  # of everything, as the course teaches (7:3), where there is no official test split
 VALIDATION_FRACTION = 0.15  # of the other 70%
@@ -48,6 +49,7 @@ def load_data(
     *,
     labels: Literal["int", "one_hot"] = "int",
     groups: str | Callable[[str], str] | None = None,
+    normal: Sequence[str] | None = None,
     **settings: Any,
 ) -> "Data":
     """Loads a data set, split into train, validation and test.
@@ -60,6 +62,9 @@ def load_data(
             in Keras's layout (`pbl.data.archives`); a name in `DATASETS`; a `Source`, or a function that returns one.
         labels: "int" for `sparse_categorical_crossentropy`, "one_hot" for `categorical_crossentropy`.
         groups: The setting `groups`, or a function from an image's name to the word of its group.
+        normal: For anomaly detection the names of the classes that are normal: `train`, and `val` as a `tf.data.Dataset`, hold
+            their images alone. `images("val")` and the test split hold all, to be judged on. The normal images are split as if
+            there were no others. One class is then enough, and a split may have kinds that train has not (`class_folders`).
         **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
             `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
             `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
@@ -78,7 +83,7 @@ def load_data(
         raise InputError("labels='{labels}'. Valid: int, one_hot.", labels=labels)
     name = str(source) if isinstance(source, (str, PathLike)) else getattr(source, "__name__", "source")
     if isinstance(source, (str, PathLike)):
-        opened = open_source(name, checked.data_dir)
+        opened = open_source(name, checked.data_dir, has_anomalies=normal is not None)
     else:
         opened = source() if callable(source) else source
     if not isinstance(opened, Source):
@@ -87,7 +92,8 @@ def load_data(
             name=name,
             kind=type(opened).__name__,
         )
-    return Data(opened, name, checked, one_hot=labels == "one_hot", group_of=groups if callable(groups) else None)
+    group_of = groups if callable(groups) else None
+    return Data(opened, name, checked, one_hot=labels == "one_hot", group_of=group_of, normal=normal)
 
 
 class Data:
@@ -102,12 +108,20 @@ class Data:
         class_names: Name of class 0, 1, ...
         num_classes: Their count.
         input_shape: (height, width, channels).
+        normal: Numbers of the classes that are normal; None where all classes are learned.
+        masks: As in `Source`.
         broken: Names of images that could not be decoded and were skipped, with the reasons.
         split: How the split was made, and the content hashes of its images: what `split.json` holds.
     """
 
     def __init__(
-        self, source: Source, name: str, settings: Config, one_hot: bool, group_of: Callable[[str], str] | None = None
+        self,
+        source: Source,
+        name: str,
+        settings: Config,
+        one_hot: bool,
+        group_of: Callable[[str], str] | None = None,
+        normal: Sequence[str] | None = None,
     ):
         self.name, self.class_names, self.num_classes = name, list(source.class_names), len(source.class_names)
         self._source, self._settings, self._one_hot = source, settings, one_hot
@@ -116,7 +130,8 @@ class Data:
             raise InputError(
                 "MixUp and CutMix mix labels too: set loss=categorical_crossentropy (load_data: labels='one_hot')."
             )
-        check_class_names(self.class_names, name)
+        check_class_names(self.class_names, name, fewest=2 if normal is None else 1)
+        self.normal, self.masks = _find_normal(normal, self.class_names), source.masks
         self._leave_out = _read_names(settings.leave_out)
         self._left_out: set[str] = set()
         self.broken: dict[str, str] = {}
@@ -136,6 +151,8 @@ class Data:
         groups = find_groups(everything.names, settings.groups, group_of)
         self._group_of = None if groups is None else dict(zip(everything.names, groups, strict=True))
         self._images, made_by = self._cut(everything, groups)
+        if self.normal is not None:
+            self._share_out_anomalies()
         if settings.train_fraction < 1:
             train = self._images["train"]
             self._images["train"] = train.take(
@@ -261,6 +278,39 @@ class Data:
         images["train"], images["val"] = rest.take(~is_val), rest.take(is_val)
         return images, made_by
 
+    def _share_out_anomalies(self) -> None:
+        """Takes the anomalies out of train; where the test split is our own, it gets 2 of 3 of them, and validation the others.
+
+        An anomaly stays away whose very pixels, or whose group, are among the normal training images.
+        """
+        train, is_normal = self._images["train"], self.is_normal("train")
+        self._images["train"] = train.take(is_normal)
+        if self._source.test is None:
+            words = self.find_groups(train.names) or train.hashes
+            bound = {word for word, normal in zip(words, is_normal, strict=True) if normal} | set(
+                self._images["train"].hashes
+            )
+            free = [
+                word not in bound and content not in bound for word, content in zip(words, train.hashes, strict=True)
+            ]
+            spare = train.take(~is_normal & np.array(free))
+            to_test = hold_out(
+                spare.hashes, spare.labels, 2 / 3, self._settings.split_seed, "anomalies", self.find_groups(spare.names)
+            )
+            self._images["test"] = self._images["test"].join(spare.take(to_test))
+            if self._source.val is None:
+                self._images["val"] = self._images["val"].join(spare.take(~to_test))
+        for split in ("train", "val"):
+            if not self.is_normal(split).any():
+                raise InputError(
+                    "Data set '{name}' has no normal image ({normal}) in its {split} split: the threshold is chosen by those of val.",
+                    name=self.name, split=split, normal=", ".join(self.class_names[number] for number in self.normal),
+                )  # fmt: skip
+
+    def is_normal(self, split: SplitName) -> np.ndarray:
+        """Whether each image of a split is of a class in `normal`, `bool [n]`."""
+        return np.isin(self.images(split).labels, self.normal)
+
     def images(self, split: SplitName) -> Images:
         """Returns the images of a split as arrays, in their fixed order."""
         if split == "test" and "test" not in self._images:
@@ -317,13 +367,15 @@ class Data:
             splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
             fast: Only what takes seconds.
         """
-        findings = examine(self.parts(*splits), self.class_names, self.broken, self._official, fast, self._settings.fit)
+        findings = examine(*self._normal_parts(*splits), self.broken, self._official, fast, self._settings.fit)
+        if self.normal is not None:  # an anomaly that is a normal image too
+            findings += find_copies_with_other_labels(self.parts(*splits), self.class_names)
         findings += [*self._source.findings, *find_damaged_metadata(self._damaged_metadata)]
         return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
     def check_closely(self, most: int) -> list[Finding]:
         """Runs the slow checks of train and validation, each on at most `most` images; see `pbl.data.doctor`."""
-        return examine_closely(self.parts("train", "val"), self.class_names, self._official, most)
+        return examine_closely(*self._normal_parts("train", "val"), self._official, most)
 
     @property
     def _official(self) -> set[str]:
@@ -331,13 +383,20 @@ class Data:
 
     def parts(self, *splits: SplitName) -> dict[str, Part]:
         """The splits as `pbl.data.doctor` takes them."""
-        images = {split: self.images(split) for split in splits}
-        return {
-            split: Part(i.view, i.labels, i.names, i.hashes, i.shapes, self._find_groups(i.names))
-            for split, i in images.items()
-        }
+        return {split: self._part(self.images(split), self.images(split).labels) for split in splits}
 
-    def _find_groups(self, names: list[str]) -> list[str] | None:
+    def _part(self, images: Images, labels: np.ndarray) -> Part:
+        return Part(images.view, labels, images.names, images.hashes, images.shapes, self.find_groups(images.names))
+
+    def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
+        """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone."""
+        if self.normal is None:
+            return self.parts(*splits), self.class_names
+        images = {split: self.images(split).take(self.is_normal(split)) for split in splits}
+        parts = {split: self._part(of, np.searchsorted(self.normal, of.labels)) for split, of in images.items()}
+        return parts, [self.class_names[number] for number in self.normal]
+
+    def find_groups(self, names: list[str]) -> list[str] | None:
         """The group of each image; "" of an official split's, which are in none."""
         return None if self._group_of is None else [self._group_of.get(name, "") for name in names]
 
@@ -347,7 +406,9 @@ class Data:
 
     @cached_property
     def val(self) -> tf.data.Dataset:
-        return self.batches("val")
+        if self.normal is None:
+            return self.batches("val")
+        return self.in_order(self._images["val"].take(self.is_normal("val")))
 
     @cached_property
     def test(self) -> tf.data.Dataset:
@@ -484,6 +545,19 @@ class Data:
             return tf.constant(
                 np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
             )
+
+
+def _find_normal(names: Sequence[str] | None, class_names: list[str]) -> list[int] | None:
+    if names is None:
+        return None
+    for name in names:
+        if name not in class_names:
+            raise InputError(
+                "normal: '{name}' is no class. {nearest}", name=name, nearest=name_nearest(name, class_names)
+            )
+    if not names:
+        raise InputError("normal names no class. Classes: {names}.", names=", ".join(class_names[:20]))
+    return sorted(class_names.index(name) for name in set(names))
 
 
 def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:

@@ -5,6 +5,7 @@ An image is an array, or the bytes of an image file, which `pbl.data.store` deco
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Source:
         val: Gives the examples of the official validation split, or None.
         channels: 1 or 3 where the source declares it, else None.
         findings: What listing it has found, such as files that are no images; the data doctor tells them.
+        masks: The folder of exact masks that lies beside the images, or None: masks/crack/7.png, or crack/7_mask.png in it.
     """
 
     class_names: list[str]
@@ -37,6 +39,7 @@ class Source:
     val: Callable[[], Iterable[Example]] | None = None
     channels: int | None = None
     findings: tuple[Finding, ...] = ()
+    masks: Path | None = None
 
 
 def from_arrays(
@@ -96,8 +99,8 @@ def _check_labels(labels: Sequence[int] | np.ndarray, images: Sequence[np.ndarra
     return labels.astype(np.int64)  # MNIST's are uint8, in which -1 (no class) would overflow
 
 
-def check_class_names(names: Sequence[str], source: str) -> None:
-    """Raises InputError unless the names are at least two different words."""
+def check_class_names(names: Sequence[str], source: str, fewest: int = 2) -> None:
+    """Raises InputError unless the names are different words, at least `fewest`."""
     if not all(isinstance(name, str) and name for name in names):
         raise InputError("Data set '{source}': class names are words, not {names}.", source=source, names=names)
     if len(set(names)) < len(names):
@@ -105,7 +108,7 @@ def check_class_names(names: Sequence[str], source: str) -> None:
         raise InputError(
             "Data set '{source}': two classes have one name: {twice}.", source=source, twice=", ".join(twice)
         )
-    if len(names) < 2:
+    if len(names) < fewest:
         raise InputError(
             "Data set '{source}' has {n} class(es). Classification needs at least two.", source=source, n=len(names)
         )

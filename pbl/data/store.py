@@ -74,6 +74,20 @@ class Images:
             self.shapes[at],
         )
 
+    def join(self, other: "Images") -> "Images":
+        """Returns these images and others of the same store, in the store's order."""
+        index = np.concatenate([self.index, other.index])
+        order = np.argsort(index, kind="stable")
+        names, hashes = self.names + other.names, self.hashes + other.hashes
+        return Images(
+            self.store,
+            index[order],
+            np.concatenate([self.labels, other.labels])[order],
+            [names[i] for i in order],
+            [hashes[i] for i in order],
+            np.concatenate([self.shapes, other.shapes])[order],
+        )
+
 
 class PixelView:
     """Pixels of some images of a store, copied only when accessed: `view[3]`, `view[10:20]`, `view[numbers]`."""

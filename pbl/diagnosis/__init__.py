@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = offer(
         "evidence": "Finding make_finding",
         "rules": "COLOURS NAMES RULES THRESHOLDS Diagnosis Rule Threshold diagnose",
         "remedies": "Remedy",
-        "advice": "Experiment advise diagnose_run",
+        "advice": "Experiment advise",
+        "by_task": "DIAGNOSES diagnose_run",
     },
 )

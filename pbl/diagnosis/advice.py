@@ -257,13 +257,6 @@ def _is_finding(value: Any) -> bool:
     return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
 
 
-def write_diagnosis(run: Run) -> Diagnosis:
-    """Writes `diagnosis.json` into a run whose training has ended, and returns the diagnosis."""
-    diagnosis = diagnose_run(run, has_ended=True)
-    run.write_json("diagnosis.json", as_json(diagnosis))
-    return diagnosis
-
-
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
     """A diagnosis as it can be written: numbers that are not finite become null."""
 

@@ -22,6 +22,7 @@ class Finding:
         message: What was measured, in a sentence.
         details: The numbers; they fill the fields of `template`.
         template: The sentence with `{name}` fields, so that it can be shown in another language.
+        severity: "stop", "act" or "note"; "": that of its rule in `pbl.diagnosis.RULES`.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Finding:
     message: str
     details: dict[str, Any]
     template: str
+    severity: str = ""
 
 
 def make_finding(name: str, template: str, cause: str = "", **details: Any) -> Finding:

@@ -178,6 +178,8 @@ class Diagnosis:
     @property
     def severity(self) -> str:
         """ "stop", "act" or "note", of the headline."""
+        if self.headline.severity:
+            return self.headline.severity
         return next((rule.severity for rule in RULES.values() if rule.name == self.headline.name), "note")
 
     def paragraphs(self, language: str | None = None) -> list[tuple[str, str]]:

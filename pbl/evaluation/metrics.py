@@ -308,7 +308,7 @@ def _judge_samples(labels: np.ndarray, probabilities: np.ndarray, counts: np.nda
             "weighted.f1": (f1 * support).sum(axis=1) / size,
         }
     found["log_loss"], found["brier"] = (counts @ by_image).T / size
-    rankings = [_Ranking(labels == c, probabilities[:, c]) for c in range(classes)] if classes <= MOST_RANKED else []
+    rankings = [Ranking(labels == c, probabilities[:, c]) for c in range(classes)] if classes <= MOST_RANKED else []
     rankings = [ranking for ranking in rankings if ranking.has_both]
     if rankings:
         areas = np.array([ranking.areas(counts) for ranking in rankings])  # [classes, 2, samples]
@@ -316,7 +316,7 @@ def _judge_samples(labels: np.ndarray, probabilities: np.ndarray, counts: np.nda
     return found
 
 
-class _Ranking:
+class Ranking:
     """Images in falling order of a score, so that areas under curves of many weighted samples are sums."""
 
     def __init__(self, is_positive: np.ndarray, scores: np.ndarray):

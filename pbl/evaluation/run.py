@@ -3,7 +3,8 @@
 import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,16 +12,18 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pbl import models
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
 from pbl.data.paths import looks_like_path
+from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.evaluation.metrics import check_positive_class, keep_what_some_classes_tell
 from pbl.evaluation.thresholds import F1, Aim
 from pbl.languages import say_sentence
-from pbl.models.prediction import predict_probabilities
+from pbl.models.prediction import predict_probabilities as predict_probabilities  # a public name
 from pbl.models.saving import read_comment
 from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
@@ -83,9 +86,11 @@ def build_model(run: Run) -> keras.Model:
 
 def open_data(config: Config, source: str | None = None) -> Data:
     """Loads the data that a configuration names, or another source in the same form."""
+    task = find_task(config)
     return load_data(
         source or config.dataset,
         labels="one_hot" if config.loss == "categorical_crossentropy" else "int",
+        **task.loads(task.options),
         **{name: getattr(config, name) for name in DATA_SETTINGS},
     )
 
@@ -185,10 +190,11 @@ def evaluate_on(
     """Does what `evaluate` does, with a model and data that are loaded already; of the figures only the confusion matrix
     unless `all_figures`.
     """
+    task = find_task(run.config)
     trained_on, found = run.split["class_names"], data.class_names
     # Other data may hold some of the classes, or have them in another order.
     is_part = not is_own and run.config.is_classifier and set(found) <= set(trained_on)
-    if found != trained_on and not is_part:
+    if found != trained_on and not is_part and (is_own or task.has_classes):
         raise InputError(
             "The run {run} was trained on the classes {trained}; '{name}' has {found}.",
             run=run.path, trained=", ".join(trained_on), name=data.name, found=", ".join(found),
@@ -198,7 +204,7 @@ def evaluate_on(
     # Of other data that have no such split of their own all images are judged.
     is_whole = not is_own and data.split["made_by"][split]["kind"] != "official"
     images = data.everything if is_whole else data.images(split)
-    if found != trained_on:
+    if found != trained_on and is_part:
         numbers = np.array([trained_on.index(name) for name in found], images.labels.dtype)
         images, data = replace(images, labels=numbers[images.labels]), copy.copy(data)
         data.class_names, data.num_classes = trained_on, len(trained_on)
@@ -211,7 +217,6 @@ def evaluate_on(
             run.write_json("split.json", run.split)
     trained = set(run.split["hashes"]["train"])
     is_validation = is_own and split == "val"
-    task = find_task(run.config)
     question = Question(
         run=run.name,
         split="all" if is_whole else split,
@@ -221,6 +226,9 @@ def evaluate_on(
         validation=None if is_validation else _read_validation(run),
         all_figures=all_figures,
         best=task.best,
+        options=task.options,
+        findings=read_findings(run),
+        groups=data.find_groups(images.names),
     )
     judged = task.judge(model, data, images, question)
     if is_part and set(found) != set(trained_on):
@@ -251,13 +259,11 @@ def evaluate_on(
     return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
 
 
-def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
-    """Labels and probabilities of the run's validation images, as `train` left them."""
-    try:
-        saved = run.read_predictions("val")
-    except InputError:
-        return None
-    return saved.labels, saved.probabilities
+def _read_validation(run: Run) -> dict[str, np.ndarray] | None:
+    """What `train` left of the run's validation images; None where that is damaged."""
+    with contextlib.suppress(InputError):
+        return run.read_predictions("val")._asdict() if run.config.is_classifier else run.read_arrays("val")
+    return None
 
 
 def _best_epoch_so_far(run: Run) -> int | None:
@@ -292,8 +298,9 @@ def predict(
     paths: str | Path | Sequence[str | Path],
     *,
     tell: Callable[[str], None] = lambda line: print(say_sentence(line)),
+    maps: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Predicts the classes of image files.
+    """Predicts image files: the class of each; of another task what its `predict` gives, such as a score.
 
     The images go through the same decoding and resizing as in training, so that a test image that was saved to a file
     gets the very probabilities that `evaluate` computed for it.
@@ -302,30 +309,48 @@ def predict(
         run: The run, or its folder. Its `experiment.py` is executed.
         paths: One or more image files, and folders that are searched for images.
         tell: Called with a line where files in a folder are no images: they are left out.
+        maps: Of a task that draws maps (anomaly detection: where the error is): a folder for a picture of each image; made if absent.
 
     Returns:
-        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class.
+        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class; of anomaly detection
+        `file`, `score`, `above` and `alarm` (`pbl.tasks.anomaly.predict`).
 
     Raises:
         InputError: A path does not exist, a folder holds no image, a file that was named is no image (all such files are
             named).
     """
     run = load_run(run)
-    run.check_is_classifier("predict")
+    task = find_task(run.config)
+    if task.predict is None:
+        run.check_is_classifier("predict")
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = find_image_files(paths)
     if not files:
         raise InputError("No image was named. Give image files or folders of them.")
+    if maps is not None and task.draw_maps is None:
+        raise InputError("--maps: task={task} draws no maps.", task=run.config.task)
     files, pixels = read_images(run, files, {Path(path) for path in paths}, tell)
     model = load_model(run)
     with tell_slips(run.path, models.MODELS.get(run.config.model)):
-        probabilities = predict_probabilities(model, pixels)
-    class_names = run.split["class_names"]
-    best = probabilities.argmax(axis=1)
-    table = pd.DataFrame(
-        {"file": map(str, files), "class": [class_names[c] for c in best], "probability": probabilities.max(axis=1)}
-    )
-    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in class_names])], axis=1)
+        table = task.predict(model, pixels, run)
+        if maps is not None:
+            _write_maps(task.draw_maps(model, pixels, run), files, Path(maps))
+    table.insert(0, "file", [str(file) for file in files])
+    return table
+
+
+def _write_maps(figures: Iterable[Figure], files: Sequence[Path], folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "--maps {folder}: {reason}. Give another folder.", folder=folder, reason=error.strerror
+        ) from None
+    taken = Counter(file.stem for file in files)
+    for number, (figure, file) in enumerate(zip(figures, files, strict=True)):
+        name = file.stem if taken[file.stem] == 1 else f"{file.stem}_{number}"
+        with replacing(folder / f"{name}_map.png") as temporary:
+            figure.savefig(temporary, dpi=120)
 
 
 def read_images(

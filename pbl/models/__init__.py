@@ -1,6 +1,7 @@
 """The builders: `builder(input_shape, num_classes, **options) -> keras.Model`, not compiled.
 
-Input: raw pixels 0 to 255 (scaling is the first layer, so training and prediction cannot differ). Output: float32 probabilities.
+Input: raw pixels 0 to 255 (scaling is the first layer, so training and prediction cannot differ). Output: float32 probabilities;
+of an autoencoder pixels.
 A builder of your own is entered in an experiment file: `MODELS["mine"] = mine`.
 """
 
@@ -13,12 +14,25 @@ import keras
 
 from pbl import offer
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.models import alexnet, efficientnet, googlenet, lenet, mlp, perceptron, resnet, senet, styles, vgg, vit
+from pbl.models import (
+    alexnet,
+    autoencoder,
+    efficientnet,
+    googlenet,
+    lenet,
+    mlp,
+    perceptron,
+    resnet,
+    senet,
+    styles,
+    vgg,
+    vit,
+)
 from pbl.models.card import Card
 from pbl.models.efficientnet import split_backbone, unfreeze
 
 # In the order of the course. A file's `CARDS` name its builders: a new model is a file, and its name here.
-FILES = (perceptron, mlp, styles, lenet, alexnet, vgg, googlenet, resnet, senet, efficientnet, vit)
+FILES = (perceptron, mlp, styles, lenet, alexnet, vgg, googlenet, resnet, senet, efficientnet, vit, autoencoder)
 CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
 MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}
 

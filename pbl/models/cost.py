@@ -31,7 +31,9 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
         def call(*arguments, **options):
             nonlocal macs
             outputs = original(*arguments, **options)
-            macs += _macs_of(layer, tuple(outputs.shape))
+            # A transposed convolution's kernel is applied at each place of its input, any other's at each of its output.
+            places = arguments[0] if isinstance(layer, layers.Conv2DTranspose) else outputs
+            macs += _macs_of(layer, tuple(places.shape))
             return outputs
 
         return call
@@ -41,16 +43,24 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
     return macs
 
 
-COUNTED = (layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D)
+COUNTED = (
+    layers.Dense,
+    layers.EinsumDense,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Conv2DTranspose,
+    layers.DepthwiseConv2D,
+)
 
 
-def _macs_of(layer: keras.Layer, output_shape: tuple[int | None, ...]) -> int:
+def _macs_of(layer: keras.Layer, shape: tuple[int | None, ...]) -> int:
     kernel = layer.kernel.shape
     if isinstance(layer, layers.Dense):
-        return math.prod(output_shape[1:-1]) * math.prod(kernel)
+        return math.prod(shape[1:-1]) * math.prod(kernel)
     if isinstance(layer, layers.EinsumDense):
         # An axis of the output that is not the kernel's is a position; the kernel is applied at each.
         _, kernel_axes, output_axes = layer.equation.replace("->", ",").split(",")
-        places = [size for axis, size in zip(output_axes, output_shape, strict=True) if axis not in kernel_axes]
+        places = [size for axis, size in zip(output_axes, shape, strict=True) if axis not in kernel_axes]
         return math.prod(places[1:]) * math.prod(kernel)
-    return math.prod(output_shape[1:-1]) * math.prod(kernel)  # a convolution's kernel is applied at each pixel
+    return math.prod(shape[1:-1]) * math.prod(kernel)  # a convolution's kernel is applied at each pixel

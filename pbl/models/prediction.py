@@ -21,10 +21,17 @@ def predict_probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     Returns:
         `float32 [n, classes]`.
     """
+    return predict_outputs(model, pixels)
+
+
+def predict_outputs(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Returns a model's one output for some images, `float32 [n, ...]`, the same bits in whatever company an image comes."""
     n, batches = len(pixels), -(-len(pixels) // FILLED)
     filled = np.zeros((batches, BATCH_SIZE, *pixels.shape[1:]), pixels.dtype)
     for number in range(batches):
         part = pixels[number * FILLED : (number + 1) * FILLED]
         filled[number, : len(part)] = part
     outputs = model.predict(filled.reshape(-1, *pixels.shape[1:]), batch_size=BATCH_SIZE, verbose=0)
-    return outputs.reshape(batches, BATCH_SIZE, -1)[:, :FILLED].reshape(batches * FILLED, -1)[:n].astype(np.float32)
+    shape = outputs.shape[1:]
+    outputs = outputs.reshape(batches, BATCH_SIZE, *shape)[:, :FILLED]
+    return outputs.reshape(batches * FILLED, *shape)[:n].astype(np.float32)

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from pbl import __version__
 from pbl.config import Config, as_word, flatten
 from pbl.data.split import say_made_by
-from pbl.diagnosis.advice import diagnose_run
+from pbl.diagnosis.by_task import diagnose_run
 from pbl.diagnosis.rules import COLOURS
 from pbl.errors import InputError, Sentence
 from pbl.languages import choose_language, say

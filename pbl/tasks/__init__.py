@@ -2,16 +2,20 @@
 
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.tasks import classification, own
+from pbl.tasks import anomaly, classification, own
 from pbl.tasks.task import Judged, Question, Task
 
-TASKS: dict[str, Task] = {"classification": classification.TASK, "own": own.TASK}
+TASKS: dict[str, Task] = {
+    "classification": classification.TASK,
+    "anomaly": anomaly.TASK,
+    "own": own.TASK,
+}
 
 __all__ = ["TASKS", "Judged", "Question", "Task", "find_task"]
 
 
 def find_task(config: Config) -> Task:
-    """Returns the task that the settings name, with `best` as its options set it.
+    """Returns the task that the settings name, with `best` and `options` as the settings have them.
 
     Raises:
         InputError: No such task or option (the nearest name is given).
@@ -32,4 +36,4 @@ def find_task(config: Config) -> Task:
     monitor, mode = options.get("monitor", monitor), options.get("mode", mode)
     if mode not in ("min", "max"):
         raise InputError("task_options.mode={mode}. Valid: min, max.", mode=mode)
-    return task._replace(best=(monitor, mode))
+    return task._replace(best=(monitor, mode), options=options)

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from pbl.config import Config
 from pbl.data import Data, Images
@@ -14,6 +15,7 @@ from pbl.evaluation.figures import draw
 from pbl.evaluation.metrics import add_what_validation_chose, choose_by_validation, compute_metrics
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_probabilities
+from pbl.runs import Run
 from pbl.tasks.task import Judged, Question, Task
 from pbl.training.optimization import build_loss
 
@@ -67,6 +69,14 @@ def compile_arguments(config: Config) -> dict[str, Any]:
     return {"loss": build_loss(config), "metrics": ["accuracy"]}
 
 
+def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
+    """Predicts classes: `class`, `probability`, and one column of probabilities for each class."""
+    probabilities, names = predict_probabilities(model, pixels), run.split["class_names"]
+    best = probabilities.argmax(axis=1)
+    table = pd.DataFrame({"class": [names[c] for c in best], "probability": probabilities.max(axis=1)})
+    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p({name})" for name in names])], axis=1)
+
+
 def watch(data: Data, file: Path) -> OverfittingMonitor:
     """Measures what the diagnosis needs."""
     return OverfittingMonitor(data, file=file)
@@ -84,7 +94,10 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     labels, probabilities = images.labels, predict_probabilities(model, images.pixels)
     metrics = compute_metrics(labels, probabilities, data.class_names, question.positive_class)
     positive = data.class_names.index(metrics["positive"]["class"]) if "positive" in metrics else None
-    known = (labels, probabilities) if question.is_validation else question.validation
+    known = (labels, probabilities)
+    if not question.is_validation:
+        before = question.validation
+        known = None if before is None else (before["labels"], before["probabilities"])
     if known is not None:
         temperature, threshold, interval = choose_by_validation(*known, positive, question.aim)
         add_what_validation_chose(metrics, labels, probabilities, temperature, threshold, question.aim)
@@ -94,4 +107,4 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     return Judged(metrics, {"labels": labels, "probabilities": probabilities}, figures)
 
 
-TASK = Task(check, compile_arguments, watch, judge)
+TASK = Task(check, compile_arguments, watch, judge, predict=predict)

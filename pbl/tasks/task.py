@@ -1,6 +1,6 @@
 """What a task is: what a run learns, as a table of plain functions."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,9 +20,13 @@ class Question(NamedTuple):
         positive_class: With two classes, the one whose precision, recall and F1 stand first; the second unless given.
         aim: With two classes, what the decision threshold is chosen for.
         is_validation: Whether the images are the run's own validation images, by which thresholds are chosen.
-        validation: Else labels and outputs of those, as an earlier evaluation left them; None where they are not known.
+        validation: Else the arrays of those, as an earlier evaluation left them in `predictions_val.npz`; None where they are
+            not known.
         all_figures: Whether all figures are drawn, or the first alone.
         best: The task's `best`, as the settings have it.
+        options: The task's options, as the settings have them.
+        findings: What the data doctor found before the training, as `data_check.json` has it.
+        groups: A word for each image, of the group that it is in; None where there are none.
     """
 
     run: str
@@ -30,9 +34,12 @@ class Question(NamedTuple):
     positive_class: str | None = None
     aim: Aim = F1
     is_validation: bool = False
-    validation: tuple[np.ndarray, np.ndarray] | None = None
+    validation: Mapping[str, np.ndarray] | None = None
     all_figures: bool = True
     best: tuple[str, str] = ("val_loss", "min")
+    options: Mapping[str, Any] = MappingProxyType({})
+    findings: Collection[Mapping[str, Any]] = ()
+    groups: list[str] | None = None
 
 
 class Judged(NamedTuple):
@@ -64,6 +71,12 @@ class Task(NamedTuple):
             weights of its best epoch, and compiled only where its builder does so.
         best: The logged quantity by which the best epoch is chosen, and "min" or "max": Keras's `monitor` and `mode`.
         options: The `task_options` that it takes, with their defaults.
+        loads: `(options)`: what `load_data` is told beside the settings, as keyword arguments. It raises InputError where an option
+            has a value that it cannot have.
+        predict: `(model, pixels, run)`: a table of one row an image, for images of nobody knows what; or None.
+        draw_maps: `(model, pixels, run)`: a figure for each image, of where something is in it; or None.
+        has_classes: Whether the model knows the classes, so that other images must be of the same ones.
+        mutes: Words of the data doctor's checks that mean nothing here.
     """
 
     check: Callable[[keras.Model, Any], str]
@@ -72,3 +85,8 @@ class Task(NamedTuple):
     judge: Callable[[keras.Model, Any, Any, Question], Judged]
     best: tuple[str, str] = ("val_loss", "min")
     options: Mapping[str, Any] = MappingProxyType({})
+    loads: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
+    predict: Callable[[keras.Model, np.ndarray, Any], Any] | None = None
+    draw_maps: Callable[[keras.Model, np.ndarray, Any], Iterable[Figure]] | None = None
+    has_classes: bool = True
+    mutes: frozenset[str] = frozenset()

@@ -84,6 +84,13 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
         with precision(policy):
             return models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
 
+    card = models.CARDS.get(config.model)
+    if card is not None and card.task != "classification" and config.task == "classification":
+        raise InputError(
+            "{model} learns task={task}, and no classes: set task={task}, or take another model.",
+            model=config.model,
+            task=card.task,
+        )
     has_own_loss = not task.compile(config)  # its step may not know of a loss scale: float32 unless told otherwise
     policy = "float32" if has_own_loss and config.precision == "auto" else choose_precision(config.precision)
     model = build_in(policy)

@@ -12,6 +12,7 @@ from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, join_sentences
 from pbl.languages import say, say_sentence
 from pbl.runs import runs_on
+from pbl.tasks import find_task
 
 CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
 MANY = 5_000  # training images; with more of them these checks take seconds
@@ -42,7 +43,8 @@ def check_data(
 
 
 def _check_fast(data: Data, config: Config) -> list[dict[str, Any]]:
-    findings = data.check("train", "val", fast=True)
+    mutes = find_task(config).mutes
+    findings = [finding for finding in data.check("train", "val", fast=True) if finding.check not in mutes]
     serious = [finding for finding in findings if finding.severity == "stop"]
     if config.on_bad_image == "skip":
         serious = [finding for finding in serious if finding.check != "broken"]

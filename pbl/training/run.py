@@ -9,7 +9,8 @@ import pandas as pd
 from pbl import models
 from pbl.config import Config, load_experiment
 from pbl.data import Data
-from pbl.diagnosis.advice import write_diagnosis
+from pbl.diagnosis.advice import as_json
+from pbl.diagnosis.by_task import DIAGNOSES, diagnose_run
 from pbl.diagnosis.curves import plot_history, plot_learning_curves
 from pbl.diagnosis.rules import Diagnosis
 from pbl.diagnosis.signals import Signals
@@ -112,8 +113,9 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
         evaluate_on(run, build_model(run), data, "val", all_figures=False)
         session.lap("evaluate")
         diagnosis = None
-        if run.config.is_classifier:  # the diagnosis knows no other
-            diagnosis = write_diagnosis(run)
+        if run.config.task in DIAGNOSES:
+            diagnosis = diagnose_run(run, has_ended=True)
+            run.write_json("diagnosis.json", as_json(diagnosis))
             session.lap("diagnosis")
         _draw_curves(run, diagnosis)
         session.lap("figures")
@@ -129,7 +131,7 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
 
 def _draw_curves(run: Run, diagnosis: Diagnosis | None) -> None:
     environment, history = run.environment, pd.read_csv(run.path / "history.csv")
-    if diagnosis is None:
+    if not run.config.is_classifier:
         curves = plot_history(history, environment["best_epoch"], f"{run.name}: learning curves")
     else:
         _, headline = diagnosis.paragraphs("en")[0]

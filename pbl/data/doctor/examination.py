@@ -43,6 +43,9 @@ CLOSE: tuple[Check, ...] = (
     lambda data: altered_copies.find_altered_copies(data.splits, data.official, **data.cap),
     lambda data: shift.find_shift(data.splits, **data.cap),
     lambda data: strangers.find_strangers(data.splits, **data.cap),
+)
+# Likewise, of data with classes.
+OF_LABELS: tuple[Check, ...] = (
     lambda data: labels.find_labels_unlike_neighbours(data.splits, data.class_names, **data.cap),
     lambda data: labels.find_labels_unlike_predictions(data.splits, data.class_names, **data.cap),
     lambda data: reference.find_reference_accuracy(data.splits, **data.cap),
@@ -106,12 +109,15 @@ def examine_closely(
         most: Each check but that of harder labels looks at so many images of a split at most; by itself it takes more.
 
     Returns:
-        Findings; none where a split is empty or has one class, which `examine` has said.
+        Findings; none where a split is empty, which `examine` has said. Of one class, as in anomaly detection, no label is looked at.
     """
-    if not len(splits["val"].labels) or len(set(splits["train"].labels.tolist())) < 2:
+    if not len(splits["val"].labels) or not len(splits["train"].labels):
         return []
     data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most})
-    findings = [finding for check in CLOSE for finding in check(data)]
+    has_classes = len(set(splits["train"].labels.tolist())) > 1
+    findings = [finding for check in CLOSE + OF_LABELS * has_classes for finding in check(data)]
+    if not has_classes:
+        return findings
     # Images of another kind, or of few groups, may be harder although no label is wrong.
     is_other = any(
         finding.check == "altered_copies_in_train" or (finding.check == "shift" and finding.details["split"] == "val")

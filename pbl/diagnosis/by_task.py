@@ -1,0 +1,32 @@
+"""The diagnosis of a run, by what it learns: `DIAGNOSES["mine"] = diagnose_mine` in an experiment file adds one.
+
+From the run's files alone, and without TensorFlow.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pbl.diagnosis import advice, anomalies
+from pbl.diagnosis.rules import Diagnosis
+from pbl.runs import Run, load_run
+
+DIAGNOSES: dict[str, Callable[[Run, bool | None], Diagnosis]] = {
+    "classification": advice.diagnose_run,
+    "anomaly": anomalies.diagnose_run,
+}
+
+
+def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagnosis:
+    """Says what a run suffers from and what to try next.
+
+    Args:
+        run: A run that `train` made, or its folder; the team's other runs are found beside it.
+        has_ended: Whether its training has; what its `environment.json` says unless given.
+
+    Raises:
+        InputError: Its task has no diagnosis; a file of the run is missing or damaged.
+    """
+    run = load_run(run)
+    if run.config.task not in DIAGNOSES:
+        run.check_is_classifier("diagnose")
+    return DIAGNOSES[run.config.task](run, has_ended)

@@ -1,0 +1,261 @@
+"""The figures of anomaly detection: scores with the threshold, what is given back, the ROC curve, kinds beside baselines."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from pbl.diagnosis.anomalies import BASELINE_NAMES
+from pbl.evaluation.anomalies import map_errors
+from pbl.evaluation.metrics import Ranking
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, cut_start, hide_axes, literal, show_image
+
+SHOWN = 8  # most and least anomalous images
+DRAWS = 300  # of the images, for the band of the ROC curve
+GRID = np.linspace(0, 1, 201)
+
+
+def draw_anomalies(
+    run: str,
+    split: str,
+    metrics: Mapping[str, Any],
+    images: Any,
+    scores: np.ndarray,
+    normal: np.ndarray,
+    by_baseline: Mapping[str, np.ndarray],
+    threshold: float | None,
+    reconstruct: Callable[[np.ndarray], np.ndarray],
+    score: str,
+    all_figures: bool,
+) -> Iterator[tuple[str, Figure]]:
+    """Draws the figures of an evaluation, one after another.
+
+    Args:
+        run, split: Of the heading.
+        metrics: What `pbl.tasks.anomaly.judge` found.
+        images: The images, `pbl.data.Images`.
+        scores, normal: `float [n]` and `bool [n]`.
+        by_baseline: Scores of the baselines.
+        threshold: Or None.
+        reconstruct: From numbers of images to what the network gives for them, `float32 [n, height, width, channels]`.
+        score: "mean" or "max_patch".
+        all_figures: False: only the scores and what is given back.
+
+    Yields:
+        Name and figure.
+    """
+    leak = " (leak: too good to be true)" if metrics["leak"] else ""
+    of = f"{run}, {split}{leak}"
+    yield "scores", plot_scores(scores, normal, threshold, f"{of}: scores of {len(scores):,} images")
+    yield (
+        "reconstructions",
+        plot_reconstructions(images, scores, normal, reconstruct, score, f"{of}: what is given back"),
+    )
+    if not all_figures or normal.all() or not normal.any():
+        return
+    best = metrics["difference"]["baseline"]
+    yield "roc", plot_roc_band(~normal, scores, by_baseline[best], BASELINE_NAMES[best], threshold, f"{of}: ROC curve")
+    yield "kinds", plot_kinds(metrics, f"{of}: by kind of anomaly, and without a network")
+
+
+def plot_scores(scores: np.ndarray, normal: np.ndarray, threshold: float | None, title: str) -> Figure:
+    """Draws how the scores of normal images and of anomalies are spread, each as a share of its own images.
+
+    Args:
+        scores: `float [n]`, above 0.
+        normal: `bool [n]`.
+        threshold: Drawn where it is finite.
+        title: The heading.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    low, high = max(float(scores.min()), 1e-9), max(float(scores.max()), 2e-9)
+    bins = np.geomspace(low, high * 1.0001, 50)
+    for of, colour, label in ((normal, BLUE, "normal"), (~normal, ORANGE, "anomalies")):
+        if of.any():
+            part = np.clip(scores[of], low, high)
+            weights = np.full(len(part), 1 / len(part))
+            filled = {"alpha": 0.5} if colour == BLUE else {"histtype": "step", "linewidth": 1.8}
+            axes.hist(part, bins, weights=weights, color=colour, label=f"{label} ({len(part):,})", **filled)
+    if threshold is not None and np.isfinite(threshold):
+        axes.axvline(threshold, color=GREY, linestyle="--", label=f"threshold {threshold:.3g}")
+    axes.set(xscale="log", xlabel="score: squared error, pixels from 0 to 1", ylabel="share of the images")
+    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+    axes.legend()
+    return figure
+
+
+def plot_reconstructions(
+    images: Any,
+    scores: np.ndarray,
+    normal: np.ndarray,
+    reconstruct: Callable[[np.ndarray], np.ndarray],
+    score: str,
+    title: str,
+) -> Figure:
+    """Draws the most and the least anomalous images, what the network gives for them, and the difference, all on one scale.
+
+    Args:
+        images, scores, normal, reconstruct, score: As for `draw_anomalies`.
+        title: The heading.
+    """
+    order = np.argsort(-scores, kind="stable")
+    count = min(SHOWN, max(1, len(order) // 2))
+    parts = [("most anomalous", order[:count]), ("least anomalous", order[::-1][:count])]
+    chosen = np.concatenate([at for _, at in parts])
+    pixels, back = images.pixels[chosen], reconstruct(chosen)
+    errors = map_errors(pixels, back, score)
+    most = max(float(np.quantile(errors, 0.999)), 1e-9)
+    figure = Figure(figsize=(1.35 * count + 1.2, 9.6), layout="constrained")
+    figure.suptitle(textwrap.fill(literal(title), 14 * count), fontsize="medium")
+    panels = figure.subplots(2, 1)
+    magma = colormaps["magma"]
+    for axes, (name, of), start in zip(panels, parts, (0, count), strict=True):
+        here = slice(start, start + count)
+        coloured = (magma(np.clip(errors[here] / most, 0, 1))[..., :3] * 255).astype(np.uint8)
+        rows = [pixels[here], np.clip(back[here], 0, 255).astype(np.uint8), coloured]
+        axes.imshow(_tile(rows))
+        height, width = pixels.shape[1] + GAP, pixels.shape[2] + GAP
+        for column, at in enumerate(of):
+            what = "normal" if normal[at] else "anomaly"
+            told = f"{what} {scores[at]:.3g}\n{cut_start(str(images.names[at]), 18)}"
+            axes.text((column + 0.5) * width, -0.06 * height, literal(told), ha="center", va="bottom", fontsize=6)
+        names = (f"{name}: image", "given back", "squared error")
+        axes.set_yticks([(row + 0.5) * height for row in range(3)], names, fontsize=8, rotation=90, va="center")
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+    scale = ScalarMappable(Normalize(0, most), magma)
+    figure.colorbar(scale, ax=panels, shrink=0.35, label="squared error of a pixel, 0 to 1")
+    return figure
+
+
+GAP = 1  # pixels between images
+
+
+def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts rows of images `uint8 [n, height, width, 1 or 3]` below each other, on white: one picture draws faster than many."""
+    tiled = []
+    for row in rows:
+        colour = np.repeat(row, 3, axis=-1) if row.shape[-1] == 1 else row
+        padded = np.pad(colour, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+        tiled.append(np.concatenate(list(padded), axis=1))
+    return np.concatenate(tiled, axis=0)
+
+
+def plot_map(image: np.ndarray, given: np.ndarray, errors: np.ndarray, most: float) -> Figure:
+    """Draws an image, what the network gives for it, and the squared error of its pixels.
+
+    Args:
+        image, given: `[height, width, channels]`, 0 to 255.
+        errors: `float [height, width]`.
+        most: The error that is drawn brightest.
+    """
+    figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+    panels = figure.subplots(1, 3)
+    show_image(panels[0], image, "image")
+    show_image(panels[1], np.clip(given, 0, 255).astype(np.uint8), "given back")
+    shown = panels[2].imshow(errors, cmap="magma", vmin=0, vmax=max(most, 1e-9))
+    panels[2].set_title("squared error", fontsize=8)
+    hide_axes(panels[2])
+    figure.colorbar(shown, ax=panels[2], shrink=0.8)
+    return figure
+
+
+def plot_roc_band(
+    is_anomaly: np.ndarray,
+    scores: np.ndarray,
+    baseline: np.ndarray,
+    name: str,
+    threshold: float | None,
+    title: str,
+) -> Figure:
+    """Draws the ROC curve with a band, and that of the best baseline.
+
+    The band is pointwise, 95%, over draws of normal images and of anomalies.
+
+    Args:
+        is_anomaly: `bool [n]`.
+        scores, baseline: `float [n]`.
+        name: Of the baseline.
+        threshold: Its place is marked.
+        title: The heading.
+    """
+    random = np.random.default_rng(0)
+    counts = np.zeros((DRAWS, len(scores)))
+    for of in (np.flatnonzero(is_anomaly), np.flatnonzero(~is_anomaly)):
+        counts[:, of] = random.multinomial(len(of), np.full(len(of), 1 / len(of)), DRAWS)
+    drawn = _found_by_alarms(is_anomaly, scores, counts)
+    figure = Figure(figsize=(5.6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    axes.fill_between(GRID, low, high, color=BLUE, alpha=0.2, label="95% band")
+    one = np.ones((1, len(scores)))
+    axes.plot(GRID, _found_by_alarms(is_anomaly, scores, one)[0], color=BLUE, label="network")
+    axes.plot(GRID, _found_by_alarms(is_anomaly, baseline, one)[0], color=ORANGE, linestyle="--", label=name)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+    if threshold is not None and np.isfinite(threshold):
+        alarm = scores > threshold
+        axes.plot(alarm[~is_anomaly].mean(), alarm[is_anomaly].mean(), "o", color=GREEN, label="at the threshold")
+    axes.set(
+        xlabel="false alarms: share of normal images", ylabel="found: share of anomalies", xlim=(0, 1), ylim=(0, 1.01)
+    )
+    axes.set_title(textwrap.fill(literal(title), 62), fontsize="medium")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _found_by_alarms(is_anomaly: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Share of the anomalies found at each share of false alarms in `GRID`, of samples `counts [draws, n]`."""
+    ranking = Ranking(is_anomaly, scores)
+    ranked = counts[:, ranking.order]
+    found = np.add.reduceat(ranked * ranking.is_positive, ranking.starts, axis=1).cumsum(axis=1)
+    alarms = np.add.reduceat(ranked * ~ranking.is_positive, ranking.starts, axis=1).cumsum(axis=1)
+    zero = np.zeros(1)
+    return np.stack([
+        np.interp(GRID, np.concatenate([zero, a / a[-1]]), np.concatenate([zero, f / f[-1]]))
+        for f, a in zip(found, alarms, strict=True)
+    ])  # fmt: skip
+
+
+def plot_kinds(metrics: Mapping[str, Any], title: str) -> Figure:
+    """Draws the AUROC of each kind of anomaly, of all, and of the baselines, with their intervals.
+
+    Args:
+        metrics: `kinds`, `baselines`, `metrics` and `intervals`, as `pbl.tasks.anomaly.judge` gives them.
+        title: The heading.
+    """
+    kinds = sorted((kind for kind in metrics["kinds"] if kind["roc_auc"] is not None), key=lambda kind: kind["roc_auc"])
+    low, high = metrics["intervals"].get("roc_auc", (None, None))
+    rows: list[tuple[str, float, float | None, float | None, str]] = [
+        (f"{kind['name']} ({kind['images']})", kind["roc_auc"], kind.get("low"), kind.get("high"), BLUE)
+        for kind in kinds[:24]
+    ]
+    rows.append(("all anomalies", metrics["metrics"]["roc_auc"], low, high, GREEN))
+    rows += [(BASELINE_NAMES[of["name"]], of["roc_auc"], of["low"], of["high"], ORANGE) for of in metrics["baselines"]]
+    figure = Figure(figsize=(7, 0.34 * len(rows) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    _plot_rows(axes, rows)
+    axes.axvline(0.5, color=GREY, linestyle=":")
+    axes.set(
+        xlabel="AUROC with 95% interval; dotted: chance",
+        xlim=(min(0.4, *(row[2] if row[2] is not None else row[1] for row in rows)) - 0.03, 1.02),
+    )
+    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+    return figure
+
+
+def _plot_rows(axes: Any, rows: Sequence[tuple[str, float, float | None, float | None, str]]) -> None:
+    for at, (_, value, low, high, colour) in enumerate(rows):
+        if low is not None:
+            axes.plot([low, high], [at, at], color=colour, linewidth=2)
+        axes.plot(value, at, "o", color=colour)
+    axes.set_yticks(range(len(rows)), [literal(row[0]) for row in rows])
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)

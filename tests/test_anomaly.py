@@ -1,0 +1,379 @@
+"""Anomaly detection: areas and thresholds against independent values, the split, planted detectors, the whole of a run."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import beta, norm
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score, roc_auc_score
+from test_checkpoint import Cut, PowerCut
+
+import pbl
+from pbl.callbacks import CALLBACKS
+from pbl.data import from_arrays
+from pbl.diagnosis.anomalies import diagnose_anomalies
+from pbl.errors import InputError
+from pbl.evaluation.anomalies import (
+    Baselines,
+    choose_threshold,
+    judge_pixels,
+    map_errors,
+    measure_areas,
+    score_errors,
+)
+from pbl.statistics import newcombe_auc_interval
+from pbl.tasks import find_task
+
+SETTINGS = {
+    "task": "anomaly",
+    "task_options": {"normal": ["8"]},
+    "model": "autoencoder",
+    "model_options": {"code_size": 8, "widths": [32]},
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "batch_size": 16,
+    "epochs": 12,
+    "validation_fraction": 0.4,
+    "experiment": "x",
+}
+
+
+def draw_digits() -> tuple[np.ndarray, np.ndarray]:
+    bunch = load_digits()
+    return (bunch.images * (255 / 16)).round().astype(np.uint8), bunch.target
+
+
+# Numbers
+
+
+def test_areas_equal_scikit_learn_and_their_intervals_hold():
+    random, true, held, paired = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2)), 0, 0
+    is_anomaly = np.arange(160) < 40
+    for _ in range(150):
+        noise = random.normal(size=160)
+        one = (noise + is_anomaly).round(1)  # with ties
+        other = 0.7 * noise + 0.7 * random.normal(size=160) + is_anomaly
+        areas = measure_areas(is_anomaly, [one, other])
+        assert areas.values[0, 0] == pytest.approx(roc_auc_score(is_anomaly, one))
+        assert areas.values[1, 1] == pytest.approx(average_precision_score(is_anomaly, other))
+        interval, difference = areas.interval(0), areas.difference(0, 1)
+        held += interval.low <= true <= interval.high
+        paired += difference.low <= true - norm.cdf(1 / np.sqrt(2 * 0.98)) <= difference.high
+    assert held >= 0.89 * 150 and paired >= 0.89 * 150  # 95% of 150, less two standard errors and a half
+
+
+def test_images_of_a_group_widen_the_interval():
+    random = np.random.default_rng(1)
+    is_anomaly = np.arange(60) < 20
+    scores = random.normal(size=60) + is_anomaly
+    groups = [f"g{number}" for number in range(60)]
+    alone = measure_areas(is_anomaly, [scores], groups).interval(0)
+    sixfold = measure_areas(np.repeat(is_anomaly, 6), [np.repeat(scores, 6)], np.repeat(groups, 6)).interval(0)
+    blind = measure_areas(np.repeat(is_anomaly, 6), [np.repeat(scores, 6)]).interval(0)
+    assert sixfold.high - sixfold.low == pytest.approx(alone.high - alone.low, rel=0.02)
+    assert blind.high - blind.low < 0.6 * (alone.high - alone.low)
+
+
+def test_newcombe_interval_published():
+    """R. G. Newcombe 2006, part 2: the bounds are their own standard errors away; of a perfect separation it is not empty."""
+    low, high = newcombe_auc_interval(0.9, 30, 40)
+    for area in (low, high):
+        spread = 1 + 34 * (1 - area) / (2 - area) + 34 * area / (1 + area)
+        assert abs(0.9 - area) == pytest.approx(1.959964 * np.sqrt(area * (1 - area) * spread / 1200), rel=1e-6)
+    assert newcombe_auc_interval(1.0, 50, 50)[1] == 1.0 and 0.9 < newcombe_auc_interval(1.0, 50, 50)[0] < 1
+
+
+@pytest.mark.parametrize("images", [19, 50, 500])
+def test_the_promise_of_a_threshold_is_kept(images):
+    """Vovk 2012: over draws of the normal images the mean share above it is what was asked, and each lies in its interval."""
+    random, shares, inside = np.random.default_rng(2), [], 0
+    for _ in range(400):
+        promise = choose_threshold(random.exponential(size=images), 0.05)
+        share = float(np.exp(-promise.threshold))
+        found = random.binomial(300, share) / 300
+        low, high = promise.predict_found(300)
+        shares.append(share)
+        inside += low <= found <= high
+    assert np.mean(shares) == pytest.approx(promise.kept, abs=4 * np.std(shares) / 20) and promise.kept <= 0.05
+    assert inside >= 0.93 * 400
+    above = images + 1 - promise.rank
+    assert (promise.low, promise.high) == pytest.approx(beta(above, promise.rank).ppf([0.025, 0.975]))
+
+
+def test_too_few_normal_images_promise_nothing():
+    assert choose_threshold(np.arange(18.0)).threshold == np.inf and choose_threshold(np.arange(19.0)).threshold == 18
+
+
+def test_a_small_defect_is_found_by_the_largest_patch():
+    """A scratch of 3x3 pixels on noise: the mean drowns it, the patch does not; its place is where the map is highest."""
+    random = np.random.default_rng(3)
+    images = random.normal(128, 25, (200, 28, 28, 1))
+    masks = np.zeros((200, 28, 28), bool)
+    for at in range(100):
+        row, column = random.integers(0, 25, 2)
+        masks[at, row : row + 3, column : column + 3] = True
+    back = np.full_like(images, 128)
+    images[masks] += 60
+    is_anomaly = masks.any(axis=(1, 2))
+    found, where = {}, {}
+    for score in ("mean", "max_patch"):
+        errors = map_errors(images, back, score)
+        found[score] = roc_auc_score(is_anomaly, score_errors(errors, score))
+        where[score] = judge_pixels(errors, masks)
+    assert found["max_patch"] > 0.97 and found["mean"] < found["max_patch"] - 0.1
+    assert where["max_patch"]["pixel_roc_auc"] > 0.95 and where["max_patch"]["pro"] > 0.9
+    assert where["mean"]["pixel_roc_auc"] == pytest.approx(
+        roc_auc_score(masks.ravel(), map_errors(images, back).ravel())
+    )
+    assert judge_pixels(masks.astype(float), masks) == pytest.approx({"pixel_roc_auc": 1.0, "pro": 1.0})
+
+
+def test_each_region_counts_alike_in_pro():
+    """Two defects, of 4 and 64 pixels; the map has the large one alone: half of the regions."""
+    masks = np.zeros((1, 20, 20), bool)
+    masks[0, 0:2, 0:2] = masks[0, 8:16, 8:16] = True
+    errors = np.zeros((1, 20, 20))
+    errors[0, 8:16, 8:16] = 1
+    # The small one is found only together with everything else: from there on the line to 1 at all normal pixels.
+    expected = (0.5 + np.interp(0.3, [0, 1], [0.5, 1])) / 2
+    assert judge_pixels(errors, masks)["pro"] == pytest.approx(expected)
+
+
+def test_baselines():
+    images, labels = draw_digits()
+    known, other = images[labels == 8][..., None], images[labels == 0][..., None]
+    scores = Baselines(known[:100], 8).score(np.concatenate([known[100:], other]))
+    flat = known.reshape(len(known), -1) / 255
+    expected = np.square(flat[100:] - flat[:100].mean(axis=0)).mean(axis=1)
+    np.testing.assert_allclose(scores["mean_image"][: len(known) - 100], expected, rtol=1e-5)
+    is_anomaly = np.arange(len(scores["pca"])) >= len(known) - 100
+    assert roc_auc_score(is_anomaly, scores["pca"]) > 0.85 < roc_auc_score(is_anomaly, scores["nearest_neighbours"])
+
+
+# Data
+
+
+def test_normal_images_are_split_as_if_there_were_no_others():
+    images, labels = draw_digits()
+    both = pbl.load_data(from_arrays(images, labels), normal=["8"])
+    alone = pbl.load_data(from_arrays(images[labels == 8], np.zeros((labels == 8).sum(), int), ["8"]), normal=["8"])
+    for split in ("train", "val", "test"):
+        of = both.images(split).take(both.is_normal(split))
+        assert of.hashes == alone.images(split).hashes
+    assert both.is_normal("train").all() and sum(len(batch) for batch, _ in both.val) == both.is_normal("val").sum()
+    anomalies = sum((~both.is_normal(split)).sum() for split in ("val", "test"))
+    assert anomalies == (labels != 8).sum()  # none is lost
+
+
+def save(folder, name: str, count: int, value: int) -> None:
+    (folder / name).mkdir(parents=True)
+    for number in range(count):
+        pixels = np.random.default_rng([value, number]).integers(0, 40, (12, 12, 1)) + value
+        Image.fromarray(pixels[..., 0].astype(np.uint8)).save(folder / name / f"{number}.png")
+
+
+def test_folders_as_industry_has_them(tmp_path):
+    """MVTec's: train has good images alone, test has kinds of defects, and the masks lie beside them."""
+    save(tmp_path, "train/good", 30, 50)
+    save(tmp_path, "test/good", 8, 50)
+    save(tmp_path, "test/crack", 7, 150)
+    (tmp_path / "ground_truth/crack").mkdir(parents=True)
+    mask = np.zeros((12, 12), np.uint8)
+    mask[:4] = 255
+    for number in range(7):
+        Image.fromarray(mask).save(tmp_path / f"ground_truth/crack/{number}_mask.png")
+    data = pbl.load_data(tmp_path, normal=["good"])
+    assert data.class_names == ["crack", "good"] and data.masks.name == "ground_truth"
+    assert [len(data.images(split).labels) for split in ("train", "val", "test")] == [27, 3, 15]
+    from pbl.data.masks import find_masks
+
+    at, exact = find_masks(data, data.images("test"), ~data.is_normal("test"))
+    assert len(at) == 7 and exact.shape == (7, 12, 12) and exact[:, :4].all() and not exact[:, 4:].any()
+    with pytest.raises(InputError, match="class folder"):  # classification needs two
+        pbl.load_data(tmp_path)
+
+
+def test_images_and_masks_side_by_side(tmp_path):
+    save(tmp_path, "images/free", 30, 50)
+    save(tmp_path, "images/blowhole", 9, 150)
+    save(tmp_path, "masks/blowhole", 9, 200)
+    data = pbl.load_data(tmp_path, normal=["free"])
+    assert data.class_names == ["blowhole", "free"] and data.masks == tmp_path / "masks"
+    assert len(data.images("train").labels) + len(data.images("val").labels) + len(data.images("test").labels) == 39
+
+
+# A run
+
+
+def test_a_run_from_training_to_prediction(tmp_path, command):
+    """Cut off within an epoch and resumed to the bit, judged beside baselines, then every command opens the run."""
+    CALLBACKS["cut"] = Cut
+    config = pbl.Config(**SETTINGS, callbacks=["cut"])
+    whole = pbl.train(config, folder=tmp_path / "whole")
+    Cut.at = ("step", 1, 2)
+    with pytest.raises(PowerCut):
+        pbl.train(config, folder=tmp_path)
+    run = pbl.train(config, folder=tmp_path)
+    for one, other in zip(pbl.load_model(run).get_weights(), pbl.load_model(whole).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    metrics = run.read_json("metrics_val.json")
+    saved = run.read_arrays("val")
+    is_anomaly = ~saved["is_normal"]
+    assert metrics["metrics"]["roc_auc"] == pytest.approx(roc_auc_score(is_anomaly, saved["scores"]))
+    assert (
+        metrics["promise"]["threshold"] == np.sort(saved["scores"][saved["is_normal"]])[metrics["promise"]["rank"] - 1]
+    )
+    assert {kind["name"] for kind in metrics["kinds"]} == set("012345679")
+    assert [of["name"] for of in metrics["baselines"]] == ["pca", "nearest_neighbours", "mean_image", "brightness"]
+
+    status, out, _ = command("evaluate", run.path, "--split", "test", "--json")
+    tested = json.loads(out)
+    assert status == 0 and tested["promise"]["threshold"] == metrics["promise"]["threshold"]
+    assert command("evaluate", run.path, "--split", "test", "--require", "roc_auc>0.2")[0] == 0
+    status, out, _ = command("evaluate", run.path)
+    assert status == 0 and "nearest neighbours" in out and "so that 5.0% of normal images are false alarms" in out
+    figures = {file.stem for file in (run.path / "figures").glob("*.png")}
+    assert figures >= {"scores_test", "reconstructions_test", "roc_test", "kinds_test", "learning_curves"}
+
+    images, labels = draw_digits()
+    for number in (0, 8):
+        Image.fromarray(images[labels == number][0]).save(tmp_path / f"{number}.png")
+    words = ["predict", run.path, tmp_path / "0.png", tmp_path / "8.png"]
+    status, out, _ = command(*words, "--maps", tmp_path / "maps", "--json")
+    rows = json.loads(out)
+    assert status == 0 and rows[0]["score"] > rows[1]["score"] and set(rows[0]) == {"file", "score", "above", "alarm"}
+    assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == ["0_map.png", "8_map.png"]
+    assert command(*words)[0] == 0
+    status, out, _ = command("diagnose", run.path)
+    assert status == 0 and out
+    assert command("report", run.path)[0] == command("log", tmp_path)[0] == 0
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"{metrics['metrics']['roc_auc']:.4f}" in page
+
+
+def test_the_threshold_is_the_same_with_anomalies_in_the_folder_or_not(tmp_path):
+    images, labels = draw_digits()
+    of = labels == 8
+    pbl.DATASETS["both"] = lambda: from_arrays(images, labels)
+    pbl.DATASETS["alone"] = lambda: from_arrays(images[of], np.zeros(of.sum(), int), ["8"])
+    found = {}
+    for name in ("both", "alone"):
+        run = pbl.train(pbl.Config(**SETTINGS).replace(dataset=name, experiment=name), folder=tmp_path)
+        found[name] = run.read_json("metrics_val.json")
+    assert found["both"]["promise"]["threshold"] == found["alone"]["promise"]["threshold"]
+    assert found["alone"]["metrics"]["roc_auc"] is None and found["alone"]["headline"] == "false_alarms"
+    assert diagnose_anomalies(found["alone"], pbl.Config(**SETTINGS)).findings[-1].name == "no_anomalies"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"task_options": {}}, "needs the classes that are normal"),
+        ({"task_options": {"normal": ["eight"]}}, "'eight' is no class"),
+        ({"task_options": {"normal": "8", "score": "max"}}, "Valid: mean, max_patch"),
+        ({"task_options": {"normal": "8", "false_alarms": 5}}, "above 0 and below 0.5"),
+        ({"task_options": {"normal": "8", "normel": "9"}}, "Did you mean 'normal'"),
+        ({"model": "resnet20", "model_options": {}}, "model=autoencoder, conv_autoencoder, vae"),
+        ({"task": "classification", "task_options": {}}, "autoencoder learns task=anomaly"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_told_in_one_line(tmp_path, values, said):
+    with pytest.raises(InputError, match=said):
+        pbl.train(pbl.Config(**{**SETTINGS, **values}), folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# The verdict, of planted detectors
+
+
+class Planted(keras.Model):
+    """Gives back what `back` makes of the pixels."""
+
+    def __init__(self, back):
+        super().__init__()
+        self.back = back
+
+    def call(self, images):
+        return keras.ops.convert_to_tensor(self.back(np.asarray(images)))
+
+
+def judge_planted(back, data, findings=()) -> tuple[dict, str]:
+    from pbl.tasks.task import Question
+
+    config = pbl.Config(**SETTINGS)
+    task = find_task(config)
+    model = Planted(back)
+    model.run_eagerly = True
+    model.compile(run_eagerly=True)
+    question = Question("x", "val", is_validation=True, options=task.options, findings=findings, all_figures=False)
+    metrics = task.judge(model, data, data.images("val"), question).metrics
+    return metrics, diagnose_anomalies(json.loads(json.dumps(metrics)), config).headline.name
+
+
+@pytest.fixture(scope="module")
+def eights():
+    return pbl.load_data("digits", normal=["8"], validation_fraction=0.5)
+
+
+def test_planted_detectors_get_their_names(eights):
+    mean = eights.images("train").pixels.mean(axis=0)
+    known = eights.images("train").pixels.astype(np.float32)
+
+    def nearest(images):  # what a network that learned its training images by heart gives
+        flat = images.reshape(len(images), -1).astype(np.float32)
+        distances = ((flat[:, None] - known.reshape(1, len(known), -1)) ** 2).sum(axis=2)
+        return known[distances.argmin(axis=1)]
+
+    planted = {
+        "reconstructs_nothing": lambda images: np.broadcast_to(mean, images.shape).astype(np.float32),
+        "reconstructs_everything": lambda images: images.astype(np.float32) + 1,
+        "overfits_normal_images": nearest,
+    }
+    for name, back in planted.items():
+        assert judge_planted(back, eights)[1] == name
+    leak = {"check": "altered_copies", "severity": "stop", "items": ["a", "b"], "details": {}}
+    metrics, name = judge_planted(nearest, eights, [leak])
+    assert name == "leak_suspected" and metrics["leak"]["items"] == 2
+
+
+def test_sentences_are_true_of_their_numbers(eights):
+    metrics, _ = judge_planted(lambda images: images.astype(np.float32) * 0.9, eights)
+    for finding in diagnose_anomalies(metrics, pbl.Config(**SETTINGS)).findings:
+        assert finding.message and finding.severity in ("stop", "act", "note")
+
+
+def test_models_are_saved_and_scored_alike(tmp_path):
+    """Each autoencoder: read back from the disk it gives the same; its history falls."""
+    images, labels = draw_digits()
+    pixels = images[labels == 8][..., None]
+    for name in ("autoencoder", "conv_autoencoder", "vae"):
+        keras.utils.set_random_seed(0)
+        model = pbl.models.build(name, (8, 8, 1), 2, code_size=4)
+        model.compile(optimizer=keras.optimizers.Adam(0.01))
+        history = model.fit(pixels, np.zeros(len(pixels)), epochs=3, verbose=0).history
+        assert history["loss"][-1] < history["loss"][0]
+        model.save(tmp_path / f"{name}.keras")
+        again = keras.models.load_model(tmp_path / f"{name}.keras")
+        outputs = model.predict(pixels, verbose=0)
+        np.testing.assert_array_equal(again.predict(pixels, verbose=0), outputs)
+        assert outputs.dtype == np.float32 and outputs.min() >= 0 and outputs.max() <= 255
+
+
+def test_vae_loss_is_what_the_paper_writes():
+    """Kingma and Welling 2013, appendices B and C, by NumPy."""
+    model = pbl.models.build("vae", (4, 4, 1), 1, code_size=3, widths=[8])
+    model.compile(optimizer="sgd")
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1)).astype(np.uint8)
+    parts = keras.Model(
+        model.inputs, [model.get_layer("mean").output, model.get_layer("log_variance").output, model.outputs[0]]
+    )
+    mean, log_variance, back = (np.asarray(part, np.float64) for part in parts(images, training=False))
+    x, p = images / 255.0, np.clip(back / 255, 1e-7, 1 - 1e-7)
+    nats = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=(1, 2, 3))
+    divergence = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1)
+    assert model.evaluate(images, np.zeros(5), verbose=0) == pytest.approx((nats + divergence).mean(), rel=1e-5)
