@@ -228,7 +228,13 @@ def test_a_run_from_training_to_prediction(tmp_path, command):
         metrics["promise"]["threshold"] == np.sort(saved["scores"][saved["is_normal"]])[metrics["promise"]["rank"] - 1]
     )
     assert {kind["name"] for kind in metrics["kinds"]} == set("012345679")
-    assert [of["name"] for of in metrics["baselines"]] == ["pca", "nearest_neighbours", "mean_image", "brightness"]
+    assert [of["name"] for of in metrics["baselines"]] == [
+        "pca",
+        "nearest_neighbours",
+        "nearest_evened",
+        "mean_image",
+        "brightness",
+    ]
 
     status, out, _ = command("evaluate", run.path, "--split", "test", "--json")
     tested = json.loads(out)

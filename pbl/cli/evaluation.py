@@ -129,6 +129,9 @@ def _show_anomalies(result: dict[str, Any]) -> None:
         for name, value in result["metrics"].items()
     ]
     print_table([say("metric"), say("value"), say("95% interval")], rows)
+    if result["metrics"]["average_precision"] is not None:
+        share = 1 - result["normal_images"] / result["images"]
+        print(say("By chance the average precision is {share:.4f}, the share of anomalies.", share=share))
     _show_promise(result)
     if result["baselines"]:
         rows = [

@@ -23,6 +23,7 @@ from pbl.data.doctor.copies import find_copies_with_other_labels
 from pbl.data.doctor.counts import find_damaged_metadata
 from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
+from pbl.data.look_alike import LOOK_ALIKE, group_look_alikes, read_groups
 from pbl.data.paths import expand
 from pbl.data.source import Source, check_class_names
 from pbl.data.split import choose_fold, find_groups, hold_out
@@ -148,7 +149,7 @@ class Data:
         everything = self._collect(source.train())
         self.input_shape = everything.store.shape[1:]
         self._target = replace(self._target, size=self.input_shape[:2], channels=self.input_shape[2])
-        groups = find_groups(everything.names, settings.groups, group_of)
+        groups = _group(everything, settings.groups, group_of)
         self._group_of = None if groups is None else dict(zip(everything.names, groups, strict=True))
         self._images, made_by = self._cut(everything, groups)
         if self.normal is not None:
@@ -303,7 +304,7 @@ class Data:
         for split in ("train", "val"):
             if not self.is_normal(split).any():
                 raise InputError(
-                    "Data set '{name}' has no normal image ({normal}) in its {split} split: the threshold is chosen by those of val.",
+                    "Data set '{name}' has no normal image ({normal}) in its {split} split. Training needs those of train, the threshold those of val.",
                     name=self.name, split=split, normal=", ".join(self.class_names[number] for number in self.normal),
                 )  # fmt: skip
 
@@ -545,6 +546,15 @@ class Data:
             return tf.constant(
                 np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
             )
+
+
+def _group(images: Images, groups: str | None, group_of: Callable[[str], str] | None) -> list[str] | None:
+    """The word of each image's group, by the setting `groups` or a function; None where there are no groups."""
+    if group_of is None and groups == LOOK_ALIKE:
+        return group_look_alikes(images.view, images.names)
+    if group_of is None and groups is not None and groups.lower().endswith(".csv"):
+        return read_groups(groups, images.names)
+    return find_groups(images.names, groups, group_of)
 
 
 def _find_normal(names: Sequence[str] | None, class_names: list[str]) -> list[int] | None:

@@ -18,6 +18,7 @@ from pbl.runs import Run
 BASELINE_NAMES = {
     "pca": "PCA",
     "nearest_neighbours": "nearest neighbours",
+    "nearest_evened": "nearest image, brightness evened out",
     "mean_image": "distance to the mean image",
     "brightness": "mean brightness",
 }
@@ -212,9 +213,9 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
     difference = metrics["difference"]
     if difference is None or difference["low"] is None or difference["low"] > 0:
         return None
-    told = "The network does no better than {baseline}, the best of four baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images)."
+    told = "The network does no better than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images)."
     if difference["high"] < 0:
-        told = "The network does worse than {baseline}, the best of four baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images)."
+        told = "The network does worse than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images)."
     baseline = Sentence(BASELINE_NAMES[difference["baseline"]])
     sides = {name: difference[name] for name in ("value", "low", "high")}
     return make_finding(
@@ -274,6 +275,6 @@ def _find_health(metrics: Mapping[str, Any]) -> Finding:
     difference = metrics["difference"]
     return make_finding(
         "healthy",
-        "Anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+.3f} beside {baseline}, the best of four baselines.",
+        "Anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+.3f} beside {baseline}, the best of five baselines.",
         auroc=value, low=low, high=high, value=difference["value"], baseline=Sentence(BASELINE_NAMES[difference["baseline"]]),
     )  # fmt: skip

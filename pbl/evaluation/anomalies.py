@@ -195,7 +195,7 @@ BASELINES = tuple(BASELINE_NAMES)
 
 
 class Baselines:
-    """What needs no network: PCA, nearest neighbours, the distance to the mean image, the mean brightness.
+    """What needs no network: PCA, nearest neighbours in two ways, the distance to the mean image, the mean brightness.
 
     Args:
         normal: Normal training images, `uint8 [n, height, width, channels]`; at most `MOST_FITTED` are used, chosen by seed 0.
@@ -213,22 +213,32 @@ class Baselines:
         components = min(components, len(known), known.shape[1])
         self.pca = PCA(components, svd_solver="randomized", random_state=0).fit(known)
         self.neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known)), algorithm="brute").fit(known)
+        self.nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_even_out(known))
 
     def score(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the scores of images `[n, height, width, channels]`, by the names in `BASELINES`, `float [n]` each.
 
         "pca": squared error of the reconstruction from the components. "nearest_neighbours": mean distance to the 5 nearest normal
-        training images. "mean_image": squared distance to their mean. "brightness": the mean of the pixels.
+        training images. "nearest_evened": distance to the nearest one where each image has mean 0 and deviation 1, so that exposure
+        does not count: near 0 where the very place was trained on. "mean_image": squared distance to their mean. "brightness": the mean of the pixels.
         """
         pixels = _flatten(images)
         back = self.pca.inverse_transform(self.pca.transform(pixels))
         distances, _ = self.neighbours.kneighbors(pixels)
+        nearest, _ = self.nearest.kneighbors(_even_out(pixels))
         return {
             "pca": np.square(pixels - back).mean(axis=1),
             "nearest_neighbours": distances.mean(axis=1),
+            "nearest_evened": nearest[:, 0],
             "mean_image": np.square(pixels - self.mean).mean(axis=1),
             "brightness": pixels.mean(axis=1),
         }
+
+
+def _even_out(pixels: np.ndarray) -> np.ndarray:
+    """Each row with mean 0 and deviation 1."""
+    centred = pixels - pixels.mean(axis=1, keepdims=True)
+    return centred / (centred.std(axis=1, keepdims=True) + 1e-6)
 
 
 def _flatten(images: np.ndarray) -> np.ndarray:

@@ -24,6 +24,14 @@ FINDINGS = {
     "overfitting": "過学習",
     "healthy": "問題なし",
     "unknown": "原因不明",
+    "no_threshold": "しきい値を決められない",
+    "reconstructs_nothing": "再構成できていない",
+    "reconstructs_everything": "何でも再構成してしまう",
+    "overfits_normal_images": "正常画像への過学習",
+    "no_better_than_baseline": "簡単な方法を上回らない",
+    "blind_to_kinds": "見分けられない異常がある",
+    "threshold_uncertain": "しきい値が不確か",
+    "no_anomalies": "異常画像がない",
 }
 CAUSES = {
     "low_rate": "学習率が低すぎる",
@@ -212,7 +220,7 @@ SENTENCES = {
 @functools.cache
 def _tables() -> dict[str, str]:
     """All sentences, English to Japanese; read when the first one is said in Japanese."""
-    from pbl.languages import commands, doctor, errors, grading, report, settings
+    from pbl.languages import anomaly, commands, doctor, errors, grading, report, settings
 
     tables = (
         doctor.WORDS,
@@ -222,6 +230,7 @@ def _tables() -> dict[str, str]:
         commands.SAID,
         grading.GRADING,
         report.PAGE,
+        anomaly.ANOMALY,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

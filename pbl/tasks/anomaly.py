@@ -3,7 +3,7 @@
 `task=anomaly task_options.normal=["8"]`: training and the choice of the best epoch see normal images alone. The score of an image
 is its reconstruction's error; the threshold is chosen by normal validation images, and promises a share of false alarms. That an
 anomaly cannot be reconstructed is a hope, not a law: a network that learned eights gives a one back perfectly well. So the score
-is judged beside four baselines that need no network, kind by kind. Models: any that give an image for an image
+is judged beside five baselines that need no network, kind by kind. Models: any that give an image for an image
 (`pbl.models.autoencoder`).
 """
 

@@ -1,0 +1,26 @@
+"""Surfaces with defects, or any folder with good/ and others, MVTec's layout too: an autoencoder of the good ones.
+
+    python -m pbl train experiments/tiles_anomaly.py dataset=FOLDER_OR_ZIP
+    python -m pbl train experiments/tiles_anomaly.py dataset=tiles.zip task_options.normal=free
+
+Exposures of one part look alike: on both sides of the split they make every score too good. groups=look_alike keeps them together;
+where the names tell the part or the patient, a pattern does so better: groups='(part[0-9]+)'. Exact masks in a folder masks/ or
+ground_truth/ beside the images are judged too.
+"""
+
+from pbl import Config
+
+config = Config(
+    task="anomaly",
+    task_options={"normal": ["good"], "score": "max_patch"},
+    dataset="tiles.zip",
+    groups="look_alike",
+    image_size=64,
+    channels=1,
+    model="conv_autoencoder",
+    model_options={"code_size": 64, "widths": [16, 32, 64]},
+    optimizer="adam",
+    learning_rate=0.001,
+    batch_size=32,
+    epochs=30,
+)

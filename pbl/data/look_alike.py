@@ -1,0 +1,87 @@
+"""Groups of images that the names do not tell: look-alikes, and a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pbl.data.doctor.alignment import find_alike
+from pbl.data.doctor.vectors import shrink
+from pbl.data.paths import expand
+from pbl.errors import InputError
+
+LOOK_ALIKE = "look_alike"
+# A distance of `pbl.data.doctor.alignment.find_alike`: 0 equal, 1 as far apart as two images of the set by chance. The largest at
+# which the data doctor takes two images for copies.
+BOUND = 0.2
+CHAINED = (
+    0.5  # share of all images in one group, from which on they are no look-alikes but images that differ in little
+)
+MOST = 20_000  # images; each is compared with all others
+
+
+def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Puts images into one group that look alike: the connected components of pairs within `BOUND` of each other.
+
+    Such are frames of one film, exposures of one part, a photograph and its edited copy. A group's word is the name of its first
+    image. Images that look alike only to a person, as two photographs of one patient may, are not found.
+
+    Args:
+        images: `uint8 [n, height, width, channels]`, at least 3 pixels a side.
+        names: n names.
+
+    Raises:
+        InputError: There are too many images, or more than half of them are tied into one group.
+    """
+    n = len(names)
+    if n > MOST:
+        raise InputError(
+            "groups=look_alike compares each image with all others: {n:,} are too many, at most {most:,}. Give a pattern of the names, or a"
+            " CSV file with the columns name and group.",
+            n=n, most=MOST,
+        )  # fmt: skip
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    alike = find_alike(shrink(np.asarray(images[:])), np.arange(n))
+    near = alike.distance <= BOUND
+    graph = coo_matrix((np.ones(near.sum()), (alike.one[near], alike.other[near])), (n, n))
+    count, group = connected_components(graph, directed=False)
+    largest = np.bincount(group).max()
+    if largest > CHAINED * n and largest > 2:
+        raise InputError(
+            "groups=look_alike ties {largest} of {n} images into one group: they differ in too little to be told apart so. Give a pattern of"
+            " the names, or a CSV file with the columns name and group.",
+            largest=int(largest), n=n,
+        )  # fmt: skip
+    first = np.full(count, n)
+    np.minimum.at(first, group, np.arange(n))
+    return [names[first[number]] for number in group]
+
+
+def read_groups(file: str, names: Sequence[str]) -> list[str]:
+    """Reads the group of each image from a CSV file with the columns `name` and `group`.
+
+    Raises:
+        InputError: The file cannot be read, lacks a column, or does not name each image once.
+    """
+    try:
+        table = pd.read_csv(expand(Path(file)), index_col=False, encoding="utf-8-sig", dtype=str, keep_default_na=False)
+        known = dict(zip(table["name"], table["group"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            "groups={file} cannot be read: {error}. Give a CSV file with the columns name and group.",
+            file=file,
+            error=error,
+        ) from None
+    without = [name for name in names if not known.get(name)]
+    twice = sorted(table["name"][table["name"].duplicated()])
+    if without or twice:
+        raise InputError(
+            "groups={file} names {what}: each image stands there once, with its group. Images are called {example}, ...",
+            file=file,
+            what=f"{twice[0]} (2)" if twice else f"{without[0]} (0)",
+            example=names[0],
+        )
+    return [known[name] for name in names]
