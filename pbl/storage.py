@@ -66,8 +66,9 @@ def replacing(file: Path) -> Iterator[Path]:
             if isinstance(error, OSError):
                 raise InputError(
                     "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
-                    file=file, reason=error.strerror or error,
-                ) from error  # fmt: skip
+                    file=file,
+                    reason=error.strerror or error,
+                ) from error
             raise
 
 

@@ -125,8 +125,9 @@ def not_mounted(file: Path, error: OSError) -> InputError:
     """What is said where reading has failed for a minute."""
     return InputError(
         "{file} cannot be read: {reason}. Is the Drive or the network folder still mounted? Mount it again and give the same command.",
-        file=file, reason=error.strerror,
-    )  # fmt: skip
+        file=file,
+        reason=error.strerror,
+    )
 
 
 def _open_folder(root: Path, folder: str | Path) -> Source:
@@ -318,8 +319,9 @@ def _open_classes(found: Mapping[str, dict[str, Path]], folders: Mapping[str, Pa
         if archives:
             raise InputError(
                 "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.",
-                folder=folders["train"], archives=", ".join(archives[:5]),
-            )  # fmt: skip
+                folder=folders["train"],
+                archives=", ".join(archives[:5]),
+            )
         loose = [path.name for path in folders["train"].iterdir() if _is_loose(path)]
         if not class_names and loose:
             raise InputError(

@@ -63,8 +63,9 @@ def compute_metrics(
     if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(class_names):
         raise InputError(
             "The labels must be whole numbers from 0 to {last}, one for each image; one is {wrong}.",
-            last=len(class_names) - 1, wrong=_find_wrong_label(labels, len(class_names)),
-        )  # fmt: skip
+            last=len(class_names) - 1,
+            wrong=_find_wrong_label(labels, len(class_names)),
+        )
     broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if broken:
         raise InputError(

@@ -342,8 +342,9 @@ class ExactResume(keras.callbacks.Callback):
             raise InputError(
                 "get_state() of the callback {name} gives {what}. It may give numbers, text, arrays, and lists and dictionaries"
                 " of these.",
-                name=type(callback).__name__, what=error,
-            ) from None  # fmt: skip
+                name=type(callback).__name__,
+                what=error,
+            ) from None
 
     def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple], logs: dict | None) -> Any:
         if hasattr(callback, "get_state"):
@@ -368,9 +369,10 @@ class ExactResume(keras.callbacks.Callback):
                 say(
                     "The callback {name} forgets '{lost}' where the training is cut off: it is no number, text"
                     " or array. Give it get_state() and set_state(state).",
-                    name=type(callback).__name__, lost=lost[0],
+                    name=type(callback).__name__,
+                    lost=lost[0],
                 )
-            )  # fmt: skip
+            )
         return {name: vars(callback)[name] for name in changed if packed[name] is not None}
 
     def _put_variables_back(self, state: dict[str, Any]) -> None:
@@ -395,9 +397,10 @@ class ExactResume(keras.callbacks.Callback):
         if set(kinds) != set(kept):
             raise InputError(
                 "{folder} holds the state of a training with {theirs}; this one has {ours}. Give another folder, or the same optimizer.",
-                folder=self.folder, theirs=", ".join(sorted(set(kept) - set(kinds))) or Sentence("fewer optimizers"),
+                folder=self.folder,
+                theirs=", ".join(sorted(set(kept) - set(kinds))) or Sentence("fewer optimizers"),
                 ours=", ".join(sorted(set(kinds) - set(kept))) or Sentence("fewer"),
-            )  # fmt: skip
+            )
         for kind, variables in kinds.items():
             values = [_unpack(value, arrays) for value in kept[kind]]
             if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
