@@ -22,7 +22,7 @@ RATIOS, RANK = (0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1), 3
 # distance are 2^d times those within it. d is measured still farther out, at least 1, at most 6; 4 where nothing is there.
 FEWEST_WAYS, MOST_WAYS, WAYS_BY_DEFAULT = 1, 6, 4
 MOST_WAYS_OF_RATIOS = 10
-CHANCE_P, MOST_BY_CHANCE = 1e-4, 0.25  # of the pairs that are taken for copies, as many may be chance
+CHANCE_P, MOST_BY_CHANCE = 1e-5, 0.25  # of the pairs that are taken for copies, as many may be chance
 # Chains of neighbours that tie so many images together are no copies but images that differ by little, such as cells.
 CHAINED = 0.5
 COPY_IMAGES, COPY_SHARE, COPY_P = 3, 0.01, 1e-3
@@ -68,7 +68,7 @@ def find_altered_copies(
 
     Each image is compared with all others by `alignment.find_alike`. Which distances mean a copy is decided for each kind of pair:
     of train and val, of train and test, of val and test, within train, and of other labels. The largest of some fixed limits is
-    taken within which clearly more pairs lie (binomial p below .0001) than those just beyond it let expect by chance. So images
+    taken within which clearly more pairs lie (binomial p below .00001) than those just beyond it let expect by chance. So images
     that differ in few ways, such as cells or coins, are no copies although each has a near neighbour.
 
     "altered_copies": at least 3 images of a split, more than 1% of it, and by a binomial test (p below .001) more than large
@@ -170,30 +170,33 @@ def _measure_ratios(pairs: _Pairs, images: int) -> tuple[np.ndarray, float]:
 def _choose_copies(pairs: _Pairs, ratios: np.ndarray, ways: float, chosen: np.ndarray, limits: list[float]) -> _Pairs:
     """Those of the chosen pairs that are copies rather than alike by chance, by their distance or by its ratio."""
     near = pairs.distance < LIMITS[0]
-    by_distance = _find_limit(pairs.distance[chosen], limits, near[chosen])
-    by_ratio = _find_limit(ratios[chosen], RATIOS, near[chosen], ways)
+    by_distance = _find_limit(pairs.distance[chosen], limits, near[chosen], ways)
+    by_ratio = _find_limit(ratios[chosen], RATIOS, near[chosen], ways, are_ratios=True)
     return pairs.of(chosen & near & ((pairs.distance < by_distance) | (ratios < by_ratio)))
 
 
-def _find_limit(values: np.ndarray, limits: Sequence[float], is_near: np.ndarray, ways: float | None = None) -> float:
+def _find_limit(
+    values: np.ndarray, limits: Sequence[float], is_near: np.ndarray, ways: float, are_ratios: bool = False
+) -> float:
     """The largest limit within which there are more near pairs than those beyond it let expect; 0 where there is none.
 
     Args:
-        values: Distances, or with `ways` ratios, of pairs.
+        values: Distances or ratios of pairs.
         limits: Those that are tried, the largest first.
         is_near: Whether a pair may be a copy.
-        ways: In how many ways images differ; None: as many as the pairs beyond the limit tell.
+        ways: In how many ways images differ, at most.
+        are_ratios: Whether the values are ratios.
     """
     for limit in limits:
         inside = int((values[is_near] < limit).sum())
         beyond, far = (int((values < limit * times).sum()) for times in (2, 4))
         beyond, far = beyond - inside, far - beyond
-        if ways is None:
-            told = np.log2((far + 2**WAYS_BY_DEFAULT) / (beyond + 1))
-            chance = 0.5 ** float(np.clip(told, FEWEST_WAYS, MOST_WAYS))
-        else:  # of three images that lie by chance the nearest is within a share of the third's distance
+        if are_ratios:  # of three images that lie by chance the nearest is within a share of the third's distance
             within, within_twice = (1 - (1 - min(share, 1) ** ways) ** 2 for share in (limit, 2 * limit))
             chance = within / within_twice
+        else:
+            told = np.log2((far + 2**WAYS_BY_DEFAULT) / (beyond + 1))
+            chance = 0.5 ** float(np.clip(told, FEWEST_WAYS, min(ways, MOST_WAYS)))
         is_pure = beyond * chance / (1 - chance) <= MOST_BY_CHANCE * inside
         if inside >= COPY_IMAGES and is_pure and binomial_tail(inside, inside + beyond, chance) < CHANCE_P:
             return limit
