@@ -17,7 +17,7 @@ from pbl.statistics import binomial_tail, wilson_interval
 LIMITS = (0.2, 0.16, 0.13, 0.1, 0.08, 0.065, 0.05, 0.04, 0.03)
 # Where images of one class are near each other and those of another far apart, as digits are, a copy is told by how much nearer it is
 # than the third nearest image; it is near by `LIMITS` too, as images that differ in few ways often have one much nearer than others.
-RATIOS, RANK = (0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1), 3
+RATIOS, RANK = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1), 3
 # How many pairs are so near by chance is told by those just beyond: of images that differ in d ways the pairs within twice a
 # distance are 2^d times those within it. d is measured still farther out, at least 1, at most 6; 4 where nothing is there.
 FEWEST_WAYS, MOST_WAYS, WAYS_BY_DEFAULT = 1, 6, 4
@@ -168,11 +168,13 @@ def _measure_ratios(pairs: _Pairs, images: int) -> tuple[np.ndarray, float]:
 
 
 def _choose_copies(pairs: _Pairs, ratios: np.ndarray, ways: float, chosen: np.ndarray, limits: list[float]) -> _Pairs:
-    """Those of the chosen pairs that are copies rather than alike by chance, by their distance or by its ratio."""
+    """Those of the chosen pairs that are copies rather than alike by chance: by distance, or where that tells none by its ratio."""
     near = pairs.distance < LIMITS[0]
-    by_distance = _find_limit(pairs.distance[chosen], limits, near[chosen], ways)
-    by_ratio = _find_limit(ratios[chosen], RATIOS, near[chosen], ways, are_ratios=True)
-    return pairs.of(chosen & near & ((pairs.distance < by_distance) | (ratios < by_ratio)))
+    limit = _find_limit(pairs.distance[chosen], limits, near[chosen], ways)
+    if limit:
+        return pairs.of(chosen & (pairs.distance < limit))
+    limit = _find_limit(ratios[chosen], RATIOS, near[chosen], ways, are_ratios=True)
+    return pairs.of(chosen & near & (ratios < limit))
 
 
 def _find_limit(

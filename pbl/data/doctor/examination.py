@@ -36,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     lambda data: sizes.find_long_images(data.splits, data.fit),
     lambda data: sizes.find_mixed_modes(data.splits, data.class_names),
     lambda data: sizes.find_constant_images(data.splits),
+    lambda data: sizes.find_dark_images(data.splits),
     lambda data: copies.find_copies_across(data.splits, data.official),
     lambda data: copies.find_copies_with_other_labels(data.splits, data.class_names),
     lambda data: copies.find_copies_within(data.splits),
