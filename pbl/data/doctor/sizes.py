@@ -140,9 +140,7 @@ def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
 
     So look x-rays of 12 bits in files of 16, whose values reach 4095 of 65535.
     """
-    largest = np.concatenate(
-        [part.pixels.max(axis=(1, 2, 3), initial=0) for part in splits.values()]
-    )
+    largest = np.concatenate([part.pixels.max(axis=(1, 2, 3), initial=0) for part in splits.values()])
     dark = largest <= DARK
     if dark.mean() < 0.5 or not largest.any():
         return []
