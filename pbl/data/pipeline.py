@@ -333,12 +333,12 @@ class Data:
         """The splits as `pbl.data.doctor` takes them."""
         images = {split: self.images(split) for split in splits}
         return {
-            split: Part(i.view, i.labels, i.names, i.hashes, i.shapes, self._find_groups(i.names))
+            split: Part(i.view, i.labels, i.names, i.hashes, i.shapes, self.groups_of(i.names))
             for split, i in images.items()
         }
 
-    def _find_groups(self, names: list[str]) -> list[str] | None:
-        """The group of each image; "" of an official split's, which are in none."""
+    def groups_of(self, names: list[str]) -> list[str] | None:
+        """The group of each image, None where none are set; "" of an official split's, which are in none."""
         return None if self._group_of is None else [self._group_of.get(name, "") for name in names]
 
     @cached_property

@@ -108,6 +108,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "steps_per_epoch": steps,
             "val_items": val_items,
         }
+        groups = train.groups_of(val_items) if hasattr(train, "groups_of") else None
+        if groups is not None:
+            self._about["val_groups"] = groups
         self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
         self._inputs, self._head = self._pixels, None
         self.seconds, self.looks_at_end = 0.0, True

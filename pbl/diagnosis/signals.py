@@ -67,7 +67,8 @@ class Signals:
 
     Attributes:
         about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the whole splits),
-            `steps_per_epoch` and `model`; and `val_items`, the names of the images of `val`, in their order.
+            `steps_per_epoch` and `model`; `val_items`, the names of the images of `val`, in their order; and, where groups are
+            set, `val_groups`, the word of each one's group, "" for one that is in none.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
         epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
@@ -131,9 +132,10 @@ class Signals:
         lists = {name: list(values[name]) for name in ("epochs", "network")}
         if not isinstance(values["about"], dict):
             raise ValueError("about is no dictionary")
-        names = values["about"].get("val_items", [])  # an earlier version kept none
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("val_items are no names")
+        for words in ("val_items", "val_groups"):
+            names = values["about"].get(words, [])  # an earlier version kept none
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{words} are no names")
         return cls(
             values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
         )
