@@ -195,12 +195,10 @@ class Data:
         self._damaged_metadata += damaged
         if isinstance(images.store, np.memmap):
             return images
-        with tf.device("CPU"):  # GPU memory is for the model
-            tensor = tf.constant(images.store)
-        shared = replace(images, store=np.asarray(memoryview(tensor)))  # one copy for TensorFlow and NumPy
-        shared.store.setflags(write=False)
-        self._tensors[id(shared.store)] = tensor
-        return shared
+        # One copy for TensorFlow and NumPy: `tf.constant` would make another. On the CPU, since GPU memory is for the model.
+        self._tensors[id(images.store)] = tf.experimental.dlpack.from_dlpack(images.store.__dlpack__())
+        images.store.setflags(write=False)
+        return images
 
     def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, dict]]:
         """Cuts off test and validation where they are not official; also returns how, in the form of `read_made_by`."""
@@ -425,6 +423,7 @@ class Data:
             .batch(self._settings.batch_size)
             .map(lambda at: (gather(at), tf.gather(targets, at)), num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
+            .with_options(_as_it_is())
         )
 
     def _one_epoch(self, next_epoch: Callable[[], int], inputs: np.ndarray | None = None) -> tf.data.Dataset:
@@ -460,6 +459,7 @@ class Data:
             .flat_map(lambda order, numbers: tf.data.Dataset.from_tensor_slices((order, numbers)).batch(size))
             .map(load, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
+            .with_options(_as_it_is())
         )
 
     def _gatherer(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -484,6 +484,13 @@ class Data:
             return tf.constant(
                 np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
             )
+
+
+def _as_it_is() -> tf.data.Options:
+    """No rewriting of the pipeline: for that TensorFlow would write all images that it gathers from into the pipeline's graph."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return options
 
 
 def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:

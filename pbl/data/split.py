@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +13,20 @@ from pbl.languages import say
 
 
 def hash_image(image: np.ndarray) -> str:
-    """Returns the SHA-256 of an image's shape and decoded `uint8` pixels, 64 hexadecimal digits."""
-    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+    """Returns the SHA-256 of an image's shape and decoded `uint8` pixels, 64 hexadecimal digits.
+
+    The pixels are those of the whole image, before it is resized. So copies are found at whatever size they are used, and the
+    split does not depend on `image_size`; and an image must be decoded in full, never at the reduced scale that JPEG offers.
+    """
+    return hash_pixels(image.shape, [np.ascontiguousarray(image).data])
+
+
+def hash_pixels(shape: tuple[int, int, int], strips: Iterable[bytes | memoryview]) -> str:
+    """Returns the same of pixels that come strip by strip."""
+    digest = hashlib.sha256(str(tuple(shape)).encode())
+    for strip in strips:
+        digest.update(strip)
+    return digest.hexdigest()
 
 
 def hold_out(
