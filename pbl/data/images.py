@@ -54,7 +54,7 @@ MOST_PIXELS = (
     100_000_000  # of an image; a telephone's camera has some 50 million. Decoding takes 4 bytes a pixel, or twice that
 )
 DECODING_BYTES = 8  # a pixel, at the most: decoded, and turned or brought to another kind of colours
-_STRIP = 1 << 20  # bytes that are copied at a time
+_STRIP = 1 << 18  # bytes that are copied at a time
 
 
 def is_image_file(file: str | Path) -> bool:

@@ -24,7 +24,7 @@ from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.paths import expand
 from pbl.data.source import Source, check_class_names
-from pbl.data.split import choose_fold, find_groups, hold_out
+from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence
 
@@ -357,12 +357,11 @@ class Data:
         return self.in_order(self.sample("train", PROBE_SIZE))
 
     def sample(self, split: SplitName, most: int) -> Images:
-        """Returns about `most` images of a split, stratified and chosen by content; all if there are fewer."""
+        """Returns about `most` images of a split, each class in its share, chosen by content; all if there are fewer."""
         images = self.images(split)
         if len(images.labels) <= most:
             return images
-        share = most / len(images.labels)
-        return images.take(hold_out(images.hashes, images.labels, share, self._settings.split_seed, "probe"))
+        return images.take(sample(images.hashes, images.labels, most, self._settings.split_seed, "probe"))
 
     def batches(self, split: SplitName, inputs: np.ndarray | None = None, start_epoch: int = 0) -> tf.data.Dataset:
         """Returns a new pipeline of a split, like `train`, `val` and `test`.

@@ -73,6 +73,31 @@ def hold_out(
     return held_out
 
 
+def sample(hashes: Sequence[str], labels: np.ndarray, most: int, seed: int, purpose: str) -> np.ndarray:
+    """Chooses `most` images, each class in proportion: also where classes have an image or two, of which a share has none then.
+
+    As in `hold_out` the choice depends on the images alone; copies are not kept together.
+
+    Returns:
+        `bool [n]`, true for an image chosen; all where there are no more than `most`.
+    """
+    n = len(hashes)
+    share = most / max(n, most)
+    counts = np.bincount(labels)
+    if share < 1 and counts[counts > 0].min() * share >= 1:
+        return hold_out(hashes, labels, share, seed, purpose)
+    rank = {content: hashlib.sha256(f"{purpose} {seed} {content}".encode()).digest() for content in hashes}
+    first_of = {}  # of each class: the classes come in an order that says nothing either
+    for content, label in zip(hashes, labels.tolist(), strict=True):
+        first_of[label] = min(first_of.get(label, rank[content]), rank[content])
+    order = sorted(range(n), key=lambda at: (first_of[int(labels[at])], rank[hashes[at]], at))
+    chosen = np.zeros(n, bool)
+    # Every n/most-th of them: of a class that has a share of the images the same share, up to one image.
+    place, most = np.arange(n), min(n, most)
+    chosen[np.array(order)[(place + 1) * most // n > place * most // n]] = True
+    return chosen
+
+
 def choose_fold(
     hashes: Sequence[str], labels: np.ndarray, folds: int, fold: int, seed: int, groups: Sequence[str] | None = None
 ) -> np.ndarray:
