@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.images import EXTENSIONS, LISTED, PICTURES, is_image_file
@@ -387,7 +387,11 @@ def _open_classes(found: Mapping[str, dict[str, Path]], folders: Mapping[str, Pa
             listed = list(_list_images(classes[name], passed_over)) if name in classes else []
             if not listed and split == "train":
                 _refuse_empty_class(classes[name])
-            files += [(os.path.relpath(path, root), label) for path in listed]
+            above = f"{root}/"
+            files += [
+                (path[len(above) :] if path.startswith(above) else os.path.relpath(path, root), label)
+                for path in listed
+            ]
         loose = sorted(path.name for path in folders[split].iterdir() if _is_loose(path))
         if files and loose:
             raise InputError(
@@ -464,7 +468,7 @@ def _find_masks(names: list[str]) -> list[Finding]:
     """Files of one folder whose names differ in their ending, or in a word like _mask, alone: "stop", since masks are no examples."""
     by_stem: dict[str, list[str]] = {}
     for name in names:
-        by_stem.setdefault(name.removesuffix(PurePosixPath(name).suffix), []).append(name)
+        by_stem.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122
     pairs = []
     for stem, found in by_stem.items():
         plain = _MASK.sub("", stem)
@@ -524,7 +528,7 @@ def _list_images(
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_hidden(entry.name):
                 continue
-            suffix = PurePosixPath(entry.name).suffix.lower()
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.is_dir():
                 yield from _list_images(entry.path, passed_over, seen)
             elif entry.is_file():

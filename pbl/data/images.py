@@ -14,10 +14,11 @@ import contextlib
 import functools
 import io
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -59,7 +60,7 @@ _STRIP = 1 << 18  # bytes that are copied at a time
 
 def is_image_file(file: str | Path) -> bool:
     """Whether a regular file is an image: by the ending of its name, or where that says nothing by its first bytes."""
-    suffix = PurePosixPath(file).suffix.lower()
+    suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122, a Path for each of 100,000 files takes seconds
     if suffix in LISTED:
         return True
     if suffix in NO_IMAGES:

@@ -170,8 +170,15 @@ def _bind(hashes: Sequence[str], labels: np.ndarray, groups: Sequence[str] | Non
     images_of: dict[str, list[int]] = {}
     for number, key in enumerate(keys):
         images_of.setdefault(key, []).append(number)
+    of_image = labels.tolist()
     return [
-        _Item(key, Counter(sorted(labels[images].tolist())).most_common(1)[0][0], images)
+        _Item(
+            key,
+            of_image[images[0]]
+            if len(images) == 1
+            else Counter(sorted(of_image[i] for i in images)).most_common(1)[0][0],
+            images,
+        )
         for key, images in images_of.items()
     ]
 
