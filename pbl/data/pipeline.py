@@ -24,7 +24,7 @@ from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.paths import expand
 from pbl.data.source import Source, check_class_names
-from pbl.data.split import choose_fold, find_groups, hold_out
+from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence
 
@@ -195,12 +195,10 @@ class Data:
         self._damaged_metadata += damaged
         if isinstance(images.store, np.memmap):
             return images
-        with tf.device("CPU"):  # GPU memory is for the model
-            tensor = tf.constant(images.store)
-        shared = replace(images, store=np.asarray(memoryview(tensor)))  # one copy for TensorFlow and NumPy
-        shared.store.setflags(write=False)
-        self._tensors[id(shared.store)] = tensor
-        return shared
+        # One copy for TensorFlow and NumPy: `tf.constant` would make another. On the CPU, since GPU memory is for the model.
+        self._tensors[id(images.store)] = tf.experimental.dlpack.from_dlpack(images.store.__dlpack__())
+        images.store.setflags(write=False)
+        return images
 
     def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, dict]]:
         """Cuts off test and validation where they are not official; also returns how, in the form of `read_made_by`."""
@@ -359,12 +357,11 @@ class Data:
         return self.in_order(self.sample("train", PROBE_SIZE))
 
     def sample(self, split: SplitName, most: int) -> Images:
-        """Returns about `most` images of a split, stratified and chosen by content; all if there are fewer."""
+        """Returns about `most` images of a split, each class in its share, chosen by content; all if there are fewer."""
         images = self.images(split)
         if len(images.labels) <= most:
             return images
-        share = most / len(images.labels)
-        return images.take(hold_out(images.hashes, images.labels, share, self._settings.split_seed, "probe"))
+        return images.take(sample(images.hashes, images.labels, most, self._settings.split_seed, "probe"))
 
     def batches(self, split: SplitName, inputs: np.ndarray | None = None, start_epoch: int = 0) -> tf.data.Dataset:
         """Returns a new pipeline of a split, like `train`, `val` and `test`.
@@ -425,6 +422,7 @@ class Data:
             .batch(self._settings.batch_size)
             .map(lambda at: (gather(at), tf.gather(targets, at)), num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
+            .with_options(_as_it_is())
         )
 
     def _one_epoch(self, next_epoch: Callable[[], int], inputs: np.ndarray | None = None) -> tf.data.Dataset:
@@ -460,6 +458,7 @@ class Data:
             .flat_map(lambda order, numbers: tf.data.Dataset.from_tensor_slices((order, numbers)).batch(size))
             .map(load, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
+            .with_options(_as_it_is())
         )
 
     def _gatherer(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -484,6 +483,13 @@ class Data:
             return tf.constant(
                 np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
             )
+
+
+def _as_it_is() -> tf.data.Options:
+    """No rewriting of the pipeline: for that TensorFlow would write all images that it gathers from into the pipeline's graph."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return options
 
 
 def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:
