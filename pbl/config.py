@@ -498,7 +498,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             runs=Sentence("Runs in it: {runs}.", runs=", ".join(inside[-8:]))
             if inside
             else Sentence("Give an experiment file, or a run."),
-        )  # fmt: skip
+        )
     config = getattr(run_experiment_file(file), "config", None)
     if not isinstance(config, Config):
         raise InputError(

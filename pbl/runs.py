@@ -111,8 +111,9 @@ class Run:
         if missing:
             raise InputError(
                 "The run {run} is damaged: split.json lacks {missing}. Train again with --fresh.",
-                run=self.path, missing=", ".join(sorted(missing)),
-            )  # fmt: skip
+                run=self.path,
+                missing=", ".join(sorted(missing)),
+            )
         return split
 
     def read_json(self, name: str) -> dict[str, Any]:

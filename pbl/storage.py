@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
@@ -35,6 +35,18 @@ LOCK_EXPIRES_SECONDS = 120
 # A mounted Drive fails now and then for some seconds; a full or forbidden folder stays so.
 RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
 PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}
+
+
+class Growing(NamedTuple):
+    """In what a callback's `get_state` gives: something to which the callback only appends, so that a state holds the new part alone.
+
+    Attributes:
+        name: Its name, another one for each of a callback.
+        items: A list, or an array that grows along its first axis.
+    """
+
+    name: str
+    items: Any
 
 
 @contextlib.contextmanager
@@ -66,8 +78,9 @@ def replacing(file: Path) -> Iterator[Path]:
             if isinstance(error, OSError):
                 raise InputError(
                     "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
-                    file=file, reason=error.strerror or error,
-                ) from error  # fmt: skip
+                    file=file,
+                    reason=error.strerror or error,
+                ) from error
             raise
 
 
@@ -123,6 +136,36 @@ def expand_pattern(path: str | Path) -> list[Path]:
     # Path.glob takes no absolute pattern.
     found = [] if Path(path).exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
     return [Path(one) for one in found or [path]]
+
+
+def append_line(file: Path, line: str) -> None:
+    """Appends a line to a text file: whole, or the file stays as it was.
+
+    Raises:
+        InputError: It could not be written.
+    """
+    data = (line + "\n").encode()
+    size = None
+
+    def append() -> None:
+        nonlocal size
+        with file.open("ab", buffering=0) as stream:
+            size = stream.tell() if size is None else size
+            stream.truncate(size)  # of an attempt that failed
+            written = stream.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    try:
+        try_again(append, file, "{file} could not be written ({reason}); tried again in {wait} s.")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if size is not None:
+                os.truncate(file, size)
+        raise InputError(
+            "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
+            file=file, reason=error.strerror or error,
+        ) from error  # fmt: skip
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -1,5 +1,7 @@
 """What the tests share: real data where they are at hand, and short ways to a run and to the command line."""
 
+import gc
+import hashlib
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -14,9 +16,17 @@ import pytest
 
 import pbl
 from pbl.cli import main
+from pbl.data import Data
 from pbl.evaluation.metrics import compute_metrics
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections():
+    """What is there before a file's tests is left out of the garbage collection that `clear_session` makes after each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +45,28 @@ def fresh_registries():
     for registry, entries in zip(registries, before, strict=True):
         registry.clear()
         registry.update(entries)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_close_look():
+    """The slow checks of the same images are made once for all tests: they are a third of a small training."""
+    look, found = Data.check_closely, {}
+
+    def look_once(data: Data, most: int) -> list:
+        about = [
+            (part.hashes, part.labels.tobytes(), part.names, part.groups)
+            for part in data.parts("train", "val").values()
+        ]
+        key = hashlib.sha256(
+            repr((data.input_shape, data.class_names, data.split["made_by"], most, about)).encode()
+        ).digest()
+        if key not in found:
+            found[key] = look(data, most)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Data, "check_closely", look_once)
+        yield
 
 
 @pytest.fixture

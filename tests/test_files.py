@@ -1,19 +1,24 @@
 """Folders, archives and arrays from disk: the same data whatever they come in, and one line for what is hostile or broken."""
 
 import errno
+import hashlib
 import io
 import os
 import shutil
 import stat
+import struct
+import time
 import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 import pbl
-from pbl.data import class_folders, npz_arrays, zip_archive
+from pbl.data import class_folders, npz_arrays, store, zip_archive
 from pbl.data.cache import cache_folder
 from pbl.errors import InputError
 
@@ -476,31 +481,117 @@ def test_damaged_arrays(tmp_path):
         npz_arrays(tmp_path / "bomb.npz")
 
 
-def test_more_images_than_the_memory_budget_lie_on_the_disk(tmp_path):
-    """The same batches; found again by content, and never those of other content."""
+@pytest.mark.parametrize("memory_budget", [4.0, 1e-6])
+def test_decoded_images_are_kept_and_read_again_only_where_they_are_the_same(
+    tmp_path, monkeypatch, capsys, memory_budget
+):
+    """In memory or on the disk: the same batches; never those of files that have changed, nor what rotted in the cache."""
+    monkeypatch.setattr(store, "KEPT_FROM", -1)
     folder = write(tmp_path / "folder", tree("cat", "dog", images=30))
-    in_memory = pbl.load_data(folder, image_size=8, channels=3)
-    small = {"image_size": 8, "channels": 3, "memory_budget": 1e-6}
-    on_disk = pbl.load_data(folder, **small)
-    assert isinstance(on_disk.images("train").store, np.memmap) and not isinstance(
-        in_memory.images("train").store, np.memmap
-    )
-    for one, other in zip(in_memory.train, on_disk.train, strict=True):
-        np.testing.assert_array_equal(one[0], other[0])
-    assert on_disk.split == in_memory.split
-
+    settings = {"image_size": 8, "channels": 3, "memory_budget": memory_budget}
+    first = pbl.load_data(folder, **settings)
+    assert isinstance(first.images("train").store, np.memmap) == (memory_budget < 1)
     (cached,) = cache_folder().glob("*.pixels")
     before = cached.stat().st_mtime_ns
-    again = pbl.load_data(folder, **small)
-    assert cached.stat().st_mtime_ns == before and again.split == on_disk.split
-    np.testing.assert_array_equal(again.images("val").pixels, on_disk.images("val").pixels)
-    write(folder, {"cat/0.png": picture(999)})  # the same name and size, another picture
-    changed = pbl.load_data(folder, **small)
-    assert changed.split["hashes"] != on_disk.split["hashes"] and len(list(cache_folder().glob("*.pixels"))) == 2
-    assert not list(cache_folder().glob(".writing*"))
-    for file in cache_folder().iterdir():  # cut off: made anew
-        file.write_bytes(file.read_bytes()[:100])
-    assert pbl.load_data(folder, **small).split == changed.split
+
+    with monkeypatch.context() as blind:
+        blind.setattr(store, "open_picture", lambda *_: pytest.fail("decoded again"))
+        again = pbl.load_data(folder, **settings)
+    assert cached.stat().st_mtime_ns == before and again.split == first.split
+    assert again.fingerprint == first.fingerprint
+    for one, other in zip(again.batches("train"), first.batches("train"), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+    expected = first.images("test").pixels
+    for damage in (  # half of it zeros; one bit; cut off
+        lambda content: content[: len(content) // 2].ljust(len(content), b"\0"),
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content[:100],
+    ):
+        for file in (cached, cached.with_suffix(".npz")):
+            whole = file.read_bytes()
+            file.write_bytes(damage(whole))
+            mended = pbl.load_data(folder, **settings)
+            assert mended.fingerprint == first.fingerprint and file.stat().st_size == len(whole)
+            np.testing.assert_array_equal(mended.images("test").pixels, expected)
+    write(folder, {"cat/0.png": picture(999)})  # another picture of the same size
+    changed = pbl.load_data(folder, **settings)
+    assert changed.split["hashes"] != first.split["hashes"]
+    assert list(cache_folder().glob("*.pixels")) == [cached] and not list(cache_folder().glob(".writing*"))
+
+    class Full:
+        free = 0
+
+    shutil.rmtree(cache_folder())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Full)
+    if memory_budget > 1:
+        assert pbl.load_data(folder, **settings).split == changed.split
+        assert "not kept in the cache" in capsys.readouterr().out
+
+
+def test_what_the_hash_is_of(tmp_path):
+    """Of the whole image, upright, before it is resized: the reference is NumPy's and Pillow's own way, in one piece each."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8))
+    folder = tmp_path / "folder"
+    for name, picture_, options in (
+        ("cat/turned.jpg", large, {"exif": exif}),
+        ("cat/grey.png", large.convert("L"), {}),
+        ("cat/palette.gif", large.convert("P"), {}),
+        ("dog/small.png", large.resize((64, 48)), {}),
+        ("dog/large.png", large, {}),
+        ("dog/other.jpg", large.transpose(Image.Transpose.ROTATE_90), {}),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture_.save(folder / name, **options)
+    images = pbl.load_data(folder, image_size=(48, 64), channels=3).everything
+    for at, name in enumerate(images.names):
+        with Image.open(folder / name) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            pixels = np.asarray(upright.convert("L" if upright.mode == "L" else "RGB"))
+            fitted = ImageOps.fit(Image.fromarray(pixels).convert("RGB"), (64, 48), Image.Resampling.BILINEAR)
+        shape = (*pixels.shape[:2], 1 if pixels.ndim == 2 else 3)
+        assert images.hashes[at] == hashlib.sha256(str(shape).encode() + pixels.tobytes()).hexdigest(), name
+        np.testing.assert_array_equal(images.pixels[at], np.asarray(fitted), err_msg=name)
+        assert tuple(images.shapes[at]) == shape
+
+
+def test_memory_that_does_not_do_is_no_fault_of_an_image(tmp_path, monkeypatch):
+    """However Pillow tells it, and also where broken images are skipped: no image is left out for it."""
+    folder = write(tmp_path / "folder", tree("cat", "dog", images=5))
+    for error in (MemoryError(), OSError("out of memory error when reading image file")):
+        with monkeypatch.context() as failing:
+            failing.setattr(ImageFile.ImageFile, "load", lambda self, error=error: (_ for _ in ()).throw(error))
+            with pytest.raises(InputError, match=r"not enough memory to decode cat/0.png. Close"):
+                pbl.load_data(folder, image_size=8, on_bad_image="skip")
+            with pytest.raises(MemoryError):
+                pbl.data.decode_image((folder / "cat/0.png").read_bytes(), "0.png")
+
+
+def test_an_image_of_absurd_size_costs_nothing(tmp_path):
+    """Of 169 million pixels in half a megabyte the head is enough; within the bound all are read."""
+    folder = write(tmp_path / "folder", tree("cat", "dog", images=3))
+    head = struct.pack(">2I5B", 13_000, 13_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    (folder / "cat/huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT\x35\xaf\x06\x1e")
+    with pytest.raises(InputError, match=r"huge.png has 169 million pixels, and at most 100 are read. Make it smaller"):
+        pbl.load_data(folder, image_size=8)
+
+
+def test_what_is_in_work_is_bounded():
+    """Of threads that want more than there is together never more is taken; one that wants more than all has it alone."""
+    room, taken, most = store._Room(100), [0], [0]
+
+    def work(wanted):
+        with room.taken(wanted):
+            taken[0] += min(wanted, 100)
+            most[0] = max(most[0], taken[0])
+            time.sleep(0.002)
+            taken[0] -= min(wanted, 100)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, [30, 60, 500, 20, 20, 20, 100, 50] * 5))
+    assert 0 < most[0] <= 100 and room._free == 100
 
 
 @pytest.mark.nightly

@@ -1,4 +1,4 @@
-"""Ten makers of pictures of which none is a copy of another, and ways to alter a picture; `planted_faults.py` uses both.
+"""Twelve makers of pictures of which none is a copy of another, and ways to alter a picture; `planted_faults.py` uses both.
 
 Cells, coins, leaves, icons and plots are one object on an even ground: each has near neighbours although all are drawn apart.
 """
@@ -151,6 +151,38 @@ def draw_satellite(random: Random) -> np.ndarray:
     return np.asarray(image, float) + random.normal(0, 4, (SIDE, SIDE, 3))
 
 
+def draw_galaxy(random: Random) -> np.ndarray:
+    """A bright blurred ellipse with two arms among stars, on black."""
+    y, x = _grid()
+    along, across = _turned(x, y, random.uniform(26, 38, 2), random.uniform(0, np.pi))
+    across = across / random.uniform(0.3, 1)
+    radius = np.hypot(along, across)
+    arms = 1 + 0.5 * np.cos(2 * np.arctan2(across, along) - radius / random.uniform(2, 5))
+    picture = random.uniform(100, 220) * arms * np.exp(-radius / random.uniform(4, 9))
+    for _ in range(random.integers(0, 8)):
+        left, top = random.uniform(0, SIDE, 2)
+        picture += random.uniform(40, 200) * np.exp(-((x - left) ** 2 + (y - top) ** 2) / 1.5)
+    return picture[..., None] * random.uniform(0.7, 1, 3) + 12 + random.normal(0, 3, (SIDE, SIDE, 3))
+
+
+def draw_face(random: Random) -> np.ndarray:
+    """A round face with eyes and a mouth, in one place, as of cards or emojis."""
+    image = Image.new("RGB", (SIDE, SIDE), tuple(random.integers(200, 256, 3).tolist()))
+    draw, middle = ImageDraw.Draw(image), SIDE // 2
+    radius, eye, apart = int(random.integers(20, 29)), int(random.integers(2, 5)), int(random.integers(6, 12))
+    skin = np.array((250, 210, 120)) - random.integers(0, 60)
+    draw.ellipse([middle - radius, middle - radius, middle + radius, middle + radius], fill=tuple(skin.tolist()))
+    top = middle - int(random.integers(4, 10))
+    for side in (-apart, apart):
+        draw.ellipse([middle + side - eye, top - eye, middle + side + eye, top + eye], fill=(30, 30, 30))
+    wide, high = int(random.integers(6, 15)), int(random.integers(3, 12))
+    begin = 0 if random.random() < 0.5 else 180
+    draw.arc(
+        [middle - wide, middle + 2, middle + wide, middle + 2 + high], begin, begin + 180, fill=(120, 30, 30), width=2
+    )
+    return np.asarray(image, float) + random.normal(0, 3, (SIDE, SIDE, 3))
+
+
 MAKERS: dict[str, Callable[[Random], np.ndarray]] = {
     "cells": draw_cell,
     "coins": draw_coin,
@@ -162,6 +194,8 @@ MAKERS: dict[str, Callable[[Random], np.ndarray]] = {
     "icons": draw_icon,
     "plots": draw_plot,
     "satellite-like": draw_satellite,
+    "galaxies": draw_galaxy,
+    "faces": draw_face,
 }
 
 

@@ -11,6 +11,8 @@ from pbl.cli.screen import format_number, open_console, print_json, print_table,
 from pbl.errors import InputError, Sentence
 from pbl.languages import choose_screen_language, say, say_sentence
 
+MOST_CLASSES, MOST_WORST = 40, 20  # in the table of classes; of more it has the worst
+
 
 def evaluate(
     run: RunFolder,
@@ -71,6 +73,8 @@ def evaluate(
 
 
 def _show_metrics(result: dict[str, Any]) -> None:
+    from pbl.evaluation.metrics import rank_worst
+
     which = {"all": Sentence("all images"), "val": Sentence("validation split"), "test": Sentence("test split")}
     told = "{run} on {source}, {which}, model of epoch {epoch}"
     split, epoch = which[result["split"]], result["best_epoch"] or "?"
@@ -96,16 +100,28 @@ def _show_metrics(result: dict[str, Any]) -> None:
         return
     print_table([say("metric"), say("value"), ""], _list_metrics(result))
     _show_what_validation_chose(result)
+    names = result["class_names"]
+    shown = names if len(names) <= MOST_CLASSES else rank_worst(result["by_class"], MOST_WORST)
+    if len(shown) < len(names):
+        told = "The {n} of {all:,} classes with the lowest F1; metrics_{split}.json has all."
+        print(say(told, n=len(shown), all=len(names), split=result["split"]))
+    rows = [(name, result["by_class"][name]) for name in shown]
     by_class = [
         (name, *(format_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}")
-        for name, row in result["by_class"].items()
+        for name, row in rows
     ]
     print_table([say(title) for title in ("class", "precision", "recall", "F1", "images")], by_class)
-    names = result["class_names"]
     if len(names) <= 20:
         print(say("Confusion matrix: rows are true classes, columns predicted ones."))
         counts = [(name, *map(str, row)) for name, row in zip(names, result["confusion_matrix"], strict=True)]
         print_table([say("true \\ predicted"), *names], counts)
+    elif result["most_confused"]:
+        print(say("Classes that are confused most often:"))
+        pairs = [
+            (pair["true"], pair["predicted"], f"{pair['images']:,}", f"{pair['share']:.0%}")
+            for pair in result["most_confused"]
+        ]
+        print_table([say(title) for title in ("class", "predicted as", "images", "share of the class")], pairs)
 
 
 def _list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -217,8 +217,9 @@ def _unpack(
         if isinstance(error, NotImplementedError):
             raise InputError(
                 "{file} is packed in a way that Python does not read ({error}). Unpack it, and give the folder or pack it anew as .zip.",
-                file=file, error=error,
-            ) from None  # fmt: skip
+                file=file,
+                error=error,
+            ) from None
         raise InputError(
             "{file} cannot be unpacked into {folder}: {error}.", file=file, folder=folder.parent, error=error
         ) from None

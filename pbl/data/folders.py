@@ -13,18 +13,19 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
 from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.images import EXTENSIONS, LISTED, PICTURES, is_image_file
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Example, Source, Unreadable
 from pbl.errors import InputError, Sentence
-from pbl.storage import PASSING, Result, try_again
+from pbl.storage import PASSING, Result, is_remote, try_again
 
 # Words for splits, and words beside them that say nothing more.
 SPLITS = {
@@ -43,6 +44,9 @@ MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one
 MASK_FOLDERS = {"masks", "mask", "ground_truth", "groundtruth", "gt"}
 _MASK = re.compile(r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)(?=[ _-]*\d*$)", re.IGNORECASE)
 
+READ_AHEAD = 64 * 2**20  # bytes of files that wait for being decoded; a single file may be larger
+PIECE = 8  # files that one thread reads in one go
+
 
 class Files:
     """The image files of one split; each is read when the iteration reaches it.
@@ -59,20 +63,62 @@ class Files:
         return len(self.files)
 
     def __iter__(self) -> Iterator[Example]:
+        ahead, waiting = deque(), 0  # pieces of files that are being read, and their bytes
         # Many at a time: a mounted Drive takes as long for one file as for sixteen.
         with ThreadPoolExecutor(16) as threads:
-            for start in range(0, len(self.files), 256):
-                piece = self.files[start : start + 256]
-                for (name, label), content in zip(piece, threads.map(self._read, [n for n, _ in piece]), strict=True):
-                    yield content, label, normalize(name)
+            for piece, size in self._pieces():
+                while ahead and waiting + size > READ_AHEAD:
+                    waiting -= ahead[0][1]
+                    yield from self._examples(ahead.popleft())
+                ahead.append(
+                    (piece, size, threads.submit(lambda piece: [self._read(name) for name, _ in piece], piece))
+                )
+                waiting += size
+            while ahead:
+                yield from self._examples(ahead.popleft())
 
-    def fingerprint(self) -> str:
-        """A digest of the names, the classes and the contents of all files."""
-        digest = hashlib.sha256()
-        for content, label, name in self:
-            content = content if isinstance(content, bytes) else str(content).encode()
-            digest.update(f"{name}\0{label}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-        return digest.hexdigest()
+    def _examples(self, read: tuple) -> Iterator[Example]:
+        piece, _, contents = read
+        for (name, label), content in zip(piece, contents.result(), strict=True):
+            yield content, label, normalize(name)
+
+    def _pieces(self) -> Iterator[tuple[list[tuple[str, int]], int]]:
+        """Some files at a time, and their bytes: a task for each would take longer than to read a small file."""
+        piece, size = [], 0
+        for file, (of_file, *_) in zip(self.files, self._status, strict=True):
+            if piece and (len(piece) == PIECE or size + of_file > READ_AHEAD // 64):
+                yield piece, size
+                piece, size = [], 0
+            piece.append(file)
+            size += of_file
+        if piece:
+            yield piece, size
+
+    @cached_property
+    def _status(self) -> list[tuple[int, int, int]]:
+        """Size in bytes of each file, and the times at which its content and its entry were last changed; zeros where unknown."""
+        root = str(self.root)
+
+        def look(file: tuple[str, int]) -> tuple[int, int, int]:
+            try:
+                status = os.stat(f"{root}/{file[0]}")  # noqa: PTH116, a Path for each would take longer than to ask
+            except OSError:
+                return 0, 0, 0
+            return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+        if not is_remote(self.root):
+            return list(map(look, self.files))
+        with ThreadPoolExecutor(16) as threads:
+            return list(threads.map(look, self.files))
+
+    @property
+    def place(self) -> str:
+        """What these files are called, however they change: the folder, and those in it."""
+        return "\n".join([str(self.root.resolve()), *sorted({os.path.dirname(name) for name, _ in self.files})])  # noqa: PTH120
+
+    def listing(self) -> str:
+        """A digest of the files' names, classes, sizes and times: another one where a file may have changed."""
+        return hashlib.sha256(repr((self.files, self._status)).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _read(self, name: str) -> bytes | Unreadable:
         file = self.root / name
@@ -128,8 +174,9 @@ def not_mounted(file: Path, error: OSError) -> InputError:
     """What is said where reading has failed for a minute."""
     return InputError(
         "{file} cannot be read: {reason}. Is the Drive or the network folder still mounted? Mount it again and give the same command.",
-        file=file, reason=error.strerror,
-    )  # fmt: skip
+        file=file,
+        reason=error.strerror,
+    )
 
 
 def _open_folder(root: Path, folder: str | Path, has_anomalies: bool) -> Source:
@@ -338,8 +385,9 @@ def _open_classes(
         if archives:
             raise InputError(
                 "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.",
-                folder=folders["train"], archives=", ".join(archives[:5]),
-            )  # fmt: skip
+                folder=folders["train"],
+                archives=", ".join(archives[:5]),
+            )
         loose = [path.name for path in folders["train"].iterdir() if _is_loose(path)]
         if not class_names and loose:
             raise InputError(
@@ -361,7 +409,11 @@ def _open_classes(
             listed = list(_list_images(classes[name], passed_over)) if name in classes else []
             if not listed and split == "train" and name in classes:
                 _refuse_empty_class(classes[name])
-            files += [(os.path.relpath(path, root), label) for path in listed]
+            above = f"{root}/"
+            files += [
+                (path[len(above) :] if path.startswith(above) else os.path.relpath(path, root), label)
+                for path in listed
+            ]
         loose = sorted(path.name for path in folders[split].iterdir() if _is_loose(path))
         if files and loose:
             raise InputError(
@@ -438,7 +490,7 @@ def _find_masks(names: list[str]) -> list[Finding]:
     """Files of one folder whose names differ in their ending, or in a word like _mask, alone: "stop", since masks are no examples."""
     by_stem: dict[str, list[str]] = {}
     for name in names:
-        by_stem.setdefault(name.removesuffix(PurePosixPath(name).suffix), []).append(name)
+        by_stem.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122
     pairs = []
     for stem, found in by_stem.items():
         plain = _MASK.sub("", stem)
@@ -498,7 +550,7 @@ def _list_images(
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_hidden(entry.name):
                 continue
-            suffix = PurePosixPath(entry.name).suffix.lower()
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.is_dir():
                 yield from _list_images(entry.path, passed_over, seen)
             elif entry.is_file():

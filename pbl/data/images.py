@@ -10,11 +10,15 @@
 | damaged metadata                    | passed over                                                    |
 """
 
+import contextlib
 import functools
 import io
+import math
+import os
 import re
 import warnings
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -47,11 +51,16 @@ _BEGINNINGS = re.compile(
 _IS_HEIF = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 _TURNS = dict(enumerate("FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), 2))  # fmt: skip
 _ORIENTATION = 0x0112  # the tag of EXIF
+MOST_PIXELS = (
+    100_000_000  # of an image; a telephone's camera has some 50 million. Decoding takes 4 bytes a pixel, or twice that
+)
+DECODING_BYTES = 8  # a pixel, at the most: decoded, and turned or brought to another kind of colours
+_STRIP = 1 << 18  # bytes that are copied at a time
 
 
 def is_image_file(file: str | Path) -> bool:
     """Whether a regular file is an image: by the ending of its name, or where that says nothing by its first bytes."""
-    suffix = PurePosixPath(file).suffix.lower()
+    suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122, a Path for each of 100,000 files takes seconds
     if suffix in LISTED:
         return True
     if suffix in NO_IMAGES:
@@ -90,30 +99,54 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         name: How errors call it.
 
     Raises:
-        InputError: The bytes are empty, truncated, too large (over 178 million pixels) or no image.
+        InputError: The bytes are empty, truncated, too large (`MOST_PIXELS`) or no image.
+        MemoryError: The memory does not do for it: that says nothing of the image.
     """
-    return decode_and_look(content, name)[0]
+    with without_warnings():
+        return to_array(open_picture(content, name)[0])
 
 
-def decode_and_look(content: bytes, name: str) -> tuple[np.ndarray, bool]:
-    """As `decode_image`; also returns whether metadata (EXIF, colour profile, comments) were damaged and passed over."""
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Within it Pillow does not warn: of damaged metadata, and of images that are large but read. Not for threads to enter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def open_picture(
+    content: bytes, name: str, reserve: Callable[[int], object] = lambda needed: None
+) -> tuple[Image.Image, bool]:
+    """Decodes the bytes of an image file into a Pillow image, upright, of mode L or RGB; best within `without_warnings`.
+
+    Args:
+        content, name: As for `decode_image`, which raises the same.
+        reserve: Is called with the bytes that decoding takes at the most, before they are taken.
+
+    Returns:
+        The image; and whether metadata (EXIF, colour profile, comments) were damaged and passed over.
+    """
     if not content:
         raise InputError("{name} is empty (0 bytes). Copy or download it again.", name=name)
     try:
         try:
-            return _decode(content), False
-        except MemoryError:
+            return _decode(content, reserve), False
+        except (MemoryError, _TooLarge):
             raise
-        except Exception:
+        except Exception as error:
+            _raise_without_memory(content, error)
             bare = _without_metadata(content)
             if bare is None:
                 raise
-            return _decode(bare, _read_orientation(content)), True
-    except Image.DecompressionBombError:
+            return _decode(bare, reserve, _read_orientation(content)), True
+    except _TooLarge as error:
         raise InputError(
-            "{name} has more than {limit:.0f} million pixels. Make it smaller: a network sees some hundred pixels a side.",
+            "{name} has {pixels:.0f} million pixels, and at most {limit:.0f} are read. Make it smaller: a network sees some"
+            " hundred pixels a side.",
             name=name,
-            limit=2 * Image.MAX_IMAGE_PIXELS / 1e6,
+            pixels=error.pixels / 1e6,
+            limit=MOST_PIXELS / 1e6,
         ) from None
     except UnidentifiedImageError:
         if _IS_HEIF.match(content):
@@ -127,11 +160,31 @@ def decode_and_look(content: bytes, name: str) -> tuple[np.ndarray, bool]:
         raise  # says nothing of the image
     except Exception as error:
         # On damaged files Pillow raises nearly any exception: SyntaxError for a PNG, struct.error, TypeError for a TIFF.
+        _raise_without_memory(content, error)
         raise InputError(
             "{name} cannot be decoded: {error}. Copy it again or leave it out.",
             name=name,
             error=error.args[0] if error.args and isinstance(error.args[0], Sentence) else error,
         ) from None
+
+
+class _TooLarge(Exception):
+    def __init__(self, pixels: int):
+        self.pixels = pixels
+
+
+def count_pixels(content: bytes) -> int:
+    """How many pixels the head of an image file says that it has; 0 where it says nothing."""
+    with contextlib.suppress(Exception), _opened(content) as image:  # damaged files raise nearly any
+        return image.width * image.height
+    return 0
+
+
+def _raise_without_memory(content: bytes, error: Exception) -> None:
+    """Raises MemoryError where it may have been memory that was missing: some of Pillow's decoders tell that as another error."""
+    if "out of memory" in str(error):
+        raise MemoryError from None
+    bytearray(min(count_pixels(content), MOST_PIXELS) * DECODING_BYTES)  # raises it where there is none
 
 
 @functools.cache
@@ -149,26 +202,38 @@ def _formats() -> list[str]:
     return [name for name in read if name in Image.OPEN]
 
 
-def _decode(content: bytes, orientation: int | None = None) -> np.ndarray:
-    with warnings.catch_warnings():
-        # Above twice that size Pillow raises an error.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata
+@contextlib.contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """The image, of which only the head has been read."""
+    try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            image.load()
-            if orientation is None:
-                orientation = _find_orientation(image)
-            return _to_pixels(image, orientation)
+            yield image
+    except Image.DecompressionBombError as error:  # Pillow's own limit, of some 179 million pixels
+        raise _TooLarge(int(re.search(r"\d+", str(error))[0])) from None
+
+
+def _decode(content: bytes, reserve: Callable[[int], object], orientation: int | None = None) -> Image.Image:
+    with _opened(content) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise _TooLarge(image.width * image.height)
+        reserve(image.width * image.height * DECODING_BYTES)
+        image.load()
+        if orientation is None:
+            orientation = _find_orientation(image)
+        return _make_upright(image, orientation)
 
 
 def _find_orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
+    except MemoryError:
+        raise
     except Exception:  # damaged EXIF raises nearly any
         return 1
 
 
-def _to_pixels(image: Image.Image, orientation: int) -> np.ndarray:
+def _make_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The image as it is seen, of mode L or RGB."""
     # 16 bits; convert("L") would clip them at 255. Of a PGM file Pillow makes 32 bits of 0 to 65535.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
@@ -180,8 +245,38 @@ def _to_pixels(image: Image.Image, orientation: int) -> np.ndarray:
         is_grey = image.mode in ("LA", "La", "L", "1")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA")).convert("L" if is_grey else "RGB")
-    pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    return pixels.reshape(*pixels.shape[:2], -1)
+    return _as_mode(image, "L" if image.mode in ("1", "L") else "RGB")
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which copies in any case
+
+
+def find_shape(picture: Image.Image) -> tuple[int, int, int]:
+    """Height, width and channels of an image of mode L or RGB."""
+    return picture.height, picture.width, len(picture.getbands())
+
+
+def strips(picture: Image.Image) -> Iterator[bytes]:
+    """The pixels, row after row, some rows at a time: all at once would be copied three times."""
+    height, width, channels = find_shape(picture)
+    rows = max(1, _STRIP // (width * channels))
+    if rows >= height:
+        yield picture.tobytes()
+        return
+    for top in range(0, height, rows):
+        yield picture.crop((0, top, width, min(height, top + rows))).tobytes()
+
+
+def to_array(picture: Image.Image) -> np.ndarray:
+    """`uint8 [height, width, 1 or 3]` of an image of mode L or RGB."""
+    shape = find_shape(picture)
+    pixels = np.empty(math.prod(shape), np.uint8)
+    at = 0
+    for strip in strips(picture):
+        pixels[at : at + len(strip)] = np.frombuffer(strip, np.uint8)
+        at += len(strip)
+    return pixels.reshape(shape)
 
 
 def _pieces(content: bytes) -> list[tuple[bytes, bytes, bytes]] | None:
@@ -227,6 +322,8 @@ def _read_orientation(content: bytes) -> int:
                 exif = Image.Exif()
                 exif.load(body if body.startswith(b"Exif") else b"Exif\0\0" + body)
                 return exif.get(_ORIENTATION, 1)
+            except MemoryError:
+                raise
             except Exception:  # damaged EXIF raises nearly any
                 return 1
     return 1
@@ -247,13 +344,18 @@ def fit_image(image: np.ndarray, size: tuple[int, int], channels: int, fit: str 
     """
     if image.shape == (*size, channels):
         return image
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = fit_picture(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), size, channels, fit)
+    return np.asarray(picture).reshape(*size, channels)
+
+
+def fit_picture(picture: Image.Image, size: tuple[int, int], channels: int, fit: str = "crop") -> Image.Image:
+    """As `fit_image`, of a Pillow image of mode L or RGB."""
+    picture = _as_mode(picture, "L" if channels == 1 else "RGB")
     width_height = (size[1], size[0])
     if picture.size != width_height:
         resize = {"crop": ImageOps.fit, "pad": ImageOps.pad, "stretch": Image.Image.resize}[fit]
         picture = resize(picture, width_height, Image.Resampling.BILINEAR)
-    return np.asarray(picture).reshape(*size, channels)
+    return picture
 
 
 def find_image_files(paths: list[str | Path]) -> list[Path]:

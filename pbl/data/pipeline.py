@@ -26,7 +26,7 @@ from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.look_alike import LOOK_ALIKE, group_look_alikes, read_groups
 from pbl.data.paths import expand
 from pbl.data.source import Source, check_class_names
-from pbl.data.split import choose_fold, find_groups, hold_out
+from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence, name_nearest
 
@@ -213,12 +213,10 @@ class Data:
         self._damaged_metadata += damaged
         if isinstance(images.store, np.memmap):
             return images
-        with tf.device("CPU"):  # GPU memory is for the model
-            tensor = tf.constant(images.store)
-        shared = replace(images, store=np.asarray(memoryview(tensor)))  # one copy for TensorFlow and NumPy
-        shared.store.setflags(write=False)
-        self._tensors[id(shared.store)] = tensor
-        return shared
+        # One copy for TensorFlow and NumPy: `tf.constant` would make another. On the CPU, since GPU memory is for the model.
+        self._tensors[id(images.store)] = tf.experimental.dlpack.from_dlpack(images.store.__dlpack__())
+        images.store.setflags(write=False)
+        return images
 
     def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, dict]]:
         """Cuts off test and validation where they are not official; also returns how, in the form of `read_made_by`."""
@@ -287,7 +285,7 @@ class Data:
         train, is_normal = self._images["train"], self.is_normal("train")
         self._images["train"] = train.take(is_normal)
         if self._source.test is None:
-            words = self.find_groups(train.names) or train.hashes
+            words = self.groups_of(train.names) or train.hashes
             bound = {word for word, normal in zip(words, is_normal, strict=True) if normal} | set(
                 self._images["train"].hashes
             )
@@ -296,7 +294,7 @@ class Data:
             ]
             spare = train.take(~is_normal & np.array(free))
             to_test = hold_out(
-                spare.hashes, spare.labels, 2 / 3, self._settings.split_seed, "anomalies", self.find_groups(spare.names)
+                spare.hashes, spare.labels, 2 / 3, self._settings.split_seed, "anomalies", self.groups_of(spare.names)
             )
             self._images["test"] = self._images["test"].join(spare.take(to_test))
             if self._source.val is None:
@@ -387,7 +385,7 @@ class Data:
         return {split: self._part(self.images(split), self.images(split).labels) for split in splits}
 
     def _part(self, images: Images, labels: np.ndarray) -> Part:
-        return Part(images.view, labels, images.names, images.hashes, images.shapes, self.find_groups(images.names))
+        return Part(images.view, labels, images.names, images.hashes, images.shapes, self.groups_of(images.names))
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
         """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone."""
@@ -397,8 +395,8 @@ class Data:
         parts = {split: self._part(of, np.searchsorted(self.normal, of.labels)) for split, of in images.items()}
         return parts, [self.class_names[number] for number in self.normal]
 
-    def find_groups(self, names: list[str]) -> list[str] | None:
-        """The group of each image; "" of an official split's, which are in none."""
+    def groups_of(self, names: list[str]) -> list[str] | None:
+        """The group of each image, None where none are set; "" of an official split's, which are in none."""
         return None if self._group_of is None else [self._group_of.get(name, "") for name in names]
 
     @cached_property
@@ -421,12 +419,11 @@ class Data:
         return self.in_order(self.sample("train", PROBE_SIZE))
 
     def sample(self, split: SplitName, most: int) -> Images:
-        """Returns about `most` images of a split, stratified and chosen by content; all if there are fewer."""
+        """Returns about `most` images of a split, each class in its share, chosen by content; all if there are fewer."""
         images = self.images(split)
         if len(images.labels) <= most:
             return images
-        share = most / len(images.labels)
-        return images.take(hold_out(images.hashes, images.labels, share, self._settings.split_seed, "probe"))
+        return images.take(sample(images.hashes, images.labels, most, self._settings.split_seed, "probe"))
 
     def batches(self, split: SplitName, inputs: np.ndarray | None = None, start_epoch: int = 0) -> tf.data.Dataset:
         """Returns a new pipeline of a split, like `train`, `val` and `test`.
@@ -487,6 +484,7 @@ class Data:
             .batch(self._settings.batch_size)
             .map(lambda at: (gather(at), tf.gather(targets, at)), num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
+            .with_options(_as_it_is())
         )
 
     def _one_epoch(self, next_epoch: Callable[[], int], inputs: np.ndarray | None = None) -> tf.data.Dataset:
@@ -522,6 +520,7 @@ class Data:
             .flat_map(lambda order, numbers: tf.data.Dataset.from_tensor_slices((order, numbers)).batch(size))
             .map(load, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
+            .with_options(_as_it_is())
         )
 
     def _gatherer(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -568,6 +567,13 @@ def _find_normal(names: Sequence[str] | None, class_names: list[str]) -> list[in
     if not names:
         raise InputError("normal names no class. Classes: {names}.", names=", ".join(class_names[:20]))
     return sorted(class_names.index(name) for name in set(names))
+
+
+def _as_it_is() -> tf.data.Options:
+    """No rewriting of the pipeline: for that TensorFlow would write all images that it gathers from into the pipeline's graph."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return options
 
 
 def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:

@@ -19,6 +19,10 @@ class Unreadable(InputError):
     """A file cannot be read: that says nothing of the image in it, which is never passed over."""
 
 
+class OutOfMemory(InputError):
+    """There is not enough memory for an image: that says nothing of the image either."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Examples by official split; each split is read only when it is needed.
@@ -144,6 +148,12 @@ def check_example(example: Example, num_classes: int, source: str) -> Example:
             source=source,
             shape=image.shape,
         )
+    check_label(label, num_classes, name, source)
+    return example
+
+
+def check_label(label: int, num_classes: int, name: str, source: str) -> None:
+    """Raises InputError where an image's label is outside the classes."""
     if not 0 <= label < num_classes:
         raise InputError(
             "Image {name} of '{source}' has the label {label}, outside the {n} classes, 0 to {last}.",
@@ -153,4 +163,3 @@ def check_example(example: Example, num_classes: int, source: str) -> Example:
             n=num_classes,
             last=num_classes - 1,
         )
-    return example

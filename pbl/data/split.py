@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +13,20 @@ from pbl.languages import say
 
 
 def hash_image(image: np.ndarray) -> str:
-    """Returns the SHA-256 of an image's shape and decoded `uint8` pixels, 64 hexadecimal digits."""
-    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+    """Returns the SHA-256 of an image's shape and decoded `uint8` pixels, 64 hexadecimal digits.
+
+    The pixels are those of the whole image, before it is resized. So copies are found at whatever size they are used, and the
+    split does not depend on `image_size`; and an image must be decoded in full, never at the reduced scale that JPEG offers.
+    """
+    return hash_pixels(image.shape, [np.ascontiguousarray(image).data])
+
+
+def hash_pixels(shape: tuple[int, int, int], strips: Iterable[bytes | memoryview]) -> str:
+    """Returns the same of pixels that come strip by strip."""
+    digest = hashlib.sha256(str(tuple(shape)).encode())
+    for strip in strips:
+        digest.update(strip)
+    return digest.hexdigest()
 
 
 def hold_out(
@@ -59,6 +71,31 @@ def hold_out(
         for item in chosen:
             held_out[item.images] = True
     return held_out
+
+
+def sample(hashes: Sequence[str], labels: np.ndarray, most: int, seed: int, purpose: str) -> np.ndarray:
+    """Chooses `most` images, each class in proportion: also where classes have an image or two, of which a share has none then.
+
+    As in `hold_out` the choice depends on the images alone; copies are not kept together.
+
+    Returns:
+        `bool [n]`, true for an image chosen; all where there are no more than `most`.
+    """
+    n = len(hashes)
+    share = most / max(n, most)
+    counts = np.bincount(labels)
+    if share < 1 and counts[counts > 0].min() * share >= 1:
+        return hold_out(hashes, labels, share, seed, purpose)
+    rank = {content: hashlib.sha256(f"{purpose} {seed} {content}".encode()).digest() for content in hashes}
+    first_of = {}  # of each class: the classes come in an order that says nothing either
+    for content, label in zip(hashes, labels.tolist(), strict=True):
+        first_of[label] = min(first_of.get(label, rank[content]), rank[content])
+    order = sorted(range(n), key=lambda at: (first_of[int(labels[at])], rank[hashes[at]], at))
+    chosen = np.zeros(n, bool)
+    # Every n/most-th of them: of a class that has a share of the images the same share, up to one image.
+    place, most = np.arange(n), min(n, most)
+    chosen[np.array(order)[(place + 1) * most // n > place * most // n]] = True
+    return chosen
 
 
 def choose_fold(
@@ -133,8 +170,15 @@ def _bind(hashes: Sequence[str], labels: np.ndarray, groups: Sequence[str] | Non
     images_of: dict[str, list[int]] = {}
     for number, key in enumerate(keys):
         images_of.setdefault(key, []).append(number)
+    of_image = labels.tolist()
     return [
-        _Item(key, Counter(sorted(labels[images].tolist())).most_common(1)[0][0], images)
+        _Item(
+            key,
+            of_image[images[0]]
+            if len(images) == 1
+            else Counter(sorted(of_image[i] for i in images)).most_common(1)[0][0],
+            images,
+        )
         for key, images in images_of.items()
     ]
 

@@ -1,30 +1,47 @@
-"""All images of a source, decoded once to the model's input shape; in memory, or on the local disk if there are many."""
+"""All images of a source, decoded once to the model's input shape; in memory, or on the local disk if there are many.
+
+Images are decoded, hashed and brought to their shape by one thread a core. What is in work is bounded in bytes, so that
+photographs of any size take hardly more memory than the images that are kept. What took a while is kept in the local cache: the
+next start reads it there, as long as the files have the same names, sizes and times.
+"""
 
 import atexit
 import contextlib
 import hashlib
-import itertools
+import json
 import os
 import shutil
+import sys
 import tempfile
+import threading
+import time
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
-from pbl.data.images import decode_and_look, fit_image
-from pbl.data.source import Example, Unreadable, check_example
-from pbl.data.split import hash_image
+from pbl.data.images import find_shape, fit_image, fit_picture, open_picture, strips, to_array, without_warnings
+from pbl.data.source import Example, OutOfMemory, Unreadable, check_example, check_label
+from pbl.data.split import hash_image, hash_pixels
 from pbl.errors import InputError, Sentence, join_sentences
+from pbl.languages import say
 from pbl.storage import replacing
 
-_FORMAT = 1  # of the cached files; part of their names
+_FORMAT = 2  # of the cached files; part of their names
+DECODING = 400 * 10**6  # bytes that the images take at once that are being decoded; a single one may take twice as many
+KEPT_FROM = 1.0  # seconds of decoding: what took less is not kept in the cache
+TOLD_AFTER, TOLD_EVERY = 2.0, 0.5  # seconds of decoding, before it is told how far it is
+_BATCH = 64  # images for a thread in one go, or
+_BATCH_BYTES = 2**20  # bytes of image files
+_PIECE = 2**24  # bytes that are read, written or copied in one go
+_ALIGNMENT = 64  # bytes: as TensorFlow wants memory that it is to use as it is
 
 
 class DifferentSizes(InputError):
@@ -111,8 +128,8 @@ class Target:
         size: Height and width in pixels, or None: that of the images, which must be one.
         channels: 1 or 3, or None: that of the images, which must be one.
         fit: See `pbl.data.images.fit_image`.
-        memory_budget: Gigabytes of memory for the decoded images of a split. Images of half as many are kept in memory,
-            since loading needs them twice for a moment; more lie on the local disk.
+        memory_budget: Gigabytes of memory for the decoded images of a split; where there are more, they lie on the local
+            disk. Beside them loading takes up to half a gigabyte.
         on_bad_image: "stop" names all images that cannot be decoded; "skip" goes on without them.
     """
 
@@ -134,9 +151,20 @@ class Collected(NamedTuple):
     """
 
     images: Images
-    broken: dict[str, str]
+    broken: dict[str, Sentence]
     left_out: set[str]
     damaged: list[str]
+
+
+class _Prepared(NamedTuple):
+    """An image brought to its shape, with what was known of it before; or in place of the pixels why there are none."""
+
+    pixels: np.ndarray | InputError | None  # None: left out as wished
+    label: int
+    name: str
+    content: str = ""  # the hash
+    shape: tuple[int, int, int] = (0, 0, 0)
+    is_damaged: bool = False
 
 
 def collect(
@@ -145,8 +173,8 @@ def collect(
     """Decodes the examples of a split.
 
     Args:
-        examples: What a `Source` gives. If they have a `fingerprint()`, a digest of all contents, then images that do not fit
-            into memory are kept in the local cache under it, and read from there the next time.
+        examples: What a `Source` gives. If they have a `place`, and a `listing()` that changes with them, then the decoded images
+            are kept in the local cache, and read from there the next time.
         source: How errors call the data set.
         num_classes: Labels are 0 to this minus 1.
         target: What the images are brought to.
@@ -154,52 +182,46 @@ def collect(
 
     Raises:
         InputError: There is no image; one is not what a source promises; some cannot be read or decoded (all are named); they
-            differ in size or in their number of channels and the target does not say which.
+            differ in size or in their number of channels and the target does not say which; the memory does not do.
     """
-    shape = (*target.size, target.channels) if target.size and target.channels else None
-    too_many = (
-        shape and hasattr(examples, "__len__") and len(examples) * np.prod(shape) > target.memory_budget / 2 * GIGABYTE
-    )
-    file = None
-    if too_many and hasattr(examples, "fingerprint"):
-        settings = f"{_FORMAT} {shape} {target.fit} {sorted(left_out)} {target.on_bad_image}"
-        key = hashlib.sha256(f"{examples.fingerprint()} {settings}".encode()).hexdigest()[:32]
-        file = cache_folder() / f"{key}.pixels"
-        # A missing or damaged cache is written again.
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-            return _read_cache(file, shape)
-
-    writer = _Pixels(target.memory_budget / 2 * GIGABYTE)
+    cached = None
+    if hasattr(examples, "listing"):
+        wanted = (_FORMAT, target.size, target.channels, target.fit, target.on_bad_image, sorted(left_out), num_classes)
+        cached = _Cached(f"{wanted} {examples.place}", examples.listing())
+        if (found := cached.read(target.memory_budget * GIGABYTE)) is not None:
+            return found
+    begin = time.perf_counter()
+    writer = _Pixels(target.memory_budget * GIGABYTE)
     labels, names, hashes, shapes, broken, unreadable, passed_over, damaged = [], [], [], [], {}, [], set(), []
-    for image, label, name, is_damaged in _decode(examples):
-        if name in left_out:
+    for one in _tell_progress(_prepare(examples, source, num_classes, target, left_out), examples, source):
+        image, name = one.pixels, one.name
+        if image is None:
             passed_over.add(name)
             continue
+        if isinstance(image, OutOfMemory):
+            raise image
         if isinstance(image, Unreadable):
             unreadable.append(Sentence(image.template, **image.fields))
             continue
         if isinstance(image, InputError):
             broken[name] = Sentence(image.template, **image.fields)
             continue
-        check_example((image, label, name), num_classes, source)
-        size = target.size or (writer.shape[:2] if writer.shape else image.shape[:2])
-        channels = target.channels or (writer.shape[2] if writer.shape else image.shape[2])
-        if target.size is None and image.shape[:2] != size:
+        if writer.shape and target.size is None and image.shape[:2] != writer.shape[:2]:
             raise DifferentSizes(
                 "The images of '{name}' differ in size ({first} and {other} pixels). Give image_size=64, or any other.",
                 name=source,
-                first="x".join(map(str, size)),
+                first="x".join(map(str, writer.shape[:2])),
                 other="x".join(map(str, image.shape[:2])),
             )
-        if target.channels is None and image.shape[2] != channels:
+        if writer.shape and image.shape != writer.shape:
             raise DifferentSizes("'{name}' mixes grey and colour images. Give channels=3, or channels=1.", name=source)
-        hashes.append(hash_image(image))
-        shapes.append(image.shape)
-        labels.append(label)
+        hashes.append(one.content)
+        shapes.append(one.shape)
+        labels.append(one.label)
         names.append(name)
-        if is_damaged:
+        if one.is_damaged:
             damaged.append(name)
-        writer.append(fit_image(image, size, channels, target.fit))
+        writer.append(image)
     if unreadable:
         raise InputError(
             "{n} image file(s) of '{name}' cannot be read: {reasons}{more} Make them readable, or take them away.",
@@ -220,104 +242,300 @@ def collect(
     if not names:
         raise InputError("Data set '{name}' holds no image.", name=source)
     labels, shapes = np.array(labels, np.int32), np.array(shapes, np.int32)
-    images = Images(writer.finish(file), np.arange(len(names)), labels, names, hashes, shapes)
+    is_kept = cached is not None and time.perf_counter() - begin > KEPT_FROM
+    store = writer.finish(cached.file if is_kept else None)
+    images = Images(store, np.arange(len(names)), labels, names, hashes, shapes)
     collected = Collected(images, broken, passed_over, damaged)
-    if isinstance(images.store, np.memmap) and file is not None:
-        _write_cache(file, collected)
+    if is_kept:
+        cached.write(collected, writer.checksum)
     return collected
 
 
-def _write_cache(file: Path, collected: Collected) -> None:
-    """Writes what belongs to the pixels in `file` into an `.npz` beside it."""
-    images = collected.images
-    with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
-        np.savez(
-            stream,
-            labels=images.labels,
-            shapes=images.shapes,
-            names=np.array(images.names),
-            hashes=np.array(images.hashes),
-            broken=np.array(list(collected.broken.items()), dtype=str).reshape(-1, 2),
-            left_out=np.array(sorted(collected.left_out), dtype=str),
-            damaged=np.array(collected.damaged, dtype=str),
-        )
+def _prepare(
+    examples: Iterable[Example], source: str, num_classes: int, target: Target, left_out: frozenset[str]
+) -> Iterator[_Prepared]:
+    """Decodes, hashes and fits the images on all cores, and keeps their order."""
+    room = _Room(DECODING)
+
+    def prepare(example: Example) -> _Prepared:
+        if not (isinstance(example, tuple) and len(example) == 3):
+            check_example(example, num_classes, source)
+        image, label, name = example
+        if name in left_out:
+            return _Prepared(None, label, name)
+        if isinstance(image, bytes):
+            return prepare_file(image, label, name)
+        if not isinstance(image, Unreadable):
+            check_example(example, num_classes, source)
+            fitted = fit_image(image, target.size or image.shape[:2], target.channels or image.shape[2], target.fit)
+            return _Prepared(fitted, label, name, hash_image(image), image.shape)
+        return _Prepared(image, label, name)
+
+    def prepare_file(content: bytes, label: int, name: str) -> _Prepared:
+        check_label(label, num_classes, name, source)
+        with contextlib.ExitStack() as reserved:
+
+            def reserve(needed: int) -> None:
+                reserved.close()  # of an attempt that failed
+                reserved.enter_context(room.taken(needed))
+
+            try:
+                picture, is_damaged = open_picture(content, name, reserve)
+                shape = find_shape(picture)
+                size, channels = target.size or shape[:2], target.channels or shape[2]
+                if shape == (*size, channels):
+                    pixels = to_array(picture)
+                    return _Prepared(pixels, label, name, hash_pixels(shape, [pixels.data]), shape, is_damaged)
+                hashed = hash_pixels(shape, strips(picture))
+                fitted = to_array(fit_picture(picture, size, channels, target.fit))
+                return _Prepared(fitted, label, name, hashed, shape, is_damaged)
+            except InputError as error:
+                return _Prepared(error, label, name)
+            except MemoryError:
+                told = "There is not enough memory to decode {name}. Close other programs, or lower memory_budget or image_size."
+                return _Prepared(OutOfMemory(told, name=name), label, name)
+
+    in_work, at_once = deque(), 2 * (os.cpu_count() or 1)
+    with without_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+        try:
+            # Whole images that are kept as they are wait for their turn too.
+            for batch in _batches(examples, _BATCH if target.size else 4):
+                in_work.append(threads.submit(lambda batch: [prepare(example) for example in batch], batch))
+                if len(in_work) > at_once:
+                    yield from in_work.popleft().result()
+            while in_work:
+                yield from in_work.popleft().result()
+        finally:
+            for task in in_work:
+                task.cancel()
 
 
-def _read_cache(file: Path, shape: tuple[int, int, int]) -> Collected:
-    with np.load(file.with_suffix(".npz")) as saved:
-        names = [str(name) for name in saved["names"]]
-        if file.stat().st_size != len(names) * np.prod(shape):
-            raise ValueError("cut off")
-        store = np.memmap(file, np.uint8, "r", shape=(len(names), *shape))
-        hashes = [str(content) for content in saved["hashes"]]
-        images = Images(store, np.arange(len(names)), saved["labels"], names, hashes, saved["shapes"])
-        broken = {str(name): str(reason) for name, reason in saved["broken"]}
-        left_out, damaged = ([str(name) for name in saved[key]] for key in ("left_out", "damaged"))
-        return Collected(images, broken, set(left_out), damaged)
+def _batches(examples: Iterable[Example], most: int) -> Iterator[list[Example]]:
+    batch, size = [], 0
+    for example in examples:
+        batch.append(example)
+        size += len(example[0]) if isinstance(example, tuple) and isinstance(example[0], bytes) else 0
+        if len(batch) == most or size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _decode(examples: Iterable[Example]) -> Iterator[tuple[np.ndarray | InputError, int, str, bool]]:
-    """Decodes the images on all cores and keeps their order; an image that cannot be decoded becomes its error.
+class _Room:
+    """Bytes that threads share. One that needs more than are free waits for them; who needs more than all gets all."""
 
-    The last of the four: whether its metadata are damaged.
+    def __init__(self, size: int):
+        self._size = self._free = size
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, wanted: int) -> Iterator[None]:
+        wanted = min(wanted, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+
+def _tell_progress(prepared: Iterator[_Prepared], examples: Iterable[Example], source: str) -> Iterator[_Prepared]:
+    """Shows on a screen how many images are read, and how long it takes still, where that is more than a moment."""
+    if not (hasattr(examples, "__len__") and (sys.stderr.isatty() or "ipykernel" in sys.modules)):
+        yield from prepared
+        return
+    begin, told, width = time.monotonic(), 0.0, 0
+    for done, one in enumerate(prepared, 1):
+        yield one
+        passed = time.monotonic() - begin
+        if passed > TOLD_AFTER and passed - told > TOLD_EVERY:
+            told = passed
+            left = passed / done * (len(examples) - done)
+            line = say("{name}: {done:,} of {all:,} images read, {left:.0f} s left", name=source, done=done, all=len(examples), left=left)  # fmt: skip
+            print(f"\r{line.ljust(width)}", end="", file=sys.stderr, flush=True)
+            width = len(line)
+    if width:
+        print(f"\r{' ' * 2 * width}\r", end="", file=sys.stderr, flush=True)
+
+
+class _Cached:
+    """Decoded images in the local cache: their pixels in one file, and what belongs to them in an `.npz` beside it.
+
+    Args:
+        key: What they are of: where the files are and what they were brought to. What is kept under it is replaced.
+        listing: Tells whether the files are still the same.
     """
 
-    def decode(example):
-        if not (isinstance(example, tuple) and len(example) == 3):
-            check_example(example, 1, "the source")
-        image, label, name = example
-        is_damaged = False
-        if isinstance(image, bytes):
-            try:
-                image, is_damaged = decode_and_look(image, name)
-            except InputError as error:
-                image = error
-        return image, label, name, is_damaged
+    def __init__(self, key: str, listing: str):
+        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self.file, self._listing = cache_folder() / f"{name}.pixels", listing
 
-    examples = iter(examples)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        # In pieces: else the pool would hold all encoded images at once.
-        while piece := list(itertools.islice(examples, 256)):
-            yield from threads.map(decode, piece, chunksize=1) if isinstance(piece[0][0], bytes) else map(decode, piece)
+    def write(self, collected: Collected, checksum: int | None) -> None:
+        """Keeps them; where the disk is full they are not kept, and that is said.
+
+        Args:
+            collected: The images; where their pixels lie on the disk, they lie in `file` already.
+            checksum: Of the pixels on the disk; None where they are in memory.
+        """
+        images = collected.images
+        try:
+            if checksum is None:
+                make_cache_folder()
+                free = shutil.disk_usage(self.file.parent).free
+                if free < 2 * images.store.nbytes:  # a disk that is filled up by a cache helps nobody
+                    raise InputError("{free:.1f} GB are free", free=free / GIGABYTE)
+                with replacing(self.file) as temporary:
+                    checksum = _write_pixels(temporary, images.store)
+            text = {
+                "listing": self._listing,
+                "shape": images.store.shape[1:],
+                "checksum": checksum,
+                "names": images.names,
+                "broken": {
+                    name: [
+                        why.template,
+                        {k: v if isinstance(v, (int, float)) else str(v) for k, v in why.fields.items()},
+                    ]
+                    for name, why in collected.broken.items()
+                },
+                "left_out": sorted(collected.left_out),
+                "damaged": collected.damaged,
+            }
+            with replacing(self.file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
+                np.savez(
+                    stream,
+                    text=np.frombuffer(json.dumps(text).encode(), np.uint8),
+                    labels=images.labels,
+                    shapes=images.shapes,
+                    hashes=np.frombuffer(bytes.fromhex("".join(images.hashes)), np.uint8),
+                )
+        except InputError as error:
+            told = "The decoded images are not kept in the cache, so the next start decodes them again: {reason}"
+            print(say(told, reason=error))
+
+    def read(self, budget: float) -> Collected | None:
+        """Returns what was kept, in memory where it takes no more than `budget` bytes; None where it is missing, old or damaged."""
+        # Whatever is wrong with a cache, it is written again.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+            with np.load(self.file.with_suffix(".npz"), allow_pickle=False) as saved:
+                text: dict[str, Any] = json.loads(saved["text"].tobytes())
+                if text["listing"] != self._listing:
+                    return None
+                labels, shapes, hashes = saved["labels"], saved["shapes"], saved["hashes"].tobytes().hex()
+            names, shape = text["names"], (len(text["names"]), *text["shape"])
+            size = int(np.prod(shape, dtype=np.int64))
+            if self.file.stat().st_size != size:
+                return None
+            store = _aligned(size) if size <= budget else None
+            if _read_pixels(self.file, store) != text["checksum"]:
+                return None
+            store = np.memmap(self.file, np.uint8, "r", shape=shape) if store is None else store.reshape(shape)
+            images = Images(
+                store,
+                np.arange(len(names)),
+                labels,
+                names,
+                [hashes[i : i + 64] for i in range(0, len(hashes), 64)],
+                shapes,
+            )
+            broken = {name: Sentence(template, **fields) for name, (template, fields) in text["broken"].items()}
+            return Collected(images, broken, set(text["left_out"]), text["damaged"])
+        return None
+
+
+def _write_pixels(file: Path, store: np.ndarray) -> int:
+    """Writes pixels, and returns their checksum."""
+    checksum, flat = 0, store.reshape(-1)
+    with file.open("wb") as stream:
+        for at in range(0, len(flat), _PIECE):
+            piece = flat[at : at + _PIECE].data
+            stream.write(piece)
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+def _read_pixels(file: Path, into: np.ndarray | None) -> int:
+    """Reads pixels into an array where one is given, and returns their checksum."""
+    checksum, buffer = 0, np.empty(_PIECE, np.uint8) if into is None else None
+    with file.open("rb", buffering=0) as stream:
+        at = 0
+        while count := stream.readinto(piece := (buffer if into is None else into[at : at + _PIECE]).data):
+            checksum = zlib.crc32(piece[:count], checksum)
+            at += count
+    return checksum
+
+
+def _aligned(size: int) -> np.ndarray:
+    """`uint8 [size]`, of which TensorFlow needs no copy of its own."""
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    return memory[begin : begin + size]
 
 
 class _Pixels:
-    """Images of one shape, one after the other: in memory, or in a file once they take more than `budget` bytes."""
+    """Images of one shape, one after the other: in memory, or in a file once they take more than `budget` bytes.
+
+    Attributes:
+        shape: Of the images; None before the first.
+        checksum: Of those in the file; None where there is none.
+    """
 
     def __init__(self, budget: float):
-        self.budget, self.shape, self.count = budget, None, 0
-        self._buffer, self._file, self._path = bytearray(), None, None
+        self.shape: tuple[int, int, int] | None = None
+        self.checksum: int | None = None
+        self._budget, self._count, self._size = budget, 0, 0
+        self._pieces: list[bytearray] = [bytearray()]
+        self._file, self._path = None, None
 
     def append(self, image: np.ndarray) -> None:
         self.shape = image.shape
-        self.count += 1
-        if self._file is None:
-            self._buffer += image.data  # grows in place, without a second copy
-            if len(self._buffer) <= self.budget:
-                return
+        self._count += 1
+        self._size += image.nbytes
+        if self._file is not None:
+            self._write(image.data)
+            return
+        if len(self._pieces[-1]) + image.nbytes > _PIECE:
+            self._pieces.append(bytearray())
+        self._pieces[-1] += image.data
+        if self._size > self._budget:
             self._open()
-            image, self._buffer = self._buffer, bytearray()
-        self._write(memoryview(image))
+            while self._pieces:
+                self._write(self._pieces.pop(0))
 
     def finish(self, keep_as: Path | None) -> np.ndarray:
         """Returns `uint8 [count, *shape]`; a file is kept under the name given, else deleted at the end of the process."""
+        shape = (self._count, *self.shape)
         if self._file is None:
-            return np.frombuffer(self._buffer, np.uint8).reshape(self.count, *self.shape)
-        self._file.close()
-        path = self._path if keep_as is None else self._path.replace(keep_as)
-        return np.memmap(path, np.uint8, "r", shape=(self.count, *self.shape))
+            store, at = _aligned(self._size), 0
+            while self._pieces:  # freed one by one: so the images never take their room twice
+                piece = self._pieces.pop(0)
+                store[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+                at += len(piece)
+            return store.reshape(shape)
+        self._act(self._file.close)
+        path = self._path if keep_as is None else self._act(lambda: self._path.replace(keep_as))
+        return np.memmap(path, np.uint8, "r", shape=shape)
 
     def _open(self) -> None:
         folder = make_cache_folder()
         number, path = tempfile.mkstemp(dir=folder, prefix=".writing-")
-        self._file, self._path = os.fdopen(number, "wb"), Path(path)
+        self._file, self._path, self.checksum = os.fdopen(number, "wb"), Path(path), 0
         atexit.register(lambda: self._path.unlink(missing_ok=True))
 
     def _write(self, data) -> None:
+        self.checksum = zlib.crc32(data, self.checksum)
+        self._act(lambda: self._file.write(data))
+
+    def _act(self, act):
         try:
-            self._file.write(data)
+            return act()
         except OSError as error:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what waits to be written does not fit either
+                self._file.close()
             self._path.unlink(missing_ok=True)
             raise InputError(
                 "The decoded images do not fit into {folder}: {reason} ({free:.1f} GB free). Free some space, name another"

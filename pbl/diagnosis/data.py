@@ -63,7 +63,9 @@ def find_shift(run: Evidence) -> Finding | None:
     if reference is None:
         return None
     right, images = run.unseen_right
-    if run.over("reference", newcombe_interval(round(reference * images), images, right, images)[0]):
+    found, independent = run.independent_right
+    expected = round(reference * independent)
+    if run.over("reference", newcombe_interval(expected, independent, found, independent)[0]):
         return make_finding(
             "shift_suspected",
             "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"

@@ -229,17 +229,16 @@ class Evidence:
     def is_lost_unseen(self) -> bool:
         """Whether the network, which knows training images, knows hardly more of the validation images than guessing."""
         labels, predicted = self.val.labels[self.unseen], self.val.predicted[-1, self.unseen]
-        n = len(labels)
+        right, n = self.independent_right
         is_few = (
             n < self.limits["fewest_validation"]
             or sum(self.signals.about["train_counts"]) < self.limits["fewest_learned"]
         )
         if is_few or not (self.learned and self.has_gap):
             return False
-        right = int((labels == predicted).sum())
         # How often labels and predictions that know nothing of each other agree.
         counts = [np.bincount(side, minlength=self.signals.about["num_classes"]) for side in (labels, predicted)]
-        chance = float(counts[0] @ counts[1][: len(counts[0])]) / n**2
+        chance = float(counts[0] @ counts[1][: len(counts[0])]) / len(labels) ** 2
         chance = min(max(chance, 1e-9), 1 - 1e-9)
         most = wilson_interval(right, n)[1] - chance
         is_chance = binomial_tail(right, n, chance) > self.limits["learned_p"]
@@ -249,6 +248,16 @@ class Evidence:
     def unseen_right(self) -> tuple[int, int]:
         """How many validation images that are no copies are right, of how many that were looked at."""
         return int(self.val.correct[-1, self.unseen].sum()), int(self.unseen.sum())
+
+    @cached_property
+    def independent_right(self) -> tuple[int, int]:
+        """As `unseen_right`, but images of one group, such as frames of a film, count as one."""
+        right, images = self.unseen_right
+        groups = self.signals.about.get("val_groups", [])
+        if len(groups) != len(self.unseen):
+            return right, images
+        units = len({group or at for at, group in enumerate(groups) if self.unseen[at]})
+        return round(right * units / max(images, 1)), units
 
     def surest_above_guessing(self, references: list[tuple[float, int]]) -> float | None:
         """The highest of some accuracies on validation that is surely above that of guessing; None where there is none.

@@ -34,6 +34,7 @@ MOST_AT_END = 5_000  # once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
+REST = 40  # times as long as writing the signals took, before they are written again: the file holds all epochs
 TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
 
 
@@ -108,9 +109,13 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "steps_per_epoch": steps,
             "val_items": val_items,
         }
+        groups = train.groups_of(val_items) if hasattr(train, "groups_of") else None
+        if groups is not None:
+            self._about["val_groups"] = groups
         self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
         self._inputs, self._head = self._pixels, None
         self.seconds, self.looks_at_end = 0.0, True
+        self._next_save = 0.0
 
     def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
         """Judges `head` on what `extractor` makes of the images, computed once; with None the whole model again.
@@ -185,8 +190,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         return {**self.signals.to_dict(), "before": before}
 
     def set_state(self, state: dict) -> None:
-        sides = [len(state[name]["labels"]) for name in ("probe", "val")]
-        if sides != [len(labels) for labels in self._labels]:
+        sides = [state[name]["labels"] for name in ("probe", "val")]
+        if not all(np.array_equal(one, other) for one, other in zip(sides, self._labels, strict=True)):
             return  # of an earlier version, that looked at other images: the signals begin anew
         before = state["before"]
         self._before = None if before is None else [ops.convert_to_tensor(kernel) for kernel in before]
@@ -333,7 +338,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         for name, side, of_side in (("probe", signals.probe, rows[:n]), ("val_probe", signals.val, rows[n:])):
             if len(of_side):
                 measured[f"{name}_loss"] = float(of_side[:, 0].mean())
-                measured[f"{name}_accuracy"] = float(side.correct[-1].mean())
+                measured[f"{name}_accuracy"] = float(side.correct_now.mean())
         if len(signals.val.labels):
             measured |= dict(zip(("gap", "gap_low", "gap_high"), signals.gap, strict=True))
         images = sum(signals.about["train_counts"])
@@ -346,8 +351,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
         signals.epochs.append({**row, "learning_rate": rate, "penalty": float(look[-1])})
         if self._live is not None and not math.isnan(seconds):
             self._live.show(signals)
-        if looks:
+        if looks and time.perf_counter() > self._next_save:
+            begin = time.perf_counter()
             self.save()
+            now = time.perf_counter()
+            self._next_save = now + REST * (now - begin)
 
     def _look(self, epoch: int, numbers: np.ndarray) -> None:
         """Enters what a look into the network gave, a vector in the order of `_look_into`."""
@@ -476,7 +484,7 @@ def describe_epoch(signals: Signals) -> str:
     if not val_n:
         return text
     gap, low, high = (100 * number for number in signals.gap)
-    best = signals.epochs[1 + int(signals.val.loss[1:].astype(np.float64).mean(axis=1).argmin())]["epoch"]
+    best = min(signals.epochs[1:], key=lambda row: row["val_probe_loss"])["epoch"]
     return (
         f"{text}, {val_right / val_n:.1%} of validation; gap {gap:.1f} points ({low:.1f} to {high:.1f});"
         f" validation loss lowest after epoch {best}"
@@ -541,12 +549,12 @@ def _choose(images: np.ndarray, labels: np.ndarray, *most: int) -> np.ndarray:
     if not len(labels):
         return np.empty(0, np.int64)
     count = _how_many(len(labels), math.prod(images.shape[1:]) * images.itemsize, *most)
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    place = np.empty(len(labels))
-    for label in np.unique(labels):
-        of_class = shuffled[labels[shuffled] == label]
-        place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
-    return np.sort(np.argsort(place, kind="stable")[:count])
+    random = np.random.default_rng(0)
+    shuffled = random.permutation(len(labels))
+    classes = random.permutation(int(labels.max()) + 1)  # in an order of which the share of a class does not depend
+    by_class = shuffled[np.argsort(classes[labels[shuffled]], kind="stable")]
+    place = np.arange(len(labels))
+    return np.sort(by_class[(place + 1) * count // len(labels) > place * count // len(labels)])
 
 
 def _spread(begin: int, end: int) -> np.ndarray:

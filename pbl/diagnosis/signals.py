@@ -11,7 +11,7 @@ import numpy as np
 
 from pbl.errors import InputError
 from pbl.statistics import newcombe_interval
-from pbl.storage import replacing
+from pbl.storage import Growing, replacing
 
 MOST_COUNTED = 10**6  # images; a file may come from a stranger, and 10**15 would be counted until the end of days
 _SIDES = ("probe", "val")
@@ -42,17 +42,30 @@ class Side:
         )
         return cls(np.asarray(labels, np.int32), loss, predicted, confidence)
 
+    def __post_init__(self) -> None:
+        self._rooms: dict[str, np.ndarray] = {}  # in which the arrays grow
+
     @property
     def correct(self) -> np.ndarray:
         """`bool [epochs + 1, n]`."""
         return self.predicted == self.labels
 
+    @property
+    def correct_now(self) -> np.ndarray:
+        """`bool [n]`, of the last epoch."""
+        return self.predicted[-1] == self.labels
+
     def append(self, rows: np.ndarray) -> None:
         """Appends an epoch: `float32 [n, 3]` of loss, predicted class and confidence."""
         loss = np.clip(rows[:, 0], None, np.finfo(np.float16).max)  # NaN stays
         for name, column in (("loss", loss), ("predicted", rows[:, 1]), ("confidence", rows[:, 2])):
-            before = getattr(self, name)
-            setattr(self, name, np.vstack([before, column.astype(before.dtype)]))
+            before, room = getattr(self, name), self._rooms.get(name)
+            if room is None or len(room) == len(before):  # twice as large, so that an epoch costs the same on average
+                room = np.empty((max(16, 2 * len(before)), *before.shape[1:]), before.dtype)
+                room[: len(before)] = before
+                self._rooms[name] = room
+            room[len(before)] = column.astype(before.dtype)
+            setattr(self, name, room[: len(before) + 1])
 
     def cut(self, rows: int) -> None:
         """Keeps so many rows."""
@@ -67,7 +80,8 @@ class Signals:
 
     Attributes:
         about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the whole splits),
-            `steps_per_epoch` and `model`; and `val_items`, the names of the images of `val`, in their order.
+            `steps_per_epoch` and `model`; `val_items`, the names of the images of `val`, in their order; and, where groups are
+            set, `val_groups`, the word of each one's group, "" for one that is in none.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
         epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
@@ -101,7 +115,7 @@ class Signals:
         return tuple(
             count
             for _, side in self._sides()
-            for count in (int(side.correct[-1].sum()) if len(side.loss) else 0, len(side.labels))
+            for count in (int(side.correct_now.sum()) if len(side.loss) else 0, len(side.labels))
         )
 
     @property
@@ -120,20 +134,30 @@ class Signals:
         self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all as numbers, text, arrays, lists and dictionaries."""
-        sides = {name: {part.name: getattr(side, part.name) for part in fields(Side)} for name, side in self._sides()}
-        return {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end, **sides}
+        """Returns all as numbers, text, arrays, lists and dictionaries; what grows with the epochs as `Growing`."""
+        sides = {
+            name: {
+                "labels": side.labels,
+                **{
+                    part: Growing(f"{name} {part}", getattr(side, part)) for part in ("loss", "predicted", "confidence")
+                },
+            }
+            for name, side in self._sides()
+        }
+        lists = {name: Growing(name, getattr(self, name)) for name in ("epochs", "network")}
+        return {"about": self.about, "end": self.end, **lists, **sides}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Signals":
-        """Makes them of what `to_dict` gave."""
+        """Makes them of what `to_dict` gave, as it is read back."""
         sides = {name: Side(**values[name]) for name in _SIDES}
         lists = {name: list(values[name]) for name in ("epochs", "network")}
         if not isinstance(values["about"], dict):
             raise ValueError("about is no dictionary")
-        names = values["about"].get("val_items", [])  # an earlier version kept none
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("val_items are no names")
+        for words in ("val_items", "val_groups"):
+            names = values["about"].get(words, [])  # an earlier version kept none
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{words} are no names")
         return cls(
             values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
         )

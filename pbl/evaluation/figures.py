@@ -1,7 +1,8 @@
 """The figures of an evaluation: confusion matrix, calibration, one class against the rest, thresholds, images."""
 
+import itertools
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,9 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins
+from pbl.evaluation.metrics import count_confusions, rank_one_against_rest
 from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds, write_threshold
 from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, hide_axes, literal, show_image
 from pbl.statistics import wilson_interval
+
+MOST_CLASSES = 40  # in a picture; of more it shows MOST_SHOWN
+MOST_SHOWN = 25
 
 
 def draw(
@@ -31,12 +36,12 @@ def draw(
         Name and figure.
     """
     labels, names = images.labels, result["class_names"]
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     of = f"{split} ({result['images']:,} images"
     title = f"{run}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
-    yield "confusion_matrix", plot_confusion_matrix(result["confusion_matrix"], names, title)
+    yield "confusion_matrix", _draw_matrix(labels, predicted, names, title)
     if not all_figures:
         return
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     mended = None
     if "temperature" in result["calibration"]:
         mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
@@ -73,13 +78,55 @@ def plot_confusion_matrix(
 ) -> Figure:
     """Draws a confusion matrix: rows true classes, columns predicted ones, counts, coloured by the share of the row.
 
+    Of more than 40 classes it shows those 25 that are confused most with each other: more could not be read.
+
     Args:
         matrix: `int [classes, classes]`.
         class_names: Name of each class.
         title: The heading.
     """
     counts = np.asarray(matrix)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    images = counts.sum(axis=1)
+    if len(class_names) <= MOST_CLASSES:
+        return _plot_matrix(counts, images, class_names, title)
+    a, b = np.nonzero(counts - np.diag(np.diag(counts)))
+    order = np.argsort(-counts[a, b], kind="stable")
+    chosen = _choose_mixed(zip(a[order].tolist(), b[order].tolist(), strict=True), images)
+    title += _tell_chosen(chosen, class_names)
+    return _plot_matrix(counts[np.ix_(chosen, chosen)], images[chosen], [class_names[c] for c in chosen], title)
+
+
+def _draw_matrix(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], title: str) -> Figure:
+    """The same of labels and predictions, without the whole matrix: of 10,000 classes it would take 800 MB."""
+    images = np.bincount(labels, minlength=len(names))
+    chosen = list(range(len(names)))
+    if len(names) > MOST_CLASSES:
+        chosen = _choose_mixed(((a, b) for a, b, _ in count_confusions(labels, predicted)), images)
+        title += _tell_chosen(chosen, names)
+    place = np.full(len(names), -1)
+    place[chosen] = np.arange(len(chosen))
+    row, column = place[labels], place[predicted]
+    counts = np.zeros((len(chosen), len(chosen)), int)
+    is_shown = (row >= 0) & (column >= 0)
+    np.add.at(counts, (row[is_shown], column[is_shown]), 1)
+    return _plot_matrix(counts, images[chosen], [names[c] for c in chosen], title)
+
+
+def _choose_mixed(pairs: Iterable[tuple[int, int]], images: np.ndarray) -> list[int]:
+    """The classes of the first pairs, beside each other; where there are too few, those with most images."""
+    chosen = list(itertools.islice(dict.fromkeys(c for pair in pairs for c in pair), MOST_SHOWN))
+    rest = [c for c in np.argsort(-images, kind="stable").tolist() if c not in chosen]
+    return [*chosen, *rest[: MOST_SHOWN - len(chosen)]]
+
+
+def _tell_chosen(chosen: list[int], names: Sequence[str]) -> str:
+    return f". The {len(chosen)} of {len(names):,} classes that are confused most; shares are of all images of a class"
+
+
+def _plot_matrix(counts: np.ndarray, images: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    """Args: `counts` `int [shown, shown]`; `images` `int [shown]`, of each true class."""
+    shares = counts / np.maximum(images[:, None], 1)
+    class_names = [name if len(name) <= 24 else name[:23] + "…" for name in class_names]
     class_names, title = [literal(name) for name in class_names], literal(title)
     n = len(class_names)
     side = min(max(4.5, 0.5 * n + 2.5), 24)
@@ -92,19 +139,17 @@ def plot_confusion_matrix(
     axes.set_yticks(range(n), class_names)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(textwrap.fill(title, round(9 * side)), fontsize="medium")
-    if n <= 40:
-        for row, column in np.ndindex(n, n):
-            if counts[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(
-                    column,
-                    row,
-                    counts[row, column],
-                    ha="center",
-                    va="center",
-                    color=colour,
-                    fontsize=8 if n > 10 else 10,
-                )
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(
+            column,
+            row,
+            counts[row, column],
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=8 if n > 10 else 10,
+        )
     return figure
 
 
@@ -165,17 +210,23 @@ def plot_one_against_rest(
 
     is_roc = kind == "roc"
     area = "area" if is_roc else "average precision"
-    curves = {}
+    areas = {}
     for c in range(len(class_names)) if positive is None else [positive]:
-        is_of_class, scores = labels == c, probabilities[:, c]
-        if is_of_class.all() or not is_of_class.any():
-            continue
+        found = rank_one_against_rest(labels == c, probabilities[:, c])["roc_auc" if is_roc else "average_precision"]
+        if found is not None:
+            areas[c] = found
+    ranked = sorted(areas, key=areas.get)
+    # Of many classes the three hardest, and some of all kinds: a thousand lines would be one grey patch.
+    drawn = ranked
+    if len(ranked) > MOST_CLASSES:
+        drawn = [*ranked[:3], *(ranked[at] for at in np.linspace(3, len(ranked) - 1, MOST_SHOWN).astype(int))]
+    curves = {}
+    for c in drawn:
         if is_roc:
-            x, y, _ = metrics.roc_curve(is_of_class, scores)
-            curves[c] = x, y, metrics.roc_auc_score(is_of_class, scores)
+            x, y, _ = metrics.roc_curve(labels == c, probabilities[:, c])
         else:
-            y, x, _ = metrics.precision_recall_curve(is_of_class, scores)
-            curves[c] = x, y, metrics.average_precision_score(is_of_class, scores)
+            y, x, _ = metrics.precision_recall_curve(labels == c, probabilities[:, c])
+        curves[c] = x, y, areas[c]
 
     figure = Figure(figsize=(5.6, 6), layout="constrained")
     axes = figure.subplots()
@@ -191,8 +242,9 @@ def plot_one_against_rest(
         label = f"{literal(name)}: {area} {value:.3f}"
         axes.plot(x, y, color=colour, linewidth=1.8, drawstyle="steps-post", label=label)
     if len(curves) > 3:
-        mean = np.mean([value for _, _, value in curves.values()])
-        axes.plot([], [], color=GREY, linewidth=0.7, label=f"other classes; mean {area} of all {mean:.3f}")
+        others = "other classes" if len(drawn) == len(areas) else f"{len(drawn) - 3} of the other classes"
+        mean = np.mean(list(areas.values()))
+        axes.plot([], [], color=GREY, linewidth=0.7, label=f"{others}; mean {area} of all {mean:.3f}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.grid(alpha=0.3)
     if is_roc:

@@ -228,7 +228,7 @@ def evaluate_on(
         best=task.best,
         options=task.options,
         findings=read_findings(run),
-        groups=data.find_groups(images.names),
+        groups=data.groups_of(images.names),
     )
     judged = task.judge(model, data, images, question)
     if is_part and set(found) != set(trained_on):

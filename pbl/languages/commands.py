@@ -125,6 +125,8 @@ SAID = {
     # Titles of columns and rows
     "f1": "F値（F1）",
     "precision": "適合率",
+    "The {n} of {all:,} classes with the lowest F1; metrics_{split}.json has all.": "{all:,} クラスのうち F1 が最も低い {n} クラスです。すべては metrics_{split}.json にあります。",
+    "Classes that are confused most often:": "最もよく取り違えられるクラス：",
     "recall": "再現率",
     "accuracy": "正解率",
     "balanced accuracy": "バランス正解率",

@@ -64,8 +64,9 @@ def find_builder(name: str) -> Callable[..., keras.Model]:
     if isinstance(builder, keras.Model) or not callable(builder):
         raise InputError(
             "MODELS['{name}'] is a {kind}. Enter a function (input_shape, num_classes) that returns a new keras.Model.",
-            name=name, kind=type(builder).__name__,
-        )  # fmt: skip
+            name=name,
+            kind=type(builder).__name__,
+        )
     return builder
 
 
@@ -114,8 +115,9 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
     except TypeError as error:
         raise InputError(
             "MODELS['{name}'] must take (input_shape, num_classes), and its options behind them: {error}.",
-            name=name, error=error,
-        ) from None  # fmt: skip
+            name=name,
+            error=error,
+        ) from None
     try:
         model = builder(tuple(input_shape), num_classes, **options)
     except InputError:
@@ -150,8 +152,9 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
             raise InputError(
                 "The images ({shape}) are too small for this network: nothing is left of them after '{layer}'. Use fewer poolings or"
                 " strides, padding='same', or a larger image_size.",
-                shape="x".join(map(str, input_shape[:2])), layer=layer.name,
-            )  # fmt: skip
+                shape="x".join(map(str, input_shape[:2])),
+                layer=layer.name,
+            )
     return model
 
 
@@ -163,8 +166,9 @@ def _check_inputs(model: keras.Model, name: str, input_shape: tuple[int, int, in
     if len(inputs) > 1:
         raise InputError(
             "MODELS['{name}'] returned a model of {n} inputs. A run gives it the images alone: one input.",
-            name=name, n=len(inputs),
-        )  # fmt: skip
+            name=name,
+            n=len(inputs),
+        )
     theirs = tuple(inputs[0].shape[1:])
     if len(theirs) != 3 or any(side not in (None, ours) for side, ours in zip(theirs, input_shape, strict=True)):
         raise InputError(

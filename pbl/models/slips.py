@@ -168,7 +168,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
         r"OutOfMemory|OOM when allocating|out of memory",
         "the memory does not suffice. Lower batch_size or image_size, or take a smaller network.",
     ),
-)  # fmt: skip
+)
 
 # What Keras only warns of, and what then does nothing or something wrong for the whole training.
 SILENT = (

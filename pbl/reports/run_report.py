@@ -41,6 +41,7 @@ MOST_OF_PICTURES = 32 * 2**20  # all together
 MOST_PICTURES = 100
 MOST_PIXELS = 50_000_000  # of a picture; a browser needs 4 bytes for each
 MOST_ROWS = 200  # of a table
+MOST_CLASSES, MOST_OF_PAIRS = 40, 20  # of more classes the tables have so many that tell most
 
 SPLITS = ("val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -695,7 +696,10 @@ def _by_class(result: dict, say: _Voice) -> dict[str, Any]:
     known = result.get("class_names")
     names = [name for name in known if isinstance(name, str) and name in classes] if isinstance(known, list) else []
     names = list(dict.fromkeys([*names, *classes]))
-    rows = {name: _dictionary(classes[name]) for name in names[:MOST_ROWS]}
+    rows = {name: _dictionary(classes[name]) for name in names[:MOST_CLASSES]}
+    is_worst = len(names) > MOST_CLASSES
+    if is_worst:
+        rows = {name: _dictionary(classes[name]) for name in _rank_worst(classes, names)}
     columns = [(key, label) for key, label in BY_CLASS if any(key in row for row in rows.values())]
     notes, shown = [], []
     for name, row in rows.items():
@@ -708,8 +712,28 @@ def _by_class(result: dict, say: _Voice) -> dict[str, Any]:
         "head": [say("Class"), *(say(label) for _, label in columns), say("Images")],
         "rows": shown,
         "notes": list(dict.fromkeys(notes)),
-        "more": len(names) - len(rows),
+        "caption": say("The {n} of {all:,} classes with the lowest F1", n=len(rows), all=len(names))
+        if is_worst
+        else say("Class by class"),
+        "pairs": _list_pairs(result) if len(names) > MOST_OF_PAIRS else [],
     }
+
+
+def _rank_worst(classes: dict, names: list[str]) -> list[str]:
+    """The classes with the lowest F1."""
+    known = [(_number(_dictionary(classes[name]).get("f1")), name) for name in names]
+    return [name for f1, name in sorted(pair for pair in known if pair[0] is not None)[:MOST_OF_PAIRS]]
+
+
+def _list_pairs(result: dict) -> list[tuple[str, list[str]]]:
+    """The classes that are confused most often, a row a pair."""
+    pairs, rows = result.get("most_confused"), []
+    for pair in map(_dictionary, pairs[:MOST_OF_PAIRS] if isinstance(pairs, list) else []):
+        true, predicted = pair.get("true"), pair.get("predicted")
+        images, share = _number(pair.get("images")), _number(pair.get("share"))
+        if isinstance(true, str) and isinstance(predicted, str) and images is not None and share is not None:
+            rows.append((true, [predicted, f"{images:,}", f"{share:.0%}"]))
+    return rows
 
 
 def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
@@ -723,7 +747,12 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
         value = _number(value)
         return "—" if value is None else f"{value:,}"
 
-    rows = [(name, [count(_dictionary(by_class.get(part)).get(name)) for part in splits]) for name in names[:MOST_ROWS]]
+    shown = names
+    if len(names) > MOST_CLASSES:  # the largest and the smallest tell more than the first
+        trained = _dictionary(by_class.get("train"))
+        sizes = sorted(names, key=lambda name: -(_number(trained.get(name)) or 0))
+        shown = [*sizes[: MOST_OF_PAIRS // 2], *sizes[-(MOST_OF_PAIRS // 2) :]]
+    rows = [(name, [count(_dictionary(by_class.get(part)).get(name)) for part in splits]) for name in shown]
     shape, made_by = split.get("input_shape"), _dictionary(split.get("made_by"))
     facts = [(say("Source"), split["source"])] if isinstance(split.get("source"), str) else []
     if isinstance(shape, list) and len(shape) == 3:
@@ -744,7 +773,9 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
         "splits": [say.word(SPLIT_NAMES[part]).capitalize() for part in splits],
         "totals": [count(counts.get(part)) for part in splits],
         "rows": rows,
-        "more": len(names) - len(rows),
+        "caption": say("Images of each class and split")
+        if len(shown) == len(names)
+        else say("Images of the largest and of the smallest of {n:,} classes", n=len(names)),
         "has_unknown": any("—" in cells for _, cells in rows),
     }
 

@@ -36,8 +36,9 @@ def check(model: keras.Model, data: Data) -> str:
         raise InputError(
             "task=own: the weights of {model} cannot be saved: {error} Make its layers in __init__ and build them, and set"
             " self.built = True where the model itself is never called.",
-            model=model.name, error=" ".join(str(error).split())[:300],
-        ) from error  # fmt: skip
+            model=model.name,
+            error=" ".join(str(error).split())[:300],
+        ) from error
     return "float32"
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from pbl.errors import InputError
 from pbl.models.keras_private import find_averages
 from pbl.models.saving import copy_weights, read_comment, save_model
-from pbl.storage import replacing
+from pbl.storage import Growing, append_line, replacing
 
 REST = 40  # times as long as saving took, before the best model is saved again
 FIRST_REST = 10.0  # seconds, before it is saved for the first time
@@ -98,13 +98,19 @@ class BestModel(keras.callbacks.Callback):
         """Writes the best model, where it waits in memory."""
         if self._waiting is None:
             return
-        variables = self._variables()
-        now = [variable.numpy() for variable in variables]
-        for variable, value in zip(variables, self._waiting, strict=True):
-            variable.assign(value)
+        self._swap()
+        now = self._waiting
         self._save()
-        for variable, value in zip(variables, now, strict=True):
-            variable.assign(value)
+        self._waiting = now
+        self._swap()
+        self._waiting = None
+
+    def _swap(self) -> None:
+        """Changes the model's variables for those that wait: one by one, so that they are never there three times."""
+        for place, variable in enumerate(self._variables()):
+            value = variable.numpy()
+            variable.assign(self._waiting[place])
+            self._waiting[place] = value
 
     def _variables(self) -> list:
         optimizer = getattr(self.model, "optimizer", None)
@@ -117,16 +123,18 @@ class BestModel(keras.callbacks.Callback):
         self._next_save = time.perf_counter() + REST * (time.perf_counter() - start)
 
     def get_state(self) -> dict:
-        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "waiting": self._waiting}
+        self.flush()  # else the state would hold the model twice
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
 
     def set_state(self, state: dict) -> None:
-        self.best_loss, self.best_epoch, self._waiting = state["best_loss"], state["best_epoch"], state["waiting"]
+        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
+        self._waiting = state.get("waiting")  # of an earlier version
         kept = read_comment(self.folder / "best.keras")
         if kept is not None and kept["epoch"] >= (self.best_epoch or 0):
             # Written after the state by a process that was killed: then that is the best one so far. Its epoch comes again,
             # and where the machine is the same it gives the same model.
             self.best_loss, self.best_epoch, self._waiting = kept["val_loss"], kept["epoch"], None
-            copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5")
+            copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5", self.model)
 
 
 class AveragesIn(keras.callbacks.Callback):
@@ -172,7 +180,10 @@ class AveragesOut(keras.callbacks.Callback):
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes what Keras logs to a CSV file after each epoch: epoch (from 1), losses, metrics, learning rate, seconds.
+    """Appends what Keras logs to a CSV file after each epoch: epoch (from 1), losses, metrics, learning rate, seconds.
+
+    The seconds are those since the end of the epoch before: what was done between the two, as keeping the training's state,
+    counts too.
 
     Args:
         file: The CSV file.
@@ -185,20 +196,31 @@ class HistoryFile(keras.callbacks.Callback):
         super().__init__()
         self.file = Path(file)
         self.rows: list[dict[str, float]] = []
+        self._columns: list[str] = []
+        self._start: float | None = None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._start = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._start = time.perf_counter()
+        if self._start is None:
+            self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         rate = float(
             f"{float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)):.6g}"
         )  # 0.001, not float32's
-        seconds = round(time.perf_counter() - self._start, 3)
-        self.rows.append({"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": seconds})
-        self._write()
+        now = time.perf_counter()
+        row = {"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": round(now - self._start, 3)}
+        self._start = now
+        self.rows.append(row)
+        if len(self.rows) > 1 and list(row) == self._columns and self.file.exists():
+            append_line(self.file, _write_csv([row], self._columns, header=False).rstrip("\n"))
+        else:
+            self._write()
 
     def get_state(self) -> dict:
-        return {"rows": self.rows, "seconds": time.perf_counter() - self._start}
+        return {"rows": Growing("rows", self.rows), "seconds": time.perf_counter() - self._start}
 
     def set_state(self, state: dict) -> None:
         self.rows, self._start = state["rows"], time.perf_counter() - state["seconds"]
@@ -206,5 +228,10 @@ class HistoryFile(keras.callbacks.Callback):
             self._write()  # rows that a killed process wrote after the state are cut off: their epochs come again
 
     def _write(self) -> None:
+        self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
         with replacing(self.file) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False, lineterminator="\n")
+            temporary.write_text(_write_csv(self.rows, self._columns), encoding="utf-8")
+
+
+def _write_csv(rows: list[dict], columns: list[str], header: bool = True) -> str:
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False, header=header, lineterminator="\n")

@@ -3,7 +3,9 @@
 The state of a training is more than the weights: the optimizer, the states of all random generators, what every callback
 remembers, the metrics so far in the epoch, and the place in the data. Keras's `BackupAndRestore` keeps the first two and
 the epoch; after it early stopping has lost its patience and `ModelCheckpoint` its best value. `ExactResume` keeps all, in
-one file that is written under another name and then put in place. The file before it is kept too.
+one file that is written under another name and then put in place; what only grows, as the history, stands in another one that
+is appended to. The state before it is kept too, until the next is written: so there are never more than two. A state is kept
+so often that it costs a twentieth of the time, and when the training pauses or ends.
 
 What cannot be kept: the state of TensorFlow's own random operations (`tf.random.normal`); use `keras.random`. And what a
 callback did outside its memory: within an epoch that is gone on with, the callbacks are called for the steps that are done
@@ -11,15 +13,15 @@ too, with the epoch's sums so far, before their states are put back; a file that
 anew then.
 """
 
-import io
+import contextlib
 import json
 import math
 import random
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 import keras
 import numpy as np
@@ -28,9 +30,11 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models.calls import is_validated
 from pbl.models.keras_private import find_callbacks, find_seed_state, find_swap, set_initial_epoch
-from pbl.storage import replacing
+from pbl.storage import Growing, replacing
+from pbl.training.journal import ENDING, Journal, delete_old_journals, read_journal
 
-KEPT_STATES = 2
+REST = 20  # times as long as it took to keep a state, before the next is kept: it costs a twentieth of the time at the most
+FIRST_REST = 10.0  # seconds, before a state is kept for the first time, and at the least between two
 LOSS_SCALE = "loss scale"
 _KEYS = {"epoch", "step", "stopped", "label", "data", "variables", "callbacks", "random", "arrays"}
 
@@ -84,7 +88,8 @@ class ExactResume(keras.callbacks.Callback):
         data: The data whose `train` is fitted. Its order then follows the epoch, and the state is kept within an epoch too.
             Without it (arrays, a pipeline of your own) the state is kept between epochs, and that an epoch's batches come
             in the same order again is up to you.
-        minutes: How often the state is kept within an epoch.
+        minutes: At the latest after so many the state is kept, within an epoch too; before that at an epoch's end, where that
+            costs no more than a twentieth of the time. 0: at every step.
         max_minutes: After so many minutes the state is kept and `Paused` raised.
 
     Attributes:
@@ -154,6 +159,9 @@ class ExactResume(keras.callbacks.Callback):
         self._fresh = [_attributes(callback) for callback in self._callbacks]
         self._told: set[str] = set()
         self._kept_at, self._epochs_before = time.monotonic(), []
+        self._next = self._kept_at + min(FIRST_REST, self._seconds)
+        self._journal: Journal | None = None
+        self._has_shrunk = False
         self._pending, self._read = self._find(), None  # not held in memory while it trains
         for leftover in self.folder.glob(".writing-*"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
@@ -201,9 +209,12 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._stop_skipping()
-        self._keep(epoch + 1, 0, logs)
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
-        if not is_last and (self.is_asked or (self._deadline is not None and time.monotonic() > self._deadline)):
+        now = time.monotonic()
+        pauses = self.is_asked or (self._deadline is not None and now > self._deadline)
+        if is_last or pauses or now >= self._next:
+            self._keep(epoch + 1, 0, logs)
+        if pauses and not is_last:
             self._stop()
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -302,13 +313,18 @@ class ExactResume(keras.callbacks.Callback):
 
     def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:
         """Writes the state before this step; `logs`: of the epoch that has just ended."""
-        self._kept_at = time.monotonic()
-        kinds = self._variables()
-        values = {id(v): v.numpy() for of_kind in kinds.values() for v in of_kind}
-        if not all(np.isfinite(values[id(weight)]).all() for weight in self.model.trainable_weights):
+        begin = time.monotonic()
+        self._kept_at = begin
+        # Looked at and written one after another: a copy of all would take as much memory once more.
+        if not all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_weights):
             return  # the last good state stays
-        arrays: list[np.ndarray] = []
-        variables = {kind: [_pack(values[id(v)], arrays) for v in of_kind] for kind, of_kind in kinds.items()}
+        states = sorted(_list_states(self.folder))
+        number = max(states, default=0) + 1
+        _make_folder(self.folder)
+        arrays: list[np.ndarray | keras.Variable] = []
+        variables = {kind: [_refer(v, arrays) for v in of_kind] for kind, of_kind in self._variables().items()}
+        callbacks = self._pack_callbacks(number, logs, arrays)
+        self._journal.write()
         state = {
             "epoch": epoch,
             "step": step,
@@ -316,46 +332,68 @@ class ExactResume(keras.callbacks.Callback):
             "label": self.label,
             "data": None if self.data is None else self.data.fingerprint,
             "variables": variables,
-            "callbacks": [
-                [type(callback).__name__, self._pack_state(callback, fresh, logs, arrays)]
-                for callback, fresh in zip(self._callbacks, self._fresh, strict=True)
-            ],
+            "callbacks": callbacks,
             "random": _pack([random.getstate(), np.random.get_state()], arrays),
+            "arrays": [_describe(array) for array in arrays],
+            "journal": [self._journal.file.name, self._journal.size],
         }
-        number = max(_list_states(self.folder), default=0) + 1
-        _make_folder(self.folder)
-        # One array for all, which is written in a tenth of the time that hundreds take; and first in memory, since a full disk
-        # would leave NumPy's archive open.
-        state["arrays"] = [(array.dtype.str, array.shape) for array in arrays]
-        data = b"".join(array.tobytes() for array in arrays)
-        archive = io.BytesIO()
-        np.savez(archive, state=np.frombuffer(json.dumps(state).encode(), np.uint8), data=np.frombuffer(data, np.uint8))
-        with replacing(self.folder / f"{number}.npz") as temporary:
-            temporary.write_bytes(archive.getvalue())
-        for old in sorted(_list_states(self.folder))[:-KEPT_STATES]:
-            (self.folder / f"{old}.npz").unlink(missing_ok=True)
+        for old in states[:-1]:  # so there are never more than two
+            with contextlib.suppress(OSError):
+                (self.folder / f"{old}.npz").unlink(missing_ok=True)
+        with replacing(self.folder / f"{number}.npz") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            _write_bytes(archive, "state", [json.dumps(state).encode()])
+            # One array for all, which is written in a tenth of the time that hundreds take.
+            _write_bytes(archive, "data", map(_to_bytes, arrays), sum(map(_count_bytes, state["arrays"])))
+        delete_old_journals(self.folder, [*states[-1:], number])
+        now = time.monotonic()
+        self._next = now + min(max(REST * (now - begin), FIRST_REST), self._seconds)
 
-    def _pack_state(self, callback: keras.callbacks.Callback, fresh: dict, logs: dict | None, arrays: list) -> Any:
+    def _pack_callbacks(self, number: int, logs: dict | None, arrays: list) -> list:
+        """The callbacks' states; what grew in them is in the journal then, or in a new one where something has shrunk."""
+        for _ in range(2):
+            if self._journal is None:
+                self._journal = Journal(self.folder / f"{number}{ENDING}")
+            before = len(arrays)
+            packed = [
+                [type(callback).__name__, self._pack_state(callback, place, fresh, logs, arrays)]
+                for place, (callback, fresh) in enumerate(zip(self._callbacks, self._fresh, strict=True))
+            ]
+            if not self._has_shrunk:
+                break
+            self._journal, self._has_shrunk = None, False
+            del arrays[before:]
+        return packed
+
+    def _pack_state(
+        self, callback: keras.callbacks.Callback, place: int, fresh: dict, logs: dict | None, arrays: list
+    ) -> Any:
+        def add(growing: Growing) -> Any:
+            packed = self._journal.add(f"{place} {growing.name}", growing, _pack)
+            self._has_shrunk |= packed is None
+            return packed
+
         try:
-            return _pack(self._state_of(callback, fresh, logs), arrays)
+            return _pack(self._state_of(callback, fresh, logs), arrays, add)
         except TypeError as error:
             raise InputError(
                 "get_state() of the callback {name} gives {what}. It may give numbers, text, arrays, and lists and dictionaries"
                 " of these.",
-                name=type(callback).__name__, what=error,
-            ) from None  # fmt: skip
+                name=type(callback).__name__,
+                what=error,
+            ) from None
 
     def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple], logs: dict | None) -> Any:
         if hasattr(callback, "get_state"):
             return callback.get_state()
         if isinstance(callback, keras.callbacks.History):  # which Keras puts last: it has not seen this epoch's end
             names = dict.fromkeys([*callback.history, *(logs or {})])
+            seen = {
+                name: [*callback.history.get(name, []), *([logs[name]] if logs and name in logs else [])]
+                for name in names
+            }
             return {
-                "history": {
-                    name: [*callback.history.get(name, []), *([logs[name]] if logs and name in logs else [])]
-                    for name in names
-                },
-                "epoch": [*callback.epoch, *([self._epoch] if logs else [])],
+                "history": {name: Growing(name, values) for name, values in seen.items()},
+                "epoch": Growing(" epochs", [*callback.epoch, *([self._epoch] if logs else [])]),
             }
         if isinstance(callback, keras.callbacks.SwapEMAWeights):
             return find_swap(callback)
@@ -368,9 +406,10 @@ class ExactResume(keras.callbacks.Callback):
                 say(
                     "The callback {name} forgets '{lost}' where the training is cut off: it is no number, text"
                     " or array. Give it get_state() and set_state(state).",
-                    name=type(callback).__name__, lost=lost[0],
+                    name=type(callback).__name__,
+                    lost=lost[0],
                 )
-            )  # fmt: skip
+            )
         return {name: vars(callback)[name] for name in changed if packed[name] is not None}
 
     def _put_variables_back(self, state: dict[str, Any]) -> None:
@@ -395,9 +434,10 @@ class ExactResume(keras.callbacks.Callback):
         if set(kinds) != set(kept):
             raise InputError(
                 "{folder} holds the state of a training with {theirs}; this one has {ours}. Give another folder, or the same optimizer.",
-                folder=self.folder, theirs=", ".join(sorted(set(kept) - set(kinds))) or Sentence("fewer optimizers"),
+                folder=self.folder,
+                theirs=", ".join(sorted(set(kept) - set(kinds))) or Sentence("fewer optimizers"),
                 ours=", ".join(sorted(set(kinds) - set(kept))) or Sentence("fewer"),
-            )  # fmt: skip
+            )
         for kind, variables in kinds.items():
             values = [_unpack(value, arrays) for value in kept[kind]]
             if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
@@ -421,7 +461,7 @@ class ExactResume(keras.callbacks.Callback):
                 "{folder} holds the state of a training with the callbacks {theirs}; these are {ours}. Give the same, or another folder.",
                 folder=self.folder, theirs=", ".join(names), ours=", ".join(type(callback).__name__ for callback in ours),
             )  # fmt: skip
-        states = [_unpack(packed, arrays) for _, packed in kept]
+        states = [_unpack(packed, arrays, state["grown"]) for _, packed in kept]
         for callback, values in zip(ours, states, strict=True):
             if hasattr(callback, "set_state"):
                 callback.set_state(values)
@@ -476,8 +516,13 @@ def _same(one: tuple | None, other: tuple | None) -> bool:
     )
 
 
-def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
-    """Turns a value into what JSON holds; its arrays are appended to `arrays`, and stand there by their number."""
+def _pack(value: Any, arrays: list[np.ndarray], add: Callable[[Growing], Any] | None = None) -> Any:
+    """Turns a value into what JSON holds; its arrays are appended to `arrays`, and stand there by their number.
+
+    `add` gives what stands for what grows; without it that is packed as a whole.
+    """
+    if isinstance(value, Growing):
+        return _pack(value.items, arrays) if add is None or not len(value.items) else add(value)
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, (np.ndarray, np.generic)):
@@ -487,15 +532,46 @@ def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
         arrays.append(value.view(np.uint16) if value.dtype.name == "bfloat16" else value)
         return {"array": len(arrays) - 1, "dtype": value.dtype.name}
     if type(value) in (list, tuple):
-        return {type(value).__name__: [_pack(item, arrays) for item in value]}
+        return {type(value).__name__: [_pack(item, arrays, add) for item in value]}
     if type(value) is dict:
-        return {"dict": [[_pack(key, arrays), _pack(item, arrays)] for key, item in value.items()]}
+        return {"dict": [[_pack(key, arrays), _pack(item, arrays, add)] for key, item in value.items()]}
     raise TypeError(f"a {type(value).__name__}")
 
 
-def _unpack(packed: Any, arrays: list[np.ndarray]) -> Any:
+def _refer(variable: keras.Variable, arrays: list) -> dict[str, Any]:
+    """What stands for a variable, which is read only when it is written."""
+    arrays.append(variable)
+    return {"array": len(arrays) - 1, "dtype": keras.backend.standardize_dtype(variable.dtype)}
+
+
+def _describe(array: np.ndarray | keras.Variable) -> tuple[str, tuple[int, ...]]:
+    name = keras.backend.standardize_dtype(array.dtype) if not isinstance(array, np.ndarray) else array.dtype.str
+    return np.dtype("uint16" if name == "bfloat16" else name).str, tuple(array.shape)
+
+
+def _to_bytes(array: np.ndarray | keras.Variable) -> memoryview | bytes:
+    values = array if isinstance(array, np.ndarray) else array.numpy()
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data if values.size else b""
+
+
+def _count_bytes(described: tuple[str, tuple[int, ...]]) -> int:
+    return np.dtype(described[0]).itemsize * math.prod(described[1])
+
+
+def _write_bytes(archive: zipfile.ZipFile, name: str, pieces: Iterable, size: int | None = None) -> None:
+    """Writes bytes as an array of NumPy's, of a size that must be given where there are several pieces."""
+    size = len(pieces[0]) if size is None else size
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
+        for piece in pieces:
+            stream.write(piece)
+
+
+def _unpack(packed: Any, arrays: list[np.ndarray], grown: dict[str, Any] | None = None) -> Any:
     if not isinstance(packed, dict):
         return packed
+    if "grown" in packed:
+        return grown[packed["grown"]][: packed["count"]]
     if "array" in packed:
         array = arrays[packed["array"]]
         return (
@@ -504,8 +580,8 @@ def _unpack(packed: Any, arrays: list[np.ndarray]) -> Any:
             else array
         )
     if "dict" in packed:
-        return {_unpack(key, arrays): _unpack(item, arrays) for key, item in packed["dict"]}
-    items = [_unpack(item, arrays) for item in packed.get("list", packed.get("tuple"))]
+        return {_unpack(key, arrays, grown): _unpack(item, arrays, grown) for key, item in packed["dict"]}
+    items = [_unpack(item, arrays, grown) for item in packed.get("list", packed.get("tuple"))]
     return tuple(items) if "tuple" in packed else items
 
 
@@ -518,23 +594,47 @@ def _read_newest(folder: Path) -> dict[str, Any] | None:
     for number in sorted(_list_states(folder), reverse=True):
         file = folder / f"{number}.npz"
         try:
-            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as saved:
-                state, data = json.loads(saved["state"].tobytes()), saved["data"]
+            with zipfile.ZipFile(file) as archive:
+                with archive.open("state.npy") as stream:
+                    state = json.loads(np.lib.format.read_array(stream, allow_pickle=False).tobytes())
                 missing = _KEYS - set(state)
                 if missing:
                     raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-                state["arrays"] = list(_cut(data, state["arrays"]))
-                return state
+                with archive.open("data.npy") as stream:
+                    state["arrays"] = _read_arrays(stream, state["arrays"])
+            journal = state.get("journal")  # an earlier version had none
+            state["grown"] = read_journal(folder / journal[0], journal[1], _cut, _unpack) if journal else {}
+            return state
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             print(say("{file} is damaged and not used: {error}", file=file, error=error))
     return None
+
+
+def _read_arrays(stream: IO[bytes], described: list) -> list[np.ndarray]:
+    """The arrays that stand one after another in an array of bytes; each in memory once."""
+    np.lib.format.read_magic(stream)
+    (size,), _, _ = np.lib.format.read_array_header_1_0(stream)
+    if size != sum(map(_count_bytes, described)):
+        raise ValueError("its arrays are not of the size that it says")
+    arrays = []
+    for dtype, shape in described:
+        array = np.empty(shape, dtype)
+        into, at = array.reshape(-1).view(np.uint8).data if array.size else b"", 0
+        while at < len(into):
+            count = stream.readinto(into[at:])
+            if not count:
+                raise EOFError("it is cut off")
+            at += count
+        arrays.append(array)
+    stream.read(1)  # at its end the archive looks at the checksum
+    return arrays
 
 
 def _cut(data: np.ndarray, described: list) -> Iterator[np.ndarray]:
     """The arrays that stand in `data`, `uint8 [n]`, one after another, each described by dtype and shape."""
     at = 0
     for dtype, shape in described:
-        size = np.dtype(dtype).itemsize * math.prod(shape)
+        size = _count_bytes((dtype, shape))
         yield data[at : at + size].view(dtype).reshape(shape)
         at += size
 

@@ -75,8 +75,9 @@ def name_layer(model: keras.Model, data: Data, resume: ExactResume, until: tuple
                 if not np.isfinite(value).all():
                     return Sentence(
                         "{where}: '{weight}' is not finite any more, since its gradient was not",
-                        where=where, weight=variable.path,
-                    )  # fmt: skip
+                        where=where,
+                        weight=variable.path,
+                    )
             model.reset_metrics()
             if not is_finite(model.train_on_batch(*batch, return_dict=True)):
                 for variable, value in zip(model.variables, before, strict=True):

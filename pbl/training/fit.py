@@ -236,8 +236,9 @@ class _StopWhereWeightsAppear(keras.callbacks.Callback):
             raise InputError(
                 "{model} makes weights of {layers} only in its training step: they could not be read back. Build these layers"
                 " in __init__: layer.build(shape), or call them once on zeros.",
-                model=self.model.name, layers=", ".join(new[:5]),
-            )  # fmt: skip
+                model=self.model.name,
+                layers=", ".join(new[:5]),
+            )
 
 
 @contextlib.contextmanager

@@ -119,8 +119,9 @@ def build_schedule(config: Config, steps_per_epoch: int) -> float | schedules.Le
     if warmup and name == "step" and warmup >= options["at"][0] * steps:
         raise InputError(
             "warmup_epochs={epochs} lasts longer than until the first step down, at {share:.0%} of all steps.",
-            epochs=config.warmup_epochs, share=options["at"][0],
-        )  # fmt: skip
+            epochs=config.warmup_epochs,
+            share=options["at"][0],
+        )
     if warmup and (name in ("one_cycle", "inverse_time") or warmup >= steps):
         raise InputError(
             "warmup_epochs={epochs} {why}.",
@@ -158,9 +159,10 @@ def _check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
         if option not in defaults:
             raise InputError(
                 "The schedule '{name}' has no option '{option}'. {valid}",
-                name=name, option=option,
+                name=name,
+                option=option,
                 valid=name_nearest(option, defaults) if defaults else Sentence("It has none."),
-            )  # fmt: skip
+            )
         what, is_right = _VALID[option]
         numbers = value if isinstance(value, list) else [value]
         are_numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers)

@@ -179,8 +179,9 @@ def plan_comparison(
     if epochs is None and minutes is None and len(total) > 1:
         told = ", ".join(f"{config.experiment} {config.epochs + config.fine_tune_epochs}" for config in configs)
         raise InputError(
-            "The experiments' epochs differ ({told}): that would compare budgets. Give --epochs or --minutes for all.", told=told
-        )  # fmt: skip
+            "The experiments' epochs differ ({told}): that would compare budgets. Give --epochs or --minutes for all.",
+            told=told,
+        )
     if epochs is not None:
         for config in configs:
             if config.fine_tune_epochs >= epochs:

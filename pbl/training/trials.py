@@ -114,8 +114,9 @@ def find_learning_rate(
     except (NotImplementedError, ValueError, TypeError) as error:
         raise InputError(
             "{name} cannot be copied, so that it would not stay as it is: {error} Give it get_config().",
-            name=model.name, error=" ".join(str(error).split())[:300],
-        ) from None  # fmt: skip
+            name=model.name,
+            error=" ".join(str(error).split())[:300],
+        ) from None
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
@@ -238,8 +239,9 @@ def describe_memorising(config: Config, accuracy: float, count: int, steps: int)
     if accuracy >= MEMORISED:
         return Sentence(
             "The model has memorised {count} images in {steps} steps: it can learn, and gradients reach all of it.",
-            count=count, steps=steps,
-        )  # fmt: skip
+            count=count,
+            steps=steps,
+        )
     return Sentence(
         "After {steps} steps the model knows {accuracy:.0%} of {count} images, where it should know all. Either it or its learning"
         " rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; no activation before"

@@ -25,6 +25,6 @@ __getattr__, __dir__, __all__ = offer(
         "report": "find_leave_out write_leave_out write_report",
         "shift": "find_shift measure_images",
         "strangers": "find_strangers measure_surface",
-        "sizes": "find_constant_images find_long_images find_mixed_modes find_small_images",
+        "sizes": "find_constant_images find_dark_images find_long_images find_mixed_modes find_small_images",
     },
 )

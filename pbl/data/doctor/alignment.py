@@ -22,6 +22,9 @@ SHIFT, TURN, SCALE = (
 # Share of the picture that has structure, from 0 (a point) to 1 (everywhere alike), see `_measure_texture`. An object on an even ground
 # is too simple to tell a cropped copy from another object of the same form: there only shifts are allowed.
 TEXTURED = 0.3
+# Blur as a share of what averages over 3x3 pixels take away. What is left once blur is fitted counts twice: blurred copies are left with
+# a quarter of their distance, stripes behind discs, of which blur takes the stripes, with half.
+MOST_BLUR, FITTED = 2, 2
 CHUNK = 256  # pairs at a time, so that they fit into the processor's cache
 
 
@@ -137,7 +140,10 @@ def _align(one: np.ndarray, other: np.ndarray, rows: slice) -> np.ndarray:
     for _ in range(STEPS):
         _, change = _step(grey, other_grey, mask, alignment)
         alignment = np.clip(alignment + change, -limits, limits).astype(np.float32)
-    distance = np.minimum(distance, _measure_distance(*_lay_over(one, alignment, mask), other))
+    moved, inside = _lay_over(one, alignment, mask)
+    distance = np.minimum(distance, _measure_distance(moved, inside, other))
+    for sharp, blurred in ((moved, other), (other, moved)):
+        distance = np.minimum(distance, FITTED * _measure_blurred(sharp, inside, blurred))
     # A shift by whole pixels needs no interpolation, which would blur.
     shifted = np.round(alignment) * (1, 1, 0, 0)
     return np.minimum(distance, _measure_distance(*_lay_over(one, shifted.astype(np.float32), mask), other))
@@ -208,14 +214,34 @@ def _warp(images: np.ndarray, alignment: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _normalise(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Removes the mean inside the mask and scales to norm 1; outside the mask 0."""
+    images = _remove_mean(images, mask)
+    return images / np.maximum(np.sqrt((images**2).sum(axis=(1, 2, 3), keepdims=True)), 1e-6)
+
+
+def _remove_mean(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     mask = mask[..., None]
     count = np.maximum(mask.sum(axis=(1, 2, 3), keepdims=True) * images.shape[-1], 1)
-    images = (images - (images * mask).sum(axis=(1, 2, 3), keepdims=True) / count) * mask
-    return images / np.maximum(np.sqrt((images**2).sum(axis=(1, 2, 3), keepdims=True)), 1e-6)
+    return (images - (images * mask).sum(axis=(1, 2, 3), keepdims=True) / count) * mask
 
 
 def _measure_distance(one: np.ndarray, mask: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.sqrt(((_normalise(one, mask) - _normalise(other, mask)) ** 2).sum(axis=(1, 2, 3)))
+
+
+def _measure_blurred(sharp: np.ndarray, mask: np.ndarray, blurred: np.ndarray) -> np.ndarray:
+    """The distance once `sharp` is blurred as much as fits best: a share of 0 to 2 of what `smooth` takes away."""
+    scale = 1 / np.maximum(np.abs(sharp).max(axis=(1, 2, 3), keepdims=True), 1e-6)
+    whole, left = (_remove_mean(images * scale, mask) for images in (sharp, sharp - smooth(sharp)))
+    other = _normalise(blurred, mask)
+    size, both, rest, here, there = (
+        np.einsum("nyxc,nyxc->n", *pair)
+        for pair in ((whole, whole), (whole, left), (left, left), (whole, other), (left, other))
+    )
+    # Least squares of other = a * whole - b * left; the share is b / a.
+    a, b = here * rest - there * both, here * both - there * size
+    share = np.clip(np.where(a > 0, b / np.maximum(a, 1e-12), 0), 0, MOST_BLUR)
+    norm = np.sqrt(np.maximum(size - 2 * share * both + share**2 * rest, 1e-12))
+    return np.sqrt(np.maximum(2 - 2 * (here - share * there) / norm, 0))
 
 
 def _measure_texture(grey: np.ndarray) -> np.ndarray:

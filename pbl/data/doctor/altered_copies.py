@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +15,14 @@ from pbl.statistics import binomial_tail, wilson_interval
 # Distances are those of `find_alike`. The limits are tried from the largest on. planted_faults.md has the distances of copies
 # and of the nearest images that are none.
 LIMITS = (0.2, 0.16, 0.13, 0.1, 0.08, 0.065, 0.05, 0.04, 0.03)
+# Where images of one class are near each other and those of another far apart, as digits are, a copy is told by how much nearer it is
+# than the third nearest image; it is near by `LIMITS` too, as images that differ in few ways often have one much nearer than others.
+RATIOS, RANK = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1), 3
 # How many pairs are so near by chance is told by those just beyond: of images that differ in d ways the pairs within twice a
 # distance are 2^d times those within it. d is measured still farther out, at least 1, at most 6; 4 where nothing is there.
 FEWEST_WAYS, MOST_WAYS, WAYS_BY_DEFAULT = 1, 6, 4
-CHANCE_P, MOST_BY_CHANCE = 1e-4, 0.25  # of the pairs that are taken for copies, as many may be chance
+MOST_WAYS_OF_RATIOS = 10
+CHANCE_P, MOST_BY_CHANCE = 1e-5, 0.25  # of the pairs that are taken for copies, as many may be chance
 # Chains of neighbours that tie so many images together are no copies but images that differ by little, such as cells.
 CHAINED = 0.5
 COPY_IMAGES, COPY_SHARE, COPY_P = 3, 0.01, 1e-3
@@ -64,7 +68,7 @@ def find_altered_copies(
 
     Each image is compared with all others by `alignment.find_alike`. Which distances mean a copy is decided for each kind of pair:
     of train and val, of train and test, of val and test, within train, and of other labels. The largest of some fixed limits is
-    taken within which clearly more pairs lie (binomial p below .0001) than those just beyond it let expect by chance. So images
+    taken within which clearly more pairs lie (binomial p below .00001) than those just beyond it let expect by chance. So images
     that differ in few ways, such as cells or coins, are no copies although each has a near neighbour.
 
     "altered_copies": at least 3 images of a split, more than 1% of it, and by a binomial test (p below .001) more than large
@@ -87,15 +91,18 @@ def find_altered_copies(
     queries = _choose_queries(pool.split, list(splits), cap, seed)
     pairs = _order_pairs(find_alike(pool.pixels, queries), pool.groups)
     limits = _find_limits(pairs, len(pool.names))
+    ratios, ways = _measure_ratios(pairs, len(pool.names))
     looked_at = Counter(pool.split[queries].tolist())
     kinds = pool.split[pairs.one] + "/" + pool.split[pairs.other]
     findings = []
     for earlier, split in (("train", "val"), ("train", "test"), ("val", "test")):
-        near = _choose_near(pairs.of(kinds == f"{earlier}/{split}"), limits)
+        near = _choose_copies(pairs, ratios, ways, kinds == f"{earlier}/{split}", limits)
         findings += _judge_split(pool, near, earlier, split, looked_at[split], official)
-    findings += _judge_train(pool, _choose_near(pairs.of(kinds == "train/train"), limits), queries, official)
+    findings += _judge_train(
+        pool, _choose_copies(pairs, ratios, ways, kinds == "train/train", limits), queries, official
+    )
     differ = pool.labels[pairs.one] != pool.labels[pairs.other]
-    return findings + _judge_labels(pool, _choose_near(pairs.of(differ), limits), len(queries))
+    return findings + _judge_labels(pool, _choose_copies(pairs, ratios, ways, differ, limits), len(queries))
 
 
 def _gather(splits: Mapping[str, Part]) -> _Pool:
@@ -144,17 +151,58 @@ def _find_limits(pairs: _Pairs, images: int) -> list[float]:
     return limits
 
 
-def _choose_near(pairs: _Pairs, limits: list[float]) -> _Pairs:
-    """Those of the pairs that are copies rather than alike by chance."""
+def _measure_ratios(pairs: _Pairs, images: int) -> tuple[np.ndarray, float]:
+    """Of each pair its distance divided by that to the third nearest image, of either image the nearer one; and in how many ways
+    images differ, by the distances to the second and the third nearest (E. Levina, P. Bickel 2004, NIPS, equation 8, for k = 3)."""
+    image, distance = np.concatenate([pairs.one, pairs.other]), np.tile(pairs.distance, 2)
+    order = np.lexsort((distance, image))
+    begins, ends = (np.searchsorted(image[order], np.arange(images), side) for side in ("left", "right"))
+    enough = ends - begins >= RANK
+    second, third = (distance[order][begins[enough] + rank] for rank in (RANK - 2, RANK - 1))
+    of_image = np.full(images, np.inf)
+    of_image[enough] = third
+    nearer = np.minimum(of_image[pairs.one], of_image[pairs.other])
+    ratios = np.where(np.isfinite(nearer), pairs.distance / np.maximum(nearer, 1e-6), np.inf)
+    logarithm = np.log(np.maximum(third, 1e-6) / np.maximum(second, 1e-6)).mean() if enough.any() else np.inf
+    return ratios, float(np.clip(1 / (2 * max(logarithm, 1e-6)), FEWEST_WAYS, MOST_WAYS_OF_RATIOS))
+
+
+def _choose_copies(pairs: _Pairs, ratios: np.ndarray, ways: float, chosen: np.ndarray, limits: list[float]) -> _Pairs:
+    """Those of the chosen pairs that are copies rather than alike by chance: by distance, or where that tells none by its ratio."""
+    near = pairs.distance < LIMITS[0]
+    limit = _find_limit(pairs.distance[chosen], limits, near[chosen], ways)
+    if limit:
+        return pairs.of(chosen & (pairs.distance < limit))
+    limit = _find_limit(ratios[chosen], RATIOS, near[chosen], ways, are_ratios=True)
+    return pairs.of(chosen & near & (ratios < limit))
+
+
+def _find_limit(
+    values: np.ndarray, limits: Sequence[float], is_near: np.ndarray, ways: float, are_ratios: bool = False
+) -> float:
+    """The largest limit within which there are more near pairs than those beyond it let expect; 0 where there is none.
+
+    Args:
+        values: Distances or ratios of pairs.
+        limits: Those that are tried, the largest first.
+        is_near: Whether a pair may be a copy.
+        ways: In how many ways images differ, at most.
+        are_ratios: Whether the values are ratios.
+    """
     for limit in limits:
-        inside, beyond, far = (int((pairs.distance < limit * times).sum()) for times in (1, 2, 4))
+        inside = int((values[is_near] < limit).sum())
+        beyond, far = (int((values < limit * times).sum()) for times in (2, 4))
         beyond, far = beyond - inside, far - beyond
-        ways = np.log2((far + 2**WAYS_BY_DEFAULT) / (beyond + 1))
-        chance = 0.5 ** float(np.clip(ways, FEWEST_WAYS, MOST_WAYS))
+        if are_ratios:  # of three images that lie by chance the nearest is within a share of the third's distance
+            within, within_twice = (1 - (1 - min(share, 1) ** ways) ** 2 for share in (limit, 2 * limit))
+            chance = within / within_twice
+        else:
+            told = np.log2((far + 2**WAYS_BY_DEFAULT) / (beyond + 1))
+            chance = 0.5 ** float(np.clip(told, FEWEST_WAYS, min(ways, MOST_WAYS)))
         is_pure = beyond * chance / (1 - chance) <= MOST_BY_CHANCE * inside
         if inside >= COPY_IMAGES and is_pure and binomial_tail(inside, inside + beyond, chance) < CHANCE_P:
-            return pairs.of(slice(inside))
-    return pairs.of(slice(0))
+            return limit
+    return 0.0
 
 
 def _measure_twins(images: int) -> float:

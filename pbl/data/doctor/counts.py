@@ -86,16 +86,22 @@ def find_small_classes(splits: Mapping[str, Part], class_names: list[str]) -> li
 
 
 def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
-    """A validation split of fewer than 50 images: "act", since it decides between models only by chance."""
-    n = len(splits["val"].labels)
-    if not 0 < n < FEW_IN_VALIDATION:
+    """A validation split of fewer than 50 images: "act", since it decides between models only by chance.
+
+    Images of one group, such as frames of a film, count as one.
+    """
+    images, independent = len(splits["val"].labels), len(set(splits["val"].units.tolist()))
+    if not 0 < independent < FEW_IN_VALIDATION:
         return []
-    low, high = wilson_interval(round(0.9 * n), n)
+    low, high = wilson_interval(round(0.9 * independent), independent)
     return one_finding(
         "small_validation",
         "act",
-        "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share, or compare by cross-validation.",
-        images=n,
+        "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share, or compare by cross-validation."
+        if independent == images
+        else "The validation split has {images} images, but of only {groups} groups, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it more groups, or compare by cross-validation.",
+        images=images,
+        groups=independent,
         low=low,
         high=high,
     )

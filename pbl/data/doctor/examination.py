@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pbl.data.doctor import altered_copies, copies, counts, labels, reference, shift, sizes, strangers
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
+from pbl.data.doctor.vectors import shrink
 
 
 class Examined(NamedTuple):
@@ -19,6 +20,7 @@ class Examined(NamedTuple):
     official: bool | set[str]
     fit: str
     cap: dict[str, int]  # {"cap": n}: slow checks look at no more than n images; {}: as many as by default
+    small: Mapping[str, Part]  # `splits`, where the slow checks run with images of at most 32 pixels a side
 
 
 Check = Callable[[Examined], list[Finding]]
@@ -34,21 +36,22 @@ CHECKS: tuple[Check, ...] = (
     lambda data: sizes.find_long_images(data.splits, data.fit),
     lambda data: sizes.find_mixed_modes(data.splits, data.class_names),
     lambda data: sizes.find_constant_images(data.splits),
+    lambda data: sizes.find_dark_images(data.splits),
     lambda data: copies.find_copies_across(data.splits, data.official),
     lambda data: copies.find_copies_with_other_labels(data.splits, data.class_names),
     lambda data: copies.find_copies_within(data.splits),
 )
 # Checks that take long.
 CLOSE: tuple[Check, ...] = (
-    lambda data: altered_copies.find_altered_copies(data.splits, data.official, **data.cap),
+    lambda data: altered_copies.find_altered_copies(data.small, data.official, **data.cap),
     lambda data: shift.find_shift(data.splits, **data.cap),
     lambda data: strangers.find_strangers(data.splits, **data.cap),
 )
 # Likewise, of data with classes.
 OF_LABELS: tuple[Check, ...] = (
-    lambda data: labels.find_labels_unlike_neighbours(data.splits, data.class_names, **data.cap),
-    lambda data: labels.find_labels_unlike_predictions(data.splits, data.class_names, **data.cap),
-    lambda data: reference.find_reference_accuracy(data.splits, **data.cap),
+    lambda data: labels.find_labels_unlike_neighbours(data.small, data.class_names, **data.cap),
+    lambda data: labels.find_labels_unlike_predictions(data.small, data.class_names, **data.cap),
+    lambda data: reference.find_reference_accuracy(data.small, **data.cap),
 )
 # The words of what `examine_closely` finds.
 CLOSE_CHECKS = (
@@ -89,7 +92,7 @@ def examine(
     Returns:
         Findings, "stop" first, then "act", then "note".
     """
-    data = Examined(splits, class_names, broken, official, fit, {})
+    data = Examined(splits, class_names, broken, official, fit, {}, splits)
     findings = [finding for check in CHECKS for finding in check(data)]
     if not fast:
         findings += examine_closely(splits, class_names, official)
@@ -113,7 +116,9 @@ def examine_closely(
     """
     if not len(splits["val"].labels) or not len(splits["train"].labels):
         return []
-    data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most})
+    # Most checks look at images of at most 32 pixels a side: they are made small once.
+    small = {name: part._replace(pixels=shrink(part.pixels)) for name, part in splits.items()}
+    data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most}, small)
     has_classes = len(set(splits["train"].labels.tolist())) > 1
     findings = [finding for check in CLOSE + OF_LABELS * has_classes for finding in check(data)]
     if not has_classes:
@@ -126,5 +131,5 @@ def examine_closely(
     is_grouped = any(part.groups is not None for part in splits.values())
     if not (is_other or is_grouped):
         copied = {name for finding in findings if finding.check == "altered_copies" for name in finding.items}
-        findings += labels.find_labels_harder_than_validation(splits, copied)
+        findings += labels.find_labels_harder_than_validation(small, copied)
     return findings

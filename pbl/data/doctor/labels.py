@@ -128,7 +128,9 @@ def find_labels_unlike_predictions(
         findings += one_finding(
             "labels_unlike_predictions",
             "note",
-            "Look at the labels of these {images} of {looked_at} training images first, such as {examples}: if {expected:.0%} of all labels are wrong, about {precision:.0%} of these are. As far as simple models can tell, {low:.0%} to {high:.0%} of all labels are wrong.",
+            "Look at the labels of these {images} of {looked_at} training images first, such as {examples}: if {expected:.0%} of all labels are wrong, about {precision:.0%} of these are. As far as simple models can tell, {low:.0%} to {high:.0%} of all labels are wrong."
+            if low > 0
+            else "As far as simple models can tell no label need be wrong, but up to {high:.0%} may be. To look at some, begin with these {images} of {looked_at} training images, such as {examples}: if {expected:.0%} of all labels are wrong, about {precision:.0%} of these are.",
             [train.names[index[i]] for i in order],
             images=len(order),
             looked_at=len(index),

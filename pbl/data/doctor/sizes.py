@@ -12,6 +12,7 @@ from pbl.data.doctor.vectors import is_constant
 ENLARGED = 0.5  # side in the file divided by side of the model's input: below it an image is enlarged more than twice
 SMALLER_THAN_REST = 0.25  # shorter side divided by the median of all shorter sides
 KEPT_BY_CROP = 0.4  # share of the picture; a 16:9 photograph cut to a square keeps 56%, one of 5:2 40%
+DARK = 64  # of 255
 GREY_DIFFERS = 0.5  # share of grey images in one class minus that in another
 
 
@@ -131,6 +132,29 @@ def find_mixed_modes(splits: Mapping[str, Part], class_names: list[str]) -> list
         least=min(shares, key=shares.get),
         least_share=min(shares.values()),
         **details,
+    )
+
+
+def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
+    """Half of the images or more use no more than a quarter of the range, 64 of 255: "act".
+
+    So look x-rays of 12 bits in files of 16, whose values reach 4095 of 65535.
+    """
+    largest = np.concatenate([part.pixels.max(axis=(1, 2, 3), initial=0) for part in splits.values()])
+    dark = largest <= DARK
+    if dark.mean() < 0.5 or not largest.any():
+        return []
+    names = [name for part in splits.values() for name in part.names]
+    brightest = int(largest[dark].max())
+    return one_finding(
+        "dark_images",
+        "act",
+        "The brightest pixel of {images} of {all_images} images, such as {examples}, is at most {largest} of 255 (in files of 16 bits: about {of_16_bits:,} of 65,535): nearly black. Images of 10 to 14 bits in files of 16, as of x-rays, must be multiplied before they are saved, those of 12 bits by 16.",
+        [names[i] for i in np.argsort(largest, kind="stable") if dark[i]],
+        images=int(dark.sum()),
+        all_images=len(dark),
+        largest=brightest,
+        of_16_bits=257 * brightest,
     )
 
 

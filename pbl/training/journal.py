@@ -1,0 +1,139 @@
+"""What only grows in a training's state is written once: a file beside the states, to which each appends what is new."""
+
+import contextlib
+import errno
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.storage import Growing, try_again
+
+ENDING = ".journal"
+
+
+class Journal:
+    """One process's file of what grew: records of a line of JSON and the bytes of arrays, each with its checksum.
+
+    Args:
+        file: The file; it is begun anew.
+
+    Attributes:
+        size: Its bytes so far; a state says up to which of them it goes.
+    """
+
+    def __init__(self, file: Path):
+        self.file, self.size = file, 0
+        self._counts: dict[str, int] = {}  # how many items of each are in the file
+        self._new: list[bytes] = []
+
+    def add(self, name: str, growing: Growing, pack: Callable[[Any, list[np.ndarray]], Any]) -> dict[str, Any] | None:
+        """Takes what is new since the last call; `write` writes it.
+
+        Args:
+            name: Of this list or array, the same each time.
+            growing: All of it.
+            pack: Turns items into JSON and arrays.
+
+        Returns:
+            What stands in the state for it; None where it has lost items, so that a new file is needed.
+        """
+        count = self._counts.get(name, 0)
+        if len(growing.items) < count:
+            return None
+        if len(growing.items) > count:
+            arrays: list[np.ndarray] = []
+            packed = pack(growing.items[count:], arrays)
+            data = b"".join(array.tobytes() for array in arrays)
+            head = {
+                "name": name,
+                "packed": packed,
+                "arrays": [(array.dtype.str, array.shape) for array in arrays],
+                "size": len(data),
+            }
+            line = json.dumps(head).encode()
+            self._new.append(b"%08x %08x\n" % (len(line), zlib.crc32(data, zlib.crc32(line))) + line + data)
+            self._counts[name] = len(growing.items)
+        return {"grown": name, "count": len(growing.items)}
+
+    def write(self) -> None:
+        """Appends what `add` took, and waits until it is on the disk.
+
+        Raises:
+            InputError: It could not be written; what was there before is as it was.
+        """
+        data = b"".join(self._new)
+
+        def append() -> None:
+            with self.file.open("r+b" if self.size else "wb") as stream:
+                stream.truncate(self.size)
+                stream.seek(self.size)
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+
+        try:
+            try_again(append, self.file, "{file} could not be written ({reason}); tried again in {wait} s.")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self.file, self.size)
+            raise InputError(
+                "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
+                file=self.file, reason=error.strerror or errno.errorcode.get(error.errno, error),
+            ) from error  # fmt: skip
+        self.size += len(data)
+        self._new = []
+
+
+def read_journal(
+    file: Path, size: int, cut: Callable[[np.ndarray, list], Any], unpack: Callable[[Any, list[np.ndarray]], Any]
+) -> dict[str, Any]:
+    """Reads what grew, up to `size` bytes.
+
+    Args:
+        file, size: The file, and how many of its bytes count.
+        cut: Parts bytes into arrays, described by dtype and shape.
+        unpack: The other way round than `pack` of `Journal.add`.
+
+    Returns:
+        Of each name the list, or the array.
+
+    Raises:
+        OSError, ValueError: It is missing or damaged.
+    """
+    content = memoryview(file.read_bytes())[:size]
+    if len(content) < size:
+        raise ValueError(f"{file.name} is cut off")
+    parts: dict[str, list] = {}
+    at = 0
+    while at < size:
+        length, checksum = (int(word, 16) for word in bytes(content[at : at + 18]).split())
+        line = content[at + 18 : at + 18 + length]
+        head = json.loads(bytes(line))
+        at += 18 + length + head["size"]
+        data = content[at - head["size"] : at]
+        if zlib.crc32(data, zlib.crc32(line)) != checksum:
+            raise ValueError(f"{file.name} is damaged")
+        arrays = list(cut(np.frombuffer(data, np.uint8), head["arrays"]))
+        parts.setdefault(head["name"], []).append(unpack(head["packed"], arrays))
+    return {
+        name: np.concatenate(of_name)
+        if isinstance(of_name[0], np.ndarray)
+        else [item for part in of_name for item in part]
+        for name, of_name in parts.items()
+    }
+
+
+def delete_old_journals(folder: Path, states: list[int]) -> None:
+    """Deletes the journals that none of the states goes on from; a journal bears the number of its first state."""
+    numbers = sorted(int(file.stem) for file in folder.glob(f"*{ENDING}") if file.stem.isdecimal())
+    used = {max((number for number in numbers if number <= state), default=0) for state in states}
+    for number in numbers:
+        if number not in used and number <= max(states, default=0):
+            with contextlib.suppress(OSError):
+                (folder / f"{number}{ENDING}").unlink()
