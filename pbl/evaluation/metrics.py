@@ -249,7 +249,7 @@ def _rank_of_label(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def rank_one_against_rest(is_of_class: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
     """As scikit-learn's `roc_auc_score` and `average_precision_score`, in a tenth of the time, which counts with many classes."""
-    ranking = _Ranking(is_of_class, scores)
+    ranking = Ranking(is_of_class, scores)
     areas = ranking.areas(np.ones((1, len(scores))))[:, 0] if ranking.has_both else (None, None)
     return {
         name: None if area is None else float(area)
