@@ -13,6 +13,7 @@ ENLARGED = 0.5  # side in the file divided by side of the model's input: below i
 SMALLER_THAN_REST = 0.25  # shorter side divided by the median of all shorter sides
 KEPT_BY_CROP = 0.4  # share of the picture; a 16:9 photograph cut to a square keeps 56%, one of 5:2 40%
 DARK = 64  # of 255
+AT_ONCE = 1_000  # images that are in memory together
 GREY_DIFFERS = 0.5  # share of grey images in one class minus that in another
 
 
@@ -140,7 +141,11 @@ def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
 
     So look x-rays of 12 bits in files of 16, whose values reach 4095 of 65535.
     """
-    largest = np.concatenate([part.pixels.max(axis=(1, 2, 3), initial=0) for part in splits.values()])
+    largest = np.concatenate([
+        part.pixels[at : at + AT_ONCE].max(axis=(1, 2, 3), initial=0)
+        for part in splits.values()
+        for at in range(0, max(len(part.labels), 1), AT_ONCE)
+    ])  # fmt: skip
     dark = largest <= DARK
     if dark.mean() < 0.5 or not largest.any():
         return []
