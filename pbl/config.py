@@ -158,7 +158,7 @@ class Config(BaseModel):
     fold: int = Field(0, ge=0, description="which of the folds is validation, from 0")
     groups: str | None = Field(
         None,
-        description="pattern (a regular expression) that finds a word in an image's name, such as '(patient[0-9]+)'; images with the same word stay on one side of the split",
+        description="what stays on one side of the split: images in whose names a pattern (a regular expression) such as '(patient[0-9]+)' finds the same word; look_alike: images that look alike; a .csv file with the columns name and group",
     )
     leave_out: str | None = Field(None, description="a text file with names of images to leave out, one a line")
     on_bad_image: Literal["stop", "skip"] = Field(
@@ -204,7 +204,8 @@ class Config(BaseModel):
         description="what the run learns, a name in TASKS; 'own': the model brings its own loss or training step",
     )
     task_options: Options = Field(
-        {}, description="options of the task, such as task_options.monitor=val_loss with task=own"
+        {},
+        description="options of the task, such as task_options.normal=good with task=anomaly, or task_options.monitor=val_loss with task=own",
     )
     model: str = Field("resnet20", min_length=1, description="a name in MODELS")
     model_options: Options = Field(

@@ -383,3 +383,45 @@ def test_vae_loss_is_what_the_paper_writes():
     nats = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=(1, 2, 3))
     divergence = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1)
     assert model.evaluate(images, np.zeros(5), verbose=0) == pytest.approx((nats + divergence).mean(), rel=1e-5)
+
+
+# Groups that the names do not tell
+
+
+def test_look_alikes_stay_on_one_side(tmp_path):
+    """Forty places of six exposures each; among them single images. No place is on both sides of the split."""
+    random, places = np.random.default_rng(0), {}
+    for number in range(40):
+        smooth = random.normal(size=(6, 6))
+        picture = np.kron(smooth, np.ones((4, 4)))
+        for exposure in range(6):
+            image = np.clip(128 + 40 * picture * random.uniform(0.5, 1.2) + random.normal(0, 2, picture.shape), 0, 255)
+            places[f"{number}_{exposure}"] = image.astype(np.uint8)
+    order = random.permutation(list(places))
+    images, labels = np.stack([places[name] for name in order]), np.arange(240) % 2
+    data = pbl.load_data(from_arrays(images, labels), groups="look_alike")
+    sides: dict[str, set[str]] = {}
+    for split in ("train", "val", "test"):
+        for name in data.images(split).names:
+            sides.setdefault(order[int(name.rpartition("/")[2])].partition("_")[0], set()).add(split)
+    assert len(sides) == 40 and all(len(of) == 1 for of in sides.values())
+    with pytest.raises(InputError, match="into one group: they differ in too little"):
+        same = np.clip(images[:1].astype(int) + random.integers(-3, 4, images.shape), 0, 255).astype(np.uint8)
+        pbl.load_data(from_arrays(same, labels), groups="look_alike")
+
+
+def test_groups_from_a_table(tmp_path):
+    images, labels = draw_digits()
+    table = tmp_path / "groups.csv"
+    table.write_text("name,group\n" + "".join(f"train/{at},g{at // 10}\n" for at in range(len(images))))
+    data = pbl.load_data(from_arrays(images, labels), groups=str(table))
+    sides: dict[int, set[str]] = {}
+    for split in ("train", "val", "test"):
+        for name in data.images(split).names:
+            sides.setdefault(int(name.rpartition("/")[2]) // 10, set()).add(split)
+    assert all(len(of) == 1 for of in sides.values())
+    table.write_text("name,group\ntrain/0,a\n")
+    with pytest.raises(InputError, match=r"names train/1 \(0\): each image stands there once"):
+        pbl.load_data(from_arrays(images, labels), groups=str(table))
+    with pytest.raises(InputError, match="columns name and group"):
+        pbl.load_data(from_arrays(images, labels), groups=str(tmp_path / "none.csv"))
