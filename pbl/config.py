@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
+from pbl.reading import UnreadableFile, read_json
 
 DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
 
@@ -481,8 +482,14 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     file = Path(file)
     if (file / "config.json").is_file():
         try:
-            config = Config(**json.loads((file / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            config = Config(**read_json(file / "config.json", file))
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
+            raise InputError(
+                "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
+            ) from None
+        except (ValueError, TypeError):
             raise InputError(
                 "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
             ) from None

@@ -1,6 +1,5 @@
 """A comparison as tables and sentences for people, and as files: the facts in `results.json`, the same to be read in `results.md`."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 
 from pbl.comparison.run import FEWEST_DISCORDANT, MOST_PAIRS, Comparison
 from pbl.errors import InputError, Sentence
+from pbl.reading import read_json
 from pbl.statistics import FEWEST_SEEDS
 from pbl.storage import replacing, write_json
 
@@ -60,7 +60,7 @@ def read_results(file: Path) -> Comparison:
     Raises:
         OSError, ValueError, KeyError, TypeError: It cannot be read, or is not what `write_results` wrote.
     """
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts = read_json(file)
     tables = {name: pd.DataFrame(facts[name]) for name in TABLES}
     return Comparison(**tables, **{name: facts[name] for name in ("notes", "split", "images", "margin")})
 

@@ -16,7 +16,6 @@ import json
 import math
 import random
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -28,7 +27,8 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models.calls import is_validated
 from pbl.models.keras_private import find_callbacks, find_seed_state, find_swap, set_initial_epoch
-from pbl.storage import replacing
+from pbl.reading import UnreadableFile, read_arrays
+from pbl.storage import discard, list_folder, replacing, sweep, try_again
 
 KEPT_STATES = 2
 LOSS_SCALE = "loss scale"
@@ -155,8 +155,7 @@ class ExactResume(keras.callbacks.Callback):
         self._told: set[str] = set()
         self._kept_at, self._epochs_before = time.monotonic(), []
         self._pending, self._read = self._find(), None  # not held in memory while it trains
-        for leftover in self.folder.glob(".writing-*"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
+        sweep(self.folder)  # what a process that was killed was writing
         if self._pending is None:
             return
         self._check_data(self._pending)
@@ -333,7 +332,7 @@ class ExactResume(keras.callbacks.Callback):
         with replacing(self.folder / f"{number}.npz") as temporary:
             temporary.write_bytes(archive.getvalue())
         for old in sorted(_list_states(self.folder))[:-KEPT_STATES]:
-            (self.folder / f"{old}.npz").unlink(missing_ok=True)
+            discard(self.folder / f"{old}.npz")
 
     def _pack_state(self, callback: keras.callbacks.Callback, fresh: dict, logs: dict | None, arrays: list) -> Any:
         try:
@@ -510,7 +509,7 @@ def _unpack(packed: Any, arrays: list[np.ndarray]) -> Any:
 
 
 def _list_states(folder: Path) -> list[int]:
-    return [int(file.stem) for file in folder.glob("*.npz") if file.stem.isdecimal()]
+    return [int(file.stem) for file in list_folder(folder) if file.suffix == ".npz" and file.stem.isdecimal()]
 
 
 def _read_newest(folder: Path) -> dict[str, Any] | None:
@@ -518,14 +517,20 @@ def _read_newest(folder: Path) -> dict[str, Any] | None:
     for number in sorted(_list_states(folder), reverse=True):
         file = folder / f"{number}.npz"
         try:
-            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as saved:
-                state, data = json.loads(saved["state"].tobytes()), saved["data"]
-                missing = _KEYS - set(state)
-                if missing:
-                    raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-                state["arrays"] = list(_cut(data, state["arrays"]))
-                return state
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            saved = read_arrays(file, folder.parent, ("state", "data"))
+            state, data = json.loads(saved["state"].tobytes()), saved["data"]
+            missing = _KEYS - set(state)
+            if missing:
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            state["arrays"] = list(_cut(data, state["arrays"]))
+            return state
+        except UnreadableFile as error:
+            if not error.is_damaged:  # an older state would train epochs a second time
+                raise
+            print(say("{file} is damaged and not used: {error}", file=file, error=error.reason))
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             print(say("{file} is damaged and not used: {error}", file=file, error=error))
     return None
 
@@ -541,6 +546,6 @@ def _cut(data: np.ndarray, described: list) -> Iterator[np.ndarray]:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        try_again(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
     except OSError as error:
         raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None

@@ -18,8 +18,9 @@ import pandas as pd
 from pbl.config import Config, apply_overrides, parse_overrides, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
+from pbl.lock import InUse
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage import InUse, replacing
+from pbl.storage import replacing
 from pbl.training.run import train
 
 POLL_SECONDS = 5  # between two looks at runs that other processes train
@@ -216,7 +217,7 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
     if key not in known:
         with tempfile.TemporaryDirectory() as folder:
             trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
-            seconds = float(pd.read_csv(trial.path / "history.csv")["seconds"].iloc[-1])
+            seconds = float(trial.read_table("history.csv", "seconds")[-1]["seconds"])
         known[key] = min(max(1, int(60 * minutes / max(seconds, 1e-3))), 1_000_000)
         tell(
             Sentence(
