@@ -5,6 +5,7 @@ An experiment is a Python file that ends in `config = Config(...)`. The command 
 """
 
 import ast
+import contextlib
 import json
 import sys
 import traceback
@@ -17,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.reading import UnreadableFile, read_json
+from pbl.trust import check_trusted, is_code_left_out
 
 DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
 
@@ -493,8 +495,10 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             raise InputError(
                 "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
             ) from None
-        file = file / "experiment.py"
-        run_experiment_file(file)  # for the models and data that it enters
+        folder, file = file, file / "experiment.py"
+        if not is_code_left_out():
+            check_trusted(folder, _read_marks(folder))
+            run_experiment_file(file)  # for the models and data that it enters
         config._file = file
         return apply_overrides(config, overrides)
     if file.is_dir():
@@ -515,6 +519,12 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = config.replace(experiment=file.stem)
     config._file = file
     return apply_overrides(config, overrides)
+
+
+def _read_marks(folder: Path) -> Any:
+    with contextlib.suppress(InputError, FileNotFoundError):
+        return read_json(folder / "environment.json", folder).get("marks")
+    return None
 
 
 def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:

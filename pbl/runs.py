@@ -41,6 +41,7 @@ import numpy as np
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_shell
 from pbl.languages import say
 from pbl.lock import FolderLock, InUse
 from pbl.reading import UnreadableFile, read_arrays, read_bytes, read_json, read_table
@@ -58,6 +59,7 @@ from pbl.storage import (
     try_again,
     write_json,
 )
+from pbl.trust import check_trusted, is_code_left_out, make_marks
 
 UNBORN_SECONDS = 60  # after which a run's folder without settings is a left-over: they are written within a moment
 SCHEMAS = {
@@ -211,7 +213,7 @@ class Run:
             raise self._tell_missing(split) from error
 
     def _tell_missing(self, split: str) -> InputError:
-        which = self.path if split == "val" else f"{self.path} --split {split}"
+        which = for_shell(self.path) + ("" if split == "val" else f" --split {split}")
         return InputError(
             "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.",
             file=self.path / f"predictions_{split}.npz", run=which,
@@ -226,8 +228,19 @@ class Run:
         self.write_json("environment.json", {**self.environment, **values})
 
     def execute_experiment(self) -> None:
-        """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there."""
-        run_experiment_file(self.path / "experiment.py")
+        """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there.
+
+        Raises:
+            InputError: It is not known whose code that is, and nobody said that it may be executed (`pbl.trust`).
+        """
+        self.check_code()
+        if not is_code_left_out():
+            run_experiment_file(self.path / "experiment.py")
+
+    def check_code(self) -> None:
+        """Raises InputError where `experiment.py` may not be executed, and is not left out."""
+        if not is_code_left_out():
+            check_trusted(self.path, self.environment.get("marks"))
 
     def has_same_images(self, split: dict[str, Any]) -> bool:
         """Whether the training and validation images of a split (`Data.split`) are those of this run."""
@@ -437,7 +450,8 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
     try:
         with replacing(run.path / "experiment.py") as temporary:
             temporary.write_bytes(source)
-        run.write_json("environment.json", {"status": "running", "started": timestamp(), **environment})
+        begun = {"status": "running", "started": timestamp(), "marks": make_marks(source)}
+        run.write_json("environment.json", {**begun, **environment})
         run.write_json("config.json", config.model_dump(mode="json"))  # last: from here on it is a run
     except BaseException:
         discard(run.path)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pbl.errors import InputError
+from pbl.escapes import for_csv
 from pbl.languages import say
 
 Result = TypeVar("Result")
@@ -199,6 +200,16 @@ def write_json(file: Path, value: Any) -> None:
     """Writes JSON, readable and complete or not at all."""
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(file: Path, table: Any, encoding: str = "utf-8") -> None:
+    """Writes a DataFrame to a CSV file, whole or not at all; no text in it is a formula."""
+    guarded = table.rename(columns=for_csv)
+    for at, kind in enumerate(table.dtypes):
+        if kind == object or str(kind).startswith("str"):  # noqa: E721 pandas's own
+            guarded.isetitem(at, table.iloc[:, at].map(for_csv))
+    with replacing(file) as temporary:
+        guarded.to_csv(temporary, index=False, lineterminator="\n", encoding=encoding)
 
 
 def timestamp() -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config, flatten
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_shell
 from pbl.reading import UnreadableFile
 from pbl.runs import Run, find_places, runs_on
 from pbl.schemas import Cost
@@ -213,7 +214,7 @@ def check_same(entries: list[Entry], split: str) -> None:
         raise InputError(
             "{run} has no predictions of the {split} split, so its score would stand beside scores of other images. First:"
             " python -m pbl evaluate {run} --split {split}",
-            run=lacking[0].run.path,
+            run=for_shell(lacking[0].run.path),
             split=split,
         )
     first = known[0] if known else None

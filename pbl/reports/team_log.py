@@ -19,6 +19,7 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Augmentation, Config, as_word, flatten
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_csv
 from pbl.languages import say, say_sentence
 from pbl.reports.pages import shorten
 from pbl.runs import Run, runs_folder
@@ -512,7 +513,7 @@ def write_csv(runs: Sequence[LoggedRun], file: str | Path) -> None:
     with replacing(Path(file)) as temporary, temporary.open("w", newline="", encoding="utf-8-sig") as table:
         writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: for_csv(value) for name, value in row.items()} for row in rows)
 
 
 def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) -> Any:

@@ -20,8 +20,9 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
 from pbl.lock import InUse
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage import replacing
+from pbl.storage import replacing, write_table
 from pbl.training.run import train
+from pbl.trust import is_code_left_out
 
 POLL_SECONDS = 5  # between two looks at runs that other processes train
 
@@ -100,8 +101,7 @@ def run_sweep(
             rows[number]["status"] = "failed"
         table = pd.DataFrame([rows[number] for number in sorted(rows)])
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+        write_table(file, table)
     return table, file
 
 
@@ -135,7 +135,9 @@ def train_each(
         keras.backend.clear_session()
         reason = ""
         try:
-            if config.file:  # anew: another experiment may have entered other code under the same name
+            if (
+                config.file and not is_code_left_out()
+            ):  # anew: another experiment may have entered other code under the same name
                 run_experiment_file(config.file)
             run = find_finished(config, folder) or train(config, folder=folder)
         except InUse as error:
