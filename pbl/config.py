@@ -433,6 +433,8 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
                     "'{word}': {key} was given as a whole before. Give one of the two.", word=word, key=key
                 )
             inner[option] = value
+        elif isinstance(values.get(key), dict):
+            raise InputError("'{word}': options of {key} were given before. Give one of the two.", word=word, key=key)
         else:
             values[key] = value
     return values

@@ -317,7 +317,16 @@ class Run:
 
 def runs_folder(folder: str | Path | None = None) -> Path:
     """Returns `folder`, else the variable `PBL_RUNS`, else `runs` below the current folder."""
-    return Path(folder or os.environ.get("PBL_RUNS") or "runs").expanduser()
+    folder = Path(folder or os.environ.get("PBL_RUNS") or "runs")
+    try:
+        str(folder).encode()
+        return folder.expanduser()
+    except (UnicodeEncodeError, RuntimeError):
+        raise InputError(
+            "The folder of runs, {folder}, cannot be named so: a byte of it is no UTF-8, or there is no such user. Give"
+            " another by --runs DIR or PBL_RUNS.",
+            folder=folder,
+        ) from None
 
 
 def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | None:

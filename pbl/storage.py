@@ -30,7 +30,8 @@ RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
 PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}
 
 WRITING = ".writing-"  # how the name of a file begins that is being written
-OLD_SECONDS = 3600  # after which what another machine was writing is taken for a left-over
+TEMPORARY = "pbl-"  # how that of a folder begins in the system's folder for temporary files
+OLD_SECONDS = 86_400  # after which what another machine was writing is taken for a left-over
 _MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _gave_up_at = -1e9  # when waiting was last in vain
 
@@ -56,11 +57,10 @@ def replacing(file: Path) -> Iterator[Path]:
                 )
             _sweep_once(file.parent)
             # A name of this thread's own, since a run's heartbeat writes too; the same suffix, which Keras looks at.
-            temporary = file.with_name(f"{WRITING}{_MACHINE}-{os.getpid()}-{threading.get_native_id()}-{file.name}")
+            temporary = file.with_name(f"{name_unfinished()}{file.name}")
             local = temporary
             if is_remote(file.parent):
-                folder = tempfile.TemporaryDirectory(prefix="pbl-", ignore_cleanup_errors=True)
-                local = Path(stack.enter_context(folder)) / file.name
+                local = stack.enter_context(temporary_folder()) / file.name
             yield local
             try_again(lambda: _put_in_place(local, temporary, file), file, told)
         except BaseException as error:
@@ -140,11 +140,24 @@ def discard(path: Path) -> None:
             path.unlink()
 
 
+def name_unfinished(beginning: str = WRITING) -> str:
+    """Returns how the name of something begins that this process is making; where it is killed, `sweep` knows whose it was."""
+    return f"{beginning}{_MACHINE}-{os.getpid()}-{threading.get_native_id()}-"
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Gives a folder on the local disk, which is gone afterwards; what killed processes left there is swept first."""
+    _sweep_once(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=name_unfinished(TEMPORARY), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 def sweep(folder: Path) -> None:
-    """Deletes what processes were writing in a folder when they were killed."""
+    """Deletes what processes were making in a folder when they were killed."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
-            if name.startswith(WRITING) and _is_left_over(folder / name):
+            if name.startswith((WRITING, TEMPORARY, ".unpacking-")) and _is_left_over(folder / name):
                 discard(folder / name)
 
 
@@ -154,15 +167,10 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _is_left_over(file: Path) -> bool:
-    owner = re.match(rf"{re.escape(WRITING)}([0-9a-f]{{8}})-(\d{{1,9}})-", file.name)
+    owner = re.match(rf"(?:{re.escape(WRITING)}|{TEMPORARY})([0-9a-f]{{8}})-(\d{{1,9}})-\d+-", file.name)
     if owner and owner[1] == _MACHINE:
         return not is_alive(int(owner[2]))
-    return abs(time.time() - file.stat().st_mtime) > OLD_SECONDS
-
-
-def tell_owner() -> str:
-    """A word that names this process, here and now; see `is_owner_gone`."""
-    return f"{_MACHINE}-{os.getpid()}"
+    return file.name.startswith(".") and abs(time.time() - file.stat().st_mtime) > OLD_SECONDS
 
 
 def _put_in_place(local: Path, temporary: Path, file: Path) -> None:
@@ -215,12 +223,6 @@ def write_table(file: Path, table: Any, encoding: str = "utf-8") -> None:
 def timestamp() -> str:
     """The time now, in this place, to the second (ISO 8601)."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def is_owner_gone(word: str) -> bool:
-    """Whether the process that called itself so (`tell_owner`) has ended; False of another machine, which cannot be told."""
-    machine, _, pid = word.partition("-")
-    return machine == _MACHINE and pid.isdecimal() and not is_alive(int(pid))
 
 
 def is_alive(pid: int) -> bool:

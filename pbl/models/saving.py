@@ -8,7 +8,6 @@ import os
 import shutil
 import struct
 import sys
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -21,7 +20,7 @@ import keras
 from pbl.errors import InputError
 from pbl.languages import say
 from pbl.reading import UnreadableFile, parse_json, read_file
-from pbl.storage import replacing
+from pbl.storage import replacing, temporary_folder
 
 # Behind a weights file, where HDF5 does not look: what the file is of, in JSON, its length, a checksum of all before, this word.
 SEAL = b"PBL-SEAL"
@@ -223,7 +222,7 @@ def whole_weights(folder: Path, name: str, epoch: int | None) -> Iterator[Path]:
         raise reason
     told = "{file} is damaged or older than the run: the weights are taken from {other}."
     print(say(told, file=weights_file, other=archive_file.name), file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="pbl-") as temporary:
-        copy = Path(temporary) / weights_file.name
+    with temporary_folder() as temporary:
+        copy = temporary / weights_file.name
         copy_weights(archive_file, copy, other)
         yield copy

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import re
-import tempfile
 import time
 import traceback
 from collections import deque
@@ -20,7 +19,7 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
 from pbl.lock import InUse
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage import replacing, write_table
+from pbl.storage import replacing, temporary_folder, write_table
 from pbl.training.run import train
 from pbl.trust import is_code_left_out
 
@@ -217,7 +216,7 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
             file=file,
         ) from None
     if key not in known:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
             seconds = float(trial.read_table("history.csv", "seconds")[-1]["seconds"])
         known[key] = min(max(1, int(60 * minutes / max(seconds, 1e-3))), 1_000_000)
