@@ -162,6 +162,8 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
             )
     run = run if isinstance(run, Run) else find_run(run)
     _ = run.config
+    if not run.holds("environment.json"):
+        _ = run.environment  # says so
     if file is None:
         file = run.path / "report.html"
         if file.is_symlink():
