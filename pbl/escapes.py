@@ -49,5 +49,5 @@ def for_markdown(text: Any) -> str:
 
 
 def for_shell(word: Any) -> str:
-    """Returns one word of a command to copy, in quotes where it needs them."""
-    return shlex.quote(str(word))
+    """Returns a path as one word of a command to copy: in quotes where it needs them, and never like an option."""
+    return shlex.quote(f"./{word}" if str(word).startswith("-") else str(word))

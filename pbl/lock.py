@@ -159,7 +159,7 @@ class FolderLock:
         try:
             beat()
             for place in ("", "figures", "checkpoint"):
-                sweep(self.path / place)
+                sweep(self.path / place, own=True)
             thread.start()
             yield
         finally:

@@ -153,11 +153,16 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def sweep(folder: Path) -> None:
-    """Deletes what processes were making in a folder when they were killed."""
+def sweep(folder: Path, own: bool = False) -> None:
+    """Deletes what processes were making in a folder when they were killed.
+
+    Args:
+        folder: The folder.
+        own: Whether what this process was making there is left over too, since it makes nothing there now.
+    """
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
-            if name.startswith((WRITING, TEMPORARY, ".unpacking-")) and _is_left_over(folder / name):
+            if name.startswith((WRITING, TEMPORARY, ".unpacking-")) and _is_left_over(folder / name, own):
                 discard(folder / name)
 
 
@@ -166,10 +171,10 @@ def _sweep_once(folder: Path) -> None:
     sweep(folder)
 
 
-def _is_left_over(file: Path) -> bool:
+def _is_left_over(file: Path, own: bool) -> bool:
     owner = re.match(rf"(?:{re.escape(WRITING)}|{TEMPORARY})([0-9a-f]{{8}})-(\d{{1,9}})-\d+-", file.name)
     if owner and owner[1] == _MACHINE:
-        return not is_alive(int(owner[2]))
+        return own if int(owner[2]) == os.getpid() else not is_alive(int(owner[2]))
     return file.name.startswith(".") and abs(time.time() - file.stat().st_mtime) > OLD_SECONDS
 
 
