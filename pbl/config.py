@@ -5,6 +5,7 @@ An experiment is a Python file that ends in `config = Config(...)`. The command 
 """
 
 import ast
+import contextlib
 import json
 import sys
 import traceback
@@ -16,6 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
+from pbl.reading import UnreadableFile, read_json
+from pbl.trust import check_trusted, is_code_left_out
 
 DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
 
@@ -430,6 +433,8 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
                     "'{word}': {key} was given as a whole before. Give one of the two.", word=word, key=key
                 )
             inner[option] = value
+        elif isinstance(values.get(key), dict):
+            raise InputError("'{word}': options of {key} were given before. Give one of the two.", word=word, key=key)
         else:
             values[key] = value
     return values
@@ -481,13 +486,21 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     file = Path(file)
     if (file / "config.json").is_file():
         try:
-            config = Config(**json.loads((file / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            config = Config(**read_json(file / "config.json", file))
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
             raise InputError(
                 "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
             ) from None
-        file = file / "experiment.py"
-        run_experiment_file(file)  # for the models and data that it enters
+        except (ValueError, TypeError):
+            raise InputError(
+                "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
+            ) from None
+        folder, file = file, file / "experiment.py"
+        if not is_code_left_out():
+            check_trusted(folder, _read_marks(folder))
+            run_experiment_file(file)  # for the models and data that it enters
         config._file = file
         return apply_overrides(config, overrides)
     if file.is_dir():
@@ -508,6 +521,12 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = config.replace(experiment=file.stem)
     config._file = file
     return apply_overrides(config, overrides)
+
+
+def _read_marks(folder: Path) -> Any:
+    with contextlib.suppress(InputError, FileNotFoundError):
+        return read_json(folder / "environment.json", folder).get("marks")
+    return None
 
 
 def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:

@@ -18,7 +18,7 @@ NEEDS = read_imports(PACKAGE)
 
 # A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
 FLOORS = [
-    "errors config storage runs statistics languages comparison reports __init__"
+    "errors escapes config storage reading schemas lock trust runs statistics languages comparison reports __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.figures evaluation.__init__"
     " diagnosis.signals diagnosis.evidence diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
     " diagnosis.rules diagnosis.advice diagnosis.curves diagnosis.__init__"

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, RunsOption, Split, load_config
+from pbl.cli.options import AsJson, NoCode, RunsOption, Split, Trust, choose_code, load_config
 from pbl.cli.screen import print_json, print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_screen
 from pbl.languages import say, say_sentence
 
 MOST_ROWS = 20  # of a table of a comparison on the screen
@@ -51,10 +52,13 @@ def compare(
     out: Annotated[
         Path, Option(metavar="DIR", help="Where results.csv, results.md, results.json and results.png go.")
     ] = Path("comparison"),
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
     folder: RunsOption = None,
 ) -> int:
     """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
+    choose_code(runs, trust, no_code)
     from pbl import comparison
 
     if not train and (epochs or minutes or models):
@@ -172,7 +176,7 @@ def _show_comparison(result) -> None:
         print(say("What would separate them, four times in five, were the difference the one seen:"))
     for need, names in of_need.items():
         more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
-        print(f"- {say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}")
+        print(for_screen(f"- {say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}"))
     models = comparison.show_models(result.models)
     title = say("This trained model against that one (over the images alone)")
     if models["first"].nunique() == 1 < len(models):
@@ -185,7 +189,7 @@ def _show_comparison(result) -> None:
 def _show_table(title: str, table) -> None:
     if not len(table):
         return
-    print(title)
+    print(for_screen(title))
     rows = table.head(MOST_ROWS).itertuples(index=False)
     print_table([say(column) for column in table.columns], [tuple(map(say_sentence, row)) for row in rows])
     if len(table) > MOST_ROWS:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, DataDir
+from pbl.cli.options import AsJson, DataDir, NoCode, Trust, choose_code
 from pbl.cli.screen import print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence, name_nearest
+from pbl.escapes import for_json, for_shell
 from pbl.languages import say, say_sentence
 
 
@@ -34,9 +35,12 @@ def check(
         Option(metavar="FILE", help="Write the names of images to leave out, for leave_out=FILE. Nothing is deleted."),
     ] = None,
     fast: Annotated[bool, Option("--fast", help="Only what takes seconds, as before every training.")] = False,
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Look for faults in a data set: broken, copied, leaking, unbalanced, shifted or mislabelled images."""
+    choose_code([source], trust, no_code)
     source, loaded = _load_data(source, settings or [], out)
     from pbl.data import doctor
 
@@ -49,7 +53,7 @@ def check(
     left_out = doctor.write_leave_out(findings, leave_out) if leave_out else []
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in doctor.SEVERITIES}
     if as_json:
-        print((folder / "data_check.json").read_text(encoding="utf-8"))
+        print(for_json((folder / "data_check.json").read_text(encoding="utf-8")))
         return 1 if counts["stop"] else 0
     rows = [(f.severity, say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings]
     print_table(["", say("check"), say("finding")], rows)
@@ -58,8 +62,8 @@ def check(
     counted = ", ".join(f"{n} {severity}" for severity, n in counts.items())
     print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
     if leave_out:
-        told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... leave_out={file}"
-        print(say(told, n=len(left_out), file=leave_out))
+        told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... {setting}"
+        print(say(told, n=len(left_out), file=leave_out, setting=for_shell(f"leave_out={leave_out}")))
     return 1 if counts["stop"] else 0
 
 

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from pbl.cli.options import PICTURES, AsJson, LanguageOption, check_file
 from pbl.cli.screen import print_json, print_table
-from pbl.errors import InputError, Sentence
+from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say
 
 
@@ -88,5 +88,5 @@ def report(
     told = "{file}: {size:,.0f} kB, {pictures} picture(s) in it"
     print(say(told, file=written.file, size=written.bytes / 1000, pictures=len(written.pictures)))
     for name, reason in list(written.left_out.items())[:20]:
-        print(say("Not shown: {name}, since {reason}.", name=name, reason=Sentence(reason)))
+        print(say("Not shown: {name}, since {reason}.", name=name, reason=reason))
     return 0

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pbl.escapes import for_json, for_screen
 from pbl.languages import say, say_sentence
 
 
@@ -30,9 +31,9 @@ def print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
         is_number = number and all(
             re.fullmatch(r"<?[\d.,]+", row[number]) or row[number] == say("undefined") for row in rows
         )
-        table.add_column(title, overflow="fold", justify="right" if is_number else "left")
+        table.add_column(for_screen(title), overflow="fold", justify="right" if is_number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(for_screen, row))
     open_console().print(table)
 
 
@@ -43,7 +44,7 @@ def format_number(value: float | None) -> str:
 
 def print_json(value: Any, indent: int | None = 1) -> None:
     """Prints JSON, its letters as they are."""
-    print(json.dumps(value, ensure_ascii=False, indent=indent))
+    print(for_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """The runs of a comparison, as their files tell it: what each got right, and which of them differ in their seed alone."""
 
 import contextlib
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,10 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config, flatten
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_shell
+from pbl.reading import UnreadableFile
 from pbl.runs import Run, find_places, runs_on
+from pbl.schemas import Cost
 
 # Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
 ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")
@@ -107,8 +109,6 @@ def read_entry(run: Run, split: str) -> Entry:
         config, environment = run.config, run.environment
     except InputError as error:
         return Entry(run, "?", 0, reason=Sentence(error.template, **error.fields))
-    except OSError as error:
-        return Entry(run, "?", 0, reason=str(error))
     settings = _choose_deciding(config)
     if code := hash_own_code(run.path / "experiment.py", config):
         settings["code"] = code
@@ -150,6 +150,9 @@ def _add_results(entry: Entry, split: str) -> None:
     run = entry.run
     try:
         predictions = run.read_predictions(split)
+    except UnreadableFile as error:
+        entry.reason = Sentence(error.template, **error.fields)
+        return
     except InputError as error:
         entry.lacks_predictions = isinstance(error.__cause__, FileNotFoundError)
         kind = type(error.__cause__).__name__
@@ -160,7 +163,7 @@ def _add_results(entry: Entry, split: str) -> None:
         )
         return
     try:
-        metrics = run.read_json(f"metrics_{split}.json")
+        metrics, test_uses = run.read_json(f"metrics_{split}.json"), run.count_test_uses()
     except InputError as error:
         entry.reason = Sentence(error.template, **error.fields)
         return
@@ -168,6 +171,11 @@ def _add_results(entry: Entry, split: str) -> None:
         entry.reason = Sentence("its probabilities are not all numbers: the training diverged")
         return
     entry.hashes, entry.labels, entry.correct = predictions.by_content()
+    if abs(metrics.get("accuracy", np.nan) - entry.correct.mean()) > 1e-6 or metrics.get("images") != len(
+        entry.correct
+    ):
+        entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
+        return
     entry.history = _read_history(run)
     entry.row |= {
         "split": split,
@@ -176,24 +184,26 @@ def _add_results(entry: Entry, split: str) -> None:
         "macro_f1": (metrics.get("macro") or {}).get("f1"),
         "log_loss": metrics.get("log_loss"),
         "ece": (metrics.get("calibration") or {}).get("ece"),
-        "test_uses": run.count_test_uses(),
+        "test_uses": test_uses,
         "best_val_accuracy": float(np.nanmax(entry.history[0])) if entry.history else None,
     }
-    if (run.path / "cost.json").is_file():
+    if run.holds("cost.json"):
         with contextlib.suppress(InputError):  # damaged: as if it had not been measured
-            entry.row |= {name: value for name, value in run.read_json("cost.json").items() if name not in entry.row}
+            entry.row |= {
+                name: value for name, value in run.read_json("cost.json").items() if name in Cost.model_fields
+            }
 
 
 def _read_history(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
     """Validation accuracy after each epoch, and the seconds until then."""
     try:
-        # Ten times as fast as pandas, of so few rows.
-        with (run.path / "history.csv").open(newline="", encoding="utf-8") as file:
-            rows = [[float(row[name] or "nan") for name in ("val_accuracy", "seconds")] for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        table = run.read_table("history.csv", "val_accuracy", "seconds")
+        rows = [[float(row[name] or "nan") for name in ("val_accuracy", "seconds")] for row in table]
+    except (FileNotFoundError, ValueError):
         return None
     accuracy, seconds = np.array(rows).reshape(-1, 2).T
-    return (accuracy, seconds.cumsum()) if np.isfinite(accuracy).any() else None
+    are_possible = np.isfinite(accuracy).any() and (seconds >= 0).all() and not (np.abs(accuracy - 0.5) > 0.5).any()
+    return (accuracy, seconds.cumsum()) if are_possible else None
 
 
 def check_same(entries: list[Entry], split: str) -> None:
@@ -204,7 +214,7 @@ def check_same(entries: list[Entry], split: str) -> None:
         raise InputError(
             "{run} has no predictions of the {split} split, so its score would stand beside scores of other images. First:"
             " python -m pbl evaluate {run} --split {split}",
-            run=lacking[0].run.path,
+            run=for_shell(lacking[0].run.path),
             split=split,
         )
     first = known[0] if known else None

@@ -3,7 +3,8 @@
 Two questions that are often taken for one. *Is this trained model better than that one?* is asked of the images: an exact
 McNemar test, and a bootstrap over the images that both saw. *Is this architecture better than that one?* is asked of seeds
 and images: training either again would give other weights, so each needs at least three seeds, and the interval is
-`pbl.statistics.crossed_interval`. What is read are the runs' files; nothing is computed by Keras, nothing executed.
+`pbl.statistics.crossed_interval`. What is read are the runs' files; nothing is computed by Keras, nothing executed (the command's
+`--measure` and `--split test` do both, before).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,8 +1,6 @@
 """What was measured of a training, epoch by epoch: what `pbl.diagnosis.monitor` writes and `pbl.diagnosis` reads. NumPy alone."""
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from pbl.errors import InputError
+from pbl.reading import UnreadableFile, read_arrays
+from pbl.schemas import SignalsText
 from pbl.statistics import newcombe_interval
 from pbl.storage import Growing, replacing
 
+MOST_UNPACKED = 2**30  # bytes of signals.npz; a file may come from a stranger
 MOST_COUNTED = 10**6  # images; a file may come from a stranger, and 10**15 would be counted until the end of days
 _SIDES = ("probe", "val")
 _COUNTS = tuple(f"{side}_{count}" for side in _SIDES for count in ("correct", "images"))
@@ -162,6 +163,20 @@ class Signals:
             values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
         )
 
+    def check(self) -> None:
+        """Raises ValueError where the arrays are not of these epochs, images and classes: a file may come from a stranger."""
+        classes, rows = self.about["num_classes"], len(self.epochs)
+        for name, side in self._sides():
+            n = len(side.labels)
+            kinds = [array.dtype.kind for array in (side.labels, side.loss, side.predicted, side.confidence)]
+            shapes = {array.shape for array in (side.loss, side.predicted, side.confidence)}
+            if side.labels.ndim != 1 or kinds != ["i", "f", "u", "f"] or shapes != {(rows, n)}:
+                raise ValueError(f"{name} is not of {rows} epochs and {n} images")
+            if n and not 0 <= side.labels.min() <= side.labels.max() < classes:
+                raise ValueError(f"{name} has labels of classes that there are not")
+        if rows and not len(self.probe.labels):
+            raise ValueError("no images")
+
     def _sides(self) -> list[tuple[str, Side]]:
         return [(name, getattr(self, name)) for name in _SIDES]
 
@@ -182,26 +197,24 @@ class Signals:
             InputError: The file is missing or damaged.
         """
         try:
-            with np.load(file, allow_pickle=False) as saved:
-                text = json.loads(saved["text"].tobytes())
-                for name in _SIDES:
-                    text[name] = {part.name: saved[f"{name}_{part.name}"] for part in fields(Side)}
-                return cls.from_dict(text)
+            saved = read_arrays(Path(file), Path(file).parent, most=MOST_UNPACKED)
+            text = json.loads(saved["text"].tobytes())
+            SignalsText.model_validate(text)
+            for name in _SIDES:
+                text[name] = {part.name: saved[f"{name}_{part.name}"] for part in fields(Side)}
+            signals = cls.from_dict(text)
+            signals.check()
+            return signals
         except FileNotFoundError:
             raise InputError(
                 "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.",
                 file=file,
             ) from None
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            NotImplementedError,
-            zlib.error,
-            zipfile.BadZipFile,
-        ):
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
+            raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
             raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from None
 
 

@@ -21,7 +21,7 @@ from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_acro
 from pbl.data.split import find_groups
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
-from pbl.storage import replacing, timestamp, write_json
+from pbl.storage import name_unfinished, replacing, sweep, timestamp, write_json
 
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
 COPIES = "copies.csv"
@@ -102,8 +102,10 @@ def make_holdout(
     is_hidden = _choose(seen, fraction, hide_test, groups, seed)
     findings = _find_copies(seen, is_hidden)
     path.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(dir=path.parent, prefix=".writing-"))
+    sweep(path.parent)  # hidden labels too, of a process that was killed
+    making = Path(tempfile.mkdtemp(dir=path.parent, prefix=name_unfinished()))
     try:
+        (making / ".gitignore").write_text("*\n", encoding="utf-8")  # until it has its name: it holds the hidden labels
         random = np.random.default_rng([seed, 1])
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
@@ -123,6 +125,7 @@ def make_holdout(
         write_json(making / "labels" / "holdout.json", {**settings, "made": timestamp()})
         _write_copies(findings, making)
         making.chmod(0o755)
+        (making / ".gitignore").unlink()
         making.replace(path)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from pbl.errors import InputError
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, MOST_FIXTURES, PREDICTIONS, WEIGHTS
 from pbl.runs import describe_environment
-from pbl.storage import replacing
+from pbl.storage import replacing, temporary_folder
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +57,7 @@ def write_submission(
     """
     shape = [int(side) for side in (input_shape or model.input_shape[1:])]
     contents: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="pbl-") as folder:
+    with temporary_folder() as folder:
         name = WEIGHTS if builder else KERAS
         saved = Path(folder) / name
         model.save_weights(saved) if builder else model.save(saved)

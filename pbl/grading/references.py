@@ -1,7 +1,6 @@
 """Submissions that show the scale of grades before a threshold is published: what guessing, looking up, learning by heart and
 learning reach on the hidden images."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
 from pbl.grading.packing import write_predictions, write_submission
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.models.prediction import predict_probabilities
-from pbl.storage import write_json
+from pbl.storage import temporary_folder, write_json
 
 SIDE = 64  # of photographs of different sizes
 NEIGHBOUR_SIDE, MOST_NEIGHBOURS = 32, 20_000
@@ -61,7 +60,7 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
     if any(missing[layer] for layer in FULL):
         tell(Sentence("The reference submissions are not graded here: this machine cannot lock a process up."))
         return {}
-    with tempfile.TemporaryDirectory(prefix="pbl-") as out:
+    with temporary_folder() as out:
         rows = grade(folder, path, out=out)
     scores = {row["team"]: row["accuracy"] for row in rows if row["accuracy"] is not None}
     write_json(folder / "scores.json", scores)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run
-from pbl.storage import replacing
+from pbl.storage import replacing, temporary_folder
 
 CHECK_SECONDS = 600
 
@@ -82,7 +81,7 @@ def submit(
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
         )
-    with tempfile.TemporaryDirectory(prefix="pbl-") as temporary:
+    with temporary_folder() as temporary:
         made = Path(temporary) / f"submission{target.suffix}"
         remarks: list[str] = []
         told = _write_and_check(made, run, team, as_keras, predictions, remarks)
@@ -239,7 +238,7 @@ def check_submission(
     layers = [layer for layer, why in missing.items() if not why and layer != "other_user"]
     layers = layers if set(FULL) <= set(layers) else []
     ids = list(ids) if ids is not None else [str(number) for number in range(len(images))]
-    with tempfile.TemporaryDirectory(prefix="pbl-", ignore_cleanup_errors=True) as temporary:
+    with temporary_folder() as temporary:
         work = describe_work(
             [file.name for file in files], ids, class_names, limits, None if images is None else images.shape[1:], fit
         )

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from pbl.escapes import for_screen
+
 FINDINGS = {
     "diverged": "発散",
     "batch_norm_mismatch": "バッチ正規化の統計量の不一致",
@@ -258,16 +260,15 @@ def say(template: str, language: str | None = None, /, **details: Any) -> str:
         language: "en" or "ja"; that of the screen unless given.
         **details: The fields. A `Sentence` or an `InputError` among them is said in the same language.
     """
-    if (language or choose_screen_language()) == "ja":
-        return translate(template, details)
-    return template.format(**details)
+    is_japanese = (language or choose_screen_language()) == "ja"
+    return for_screen(translate(template, details) if is_japanese else template.format(**details), keep_lines=True)
 
 
 def say_sentence(sentence: Any, language: str | None = None) -> str:
     """Says a `Sentence` or an `InputError` in the reader's language; any other text as it is."""
     if isinstance(getattr(sentence, "template", None), str):
         return say(sentence.template, language, **sentence.fields)
-    return str(sentence)
+    return for_screen(sentence, keep_lines=True)
 
 
 def translate(template: str, details: dict) -> str:

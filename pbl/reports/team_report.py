@@ -22,6 +22,7 @@ from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError
 from pbl.languages import choose_language, say
 from pbl.languages.doctor import say_finding
+from pbl.reading import read_bytes
 from pbl.reports.pages import embed_png, load_template
 from pbl.reports.team_log import (
     CODE,
@@ -318,10 +319,10 @@ def _read_blocks(place: Path) -> list[tuple[str, Any]]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             return [block for block in list_blocks(read_results(place / "results.json")) if block[1]]
     with contextlib.suppress(OSError, ValueError):
-        if blocks := _parse_markdown((place / "results.md").read_text(encoding="utf-8")):
+        if blocks := _parse_markdown(read_bytes(place / "results.md").decode("utf-8")):
             return blocks
     with contextlib.suppress(OSError, ValueError, csv.Error):
-        lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bytes(place / "results.csv").decode("utf-8-sig").splitlines()
         return [("table", [row[:MOST_COLUMNS] for row in csv.reader(lines) if row])]
     return []
 
@@ -350,8 +351,8 @@ def _parse_markdown(text: str) -> list[tuple[str, Any]]:
 
 
 def _read_png(file: Path) -> Markup | None:
-    with contextlib.suppress(OSError):
-        content = file.read_bytes()
+    with contextlib.suppress(OSError, InputError):
+        content = read_bytes(file)
         if content.startswith(PNG):
             return embed_png(content)
     return None

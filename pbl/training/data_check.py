@@ -10,6 +10,7 @@ from pbl.data import Data
 from pbl.data.doctor import CLOSE_CHECKS, Finding
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, join_sentences
+from pbl.escapes import for_shell
 from pbl.languages import say, say_sentence
 from pbl.runs import runs_on
 
@@ -50,7 +51,7 @@ def _check_fast(data: Data, config: Config) -> list[dict[str, Any]]:
         raise InputError(
             "{faults} More: python -m pbl check {source}. To train all the same: data_check=report.",
             faults=join_sentences(finding.message for finding in serious),
-            source=config.dataset,
+            source=for_shell(config.dataset),
         )
     return _tell(findings)
 

@@ -150,7 +150,7 @@ class Fit:
             self.best.flush()
             if hasattr(self.monitor, "save"):
                 self.monitor.save()
-            if self.best.best_epoch is None and not (self.run.path / "best.weights.h5").exists():
+            if self.best.best_epoch is None and not self.run.holds("best.weights.h5"):
                 save_model(self.model, self.run.path, "best")
         except tf.errors.ResourceExhaustedError as error:
             raise InputError(
@@ -178,6 +178,9 @@ class Fit:
                 raise InputError(told, where=where, setting=name, rate=rate)
             told = "Training diverged in {where}. Lower {setting} (now {rate:g}); the model of epoch {best} is kept."
             print(say(told, where=where, setting=name, rate=rate, best=best.best_epoch))
+        elif best.best_epoch is None and best.lost_epoch is not None and self.session.status == "finished":
+            told = "The best model, of epoch {epoch}, is gone, and no later one was better: best.weights.h5 and best.keras are missing or damaged in {run}. Put one back from a copy and give the same command, or train again with --fresh."
+            raise InputError(told, epoch=best.lost_epoch, run=run.path)
         elif best.best_epoch is None and self.session.status == "finished":
             told = "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g})."
             raise InputError(told, setting=name, rate=rate)

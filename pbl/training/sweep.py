@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import re
-import tempfile
 import time
 import traceback
 from collections import deque
@@ -18,9 +17,11 @@ import pandas as pd
 from pbl.config import Config, apply_overrides, parse_overrides, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
+from pbl.lock import InUse
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage import InUse, replacing
+from pbl.storage import replacing, temporary_folder, write_table
 from pbl.training.run import train
+from pbl.trust import is_code_left_out
 
 POLL_SECONDS = 5  # between two looks at runs that other processes train
 
@@ -99,8 +100,7 @@ def run_sweep(
             rows[number]["status"] = "failed"
         table = pd.DataFrame([rows[number] for number in sorted(rows)])
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+        write_table(file, table)
     return table, file
 
 
@@ -134,7 +134,9 @@ def train_each(
         keras.backend.clear_session()
         reason = ""
         try:
-            if config.file:  # anew: another experiment may have entered other code under the same name
+            if (
+                config.file and not is_code_left_out()
+            ):  # anew: another experiment may have entered other code under the same name
                 run_experiment_file(config.file)
             run = find_finished(config, folder) or train(config, folder=folder)
         except InUse as error:
@@ -215,9 +217,9 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
             file=file,
         ) from None
     if key not in known:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
-            seconds = float(pd.read_csv(trial.path / "history.csv")["seconds"].iloc[-1])
+            seconds = float(trial.read_table("history.csv", "seconds")[-1]["seconds"])
         known[key] = min(max(1, int(60 * minutes / max(seconds, 1e-3))), 1_000_000)
         tell(
             Sentence(
