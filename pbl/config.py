@@ -284,7 +284,7 @@ class Config(BaseModel):
     checkpoint_minutes: float = Field(
         5,
         gt=0,
-        description="the state of the training is kept after each epoch and every so many minutes, and a run that was cut off goes on from there",
+        description="the state of the training is kept at the latest after so many minutes, and a run that was cut off goes on from there; at the end of an epoch more often, where that costs no more than a twentieth of the time",
     )
     max_minutes: float | None = Field(
         None, gt=0, description="the training pauses after so many minutes; the same command goes on with it"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 
 import pbl
 from pbl.errors import InputError
+from pbl.storage import Growing
 from pbl.training import run as training
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.checkpoint import ExactResume, Paused
@@ -194,6 +196,8 @@ def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkey
     """In the third epoch's end: best model, history and state; after each operation everything stops."""
     monkeypatch.setattr("pbl.training.callbacks.REST", 0)
     monkeypatch.setattr("pbl.training.callbacks.FIRST_REST", 0)
+    monkeypatch.setattr("pbl.training.checkpoint.REST", 0)
+    monkeypatch.setattr("pbl.training.checkpoint.FIRST_REST", 0)
     # Some forty trainings: what writes no file is left out.
     monkeypatch.setattr("pbl.training.data_check._check_closely", lambda *_: [])
     monkeypatch.setattr(
@@ -232,7 +236,7 @@ def test_a_damaged_state_is_passed_over(tmp_path, uninterrupted, capsys):
     Cut.at = ("step", 4, 3)
     with pytest.raises(PowerCut):
         pbl.train(pbl.Config(**CONFIG), folder=tmp_path)
-    states = sorted((tmp_path / "x" / "001" / "checkpoint").iterdir(), key=lambda file: int(file.stem))
+    states = sorted((tmp_path / "x" / "001" / "checkpoint").glob("*.npz"), key=lambda file: int(file.stem))
     assert len(states) == 2
     states[1].write_bytes(states[1].read_bytes()[:-100])
     assert_same(pbl.train(pbl.Config(**CONFIG), folder=tmp_path), uninterrupted)
@@ -539,6 +543,118 @@ def test_what_a_callback_forgets_is_said(tmp_path, capsys):
         "The callback Forgets forgets 'model_of_before' where the training is cut off: it is no number, text or array. Give it"
         " get_state() and set_state(state)."
     ]
+
+
+class Recorder(keras.callbacks.Callback):
+    """Remembers an array and a list that only grow, as the monitor and the history do."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.table = [], np.empty((0, 1000), np.float16)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"epoch": epoch, "loss": logs["loss"]})
+        self.table = np.concatenate([self.table, np.full((1, 1000), epoch, np.float16)])
+
+    def get_state(self):
+        return {"rows": Growing("rows", self.rows), "table": Growing("table", self.table)}
+
+    def set_state(self, state):
+        self.rows, self.table = state["rows"], state["table"]
+
+
+def test_a_state_is_written_once_and_what_grows_is_appended(tmp_path):
+    """At most 1.3 times weights and optimizer, two states at the most, and the same bytes an epoch in the 100th as in the 2nd."""
+    written, seen = [], []
+
+    class Watch(keras.callbacks.Callback):  # stands before: it sees what the epoch before has kept
+        remembers_nothing = True
+
+        def on_epoch_begin(self, epoch, logs=None):
+            states = [file for file in resume.folder.glob("*") if file.suffix != ".journal"]
+            seen.append((len(states), max((file.stat().st_size for file in states), default=0)))
+            written.append(sum(file.stat().st_size for file in resume.folder.glob("*.journal")) + seen[-1][1])
+
+    def fit(epochs):
+        nonlocal resume
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(500), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        recorder, resume = Recorder(), ExactResume(tmp_path, minutes=1e-9)
+        x = np.random.default_rng(0).normal(size=(8, 100)).astype("float32")
+        model.fit(x, x[:, 0], epochs=epochs, callbacks=[recorder, Watch(), resume], shuffle=False, verbose=0)
+        return model, recorder
+
+    resume = None
+    model, _ = fit(100)
+    weights = 4 * sum(variable.numpy().size for variable in [*model.variables, *model.optimizer.variables])
+    counts, sizes = zip(*seen, strict=True)
+    assert max(counts) == 2 and weights < max(sizes) < 1.3 * weights
+    growth = np.diff(written[2:])
+    assert growth.max() < 1.2 * growth.min() < 4000
+    _, recorder = fit(101)  # in another process
+    assert [row["epoch"] for row in recorder.rows] == list(range(101)) == recorder.table[:, 0].tolist()
+
+
+def test_a_state_is_kept_no_more_often_than_costs_a_twentieth(tmp_path, monkeypatch):
+    """Of 60 epochs of a moment, where a state takes .3 s: the last alone; and where the training lasts, in between."""
+    from pbl.training import checkpoint
+
+    clock, kept = [0.0], []
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+
+    def keep(self, epoch, step, logs=None, keep=ExactResume._keep):
+        kept.append((epoch, clock[0]))
+        keep(self, epoch, step, logs)
+
+    def slow(*arguments, write=checkpoint._write_bytes):
+        clock[0] += 0.15  # twice a state
+        write(*arguments)
+
+    monkeypatch.setattr(ExactResume, "_keep", keep)
+    monkeypatch.setattr(checkpoint, "_write_bytes", slow)
+    for seconds, most in ((0.1, 1), (1, 6), (3, 20)):
+        kept.clear()
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+
+        class Pass(keras.callbacks.Callback):
+            remembers_nothing = True
+
+            def on_epoch_end(self, epoch, logs=None, seconds=seconds):
+                clock[0] += seconds
+
+        model.fit(
+            np.zeros((4, 2)),
+            np.zeros((4, 1)),
+            epochs=60,
+            verbose=0,
+            callbacks=[Pass(), ExactResume(tmp_path / str(seconds))],
+        )
+        assert kept[-1][0] == 60 and len(kept) <= most
+        assert 0.3 * (len(kept) - 1) <= 0.05 * 60 * seconds
+        assert most == 1 or len(kept) > most / 2  # nor much less often
+
+
+def test_the_best_weights_hold_weights_alone(tmp_path):
+    """Nothing of what Adam remembers, whatever a model calls its optimizers; and they are read as before."""
+    from pbl.models.saving import save_model
+
+    for model in (keras.Sequential([keras.Input((4,)), keras.layers.Dense(30)]), TwoOptimizers()):
+        if isinstance(model, TwoOptimizers):
+            model.build((None, 8, 8, 1))
+        model.compile("adam", "mse")
+        model.optimizer.build(model.trainable_variables)
+        save_model(model, tmp_path, "best")
+        with h5py.File(tmp_path / "best.weights.h5") as file:
+            stored = []
+            file.visititems(lambda _, item, stored=stored: stored.append(item.size) if hasattr(item, "size") else None)
+        assert sum(stored) == sum(variable.numpy().size for variable in model.variables if "seed" not in variable.path)
+        before = model.get_weights()
+        model.set_weights([0 * weight for weight in before])
+        model.load_weights(tmp_path / "best.weights.h5")
+        for one, other in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
