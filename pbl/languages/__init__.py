@@ -181,7 +181,7 @@ SENTENCES = {
     "Learning curves of the best run, {run}": "最もよい実験 {run} の学習曲線",
     "Its confusion matrix on the validation images": "その検証画像での混同行列",
     "What was tried": "試したこと",
-    "{count} earlier run(s) are left out here: python -m pbl log lists all.": "これより前の {count} 件は省略しました。python -m pbl log がすべてを示します。",
+    "{count} earlier run(s) are left out here. All of them: python -m pbl log.": "これより前の {count} 件は省略しました。すべての一覧：python -m pbl log",
     "the first": "最初の実験",
     "validation accuracy; difference in points": "検証の正解率；差（ポイント）",
     "What helped, and what did not": "効果があったこと、なかったこと",
