@@ -219,7 +219,7 @@ HELP = {
     "Write the table to this file.": "表を書き込むファイル。",
     "Put all that a run holds on one page: scores, diagnosis, pictures, data, settings, cost, environment.": "実験の内容を1ページにまとめます（成績、診断、図、データ、設定、計算コスト、環境）。",
     "A run's folder; with --team the folder of all runs, runs/ unless given.": "実験のフォルダ。--team のときはすべての実験があるフォルダ（省略すると runs/）。",
-    "A draft of the team's report, of all runs, with boxes for what only you can write.": "すべての実験から班のレポートの下書きを作ります。自分たちで書くところは枠になっています。",
+    "A draft of the team's report, of all runs; what only you can write is taken from team_notes.md.": "すべての実験から班のレポートの下書きを作ります。自分たちで書くところは team_notes.md から取り込みます。",
     "Where the page goes; report.html in the run, team_report.html in the folder.": "ページを書き込むファイル。省略すると実験の report.html、またはフォルダの team_report.html。",
     "Predict the class of image files.": "画像ファイルのクラスを予測します。",
     "Image files, or folders of them.": "画像ファイル、または画像のフォルダ。",
