@@ -4,7 +4,8 @@ import re
 
 SAID = {
     "Give one of --sweep (or --seeds), --learning-curve, --fresh, --dry-run and --memorise.": "--sweep（または --seeds）、--learning-curve、--fresh、--dry-run、--memorise は、どれか1つだけ指定してください。",
-    "--epochs, --minutes and --models are for --train.": "--epochs、--minutes、--models は --train といっしょに使います。",
+    "--epochs, --minutes, --models and --folds are for --train.": "--epochs、--minutes、--models、--folds は --train といっしょに使います。",
+    "The folds of a cross-validation are compared on validation: leave out --split test.": "交差検証は検証画像で比べます。--split test を外してください。",
     "Give --epochs or --minutes, not both: a budget is one or the other.": "--epochs と --minutes は、どちらか一方だけ指定してください。",
     "--train needs experiment files, such as experiments/mnist_mlp.py experiments/digits_resnet20.py.": "--train には実験ファイルが必要です。例：experiments/mnist_mlp.py experiments/digits_resnet20.py",
     "Measuring {run}": "測定中：{run}",
@@ -205,6 +206,7 @@ HELP = {
     "Train the experiments first, seed by seed. The same command goes on.": "先に、シードを変えながら実験を学習します。同じコマンドで続きから学習します。",
     "With --train: each of these models, with its default options, in the experiment's place.": "実験のモデルの代わりに、これらのモデルを既定のオプションで使います（--train のとき）。",
     "With --train: runs of each, with seeds that count up.": "それぞれの実験の回数。シードを1ずつ増やします（--train のとき）。",
+    "With --train: cross-validation, for few images: each is judged once; so many runs of each seed.": "--train のとき：交差検証（画像が少ないとき）。どの画像も1回ずつ判定されます。シードごとにこの数だけ学習します。",
     "With --train: epochs of every run.": "すべての実験のエポック数（--train のとき）。",
     "With --train: minutes of every run, instead.": "エポック数の代わりに、すべての実験の学習時間（分）（--train のとき）。",
     "Which images; test is evaluated, and each use recorded, where it is not yet.": "どの画像で比べるか。test でまだ評価していないものは評価し、使用を記録します。",
