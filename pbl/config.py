@@ -478,7 +478,8 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     Args:
         file: A Python file that sets `config = Config(...)`; or the folder of a run, whose very settings are taken.
         overrides: Words of the form `key=value` or `model_options.key=value`. Another `model`, `optimizer` or
-            `learning_rate_schedule` than the file's starts from its own default options.
+            `learning_rate_schedule` than the file's starts from its own default options, and another `dataset` from no
+            `positive_class`: its classes have other names.
 
     Raises:
         InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
@@ -551,6 +552,8 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
             values.setdefault(options, {})  # the former options are those of another model or optimizer
         elif isinstance(values.get(options), dict):
             values[options] = {**getattr(config, options), **values[options]}
+    if values.get("dataset", config.dataset) != config.dataset:
+        values.setdefault("positive_class", None)  # the former one is a class of the other images
     return config.replace(**values)
 
 

@@ -34,6 +34,13 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[int, Option(min=1, help="With --train: runs of each, with seeds that count up.")] = 5,
+    folds: Annotated[
+        int | None,
+        Option(
+            min=2,
+            help="With --train: cross-validation, for few images: each is judged once; so many runs of each seed.",
+        ),
+    ] = None,
     epochs: Annotated[int | None, Option(min=1, help="With --train: epochs of every run.")] = None,
     minutes: Annotated[float | None, Option(min=0.01, help="With --train: minutes of every run, instead.")] = None,
     split: Annotated[
@@ -61,12 +68,14 @@ def compare(
     choose_code(runs, trust, no_code)
     from pbl import comparison
 
-    if not train and (epochs or minutes or models):
-        raise InputError("--epochs, --minutes and --models are for --train.")
+    if not train and (epochs or minutes or models or folds):
+        raise InputError("--epochs, --minutes, --models and --folds are for --train.")
+    if folds and split == "test":
+        raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
-        found, failures, status = _train_each(runs, models, seeds, epochs, minutes, out, folder)
+        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, out, folder)
     else:
         found, failures, status = comparison.find_runs(runs), [], 0
     if split == "test":
@@ -81,7 +90,7 @@ def compare(
         told = {"margin": margin, "split": split, "images": result.images}
         print_json({**told, **tables, "notes": result.notes})
     else:
-        _show_comparison(result)
+        show_comparison(result)
         print(say("Written: {file}", file=", ".join(map(str, files))))
     return status
 
@@ -90,6 +99,7 @@ def _train_each(
     words: list[str],
     models: str | None,
     seeds: int,
+    folds: int | None,
     epochs: int | None,
     minutes: float | None,
     out: Path,
@@ -117,7 +127,7 @@ def _train_each(
         from pbl.training import sweep
     for config in configs:
         find_builder(config.model)  # a slip is told before anything is trained
-    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json")
+    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json", folds=folds)
     runs, failures, status = [], [], 0
     for config, run, reason in sweep.train_each(planned, folder):
         if run is None:
@@ -153,7 +163,7 @@ def _measure_one_of_each(runs) -> None:
         measured.add(key)
 
 
-def _show_comparison(result) -> None:
+def show_comparison(result) -> None:
     """What fits on a screen of 80 letters; results.md has all columns."""
     from pbl import comparison
 

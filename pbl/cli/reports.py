@@ -54,7 +54,10 @@ def report(
     ] = None,
     team: Annotated[
         bool,
-        Option("--team", help="A draft of the team's report, of all runs, with boxes for what only you can write."),
+        Option(
+            "--team",
+            help="A draft of the team's report, of all runs; what only you can write is taken from team_notes.md.",
+        ),
     ] = False,
     language: LanguageOption = None,
     out: Annotated[
@@ -69,11 +72,17 @@ def report(
     if team:
         from pbl.reports.team_report import write_team_report
 
-        file = write_team_report(run, language, out)
+        made = write_team_report(run, language, out)
         if as_json:
-            print_json({"file": str(file)}, indent=None)
-        else:
-            print(say("Written: {file}", file=file))
+            files = {name: str(file) for name, file in made._asdict().items() if isinstance(file, Path)}
+            print_json({**files, "open": made.open}, indent=None)
+            return 0
+        print(say("Written: {file}", file=made.file))
+        if made.kept:
+            print(say("The page that lay there was changed by hand; it is kept as {file}.", file=made.kept))
+        if made.open:
+            told = "Write your part in {notes}, then run the same command again. Still open: {headings}."
+            print(say(told, notes=made.notes, headings=", ".join(say(heading) for heading in made.open)))
         return 0
     if run is None:
         raise InputError(

@@ -85,7 +85,21 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
         from pbl.training import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
     table, file = sweep.run_sweep(planned, folder)
-    status = _show_runs(table.drop(columns=["reason", "epochs"]))
+    status = _show_runs(table.drop(columns=["reason", "epochs", "val_log_loss", "best_epoch", "seconds"]))
+    finished = [path for path, of in zip(table["run"], table["status"], strict=True) if of == "finished"]
+    if status != 130 and len(finished) > 1 and config.is_classifier:
+        from pbl.cli.comparison import show_comparison
+        from pbl.comparison import compare, find_runs, write_results
+
+        try:
+            result = compare(find_runs(finished))
+        except InputError as error:  # settings that change the images
+            print(say_sentence(error))
+        else:
+            show_comparison(result)
+            files = [file, *write_results(result, file.with_suffix(""))]
+            print(say("Written: {file}", file=", ".join(map(str, files))))
+            return status
     print(say("Table: {file}", file=file))
     return status
 

@@ -156,6 +156,7 @@ RULES = {rule.key: rule for rule in (
 NAMES = tuple(dict.fromkeys(rule.name for rule in RULES.values()))
 THRESHOLDS = {name: limit for rule in RULES.values() for name, limit in rule.thresholds.items()}
 REMEDIES = {(rule.name, cause): tried for rule in RULES.values() for cause, tried in rule.remedies.items()}
+_GAIN = ("helped", "tried", "lowest", "highest", "gain")
 COLOURS = {"stop": "#D55E00", "act": "#9A6700", "note": "#0072B2"}  # by severity; dark enough on white
 
 
@@ -205,7 +206,11 @@ class Diagnosis:
             price = ""
             if experiment.gain is not None:
                 measured = ", ".join(say(source, pairs=experiment.pairs) for source in experiment.sources)
-                price = say(" About {gain:+.1f} points ({measured}).", gain=experiment.gain, measured=measured)
+                told = (
+                    " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+.1f} to"
+                    " {highest:+.1f} points, in the middle {gain:+.1f}."
+                )
+                price = say(told, measured=measured, **{name: getattr(experiment, name) for name in _GAIN})
             if experiment.epochs:
                 price += say(" Price: {epochs} epoch(s).", epochs=experiment.epochs)
             message = say(experiment.template, **experiment.details)

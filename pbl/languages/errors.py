@@ -355,6 +355,8 @@ ERRORS = {
     "It failed. {reason}": "失敗しました。{reason}",
     "The experiments' epochs differ ({told}): that would compare budgets. Give --epochs or --minutes for all.": "実験のエポック数が違います（{told}）。これでは学習量を比べることになります。--epochs か --minutes で全部そろえてください。",
     "--epochs {epochs}: {experiment} has {tuned} epochs of fine-tuning already. Give more.": "--epochs {epochs}：{experiment} には、すでにファインチューニングが {tuned} エポックあります。もっと大きくしてください。",
+    "of its cross-validation the folds {folds} are missing": "交差検証の fold {folds} がない",
+    "Cross-validation (folds={folds}): each of the {images} images that are not test was judged once, by the one of {folds} models that was not trained on it; so each model was trained on {share:.0%} of them.": "交差検証（folds={folds}）：テスト以外の {images} 枚を、その画像で学習していないモデル（{folds} 個のうちの1つ）が1回ずつ判定しました。各モデルの学習に使ったのは、そのうち {share:.0%} です。",
     "Two of the experiments have the very same settings. Give each once; seeds are counted up by --seeds.": "まったく同じ設定の実験が2つあります。1回だけ指定してください。シードは --seeds で増やします。",
     "{experiment}: {seconds:.1f} s an epoch, so {epochs} epochs in {minutes:g} minutes": "{experiment}：1エポック {seconds:.1f} 秒なので、{minutes:g} 分で {epochs} エポック学習します",
     # team_log.py

@@ -82,13 +82,15 @@ def run_sweep(
         tell: What is done with a line of progress.
 
     Returns:
-        One row a run, in the order of the plan, and the file `sweep_<settings>.csv` that holds it: the swept settings, `run`, `status`,
+        One row a run, in the order of the plan, and the file `sweep_<settings>_<plan>.csv` that holds it: the swept settings, `run`, `status`,
         `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of what failed. Where Ctrl-C
         ended it, a row is of a run that is "interrupted".
     """
     runs = list(runs)
-    # Named by what is swept: another sweep of the experiment does not replace it.
-    name = "_".join(["sweep", *(key.rpartition(".")[2] for key in runs[0][0] if key != "seed")])
+    # Named by what is swept, and by all settings but the seed: another sweep does not replace it, more seeds extend it.
+    plan = sorted({str({**config.decides(), "seed": 0}) for _, config in runs})
+    swept = [key.rpartition(".")[2] for key in runs[0][0] if key != "seed"]
+    name = "_".join(["sweep", *swept, hashlib.sha256("\n".join(plan).encode()).hexdigest()[:6]])
     file = runs_folder(folder) / runs[0][1].experiment / f"{name}.csv"
     place = {id(config): number for number, (_, config) in enumerate(runs)}
     rows: dict[int, dict[str, Any]] = {}
@@ -163,6 +165,7 @@ def plan_comparison(
     minutes: float | None = None,
     budget_file: Path | None = None,
     tell: Callable[[str], None] = tell_progress,
+    folds: int | None = None,
 ) -> list[tuple[dict[str, Any], Config]]:
     """Returns the runs of a comparison under an equal budget: seed by seed, so that one cut short has all of each.
 
@@ -173,6 +176,7 @@ def plan_comparison(
         minutes: Or in minutes of training: two epochs of each are timed first, so that its learning-rate schedule ends in time.
         budget_file: Where the epochs found for `minutes` are kept, so that the same command goes on with the same runs.
         tell: What is done with a line of progress.
+        folds: For a cross-validation: each seed is trained so many times, with each of so many folds as validation.
 
     Raises:
         InputError: The experiments' epochs differ and no budget was given; two experiments are the same.
@@ -199,11 +203,11 @@ def plan_comparison(
         raise InputError(
             "Two of the experiments have the very same settings. Give each once; seeds are counted up by --seeds."
         )
-    return [
-        ({"experiment": config.experiment, "model": config.model, "seed": config.seed + number}, config.replace(seed=config.seed + number))
-        for number in range(seeds)
-        for config in configs
-    ]  # fmt: skip
+    if folds is not None:
+        configs = [config.replace(folds=folds, fold=fold) for config in configs for fold in range(folds)]
+    planned = [config.replace(seed=config.seed + number) for number in range(seeds) for config in configs]
+    named = ("experiment", "model", "seed", *(["fold"] if folds else []))
+    return [({name: getattr(config, name) for name in named}, config) for config in planned]
 
 
 def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Callable[[str], None]) -> Config:
