@@ -80,7 +80,7 @@ class Setup:
     rescales: bool = True  # as its first layer
     smoothing: float = 0.0
     weighted: bool = False  # rare classes count for more
-    schedule: str = ""  # "spike": an epoch of 30 times the rate; "restarts": a cosine from the rate to 0, three times
+    schedule: str = ""  # "spike": an epoch of 10 times the rate; "restarts": a cosine from the rate to 0, three times
     patience: int = 0  # of early stopping, which puts the best weights back
     before: int = 0  # epochs that were trained before
     parts: int = 1  # of the training, one resumed after the other
@@ -134,8 +134,13 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
         return (digits.images[..., None] * 255 / 16).astype(np.uint8), digits.target.astype(np.int32)
     if domain == "two_digits":  # a hundred classes
         pixels, labels = load_pool("mnist", folder, other=True)
-        left, right = np.random.default_rng(0).permutation(len(labels)), np.random.default_rng(1).permutation(len(labels))
-        return np.concatenate([pixels[left], pixels[right]], axis=2), (10 * labels[left] + labels[right]).astype(np.int32)
+        left, right = (
+            np.random.default_rng(0).permutation(len(labels)),
+            np.random.default_rng(1).permutation(len(labels)),
+        )
+        return np.concatenate([pixels[left], pixels[right]], axis=2), (10 * labels[left] + labels[right]).astype(
+            np.int32
+        )
     if domain == "tiles":
         return _read_tiles(folder)[:2]
     if domain in ("mnist", "odd_even"):
@@ -448,9 +453,12 @@ CONDITIONS: dict[str, Condition] = {
     "validation_is_training": ("leak_suspected", lambda s: replace(s, val=s.train)),
     "some_copies": ("leak_suspected", lambda s: leak(s, 0.2)),
 }  # fmt: skip
-OF_MORE_CLASSES = ("absent_class", "swapped_classes")  # than two: of two, training would have one, or off_by_one be the same
+OF_MORE_CLASSES = (
+    "absent_class",
+    "swapped_classes",
+)  # than two: of two, training would have one, or off_by_one be the same
 # These too may be said where they hold.
-ALSO_RIGHT = {"other_shares": "class_shares_differ", "labels_from_one": "class_absent"}
+ALSO_RIGHT = {"spike": "diverged", "other_shares": "class_shares_differ", "labels_from_one": "class_absent"}
 # A training that comes out as accurate as the healthy ones did not suffer from these: then the oracle judges it.
 OF_THE_TRAINING = ("underfitting", "diverged", "dead_units", "vanishing_gradients")
 ON_FEW = ("few_images", "wide_on_few", "resnet20_on_few")
@@ -576,7 +584,7 @@ def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Sig
 
 def schedule(setup: Setup, epoch: int) -> float:
     if setup.schedule == "spike":
-        return setup.rate * (30 if epoch == setup.epochs // 2 else 1)
+        return setup.rate * (10 if epoch == setup.epochs // 2 else 1)
     length = setup.epochs / 3
     return setup.rate * (0.01 + 0.99 * (1 + np.cos(np.pi * (epoch % length) / length)) / 2)
 
@@ -609,7 +617,9 @@ def examine_arrays(setup: Setup) -> list[dict]:
         _EXAMINED[key] = [
             {
                 **finding,
-                "items": finding["items"] if finding["check"] in ("copies_across", "altered_copies") else finding["items"][:5],
+                "items": finding["items"]
+                if finding["check"] in ("copies_across", "altered_copies")
+                else finding["items"][:5],
                 "details": {
                     name: value
                     for name, value in finding["details"].items()

@@ -473,7 +473,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
             probabilities = ops.concatenate([1 - right, right], axis=-1)
         else:
             # Sigmoids do not sum to 1; Keras's cross-entropies of classes divide by the sum too.
-            probabilities = ops.softmax(outputs) if self._is_logits else outputs / ops.maximum(ops.sum(outputs, axis=-1, keepdims=True), TINY)
+            probabilities = (
+                ops.softmax(outputs)
+                if self._is_logits
+                else outputs / ops.maximum(ops.sum(outputs, axis=-1, keepdims=True), TINY)
+            )
         of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
         # Not clipped to 1, and NaN stays NaN.
         loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))

@@ -160,7 +160,9 @@ class Signals:
         names = values["about"].get("val_items", [])  # an earlier version kept none
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("val_items are no names")
-        if not isinstance(values["about"].get("kept_epoch", 0), int) or not _are_inputs(values["about"].get("inputs", {})):
+        if not isinstance(values["about"].get("kept_epoch", 0), int) or not _are_inputs(
+            values["about"].get("inputs", {})
+        ):
             raise ValueError("kept_epoch is no number, or inputs are none")
         return cls(
             values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
@@ -227,7 +229,9 @@ def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[st
     if not end:
         return {}
     counts = {name: int(end[name]) for name in ("epoch", *_COUNTS)}
-    pairs = {name: end[name] for name in (f"{side}_confusion" for side in _SIDES) if name in end}  # earlier versions kept none
+    pairs = {
+        name: end[name] for name in (f"{side}_confusion" for side in _SIDES) if name in end
+    }  # earlier versions kept none
     for name, of_side in pairs.items():
         rows = np.array(of_side, int).reshape(-1, 3)
         images = counts[name.replace("confusion", "images")]

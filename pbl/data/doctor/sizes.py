@@ -136,9 +136,10 @@ def find_mixed_modes(splits: Mapping[str, Part], class_names: list[str]) -> list
 
 def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
     """Images of one colour all over: "act", since they teach nothing."""
-    items = []
-    for part in splits.values():
+    items, counts = [], {}
+    for split, part in splits.items():
         constant = is_constant(part.pixels)
+        counts[f"of_{split}"] = int(constant.sum())
         items += [part.names[i] for i in np.flatnonzero(constant)]
     if not items:
         return []
@@ -148,4 +149,5 @@ def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
         "Images of one colour all over: {images}, such as {examples}; leave them out, or see what went wrong when they were made.",
         items,
         images=len(items),
+        **counts,
     )
