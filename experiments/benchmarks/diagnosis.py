@@ -374,6 +374,14 @@ def scaled(setup: Setup, *names: str) -> Setup:
     )
 
 
+def doubled(setup: Setup) -> Setup:
+    """Images of fewer than 16 pixels in twice their size."""
+    if setup.train[0].shape[1] >= 16:
+        return setup
+    sides = {name: (getattr(setup, name)[0].repeat(2, 1).repeat(2, 2), getattr(setup, name)[1]) for name in ("train", "val", "oracle")}
+    return replace(setup, **sides)
+
+
 def from_one(setup: Setup) -> Setup:
     sides = {name: (getattr(setup, name)[0], getattr(setup, name)[1] + 1) for name in ("train", "val", "oracle")}
     return replace(setup, **sides, classes=setup.classes + 1)
@@ -429,7 +437,7 @@ CONDITIONS: dict[str, Condition] = {
     "batches_of_two": (None, lambda s: replace(fewer(s, 400), batch=2, batch_norm=0.9, rate=0.001, epochs=10)),
     "spike": (None, lambda s: replace(s, schedule="spike")),
     "warm_restarts": (None, lambda s: replace(s, schedule="restarts", rate=0.02)),
-    "lenet5": (None, lambda s: replace(s, network="lenet5", rate=0.05)),
+    "lenet5": (None, lambda s: replace(doubled(s), network="lenet5", rate=0.05)),
     "se_resnet20": (None, lambda s: replace(s, network="se_resnet20", rate=0.05, epochs=10)),
     "small_vit": (None, lambda s: replace(s, network="vit_tiny", options={"depth": 3, "patch": 2 if s.train[0].shape[1] < 16 else 4}, optimizer="adam", rate=3e-4, epochs=12)),
     "random_backbone": (None, lambda s: replace(s, pretrained="random")),

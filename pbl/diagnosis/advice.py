@@ -255,7 +255,7 @@ def _is_finding(value: Any) -> bool:
         for name, kind in kinds.items()
         if name in details
     )
-    are_numbers &= all(type(details.get(name, 0)) in (float, int) for name in ("low", "looked_at"))
+    are_numbers &= all(type(details.get(name, 0)) in (float, int) for name in ("low", "looked_at", "share"))
     return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
 
 

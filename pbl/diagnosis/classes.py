@@ -143,12 +143,9 @@ def find_other_shares(run: Evidence) -> Finding | None:
     """Classes that are more or less frequent in validation than in training, by which a gap is explained."""
     if run.confusions is None or not run.has_gap:
         return None
-    counts = run.counts
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    if not run.over("shares", np.abs(np.diff(shares, axis=0)).sum() / 2) or not run.over(
-        "shares_z", _largest_z(counts)
-    ):
+    if not run.have_other_shares:
         return None
+    shares = run.counts / run.counts.sum(axis=1, keepdims=True)
     _, val = run.confusions
     seen = val.sum(axis=1) > 0
     weights = shares[0, seen] / shares[0, seen].sum()
@@ -169,14 +166,6 @@ def find_other_shares(run: Evidence) -> Finding | None:
         alike=alike,
         accuracy=run.accuracy,
     )
-
-
-def _largest_z(counts: np.ndarray) -> float:
-    """By how many standard errors the share of a class differs between two sides, of the class where it is most."""
-    sums = counts.sum(axis=1)
-    together = counts.sum(axis=0) / sums.sum()
-    error = np.sqrt(np.maximum(together * (1 - together), 1e-12) * (1 / sums).sum())
-    return float((np.abs(np.diff(counts / sums[:, None], axis=0)[0]) / error).max())
 
 
 def find_class_never_found(run: Evidence) -> Finding | None:

@@ -138,22 +138,10 @@ def find_label_noise(run: Evidence) -> Finding | None:
             **{name: harder[0][name] for name in ("loss", "images", "val_loss", "val_images")},
             kind="harder_for_simple_models",
         )
-    epoch, z = run.harder
-    loss, val_loss = (
-        float(np.mean(side[epoch], dtype=np.float64)) for side in (run.probe.loss, run.val.loss[:, run.unseen])
-    )
-    # As it is told: of losses next to 0 nothing would be seen.
-    if run.over("harder_z", z) and not is_shifted and round(loss, 2) > round(val_loss, 2):
-        return make_finding(
-            "label_noise_suspected",
-            "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on"
-            " validation images that it had not seen: the wrong way round, by more than chance. Labels of training images are"
-            " wrong, or validation is easier.",
-            epoch=run.epoch(epoch),
-            loss=loss,
-            kind="harder",
-            val_loss=val_loss,
-        )
+    # Where classes are more or less frequent, others are more or less hard.
+    harder = None if is_shifted or run.have_other_shares else _find_harder(run)
+    if harder is not None:
+        return harder
     told = [finding["details"] for finding in run.data.get("labels_unlike_predictions", [])]
     if told and run.over("wrong_labels", float(told[0].get("low", 0))):
         return make_finding(
@@ -164,4 +152,35 @@ def find_label_noise(run: Evidence) -> Finding | None:
             looked_at=int(told[0].get("looked_at", 0)),
             kind="both_sides",
         )
+    alike = [finding["details"] for finding in run.data.get("labels_unlike_neighbours", [])]
+    if alike and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
+        return make_finding(
+            "label_noise_suspected",
+            "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class, where right"
+            " labels give less than 1%: labels are wrong, and of validation, which was drawn like them, it is likely as many.",
+            looked_at=int(alike[0].get("looked_at", 0)),
+            share=float(alike[0]["share"]),
+            kind="both_sides",
+        )
     return None
+
+
+def _find_harder(run: Evidence) -> Finding | None:
+    """Training images that were harder than validation images for the network that learned from them."""
+    epoch, z = run.harder
+    if not run.over("harder_z", z):
+        return None
+    sides = run.probe.loss[epoch], run.val.loss[epoch, run.unseen]
+    loss, val_loss = (float(np.mean(side, dtype=np.float64)) for side in sides)
+    if round(loss, 2) <= round(val_loss, 2):  # as it is told: of losses next to 0 nothing would be seen
+        return None
+    return make_finding(
+        "label_noise_suspected",
+        "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on"
+        " validation images that it had not seen: the wrong way round, by more than chance. Labels of training images are"
+        " wrong, or validation is easier.",
+        epoch=run.epoch(epoch),
+        loss=loss,
+        kind="harder",
+        val_loss=val_loss,
+    )

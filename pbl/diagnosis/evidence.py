@@ -101,6 +101,21 @@ class Evidence:
             row[: len(side)] = side
         return counts
 
+    @cached_property
+    def have_other_shares(self) -> bool:
+        """Whether classes are more or less frequent in validation than in training, by more than a little and than chance."""
+        sums = self.counts.sum(axis=1)
+        if not sums.all():
+            return False
+        counts = self.counts[:, self.counts.any(axis=0)]
+        expected = np.outer(sums, counts.sum(axis=0)) / sums.sum()
+        degrees = max(counts.shape[1] - 1, 1)
+        # Pearson's chi-square, in standard errors (E. Wilson, M. Hilferty 1931, PNAS 17, 684-688).
+        chi_square = ((counts - expected) ** 2 / expected).sum()
+        z = ((chi_square / degrees) ** (1 / 3) - (1 - 2 / (9 * degrees))) / np.sqrt(2 / (9 * degrees))
+        moved = np.abs(np.diff(counts / sums[:, None], axis=0)).sum() / 2
+        return self.over("shares", moved) and self.over("shares_z", z)
+
     @property
     def inputs(self) -> dict[str, Any]:
         """Ranges of pixels and what the model does to them, as `Signals.about` has them; of earlier versions empty."""
