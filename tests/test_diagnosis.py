@@ -268,7 +268,7 @@ def draw_signals(random: np.random.Generator) -> tuple[Signals, list[dict], floa
         doctor("labels_harder_than_validation", loss=1.9, images=900, val_loss=1.2, val_images=400),
         doctor("labels_unlike_predictions", "note", low=0.16, high=0.3, images=30, looked_at=900),
         doctor("labels_unlike_neighbours", "note", share=0.06, images=30, looked_at=900),
-        doctor("constant_image", images=30, of_train=int(random.integers(0, 30)), of_val=int(random.integers(0, 30))),
+        doctor("constant_image", images=30, of_train=int(random.integers(0, 30)), of_val=int(random.integers(0, 19))),
     ]
     return made, [one for one in found if random.random() < 0.1], random.choice([None, 0.9])
 

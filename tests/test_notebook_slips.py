@@ -28,7 +28,9 @@ def softmax(**options) -> keras.Model:
     return network(keras.layers.Dense(10, activation="softmax"), **options)
 
 
-def fit(model, train=(X, Y), val=(VAL_X, VAL_Y), loss="sparse_categorical_crossentropy", epochs=12) -> pbl.OverfittingMonitor:
+def fit(
+    model, train=(X, Y), val=(VAL_X, VAL_Y), loss="sparse_categorical_crossentropy", epochs=12
+) -> pbl.OverfittingMonitor:
     monitor = pbl.OverfittingMonitor(train, val, live=False)
     model.compile(keras.optimizers.Adam(1e-2), loss)
     model.fit(*train, validation_data=val, epochs=epochs, verbose=0, callbacks=[monitor])
@@ -54,10 +56,14 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
         (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y)), "blank_images", "60 of 300 validation images"),
     ],
 )  # fmt: skip
-def test_a_slip_is_named_with_what_mends_it(make, name, said):
-    headline = make().diagnosis.headline
-    assert headline.name == name, headline.message
-    assert re.search(said, headline.message), headline.message
+def test_a_slip_is_named_with_what_mends_it(make, name, said, monkeypatch):
+    monkeypatch.setattr(
+        "pbl.data.doctor.examine_closely", lambda *_, **__: []
+    )  # its slow checks: the quick ones tell these
+    findings = make().diagnosis.findings
+    named = [finding.message for finding in findings if finding.name == name]
+    assert named and re.search(said, named[0]), [finding.message for finding in findings]
+    assert findings[0].name == name or name == "class_absent"  # labels from 1 do little harm
 
 
 @pytest.mark.parametrize(

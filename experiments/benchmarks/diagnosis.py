@@ -13,9 +13,13 @@ findings, and the oracle's curves, so rules are judged again in seconds.
 Thresholds were set on seeds below `UNTOUCHED_SEED`; those from it on and `UNTOUCHED_DOMAINS` are judged, once, with
 `--untouched`. Who changes a rule by what they show sets new ones aside.
 
+Of the conditions some are harmless, and look like faults: altered copies made after the split, oversampling, label smoothing, class
+weights, a warm start, a resumed training, early stopping, batches of two, an epoch at ten times the rate, warm restarts.
+The data doctor's findings are those that a run, and `monitor.diagnosis` of a notebook's arrays, has: of 1,000 images of each side.
+
 Command:  python experiments/benchmarks/diagnosis.py make --data DIR --runs FOLDER --seeds 2    (goes on where it ended)
           python experiments/benchmarks/diagnosis.py judge --runs FOLDER [--untouched]
-          DIR holds mnist.npz, cifar10.zip and ants_bees.zip
+          DIR holds mnist.npz, cifar10.zip, ants_bees.zip and magnetic_tiles.zip
 """
 
 import argparse
@@ -42,7 +46,7 @@ import numpy as np
 import pandas as pd
 
 from pbl.diagnosis.rules import NAMES, diagnose
-from pbl.diagnosis.signals import Side, Signals
+from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.statistics import wilson_interval
 from pbl.storage import replacing
 
@@ -378,7 +382,10 @@ def doubled(setup: Setup) -> Setup:
     """Images of fewer than 16 pixels in twice their size."""
     if setup.train[0].shape[1] >= 16:
         return setup
-    sides = {name: (getattr(setup, name)[0].repeat(2, 1).repeat(2, 2), getattr(setup, name)[1]) for name in ("train", "val", "oracle")}
+    sides = {
+        name: (getattr(setup, name)[0].repeat(2, 1).repeat(2, 2), getattr(setup, name)[1])
+        for name in ("train", "val", "oracle")
+    }
     return replace(setup, **sides)
 
 
@@ -809,20 +816,22 @@ def resample(row: Any, draws: int = 50) -> float:
 
     The references, which were reached on the run's own validation images, are left out.
     """
-    oracle = Signals.load(row.file.with_suffix(".oracle.npz")).probe
+    oracle = Signals.load(row.file.with_suffix(".oracle.npz")).kept.probe
+    of_run = row.signals.kept
     findings = [finding for finding in row.findings if finding["check"] != "reference_accuracy"]
-    own = diagnose(row.signals, findings).headline.name
+    own = diagnose(of_run, findings).headline.name
     random, changed = np.random.default_rng(0), 0
     for _ in range(draws):
-        val_n = row.signals.known[3]
+        val_n = of_run.known[3]
         at = random.choice(len(oracle.labels), val_n)
-        fixed = at[: len(row.signals.val.labels)]
+        fixed = at[: len(of_run.val.labels)]
         drawn = Side(
             oracle.labels[fixed], oracle.loss[:, fixed], oracle.predicted[:, fixed], oracle.confidence[:, fixed]
         )
         val_right = int((oracle.predicted[-1, at] == oracle.labels[at]).sum())
-        end = row.signals.end | {"val_images": len(at), "val_correct": val_right} if row.signals.end else {}
-        signals = replace(row.signals, val=drawn, end=end)
+        pairs = count_pairs(oracle.labels[at], oracle.predicted[-1, at]).tolist()
+        of_val = {"val_images": len(at), "val_correct": val_right, "val_confusion": pairs}
+        signals = replace(of_run, val=drawn, end=of_run.end | of_val if of_run.end else {})
         changed += diagnose(signals, findings).headline.name != own
     return changed / draws
 

@@ -23,7 +23,7 @@ def examine_arrays(
         The data doctor's findings as dictionaries; the names of images are their places. None of arrays that are no images, or
         whose sides have different ranges: everything would look different in them.
     """
-    from pbl.data.doctor import Part, examine
+    from pbl.data import doctor
     from pbl.data.split import hash_image
 
     sides = {"train": train, "val": val}
@@ -44,11 +44,9 @@ def examine_arrays(
         names = [f"{'train' if name == 'train' else ''}{place}" for place in range(count)]
         # Of the array's own numbers: two images may look alike in 256 steps.
         hashes = [hash_image(image) for image in images[:count]]
-        parts[name] = Part(pixels, labels[:count].astype(np.int32), names, hashes, shapes)
+        parts[name] = doctor.Part(pixels, labels[:count].astype(np.int32), names, hashes, shapes)
     names = [str(number) for number in range(classes)]
-    from pbl.data.doctor import examine_closely
-
-    findings = examine(parts, names, {}, fast=True) + examine_closely(parts, names, most=CLOSELY)
+    findings = doctor.examine(parts, names, {}, fast=True) + doctor.examine_closely(parts, names, most=CLOSELY)
     return [asdict(finding) for finding in findings]
 
 

@@ -81,6 +81,11 @@ def find_label_order(run: Evidence) -> Finding | None:
     # One to one: no two are taken for the same.
     if len(moved) < 2 or len(set(taken[moved].tolist())) < len(moved):
         return None
+    # Numbered so, validation is about as well known as training: else it is not that.
+    number = np.arange(len(val))
+    number[moved] = taken[moved]
+    if val[np.arange(len(val)), number].sum() / val.sum() < run.limits["order_known"] * run.accuracy:
+        return None
     images = int(val[moved].sum())
     return make_finding(
         "label_order_suspected",

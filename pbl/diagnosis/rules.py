@@ -91,6 +91,7 @@ RULES = {rule.key: rule for rule in (
     Rule("label_order", "label_order_suspected", "stop", {
         "order_images": Threshold(5, "validation images of a class, of which anything is said"),
         "order_share": Threshold(0.4, "share of a class's validation images that are taken for one other; and by which its recall is lower than in training"),
+        "order_known": Threshold(0.7, "accuracy on validation with the other numbers by that on training images"),
     }, classes.find_label_order, {"": ((to_try.COUNT, None),)}, SEEMS),
     Rule("batch_norm_mismatch", "batch_norm_mismatch", "stop", {
         "stored_ratio": Threshold(1.5, "loss of the probe with stored by loss with new statistics, at the end; momentum .999 from 1.9"),
