@@ -358,12 +358,14 @@ def _is_finding(value: Any) -> bool:
     details = value["details"]
     if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
         return False
-    kinds = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float) | {"images": int, "val_images": int}
+    kinds = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float)
+    kinds |= dict.fromkeys(("images", "val_images", "of_train", "of_val"), int)
     are_numbers = all(
         type(details[name]) in (kind, int) and 0 <= details[name] < 1e9
         for name, kind in kinds.items()
         if name in details
     )
+    are_numbers &= all(type(details.get(name, 0)) in (float, int) for name in ("low", "looked_at", "share"))
     return are_numbers and set(NEEDED.get(value["check"], ())) <= set(details)
 
 

@@ -160,9 +160,10 @@ def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
 
 def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
     """Images of one colour all over: "act", since they teach nothing."""
-    items = []
-    for part in splits.values():
+    items, counts = [], {}
+    for split, part in splits.items():
         constant = is_constant(part.pixels)
+        counts[f"of_{split}"] = int(constant.sum())
         items += [part.names[i] for i in np.flatnonzero(constant)]
     if not items:
         return []
@@ -172,4 +173,5 @@ def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
         "Images of one colour all over: {images}, such as {examples}; leave them out, or see what went wrong when they were made.",
         items,
         images=len(items),
+        **counts,
     )
