@@ -163,6 +163,8 @@ class ExactResume(keras.callbacks.Callback):
         self._next = self._kept_at + min(FIRST_REST, self._seconds)
         self._journal: Journal | None = None
         self._has_shrunk = False
+        newest = self.newest
+        self._last = (0, "") if newest is None else (newest["number"], newest["journal"][0])
         self._pending, self._read = self._find(), None  # not held in memory while it trains
         sweep(self.folder)  # what a process that was killed was writing
         if self._pending is None:
@@ -337,13 +339,16 @@ class ExactResume(keras.callbacks.Callback):
             "arrays": [_describe(array) for array in arrays],
             "journal": [self._journal.file.name, self._journal.size],
         }
-        for old in states[:-1]:  # so there are never more than two
-            discard(self.folder / f"{old}.npz")
+        last, of_last = self._last
+        for old in states:
+            if old != last:  # so there are never more than two, and one of them is whole
+                discard(self.folder / f"{old}.npz")
         with replacing(self.folder / f"{number}.npz") as temporary, zipfile.ZipFile(temporary, "w") as archive:
             _write_bytes(archive, "state", [json.dumps(state).encode()])
             # One array for all, which is written in a tenth of the time that hundreds take.
             _write_bytes(archive, "data", map(_to_bytes, arrays), sum(map(_count_bytes, state["arrays"])))
-        delete_old_journals(self.folder, [*states[-1:], number])
+        self._last = number, self._journal.file.name
+        delete_old_journals(self.folder, {of_last, self._journal.file.name})
         now = time.monotonic()
         self._next = now + min(max(REST * (now - begin), FIRST_REST), self._seconds)
 
@@ -604,6 +609,7 @@ def _read_newest(folder: Path) -> dict[str, Any] | None:
         try:
             journal, size = state["journal"]
             state["grown"] = read_journal(folder / journal, size, _cut, _unpack) if journal else {}
+            state["number"] = number
             return state
         except UnreadableFile as error:
             if not error.is_damaged:

@@ -137,10 +137,8 @@ def read_journal(
     return read_file(file, read, file.parent.parent, math.inf)
 
 
-def delete_old_journals(folder: Path, states: list[int]) -> None:
-    """Deletes the journals that none of the states goes on from; a journal bears the number of its first state."""
-    numbers = sorted(int(file.stem) for file in list_folder(folder) if file.suffix == ENDING and file.stem.isdecimal())
-    used = {max((number for number in numbers if number <= state), default=0) for state in states}
-    for number in numbers:
-        if number not in used and number <= max(states, default=0):
-            discard(folder / f"{number}{ENDING}")
+def delete_old_journals(folder: Path, used: set[str]) -> None:
+    """Deletes the journals that no state goes on from: all but those of these names."""
+    for file in list_folder(folder):
+        if file.suffix == ENDING and file.name not in used:
+            discard(file)
