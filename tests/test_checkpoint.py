@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -15,8 +17,9 @@ import pytest
 
 import pbl
 from pbl.errors import InputError
+from pbl.models.saving import copy_weights, read_seal
 from pbl.training import run as training
-from pbl.training.callbacks import CALLBACKS
+from pbl.training.callbacks import CALLBACKS, BestModel
 from pbl.training.checkpoint import ExactResume, Paused
 
 RESUME = Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" / "resume.py"
@@ -552,3 +555,49 @@ def test_a_second_process_is_refused(tmp_path):
     assert "\n" not in str(error.value)
     with contextlib.suppress(PowerCut):
         assert training.train(pbl.Config(**CONFIG), folder=tmp_path).environment["status"] == "finished"
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 8
+    file.write_bytes(content)
+
+
+BEST = [  # epochs of the weights, of the archive, and of the training's state; which file rots; what is then the best, and what is said
+    (5, 5, 5, None, 5, ""),
+    (5, 5, 5, "best.weights.h5", 5, "best.weights.h5 is passed over, since it is damaged"),
+    (5, 5, 5, "best.keras", 5, "best.keras is passed over, since it is damaged"),
+    (7, 3, 5, None, 7, ""),
+    (3, 7, 5, None, 7, ""),
+    (3, 3, 5, None, 3, "The best model so far, of epoch 5, is gone"),
+    (5, 3, 5, "best.weights.h5", 3, "The best model so far, of epoch 5, is gone"),
+    (None, None, 5, None, None, "The best model so far, of epoch 5, is gone"),
+    ("earlier", None, 5, None, 5, ""),
+    ("earlier", 3, 5, None, 5, ""),
+]
+
+
+@pytest.mark.parametrize(("weights", "archive", "state", "rotten", "best", "said"), BEST)
+def test_a_best_model_that_is_older_damaged_or_gone_is_noticed(
+    tmp_path, capsys, weights, archive, state, rotten, best, said
+):
+    """As of a Drive that kept one file and not the other; what is whole is used, the rest is said."""
+    for name, epoch in (("weights", weights), ("archive", archive)):
+        with zipfile.ZipFile(tmp_path / "best.keras", "w") as written:
+            written.writestr("model.weights.h5", np.random.default_rng(0).bytes(3000))
+            written.comment = json.dumps({"epoch": epoch, "val_loss": 0.5}).encode()
+        if name == "weights" and epoch is not None:
+            copy_weights(tmp_path / "best.keras", tmp_path / "best.weights.h5", {"epoch": epoch, "val_loss": 0.5})
+    if weights == "earlier":
+        (tmp_path / "best.weights.h5").write_bytes(bytes(3000))
+    if archive is None:
+        (tmp_path / "best.keras").unlink()
+    if rotten:
+        flip(tmp_path / rotten)
+    kept = BestModel(tmp_path)
+    kept.set_state({"best_loss": 0.5, "best_epoch": state, "waiting": None})
+    err = capsys.readouterr().err
+    assert kept.best_epoch == best and (said in err if said else not err), err
+    assert kept.lost_epoch == (5 if "is gone" in said else None)
+    if best is not None and weights != "earlier":
+        assert read_seal(tmp_path / "best.weights.h5")["epoch"] == best
