@@ -140,15 +140,44 @@ def look() -> dict[str, object]:
     return found
 
 
-def same(found: dict, whole: dict, by_nature: set[str]) -> list[str]:
-    """The files that are not as they should be."""
-    wrong = sorted(set(found) ^ set(whole))
-    return wrong + [name for name in set(found) & set(whole) if found[name] != whole[name] and name not in by_nature]
-
-
 def is_true_line(said: str) -> bool:
     lines = [line for line in said.strip().splitlines() if line.startswith("pbl: ")]
     return len(lines) == 1 and "Traceback" not in said and "--fresh" not in lines[0]
+
+
+class Case:
+    """A command, what stands there before, and what two undisturbed runs leave."""
+
+    def __init__(self, name: str, command: list[str], before: Path | None):
+        self.name, self.command, self.before, self.failed = name, command, before, ""
+        wholes = []
+        for _ in range(2):
+            put(before)
+            status, said, self.counted = run(command)
+            wholes.append(look())
+            if status not in (0, 1):
+                self.failed = f"{status} {said[-300:]}"
+        self.whole = wholes[0]
+        self.by_nature = {file for file in wholes[0] if wholes[0][file] != wholes[1].get(file)}
+
+    def find_wrong(self) -> list[str]:
+        """The files that are not as they should be."""
+        found, whole = look(), self.whole
+        differ = [name for name in set(found) & set(whole) if found[name] != whole[name] and name not in self.by_nature]
+        return sorted({*differ, *(set(found) ^ set(whole))})[:5]
+
+    def judge(self, kind: int, at: int, every: int) -> tuple[str, str]:
+        """What comes of some failing operations: "equal", "line" or "else", and then what was said."""
+        put(self.before)
+        status, said, _ = run(self.command, kind, at, every)
+        if status in (0, 1) and not self.find_wrong():
+            return "equal", ""
+        if status == 2 and is_true_line(said):
+            status, again, _ = run(self.command)
+            if status in (0, 1) and not self.find_wrong():
+                return "line", ""
+            said += f" AGAIN {again}"
+        return "else", f"{status} {self.find_wrong()} {said[-400:]}"
 
 
 def measure(words: argparse.Namespace) -> int:
@@ -170,59 +199,41 @@ def measure(words: argparse.Namespace) -> int:
         return 1
     trained = work / "trained"
     shutil.copytree("runs", trained)
-    rows, faults, plans = [], [], []
+    rows, faults, cases = [], [], []
     for name in words.commands:
-        command, before = COMMANDS[name][0], trained if COMMANDS[name][1] == "a run" else None
-        wholes = []
-        for _ in range(2):
-            put(before)
-            status, said, counted = run(command)
-            wholes.append(look())
-            if status not in (0, 1):
-                faults.append(f"{name}, undisturbed: {status} {said[-300:]}")
-        by_nature = {file for file in wholes[0] if wholes[0][file] != wholes[1].get(file)}
-        plans.append((name, command, before, wholes[0], by_nature, counted))
-        told = {"equal": 0, "line": 0}
-
-        def judge(what: str, kind: int, at: int, every: int) -> None:
-            put(before)
-            status, said, _ = run(command, kind, at, every)
-            if status in (0, 1) and not same(look(), wholes[0], by_nature):
-                told["equal"] += 1
-                return
-            if status == 2 and is_true_line(said):
-                status, _, _ = run(command)
-                wrong = same(look(), wholes[0], by_nature)
-                if status in (0, 1) and not wrong:
-                    told["line"] += 1
-                    return
-                said = f"the same command again: {status}, {wrong}"
-            faults.append(f"{name}, {what}: {status} {same(look(), wholes[0], by_nature)[:5]} {said[-400:]}")
-
+        case = Case(name, COMMANDS[name][0], trained if COMMANDS[name][1] == "a run" else None)
+        cases.append(case)
+        told = {"equal": 0, "line": 0, "else": 0}
         once = often = 0
         for kind, operation in enumerate(KINDS):
-            n = counted[kind]
-            places = sorted(chance.sample(range(1, n + 1), min(n, words.places)))
-            for at in places:
-                judge(f"{operation} {at} of {n} fails", kind, at, 0)
-                once += 1
-            if n:
-                judge(f"every third {operation} fails", kind, 1, 3)
-                often += 1
-        rows.append(f"| `{name}` | {counted[ALL]} | {once} | {often} | {told['equal']} | {told['line']} | {once + often - told['equal'] - told['line']} |")  # fmt: skip
-        print(rows[-1], flush=True)
+            n = case.counted[kind]
+            tried = [
+                (at, 0, f"{operation} {at} of {n}")
+                for at in sorted(chance.sample(range(1, n + 1), min(n, words.places)))
+            ]
+            once, often = once + len(tried), often + bool(n)
+            for at, every, what in [*tried, *([(1, 3, f"every third {operation}")] if n else [])]:
+                outcome, said = case.judge(kind, at, every)
+                told[outcome] += 1
+                faults += [f"{name}, {what} fails: {said}"] if outcome == "else" else []
+        faults += [f"{name}, undisturbed: {case.failed}"] if case.failed else []
+        rows.append(
+            f"| `{name}` | {case.counted[ALL]} | {once} | {often} | {told['equal']} | {told['line']} | {told['else']} |"
+        )
+        print(rows[-1], *faults, sep="\n", flush=True)
     killed = left_over = 0
     for number in range(words.kills):
-        name, command, before, whole, by_nature, counted = plans[number % len(plans)]
-        put(before)
-        at = chance.randrange(1, counted[ALL] + 1)
-        status, _, _ = run(command, ALL, at, kill=True)
+        case = cases[number % len(cases)]
+        put(case.before)
+        at = chance.randrange(1, case.counted[ALL] + 1)
+        status, _, _ = run(case.command, ALL, at, kill=True)
         killed += status == -9
-        status, said, _ = run(command)
-        wrong = same(look(), whole, by_nature)
-        if status not in (0, 1) or wrong:
+        status, said, _ = run(case.command)
+        if status not in (0, 1) or case.find_wrong():
             left_over += 1
-            faults.append(f"{name}, killed at {at} of {counted[ALL]}: then {status} {wrong[:5]} {said[-300:]}")
+            faults.append(
+                f"{case.name}, killed at {at} of {case.counted[ALL]}: then {status} {case.find_wrong()} {said[-300:]}"
+            )
     lines = [
         f"Made by `faulty_drive.py --places {words.places} --kills {words.kills} --seed {words.seed}`, whose head says how.", "",
         "| command | its file operations | one fails | every third fails | ends equal | one true line | else |",
