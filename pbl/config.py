@@ -5,7 +5,6 @@ An experiment is a Python file that ends in `config = Config(...)`. The command 
 """
 
 import ast
-import contextlib
 import json
 import sys
 import traceback
@@ -500,7 +499,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             ) from None
         folder, file = file, file / "experiment.py"
         if not is_code_left_out():
-            check_trusted(folder, _read_marks(folder))
+            check_trusted(folder)
             run_experiment_file(file)  # for the models and data that it enters
         config._file = file
         return apply_overrides(config, overrides)
@@ -522,12 +521,6 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = config.replace(experiment=file.stem)
     config._file = file
     return apply_overrides(config, overrides)
-
-
-def _read_marks(folder: Path) -> Any:
-    with contextlib.suppress(InputError, FileNotFoundError):
-        return read_json(folder / "environment.json", folder).get("marks")
-    return None
 
 
 def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:

@@ -63,12 +63,11 @@ def trust_run(run: str | Path) -> None:
 _said_yes: set[str] = set()  # where the answer cannot be kept, it holds for this process
 
 
-def check_trusted(run: Path, marks: Any) -> None:
+def check_trusted(run: Path) -> None:
     """Asks whether a run's code may be executed, where it is not one's own; without a person at the screen it may not.
 
     Args:
         run: The run's folder.
-        marks: What its `environment.json` has under "marks".
 
     Raises:
         InputError: It may not.
@@ -78,6 +77,9 @@ def check_trusted(run: Path, marks: Any) -> None:
         code = read_bytes(file, run)
     except FileNotFoundError:  # which is told where it is missed
         return
+    marks = None
+    with contextlib.suppress(FileNotFoundError, InputError):
+        marks = read_json(run / "environment.json", run).get("marks")
     if _hash(code) in _said_yes or is_plain(code) or _is_ours(code, marks):
         return
     if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():

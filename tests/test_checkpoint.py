@@ -1,11 +1,16 @@
 """A training that is cut off anywhere goes on as if it had not been."""
 
 import contextlib
+import errno
 import functools
+import io
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -16,9 +21,10 @@ import pytest
 
 import pbl
 from pbl.errors import InputError
+from pbl.models.saving import copy_weights, read_seal
 from pbl.storage import Growing
 from pbl.training import run as training
-from pbl.training.callbacks import CALLBACKS
+from pbl.training.callbacks import CALLBACKS, BestModel
 from pbl.training.checkpoint import ExactResume, Paused
 
 RESUME = Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" / "resume.py"
@@ -668,3 +674,118 @@ def test_a_second_process_is_refused(tmp_path):
     assert "\n" not in str(error.value)
     with contextlib.suppress(PowerCut):
         assert training.train(pbl.Config(**CONFIG), folder=tmp_path).environment["status"] == "finished"
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 8
+    file.write_bytes(content)
+
+
+BEST = [  # epochs of the weights, of the archive, and of the training's state; which file rots; what is then the best, and what is said
+    (5, 5, 5, None, 5, ""),
+    (5, 5, 5, "best.weights.h5", 5, "best.weights.h5 is passed over, since it is damaged"),
+    (5, 5, 5, "best.keras", 5, "best.keras is passed over, since it is damaged"),
+    (7, 3, 5, None, 7, ""),
+    (3, 7, 5, None, 7, ""),
+    (3, 3, 5, None, 3, "The best model so far, of epoch 5, is gone"),
+    (5, 3, 5, "best.weights.h5", 3, "The best model so far, of epoch 5, is gone"),
+    (None, None, 5, None, None, "The best model so far, of epoch 5, is gone"),
+    ("earlier", None, 5, None, 5, ""),
+    ("earlier", 3, 5, None, 5, ""),
+]
+
+
+@pytest.mark.parametrize(("weights", "archive", "state", "rotten", "best", "said"), BEST)
+def test_a_best_model_that_is_older_damaged_or_gone_is_noticed(
+    tmp_path, capsys, weights, archive, state, rotten, best, said
+):
+    """As of a Drive that kept one file and not the other; what is whole is used, the rest is said."""
+    model, stored = keras.Sequential(), io.BytesIO()
+    with h5py.File(stored, "w") as file:
+        file["kernel"] = np.random.default_rng(0).normal(size=400)
+    for name, epoch in (("weights", weights), ("archive", archive)):
+        comment = {"epoch": epoch, "val_loss": 0.5}
+        with zipfile.ZipFile(tmp_path / "best.keras", "w") as written:
+            written.writestr("model.weights.h5", stored.getvalue())
+            written.comment = json.dumps(comment).encode()
+        if name == "weights" and epoch is not None:
+            copy_weights(tmp_path / "best.keras", tmp_path / "best.weights.h5", model, comment)
+    if weights == "earlier":
+        (tmp_path / "best.weights.h5").write_bytes(bytes(3000))
+    if archive is None:
+        (tmp_path / "best.keras").unlink()
+    if rotten:
+        flip(tmp_path / rotten)
+    kept = BestModel(tmp_path)
+    kept.set_model(model)
+    kept.set_state({"best_loss": 0.5, "best_epoch": state, "waiting": None})
+    err = capsys.readouterr().err
+    assert kept.best_epoch == best and (said in err if said else not err), err
+    assert kept.lost_epoch == (5 if "is gone" in said else None)
+    if best is not None and weights != "earlier":
+        assert read_seal(tmp_path / "best.weights.h5")["epoch"] == best
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """Two states, of the second and the third epoch, and the journal of both."""
+    folder = tmp_path_factory.mktemp("grown")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callbacks = [Recorder(), ExactResume(folder, minutes=1e-9)]
+    model.fit(np.zeros((4, 2)), np.zeros((4, 1)), epochs=3, verbose=0, callbacks=callbacks)
+    return folder / "checkpoint"
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 10)
+
+
+def link_out(file: Path) -> None:
+    outside = file.parent.parent.parent / file.name
+    shutil.move(file, outside)
+    file.symlink_to(outside)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "epoch", "said"),
+    [
+        ("1.journal", cut_off, 2, "3.npz is damaged and not used: {journal} is not used, since it is damaged."),
+        ("1.journal", flip, None, "2.npz is damaged and not used: {journal} is not used, since it is damaged."),
+        ("1.journal", Path.unlink, None, "2.npz is damaged and not used: 1.journal is missing"),
+        ("1.journal", link_out, None, "2.npz is damaged and not used: {journal} is not used, since it is a link that"),
+        ("3.npz", flip, 2, "3.npz is damaged and not used: it is damaged"),
+        ("3.npz", cut_off, 2, "3.npz is damaged and not used: it is damaged"),
+        ("3.npz", Path.unlink, 2, ""),
+    ],
+)
+def test_a_journal_or_state_that_is_damaged_or_gone(tmp_path, capsys, grown, name, change, epoch, said):
+    """An older state of which all is whole is gone on with; never half of one."""
+    folder = shutil.copytree(grown, tmp_path / "run" / "checkpoint")
+    change(folder / name)
+    newest = ExactResume(folder.parent).newest
+    assert (newest and newest["epoch"]) == epoch
+    assert said.format(journal=folder / "1.journal") in capsys.readouterr().out
+    if newest:
+        assert newest["grown"]["0 table"][:2, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["1.journal", "3.npz"])
+def test_a_journal_or_state_that_cannot_be_read_now_is_waited_for(tmp_path, monkeypatch, grown, name):
+    """An older state would train epochs a second time."""
+    real, left = os.open, [1]
+
+    def fail(path, *words):
+        if str(path).endswith(name) and left:
+            left.pop()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *words)
+
+    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pbl.storage._gave_up_at", -1e9)
+    assert ExactResume(grown.parent).newest["epoch"] == 3 and not left
+    left.extend([1] * 20)
+    with pytest.raises(InputError, match="cannot be read now"):
+        _ = ExactResume(grown.parent).newest

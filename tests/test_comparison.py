@@ -260,7 +260,8 @@ def test_compare_and_log_agree_on_what_is_other_code(tmp_path):
         for seed in range(4)
     ]
     for seed, (run, edit) in enumerate(zip(runs, edits, strict=True)):
-        (run / "metrics_val.json").write_text('{"accuracy": 0.9, "images": 600}')
+        accuracy = load_run(run).read_predictions("val").by_content()[2].mean()
+        (run / "metrics_val.json").write_text(json.dumps({"accuracy": accuracy, "images": N}))
         width = 64 if seed < 3 else 32
         (run / "experiment.py").write_text(OWN.replace("return x + 1", edit).replace("WIDTH = 64", f"WIDTH = {width}"))
     assert sorted(compare(find_runs([tmp_path])).architectures["seeds"]) == [1, 3]
