@@ -10,6 +10,7 @@ from pbl.cli.options import AsJson, DataDir, LanguageOption, RunFolder, Split, p
 from pbl.cli.screen import format_number, open_console, print_json, print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence
 from pbl.languages import choose_screen_language, say, say_sentence
+from pbl.languages.wrapping import wrap
 
 
 def evaluate(
@@ -239,8 +240,6 @@ def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = 
 
 def show_diagnosis(diagnosis, language: str) -> None:
     """Prints a `Diagnosis`: in colours on a terminal; a line each into a file."""
-    from rich.padding import Padding
-
     colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
     styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
     console = open_console()
@@ -249,7 +248,8 @@ def show_diagnosis(diagnosis, language: str) -> None:
         if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
             console.print(" " * left + text, style=styles.get(kind), soft_wrap=True)
         else:
-            console.print(Padding(text, (0, 0, 0, left)), style=styles.get(kind))
+            lines = wrap(text, console.width - left)
+            console.print("\n".join(" " * left + line for line in lines), style=styles.get(kind), soft_wrap=True)
 
 
 def inspect(
