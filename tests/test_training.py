@@ -13,9 +13,10 @@ import tensorflow as tf
 import pbl
 from pbl.data.doctor import CLOSE_CHECKS
 from pbl.errors import InputError
+from pbl.languages.wrapping import measure
 from pbl.training.build import build_callback
 from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile
-from pbl.training.epoch_line import MOST_LINES, EpochLine, _as_clock, _measure
+from pbl.training.epoch_line import MOST_LINES, EpochLine, _as_clock
 from pbl.training.optimization import build_optimizer
 from pbl.training.tensorboard_log import TensorBoardLog
 
@@ -497,6 +498,6 @@ def test_the_epoch_line(capsys, monkeypatch):
         monkeypatch.setenv("PBL_LANGUAGE", language)
         said = train(True, 240)
         assert said.count("\n") == 1 and said.endswith("\n")
-        assert max(_measure(shown) for shown in said.rstrip("\n").split("\r")) < columns
+        assert max(measure(shown) for shown in said.rstrip("\n").split("\r")) < columns
         assert ("step 4/17" if language == "en" else "ステップ 4/17") in said
     assert [_as_clock(seconds) for seconds in (0.4, 61, 3599.7, 7325)] == ["0:00", "1:01", "1:00:00", "2:02:05"]

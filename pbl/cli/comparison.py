@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from pbl.cli.options import AsJson, NoCode, RunsOption, Split, Trust, choose_code, load_config
-from pbl.cli.screen import print_json, print_table, quiet_tensorflow
+from pbl.cli.screen import print_json, print_table, print_text, quiet_tensorflow
 from pbl.errors import InputError, Sentence
 from pbl.escapes import for_screen
 from pbl.languages import say, say_sentence
@@ -186,14 +186,14 @@ def show_comparison(result) -> None:
         print(say("What would separate them, four times in five, were the difference the one seen:"))
     for need, names in of_need.items():
         more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
-        print(for_screen(f"- {say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}"))
+        print_text(f"{say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}", 2, "- ")
     models = comparison.show_models(result.models)
     title = say("This trained model against that one (over the images alone)")
     if models["first"].nunique() == 1 < len(models):
         title += f": {models.pop('first').iloc[0]} − ..."
     _show_table(title, models)
     for note in result.notes:
-        print(f"- {say_sentence(note)}")
+        print_text(say_sentence(note), 2, "- ")
 
 
 def _show_table(title: str, table) -> None:

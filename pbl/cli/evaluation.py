@@ -21,6 +21,7 @@ from pbl.cli.screen import format_number, open_console, print_json, print_table,
 from pbl.errors import InputError, Sentence
 from pbl.escapes import for_json, for_screen
 from pbl.languages import choose_screen_language, say, say_sentence
+from pbl.languages.wrapping import wrap
 
 MOST_CLASSES, MOST_WORST = 40, 20  # in the table of classes; of more it has the worst
 
@@ -271,8 +272,6 @@ def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = 
 
 def show_diagnosis(diagnosis, language: str) -> None:
     """Prints a `Diagnosis`: in colours on a terminal; a line each into a file."""
-    from rich.padding import Padding
-
     colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
     styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
     console = open_console()
@@ -281,7 +280,8 @@ def show_diagnosis(diagnosis, language: str) -> None:
         if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
             console.print(for_screen(" " * left + text, keep_lines=True), style=styles.get(kind), soft_wrap=True)
         else:
-            console.print(Padding(for_screen(text, keep_lines=True), (0, 0, 0, left)), style=styles.get(kind))
+            lines = wrap(for_screen(text, keep_lines=True), console.width - left)
+            console.print("\n".join(" " * left + line for line in lines), style=styles.get(kind), soft_wrap=True)
 
 
 def inspect(

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from pbl.cli.options import PICTURES, AsJson, LanguageOption, check_file
-from pbl.cli.screen import print_json, print_table
+from pbl.cli.screen import print_json, print_table, print_text
 from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say
 
@@ -40,8 +40,8 @@ def log(
         print_json({"runs": team_log.make_records(runs), "remark": team_log.ONE_SEED})
         return 0
     print_table(*team_log.make_table(runs, words))
-    print(say(team_log.HOW_TO_READ, words))
-    print(say(team_log.ONE_SEED, words))
+    print_text(say(team_log.HOW_TO_READ, words))
+    print_text(say(team_log.ONE_SEED, words))
     for file in filter(None, (out, csv)):
         print(say("Written: {file}", words, file=file))
     return 0

@@ -3,11 +3,11 @@
 import shutil
 import sys
 import time
-import unicodedata
 
 import keras
 
 from pbl.languages import say
+from pbl.languages.wrapping import measure
 
 MOST_LINES = 10  # of a training into a file, the first epoch's apart
 REWRITE_SECONDS = 0.2
@@ -83,7 +83,7 @@ class EpochLine(keras.callbacks.Callback):
 
     def _rewrite(self, line: str) -> None:
         line = _cut(line, shutil.get_terminal_size().columns - 1)
-        width = _measure(line)
+        width = measure(line)
         print("\r" + line + " " * max(0, self._width - width), end="", flush=True)
         self._width = width
 
@@ -106,14 +106,10 @@ def _as_clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _measure(line: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
-
-
 def _cut(line: str, most: int) -> str:
     """Leaves out the figures at the end that a narrow screen has no room for, so that no line is folded."""
     parts = line.split("  ")
-    while len(parts) > 1 and _measure("  ".join(parts)) > most:
+    while len(parts) > 1 and measure("  ".join(parts)) > most:
         parts.pop()
     return "  ".join(parts)
 
