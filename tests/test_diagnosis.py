@@ -273,6 +273,85 @@ def draw_signals(random: np.random.Generator) -> tuple[Signals, list[dict], floa
     return made, [one for one in found if random.random() < 0.1], random.choice([None, 0.9])
 
 
+IN_TRAIN = doctor("altered_copies_in_train", "stop", images=60, looked_at=400, share=0.15)
+SHIFTED = doctor("shift", split="val", auc=0.9, statistic="contrast")
+
+
+@pytest.mark.parametrize(
+    ("given", "data", "names"),
+    [
+        # Frames of films, split by chance; the data doctor's note on validation is no more than a note by itself.
+        ({}, [IN_TRAIN, doctor("altered_copies", "note", split="val", images=30, examples="a", p=0.1)], ["leak_suspected"]),
+        ({"accuracy": 0.9, "val_accuracy": 0.9}, [IN_TRAIN, doctor("altered_copies", "note", split="val", images=30, examples="a", p=0.1), doctor("reference_accuracy", "note", accuracy=0.97, images=300)], ["leak_suspected"]),
+        # Altered copies made after the split: other pixels, harder than validation, and no fault.
+        ({"end": (0.99, 0.945)}, [IN_TRAIN, SHIFTED, doctor("labels_harder_than_validation", loss=1.9, images=900, val_loss=1.2, val_images=400)], ["healthy"]),
+        ({}, [doctor("constant_image", images=40, of_train=0, of_val=40)], ["blank_images"]),
+        ({"val_accuracy": 0.8}, [doctor("constant_image", images=40, of_train=0, of_val=40)], ["blank_images"]),
+        ({}, [doctor("constant_image", images=1, of_train=0, of_val=1)], ["healthy"]),
+        ({"probe": HARD, "val": [0.7 * loss for loss in HARD], "accuracy": 0.6, "val_accuracy": 0.7}, [doctor("constant_image", images=150, of_train=150, of_val=0)], ["blank_images"]),
+        ({}, [doctor("labels_unlike_neighbours", "note", share=0.06, images=30, looked_at=500)], ["label_noise_suspected"]),
+        ({}, [doctor("labels_unlike_predictions", "note", low=0.16, high=0.3, images=30, looked_at=500)], ["label_noise_suspected"]),
+        ({"counts": [100] * 9 + [0]}, [], ["class_absent"]),
+        ({"correct": lambda labels: labels > 1}, [], ["overfitting"]),  # class 0 for 1, and 1 for 2, which is right too: not one to one
+        # What follows from a named cause is no further finding.
+        ({"val_accuracy": 0.8}, [SHIFTED], ["shift_suspected"]),
+        ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"loss_in_training": 12.0}]}, [], ["diverged"]),
+        ({"accuracy": 0.9, "val_accuracy": 0.2}, [doctor("labels_harder_than_validation", loss=1.9, images=900, val_loss=1.2, val_images=400)], ["label_noise_suspected"]),
+    ],
+)  # fmt: skip
+def test_what_the_data_doctor_knows_and_what_follows_from_it(given, data, names):
+    found = diagnose(signals(**given), data).findings
+    assert [finding.name for finding in found] == names, [finding.message for finding in found]
+
+
+def classes(val: np.ndarray, train_counts=(100,) * 10, val_counts=(40,) * 10) -> Signals:
+    """Signals in which the class of each number is taken for `val` of it in validation."""
+    made = signals()
+    made.about |= {"train_counts": list(train_counts), "val_counts": list(val_counts)}
+    made.val.predicted[-1] = np.asarray(val)[made.val.labels]
+    return made
+
+
+def test_classes_are_looked_at_one_by_one():
+    swapped, off_by_one = np.array([1, 0, *range(2, 10)]), (np.arange(10) + 1) % 10
+    for order in (swapped, off_by_one):
+        found = diagnose(classes(order)).findings
+        assert [finding.name for finding in found] == ["label_order_suspected"], found
+    # 45% of the training labels of class 9 are class 0, half of its images are taken for it.
+    swallowed = classes(np.arange(10), [145, *[100] * 8, 55])
+    nines = np.flatnonzero(swallowed.val.labels == 9)
+    swallowed.val.predicted[-1, nines[::2]] = 0
+    found = diagnose(swallowed).headline
+    assert found.name == "label_noise_suspected" and (found.details["one"], found.details["other"]) == (9, 0)
+    alike = classes(np.arange(10))
+    alike.val.predicted[-1, nines[::2]] = 0  # as many labels as in validation: two classes that look alike
+    assert diagnose(alike).headline.name != "label_noise_suspected"
+    # A class that neither side is right on.
+    never = classes(np.array([1, *range(1, 10)]))
+    never.probe.predicted[-1] = np.where(never.probe.labels == 0, 1, never.probe.labels)
+    never.probe.predicted[-1, 200:240] = 5
+    assert diagnose(never).headline.name == "class_never_found"
+    # Of frequent classes that are hard validation has more: with training's shares there is no gap.
+    shares = classes(np.arange(10), [10, *[110] * 9], [200, *[22] * 9])
+    shares.val.labels[:200] = 0
+    shares.val.predicted[-1] = np.where((shares.val.labels == 0) & (np.arange(400) % 3 == 0), 1, shares.val.labels)
+    assert "class_shares_differ" in [finding.name for finding in diagnose(shares).findings] or (
+        diagnose(shares).headline.name == "class_imbalance"
+    )
+
+
+def test_what_came_after_the_weights_that_were_put_back_is_no_fault_of_theirs():
+    made = signals(val=RISING, accuracy=1.0, val_accuracy=0.8)
+    assert diagnose(made).headline.name == "overfitting"
+    made.about["kept_epoch"] = 5
+    made.val.predicted[5] = made.val.labels
+    assert diagnose(made).headline.name != "overfitting" and made.kept.epochs[-1]["epoch"] == 5
+
+
+def test_a_gap_is_overfitting_whatever_the_team_has_reached():
+    assert diagnose(signals(accuracy=0.85, val_accuracy=0.62), best_accuracy=0.95).headline.name == "overfitting"
+
+
 def test_every_sentence_is_true_of_its_own_numbers():
     """Whatever is measured; and no sentence is left out, as far as its rule can be reached by chance."""
     random, seen = np.random.default_rng(0), set()

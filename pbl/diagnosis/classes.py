@@ -78,12 +78,13 @@ def find_label_order(run: Evidence) -> Finding | None:
     is_moved = (taken != np.arange(len(val))) & (val.sum(axis=1) >= run.limits["order_images"])
     is_moved &= (share > run.limits["order_share"]) & (np.diag(train) / of_train - own > run.limits["order_share"])
     moved = np.flatnonzero(is_moved)
-    # One to one: no two are taken for the same.
-    if len(moved) < 2 or len(set(taken[moved].tolist())) < len(moved):
-        return None
-    # Numbered so, validation is about as well known as training: else it is not that.
     number = np.arange(len(val))
     number[moved] = taken[moved]
+    of_any = number[val.any(axis=1)]
+    # One to one: no two are taken for the same.
+    if len(moved) < 2 or len(set(of_any.tolist())) < len(of_any):
+        return None
+    # Numbered so, validation is about as well known as training: else it is not that.
     if val[np.arange(len(val)), number].sum() / val.sum() < run.limits["order_known"] * run.accuracy:
         return None
     images = int(val[moved].sum())

@@ -20,7 +20,7 @@ class Finding:
     Attributes:
         name: One of `NAMES`, or of a rule of one's own.
         cause: Of underfitting: "low_rate", "train_longer", "over_regularised", "capacity"; of overfitting: "gap", "stop_earlier",
-            "over_confident"; of others "".
+            "over_confident"; of health "or_small_gap"; of others "".
         message: What was measured, in a sentence.
         details: The numbers; they fill the fields of `template`.
         template: The sentence with `{name}` fields, so that it can be shown in another language.
