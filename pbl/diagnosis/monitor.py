@@ -220,7 +220,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def get_state(self) -> dict:
         before = None if self._before is None else [ops.convert_to_numpy(kernel) for kernel in self._before]
-        return {**self.signals.to_dict(), "before": before}
+        return {**self.signals.to_state(), "before": before}
 
     def set_state(self, state: dict) -> None:
         sides = [state[name]["labels"] for name in ("probe", "val")]

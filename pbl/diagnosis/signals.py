@@ -161,18 +161,18 @@ class Signals:
         self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all as numbers, text, arrays, lists and dictionaries; what grows with the epochs as `Growing`."""
-        sides = {
-            name: {
-                "labels": side.labels,
-                **{
-                    part: Growing(f"{name} {part}", getattr(side, part)) for part in ("loss", "predicted", "confidence")
-                },
+        """Returns all as numbers, text, arrays, lists and dictionaries."""
+        sides = {name: {part.name: getattr(side, part.name) for part in fields(Side)} for name, side in self._sides()}
+        return {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end, **sides}
+
+    def to_state(self) -> dict[str, Any]:
+        """Returns the same, with what grows epoch by epoch as `Growing`: for a callback's `get_state`."""
+        state = self.to_dict()
+        for name in _SIDES:
+            state[name] |= {
+                part: Growing(f"{name} {part}", state[name][part]) for part in ("loss", "predicted", "confidence")
             }
-            for name, side in self._sides()
-        }
-        lists = {name: Growing(name, getattr(self, name)) for name in ("epochs", "network")}
-        return {"about": self.about, "end": self.end, **lists, **sides}
+        return state | {name: Growing(name, state[name]) for name in ("epochs", "network")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Signals":
