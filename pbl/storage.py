@@ -34,6 +34,7 @@ LOCK_EXPIRES_SECONDS = 120
 
 # A mounted Drive fails now and then for some seconds; a full or forbidden folder stays so.
 RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}
 
 
@@ -124,6 +125,25 @@ def expand_pattern(path: str | Path) -> list[Path]:
     # Path.glob takes no absolute pattern.
     found = [] if Path(path).exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
     return [Path(one) for one in found or [path]]
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a write failed because of the disk and not of the file: no room, a quota, a limit on sizes, a failing device."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises InputError where the disk of a folder for what is temporary has less room than so many bytes.
+
+    HDF5 itself must never meet a full disk, on which it crashes the process.
+    """
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise InputError(
+            "{folder} has {free} MB free, and {need} MB are needed. Make room, or name another folder in the variable TMPDIR.",
+            folder=folder,
+            free=free // 2**20,
+            need=-(-size // 2**20),
+        )
 
 
 def write_json(file: Path, value: Any) -> None:
