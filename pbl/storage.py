@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 
 # A mounted Drive fails now and then for some seconds; a full or forbidden folder stays so.
 RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}
 
 WRITING = ".writing-"  # how the name of a file begins that is being written
@@ -250,6 +251,25 @@ def append_line(file: Path, line: str) -> None:
             "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
             file=file, reason=error.strerror or error,
         ) from error  # fmt: skip
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a write failed because of the disk and not of the file: no room, a quota, a limit on sizes, a failing device."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises InputError where the disk of a folder for what is temporary has less room than so many bytes.
+
+    HDF5 itself must never meet a full disk, on which it crashes the process.
+    """
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise InputError(
+            "{folder} has {free} MB free, and {need} MB are needed. Make room, or name another folder in the variable TMPDIR.",
+            folder=folder,
+            free=free // 2**20,
+            need=-(-size // 2**20),
+        )
 
 
 def write_json(file: Path, value: Any) -> None:
