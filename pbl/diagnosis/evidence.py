@@ -183,7 +183,9 @@ class Evidence:
     @cached_property
     def simple_references(self) -> list[tuple[float, int]]:
         """What the data doctor's simple methods, which learned from the training images, reach on how many of validation."""
-        told = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
+        told = [of["details"] for of in self.data.get("reference_accuracy", [])]
+        # Of images in groups so many are independent.
+        told = [(details["accuracy"], details.get("independent", details["images"])) for details in told]
         images = min(sum(self.signals.about["val_counts"]), MOST_COUNTED)
         # A file may come from a stranger.
         return [(share, n) for share, n in told if 0 <= share <= 1 and 0 < n <= images]
