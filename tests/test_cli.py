@@ -292,3 +292,19 @@ def test_japanese_is_broken_between_phrases():
         assert max(map(measure, lines)) <= width and "".join("".join(lines).split()) == "".join(text.split())
         for word in ("ドロップアウト", "エポック", "CIFAR-10", "0.5", "画像", "シード"):
             assert any(word in line for line in lines), (width, word, lines)
+
+
+def test_check_tells_a_slip_in_own_code(command, tmp_path, monkeypatch):
+    """As training does: one line with file, line and cause, and the traceback in a file."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "mine" / "001"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text('{"dataset": "mine", "model": "mlp"}')
+    (run / "experiment.py").write_text(
+        "from pbl import Config\nfrom pbl.data import DATASETS, from_arrays\n\n\ndef mine():\n"
+        "    return from_arrays([[1, 2], [3]][2], [0, 1], ['a', 'b'])\n\n\nDATASETS['mine'] = mine\nconfig = Config(dataset='mine')\n"
+    )
+    status, _, errors = command("check", "runs/mine/001")
+    assert status == 2 and errors.count("\n") == 1 and "experiment.py, line 6: " in errors and "index" in errors
+    kept = Path(errors.strip().rpartition("The traceback: ")[2])
+    assert "IndexError" in kept.read_text(encoding="utf-8")

@@ -397,6 +397,19 @@ def test_what_a_better_run_has_learned_is_no_random_label():
     assert diagnose(lost, [weak], best_accuracy=0.6).headline.name == "overfitting"
 
 
+def test_frames_of_one_film_are_no_independent_images():
+    """400 validation images, of which 80 are those of 400 that guessing gets right, tell nothing where they are 8 films."""
+    reference = doctor("reference_accuracy", "note", accuracy=0.4, images=300)
+    apart, films = signals(val=FLAT, val_accuracy=0.1), signals(val=FLAT, val_accuracy=0.1)
+    films.about["val_groups"] = [f"film {i % 8}" for i in range(400)]
+    assert diagnose(apart, [reference]).headline.name == "shift_suspected"
+    assert "shift_suspected" not in [finding.name for finding in diagnose(films, [reference]).findings]
+    of_films = doctor("reference_accuracy", "note", accuracy=0.4, images=300, independent=8)
+    assert "shift_suspected" not in [finding.name for finding in diagnose(apart, [of_films]).findings]
+    films.about["val_groups"] = [""] * 400  # in no group
+    assert diagnose(films, [reference]).headline.name == "shift_suspected"
+
+
 def test_copies_in_validation_do_not_hide_wrong_labels():
     """Beside copies of training images, half of them with wrong labels, validation looks as hard as training."""
     made = signals(HARD, HARD, accuracy=0.6, val_accuracy=0.6)

@@ -43,11 +43,13 @@ def check(
     choose_code([source], trust, no_code)
     source, loaded = _load_data(source, settings or [], out)
     from pbl.data import doctor
+    from pbl.models.slips import tell_slips
 
     splits = ("train", "val", "test")
-    loaded.images("test")  # decoded now, so that its broken images are known
-    findings = loaded.check(*splits, fast=fast)
     folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
+    with tell_slips(folder):  # a data set's own function may read its images only now
+        loaded.images("test")  # decoded now, so that its broken images are known
+        findings = loaded.check(*splits, fast=fast)
     parts = loaded.parts(*splits)
     files = doctor.write_report(findings, parts, folder)
     left_out = doctor.write_leave_out(findings, leave_out) if leave_out else []
@@ -81,6 +83,7 @@ def _load_data(source: str, settings: list[str], out: str | None):
     with quiet_tensorflow():
         from pbl import data
         from pbl.data.store import DifferentSizes
+        from pbl.models.slips import tell_slips
     for name in values:
         if name not in data.DATA_SETTINGS:
             valid = ", ".join(sorted(data.DATA_SETTINGS))
@@ -89,7 +92,8 @@ def _load_data(source: str, settings: list[str], out: str | None):
         raise InputError("--out {out} is a file. Give a folder.", out=out)
     options = {name: getattr(config, name) for name in data.DATA_SETTINGS}
     try:
-        return source, data.load_data(source, **options)
+        with tell_slips(Path(out or "data_check")):
+            return source, data.load_data(source, **options)
     except DifferentSizes:
         told = "The images differ in size; they are looked at in image_size=64. Give the size that you will train with."
         print(say(told), file=sys.stderr)

@@ -258,7 +258,7 @@ def _open_npz(file: Path) -> Source:
             }
             names = arrays.files
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError) as error:
-        if isinstance(error, InputError) or getattr(error, "errno", None) in PASSING:
+        if isinstance(error, (InputError, PermissionError)) or getattr(error, "errno", None) in PASSING:
             raise
         if "pickle" in str(error):
             raise InputError(

@@ -265,7 +265,9 @@ class Evidence:
         where that holds copies of training images."""
         if self.leaks:
             return []
-        told = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
+        told = [of["details"] for of in self.data.get("reference_accuracy", [])]
+        # Of images in groups so many are independent.
+        told = [(details["accuracy"], details.get("independent", details["images"])) for details in told]
         images = min(sum(self.signals.about["val_counts"]), MOST_COUNTED)
         # A file may come from a stranger.
         return [(share, n) for share, n in told if 0 <= share <= 1 and 0 < n <= images]
