@@ -20,7 +20,7 @@ NEEDS = read_imports(PACKAGE)
 FLOORS = [
     "errors escapes config storage reading schemas lock trust runs statistics languages comparison reports __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.figures evaluation.__init__"
-    " diagnosis.signals diagnosis.evidence diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
+    " diagnosis.signals diagnosis.evidence diagnosis.classes diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
     " diagnosis.rules diagnosis.advice diagnosis.curves diagnosis.__init__"
     " training.figures training.__init__ inspection.figures inspection.__init__ data.split data.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",

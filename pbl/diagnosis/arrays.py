@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from pbl.diagnosis.data import differ_in_scale
+
 MOST_BYTES = 2**30  # of each side, that are looked at for exact copies
 CLOSELY = 1_000  # images of each split, as before a training
-OTHER_SCALE = 20.0  # times; pixels to 1 beside those to 255
 
 
 def examine_arrays(
@@ -48,12 +49,6 @@ def examine_arrays(
     names = [str(number) for number in range(classes)]
     findings = doctor.examine(parts, names, {}, fast=True) + doctor.examine_closely(parts, names, most=CLOSELY)
     return [asdict(finding) for finding in findings]
-
-
-def differ_in_scale(train: tuple[float, float] | list[float], val: tuple[float, float] | list[float]) -> bool:
-    """Whether the pixels of one side are many times those of the other; given the least and the largest of each."""
-    sizes = sorted(max(abs(low), abs(high)) for low, high in (train, val))
-    return sizes[1] > OTHER_SCALE * sizes[0]
 
 
 def _are_images(images: np.ndarray) -> bool:

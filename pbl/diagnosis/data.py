@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from pbl.diagnosis.arrays import differ_in_scale
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.statistics import newcombe_interval
+
+OTHER_SCALE = 20.0  # times; pixels to 1 beside those to 255
+
+
+def differ_in_scale(train: tuple[float, float] | list[float], val: tuple[float, float] | list[float]) -> bool:
+    """Whether the pixels of one side are many times those of the other; given the least and the largest of each."""
+    sizes = sorted(max(abs(low), abs(high)) for low, high in (train, val))
+    return sizes[1] > OTHER_SCALE * sizes[0]
 
 
 def find_other_scale(run: Evidence) -> Finding | None:
