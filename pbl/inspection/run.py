@@ -241,6 +241,9 @@ def _draw_feature_maps(run: Run, model: keras.Model, shown: Shown) -> tuple[Figu
     return plot_feature_maps(image, name, maps, f"{run.name}: feature maps"), pd.DataFrame(rows)
 
 
+FEWEST_PLACES = 4  # a side of the map, below which it shows little more than a half of the image
+
+
 def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tuple[Figure, pd.DataFrame]:
     """Draws Grad-CAM of the predicted class, or attention, beside that of the untrained network."""
     probabilities = predict_probabilities(model, shown.pixels)
@@ -249,6 +252,8 @@ def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tu
         maps, call = explain(model, shown.pixels, predicted, None)
         height, width = call.output.shape[1:3]
         title = f"Grad-CAM of the predicted class, from the {height}x{width} places of '{call.layer.name}'"
+        if min(height, width) < FEWEST_PLACES:
+            title += ":\ntoo coarse to tell a part of the image; larger images (image_size) give more places"
     else:
         maps, title = attention_maps(model, shown.pixels), "attention rollout, from which patches the answer comes"
     other = build_untrained(run)

@@ -5,6 +5,7 @@ Each function that draws returns a matplotlib `Figure`, which a notebook shows a
 
 import functools
 import importlib.util
+import re
 import sys
 import unicodedata
 import warnings
@@ -90,6 +91,15 @@ def wrap(text: str, width: int, most: int | None = None) -> str:
     """Breaks a text into lines, at most so many, none within a word; Chinese and Japanese letters are twice as wide."""
     lines = wrapping.wrap(text, width)
     return "\n".join(lines if most is None or len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} …"])
+
+
+def shorten_name(name: str) -> str:
+    """Returns an image's name as a picture shows it: "image 1729" for "train/1729" of a set of numbered images.
+
+    The split in such a name is that of the source, which says nothing of the split that the run has cut from it.
+    """
+    numbered = re.fullmatch(r"(?:.*/)?(?:train|val|validation|test)/(\d+)", name)
+    return f"image {numbered[1]}" if numbered else name
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: int = 8) -> None:
