@@ -19,6 +19,7 @@ from scipy.stats import binomtest
 
 import pbl
 from pbl.errors import InputError
+from pbl.escapes import for_csv
 from pbl.grading import Limits, Rubric, grade, judge, write_submission
 from pbl.grading.fixtures import compare
 from pbl.grading.hidden import open_hidden, open_labels
@@ -27,7 +28,7 @@ from pbl.grading.intake import File, find_sources, find_submissions
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import REASONS, STATUSES
 from pbl.grading.refusals import clean
-from pbl.grading.results import guard, update_marks
+from pbl.grading.results import update_marks
 from pbl.grading.roster import read_roster, safe_name
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
@@ -325,7 +326,7 @@ def test_what_a_person_filled_in_is_kept(tmp_path):
 def test_sentences_statuses_and_cells():
     assert {status for status, _ in REASONS.values()} == set(STATUSES)
     assert clean("a\x1b[31m\u202eb\n\tc" + "x" * 200, 20) == "a [31m b cxxxxxxxxx…"
-    assert [guard(text) for text in ("=1", "+1", "-1", "@a", "＝1", "a=1", "")] == [
+    assert [for_csv(text) for text in ("=1", "+1", "-1", "@a", "＝1", "a=1", "")] == [
         "'=1",
         "'+1",
         "'-1",

@@ -13,8 +13,10 @@ import tensorflow as tf
 import pbl
 from pbl.data.doctor import CLOSE_CHECKS
 from pbl.errors import InputError
+from pbl.languages.wrapping import measure
 from pbl.training.build import build_callback
 from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile
+from pbl.training.epoch_line import MOST_LINES, EpochLine, _as_clock
 from pbl.training.optimization import build_optimizer
 from pbl.training.tensorboard_log import TensorBoardLog
 
@@ -458,3 +460,44 @@ def test_the_course_project_takes_a_zip_of_photographs(shared_data, command, tmp
     assert schedule["initial_learning_rate"] == 0.01 and schedule["decay_rate"] == 5e-4
     status, said, _ = command("train", "--dry-run", file, f"dataset={shared_data / 'ants_bees.zip'}")
     assert status == 0 and "All of it runs: vgg_small on" in said
+
+
+def test_the_epoch_line(capsys, monkeypatch):
+    """On a screen one line that is rewritten and never wider; into a file some ten lines, the first and the last among them."""
+    logs = {
+        "loss": 0.41234,
+        "probe_accuracy": 0.9871,
+        "val_probe_accuracy": 0.95,
+        "gap": 0.0371,
+        "images_per_second": 1e4,
+    }
+
+    def train(is_lively: bool, epochs: int, ends_at: int | None = None) -> str:
+        line = EpochLine(epochs, is_lively)
+        line.set_params({"steps": 17})
+        for epoch in range(ends_at or epochs):
+            line.on_epoch_begin(epoch)
+            line._next = 0
+            line.on_train_batch_end(3)
+            line.on_epoch_end(epoch, logs)
+        line.close()
+        line.close()
+        return capsys.readouterr().out
+
+    lines = train(False, 240).splitlines()
+    assert (
+        len(lines) == MOST_LINES + 1
+        and lines[0].startswith("Epoch 1/240  ")
+        and lines[-1].startswith("Epoch 240/240  ")
+    )
+    assert lines[-1] == "Epoch 240/240  loss 0.412  accuracy 98.7%  validation 95.0%  gap +3.7 points"
+    assert "left" in lines[0] and train(False, 240, 33).splitlines()[-1].startswith("Epoch 33/240")
+    assert [line.split()[1] for line in train(False, 3).splitlines()] == ["1/3", "2/3", "3/3"]
+    for columns, language in ((80, "en"), (60, "en"), (80, "ja"), (40, "ja")):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("PBL_LANGUAGE", language)
+        said = train(True, 240)
+        assert said.count("\n") == 1 and said.endswith("\n")
+        assert max(measure(shown) for shown in said.rstrip("\n").split("\r")) < columns
+        assert ("step 4/17" if language == "en" else "ステップ 4/17") in said
+    assert [_as_clock(seconds) for seconds in (0.4, 61, 3599.7, 7325)] == ["0:00", "1:01", "1:00:00", "2:02:05"]

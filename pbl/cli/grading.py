@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, DataDir, Language, RunFolder, parse_requirements
+from pbl.cli.options import AsJson, DataDir, Language, RunFolder, Trust, choose_code, parse_requirements
 from pbl.cli.screen import format_number, print_json, print_table, quiet_tensorflow, show_progress
 from pbl.errors import InputError
+from pbl.escapes import for_shell
 from pbl.languages import choose_language, say, say_sentence
 
 
@@ -63,7 +64,7 @@ def holdout(
             order = sorted(scores.items(), key=lambda item: item[1])
             header = [say("reference submission"), say("accuracy")]
             print_table(header, [(name, format_number(value)) for name, value in order])
-    print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=made.path))
+    print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
     return 0
 
 
@@ -77,9 +78,11 @@ def submit(
     predictions: Annotated[
         str | None, Option(metavar="IMAGES", help="Hand in the classes of these hidden images rather than a model.")
     ] = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> int:
     """Write what a team hands in, checked here as the grader checks it."""
+    choose_code([run], trust, False)
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
         from pbl.grading.submission import submit as write
@@ -204,7 +207,7 @@ def grade(
 def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
     print_table([say("team"), say("status"), ""], [(row["team"], row["status"], _say_outcome(row)) for row in rows])
     told = "{file}. Score on the machine with the labels: python -m pbl grade {out} --score-only --data HIDDEN"
-    print(say(told, file=out / "predicted.csv", out=out))
+    print(say(told, file=out / "predicted.csv", out=for_shell(out)))
 
 
 def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:

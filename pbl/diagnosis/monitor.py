@@ -20,8 +20,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from pbl.diagnosis.arrays import examine_arrays
 from pbl.diagnosis.rules import Diagnosis, diagnose
-from pbl.diagnosis.signals import Side, Signals
+from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
 from pbl.models.keras_private import find_callbacks, flatten_layers
@@ -33,6 +34,7 @@ FEWEST, MOST, ONE_IN = 500, 1_500, 20
 MOST_AT_END = 5_000  # once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
+SHORT = 2  # epochs
 BATCH = 128
 REST = 40  # times as long as writing the signals took, before they are written again: the file holds all epochs
 TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
@@ -108,10 +110,16 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "val_counts": np.bincount(sizes[1], minlength=classes).tolist(),
             "steps_per_epoch": steps,
             "val_items": val_items,
+            "inputs": {
+                name: [float(pixels.min()), float(pixels.max())]
+                for name, pixels in zip(("train", "val"), self._pixels, strict=True)
+                if pixels.size
+            },
         }
         groups = train.groups_of(val_items) if hasattr(train, "groups_of") else None
         if groups is not None:
             self._about["val_groups"] = groups
+        self._findings: list[dict] | None = None
         self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
         self._inputs, self._head = self._pixels, None
         self.seconds, self.looks_at_end = 0.0, True
@@ -131,8 +139,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """What the signals so far say, without what the data doctor knows; `pbl.diagnose_run` has it."""
-        return diagnose(self.signals)
+        """What the signals so far say; of arrays with what the data doctor finds in them, which takes seconds, once. Of the data of
+        a run `pbl.diagnose_run` has that."""
+        if self._findings is None:
+            self._findings = [] if hasattr(self._train, "sample") else examine_arrays(self._train, self._val)
+        return diagnose(self.signals, self._findings)
 
     @property
     def _judged(self) -> keras.Model:
@@ -144,6 +155,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
         callbacks = find_callbacks("OverfittingMonitor")
         # What puts averaged weights into the model must stand before, to be seen.
         harmless = (OverfittingMonitor, keras.callbacks.SwapEMAWeights)
+        self._stoppers = [
+            other
+            for other in callbacks
+            if isinstance(other, keras.callbacks.EarlyStopping) and other.restore_best_weights
+        ]
         before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, harmless)]
         if before:
             raise InputError(
@@ -152,7 +168,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 other=type(before[0]).__name__,
             )
         self._check()
-        self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
+        self._measure: dict[bool, Callable] = {}  # anew: the model may have been compiled anew
         self._batches = _in_batches(self._inputs, self._labels)
         self._before: list | None = None  # kernels before an epoch that is looked at
         self._begins, self._is_restored = True, False
@@ -176,18 +192,35 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
-        if self.signals.network and self.signals.network[-1]["epoch"] < epoch:  # stopped early
-            self._look(epoch, self._run(looks=True)[1])
-        # The features of more images would take too long.
-        if self.looks_at_end and self.signals.epochs and self._inputs is self._pixels:
-            self._look_at_more(epoch)
-            if self._live is not None:
-                self._live.show(self.signals)
+        with self._kept_weights() as kept:
+            if kept is not None:
+                self.signals.about["kept_epoch"] = epoch = kept
+            looked_at = {look["epoch"] for look in self.signals.network}
+            if looked_at and epoch not in looked_at:  # stopped early
+                self._look(epoch, self._run(looks=True)[1])
+            # The features of more images would take too long.
+            if self.looks_at_end and self.signals.epochs and self._inputs is self._pixels:
+                self._look_at_more()
+                if self._live is not None:
+                    self._live.show(self.signals)
         self.save()
+
+    @contextlib.contextmanager
+    def _kept_weights(self) -> Iterator[int | None]:
+        """Within it the model has the weights that early stopping is about to put back; gives their epoch, None of the last."""
+        last = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
+        kept = [other for other in self._stoppers if other.best_weights is not None and other.best_epoch + 1 < last]
+        if not kept:
+            yield None
+            return
+        before = self.model.get_weights()
+        self.model.set_weights(kept[-1].best_weights)
+        yield int(kept[-1].best_epoch) + 1
+        self.model.set_weights(before)
 
     def get_state(self) -> dict:
         before = None if self._before is None else [ops.convert_to_numpy(kernel) for kernel in self._before]
-        return {**self.signals.to_dict(), "before": before}
+        return {**self.signals.to_state(), "before": before}
 
     def set_state(self, state: dict) -> None:
         sides = [state[name]["labels"] for name in ("probe", "val")]
@@ -222,20 +255,21 @@ class OverfittingMonitor(keras.callbacks.Callback):
         pixels, labels = map(list, zip(*chosen, strict=True))
         return pixels, labels, [str(place) for place in places[1]]
 
-    def _look_at_more(self, epoch: int) -> None:
+    def _look_at_more(self) -> None:
         pixels, labels, _ = self._take(MOST_AT_END)
         if [len(part) for part in labels] == [len(part) for part in self._labels]:
             return
         rows = self._run(False, _in_batches(pixels, labels))[0]
-        right = rows[: sum(map(len, labels)), 1] == np.concatenate(labels)
-        n = len(labels[0])
-        self.signals.end = {
-            "epoch": epoch,
-            "probe_images": n,
-            "probe_correct": int(right[:n].sum()),
-            "val_images": len(labels[1]),
-            "val_correct": int(right[n:].sum()),
-        }
+        self.signals.end = {"epoch": self.signals.epochs[-1]["epoch"]}
+        begin = 0
+        for name, of_side in zip(("probe", "val"), labels, strict=True):
+            predicted = rows[begin : begin + len(of_side), 1]
+            begin += len(of_side)
+            self.signals.end |= {
+                f"{name}_images": len(of_side),
+                f"{name}_correct": int((predicted == of_side).sum()),
+                f"{name}_confusion": count_pairs(of_side, predicted).tolist(),
+            }
 
     def _copy_kernels(self) -> list:
         return [ops.copy(kernel.value) for kernel in self._kernels]
@@ -257,6 +291,15 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
         width, classes = shapes[0][1], self._about["num_classes"]
         self._is_binary = width == 1
+        counts = np.add(self._about["train_counts"], self._about["val_counts"])
+        first = int(np.flatnonzero(counts)[0])
+        if first and width < max(classes, 3) and width in (1, classes - first):
+            raise InputError(
+                "The labels go from {first} to {last}, and classes are counted from 0. Subtract {first} before the training:"
+                " labels = labels - {first}.",
+                first=first,
+                last=classes - 1,
+            )
         if self._is_binary and classes > 2:
             raise InputError(
                 "The model has one output, which tells two classes apart, and the labels have {classes}. End it with one"
@@ -278,6 +321,17 @@ class OverfittingMonitor(keras.callbacks.Callback):
             layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
         self._about["model"] = model.name
+        scales = [
+            layer.scale
+            for layer in flat
+            if isinstance(layer, keras.layers.Rescaling) and isinstance(layer.scale, (int, float))
+        ]
+        kinds = (keras.layers.Normalization, keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+        self._about["inputs"] |= {
+            "width": width,
+            "scale": math.prod(scales),
+            "normalises": any(isinstance(layer, kinds) for layer in flat),
+        }
 
     def _check_labels(self) -> None:
         """Raises InputError where the loss takes another kind of labels than the data give; Keras speaks of ranks only."""
@@ -298,17 +352,30 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
 
     def _finds_logits(self, width: int) -> bool:
-        """Whether the outputs are logits: by the loss where it tells, else by what the model gives."""
+        """Whether the outputs are logits: by what the model gives, and else by the loss."""
         loss, classes = self.model.loss, self._about["num_classes"]
         name = _name_loss(loss)
         is_categorical = "categorical" in name and "crossentropy" in name
         # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
         is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
-        if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
-            return bool(getattr(loss, "from_logits", False))
         outputs = ops.convert_to_numpy(self._call(self._inputs[0][:8]))
         sums = outputs if self._is_binary else outputs.sum(axis=1)
-        if not (outputs.min() < 0 or sums.max() > 1.01 or (not self._is_binary and sums.min() < 0.99)):
+        is_positive = outputs.min() >= 0 or not np.isfinite(outputs).all()
+        are_probabilities = is_positive and not sums.max() > 1.01 and (self._is_binary or not sums.min() < 0.99)
+        if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
+            takes_logits = bool(getattr(loss, "from_logits", False))
+            if not takes_logits and not (is_positive and not outputs.max() > 1.01):
+                raise InputError(
+                    "The model ends without {activation}, and the loss {loss} takes probabilities: it learns little and its"
+                    " losses are wrong. End it with {code}, or compile with keras.losses.{own}(from_logits=True).",
+                    activation="sigmoid" if self._is_binary or is_binary else "softmax",
+                    loss=name,
+                    code=f"Dense({width}, activation='{'sigmoid' if self._is_binary or is_binary else 'softmax'}')",
+                    own="BinaryCrossentropy" if is_binary else _write_loss(name),
+                )
+            # Keras takes the logits of its own softmax all the same.
+            return takes_logits and not are_probabilities
+        if are_probabilities:
             return False
         # Of a loss of Keras's own it is known whether it takes logits; a loss or training step of the user's may.
         is_own = not (isinstance(loss, str) or getattr(loss, "__module__", "").startswith("keras"))
@@ -383,28 +450,33 @@ class OverfittingMonitor(keras.callbacks.Callback):
         """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
         batches = batches or self._batches
         begin = time.perf_counter()
-        if looks not in self._measure:
-            self._measure[looks] = self._trace(looks)
-        before = (self._before or self._copy_kernels()) if looks else []
-        numbers = _to_host(self._measure[looks](before, *batches))
+        if not self._measure:
+            # Each is traced once; where it is called twice, that would cost more than it saves.
+            is_short = self.params["epochs"] <= SHORT
+            look = self._measure_look if is_short else _compile(self._judged, self._measure_look)
+            self._measure = {False: _compile(self._judged, self._measure_rows), True: look}
+        numbers = self._measure[False](*batches)
         n = math.prod(batches[1].shape)
+        if looks:
+            at = _spread(0, len(self._labels[0]))
+            stored = ops.mean(ops.take(ops.reshape(numbers[: 3 * n], (-1, 3))[:, 0], at))
+            few = [ops.convert_to_tensor(array[at]) for array in (self._inputs[0], self._labels[0])]
+            look = self._measure[True](*few, stored, *(self._before or self._copy_kernels()))
+            numbers = ops.concatenate([numbers[: 3 * n], look, numbers[3 * n :]])
+        numbers = _to_host(numbers)
         self.seconds += time.perf_counter() - begin
         return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
 
-    def _trace(self, looks: bool) -> Callable:
-        """One function that measures everything on the device, and gives one vector."""
-        at = _spread(0, len(self._labels[0]))
-        few = self._inputs[0][at], self._labels[0][at]
+    def _measure_rows(self, images: Any, labels: Any) -> Any:
+        """Of each image what `_judge` gives, and the penalty of the weights, as one vector."""
+        rows = _map(lambda batch: self._judge(*batch), (images, labels))
+        # Of the weights alone: what a layer adds for its outputs is known in its call only.
+        weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
+        penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
+        return ops.concatenate([ops.reshape(rows, (-1,)), ops.reshape(ops.cast(penalty, "float32"), (1,))])
 
-        def measure(before: list, images: Any, labels: Any) -> Any:
-            rows = ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1, 3))
-            look = self._look_into(few, ops.mean(ops.take(rows[:, 0], at)), before) if looks else []
-            # Of the weights alone: what a layer adds for its outputs is known in its call only.
-            weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
-            penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
-            return ops.concatenate([ops.reshape(rows, (-1,)), *look, ops.reshape(ops.cast(penalty, "float32"), (1,))])
-
-        return _compile(self._judged, measure)
+    def _measure_look(self, images: Any, labels: Any, stored: Any, *before: Any) -> Any:
+        return ops.concatenate(self._look_into((images, labels), stored, list(before)))
 
     def _judge(self, images: Any, labels: Any, training: bool = False) -> Any:
         """`float32 [n, 3]`: loss, predicted class and confidence."""
@@ -414,7 +486,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
             right = ops.sigmoid(outputs) if self._is_logits else outputs
             probabilities = ops.concatenate([1 - right, right], axis=-1)
         else:
-            probabilities = ops.softmax(outputs) if self._is_logits else outputs
+            # Sigmoids do not sum to 1; Keras's cross-entropies of classes divide by the sum too.
+            probabilities = (
+                ops.softmax(outputs)
+                if self._is_logits
+                else outputs / ops.maximum(ops.sum(outputs, axis=-1, keepdims=True), TINY)
+            )
         of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
         # Not clipped to 1, and NaN stays NaN.
         loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))
@@ -511,6 +588,11 @@ def _how_many(images: int, image_bytes: int, *most: int) -> int:
 
 def _name_loss(loss: Any) -> str:
     return (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
+
+
+def _write_loss(name: str) -> str:
+    """As Keras calls the class of a loss."""
+    return "SparseCategoricalCrossentropy" if "sparse" in name else "CategoricalCrossentropy"
 
 
 def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -628,13 +710,20 @@ def _compile(model: keras.Model, function: Callable) -> Callable:
 
         traced = tf.function(function, autograph=False)
 
-        def call(before: list, *batches) -> Any:
+        def call(*arguments) -> Any:
             nonlocal concrete
             # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
             if concrete is None:
-                any_number = [tf.TensorSpec([None, None, *array.shape[2:]], array.dtype) for array in batches]
-                concrete = traced.get_concrete_function(before, *any_number)
-            return concrete(before, *batches)
+                # Of any number of batches.
+                concrete = traced.get_concrete_function(
+                    *(
+                        tf.TensorSpec(
+                            [None, None, *of.shape[2:]] if at < 2 and len(arguments) == 2 else of.shape, of.dtype
+                        )
+                        for at, of in enumerate(arguments)
+                    )
+                )
+            return concrete(*arguments)
 
         concrete = None
         return call

@@ -47,7 +47,7 @@ GRADING = {
     "{n} image(s) of '{source}' cannot be decoded: {problems}{more} Repair them or take them away first.": "'{source}' の画像 {n} 枚が読み込めません：{problems}{more} 先に直すか、取り除いてください。",
     "Data set '{source}' holds no image.": "データセット '{source}' に画像がありません。",
     "With --fraction {fraction} nothing is left on one side. Give more images or another share.": "--fraction {fraction} では、片方に1枚も残りません。画像を増やすか、別の割合を指定してください。",
-    "{folder} could not be written: {reason}.": "{folder} に書き込めませんでした（{reason}）。",
+    "{folder} could not be written: {reason}. Make room, or give another folder: --out.": "{folder} に書き込めませんでした（{reason}）。空きを増やすか、--out で別のフォルダを指定してください。",
     # intake.py
     "The roster {file} cannot be read: {reason}.": "名簿 {file} が読めません（{reason}）。",
     "The roster {file} is empty. It needs a column team.": "名簿 {file} は空です。team という列が必要です。",
@@ -60,6 +60,7 @@ GRADING = {
     "Another grader is at work in {folder}. Wait for it, or give another folder: --out.": "{folder} では別の採点が動いています。終わるのを待つか、--out で別のフォルダを指定してください。",
     # references.py
     "Reference submission: {name}": "参考の提出物：{name}",
+    "The reference submissions could not be written: {reason}. The hidden set {path} is whole without them.": "参考の提出物を書き込めませんでした（{reason}）。非公開データ {path} は、参考の提出物がなくてもそのまま使えます。",
     "The reference submissions are not graded here: this machine cannot lock a process up.": "参考の提出物は、ここでは採点しません（このマシンではプロセスを隔離できません）。",
     # results.py
     "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.": "{file} は team という列のある CSV ファイルではありません。直すか、別の場所に移してください（新しく作り直されます）。",
@@ -83,6 +84,7 @@ GRADING = {
     "--predictions {folder}: give the folder of hidden images that you were handed.": "--predictions {folder}：配られた非公開の画像のフォルダを指定してください。",
     "its validation images are no longer the same": "検証画像が前と同じではありません",
     "There are no fixtures, so the grader cannot notice other preprocessing: the run's validation images or predictions are not at hand ({error}).": "確認用の画像（fixtures）がないので、前処理の違いに採点側で気づけません。実験の検証画像か予測が手元にありません（{error}）。",
+    "{folder} has too little room for the check of the submission: {reason}. Make room, or name another folder in the variable TMPDIR.": "{folder} に、提出物を確かめるための空きが足りません（{reason}）。空きを増やすか、変数 TMPDIR で別のフォルダを指定してください。",
     "The folder {folder} cannot be made: {reason}.": "フォルダ {folder} を作れません（{reason}）。",
     "The check of the submission ended with status {status}: {words}.": "提出物の検査が状態 {status} で終わりました：{words}。",
     # Why a submission is not graded
