@@ -219,25 +219,32 @@ class Run:
             file=self.path / f"predictions_{split}.npz", run=which,
         )  # fmt: skip
 
-    def read_arrays(self, split: str) -> dict[str, np.ndarray]:
-        """Reads all of `predictions_<split>.npz`, of a task other than classification: arrays of as many images each.
+    def read_scores(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Reads from `predictions_<split>.npz`, of anomaly detection, the scores, `float [n]`, and whether each image is normal, `bool [n]`.
 
         Raises:
             InputError: As `read_predictions`.
         """
         file = self.path / f"predictions_{split}.npz"
         try:
-            with np.load(file, allow_pickle=False) as saved:
-                arrays = {name: saved[name] for name in saved.files}
-            lengths = {len(array) for name, array in arrays.items() if name != "class_names"}
-            if len(lengths) != 1 or "hashes" not in arrays:
-                raise ValueError("not of as many images")
-            return arrays
-        except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-            which = self.path if split == "val" else f"{self.path} --split {split}"
-            raise InputError(
-                "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.", file=file, run=which
-            ) from error
+            saved = read_arrays(file, self.path, ("scores", "is_normal"))
+            scores, is_normal = saved["scores"], saved["is_normal"]
+            if not (
+                scores.ndim == 1
+                and scores.shape == is_normal.shape
+                and scores.dtype.kind == "f"
+                and is_normal.dtype.kind == "b"
+            ):
+                raise ValueError("not a score for each image")
+            if not np.isfinite(scores).all():
+                raise ValueError("scores that are no numbers")
+            return scores, is_normal
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
+            raise self._tell_missing(split) from error
+        except (FileNotFoundError, KeyError, ValueError) as error:
+            raise self._tell_missing(split) from error
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file of the run."""

@@ -221,12 +221,9 @@ def test_a_run_from_training_to_prediction(tmp_path, command):
         np.testing.assert_array_equal(one, other)
 
     metrics = run.read_json("metrics_val.json")
-    saved = run.read_arrays("val")
-    is_anomaly = ~saved["is_normal"]
-    assert metrics["metrics"]["roc_auc"] == pytest.approx(roc_auc_score(is_anomaly, saved["scores"]))
-    assert (
-        metrics["promise"]["threshold"] == np.sort(saved["scores"][saved["is_normal"]])[metrics["promise"]["rank"] - 1]
-    )
+    scores, is_normal = run.read_scores("val")
+    assert metrics["metrics"]["roc_auc"] == pytest.approx(roc_auc_score(~is_normal, scores))
+    assert metrics["promise"]["threshold"] == np.sort(scores[is_normal])[metrics["promise"]["rank"] - 1]
     assert {kind["name"] for kind in metrics["kinds"]} == set("012345679")
     assert [of["name"] for of in metrics["baselines"]] == [
         "pca",

@@ -72,7 +72,8 @@ def measure_promise(data: Path, folder: str) -> dict:
     }.items():
         run = train(config, folder)
         pbl.evaluate(run, "test")
-        scores = np.concatenate([(a := run.read_arrays(split))["scores"][a["is_normal"]] for split in ("val", "test")])
+        found = [run.read_scores(split) for split in ("val", "test")]
+        scores = np.concatenate([of[is_normal] for of, is_normal in found])
         for images in (50, 200, 500):
             if images > 0.8 * len(scores):
                 continue

@@ -271,10 +271,13 @@ def evaluate_on(
     return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
 
 
-def _read_validation(run: Run) -> dict[str, np.ndarray] | None:
-    """What `train` left of the run's validation images; None where that is damaged."""
+def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `train` left of the run's validation images: labels and probabilities, or scores and which are normal; None where damaged."""
     with contextlib.suppress(InputError):
-        return run.read_predictions("val")._asdict() if run.config.is_classifier else run.read_arrays("val")
+        if run.config.is_classifier:
+            saved = run.read_predictions("val")
+            return saved.labels, saved.probabilities
+        return run.read_scores("val") if run.config.task == "anomaly" else None
     return None
 
 

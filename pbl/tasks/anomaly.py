@@ -142,8 +142,8 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     if question.is_validation:
         promise = choose_threshold(scores[normal], question.options["false_alarms"])
     elif question.validation is not None:
-        before = question.validation
-        promise = choose_threshold(before["scores"][before["is_normal"]], question.options["false_alarms"])
+        before, is_normal = question.validation
+        promise = choose_threshold(before[is_normal], question.options["false_alarms"])
     code = next((layer for layer in model.layers if layer.name == "code"), None)
     components = COMPONENTS if code is None else int(np.prod(code.output.shape[1:]))
     train = data.images("train")
@@ -312,8 +312,8 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
         InputError: The run's validation scores are missing.
     """
     options = {**OPTIONS, **run.config.task_options}
-    before = run.read_arrays("val")
-    known = np.sort(before["scores"][before["is_normal"]])
+    before, is_normal = run.read_scores("val")
+    known = np.sort(before[is_normal])
     promise = choose_threshold(known, options["false_alarms"])
     scores = score_images(model, pixels, options["score"])
     above = np.searchsorted(known, scores) / len(known)

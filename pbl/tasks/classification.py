@@ -94,10 +94,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     labels, probabilities = images.labels, predict_probabilities(model, images.pixels)
     metrics = compute_metrics(labels, probabilities, data.class_names, question.positive_class)
     positive = data.class_names.index(metrics["positive"]["class"]) if "positive" in metrics else None
-    known = (labels, probabilities)
-    if not question.is_validation:
-        before = question.validation
-        known = None if before is None else (before["labels"], before["probabilities"])
+    known = (labels, probabilities) if question.is_validation else question.validation
     if known is not None:
         temperature, threshold, interval = choose_by_validation(*known, positive, question.aim)
         add_what_validation_chose(metrics, labels, probabilities, temperature, threshold, question.aim)

@@ -20,8 +20,8 @@ class Question(NamedTuple):
         positive_class: With two classes, the one whose precision, recall and F1 stand first; the second unless given.
         aim: With two classes, what the decision threshold is chosen for.
         is_validation: Whether the images are the run's own validation images, by which thresholds are chosen.
-        validation: Else the arrays of those, as an earlier evaluation left them in `predictions_val.npz`; None where they are
-            not known.
+        validation: Else what an earlier evaluation left of those: labels and probabilities; of anomaly detection scores and which
+            are normal. None where they are not known.
         all_figures: Whether all figures are drawn, or the first alone.
         best: The task's `best`, as the settings have it.
         options: The task's options, as the settings have them.
@@ -34,7 +34,7 @@ class Question(NamedTuple):
     positive_class: str | None = None
     aim: Aim = F1
     is_validation: bool = False
-    validation: Mapping[str, np.ndarray] | None = None
+    validation: tuple[np.ndarray, np.ndarray] | None = None
     all_figures: bool = True
     best: tuple[str, str] = ("val_loss", "min")
     options: Mapping[str, Any] = MappingProxyType({})
