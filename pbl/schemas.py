@@ -90,6 +90,67 @@ class Metrics(BaseModel):
         return self
 
 
+class _Kind(BaseModel):
+    model_config = _AS_IT_IS
+    name: Name
+    images: Count
+    roc_auc: Share | None
+
+
+class _Difference(BaseModel):
+    model_config = _AS_IT_IS
+    baseline: Name
+    value: float
+    low: float | None
+    high: float | None
+
+
+class _Promise(BaseModel):
+    model_config = _AS_IT_IS
+    threshold: float | None
+    asked: Share
+    low: Share
+    high: Share
+    images: Count
+
+
+class _Reconstruction(BaseModel):
+    model_config = _AS_IT_IS
+    train: Amount
+    normal: Amount | None = None
+    kept_normal: float | None = None
+    kept_anomalies: float | None = None
+    p_above_train: Share | None = None
+    contrast_normal: Amount | None = None
+    follows_contrast: float = 0.0
+    contrast: dict[Name, Amount]
+
+
+class _Leak(BaseModel):
+    model_config = _AS_IT_IS
+    items: Count
+
+
+class _Areas(BaseModel):
+    model_config = _AS_IT_IS
+    roc_auc: Share | None
+
+
+class AnomalyMetrics(BaseModel):
+    """`metrics_val.json` of anomaly detection: what its diagnosis reads."""
+
+    model_config = _AS_IT_IS
+    images: Count
+    normal_images: Count
+    metrics: _Areas
+    intervals: dict[Name, list[float]]
+    kinds: list[_Kind]
+    difference: _Difference | None
+    promise: _Promise | None
+    reconstruction: _Reconstruction
+    leak: _Leak | None
+
+
 class Cost(BaseModel):
     """`cost.json`."""
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from pbl.config import Config, as_word
 from pbl.diagnosis.advice import Experiment
 from pbl.diagnosis.evidence import Finding, make_finding
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import InputError, Sentence
 from pbl.runs import Run
+from pbl.schemas import AnomalyMetrics
 
 BASELINE_NAMES = {
     "pca": "PCA",
@@ -129,8 +132,11 @@ def diagnose_anomalies(metrics: Mapping[str, Any], config: Config, run: str = "R
         command = shlex.join(["python", "-m", "pbl", "train", run, *words]) if words else ""
         epochs = settings.get("epochs", config.epochs) if settings else 0
         experiments.append(
-            Experiment(advice.name, advice.template, settings, epochs, None, (), 0, command, {}, advice.template)
-        )
+            Experiment(
+                name=advice.name, message=advice.template, settings=settings, epochs=epochs, gain=None, lowest=None, highest=None, helped=0, tried=0, sources=(), pairs=0,
+                command=command, details={}, template=advice.template,
+            )
+        )  # fmt: skip
     return Diagnosis(tuple(findings), tuple(experiments))
 
 
@@ -142,11 +148,12 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     """
     metrics = run.read_json("metrics_val.json")
     try:
-        return diagnose_anomalies(metrics, run.config, str(run.path))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        AnomalyMetrics.model_validate(metrics)
+    except ValidationError:
         raise InputError(
             "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
         ) from None
+    return diagnose_anomalies(metrics, run.config, str(run.path))
 
 
 def _find_leak(metrics: Mapping[str, Any]) -> Finding | None:
