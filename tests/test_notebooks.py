@@ -198,6 +198,11 @@ my_verdict = "tie\"""",
         ),
         "exercise-3": ('my_sentences = {"b", "d"}', ['my_sentences = {"a", "b", "d"}', 'my_sentences = {"b", "c", "d"}', 'my_sentences = {"b"}']),
     },
+    "12_anomaly_detection": {
+        "exercise-1": ("needed = 99", ["needed = 19", "needed = 98", "needed = 100", "needed = 1_000"]),
+        "exercise-2": ('my_images = "b"', ['my_images = "a"', 'my_images = "c"', 'my_images = "d"']),
+        "exercise-3": ('my_groups = "(part[0-9]+)"', ['my_groups = "([a-z]+)"', 'my_groups = "(light[0-9])"', 'my_groups = "(part[0-9]+_light[0-9])"']),
+    },
 }  # fmt: skip
 
 
