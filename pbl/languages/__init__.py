@@ -273,11 +273,21 @@ def choose_language(language: str | None = None) -> str:
 
     Args:
         language: What was asked for. Else the variable `PBL_LANGUAGE` says it, else the locale: the first that is set of the
-            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`. What is not Japanese is English.
+            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`; on Windows, where none is set, the language of the system. What
+            is not Japanese is English.
     """
     names = ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
-    chosen = language or next(filter(None, map(os.environ.get, names)), "en")
+    chosen = language or next(filter(None, map(os.environ.get, names)), None) or _read_system_language()
     return "ja" if chosen[:2].lower() == "ja" else "en"
+
+
+def _read_system_language() -> str:
+    """That in which Windows shows its own menus; "en" on other systems, whose variables say it."""
+    if sys.platform != "win32":
+        return "en"
+    import ctypes
+
+    return "ja" if ctypes.windll.kernel32.GetUserDefaultUILanguage() & 0x3FF == 0x11 else "en"  # LANG_JAPANESE
 
 
 def choose_screen_language(language: str | None = None) -> str:
