@@ -132,7 +132,7 @@ RULES = {rule.key: rule for rule in (
         "shift_gap": Threshold(0.02, "points by 100, lower bound of the gap; a shift that costs less is no reason to stop"),
         "known_of_val": Threshold(0.2, "skill on validation, upper bound, by that on training images; random labels to .1"),
         "fewest_learned": Threshold(500, "training images; 160 cats and dogs taught nothing that held"),
-    }, images.find_shift, {"": ((to_try.CHECK, None), (to_try.LOOK, None)), "scale": ((to_try.LOOK, None),)}, ("overfitting", "underfitting", "class_shares_differ")),
+    }, images.find_shift, {"": ((to_try.CHECK, None),), "scale": ((to_try.LOOK, None),)}, ("overfitting", "underfitting", "class_shares_differ")),
     Rule("swallowed_class", "label_noise_suspected", "act", {
         "swallowed": Threshold(0.1, "lower bound of the share of a class that is taken for another minus that of the other way round"),
         "swallowed_z": Threshold(3.1, "standard errors by which its share of the two's labels is lower in training; p = .001"),
@@ -201,7 +201,7 @@ RULES = {rule.key: rule for rule in (
     Rule("numbers_from_one", "class_absent", "note", {}, classes.find_numbers_from_one),
     Rule("health", "healthy", "note", {
         "surely_learned": Threshold(0.95, "share of the training images, where no reference is known; convention"),
-    }, generalisation.find_health, {"": ((to_try.SEEDS, None), (to_try.LONGER, None), (to_try.LARGER_MODEL, None))}),
+    }, generalisation.find_health, {"or_small_gap": ((to_try.VALIDATE, None), (to_try.SEEDS, None)), "": ((to_try.SEEDS, None), (to_try.LONGER, None), (to_try.LARGER_MODEL, None))}),
 )}  # fmt: skip
 # Of the rules of the package.
 NAMES = tuple(dict.fromkeys(rule.name for rule in RULES.values()))
