@@ -67,7 +67,7 @@ class Residual(nn.Module):
 
 
 class Gate(nn.Module):
-    """Hu et al. 2017, equations 2 to 4."""
+    """Hu et al. 2017: squeeze, excite, scale."""
 
     def __init__(self, channels: int, ratio: int):
         super().__init__()
