@@ -153,7 +153,7 @@ def test_a_model_that_is_not_built_when_it_is_returned(write, tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", UNBUILT)
+@pytest.mark.parametrize("kind", [pytest.param("sequential", marks=pytest.mark.nightly), "subclass"])
 def test_a_model_that_is_not_built_goes_through_all_commands(write, command, kind):
     file = write(UNBUILT[kind], f'{OWN}, experiment="x"')
     assert command("train", file)[0] == 0
