@@ -64,7 +64,7 @@ def test_what_reads_files_says_the_same(said, command):
 
 
 def test_its_model_is_built_and_judged(said, command, tmp_path):
-    status, out, err = command("evaluate", RUN, "--split", "test", "--json", "--trust")
+    status, out, err = command("evaluate", RUN, "--split", "test", "--json", "--trust")  # it bears no mark
     assert status == 0, err
     said["evaluate"]["test_uses"] += 1
     now = json.loads(out)
