@@ -151,6 +151,12 @@ def data_sets() -> set[str]:
     return {ast.get_docstring(functions[value.id]).partition("\n")[0] for value in entered.values}
 
 
+def of_summary() -> set[str]:
+    """What the class's summary says; sentences that it chooses among stand in a dictionary."""
+    page = (PACKAGE / "grading" / "summary.html").read_text(encoding="utf-8")
+    return set(re.findall(r'(?:\bt\(|: )"((?=[^"]*[a-z])[^"]+)"', page)) - {"%g"}
+
+
 PARTS_OF_A_TRAINING = ("data", "check", "build", "fit", "figures", "evaluate", "diagnosis", "monitor (in fit)")
 ALL = japanese._tables()
 
@@ -158,7 +164,7 @@ ALL = japanese._tables()
 def wanted() -> set[str]:
     return (
         {*sentences_in_code(), *descriptions(), *_WRONG.values(), *PARTS_OF_A_TRAINING}
-        | {told for _, told in slips.CAUSES} | titles_of_columns() | data_sets() | faults_of_submissions() | reasons_of_isolation() | of_grading()
+        | {told for _, told in slips.CAUSES} | titles_of_columns() | data_sets() | faults_of_submissions() | reasons_of_isolation() | of_grading() | of_summary()
     )  # fmt: skip
 
 
