@@ -139,7 +139,8 @@ RULES = {rule.key: rule for rule in (
         "swallowed_more": Threshold(1.15, "share of the other class in training by that in validation"),
     }, classes.find_swallowed_class, explains=("overfitting", "underfitting", "class_shares_differ")),
     Rule("label_noise", "label_noise_suspected", "act", {
-        "unlike_neighbours": Threshold(0.03, "training images whose five nearest ones all are of one other class, a share; clean digits to .007, 20% wrong .064"),
+        "unlike_neighbours": Threshold(0.03, "training images whose five nearest ones all are of one other class, a share; clean digits and MNIST to .007, 20% wrong from .048"),
+        "neighbour_classes": Threshold(5, "classes in training, of which that is a sign; of clean photographs of two classes the share was .04"),
         "wrong_labels": Threshold(0.05, "lower bound of the share of wrong labels by simple models"),
         "harder_z": Threshold(2.0, "standard errors by which training images are harder than validation images, the lesser of two tests, largest mean of three epochs; the mean of both was to 1.87 in 406 runs without wrong labels; the data doctor finds others"),
     }, images.find_label_noise, {"": ((to_try.LABELS, None), (to_try.SMOOTH, None))}, ("overfitting", "underfitting", "class_never_found")),
