@@ -224,7 +224,7 @@ class SignalsText(BaseModel):
     about: _About
     epochs: list[_Epoch]
     network: list[_Look]
-    end: dict[Name, Count] = {}
+    end: dict[Name, Count | list[list[Count]]] = {}  # of pairs of classes, triples of counts
 
     @model_validator(mode="after")
     def _check_order(self) -> "SignalsText":

@@ -34,7 +34,7 @@ WRITING = ".writing-"  # how the name of a file begins that is being written
 TEMPORARY = "pbl-"  # how that of a folder begins in the system's folder for temporary files
 OLD_SECONDS = 86_400  # after which what another machine was writing is taken for a left-over
 _MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_gave_up_at = -1e9  # when waiting was last in vain
+_waiting = threading.local()  # of each thread, when its waiting was last in vain
 
 
 class Growing(NamedTuple):
@@ -101,16 +101,15 @@ def try_again(
     Raises:
         OSError: It failed in another way, or still does.
     """
-    global _gave_up_at
     for wait in (*RETRY_SECONDS, None):
         try:
             return act()
         except OSError as error:
-            # Where a whole Drive is gone, a minute is not waited for each of its files.
-            if error.errno in PASSING and (wait is None or time.monotonic() - _gave_up_at < sum(RETRY_SECONDS)):
-                _gave_up_at = time.monotonic()
-                raise
             if error.errno not in PASSING:
+                raise
+            # Where a whole Drive is gone, a minute is not waited for each of its files.
+            if wait is None or time.monotonic() - getattr(_waiting, "was_in_vain", -1e9) < sum(RETRY_SECONDS):
+                _waiting.was_in_vain = time.monotonic()
                 raise
             print(say(told, file=file, reason=error.strerror, wait=wait), file=sys.stderr, flush=True)
             time.sleep(wait)

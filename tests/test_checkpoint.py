@@ -176,7 +176,10 @@ def test_wherever_it_is_cut_off(tmp_path, uninterrupted, places):
         assert run.environment["seconds"]["fit"] == pytest.approx(history["seconds"].sum(), abs=0.01)
     assert run.name == "x/001" and not (run.path / "checkpoint").exists()
     assert len(run.environment.get("resumed", [])) == len(places) - (places[0] == ("step", 0, 0))
-    assert pbl.train(config, folder=tmp_path).name == "x/002"  # what has ended starts anew
+    Cut.at = ("step", 0, 0)
+    with pytest.raises(PowerCut):
+        pbl.train(config, folder=tmp_path)
+    assert (tmp_path / "x" / "002").exists()  # what has ended starts anew
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,10 @@ from sklearn.datasets import load_digits
 from typer import rich_utils
 
 import pbl
+from pbl.__main__ import find_obstacle, say_missing
 from pbl.cli import app, screen
+from pbl.grading.hidden import find_exposing_work_tree
+from pbl.languages import choose_language
 from pbl.languages.wrapping import measure, wrap
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -308,3 +312,53 @@ def test_check_tells_a_slip_in_own_code(command, tmp_path, monkeypatch):
     assert status == 2 and errors.count("\n") == 1 and "experiment.py, line 6: " in errors and "index" in errors
     kept = Path(errors.strip().rpartition("The traceback: ")[2])
     assert "IndexError" in kept.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("version", "files", "said"),
+    [
+        ((3, 10), [], "Python 3.10 is too old: pbl and TensorFlow need 3.11, 3.12 or 3.13."),
+        ((3, 12), ["keras.py", "mine.py"], "keras.py in this folder hides Python's module keras"),
+        ((3, 12), ["random.py"], "Give your file another name, such as my_random.py."),
+        ((3, 12), ["mine.py"], None),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_line(tmp_path, version, files, said):
+    for name in files:
+        (tmp_path / name).touch()
+    found = find_obstacle(tmp_path, version)
+    assert found is None if said is None else said in found and "\n" not in found
+
+
+def test_a_missing_package_is_named(tmp_path):
+    assert "too new" in say_missing("tensorflow", (3, 14)) and "-m pip install -r requirements.txt" in say_missing(
+        "rich"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['typer'] = None; from pbl.__main__ import main; sys.exit(main())"],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PBL_LANGUAGE": "en"},
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "The package typer is not installed" in done.stderr
+    (tmp_path / "keras.py").write_text("raise SystemExit('wrong one')")
+    done = run_process("models", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "keras.py in this folder hides" in done.stderr
+
+
+def test_windows_says_the_language_where_no_variable_does(monkeypatch):
+    for name in ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    assert choose_language() == "en"
+    monkeypatch.setattr(sys, "platform", "win32")
+    for code, language in ((0x0411, "ja"), (0x0409, "en")):
+        system = SimpleNamespace(kernel32=SimpleNamespace(GetUserDefaultUILanguage=lambda code=code: code))
+        monkeypatch.setattr("ctypes.windll", system, raising=False)
+        assert choose_language() == language and choose_language("en") == "en"
+
+
+def test_labels_that_a_commit_would_publish_are_told(tmp_path):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    assert find_exposing_work_tree(tmp_path / "holdout" / "photos") == tmp_path
+    (tmp_path / ".gitignore").write_text("holdout/\n")
+    assert find_exposing_work_tree(tmp_path / "holdout" / "photos") is None
+    assert find_exposing_work_tree(tmp_path / "elsewhere") == tmp_path
+    assert find_exposing_work_tree(ROOT / "holdout" / "photos") is None  # where `holdout` writes unless told otherwise

@@ -717,6 +717,7 @@ def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypa
     assert told.status == "refused" and "on the instructor's list" in told.message and told.file.is_file()
     with pytest.raises(InputError, match=r"would not grade this submission \(incompatible\)"):
         (run.path / "experiment.py").write_text(experiment.format(broken=True))
+        pbl.trust_run(run.path)
         submit(run, "B", as_keras=True)
     assert not (tmp_path / "B.zip").exists()
 

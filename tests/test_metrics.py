@@ -366,7 +366,7 @@ def test_the_legend_covers_no_curve(kind):
     assert len(legend.get_texts()) == 4 + (kind == "roc")
 
 
-@pytest.mark.parametrize(("classes", "megabytes"), [(300, 1), (10_000, 6)])
+@pytest.mark.parametrize(("classes", "megabytes"), [(300, 1), pytest.param(10_000, 6, marks=pytest.mark.nightly)])
 def test_of_many_classes_what_tells_most_is_kept(classes, megabytes):
     """Pairs and areas as counted by hand and by scikit-learn, within what the report reads, and no matrix of zeros."""
     random = np.random.default_rng(0)

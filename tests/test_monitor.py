@@ -482,7 +482,9 @@ def test_how_long_the_data_alone_take_is_logged():
     assert all(0 < share < 5 for share in history["data_share"]) and len(history["data_share"]) == 2
 
 
-@pytest.mark.parametrize(("classes", "each"), [(600, 12), (1_000, 7), (400, 7), (10_000, 7)])
+@pytest.mark.parametrize(
+    ("classes", "each"), [(600, 12), (1_000, 7), (400, 7), pytest.param(10_000, 7, marks=pytest.mark.nightly)]
+)
 def test_many_classes_with_few_images(tmp_path, classes, each):
     """Each class is looked at in its share, also where it has a single validation image; and what is written is read back."""
     labels = np.repeat(np.arange(classes), each)

@@ -94,8 +94,12 @@ def main() -> None:
             ]
             lines.append(f"| {images:,} | {len(told['now'])} | {' | '.join(shown)} | {told['now'][-1]['findings']} |")
             print(lines[-1], flush=True)
-    table = "\n".join(lines)
-    (HERE / "doctor_speed.md").write_text(
+    # Rows of other numbers of images stay as they are.
+    page = HERE / "doctor_speed.md"
+    old = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
+    rows = {line.split("|")[1]: line for line in [*old, *lines] if line.startswith("| ") and line[2].isdigit()}
+    table = "\n".join(rows[f" {images:,} "] for images in TIMES if f" {images:,} " in rows)
+    page.write_text(
         f"""# How long the data doctor takes
 
 Written by `python experiments/benchmarks/doctor_speed.py --data DIR --against {options.against}`: every check on a subset of CIFAR-10 (JPEG

@@ -1,5 +1,6 @@
 """A class's hidden test set, from both sides: `holdout`, `submit`, `grade`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,7 +66,20 @@ def holdout(
             header = [say("reference submission"), say("accuracy")]
             print_table(header, [(name, format_number(value)) for name, value in order])
     print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
+    _warn_of_exposed_labels(made.path)
     return 0
+
+
+def _warn_of_exposed_labels(folder: Path) -> None:
+    """Tells where the next commit would take hidden labels along."""
+    from pbl.grading.hidden import find_exposing_work_tree
+
+    if tree := find_exposing_work_tree(folder):
+        told = (
+            "{folder} lies in the git work tree {tree}, which does not ignore it: a commit of all files would publish the hidden"
+            " labels. Move it out of there, or name it in .gitignore."
+        )
+        print(say(told, folder=folder, tree=tree), file=sys.stderr)
 
 
 def submit(
@@ -90,8 +104,16 @@ def submit(
     if as_json:
         print_json({**submitted._asdict(), "file": str(submitted.file)}, indent=None)
         return 0
-    told = "{file}: the instructor will see '{status}'. {message}"
-    print(say(told, file=submitted.file, status=submitted.status, message=submitted.message))
+    print(say("{file} is written, and was checked as the grader will check it.", file=submitted.file))
+    if submitted.status == "ok":
+        print(
+            say(
+                "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects them."
+            )
+        )
+    else:
+        told = "The instructor will see '{status}'. {message}"
+        print(say(told, status=submitted.status, message=submitted.message))
     for remark in submitted.remarks:
         print(say_sentence(remark))
     return 0
@@ -168,6 +190,7 @@ def grade(
     from pbl.grading.grader import grade as grade_class
     from pbl.grading.sandbox import Limits
 
+    _warn_of_exposed_labels(Path(data))
     with show_progress(not as_json) as tell:
         rows = grade_class(
             submissions,

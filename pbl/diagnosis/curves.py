@@ -109,8 +109,7 @@ def plot_learning_curves(
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         best = history.loc[history["epoch"] == best_epoch, f"val_{name}"]
         if len(best):
-            why = "the lowest" if name == "loss" else "kept for its loss"
-            label = f"epoch {best_epoch}, which is kept: validation {name} {best.item():.4f} ({why})"
+            label = f"kept: epoch {best_epoch}, {name} {best.item():.4f}" + (" (lowest)" if name == "loss" else "")
             axes.plot(best_epoch, best.item(), "o", color=GREEN, label=label)
         if fine_tune_from_epoch:
             axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label="fine-tuning begins")

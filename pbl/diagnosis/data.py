@@ -161,12 +161,14 @@ def find_label_noise(run: Evidence) -> Finding | None:
             looked_at=int(told[0].get("looked_at", 0)),
             kind="both_sides",
         )
-    alike = [finding["details"] for finding in run.data.get("labels_unlike_neighbours", [])]
+    # Of few classes five neighbours are of one other by chance.
+    has_many = (run.counts[0] > 0).sum() >= run.limits["neighbour_classes"]
+    alike = [finding["details"] for finding in run.data.get("labels_unlike_neighbours", []) if has_many]
     if alike and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
         return make_finding(
             "label_noise_suspected",
-            "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class, where right"
-            " labels give less than 1%: labels are wrong, and of validation, which was drawn like them, it is likely as many.",
+            "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class; of digits with"
+            " right labels it is less than 1%. Labels seem to be wrong, and of validation, which was drawn like them, it is likely as many.",
             looked_at=int(alike[0].get("looked_at", 0)),
             share=float(alike[0]["share"]),
             kind="both_sides",

@@ -34,7 +34,6 @@ FEWEST, MOST, ONE_IN = 500, 1_500, 20
 MOST_AT_END = 5_000  # once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
-SHORT = 2  # epochs
 BATCH = 128
 REST = 40  # times as long as writing the signals took, before they are written again: the file holds all epochs
 TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
@@ -168,7 +167,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 other=type(before[0]).__name__,
             )
         self._check()
-        self._measure: dict[bool, Callable] = {}  # anew: the model may have been compiled anew
+        self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
         self._batches = _in_batches(self._inputs, self._labels)
         self._before: list | None = None  # kernels before an epoch that is looked at
         self._begins, self._is_restored = True, False
@@ -450,33 +449,28 @@ class OverfittingMonitor(keras.callbacks.Callback):
         """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
         batches = batches or self._batches
         begin = time.perf_counter()
-        if not self._measure:
-            # Each is traced once; where it is called twice, that would cost more than it saves.
-            is_short = self.params["epochs"] <= SHORT
-            look = self._measure_look if is_short else _compile(self._judged, self._measure_look)
-            self._measure = {False: _compile(self._judged, self._measure_rows), True: look}
-        numbers = self._measure[False](*batches)
+        if looks not in self._measure:
+            self._measure[looks] = self._trace(looks)
+        before = (self._before or self._copy_kernels()) if looks else []
+        numbers = _to_host(self._measure[looks](before, *batches))
         n = math.prod(batches[1].shape)
-        if looks:
-            at = _spread(0, len(self._labels[0]))
-            stored = ops.mean(ops.take(ops.reshape(numbers[: 3 * n], (-1, 3))[:, 0], at))
-            few = [ops.convert_to_tensor(array[at]) for array in (self._inputs[0], self._labels[0])]
-            look = self._measure[True](*few, stored, *(self._before or self._copy_kernels()))
-            numbers = ops.concatenate([numbers[: 3 * n], look, numbers[3 * n :]])
-        numbers = _to_host(numbers)
         self.seconds += time.perf_counter() - begin
         return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
 
-    def _measure_rows(self, images: Any, labels: Any) -> Any:
-        """Of each image what `_judge` gives, and the penalty of the weights, as one vector."""
-        rows = _map(lambda batch: self._judge(*batch), (images, labels))
-        # Of the weights alone: what a layer adds for its outputs is known in its call only.
-        weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
-        penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
-        return ops.concatenate([ops.reshape(rows, (-1,)), ops.reshape(ops.cast(penalty, "float32"), (1,))])
+    def _trace(self, looks: bool) -> Callable:
+        """One function that measures everything on the device, and gives one vector."""
+        at = _spread(0, len(self._labels[0]))
+        few = self._inputs[0][at], self._labels[0][at]
 
-    def _measure_look(self, images: Any, labels: Any, stored: Any, *before: Any) -> Any:
-        return ops.concatenate(self._look_into((images, labels), stored, list(before)))
+        def measure(before: list, images: Any, labels: Any) -> Any:
+            rows = ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1, 3))
+            look = self._look_into(few, ops.mean(ops.take(rows[:, 0], at)), before) if looks else []
+            # Of the weights alone: what a layer adds for its outputs is known in its call only.
+            weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
+            penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
+            return ops.concatenate([ops.reshape(rows, (-1,)), *look, ops.reshape(ops.cast(penalty, "float32"), (1,))])
+
+        return _compile(self._judged, measure)
 
     def _judge(self, images: Any, labels: Any, training: bool = False) -> Any:
         """`float32 [n, 3]`: loss, predicted class and confidence."""
@@ -710,20 +704,13 @@ def _compile(model: keras.Model, function: Callable) -> Callable:
 
         traced = tf.function(function, autograph=False)
 
-        def call(*arguments) -> Any:
+        def call(before: list, *batches) -> Any:
             nonlocal concrete
             # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
             if concrete is None:
-                # Of any number of batches.
-                concrete = traced.get_concrete_function(
-                    *(
-                        tf.TensorSpec(
-                            [None, None, *of.shape[2:]] if at < 2 and len(arguments) == 2 else of.shape, of.dtype
-                        )
-                        for at, of in enumerate(arguments)
-                    )
-                )
-            return concrete(*arguments)
+                any_number = [tf.TensorSpec([None, None, *array.shape[2:]], array.dtype) for array in batches]
+                concrete = traced.get_concrete_function(before, *any_number)
+            return concrete(before, *batches)
 
         concrete = None
         return call

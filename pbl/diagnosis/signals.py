@@ -61,7 +61,9 @@ class Side:
         loss = np.clip(rows[:, 0], None, np.finfo(np.float16).max)  # NaN stays
         for name, column in (("loss", loss), ("predicted", rows[:, 1]), ("confidence", rows[:, 2])):
             before, room = getattr(self, name), self._rooms.get(name)
-            if room is None or len(room) == len(before):  # twice as large, so that an epoch costs the same on average
+            if (
+                room is None or before.base is not room or len(room) == len(before)
+            ):  # twice as large, so that an epoch costs the same on average
                 room = np.empty((max(16, 2 * len(before)), *before.shape[1:]), before.dtype)
                 room[: len(before)] = before
                 self._rooms[name] = room

@@ -285,7 +285,7 @@ def _best_epoch_so_far(run: Run) -> int | None:
     """Of a run that was killed: the epoch of the model that is kept, else that of the lowest validation loss."""
     kept = None
     with contextlib.suppress(FileNotFoundError, UnreadableFile):
-        kept = read_seal(run.path / "best.weights.h5") or read_comment(run.path / "best.keras")
+        kept = read_seal(run.path / "best.weights.h5", run.path) or read_comment(run.path / "best.keras")
     if kept is not None:
         return kept["epoch"]
     try:

@@ -156,7 +156,7 @@ def write_all(
     _write_timings(out, rows)
     references = read_references(hidden)
     histogram = write_histogram(out / "histogram.png", rows, references, hidden)
-    write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram)
+    write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram, language)
     names = team_folders(row["team"] for row in rows)
     for row in rows:
         row["folder"] = names[row["team"]]

@@ -54,14 +54,14 @@ CAUSES = {
 }
 SENTENCES = {
     # Findings
-    "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class, where right labels give less than 1%: labels are wrong, and of validation, which was drawn like them, it is likely as many.": "訓練画像 {looked_at} 枚のうち {share:.0%} は、最も似た5枚がすべて同じ別のクラスのものです（ラベルが正しければ 1% 未満です）。ラベルに誤りがあり、同じように選ばれた検証画像でも同じくらいと考えられます。",
+    "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class; of digits with right labels it is less than 1%. Labels seem to be wrong, and of validation, which was drawn like them, it is likely as many.": "訓練画像 {looked_at} 枚のうち {share:.0%} は、最も似た5枚がすべて同じ別のクラスのものです（ラベルの正しい数字画像では 1% 未満です）。ラベルに誤りがあるようで、同じように選ばれた検証画像でも同じくらいと考えられます。",
     "As far as simple models can tell, at least {low:.0%} of the labels of {looked_at} training images that were looked at are wrong; of validation, which was drawn like them, it is likely as many: the accuracy on right labels is another one.": "簡単なモデルで調べた限り、訓練画像 {looked_at} 枚のラベルのうち少なくとも {low:.0%} が誤っています。同じように選ばれた検証画像でも同じくらいと考えられ、正しいラベルでの正解率は今の値とは異なります。",
     "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels go up to {largest:g}, and no layer of the model scales them. Put keras.layers.Rescaling(1 / 255) first.": "学習前の損失が {loss:.3g} でした（当てずっぽうなら {guessing:.2f}）。画素の値は最大 {largest:g} で、モデルに正規化する層がありません。最初の層に keras.layers.Rescaling(1 / 255) を置いてください。",
     "Class {most} is {train_share:.0%} of the training and {val_share:.0%} of the validation images. The network is right on {val_accuracy:.1%} of validation, and with training's shares of the classes it would be {alike:.1%}, near its {accuracy:.1%} on training images: split again, each class in its share, or say which shares are the true ones.": "クラス {most} は訓練画像の {train_share:.0%}、検証画像の {val_share:.0%} です。検証の正解率は {val_accuracy:.1%} ですが、クラスの割合が訓練と同じなら {alike:.1%} で、訓練の {accuracy:.1%} に近くなります。クラスの割合をそろえて分け直すか、どちらの割合が本来のものかを明記してください。",
     "Count the images of each class on both sides, and look at recall by class.": "訓練と検証のそれぞれでクラスごとの画像数を数え、クラス別の再現率を見る。",
     "Half as strong an augmentation: {settings}.": "データ拡張を半分の強さにする：{settings}。",
     "Let the data doctor look again: it says what differs, and of which images.": "データ検査をもう一度行う。何が違うか、どの画像かがわかります。",
-    "Look at the labels of the images whose loss is highest.": "損失が最も大きい画像のラベルを確かめる。",
+    "Look at the worst mistakes on validation images, with their labels.": "検証画像での最もひどい誤りを、ラベルと合わせて見る。",
     "No image has a confidence above {confidence:.3f}, and {accuracy:.0%} of the training images are right. A softmax (or sigmoid) of another one's outputs gives {highest:.3f} at most: leave one of the two out, the last layer's activation or the layer behind it.": "訓練画像の {accuracy:.0%} に正解しているのに、確信度はどの画像でも {confidence:.3f} 以下です。ソフトマックス（またはシグモイド）を2回重ねると、最大でも {highest:.3f} にしかなりません。最後の層の活性化関数か、その後の層のどちらか一方を外してください。",
     "Of class {classes} {right} of {images} training and validation images are right, of the others {others:.0%}. Look at its images and labels, and at class weights and the last layer: a class that has enough images can be learned.": "クラス {classes} は訓練と検証の {images} 枚のうち {right} 枚しか正解していません（ほかのクラスは {others:.0%}）。画像は足りているので、本来は学習できるはずです。そのクラスの画像とラベル、クラス重み、最後の層を確かめてください。",
     "Of {images} validation images of class {one} {taken} are taken for class {other}, of {other_images} of class {other} {back} for class {one}; and of the labels of these two classes {train_share:.0%} are class {one} in training, {val_share:.0%} in validation. Training images of class {one} seem to be labelled as class {other}: look at the images of that one.": "クラス {one} の検証画像 {images} 枚のうち {taken} 枚がクラス {other} と判定され、逆はクラス {other} の {other_images} 枚のうち {back} 枚です。また、この2クラスのラベルのうちクラス {one} の割合は、訓練で {train_share:.0%}、検証で {val_share:.0%} です。クラス {one} の訓練画像の一部に、クラス {other} のラベルが付いているようです。そこにクラス {one} の画像が混ざっていないか、見てください。",
@@ -282,11 +282,21 @@ def choose_language(language: str | None = None) -> str:
 
     Args:
         language: What was asked for. Else the variable `PBL_LANGUAGE` says it, else the locale: the first that is set of the
-            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`. What is not Japanese is English.
+            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`; on Windows, where none is set, the language of the system. What
+            is not Japanese is English.
     """
     names = ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
-    chosen = language or next(filter(None, map(os.environ.get, names)), "en")
+    chosen = language or next(filter(None, map(os.environ.get, names)), None) or _read_system_language()
     return "ja" if chosen[:2].lower() == "ja" else "en"
+
+
+def _read_system_language() -> str:
+    """That in which Windows shows its own menus; "en" on other systems, whose variables say it."""
+    if sys.platform != "win32":
+        return "en"
+    import ctypes
+
+    return "ja" if ctypes.windll.kernel32.GetUserDefaultUILanguage() & 0x3FF == 0x11 else "en"  # LANG_JAPANESE
 
 
 def choose_screen_language(language: str | None = None) -> str:

@@ -114,8 +114,12 @@ def _add_up(stream: BinaryIO, size: int) -> int:
     return checksum
 
 
-def read_seal(file: Path) -> dict | None:
+def read_seal(file: Path, inside: Path | None = None) -> dict | None:
     """Reads what a weights file is of, as `save_model` was given it, and verifies the whole file.
+
+    Args:
+        file: The file.
+        inside: A folder out of which no link may lead.
 
     Returns:
         The comment; None of a file that an earlier version wrote, which cannot be verified.
@@ -141,7 +145,7 @@ def read_seal(file: Path) -> dict | None:
             raise ValueError("another checksum")
         return parse_json(text)
 
-    return read_file(file, read, file.parent, math.inf)
+    return read_file(file, read, inside, math.inf)
 
 
 def read_comment(file: Path) -> dict | None:
@@ -193,7 +197,7 @@ def mend_weights(folder: Path, name: str, model: keras.Model, epoch: int) -> dic
     weights_file, archive_file = folder / f"{name}.weights.h5", folder / f"{name}.keras"
     kept, least = None, 0
     try:
-        kept = read_seal(weights_file)
+        kept = read_seal(weights_file, folder)
         least = epoch if kept is None else 0
     except FileNotFoundError:
         pass
@@ -223,7 +227,7 @@ def whole_weights(folder: Path, name: str, model: keras.Model, epoch: int | None
     """
     weights_file, archive_file = folder / f"{name}.weights.h5", folder / f"{name}.keras"
     try:
-        kept = read_seal(weights_file)
+        kept = read_seal(weights_file, folder)
         if kept is None or not epoch or not 0 <= _epoch_of(kept) < epoch:
             yield weights_file
             return

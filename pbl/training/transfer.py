@@ -14,6 +14,7 @@ from pbl.evaluation.run import build_model
 from pbl.languages import say
 from pbl.models.calls import is_overridden
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
+from pbl.models.saving import read_seal
 from pbl.runs import load_run
 
 _MAY_DIFFER = ("weights", "dropout", "l2")
@@ -38,6 +39,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
     source = Path(config.initial_weights).expanduser()
     if not source.is_dir():
         try:
+            read_seal(source)
             model.load_weights(source)
         except (OSError, KeyError, ValueError) as error:
             raise InputError(
