@@ -23,7 +23,7 @@ FLOORS = [
     " diagnosis.signals diagnosis.evidence diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
     " diagnosis.rules diagnosis.advice diagnosis.curves diagnosis.__init__"
     " training.figures training.__init__ inspection.figures inspection.__init__ data.split data.__init__",
-    "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
+    "data models diagnosis training.callbacks training.checkpoint training.journal training.optimization training.performance training.tensorboard_log",
     "tasks",
     "evaluation training.transfer training.divergence training.build",
     "training inspection grading",
