@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
+from pbl.reading import UnreadableFile, read_json
+from pbl.trust import check_trusted, is_code_left_out
 
 DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
 
@@ -281,7 +283,7 @@ class Config(BaseModel):
     checkpoint_minutes: float = Field(
         5,
         gt=0,
-        description="the state of the training is kept after each epoch and every so many minutes, and a run that was cut off goes on from there",
+        description="the state of the training is kept at the latest after so many minutes, and a run that was cut off goes on from there; at the end of an epoch more often, where that costs no more than a twentieth of the time",
     )
     max_minutes: float | None = Field(
         None, gt=0, description="the training pauses after so many minutes; the same command goes on with it"
@@ -430,6 +432,8 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
                     "'{word}': {key} was given as a whole before. Give one of the two.", word=word, key=key
                 )
             inner[option] = value
+        elif isinstance(values.get(key), dict):
+            raise InputError("'{word}': options of {key} were given before. Give one of the two.", word=word, key=key)
         else:
             values[key] = value
     return values
@@ -473,7 +477,8 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     Args:
         file: A Python file that sets `config = Config(...)`; or the folder of a run, whose very settings are taken.
         overrides: Words of the form `key=value` or `model_options.key=value`. Another `model`, `optimizer` or
-            `learning_rate_schedule` than the file's starts from its own default options.
+            `learning_rate_schedule` than the file's starts from its own default options, and another `dataset` from no
+            `positive_class`: its classes have other names.
 
     Raises:
         InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
@@ -481,13 +486,21 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     file = Path(file)
     if (file / "config.json").is_file():
         try:
-            config = Config(**json.loads((file / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            config = Config(**read_json(file / "config.json", file))
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
             raise InputError(
                 "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
             ) from None
-        file = file / "experiment.py"
-        run_experiment_file(file)  # for the models and data that it enters
+        except (ValueError, TypeError):
+            raise InputError(
+                "{file} is damaged. Give another run, or an experiment file.", file=file / "config.json"
+            ) from None
+        folder, file = file, file / "experiment.py"
+        if not is_code_left_out():
+            check_trusted(folder)
+            run_experiment_file(file)  # for the models and data that it enters
         config._file = file
         return apply_overrides(config, overrides)
     if file.is_dir():
@@ -532,6 +545,8 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
             values.setdefault(options, {})  # the former options are those of another model or optimizer
         elif isinstance(values.get(options), dict):
             values[options] = {**getattr(config, options), **values[options]}
+    if values.get("dataset", config.dataset) != config.dataset:
+        values.setdefault("positive_class", None)  # the former one is a class of the other images
     return config.replace(**values)
 
 

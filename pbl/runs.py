@@ -25,11 +25,9 @@ Every file is written under another name and then put in place, so none is ever 
 import contextlib
 import csv
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -43,7 +41,34 @@ import numpy as np
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
-from pbl.storage import FolderLock, InUse, expand_pattern, replacing, timestamp, write_json
+from pbl.escapes import for_shell
+from pbl.languages import say
+from pbl.lock import FolderLock, InUse
+from pbl.reading import UnreadableFile, read_arrays, read_bytes, read_json, read_table
+from pbl.schemas import Cost, Environment, Metrics, Split
+from pbl.storage import (
+    PASSING,
+    WRITING,
+    discard,
+    expand_pattern,
+    is_there,
+    list_folder,
+    replacing,
+    sweep,
+    timestamp,
+    try_again,
+    write_json,
+)
+from pbl.trust import check_trusted, is_code_left_out, make_marks
+
+UNBORN_SECONDS = 60  # after which a run's folder without settings is a left-over: they are written within a moment
+SCHEMAS = {
+    "environment.json": Environment,
+    "split.json": Split,
+    "metrics_val.json": Metrics,
+    "metrics_test.json": Metrics,
+    "cost.json": Cost,
+}
 
 
 class Predictions(NamedTuple):
@@ -106,36 +131,49 @@ class Run:
     @cached_property
     def split(self) -> dict[str, Any]:
         """What `split.json` holds."""
-        split = self.read_json("split.json")
-        missing = {"class_names", "input_shape", "fit", "hashes"} - set(split)
-        if missing:
-            raise InputError(
-                "The run {run} is damaged: split.json lacks {missing}. Train again with --fresh.",
-                run=self.path,
-                missing=", ".join(sorted(missing)),
-            )
-        return split
+        return self.read_json("split.json")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a JSON file of the run.
+        """Reads a JSON file of the run, and checks what it must hold (`pbl.schemas`).
 
         Raises:
-            InputError: It is missing or not whole.
+            InputError: It is missing or damaged, or the disk fails to read it now.
         """
-        file = self.path / name
         try:
-            value = json.loads(file.read_text(encoding="utf-8"))
-            if isinstance(value, dict):
-                return value
+            return read_json(self.path / name, self.path, SCHEMAS.get(name))
         except FileNotFoundError:
             raise InputError(
-                "The run {run} is incomplete: {name} is missing. Train again with --fresh.", run=self.path, name=name
-            ) from None
-        except (OSError, ValueError):
-            pass
-        raise InputError(
-            "The run {run} is damaged: {name} cannot be read. Train again with --fresh.", run=self.path, name=name
-        )
+                "The run {run} is incomplete: {name} is missing. Take it from a copy, or train again with --fresh.",
+                run=self.path, name=name,
+            ) from None  # fmt: skip
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
+            raise InputError(
+                "The run {run} is damaged: {name} is not used, since {reason}. Take it from a copy, or train again with"
+                " --fresh.",
+                run=self.path, name=name, reason=error.reason,
+            ) from error  # fmt: skip
+
+    def read_table(self, name: str, *columns: str) -> list[dict[str, str]]:
+        """Reads a CSV file of the run that has these columns.
+
+        Raises:
+            FileNotFoundError, UnreadableFile: There is none; it cannot be used.
+        """
+        return read_table(self.path / name, self.path, columns)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Reads a file of the run.
+
+        Raises:
+            FileNotFoundError, UnreadableFile: There is none; it cannot be used.
+        """
+        return read_bytes(self.path / name, self.path)
+
+    def holds(self, name: str) -> bool:
+        """Whether the run has a file or folder of this name."""
+        return is_there(self.path / name)
 
     def read_predictions(self, split: str) -> Predictions:
         """Reads `predictions_<split>.npz`.
@@ -148,22 +186,38 @@ class Run:
         """
         file = self.path / f"predictions_{split}.npz"
         try:
-            with np.load(file, allow_pickle=False) as saved:
-                labels, probabilities, hashes = (saved[name] for name in ("labels", "probabilities", "hashes"))
-                names, class_names = (saved.get(name) for name in ("names", "class_names"))
-            if not 0 < len(hashes) == len(labels) == len(probabilities) == len(hashes if names is None else names):
-                raise ValueError("not of as many images")
+            saved = read_arrays(file, self.path, ("labels", "probabilities", "hashes", "names", "class_names"))
+            labels, probabilities, hashes = (saved[name] for name in ("labels", "probabilities", "hashes"))
+            names, class_names = saved.get("names"), saved.get("class_names")
             if [array.ndim for array in (labels, probabilities, hashes)] != [1, 2, 1]:
                 raise ValueError("not a number for each class")
+            if not 0 < len(hashes) == len(labels) == len(probabilities) == len(hashes if names is None else names):
+                raise ValueError("not of as many images")
             if not (labels.dtype.kind in "iu" and probabilities.dtype.kind == "f" and hashes.dtype.kind == "U"):
                 raise ValueError("not of these types")
+            classes = probabilities.shape[1]
+            if not 0 <= labels.min() <= labels.max() < classes:
+                raise ValueError("labels of classes that there are not")
+            for texts in (names, class_names):
+                if texts is not None and not (texts.dtype.kind == "U" and texts.ndim == 1):
+                    raise ValueError("no names")
+            if class_names is not None and len(class_names) != classes:
+                raise ValueError("not a name for each class")
             hashes.astype("S")  # raises where they are no letters of ASCII
             return Predictions(labels, probabilities, hashes, names, class_names)
-        except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-            which = self.path if split == "val" else f"{self.path} --split {split}"
-            raise InputError(
-                "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.", file=file, run=which
-            ) from error
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
+            raise self._tell_missing(split) from error
+        except (FileNotFoundError, KeyError, ValueError) as error:
+            raise self._tell_missing(split) from error
+
+    def _tell_missing(self, split: str) -> InputError:
+        which = for_shell(self.path) + ("" if split == "val" else f" --split {split}")
+        return InputError(
+            "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.",
+            file=self.path / f"predictions_{split}.npz", run=which,
+        )  # fmt: skip
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file of the run."""
@@ -174,8 +228,19 @@ class Run:
         self.write_json("environment.json", {**self.environment, **values})
 
     def execute_experiment(self) -> None:
-        """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there."""
-        run_experiment_file(self.path / "experiment.py")
+        """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there.
+
+        Raises:
+            InputError: It is not known whose code that is, and nobody said that it may be executed (`pbl.trust`).
+        """
+        self.check_code()
+        if not is_code_left_out():
+            run_experiment_file(self.path / "experiment.py")
+
+    def check_code(self) -> None:
+        """Raises InputError where `experiment.py` may not be executed, and is not left out."""
+        if not is_code_left_out():
+            check_trusted(self.path)
 
     def has_same_images(self, split: dict[str, Any]) -> bool:
         """Whether the training and validation images of a split (`Data.split`) are those of this run."""
@@ -194,6 +259,11 @@ class Run:
     @property
     def is_finished(self) -> bool:
         return self.environment.get("status") == "finished"
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether a run that has ended holds no state of its training; one that diverged keeps it."""
+        return bool(self.environment.get("diverged")) or not _list_states(self.path)
 
     @property
     def is_live(self) -> bool:
@@ -216,13 +286,19 @@ class Run:
     def record_test_use(self) -> int:
         """Appends a row to `test_uses.csv`, and returns how often the test split has been used, this time included."""
         file = self.path / "test_uses.csv"
-        try:
-            is_new = not file.exists()
-            with file.open("a", newline="", encoding="utf-8") as table:
+        # A pipe would be waited for, and a link written through.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+        def append() -> None:
+            with open(os.open(file, flags, 0o666), "a", newline="", encoding="utf-8") as table:  # noqa: PTH123
                 writer = csv.writer(table, lineterminator="\n")
-                if is_new:
+                if os.fstat(table.fileno()).st_size == 0:
                     writer.writerow(["time", "host", "command"])
                 writer.writerow([timestamp(), socket.gethostname(), _command()])
+
+        try:
+            try_again(append, file)
         except OSError as error:
             raise InputError(
                 "{file} could not be written: {reason}. The test split is read only when its use is recorded.",
@@ -232,25 +308,35 @@ class Run:
         return self.count_test_uses()
 
     def count_test_uses(self) -> int:
-        """Returns how often the test split has been used."""
+        """Returns how often the test split has been used; raises InputError where the file cannot be read."""
         try:
-            with (self.path / "test_uses.csv").open(newline="", encoding="utf-8") as table:
-                return sum(1 for _ in csv.DictReader(table))
+            return len(self.read_table("test_uses.csv"))
         except FileNotFoundError:
             return 0
 
 
 def runs_folder(folder: str | Path | None = None) -> Path:
     """Returns `folder`, else the variable `PBL_RUNS`, else `runs` below the current folder."""
-    return Path(folder or os.environ.get("PBL_RUNS") or "runs").expanduser()
+    folder = Path(folder or os.environ.get("PBL_RUNS") or "runs")
+    try:
+        str(folder).encode()
+        return folder.expanduser()
+    except (UnicodeEncodeError, RuntimeError):
+        raise InputError(
+            "The folder of runs, {folder}, cannot be named so: a byte of it is no UTF-8, or there is no such user. Give"
+            " another by --runs DIR or PBL_RUNS.",
+            folder=folder,
+        ) from None
 
 
 def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | None:
     """Returns the newest run of these very settings that has not ended; `Run.lock` tells whether somebody trains in it now.
 
+    One that was killed as it ended, before its last state was taken away, has not.
+
     Settings that do not change the result, such as `max_minutes`, may differ.
     """
-    return next((run for run in _find_same(config, folder) if not run.is_finished), None)
+    return next((run for run in _find_same(config, folder) if not (run.is_finished and run.is_tidy)), None)
 
 
 def find_finished(config: Config, folder: str | Path | None = None) -> Run | None:
@@ -259,15 +345,28 @@ def find_finished(config: Config, folder: str | Path | None = None) -> Run | Non
 
 
 def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
-    for path in sorted((runs_folder(folder) / config.experiment).glob("*/config.json"), reverse=True):
-        run = Run(path.parent)
+    for path in reversed(list_folder(runs_folder(folder) / config.experiment)):
+        if not is_there(path / "config.json"):
+            continue
+        run = Run(path)
         try:
             same = run.config.decides() == config.decides()
             source = _experiment_source(config if config.file else run.config)
-            if same and (run.path / "experiment.py").read_bytes() == source and run.environment:
+            if same and run.read_bytes("experiment.py") == source and run.environment:
                 yield run
-        except (InputError, OSError):  # a damaged run stands in nobody's way
-            continue
+        except (InputError, FileNotFoundError) as error:  # a damaged run stands in nobody's way
+            if isinstance(error, UnreadableFile) and isinstance(error.__cause__, OSError):
+                if error.__cause__.errno in PASSING:  # it may be the very run that is to go on
+                    raise
+            elif _list_states(path):
+                told = "{run} holds the state of a training, but is not looked at: {reason}"
+                print(say(told, run=path, reason=error), file=sys.stderr, flush=True)
+
+
+def _list_states(path: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return [file for file in list_folder(path / "checkpoint") if file.suffix == ".npz"]
+    return []
 
 
 def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = False) -> Run:
@@ -283,7 +382,7 @@ def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = 
     run = start_run(config, folder)
     if fresh:
         return run
-    for path in list(run.path.parent.iterdir()):
+    for path in list_folder(run.path.parent):
         if path.name.isdecimal() and path < run.path:
             _wait_until_made(path)
     before = [other for other in _find_same(config, folder) if other.path.name.isdecimal() and other.path < run.path]
@@ -310,7 +409,7 @@ def _wait_until_made(path: Path, seconds: float = 10) -> None:
 
 def remove_run(run: Run) -> None:
     """Takes away the folder of a run in which nothing was trained, and those that were made around it if they are empty."""
-    shutil.rmtree(run.path, ignore_errors=True)
+    discard(run.path)
     with contextlib.suppress(OSError):
         for path in run.made_around:
             path.rmdir()
@@ -318,8 +417,8 @@ def remove_run(run: Run) -> None:
 
 def runs_on(images: str, folder: str | Path | None = None) -> Iterator[Run]:
     """Yields all runs of all experiments on the same training and validation images (`environment["images"]`)."""
-    for path in sorted(runs_folder(folder).glob("*/*/environment.json")):
-        run = Run(path.parent)
+    for path in (path for above in list_folder(runs_folder(folder)) for path in list_folder(above)):
+        run = Run(path)
         with contextlib.suppress(InputError, OSError):  # a damaged run stands in nobody's way
             if run.environment.get("images") == images:
                 yield run
@@ -337,19 +436,20 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
     """
     parent = runs_folder(folder) / config.experiment
     source, environment = _experiment_source(config), describe_environment()
-    new = [path for path in (parent, parent.parent) if not path.exists()]
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        taken = [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
+        new = [path for path in (parent, parent.parent) if not is_there(path)]
+        try_again(lambda: parent.mkdir(parents=True, exist_ok=True), parent)
+        _sweep_unborn(parent)
+        taken = [int(path.name) for path in list_folder(parent) if path.name.isdecimal()]
         number = max(taken, default=0) + 1
         while True:
             run = Run(parent / f"{number:03d}", new)
             try:
-                run.path.mkdir()
+                try_again(run.path.mkdir, run.path)
                 break
             except FileExistsError:  # another process was faster
                 number += 1
-        (run.path / "figures").mkdir()
+        try_again(lambda: (run.path / "figures").mkdir(exist_ok=True), run.path)
     except OSError as error:
         raise InputError(
             "The folder {parent} cannot be written: {reason}. Give another by --runs DIR or PBL_RUNS.",
@@ -359,12 +459,26 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
     try:
         with replacing(run.path / "experiment.py") as temporary:
             temporary.write_bytes(source)
-        run.write_json("environment.json", {"status": "running", "started": timestamp(), **environment})
+        begun = {"status": "running", "started": timestamp(), "marks": make_marks(source)}
+        run.write_json("environment.json", {**begun, **environment})
         run.write_json("config.json", config.model_dump(mode="json"))  # last: from here on it is a run
     except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
+        discard(run.path)
         raise
     return run
+
+
+def _sweep_unborn(parent: Path) -> None:
+    """Takes away folders of runs whose process was killed before they were runs: they hold no `config.json`, nor a state."""
+    with contextlib.suppress(OSError, InputError):
+        for path in list_folder(parent):
+            names = {file.name for file in list_folder(path)} if path.name.isdecimal() else {""}
+            first = {"figures", "experiment.py", "environment.json", "lock.json"}
+            if all(name in first or name.startswith(WRITING) for name in names):
+                is_empty = not list_folder(path / "figures")
+                is_old = time.time() - path.stat().st_mtime > UNBORN_SECONDS
+                if is_empty and is_old and not Run(path).is_live:
+                    discard(path)
 
 
 def _experiment_source(config: Config) -> bytes:
@@ -399,18 +513,25 @@ def load_run(path: str | Path | Run) -> Run:
     """
     if isinstance(path, Run):
         return path
-    found = [place for place in find_places(path) if (place / "config.json").is_file()] or find_places(path)
+    run = find_run(path)
+    for place in ("", "figures", "checkpoint"):  # what a process was writing when it was killed
+        sweep(run.path / place)
+    _ = run.config, run.environment
+    return run
+
+
+def find_run(path: str | Path) -> Run:
+    """Does what `load_run` does, without looking into the run's files."""
+    found = [place for place in find_places(path) if is_there(place / "config.json")] or find_places(path)
     path = found[0] if len(found) == 1 else Path(path)
-    if not path.exists():
+    if not is_there(path):
         known = sorted(str(file.parent) for file in runs_folder().glob("*/*/config.json"))
         hint = Sentence("Train one first: python -m pbl train.")
         if known:
             hint = Sentence("Runs here: {runs}.", runs=", ".join(known[-8:]))
         raise InputError("No run {path}. {hint}", path=path, hint=hint)
-    if (path / "config.json").is_file():
-        run = Run(path)
-        _ = run.config, run.environment
-        return run
+    if is_there(path / "config.json"):
+        return Run(path)
     inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
     if inside:
         raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))

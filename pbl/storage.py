@@ -1,40 +1,40 @@
-"""Files that can be trusted: written whole or not at all, on a mounted Drive too; and a folder locked to one process."""
+"""Files that can be trusted: written whole or not at all, on a mounted Drive too; what fails there for a moment is done again."""
 
 import contextlib
 import errno
 import functools
 import glob
+import hashlib
 import json
 import os
-import secrets
+import re
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pbl.errors import InputError, Sentence
+from pbl.errors import InputError
+from pbl.escapes import for_csv
 from pbl.languages import say
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    CAN_LOCK = False
-else:
-    CAN_LOCK = True
 
 Result = TypeVar("Result")
 
-HEARTBEAT_SECONDS = 20
-LOCK_EXPIRES_SECONDS = 120
-
 # A mounted Drive fails now and then for some seconds; a full or forbidden folder stays so.
 RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}
+
+WRITING = ".writing-"  # how the name of a file begins that is being written
+TEMPORARY = "pbl-"  # how that of a folder begins in the system's folder for temporary files
+OLD_SECONDS = 86_400  # after which what another machine was writing is taken for a left-over
+_MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_waiting = threading.local()  # of each thread, when its waiting was last in vain
 
 
 class Growing(NamedTuple):
@@ -59,22 +59,26 @@ def replacing(file: Path) -> Iterator[Path]:
     Raises:
         InputError: It could not be written (disk full, no permission, a device). The earlier `file` is as it was.
     """
-    file = file.resolve()  # through a link, to what it stands for
-    if file.exists() and not file.is_file():
-        raise InputError("{file} could not be written: it is not a regular file. Give the name of a file.", file=file)
-    # A name of this thread's own, since a run's heartbeat writes too; the same suffix, which Keras looks at.
-    temporary = file.with_name(f".writing-{threading.get_native_id()}-{file.name}")
     with contextlib.ExitStack() as stack:
-        local = temporary
-        if is_remote(file.parent):
-            local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pbl-"))) / file.name
+        temporary = None
+        told = "{file} could not be written ({reason}); tried again in {wait} s."
         try:
+            file = try_again(file.resolve, file, told)  # through a link, to what it stands for
+            if is_there(file) and not try_again(file.is_file, file, told):
+                raise InputError(
+                    "{file} could not be written: it is not a regular file. Give the name of a file.", file=file
+                )
+            _sweep_once(file.parent)
+            # A name of this thread's own, since a run's heartbeat writes too; the same suffix, which Keras looks at.
+            temporary = file.with_name(f"{name_unfinished()}{file.name}")
+            local = temporary
+            if is_remote(file.parent):
+                local = stack.enter_context(temporary_folder()) / file.name
             yield local
-            told = "{file} could not be written ({reason}); tried again in {wait} s."
             try_again(lambda: _put_in_place(local, temporary, file), file, told)
         except BaseException as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            if temporary is not None:
+                discard(temporary)
             if isinstance(error, OSError):
                 raise InputError(
                     "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
@@ -101,10 +105,90 @@ def try_again(
         try:
             return act()
         except OSError as error:
-            if wait is None or error.errno not in PASSING:
+            if error.errno not in PASSING:
                 raise
-            print(say(told, file=file, reason=error.strerror, wait=wait), flush=True)
+            # Where a whole Drive is gone, a minute is not waited for each of its files.
+            if wait is None or time.monotonic() - getattr(_waiting, "was_in_vain", -1e9) < sum(RETRY_SECONDS):
+                _waiting.was_in_vain = time.monotonic()
+                raise
+            print(say(told, file=file, reason=error.strerror, wait=wait), file=sys.stderr, flush=True)
             time.sleep(wait)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder, or a link to one; unlike `Path.exists` it tries again what a Drive fails to tell.
+
+    Raises:
+        OSError: It cannot be told.
+    """
+    try:
+        try_again(path.stat, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+    return True
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Returns what is in a folder, sorted; nothing where there is none. Unlike `Path.glob` it never takes a failure for "nothing".
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        return sorted(folder / name for name in try_again(lambda: os.listdir(folder), folder))  # noqa: PTH208 iterdir fails only when it is gone through
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def discard(path: Path) -> None:
+    """Deletes a file or folder that nobody needs; where that fails it stays, which does no harm."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def name_unfinished(beginning: str = WRITING) -> str:
+    """Returns how the name of something begins that this process is making; where it is killed, `sweep` knows whose it was."""
+    return f"{beginning}{_MACHINE}-{os.getpid()}-{threading.get_native_id()}-"
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Gives a folder on the local disk, which is gone afterwards; what killed processes left there is swept first."""
+    _sweep_once(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=name_unfinished(TEMPORARY), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def sweep(folder: Path, own: bool = False) -> None:
+    """Deletes what processes were making in a folder when they were killed.
+
+    Args:
+        folder: The folder.
+        own: Whether what this process was making there is left over too, since it makes nothing there now.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208
+            if name.startswith((WRITING, TEMPORARY, ".unpacking-")) and _is_left_over(folder / name, own):
+                discard(folder / name)
+
+
+@functools.lru_cache(maxsize=1000)
+def _sweep_once(folder: Path) -> None:
+    sweep(folder)
+
+
+def _is_left_over(file: Path, own: bool) -> bool:
+    owner = re.match(rf"(?:{re.escape(WRITING)}|{TEMPORARY})([0-9a-f]{{8}})-(\d{{1,9}})-\d+-", file.name)
+    if owner and owner[1] == _MACHINE:
+        return own if int(owner[2]) == os.getpid() else not is_alive(int(owner[2]))
+    return file.name.startswith(".") and abs(time.time() - file.stat().st_mtime) > OLD_SECONDS
 
 
 def _put_in_place(local: Path, temporary: Path, file: Path) -> None:
@@ -168,10 +252,39 @@ def append_line(file: Path, line: str) -> None:
         ) from error  # fmt: skip
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a write failed because of the disk and not of the file: no room, a quota, a limit on sizes, a failing device."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises InputError where the disk of a folder for what is temporary has less room than so many bytes.
+
+    HDF5 itself must never meet a full disk, on which it crashes the process.
+    """
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise InputError(
+            "{folder} has {free} MB free, and {need} MB are needed. Make room, or name another folder in the variable TMPDIR.",
+            folder=folder,
+            free=free // 2**20,
+            need=-(-size // 2**20),
+        )
+
+
 def write_json(file: Path, value: Any) -> None:
     """Writes JSON, readable and complete or not at all."""
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(file: Path, table: Any, encoding: str = "utf-8") -> None:
+    """Writes a DataFrame to a CSV file, whole or not at all; no text in it is a formula."""
+    guarded = table.rename(columns=for_csv)
+    for at, kind in enumerate(table.dtypes):
+        if kind == object or str(kind).startswith("str"):  # noqa: E721 pandas's own
+            guarded.isetitem(at, table.iloc[:, at].map(for_csv))
+    with replacing(file) as temporary:
+        guarded.to_csv(temporary, index=False, lineterminator="\n", encoding=encoding)
 
 
 def timestamp() -> str:
@@ -179,136 +292,13 @@ def timestamp() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-class InUse(InputError):
-    """Another process works in the folder."""
-
-
-class FolderLock:
-    """A folder that one process works in, marked by `lock.json` in it with a heartbeat.
-
-    Args:
-        path: The folder.
-
-    Attributes:
-        is_lost: Whether another process took the folder over while this one held it.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.is_lost = False
-
-    @property
-    def is_held(self) -> bool:
-        """Whether a process, here or on another machine that shares the folder, works in it."""
-        folder, is_locked = self._lock_folder()
-        if folder is None:
-            return True
-        os.close(folder)
-        lock = self._read_lock()
-        if lock is None or time.time() - lock["time"] > LOCK_EXPIRES_SECONDS:
-            return False
-        if lock["host"] != socket.gethostname():
-            return True
-        return not is_locked and _is_alive(lock["pid"])  # where we could lock the folder, nobody else here has it
-
-    def _read_lock(self) -> dict[str, Any] | None:
-        """What `lock.json` holds: `host`, `pid`, `token` and the `time` of the last heartbeat."""
-        try:
-            lock = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
-            return {"host": lock["host"], "pid": int(lock["pid"]), "time": float(lock["time"]), "token": lock["token"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _lock_folder(self) -> tuple[int | None, bool]:
-        """Locks the folder among this machine's processes, until it is closed; the system frees a dead process's lock.
-
-        Returns:
-            The opened folder, or None where another process has it; and whether it could be locked: a mounted Drive may know
-            no locks, and then `lock.json` alone tells.
-        """
-        if not CAN_LOCK:
-            return os.open(os.devnull, os.O_RDONLY), False
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(folder)
-            return None, True
-        except OSError:
-            return folder, False
-        return folder, True
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Marks the folder as held, with a heartbeat, until the block is left.
-
-        Raises:
-            InUse: Another process holds it.
-        """
-        file = self.path / "lock.json"
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
-
-        def beat() -> None:
-            write_json(file, {**owner, "time": time.time()})
-
-        def is_ours() -> bool:
-            lock = self._read_lock()
-            return lock is None or lock["token"] == owner["token"]
-
-        if self.is_held:
-            self._refuse()
-        folder, _ = self._lock_folder()
-        if folder is None:
-            self._refuse()
-        self.is_lost = False
-        stopped = threading.Event()
-
-        def keep_beating() -> None:
-            while not stopped.wait(HEARTBEAT_SECONDS):
-                if not is_ours():  # this machine slept, and another one took the run over
-                    self.is_lost = True
-                    return
-                with contextlib.suppress(InputError):  # a full disk is told by what the run itself writes
-                    beat()
-
-        thread = threading.Thread(target=keep_beating, daemon=True)
-        try:
-            beat()
-            for leftover in self.path.rglob(".writing-*"):  # of a process that was killed
-                leftover.unlink(missing_ok=True)
-            thread.start()
-            yield
-        finally:
-            try:
-                stopped.set()
-                if thread.is_alive():
-                    thread.join()
-                if is_ours():
-                    file.unlink(missing_ok=True)
-            finally:
-                os.close(folder)
-
-    def _refuse(self) -> NoReturn:
-        lock = self._read_lock()
-        where = Sentence("another process")
-        if lock is not None:
-            where = Sentence(
-                "process {pid} on {host}, seen {ago:.0f} s ago",
-                pid=lock["pid"], host=lock["host"], ago=time.time() - lock["time"],
-            )  # fmt: skip
-        raise InUse(
-            "{run} is being trained now, by {where}. Wait for it (of a lost machine {seconds} s), or train a second run:"
-            " add --fresh.",
-            run=self.path, where=where, seconds=LOCK_EXPIRES_SECONDS,
-        )  # fmt: skip
-
-
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     if os.name != "posix":
         return True
     try:
         os.kill(pid, 0)  # asks whether the process exists
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass

@@ -4,11 +4,13 @@ import gc
 import hashlib
 import json
 import os
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["PBL_LANGUAGE"] = "en"  # whatever the locale of the machine
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="pbl-tests-")  # keys and answers of the tests alone
 
 import keras
 import numpy as np

@@ -1,22 +1,31 @@
 """A training that is cut off anywhere goes on as if it had not been."""
 
 import contextlib
+import errno
 import functools
+import io
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import pbl
+from pbl import storage
 from pbl.errors import InputError
+from pbl.models.saving import copy_weights, read_seal
+from pbl.storage import Growing
 from pbl.training import run as training
-from pbl.training.callbacks import CALLBACKS
+from pbl.training.callbacks import CALLBACKS, BestModel
 from pbl.training.checkpoint import ExactResume, Paused
 
 RESUME = Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" / "resume.py"
@@ -168,7 +177,10 @@ def test_wherever_it_is_cut_off(tmp_path, uninterrupted, places):
         assert run.environment["seconds"]["fit"] == pytest.approx(history["seconds"].sum(), abs=0.01)
     assert run.name == "x/001" and not (run.path / "checkpoint").exists()
     assert len(run.environment.get("resumed", [])) == len(places) - (places[0] == ("step", 0, 0))
-    assert pbl.train(config, folder=tmp_path).name == "x/002"  # what has ended starts anew
+    Cut.at = ("step", 0, 0)
+    with pytest.raises(PowerCut):
+        pbl.train(config, folder=tmp_path)
+    assert (tmp_path / "x" / "002").exists()  # what has ended starts anew
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +206,8 @@ def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkey
     """In the third epoch's end: best model, history and state; after each operation everything stops."""
     monkeypatch.setattr("pbl.training.callbacks.REST", 0)
     monkeypatch.setattr("pbl.training.callbacks.FIRST_REST", 0)
+    monkeypatch.setattr("pbl.training.checkpoint.REST", 0)
+    monkeypatch.setattr("pbl.training.checkpoint.FIRST_REST", 0)
     # Some forty trainings: what writes no file is left out.
     monkeypatch.setattr("pbl.training.data_check._check_closely", lambda *_: [])
     monkeypatch.setattr(
@@ -232,7 +246,7 @@ def test_a_damaged_state_is_passed_over(tmp_path, uninterrupted, capsys):
     Cut.at = ("step", 4, 3)
     with pytest.raises(PowerCut):
         pbl.train(pbl.Config(**CONFIG), folder=tmp_path)
-    states = sorted((tmp_path / "x" / "001" / "checkpoint").iterdir(), key=lambda file: int(file.stem))
+    states = sorted((tmp_path / "x" / "001" / "checkpoint").glob("*.npz"), key=lambda file: int(file.stem))
     assert len(states) == 2
     states[1].write_bytes(states[1].read_bytes()[:-100])
     assert_same(pbl.train(pbl.Config(**CONFIG), folder=tmp_path), uninterrupted)
@@ -541,6 +555,119 @@ def test_what_a_callback_forgets_is_said(tmp_path, capsys):
     ]
 
 
+class Recorder(keras.callbacks.Callback):
+    """Remembers an array and a list that only grow, as the monitor and the history do."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.table = [], np.empty((0, 1000), np.float16)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"epoch": epoch, "loss": logs["loss"]})
+        self.table = np.concatenate([self.table, np.full((1, 1000), epoch, np.float16)])
+
+    def get_state(self):
+        return {"rows": Growing("rows", self.rows), "table": Growing("table", self.table)}
+
+    def set_state(self, state):
+        self.rows, self.table = state["rows"], state["table"]
+
+
+def test_a_state_is_written_once_and_what_grows_is_appended(tmp_path):
+    """At most 1.3 times weights and optimizer, two states at the most, and the same bytes an epoch in the 30th as in the 2nd."""
+    written, seen = [], []
+
+    class Watch(keras.callbacks.Callback):  # stands before: it sees what the epoch before has kept
+        remembers_nothing = True
+
+        def on_epoch_begin(self, epoch, logs=None):
+            states = [file for file in resume.folder.glob("*") if file.suffix != ".journal"]
+            seen.append((len(states), max((file.stat().st_size for file in states), default=0)))
+            written.append(sum(file.stat().st_size for file in resume.folder.glob("*.journal")) + seen[-1][1])
+
+    def fit(epochs):
+        nonlocal resume
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(500), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        recorder, resume = Recorder(), ExactResume(tmp_path, minutes=1e-9)
+        x = np.random.default_rng(0).normal(size=(8, 100)).astype("float32")
+        model.fit(x, x[:, 0], epochs=epochs, callbacks=[recorder, Watch(), resume], shuffle=False, verbose=0)
+        return model, recorder
+
+    resume = None
+    model, _ = fit(30)
+    weights = 4 * sum(variable.numpy().size for variable in [*model.variables, *model.optimizer.variables])
+    counts, sizes = zip(*seen, strict=True)
+    assert max(counts) == 2 and weights < max(sizes) < 1.3 * weights
+    growth = np.diff(written[2:])
+    assert growth.max() < 1.2 * growth.min() < 4000
+    _, recorder = fit(31)  # in another process
+    assert [row["epoch"] for row in recorder.rows] == list(range(31)) == recorder.table[:, 0].tolist()
+
+
+@pytest.mark.slow
+def test_a_state_is_kept_no_more_often_than_costs_a_twentieth(tmp_path, monkeypatch):
+    """Of 60 epochs of a moment, where a state takes .3 s: the last alone; and where the training lasts, in between."""
+    from pbl.training import checkpoint
+
+    clock, kept = [0.0], []
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+
+    def keep(self, epoch, step, logs=None, keep=ExactResume._keep):
+        kept.append((epoch, clock[0]))
+        keep(self, epoch, step, logs)
+
+    def slow(*arguments, write=checkpoint._write_bytes):
+        clock[0] += 0.15  # twice a state
+        write(*arguments)
+
+    monkeypatch.setattr(ExactResume, "_keep", keep)
+    monkeypatch.setattr(checkpoint, "_write_bytes", slow)
+    for seconds, most in ((0.1, 1), (1, 6), (3, 20)):
+        kept.clear()
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+
+        class Pass(keras.callbacks.Callback):
+            remembers_nothing = True
+
+            def on_epoch_end(self, epoch, logs=None, seconds=seconds):
+                clock[0] += seconds
+
+        model.fit(
+            np.zeros((4, 2)),
+            np.zeros((4, 1)),
+            epochs=60,
+            verbose=0,
+            callbacks=[Pass(), ExactResume(tmp_path / str(seconds))],
+        )
+        assert kept[-1][0] == 60 and len(kept) <= most
+        assert 0.3 * (len(kept) - 1) <= 0.05 * 60 * seconds
+        assert most == 1 or len(kept) > most / 2  # nor much less often
+
+
+def test_the_best_weights_hold_weights_alone(tmp_path):
+    """Nothing of what Adam remembers, whatever a model calls its optimizers; and they are read as before."""
+    from pbl.models.saving import save_model
+
+    for model in (keras.Sequential([keras.Input((4,)), keras.layers.Dense(30)]), TwoOptimizers()):
+        if isinstance(model, TwoOptimizers):
+            model.build((None, 8, 8, 1))
+        model.compile("adam", "mse")
+        model.optimizer.build(model.trainable_variables)
+        save_model(model, tmp_path, "best")
+        with h5py.File(tmp_path / "best.weights.h5") as file:
+            stored = []
+            file.visititems(lambda _, item, stored=stored: stored.append(item.size) if hasattr(item, "size") else None)
+        assert sum(stored) == sum(variable.numpy().size for variable in model.variables if "seed" not in variable.path)
+        before = model.get_weights()
+        model.set_weights([0 * weight for weight in before])
+        model.load_weights(tmp_path / "best.weights.h5")
+        for one, other in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path):
     Cut.at = ("epoch", 2)
@@ -552,3 +679,118 @@ def test_a_second_process_is_refused(tmp_path):
     assert "\n" not in str(error.value)
     with contextlib.suppress(PowerCut):
         assert training.train(pbl.Config(**CONFIG), folder=tmp_path).environment["status"] == "finished"
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 8
+    file.write_bytes(content)
+
+
+BEST = [  # epochs of the weights, of the archive, and of the training's state; which file rots; what is then the best, and what is said
+    (5, 5, 5, None, 5, ""),
+    (5, 5, 5, "best.weights.h5", 5, "best.weights.h5 is passed over, since it is damaged"),
+    (5, 5, 5, "best.keras", 5, "best.keras is passed over, since it is damaged"),
+    (7, 3, 5, None, 7, ""),
+    (3, 7, 5, None, 7, ""),
+    (3, 3, 5, None, 3, "The best model so far, of epoch 5, is gone"),
+    (5, 3, 5, "best.weights.h5", 3, "The best model so far, of epoch 5, is gone"),
+    (None, None, 5, None, None, "The best model so far, of epoch 5, is gone"),
+    ("earlier", None, 5, None, 5, ""),
+    ("earlier", 3, 5, None, 5, ""),
+]
+
+
+@pytest.mark.parametrize(("weights", "archive", "state", "rotten", "best", "said"), BEST)
+def test_a_best_model_that_is_older_damaged_or_gone_is_noticed(
+    tmp_path, capsys, weights, archive, state, rotten, best, said
+):
+    """As of a Drive that kept one file and not the other; what is whole is used, the rest is said."""
+    model, stored = keras.Sequential(), io.BytesIO()
+    with h5py.File(stored, "w") as file:
+        file["kernel"] = np.random.default_rng(0).normal(size=400)
+    for name, epoch in (("weights", weights), ("archive", archive)):
+        comment = {"epoch": epoch, "val_loss": 0.5}
+        with zipfile.ZipFile(tmp_path / "best.keras", "w") as written:
+            written.writestr("model.weights.h5", stored.getvalue())
+            written.comment = json.dumps(comment).encode()
+        if name == "weights" and epoch is not None:
+            copy_weights(tmp_path / "best.keras", tmp_path / "best.weights.h5", model, comment)
+    if weights == "earlier":
+        (tmp_path / "best.weights.h5").write_bytes(bytes(3000))
+    if archive is None:
+        (tmp_path / "best.keras").unlink()
+    if rotten:
+        flip(tmp_path / rotten)
+    kept = BestModel(tmp_path)
+    kept.set_model(model)
+    kept.set_state({"best_loss": 0.5, "best_epoch": state, "waiting": None})
+    err = capsys.readouterr().err
+    assert kept.best_epoch == best and (said in err if said else not err), err
+    assert kept.lost_epoch == (5 if "is gone" in said else None)
+    if best is not None and weights != "earlier":
+        assert read_seal(tmp_path / "best.weights.h5")["epoch"] == best
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """Two states, of the second and the third epoch, and the journal of both."""
+    folder = tmp_path_factory.mktemp("grown")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callbacks = [Recorder(), ExactResume(folder, minutes=1e-9)]
+    model.fit(np.zeros((4, 2)), np.zeros((4, 1)), epochs=3, verbose=0, callbacks=callbacks)
+    return folder / "checkpoint"
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 10)
+
+
+def link_out(file: Path) -> None:
+    outside = file.parent.parent.parent / file.name
+    shutil.move(file, outside)
+    file.symlink_to(outside)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "epoch", "said"),
+    [
+        ("1.journal", cut_off, 2, "3.npz is damaged and not used: {journal} is not used, since it is damaged."),
+        ("1.journal", flip, None, "2.npz is damaged and not used: {journal} is not used, since it is damaged."),
+        ("1.journal", Path.unlink, None, "2.npz is damaged and not used: 1.journal is missing"),
+        ("1.journal", link_out, None, "2.npz is damaged and not used: {journal} is not used, since it is a link that"),
+        ("3.npz", flip, 2, "3.npz is damaged and not used: it is damaged"),
+        ("3.npz", cut_off, 2, "3.npz is damaged and not used: it is damaged"),
+        ("3.npz", Path.unlink, 2, ""),
+    ],
+)
+def test_a_journal_or_state_that_is_damaged_or_gone(tmp_path, capsys, grown, name, change, epoch, said):
+    """An older state of which all is whole is gone on with; never half of one."""
+    folder = shutil.copytree(grown, tmp_path / "run" / "checkpoint")
+    change(folder / name)
+    newest = ExactResume(folder.parent).newest
+    assert (newest and newest["epoch"]) == epoch
+    assert said.format(journal=folder / "1.journal") in capsys.readouterr().out
+    if newest:
+        assert newest["grown"]["0 table"][:2, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["1.journal", "3.npz"])
+def test_a_journal_or_state_that_cannot_be_read_now_is_waited_for(tmp_path, monkeypatch, grown, name):
+    """An older state would train epochs a second time."""
+    real, left = os.open, [1]
+
+    def fail(path, *words):
+        if str(path).endswith(name) and left:
+            left.pop()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *words)
+
+    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(storage._waiting, "was_in_vain", -1e9, raising=False)
+    assert ExactResume(grown.parent).newest["epoch"] == 3 and not left
+    left.extend([1] * 20)
+    with pytest.raises(InputError, match="cannot be read now"):
+        _ = ExactResume(grown.parent).newest

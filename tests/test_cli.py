@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,17 @@ import pytest
 import typer.core
 import typer.main
 from PIL import Image
+from rich.console import Console
 from rich.table import Column, Table
 from sklearn.datasets import load_digits
 from typer import rich_utils
 
 import pbl
-from pbl.cli import app
+from pbl.__main__ import find_obstacle, say_missing
+from pbl.cli import app, screen
+from pbl.grading.hidden import find_exposing_work_tree
+from pbl.languages import choose_language
+from pbl.languages.wrapping import measure, wrap
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -249,3 +255,110 @@ def test_check(command, tmp_path, monkeypatch):
     assert "copies_across" not in found.read_text(encoding="utf-8")
     status, _, errors = command("check", "nothing.zip")
     assert status == 2 and "No file nothing.zip" in errors
+
+
+HEADER = ["run", "when", "model", "validation accuracy", "difference", "変更点"]
+LONG_ROW = (
+    "digits_resnet20/001", "10-01 12:30", "resnet20", "97.4% (94.0 to 98.9)", "+1.2 (-0.5 to +2.9)",
+    "batch_size: 64 -> 32 (同時に 3 か所の変更：どれの効果かは区別できません)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_tables_break_no_number_and_no_word(monkeypatch, capsys, width):
+    """On a narrow screen each row has lines of its own; in every width all words stand there whole, and no line is wider."""
+    monkeypatch.setattr(screen, "open_console", lambda: Console(width=width, highlight=False, markup=False))
+    for header, rows in (
+        (HEADER, [LONG_ROW, LONG_ROW]),
+        (["model", "style", "MACs"], [("resnet20", "functional", "40,813,184"), ("mlp", "sequential", "203,264")]),
+        (
+            ["", "small/001"],
+            [("seconds", "data 0.1, check 0.9, build 0.6, fit 2.7, evaluate 0.9, diagnosis 0.0, figures 0.8, " * 2)],
+        ),
+    ):
+        screen.print_table(header, rows)
+        said = capsys.readouterr().out
+        assert max(map(measure, said.splitlines())) <= width
+        words = [word for row in rows for cell in row for word in cell.split() if word.isascii()]
+        assert [word for word in words if word not in said.split()] == []
+    screen.print_text(
+        "正解率は訓練 98.0%、検証 97.9%、差は 0.2 ポイントです（95%信頼区間 -1.5〜3.4、検証 189 枚）。" * 2, 2, "- "
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(measure, lines)) <= width and lines[0].startswith("- ") and lines[1].startswith("  ")
+    assert all(line.strip()[0] not in "、。）" and not line.endswith("（") for line in lines)
+
+
+def test_japanese_is_broken_between_phrases():
+    text = "ドロップアウト 0.5 にして、エポック数を3倍にする（digits・MNIST・CIFAR-10・乗り物の画像、シード3つずつ）。"
+    for width in range(24, 70):
+        lines = wrap(text, width)
+        assert max(map(measure, lines)) <= width and "".join("".join(lines).split()) == "".join(text.split())
+        for word in ("ドロップアウト", "エポック", "CIFAR-10", "0.5", "画像", "シード"):
+            assert any(word in line for line in lines), (width, word, lines)
+
+
+def test_check_tells_a_slip_in_own_code(command, tmp_path, monkeypatch):
+    """As training does: one line with file, line and cause, and the traceback in a file."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "mine" / "001"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text('{"dataset": "mine", "model": "mlp"}')
+    (run / "experiment.py").write_text(
+        "from pbl import Config\nfrom pbl.data import DATASETS, from_arrays\n\n\ndef mine():\n"
+        "    return from_arrays([[1, 2], [3]][2], [0, 1], ['a', 'b'])\n\n\nDATASETS['mine'] = mine\nconfig = Config(dataset='mine')\n"
+    )
+    status, _, errors = command("check", "runs/mine/001", "--trust")
+    assert status == 2 and errors.count("\n") == 1 and "experiment.py, line 6: " in errors and "index" in errors
+    kept = Path(errors.strip().rpartition("The traceback: ")[2])
+    assert "IndexError" in kept.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("version", "files", "said"),
+    [
+        ((3, 10), [], "Python 3.10 is too old: pbl and TensorFlow need 3.11, 3.12 or 3.13."),
+        ((3, 12), ["keras.py", "mine.py"], "keras.py in this folder hides Python's module keras"),
+        ((3, 12), ["random.py"], "Give your file another name, such as my_random.py."),
+        ((3, 12), ["mine.py"], None),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_line(tmp_path, version, files, said):
+    for name in files:
+        (tmp_path / name).touch()
+    found = find_obstacle(tmp_path, version)
+    assert found is None if said is None else said in found and "\n" not in found
+
+
+def test_a_missing_package_is_named(tmp_path):
+    assert "too new" in say_missing("tensorflow", (3, 14)) and "-m pip install -r requirements.txt" in say_missing(
+        "rich"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['typer'] = None; from pbl.__main__ import main; sys.exit(main())"],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PBL_LANGUAGE": "en"},
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "The package typer is not installed" in done.stderr
+    (tmp_path / "keras.py").write_text("raise SystemExit('wrong one')")
+    done = run_process("models", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "keras.py in this folder hides" in done.stderr
+
+
+def test_windows_says_the_language_where_no_variable_does(monkeypatch):
+    for name in ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    assert choose_language() == "en"
+    monkeypatch.setattr(sys, "platform", "win32")
+    for code, language in ((0x0411, "ja"), (0x0409, "en")):
+        system = SimpleNamespace(kernel32=SimpleNamespace(GetUserDefaultUILanguage=lambda code=code: code))
+        monkeypatch.setattr("ctypes.windll", system, raising=False)
+        assert choose_language() == language and choose_language("en") == "en"
+
+
+def test_labels_that_a_commit_would_publish_are_told(tmp_path):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    assert find_exposing_work_tree(tmp_path / "holdout" / "photos") == tmp_path
+    (tmp_path / ".gitignore").write_text("holdout/\n")
+    assert find_exposing_work_tree(tmp_path / "holdout" / "photos") is None
+    assert find_exposing_work_tree(tmp_path / "elsewhere") == tmp_path
+    assert find_exposing_work_tree(ROOT / "holdout" / "photos") is None  # where `holdout` writes unless told otherwise

@@ -260,7 +260,8 @@ def test_compare_and_log_agree_on_what_is_other_code(tmp_path):
         for seed in range(4)
     ]
     for seed, (run, edit) in enumerate(zip(runs, edits, strict=True)):
-        (run / "metrics_val.json").write_text('{"accuracy": 0.9, "images": 600}')
+        accuracy = load_run(run).read_predictions("val").by_content()[2].mean()
+        (run / "metrics_val.json").write_text(json.dumps({"accuracy": accuracy, "images": N}))
         width = 64 if seed < 3 else 32
         (run / "experiment.py").write_text(OWN.replace("return x + 1", edit).replace("WIDTH = 64", f"WIDTH = {width}"))
     assert sorted(compare(find_runs([tmp_path])).architectures["seeds"]) == [1, 3]
@@ -441,3 +442,42 @@ def test_peak_memory_is_not_that_of_the_process_that_asked():
     told = "from pbl.measurement import _peak_mib; print(_peak_mib())"
     done = subprocess.run([sys.executable, "-c", asks, told], capture_output=True, text=True, check=True)
     assert 1 < float(done.stdout) < 512
+
+
+def of_folds(folder: Path, seeds: int = 3, folds: int = 5) -> None:
+    for model, accuracy in (("mlp", 0.9), ("lenet5", 0.8)):
+        for seed in range(seeds):
+            for fold in range(folds):
+                run = make_run(folder, accuracy, seed, images=f"fold {fold}", model=model, folds=folds, fold=fold)
+                file = run / "predictions_val.npz"
+                with np.load(file) as whole:
+                    part = {name: whole[name][fold::folds] for name in whole.files}
+                np.savez_compressed(file, **part)
+
+
+def test_folds_are_pooled_and_each_image_is_judged_once(tmp_path):
+    of_folds(tmp_path)
+    runs = find_runs([tmp_path])
+    result = compare(runs)
+    first = result.architectures.iloc[0]
+    means = {}
+    for run in runs:
+        right = run.read_predictions("val").by_content()[2]
+        means.setdefault((run.config.model, run.config.seed), []).append(right)
+    by_seed = [np.concatenate(parts).mean() for (model, _), parts in means.items() if model == "mlp"]
+    assert result.images == N and len(result.runs) == 30 and sorted(set(result.runs["fold"])) == [0, 1, 2, 3, 4]
+    assert (first["architecture"], first["seeds"]) == ("mlp", 3) and first["accuracy"] == pytest.approx(
+        np.mean(by_seed)
+    )
+    assert first["lowest_seed"] == pytest.approx(min(by_seed)) and first["low"] < first["accuracy"] < first["high"]
+    assert result.pairs["verdict"].tolist() == ["first better, by more than the margin"] and not len(result.models)
+    assert any("folds=5" in str(note) and "80%" in str(note) for note in result.notes)
+    assert "folds=5" in describe(result) and write_results(result, tmp_path / "out")[2].stat().st_size
+    with pytest.raises(InputError, match="leave out --split test"):
+        compare(runs, "test")
+    lacking = compare([run for run in runs if (run.config.seed, run.config.fold) != (0, 3)])
+    assert lacking.runs["reason"].astype(str).str.contains("the folds 3 are missing").sum() == 8
+    assert lacking.architectures["seeds"].tolist() == [2, 2]
+    # Runs of the same fold stand beside each other as ever.
+    one = compare([run for run in runs if run.config.fold == 0])
+    assert one.images == N // 5 and len(one.models)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 from sklearn.datasets import load_digits
 
-from pbl.data import hash_image
+from pbl.data import decode_image, hash_image
 from pbl.data.doctor import (
     Part,
     examine,
@@ -62,19 +62,40 @@ def digits() -> dict[str, Part]:
     return {"train": take(rest, ~is_val), "val": take(rest, is_val), "test": take(everything, is_test)}
 
 
-def copy_into(split, alter=lambda pixels: pixels):
+def copy_into(split, alter=lambda pixels: pixels, count=19):
     """The first 19 training images, altered, in place of the split's last 19."""
 
     def plant(splits):
         part, train = splits[split], splits["train"]
-        changed = put(part, slice(-19, None), alter(train.pixels[:19]), train.labels[:19])
-        return {**splits, split: changed}, part.names[-19:]
+        changed = put(part, slice(-count, None), alter(train.pixels[:count]), train.labels[:count])
+        return {**splits, split: changed}, part.names[-count:]
 
     return plant
 
 
 def noise(pixels):
     return (pixels + np.random.default_rng(0).normal(0, 10, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def save_all_again(pixels):
+    return np.stack([save_again(image.squeeze(-1))[..., None] for image in pixels])
+
+
+def twelve_bits(splits):
+    """As a scanner's 12 bits of a file of 16 are read: divided by 257, as Pillow's 16 bits are by `decode_image`."""
+    dark = {}
+    for name, part in splits.items():
+        of_12_bits = np.stack(
+            [decode_image(as_png_of_16_bits(image.astype(np.uint16) * 16), "") for image in part.pixels]
+        )
+        dark[name] = make_part(of_12_bits, part.labels, part.names)
+    return dark, None
+
+
+def as_png_of_16_bits(image):
+    file = io.BytesIO()
+    Image.fromarray(image.squeeze(-1)).save(file, "PNG")
+    return file.getvalue()
 
 
 def move(pixels):
@@ -145,6 +166,11 @@ def enlarged_by_copies(splits):
     return {"train": take(whole, slice(0, 3000)), "val": take(whole, slice(3000, 3500))}, None
 
 
+def few_films_in_validation(splits):
+    val = splits["val"]
+    return {**splits, "val": val._replace(groups=[str(i % 20) for i in range(len(val.names))])}, None
+
+
 def two_validation_images_a_class(splits):
     val = splits["val"]
     index = np.concatenate([np.flatnonzero(val.labels == digit)[:2] for digit in range(10)])
@@ -157,6 +183,8 @@ FAULTS = [
     ("copies in val", copy_into("val"), "copies_across", "stop", 0),
     ("copies in test", copy_into("test"), "copies_across", "stop", 0),
     ("copies with noise in val", copy_into("val", noise), "altered_copies", "stop", 0),
+    ("four copies with noise in val", copy_into("val", noise, 4), "altered_copies", "stop", 0),
+    ("copies saved again in val", copy_into("val", save_all_again), "altered_copies", "stop", 0.5),
     ("moved copies in val", copy_into("val", move), "altered_copies", "stop", 0.1),
     ("mirrored copies in test", copy_into("test", lambda pixels: pixels[:, :, ::-1]), "altered_copies", "stop", 0),
     ("four copies of each before the split", enlarged_by_copies, "altered_copies_in_train", "stop", 0),
@@ -172,6 +200,8 @@ FAULTS = [
     ("class of 10 training images", keep_of_class_0("train", 10), "small_class", "act", 0),
     ("unbalanced", keep_of_class_0("train", 10), "imbalance", "act", 0),
     ("small validation", two_validation_images_a_class, "small_validation", "act", 0),
+    ("films in validation", few_films_in_validation, "small_validation", "act", 0),
+    ("12 bits in files of 16", twelve_bits, "dark_images", "act", 0),
     ("thumbnails", shapes_of(0.02, (3, 3, 1)), "small_image", "act", 0),
     ("all enlarged", shapes_of(1, (3, 3, 1)), "small_image", "note", 0),
     ("panoramas", shapes_of(0.02, (8, 30, 1)), "long_image", "act", 0),
@@ -263,6 +293,7 @@ def caption(image):
 # What is done to a copy, 32 x 32 pixels.
 ALTERED = {
     "saved again": save_again,
+    "blurred": lambda image: np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1))),
     "turned by 90 degrees": np.rot90,
     "turned by 180 degrees": lambda image: np.rot90(image, 2),
     "cropped by 5%": lambda image: np.asarray(Image.fromarray(image).crop((2, 2, 30, 30)).resize((32, 32))),

@@ -19,6 +19,7 @@ from scipy.stats import binomtest
 
 import pbl
 from pbl.errors import InputError
+from pbl.escapes import for_csv
 from pbl.grading import Limits, Rubric, grade, judge, write_submission
 from pbl.grading.fixtures import compare
 from pbl.grading.hidden import open_hidden, open_labels
@@ -27,7 +28,7 @@ from pbl.grading.intake import File, find_sources, find_submissions
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import REASONS, STATUSES
 from pbl.grading.refusals import clean
-from pbl.grading.results import guard, update_marks
+from pbl.grading.results import update_marks
 from pbl.grading.roster import read_roster, safe_name
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
@@ -325,7 +326,7 @@ def test_what_a_person_filled_in_is_kept(tmp_path):
 def test_sentences_statuses_and_cells():
     assert {status for status, _ in REASONS.values()} == set(STATUSES)
     assert clean("a\x1b[31m\u202eb\n\tc" + "x" * 200, 20) == "a [31m b cxxxxxxxxx…"
-    assert [guard(text) for text in ("=1", "+1", "-1", "@a", "＝1", "a=1", "")] == [
+    assert [for_csv(text) for text in ("=1", "+1", "-1", "@a", "＝1", "a=1", "")] == [
         "'=1",
         "'+1",
         "'-1",
@@ -447,7 +448,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert status == 0 and json.loads(out)["status"] == "ok"
     shutil.move("B.zip", tmp_path / "in" / "B.zip")
     status, out, _ = command("submit", float_run.path, "--team", "C", "--predictions", hidden / "images")
-    assert status == 0 and "the instructor will see 'ok'" in out
+    assert status == 0 and "checked as the grader will check it" in out and "upload the file" in out
     shutil.move("C.zip", tmp_path / "in" / "C.zip")
     (tmp_path / "teams.csv").write_bytes("班,提出日時\nチームA,2026-12-02\nB,2026-11-30\nC,\n誰も,\n".encode("cp932"))
     (tmp_path / "rubric.py").write_text(
@@ -716,6 +717,7 @@ def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypa
     assert told.status == "refused" and "on the instructor's list" in told.message and told.file.is_file()
     with pytest.raises(InputError, match=r"would not grade this submission \(incompatible\)"):
         (run.path / "experiment.py").write_text(experiment.format(broken=True))
+        pbl.trust_run(run.path)
         submit(run, "B", as_keras=True)
     assert not (tmp_path / "B.zip").exists()
 

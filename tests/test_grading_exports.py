@@ -164,6 +164,24 @@ def test_a_moodle_gradebook_is_filled_by_address_not_by_name(graded):
     assert {row["Course total (Real)"] for row in read} == {"-"} and done.feedback is None
 
 
+@pytest.mark.parametrize("word", ["Feedback", "フィードバック"])
+def test_a_moodle_gradebook_takes_feedback_where_it_was_exported_with_it(graded, word):
+    """The importer maps a column to "Feedback for ..." beside that of the grade; what another wrote to the others stays."""
+    place, rows, roster = graded
+    page = place / "out" / "teams" / "一班" / "feedback.md"
+    page.write_text("# 一班\n\n- Accuracy, 0.9\n", encoding="utf-8")
+    file = place / "gradebook.csv"
+    file.write_text(
+        f"Email address,Quiz: A (Real),Quiz: A ({word}),Assignment: Digits (Real),Assignment: Digits ({word})\n"
+        "b1@example.ac.jp,1,good,-,\nb3@example.ac.jp,2,,-,old\nb5@example.ac.jp,3,x,-,kept\n",
+        encoding="utf-8",
+    )
+    done = export_grades("moodle", file, place / "out", rows, roster, "Assignment: Digits (Real)")
+    read = list(csv.reader(io.StringIO(done.table.read_text(encoding="utf-8"), newline="")))[1:]
+    assert [row[4] for row in read] == ["# 一班\n\n- Accuracy, 0.9", "# 二班", "kept"]
+    assert [row[1:4] for row in read] == [["1", "good", "87.50"], ["2", "", "60.00"], ["3", "x", "-"]]
+
+
 # --- Canvas
 
 

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMITS = Limits(seconds=40, processor_seconds=20, memory=700, disk=200, file=64)
+LIMITS = Limits(seconds=40, processor_seconds=10, memory=700, disk=200, file=64)
 ENVIRONMENT = frozenset(
     "PATH LANG HOME TMPDIR MPLCONFIGDIR KERAS_HOME KERAS_BACKEND CUDA_VISIBLE_DEVICES TF_CPP_MIN_LOG_LEVEL OMP_NUM_THREADS"
     " OPENBLAS_NUM_THREADS MALLOC_ARENA_MAX HDF5_PLUGIN_PRELOAD HDF5_USE_FILE_LOCKING PYTHONHASHSEED LD_LIBRARY_PATH".split()

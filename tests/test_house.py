@@ -18,12 +18,12 @@ NEEDS = read_imports(PACKAGE)
 
 # A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
 FLOORS = [
-    "errors config storage runs statistics languages comparison reports __init__"
+    "errors escapes config storage reading schemas lock trust runs statistics languages comparison reports __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.figures evaluation.__init__"
-    " diagnosis.signals diagnosis.evidence diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
+    " diagnosis.signals diagnosis.evidence diagnosis.classes diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
     " diagnosis.rules diagnosis.advice diagnosis.curves diagnosis.__init__"
     " training.figures training.__init__ inspection.figures inspection.__init__ data.split data.__init__",
-    "data models diagnosis training.callbacks training.checkpoint training.optimization training.performance training.tensorboard_log",
+    "data models diagnosis training.callbacks training.checkpoint training.journal training.optimization training.performance training.tensorboard_log",
     "tasks",
     "evaluation training.transfer training.divergence training.build",
     "training inspection grading",

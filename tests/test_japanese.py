@@ -151,6 +151,12 @@ def data_sets() -> set[str]:
     return {ast.get_docstring(functions[value.id]).partition("\n")[0] for value in entered.values}
 
 
+def of_summary() -> set[str]:
+    """What the class's summary says; sentences that it chooses among stand in a dictionary."""
+    page = (PACKAGE / "grading" / "summary.html").read_text(encoding="utf-8")
+    return set(re.findall(r'(?:\bt\(|: )"((?=[^"]*[a-z])[^"]+)"', page)) - {"%g"}
+
+
 PARTS_OF_A_TRAINING = ("data", "check", "build", "fit", "figures", "evaluate", "diagnosis", "monitor (in fit)")
 ALL = japanese._tables()
 
@@ -158,7 +164,7 @@ ALL = japanese._tables()
 def wanted() -> set[str]:
     return (
         {*sentences_in_code(), *descriptions(), *_WRONG.values(), *PARTS_OF_A_TRAINING}
-        | {told for _, told in slips.CAUSES} | titles_of_columns() | data_sets() | faults_of_submissions() | reasons_of_isolation() | of_grading()
+        | {told for _, told in slips.CAUSES} | titles_of_columns() | data_sets() | faults_of_submissions() | reasons_of_isolation() | of_grading() | of_summary()
     )  # fmt: skip
 
 
@@ -449,3 +455,36 @@ def test_what_scripts_read_is_the_same_in_japanese(command, in_japanese, monkeyp
         environments[0].keys() == environments[1].keys()
         and environments[0]["seconds"].keys() == environments[1]["seconds"].keys()
     )
+
+
+def find_unmarked(text: str) -> list[str]:
+    """Words of Latin letters outside of ⟦ ⟧; a command to be typed stays English."""
+    while (inner := re.sub(r"⟦[^⟦⟧]*⟧", "", text)) != text:
+        text = inner
+    lines = [line for line in text.splitlines() if not line.strip().startswith("python -m pbl")]
+    return re.findall(r"[A-Za-z]{3,}", "\n".join(lines))
+
+
+OF_DATA = {*"small digits mlp runs epochs".split()}  # and of settings, which are typed
+MARKED = [
+    pytest.param(words, marks=pytest.mark.nightly if is_slow else ())
+    for words, is_slow in (
+        ("log runs", False), ("diagnose runs/small/001", False), ("compare runs", False), ("datasets", False), ("settings epochs", False),
+        ("report runs/small/001", False), ("report --team", False), ("train model=mlp epochs=2 experiment=small", True),
+        ("train model=mlp epochs=1 experiment=small --seeds 2", True), ("evaluate runs/small/001", True),
+        ("find-rate model=mlp", True), ("check digits", True), ("train --memorise 8 model=mlp", True),
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", MARKED)
+def test_with_each_sentence_marked_none_is_left_unmarked(words, command, trained_run, tmp_path, monkeypatch):
+    """A language that puts every sentence in ⟦ ⟧: what stands outside was never translated, or put together by halves."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PBL_LANGUAGE", "ja")
+    shutil.copytree(trained_run.path, "runs/small/001")
+    translate = japanese.translate
+    monkeypatch.setattr(japanese, "translate", lambda template, details: f"⟦{translate(template, details)}⟧")
+    status, said, errors = command(*words.split())
+    assert status in (0, 1) and "⟦" in said, errors
+    assert not set(find_unmarked(said + errors)) - OF_DATA

@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 
 from pbl.errors import InputError
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins, fit_temperature
-from pbl.evaluation.figures import draw, plot_one_against_rest
+from pbl.evaluation.figures import draw, plot_confusion_matrix, plot_one_against_rest
 from pbl.evaluation.metrics import (
     _judge_samples,
     _Ranking,
@@ -18,6 +18,7 @@ from pbl.evaluation.metrics import (
     compute_jackknife_intervals,
     compute_metrics,
     find_metric,
+    rank_worst,
 )
 from pbl.evaluation.thresholds import (
     choose_threshold,
@@ -28,6 +29,7 @@ from pbl.evaluation.thresholds import (
     tabulate_thresholds,
     write_threshold,
 )
+from pbl.reports.run_report import MOST_BYTES
 from pbl.statistics import wilson_interval
 
 
@@ -362,3 +364,40 @@ def test_the_legend_covers_no_curve(kind):
     (legend,), (axes,) = figure.legends, figure.axes
     assert not legend.get_window_extent().overlaps(axes.get_window_extent())
     assert len(legend.get_texts()) == 4 + (kind == "roc")
+
+
+@pytest.mark.parametrize(("classes", "megabytes"), [(300, 1), pytest.param(10_000, 6, marks=pytest.mark.nightly)])
+def test_of_many_classes_what_tells_most_is_kept(classes, megabytes):
+    """Pairs and areas as counted by hand and by scikit-learn, within what the report reads, and no matrix of zeros."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(min(classes, 300)), 2)
+    probabilities = random.integers(1, 5, (len(labels), classes), np.uint8).astype(np.float32)  # with many ties
+    probabilities[np.arange(len(labels)), labels] += 4
+    probabilities[labels == 7, 3] = 20  # always taken for class 3
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    names = [f"class {c}" for c in range(classes)]
+    result = compute_metrics(labels, probabilities, names)
+    assert len(json.dumps(result, indent=1)) < megabytes * 10**6 < MOST_BYTES
+    assert result["confusion_matrix"] is None
+    of_seven = int((labels == 7).sum())
+    assert result["most_confused"][0] == {"true": "class 7", "predicted": "class 3", "images": of_seven, "share": 1.0}
+    counts = Counter((a, b) for a, b in zip(labels, probabilities.argmax(axis=1), strict=True) if a != b)
+    assert [pair["images"] for pair in result["most_confused"]] == sorted(counts.values(), reverse=True)[:20]
+    for c in (0, 7, 299):
+        row = result["by_class"][names[c]]
+        assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(labels == c, probabilities[:, c]), abs=1e-12)
+        assert row["average_precision"] == pytest.approx(
+            sk.average_precision_score(labels == c, probabilities[:, c]), abs=1e-12
+        )
+    assert rank_worst(result["by_class"], 3)[0] == "class 7"
+    if classes == 300:
+        matrix = sk.confusion_matrix(labels, probabilities.argmax(axis=1))
+        drawn = [
+            plot_confusion_matrix(matrix, names),
+            next(iter(draw("r", "val", result, SimpleNamespace(labels=labels), probabilities, False)))[1],
+        ]
+        for figure in drawn:
+            shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+            assert len(shown) == 25 and shown[:2] == ["class 7", "class 3"]
+            cells = {tuple(map(int, text.get_position())): text.get_text() for text in figure.axes[0].texts}
+            assert cells[1, 0] == str(of_seven)

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 import types
+import zipfile
 
 import keras
 import numpy as np
@@ -14,8 +16,10 @@ from sklearn.metrics import log_loss
 
 import pbl
 from pbl.diagnosis import monitor as module
-from pbl.diagnosis.signals import Signals
+from pbl.diagnosis.monitor import _choose
+from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
+from pbl.reports.run_report import MOST_UNPACKED
 from pbl.statistics import newcombe_interval
 
 RANDOM = np.random.default_rng(0)
@@ -476,3 +480,67 @@ def test_how_long_the_data_alone_take_is_logged():
     monitor = pbl.OverfittingMonitor(data)
     history = model.fit(data.train, epochs=2, shuffle=False, verbose=0, callbacks=[monitor]).history
     assert all(0 < share < 5 for share in history["data_share"]) and len(history["data_share"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "each"), [(600, 12), (1_000, 7), (400, 7), pytest.param(10_000, 7, marks=pytest.mark.nightly)]
+)
+def test_many_classes_with_few_images(tmp_path, classes, each):
+    """Each class is looked at in its share, also where it has a single validation image; and what is written is read back."""
+    labels = np.repeat(np.arange(classes), each)
+    if classes == 400:  # some common classes beside the rare ones
+        labels = np.concatenate([labels, np.repeat(np.arange(10), 700)])
+    images = np.zeros((len(labels), 2, 2, 1), np.uint8)
+    images.reshape(len(labels), 4).view(np.uint32)[:, 0] = np.arange(len(labels))
+    data = pbl.load_data(pbl.data.from_arrays(images, labels))
+    for split, most in (("train", 1_500), ("val", 500), ("val", 100)):
+        whole = data.images(split)
+        part = data.sample(split, most)
+        share = min(1, most / len(whole.labels))
+        assert len(part.labels) == min(most, len(whole.labels)) or classes == 400
+        expected, found = (np.bincount(of, minlength=classes) for of in (whole.labels, part.labels))
+        assert (found >= np.floor(share * expected) - 1).all() and (found <= np.ceil(share * expected) + 1).all()
+        rare = expected <= 8
+        assert abs(found[rare].sum() - share * expected[rare].sum()) < 0.1 * share * expected.sum() + 2
+        chosen = _choose(whole.pixels, whole.labels, most)
+        assert abs(rare[whole.labels[chosen]].mean() - rare[whole.labels].mean()) < 0.1
+    monitor = pbl.OverfittingMonitor(data, file=tmp_path / "signals.npz")
+    signals = monitor.signals
+    assert len(signals.val.labels) and len(signals.probe.labels)
+    for side in (signals.probe, signals.val):
+        side.append(np.stack([np.ones(len(side.labels)), side.labels, np.ones(len(side.labels))], axis=1))
+    signals.epochs.append({"epoch": 1})
+    signals.end = {"epoch": 1, "probe_images": 5, "probe_correct": 5, "val_images": 5, "val_correct": 5}
+    monitor.save()
+    read = Signals.load(tmp_path / "signals.npz")
+    assert read.val.correct.all() and read.end == signals.end
+
+
+@pytest.mark.nightly
+def test_signals_of_ten_thousand_epochs_are_read_and_judged(tmp_path):
+    """An epoch costs the same however many there were; all of them fit into what the report reads."""
+    random, n = np.random.default_rng(0), 1_500
+    about = {
+        "num_classes": 10,
+        "train_counts": [3_000] * 10,
+        "val_counts": [600] * 10,
+        "steps_per_epoch": 100,
+        "model": "mlp",
+    }
+    sides = [Side.of(random.integers(0, 10, n)) for _ in range(2)]
+    rows = np.stack([random.random(n), random.integers(0, 10, n), random.random(n)], axis=1)
+    signals, seconds = Signals(about, *sides), []
+    for epoch in range(10_001):
+        begin = time.process_time()
+        for side in sides:
+            side.append(rows)
+        signals.epochs.append(
+            {"epoch": epoch, "probe_loss": 1.0, "val_probe_loss": 1.0, "learning_rate": 0.1, "penalty": 0.0}
+        )
+        seconds.append(time.process_time() - begin)
+    assert sum(seconds[-2_000:]) < 5 * sum(seconds[1_000:3_000]) + 0.5
+    assert sides[0].loss.shape == (10_001, n) and sides[0].loss.nbytes + sides[0].predicted.nbytes < MOST_UNPACKED / 4
+    signals.save(tmp_path / "signals.npz")
+    with zipfile.ZipFile(tmp_path / "signals.npz") as packed:
+        assert sum(entry.file_size for entry in packed.infolist()) < MOST_UNPACKED
+    assert Signals.load(tmp_path / "signals.npz").epochs == signals.epochs

@@ -442,5 +442,62 @@ def test_what_colab_ships_satisfies_the_requirements():
     assert tested == {name: shipped[name] for name in tested}  # what the pre-flight compares with
 
 
+def in_colab(monkeypatch, folder: Path) -> Path:
+    """As in Colab, whose /content is a folder here; returns the folder pbl of the Drive."""
+    colab = types.ModuleType("google.colab")
+    colab.drive = types.SimpleNamespace(mount=lambda place: None)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=colab))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(folder)
+    (drive := folder / "content" / "drive" / "MyDrive" / "pbl").mkdir(parents=True)
+    return drive
+
+
+def test_lessons_begin_with_one_cell_that_takes_an_address_or_a_zip(monkeypatch, tmp_path):
+    """The clone is not called like the package: `import pbl` beside it would find an empty folder."""
+    firsts = {}
+    for file in NOTEBOOKS:
+        if "import pbl" in file.read_text(encoding="utf-8") and not file.stem.startswith("run_colab"):
+            firsts.setdefault(file.parent.name == "ja", set()).add("".join(code_cells(file)[0]["source"]))
+    assert {is_japanese: len(cells) for is_japanese, cells in firsts.items()} == {False: 1, True: 1}
+    assert not any("/content/pbl" in file.read_text(encoding="utf-8") for file in NOTEBOOKS)
+    monkeypatch.setenv("PBL_LANGUAGE", "en")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    drive = in_colab(monkeypatch, tmp_path)
+    for (cell,) in firsts.values():
+        source = plain_python({"source": [cell]}).replace("/content", str(tmp_path / "content"))
+        if not (drive / "pbl.zip").exists():
+            with pytest.raises(SystemExit) as stop:  # a sentence, not a traceback
+                exec(source, {})
+            assert "REPOSITORY" in str(stop.value) and "pbl.zip" in str(stop.value)
+            (package := tmp_path / "made" / "pbl-main" / "pbl").mkdir(parents=True)
+            (package / "__init__.py").touch()
+            (package.parent / "requirements.txt").touch()
+            shutil.make_archive(drive / "pbl", "zip", tmp_path / "made")
+        exec(source, {})
+        assert sys.path[0] == str(tmp_path / "content" / "course")
+
+
+@pytest.mark.parametrize("file", [ROOT / "run_colab.ipynb", ROOT / "notebooks" / "ja" / "run_colab.ipynb"])
+def test_run_colab_overwrites_no_experiment_that_was_changed_elsewhere(file, tmp_path, capsys):
+    cells = {cell["id"]: "".join(cell["source"]) for cell in read(file)["cells"]}
+    (copying,) = (text.partition("\n\n")[0] for text in cells.values() if "my_team_before.txt" in text)
+    (folder := tmp_path / "experiments").mkdir()
+    mine = folder / "my_team.py"
+
+    def run_all(experiment: str) -> str:
+        (folder / "my_team.txt").write_text(experiment)  # what %%writefile does
+        exec(copying, {"HOME": tmp_path, "shutil": shutil})
+        return mine.read_text()
+
+    assert "%%writefile {HOME}/experiments/my_team.txt\n" in cells["my-team"]
+    assert [run_all(text) for text in ("one", "one", "two")] == ["one", "one", "two"] and not capsys.readouterr().out
+    mine.write_text("by hand")
+    assert [run_all(text) for text in ("two", "three")] == ["by hand"] * 2 and "my_team.py" in capsys.readouterr().out
+    mine.unlink()
+    assert run_all("three") == "three"
+
+
 if __name__ == "__main__":
     execute(Path(sys.argv[1]), *sys.argv[2:])

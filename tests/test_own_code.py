@@ -102,7 +102,10 @@ def test_a_run_with_a_slip_that_shows_later_is_still_told_in_one_line(write, com
     assert command("train", write(works, f'{OWN}, experiment="x"'))[0] == 0
     kept = Path("runs/x/001/experiment.py")
     kept.write_text(kept.read_text().replace("self.flat(self.scale(x))", "self.flatt(self.scale(x))"))
-    for words in (["evaluate", "runs/x/001"], ["inspect", "runs/x/001"]):
+    for words in (
+        ["evaluate", "runs/x/001", "--trust"],
+        ["inspect", "runs/x/001"],
+    ):  # it was changed after the training
         status, _, said = command(*words)
         assert status == 2 and said.count("\n") == 1, said
         assert "experiment.py, line 15: AttributeError: 'Mine' object has no attribute 'flatt'" in said
@@ -153,7 +156,7 @@ def test_a_model_that_is_not_built_when_it_is_returned(write, tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", UNBUILT)
+@pytest.mark.parametrize("kind", [pytest.param("sequential", marks=pytest.mark.nightly), "subclass"])
 def test_a_model_that_is_not_built_goes_through_all_commands(write, command, kind):
     file = write(UNBUILT[kind], f'{OWN}, experiment="x"')
     assert command("train", file)[0] == 0

@@ -67,7 +67,7 @@ class Residual(nn.Module):
 
 
 class Gate(nn.Module):
-    """Hu et al. 2017, equations 2 to 4."""
+    """Hu et al. 2017: squeeze, excite, scale."""
 
     def __init__(self, channels: int, ratio: int):
         super().__init__()
@@ -249,13 +249,14 @@ CASES = {
 
 
 def preprocess(name: str, images: np.ndarray) -> np.ndarray:
-    """What the builders' docstrings say of the pixels."""
+    """What the builders' docstrings say of the pixels; Keras's Rescaling rounds its factor to float32, which 101 layers show."""
+    to_one, to_two = float(np.float32(1 / 255)), float(np.float32(1 / 127.5))
     if name.startswith("vgg") and name != "vgg_small":
         return (images - np.array([123.68, 116.779, 103.939])) / 58
     if name == "efficientnetv2_transfer":
-        return (images / 255 - IMAGENET_MEAN) / IMAGENET_DEVIATION
+        return (images * to_one - IMAGENET_MEAN) / IMAGENET_DEVIATION
     is_to_one = name.startswith(("mlp", "small_cnn", "softmax", "perceptron", "efficientnet"))
-    return images / 255 if is_to_one else images / 127.5 - 1
+    return images * to_one if is_to_one else images * to_two - 1
 
 
 def in_order(model: keras.Model) -> list[keras.Layer]:

@@ -7,17 +7,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pbl import lock as locks
 from pbl import storage
 from pbl.config import Config, as_word, flatten, parse_overrides
 from pbl.errors import InputError
+from pbl.lock import InUse
 from pbl.runs import Run, find_unfinished, load_run, reserve_run, start_run
-from pbl.storage import InUse, replacing, write_json
+from pbl.storage import replacing, write_json
 
 
 def _start(barrier, folder, names):
@@ -94,7 +97,7 @@ def test_lock(tmp_path, monkeypatch):
     assert not run.is_live
 
     # A Drive that knows no locks: there the process tells.
-    monkeypatch.setattr(storage, "CAN_LOCK", False)
+    monkeypatch.setattr(locks, "CAN_LOCK", False)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for pid, live in [(os.getpid(), True), (ended.pid, False)]:
@@ -133,7 +136,7 @@ def test_of_processes_that_start_at_once_one_gets_the_lock(tmp_path, dead_lock):
 
 
 def test_a_lock_that_was_taken_over_is_not_taken_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.01)
     run = start_run(Config(), tmp_path)
     with run.lock():
         taken = {"host": "elsewhere", "pid": 1, "time": time.time(), "token": "another"}
@@ -141,6 +144,7 @@ def test_a_lock_that_was_taken_over_is_not_taken_away(tmp_path, monkeypatch):
         for _ in range(500):
             if run.is_lock_lost:
                 break
+            write_json(run.path / "lock.json", taken)  # again: a beat may just have been under way
             time.sleep(0.01)
         assert run.is_lock_lost
     assert json.loads((run.path / "lock.json").read_text()) == taken
@@ -188,12 +192,83 @@ def test_what_is_no_run(tmp_path, monkeypatch):
     assert "is not a run" in said(tmp_path / "file")
     config = (run.path / "config.json").read_text()
     (run.path / "config.json").write_text(config[:50])
-    assert "config.json cannot be read" in said(run.path)
+    assert "config.json is not used, since it is damaged" in said(run.path)
     (run.path / "config.json").write_text(config.replace('"epochs"', '"epoch"'))
     assert "config.json: There is no setting 'epoch'" in said(run.path)
     (run.path / "config.json").write_text(config)
     (run.path / "environment.json").unlink()
     assert "environment.json is missing" in said(run.path)
+    write_json(run.path / "environment.json", {"status": "running", "epochs": -1})
+    assert "environment.json is not used, since it is damaged (epochs)" in said(run.path)
+
+
+def test_a_lock_of_another_machine_is_watched_not_believed(tmp_path, monkeypatch):
+    """Its clock may be a day ahead, or behind: only a lock that changes is a process that trains."""
+    monkeypatch.setattr(locks, "LOCK_EXPIRES_SECONDS", 0.3)
+    run, now = start_run(Config(), tmp_path), time.time()
+    file = run.path / "lock.json"
+    for late in (0, 86_000, -86_000, 10**12, -200):
+        write_json(file, {"host": "elsewhere", "pid": 1, "token": "x", "time": now + late})
+        with run.lock():
+            assert json.loads(file.read_text())["host"] == socket.gethostname()
+        assert not file.exists()
+    for text in (
+        "{",
+        '{"host": "x", "pid": 1, "token": "x", "time": NaN}',
+        '{"host": "x", "pid": 1e400, "time": 1e400}',
+    ):
+        file.write_text(text)
+        with run.lock():
+            pass
+    write_json(file, {"host": "elsewhere", "pid": 1, "token": "x", "time": now - 86_000})
+    beats = threading.Timer(
+        0.1, write_json, (file, {"host": "elsewhere", "pid": 1, "token": "x", "time": now - 85_990})
+    )
+    beats.start()
+    with pytest.raises(InUse, match="process 1 on elsewhere"), run.lock():
+        pass
+
+
+def test_left_overs_of_processes_that_are_gone_are_swept(tmp_path):
+    """By the next command that opens the run or writes there; what a process that lives writes now is left alone."""
+    run, ended = start_run(Config(experiment="x"), tmp_path), subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    machine = storage._MACHINE
+    kept = run.path / f".writing-{machine}-{os.getpid()}-1-a.json"
+    of_another = run.path / ".writing-00000000-1-1-b.json"
+    gone = [run.path / "figures" / f".writing-{machine}-{ended.pid}-1-c.png", run.path / ".writing-77-old.json"]
+    for file in (kept, of_another, *gone):
+        file.write_text("half")
+    os.utime(gone[1], (1, 1))
+    load_run(run.path)
+    assert [file.exists() for file in (kept, of_another, *gone)] == [True, True, False, False]
+    unborn, empty = tmp_path / "x" / "002", tmp_path / "x" / "notes"
+    (unborn / "figures").mkdir(parents=True), empty.mkdir()
+    os.utime(unborn, (1, 1))
+    assert start_run(Config(experiment="x"), tmp_path).path.name == "002" and empty.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EACCES])
+def test_what_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, number):
+    """Read again for a moment; then the line says so, and never advises to train anew."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(storage._waiting, "was_in_vain", -1e9, raising=False)
+    run = start_run(Config(), tmp_path)
+    real, left = os.open, [1]
+
+    def fail(path, *words):
+        if str(path).endswith("environment.json") and left:
+            left.pop()
+            raise OSError(number, os.strerror(number))
+        return real(path, *words)
+
+    monkeypatch.setattr(os, "open", fail)
+    if number != errno.EACCES:
+        assert run.environment["status"] == "running" and not left
+    left.extend([1] * 20)
+    with pytest.raises(InputError, match=r"environment\.json cannot be read now: ") as error:
+        _ = run.environment
+    assert "--fresh" not in str(error.value) and os.strerror(number) in str(error.value)
 
 
 def test_a_runs_folder_that_cannot_be_written(tmp_path):
@@ -231,6 +306,7 @@ def test_environment_names_the_commit(tmp_path):
 def test_a_drive_that_fails(tmp_path, monkeypatch, failures, tries, said):
     """What lies on a network folder is written locally first, then copied; what fails for a moment is tried again."""
     monkeypatch.setattr(storage, "is_remote", lambda folder: True)
+    monkeypatch.setattr(storage._waiting, "was_in_vain", -1e9, raising=False)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     copied = []
 

@@ -107,7 +107,7 @@ def test_what_cannot_be_compared_says_why(tmp_path, write_run):
         "a/011": "– its images are not known",
     }
     statuses = {name: describe_status(run) for name, run in runs.items()}
-    assert statuses["a/004"] == "failed: Training diverged. Lower {rate} [1m"  # no escape reaches the terminal
+    assert statuses["a/004"] == "failed: Training diverged. Lower {rate}\\u001b[1m"  # no escape reaches the terminal
     assert statuses["a/005"] == "cut off: 0 of 60 epochs" and statuses["a/006"] == "paused: 2 of 30 epochs"
     assert statuses["a/010"] == "finished: diverged in epoch 3" and statuses["a/011"] == "finished"
     for name in ("b/001", "b/002", "b/003", "b/006", "b/007"):

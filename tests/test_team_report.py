@@ -16,7 +16,7 @@ from pbl.data.split import SAID, SAID_OF_GROUPS, read_made_by
 from pbl.errors import InputError
 from pbl.evaluation.metrics import compute_metrics
 from pbl.languages.doctor import FOUND
-from pbl.reports import team_report
+from pbl.reports import team_notes, team_report
 from pbl.reports.team_log import ONE_SEED
 from pbl.reports.team_report import MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
 from pbl.runs import Run
@@ -37,7 +37,7 @@ class Page(HTMLParser):
 
     def __init__(self, file: Path):
         super().__init__()
-        self.words, self.hints, self.addresses, self.tags = [], [], [], []
+        self.words, self.boxes, self.addresses, self.tags = [], 0, [], []
         self.html = file.read_text(encoding="utf-8")
         self.feed(self.html)
         self.text = " ".join(" ".join(self.words).split())
@@ -46,9 +46,9 @@ class Page(HTMLParser):
         self.tags.append(tag)
         values = dict(attrs)
         self.addresses += [values[name] for name in ("src", "href") if name in values]
-        if "data-hint" in values:
-            assert values["contenteditable"] == "true"
-            self.hints.append(values["data-hint"])
+        assert "contenteditable" not in values  # what is typed there is lost
+        assert tag != "img" or values["alt"]
+        self.boxes += values.get("class") == "blank"
 
     def handle_data(self, data):
         if self.tags[-1:] != ["style"]:
@@ -92,7 +92,7 @@ IMBALANCE = next(sentence for sentence in FOUND if sentence.startswith("The trai
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_the_draft(team, language):
-    file = write_team_report(team, language)
+    file = write_team_report(team, language).file
     page = Page(file)
     assert file == team / "team_report.html" and f'<html lang="{language}">' in page.html
 
@@ -106,10 +106,12 @@ def test_the_draft(team, language):
     assert "精度" not in page.text
 
     # A box for what no run knows.
-    assert len(page.hints) == 5 and all(hint.startswith(said("write here: {what}", what="")) for hint in page.hints)
+    assert page.boxes == 5 and page.text.count("team_notes.md") == 6
     for heading in ("Discussion", "Conclusion"):
         after = page.html.partition(f"<h2>{said(heading)}</h2>")[2]
-        assert re.match(r'\s*<div class="blank"[^>]*></div>', after), heading
+        assert re.match(r'\s*<div class="blank"[^>]*>[^<]*team_notes.md', after), heading
+    sizes = [float(size) for size in re.findall(r"(?:font-size:|font:) ?([\d.]+)pt", page.html)]
+    assert len(sizes) > 4 and min(sizes) >= 9.5
 
     # Results: two seeds of one setting together, with their spread; the interval of a single run is Wilson's.
     results = page.between(said("Results"), said("What was tried"))
@@ -151,18 +153,59 @@ def test_what_is_damaged_is_left_out(team):
             '{"class_names": ["a"], "input_shape": [], "fit": "", "hashes": {}, "images": 3, "made_by": {"val": 7}}'
         )
     (team / "a" / "001" / "metrics_test.json").write_text('{"accuracy": "<b>"}')
-    page = Page(write_team_report(team, "en"))
+    page = Page(write_team_report(team, "en").file)
     assert len(page.addresses) == 1 and "The runs hold no check of the data" in page.text and "svg" not in page.html
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
+def test_what_people_write_is_only_read(team, language):
+    made = write_team_report(team, language)
+    (of_team, *others) = made.open
+    assert of_team == "Title" and len(others) == 5 and made.kept is None
+    said = japanese.say("Conclusion", language)
+    before = made.notes.read_text(encoding="utf-8")
+    written = before.replace(
+        f"## {said}\n", f"## {said}\n\nDropout <b>helped</b>.\n{{{{ 7 }}}}\n\n### why\n最後です。\n"
+    )
+    other = {"en": "ja", "ja": "en"}[language]
+    for encoding, line in (("utf-8", "\n"), ("cp932", "\r\n"), ("utf-8-sig", "\n")):
+        content = ("Sato\n" + written).replace("\n", line).encode(encoding)
+        made.notes.write_bytes(content)
+        again = write_team_report(team, other)  # headings count in either language
+        page = Page(again.file)
+        assert made.notes.read_bytes() == content and again.kept is None, encoding
+        assert "Conclusion" not in again.open and len(again.open) == 5 and page.boxes == 4
+        after = page.text.rpartition(japanese.say("Conclusion", other))[2]
+        assert after.split() == [
+            *"Dropout <b>helped</b>. {{ 7 }} why 最後です。".split(),
+            *japanese.say("Further notes", other).split(),
+            "Sato",
+        ]
+    for wrong in (b"\xff\x00\x81", written.encode("utf-16")):
+        made.notes.write_bytes(wrong)
+        with pytest.raises(InputError, match=r"team_notes\.md is not text in UTF-8"):
+            write_team_report(team, language)
+
+
+def test_a_page_changed_by_hand_is_kept(team):
+    file = write_team_report(team, "en").file
+    assert write_team_report(team, "ja").kept is None  # ours, word for word
+    changed = file.read_text(encoding="utf-8").replace("</h1>", " by hand</h1>")
+    for number in (1, 2):
+        file.write_text(changed, encoding="utf-8")
+        made = write_team_report(team, "en")
+        assert made.kept == team / f"team_report_changed_by_hand_{number}.html"
+        assert made.kept.read_text(encoding="utf-8") == changed != made.file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
 def test_how_the_split_was_made_is_read_as_facts_and_as_a_sentence(team, language):
-    page = write_team_report(team, language).read_text(encoding="utf-8")
+    page = write_team_report(team, language).file.read_text(encoding="utf-8")
     for file in team.rglob("split.json"):
         made_by = {split: read_made_by(how) for split, how in json.loads(file.read_text())["made_by"].items()}
         assert made_by["val"]["fraction"] == 0.15
         write_json(file, {**json.loads(file.read_text()), "made_by": made_by})
-    assert write_team_report(team, language).read_text(encoding="utf-8") == page
+    assert write_team_report(team, language).file.read_text(encoding="utf-8") == page
     assert {"en": "validation: 15% of the images that are not test, by content", "ja": "検証：テスト以外の画像の 15%"}[
         language
     ] in page
@@ -172,14 +215,14 @@ def test_a_comparison_is_shown(team):
     beside = team.parent / "comparison"
     beside.mkdir()
     (beside / "results.csv").write_text(f'model,accuracy\n"{HOSTILE.replace(chr(34), "")}",0.9\n' + "x,0.1\n" * 40)
-    page = Page(write_team_report(team, "en"))
+    page = Page(write_team_report(team, "en").file)
     appendix = page.text.partition("Appendix: comparison (comparison)")[2]
     assert "0.9" in appendix and "{{ 7 * 7 }}" in appendix and "26 more row(s)" in appendix
     (beside / "results.md").write_text(
         "# Comparison\n\nTwo <i>runs</i>.\n\n## Models\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n\n- keep\n"
     )
     (beside / "results.png").write_bytes(PIXEL)
-    page = Page(write_team_report(team, "ja"))
+    page = Page(write_team_report(team, "ja").file)
     appendix = page.text.partition("付録：比較（comparison）")[2]
     assert (
         appendix.split() == ["Two", "<i>runs</i>.", "Models", "a", "b", "1", "2", "keep"] and len(page.addresses) == 4
@@ -195,7 +238,7 @@ def test_a_comparison_is_read_from_its_facts(team):
     for damaged in (None, b"{", b'{"runs": []}', b"[]"):
         if damaged is not None:
             (beside / "results.json").write_bytes(damaged)
-        found.append(Page(write_team_report(team, "en")).text.partition("Appendix: comparison (comparison)")[2])
+        found.append(Page(write_team_report(team, "en").file).text.partition("Appendix: comparison (comparison)")[2])
     assert "To keep in mind" in found[0] and "<0.001" in found[0] and "\\" not in found[0]
     assert {text.replace("\\", "") for text in found} == {found[0]} and found[0] != found[1]
 
@@ -203,12 +246,12 @@ def test_a_comparison_is_read_from_its_facts(team):
 def test_many_runs_keep_to_the_page(tmp_path, write_run):
     for number in range(60):  # each pair of seeds one image better than the pair before
         write_run(f"runs/e/{number:03d}", np.arange(200) < 100 + number, epochs=number // 2 + 1, seed=number % 2)
-    page = Page(write_team_report(tmp_path / "runs", "en"))
+    page = Page(write_team_report(tmp_path / "runs", "en").file)
     assert page.between("What was tried", "What helped").count("e/0") == MOST_RUNS
-    assert f"Shown are the {MOST_SETTINGS} most accurate of 30 settings" in page.text
+    assert f"Shown are the {MOST_SETTINGS - 1} most accurate of 30 settings, and the least accurate." in page.text
     assert f"{60 - MOST_RUNS} earlier run(s) are left out here" in page.text
     methods = page.between("Methods", "Results")
-    assert "epochs=30 e/058, e/059" in methods and "epochs=22" not in methods
+    assert "epochs=30 e/058, e/059" in methods and "epochs=19" not in methods and "epochs=1 e/000" in methods
     outcomes = page.text.rpartition("What helped, and what did not")[2]
     assert outcomes.count(" more, with smaller differences") == 2
 
@@ -227,7 +270,7 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, write_run):
     for out in (tmp_path / "nowhere" / "x.html", tmp_path / "empty"):
         assert "give a file in a folder that exists" in say_of(tmp_path / "runs", out)
     assert not list(tmp_path.rglob("*.html"))
-    page = Page(write_team_report(tmp_path / "runs", "en", tmp_path / "x.html"))
+    page = Page(write_team_report(tmp_path / "runs", "en", tmp_path / "x.html").file)
     assert "No two runs can be compared yet" in page.text and not page.addresses
 
 
@@ -237,6 +280,9 @@ def test_all_is_said_in_japanese():
     source = "".join(file.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".py", ".html"))
     said = {ast.literal_eval(f'"{text}"') for text in re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', source)}
     said |= {
+        *team_notes.SECTIONS,
+        *team_notes.SECTIONS.values(),
+        team_notes.HOW_TO,
         *(template for _, template in SAID.values()),
         SAID_OF_GROUPS[1],
         *SPLITS.values(),

@@ -13,8 +13,10 @@ import tensorflow as tf
 import pbl
 from pbl.data.doctor import CLOSE_CHECKS
 from pbl.errors import InputError
+from pbl.languages.wrapping import measure
 from pbl.training.build import build_callback
 from pbl.training.callbacks import CALLBACKS, BestModel, HistoryFile
+from pbl.training.epoch_line import MOST_LINES, EpochLine, _as_clock
 from pbl.training.optimization import build_optimizer
 from pbl.training.tensorboard_log import TensorBoardLog
 
@@ -165,11 +167,13 @@ def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
                 self.model.optimizer.learning_rate = 1e30
 
     monkeypatch.setitem(CALLBACKS, "explode", Explode)
+    for name in ("REST", "FIRST_REST"):  # a state after each epoch, though the training takes a moment
+        monkeypatch.setattr(f"pbl.training.checkpoint.{name}", 0)
     run = pbl.train(small(callbacks=["explode"], epochs=9, optimizer="sgd"), folder=tmp_path)
     environment = run.environment
     assert environment["diverged"] and environment["diverged_at"].startswith("epoch 3, seen after step")
     assert environment["epochs"] == 3 and environment["best_epoch"] in (1, 2)
-    with np.load(sorted((run.path / "checkpoint").iterdir())[-1]) as state:  # the last good one is kept
+    with np.load(sorted((run.path / "checkpoint").glob("*.npz"))[-1]) as state:  # the last good one is kept
         assert json.loads(state["state"].tobytes())["epoch"] == 2
     assert pbl.evaluate(run)["accuracy"] > 0.05
 
@@ -269,11 +273,18 @@ def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, monkeypa
     assert run.read_json("metrics_val.json")["accuracy"] == pytest.approx(history["val_accuracy"][best - 1], abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def plain_losses(tmp_path_factory) -> list[float]:
+    """Of the training below without averages."""
+    run = pbl.train(small(epochs=3, precision="float32"), folder=tmp_path_factory.mktemp("plain"))
+    return pd.read_csv(run.path / "history.csv")["val_loss"].tolist()
+
+
 @pytest.mark.parametrize(
     "callbacks",
     [["swap"], pytest.param([], marks=pytest.mark.slow), pytest.param(["early_stopping"], marks=pytest.mark.slow)],
 )
-def test_averaged_weights_are_what_is_validated_watched_and_kept(tmp_path, monkeypatch, callbacks):
+def test_averaged_weights_are_what_is_validated_watched_and_kept(tmp_path, monkeypatch, callbacks, plain_losses):
     """With `use_ema`, and also where the settings name Keras's own callback for it (keras-team/keras#18978)."""
 
     class Compare(keras.callbacks.Callback):
@@ -300,8 +311,7 @@ def test_averaged_weights_are_what_is_validated_watched_and_kept(tmp_path, monke
     final = keras.models.load_model(run.path / "final.keras").evaluate(pbl.load_data("digits").val, verbose=0)
     assert final[0] == pytest.approx(history["val_loss"].iloc[-1], abs=1e-5)
     # Not the model of the last step: without averages the same training has another loss.
-    plain = pbl.train(small(callbacks=["compare"], epochs=3, precision="float32"), folder=tmp_path)
-    assert abs(pd.read_csv(plain.path / "history.csv")["val_loss"].iloc[-1] - judged["log_loss"]) > 0.05
+    assert abs(plain_losses[-1] - judged["log_loss"]) > 0.05
 
 
 def test_best_model_ignores_nan(tmp_path):
@@ -458,3 +468,44 @@ def test_the_course_project_takes_a_zip_of_photographs(shared_data, command, tmp
     assert schedule["initial_learning_rate"] == 0.01 and schedule["decay_rate"] == 5e-4
     status, said, _ = command("train", "--dry-run", file, f"dataset={shared_data / 'ants_bees.zip'}")
     assert status == 0 and "All of it runs: vgg_small on" in said
+
+
+def test_the_epoch_line(capsys, monkeypatch):
+    """On a screen one line that is rewritten and never wider; into a file some ten lines, the first and the last among them."""
+    logs = {
+        "loss": 0.41234,
+        "probe_accuracy": 0.9871,
+        "val_probe_accuracy": 0.95,
+        "gap": 0.0371,
+        "images_per_second": 1e4,
+    }
+
+    def train(is_lively: bool, epochs: int, ends_at: int | None = None) -> str:
+        line = EpochLine(epochs, is_lively)
+        line.set_params({"steps": 17})
+        for epoch in range(ends_at or epochs):
+            line.on_epoch_begin(epoch)
+            line._next = 0
+            line.on_train_batch_end(3)
+            line.on_epoch_end(epoch, logs)
+        line.close()
+        line.close()
+        return capsys.readouterr().out
+
+    lines = train(False, 240).splitlines()
+    assert (
+        len(lines) == MOST_LINES + 1
+        and lines[0].startswith("Epoch 1/240  ")
+        and lines[-1].startswith("Epoch 240/240  ")
+    )
+    assert lines[-1] == "Epoch 240/240  loss 0.412  accuracy 98.7%  validation 95.0%  gap +3.7 points"
+    assert "left" in lines[0] and train(False, 240, 33).splitlines()[-1].startswith("Epoch 33/240")
+    assert [line.split()[1] for line in train(False, 3).splitlines()] == ["1/3", "2/3", "3/3"]
+    for columns, language in ((80, "en"), (60, "en"), (80, "ja"), (40, "ja")):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("PBL_LANGUAGE", language)
+        said = train(True, 240)
+        assert said.count("\n") == 1 and said.endswith("\n")
+        assert max(measure(shown) for shown in said.rstrip("\n").split("\r")) < columns
+        assert ("step 4/17" if language == "en" else "ステップ 4/17") in said
+    assert [_as_clock(seconds) for seconds in (0.4, 61, 3599.7, 7325)] == ["0:00", "1:01", "1:00:00", "2:02:05"]

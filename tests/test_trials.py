@@ -173,7 +173,8 @@ def test_a_sweep_keeps_what_fails_and_trains_nothing_twice(command, tmp_path):
     ]  # fmt: skip
     status, out, _ = command(*words)
     table = pd.read_csv(
-        tmp_path / "digits_resnet20" / "sweep_learning_rate_weight_decay.csv", dtype={"learning_rate": str}
+        next((tmp_path / "digits_resnet20").glob("sweep_learning_rate_weight_decay_*.csv")),
+        dtype={"learning_rate": str},
     )
     assert status == 1 and out.count("Epoch 1/2") == 4
     assert table["status"].tolist() == ["finished"] * 2 + ["failed"] * 2 and table["seed"].tolist() == [0, 1, 0, 1]
@@ -199,7 +200,7 @@ def test_would_more_data_help(command, tmp_path):
     words = ("train", "model=mlp", "model_options.widths=[16]", "epochs=2", "experiment=c", "--runs", tmp_path)
     status, said, _ = command(*words, "--learning-curve")
     assert status == 0 and "With all 1,069 training images" in said and "with 2,138 expect" in said
-    table = pd.read_csv(tmp_path / "c" / "sweep_train_fraction.csv")
+    table = pd.read_csv(next((tmp_path / "c").glob("sweep_train_fraction_*.csv")))
     assert table["images"].tolist() == [135, 266, 534, 1069] and table["epochs"].tolist() == [16, 8, 4, 2]
     assert (tmp_path / "c" / "learning_curve.png").exists()
     assert command(*words, "--learning-curve", "--dry-run")[0] == 2
@@ -252,8 +253,9 @@ def test_two_processes_share_a_sweep(tmp_path):
     both = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["001", "002", "003", "sweep_learning_rate.csv"]
-    table = pd.read_csv(tmp_path / "s" / "sweep_learning_rate.csv")
+    (file,) = (tmp_path / "s").glob("sweep_learning_rate_*.csv")
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {"001", "002", "003", file.name, file.stem}
+    table = pd.read_csv(file)
     assert table["learning_rate"].tolist() == [0.1, 0.03, 0.01] and set(table["status"]) == {"finished"}
     assert table["run"].nunique() == 3
     assert any("Passed over for now" in out for out, _ in said)

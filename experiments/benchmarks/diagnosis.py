@@ -13,9 +13,13 @@ findings, and the oracle's curves, so rules are judged again in seconds.
 Thresholds were set on seeds below `UNTOUCHED_SEED`; those from it on and `UNTOUCHED_DOMAINS` are judged, once, with
 `--untouched`. Who changes a rule by what they show sets new ones aside.
 
+Of the conditions some are harmless, and look like faults: altered copies made after the split, oversampling, label smoothing, class
+weights, a warm start, a resumed training, early stopping, batches of two, an epoch at ten times the rate, warm restarts.
+The data doctor's findings are those that a run, and `monitor.diagnosis` of a notebook's arrays, has: of 1,000 images of each side.
+
 Command:  python experiments/benchmarks/diagnosis.py make --data DIR --runs FOLDER --seeds 2    (goes on where it ended)
           python experiments/benchmarks/diagnosis.py judge --runs FOLDER [--untouched]
-          DIR holds mnist.npz, cifar10.zip and ants_bees.zip
+          DIR holds mnist.npz, cifar10.zip, ants_bees.zip and magnetic_tiles.zip
 """
 
 import argparse
@@ -23,13 +27,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,11 +46,11 @@ import numpy as np
 import pandas as pd
 
 from pbl.diagnosis.rules import NAMES, diagnose
-from pbl.diagnosis.signals import Side, Signals
+from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.statistics import wilson_interval
 from pbl.storage import replacing
 
-UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 12, ("airplanes_birds",)
+UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 21, ("two_digits", "tiles")
 GAP, RISE, BELOW, RENEWED = 0.06, 0.25, 0.03, 0.02  # of the oracle
 
 
@@ -74,6 +79,15 @@ class Setup:
     batch: int = 64
     epochs: int = 30
     augmentation: float = 0.0
+    options: dict = field(default_factory=dict)  # of a registered builder
+    head: str = "softmax"  # "sigmoid", or "twice": softmax of a softmax
+    rescales: bool = True  # as its first layer
+    smoothing: float = 0.0
+    weighted: bool = False  # rare classes count for more
+    schedule: str = ""  # "spike": an epoch of 10 times the rate; "restarts": a cosine from the rate to 0, three times
+    patience: int = 0  # of early stopping, which puts the best weights back
+    before: int = 0  # epochs that were trained before
+    parts: int = 1  # of the training, one resumed after the other
 
     @property
     def random(self) -> np.random.Generator:
@@ -94,6 +108,8 @@ COUNTS = {
     "odd_even": (1600, 700, 2500),
     "four_animals": (1600, 700, 2500),
     "airplanes_birds": (1600, 700, 2500),
+    "two_digits": (3000, 1000, 2500),
+    "tiles": (640, 300, 400),
 }
 VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck; the six between them are animals
 # Classes of CIFAR-10, and from which on how many training images of each, that no other domain has.
@@ -120,6 +136,17 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
 
         digits = load_digits()
         return (digits.images[..., None] * 255 / 16).astype(np.uint8), digits.target.astype(np.int32)
+    if domain == "two_digits":  # a hundred classes
+        pixels, labels = load_pool("mnist", folder, other=True)
+        left, right = (
+            np.random.default_rng(0).permutation(len(labels)),
+            np.random.default_rng(1).permutation(len(labels)),
+        )
+        return np.concatenate([pixels[left], pixels[right]], axis=2), (10 * labels[left] + labels[right]).astype(
+            np.int32
+        )
+    if domain == "tiles":
+        return _read_tiles(folder)[:2]
     if domain in ("mnist", "odd_even"):
         with np.load(folder / "mnist.npz") as arrays:
             part = "train" if other or domain == "odd_even" else "test"
@@ -142,6 +169,25 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
         chosen = ~np.isin(labels, VEHICLES)
         return pixels[chosen], labels[chosen] - 2
     return pixels, np.isin(labels, VEHICLES).astype(np.int32) if domain == "vehicles" else labels
+
+
+@cache
+def _read_tiles(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Surfaces of magnetic tiles, whole and with a defect; and the series of exposures of one place that each belongs to."""
+    from PIL import Image
+
+    pixels, labels, series = [], [], [0]
+    with zipfile.ZipFile(folder / "magnetic_tiles.zip") as archive:
+        names = [name for name in archive.namelist() if "/images/" in name and name.endswith(".jpg")]
+        taken = {name: [int(word) for word in re.findall("[0-9]+", name.split("/")[-1])] for name in names}
+        names.sort(key=lambda name: (name.split("/")[-2], taken[name][1]))
+        for name, earlier in zip(names, [names[0], *names], strict=False):
+            is_same = name.split("/")[-2] == earlier.split("/")[-2] and taken[name][0] > taken[earlier][0]
+            series.append(series[-1] + (not is_same))
+            with Image.open(io.BytesIO(archive.read(name))) as image:
+                pixels.append(np.asarray(image.convert("L").resize((24, 24), Image.Resampling.BOX))[..., None])
+            labels.append(int("/free/" not in name))
+    return np.stack(pixels), np.array(labels, np.int32), np.array(series[1:])
 
 
 def _read_zip(file: Path, part: str, side: int, first: int = 0, each: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +218,11 @@ def draw(
 ) -> Setup:
     """The images of a team: were there one alone, all runs of a seed would share its unlucky draw."""
     pixels, labels = load_pool(domain, folder)
-    order = np.random.default_rng([seed, team]).permutation(len(labels))
+    random = np.random.default_rng([seed, team])
+    order = random.permutation(len(labels))
+    if domain == "tiles":  # a series stays together
+        series = _read_tiles(folder)[2]
+        order = np.argsort(random.permutation(series.max() + 1)[series], kind="stable")
     parts, begin = [], 0
     for count in counts or COUNTS[domain]:
         at = order[begin : begin + count]
@@ -232,6 +282,118 @@ def imbalance(setup: Setup) -> Setup:
     return replace(setup, train=(pixels[keep], labels[keep]))
 
 
+def altered(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Shifted by a pixel at most, and a little lighter or darker, each in its own way."""
+    made = pixels.astype(float) * random.uniform(0.85, 1.15, (len(pixels), 1, 1, 1))
+    for image in made:
+        image[:] = np.roll(image, random.integers(-1, 2, 2), axis=(0, 1))
+    return np.clip(made, 0, 255).astype(np.uint8)
+
+
+def offline_augmented(setup: Setup, copies: int = 2) -> Setup:
+    """Altered copies of the training images, made after the split: a half of them, and two copies of each."""
+    pixels, labels = fewer(setup, len(setup.train[1]) // 2).train
+    made = [altered(pixels, setup.random) for _ in range(copies)]
+    return replace(setup, train=(np.concatenate([pixels, *made]), np.tile(labels, copies + 1)), epochs=20)
+
+
+def skewed(part: tuple[np.ndarray, np.ndarray], classes: int, least: float, random: np.random.Generator) -> tuple:
+    """Of the first class as many as there are, of the last a share."""
+    pixels, labels = part
+    keep = random.random(len(labels)) < np.linspace(1, least, classes)[labels]
+    return pixels[keep], labels[keep]
+
+
+def oversampled(setup: Setup) -> Setup:
+    """Classes that differ in number are brought to one, by exact copies; validation as it is."""
+    random = setup.random
+    train, val = (skewed(part, setup.classes, 0.4, random) for part in (setup.train, setup.val))
+    most = np.bincount(train[1]).max()
+    at = [np.resize(np.flatnonzero(train[1] == label), most) for label in range(setup.classes)]
+    return replace(setup, train=tuple(array[np.concatenate(at)] for array in train), val=val)
+
+
+def weighted(setup: Setup) -> Setup:
+    random = setup.random
+    train, val = (skewed(part, setup.classes, 0.4, random) for part in (setup.train, setup.val))
+    return replace(setup, train=train, val=val, weighted=True)
+
+
+def swallowed(setup: Setup) -> Setup:
+    """45% of the training labels of one class are another's."""
+    pixels, labels = setup.train
+    of_class = labels == setup.classes - 1
+    labels = np.where(of_class & (setup.random.random(len(labels)) < 0.45), 0, labels)
+    return replace(setup, train=(pixels, labels.astype(np.int32)), dropout=0.0, optimizer="adam", rate=1e-3)
+
+
+def renumbered(setup: Setup, number: Callable[[np.ndarray], np.ndarray]) -> Setup:
+    return replace(setup, val=(setup.val[0], number(setup.val[1]).astype(np.int32)))
+
+
+def swap_two(labels: np.ndarray) -> np.ndarray:
+    return np.where(labels < 2, 1 - labels, labels)
+
+
+def absent(setup: Setup) -> Setup:
+    """Training has no image of one class, validation has."""
+    keep = setup.train[1] != min(2, setup.classes - 1)
+    return replace(setup, train=tuple(array[keep] for array in setup.train))
+
+
+def filmed(setup: Setup) -> Setup:
+    """Each picture three times, as frames of a film, and split by chance."""
+    pixels, labels = (
+        np.concatenate([one[: len(one) // 3], other[: len(other) // 3]])
+        for one, other in zip(setup.train, setup.val, strict=True)
+    )
+    frames = np.concatenate([altered(pixels, setup.random) for _ in range(3)])
+    order, n = setup.random.permutation(len(frames)), len(setup.train[1])
+    frames, labels = frames[order], np.tile(labels, 3)[order]
+    return replace(setup, train=(frames[:n], labels[:n]), val=(frames[n:], labels[n:]))
+
+
+def blackened(part: tuple[np.ndarray, np.ndarray], share: float, random: np.random.Generator) -> tuple:
+    pixels = part[0].copy()
+    pixels[random.random(len(pixels)) < share] = 0
+    return pixels, part[1]
+
+
+def wrong_on_both_sides(setup: Setup, share: float = 0.2) -> Setup:
+    flipped = noisy_labels(replace(setup, train=setup.val, seed=setup.seed + 1000), share).train
+    return replace(noisy_labels(setup, share), val=flipped, epochs=40)
+
+
+def shuffled(setup: Setup) -> Setup:
+    """Images shuffled, labels not, on both sides."""
+    random = setup.random
+    sides = {name: (random.permutation(getattr(setup, name)[0]), getattr(setup, name)[1]) for name in ("train", "val")}
+    return replace(setup, **sides, dropout=0.0, optimizer="adam", rate=1e-3, epochs=40)
+
+
+def scaled(setup: Setup, *names: str) -> Setup:
+    """Pixels of these sides from 0 to 1."""
+    return replace(
+        setup, **{name: ((getattr(setup, name)[0] / 255).astype(np.float32), getattr(setup, name)[1]) for name in names}
+    )
+
+
+def doubled(setup: Setup) -> Setup:
+    """Images of fewer than 16 pixels in twice their size."""
+    if setup.train[0].shape[1] >= 16:
+        return setup
+    sides = {
+        name: (getattr(setup, name)[0].repeat(2, 1).repeat(2, 2), getattr(setup, name)[1])
+        for name in ("train", "val", "oracle")
+    }
+    return replace(setup, **sides)
+
+
+def from_one(setup: Setup) -> Setup:
+    sides = {name: (getattr(setup, name)[0], getattr(setup, name)[1] + 1) for name in ("train", "val", "oracle")}
+    return replace(setup, **sides, classes=setup.classes + 1)
+
+
 Condition = tuple[str | None, Callable[[Setup], Setup]]
 CONDITIONS: dict[str, Condition] = {
     # Judged by the oracle.
@@ -271,7 +433,47 @@ CONDITIONS: dict[str, Condition] = {
     "leak_and_noise": ("leak_suspected+label_noise_suspected", lambda s: replace(leak(noisy_labels(s, 0.3)), epochs=40)),
     "imbalance_and_averages": ("class_imbalance+batch_norm_mismatch", lambda s: replace(imbalance(s), batch_norm=0.999)),
     "leak_and_averages": ("leak_suspected+batch_norm_mismatch", lambda s: replace(leak(s), batch_norm=0.999)),
+    # Benign, and networks that were not among them; judged by the oracle.
+    "offline_augmentation": (None, offline_augmented),
+    "oversampling": (None, oversampled),
+    "label_smoothing": (None, lambda s: replace(s, smoothing=0.1)),
+    "class_weights": (None, weighted),
+    "warm_start": (None, lambda s: replace(s, before=15, epochs=15)),
+    "resumed": (None, lambda s: replace(s, parts=2)),
+    "early_stopped": (None, lambda s: replace(s, patience=5, epochs=60, dropout=0.0, optimizer="adam", rate=1e-3)),
+    "batches_of_two": (None, lambda s: replace(fewer(s, 400), batch=2, batch_norm=0.9, rate=0.001, epochs=10)),
+    "spike": (None, lambda s: replace(s, schedule="spike")),
+    "warm_restarts": (None, lambda s: replace(s, schedule="restarts", rate=0.02)),
+    "lenet5": (None, lambda s: replace(doubled(s), network="lenet5", rate=0.05)),
+    "se_resnet20": (None, lambda s: replace(s, network="se_resnet20", rate=0.05, epochs=10)),
+    "small_vit": (None, lambda s: replace(s, network="vit_tiny", options={"depth": 3, "patch": 2 if s.train[0].shape[1] < 16 else 4}, optimizer="adam", rate=3e-4, epochs=12)),
+    "random_backbone": (None, lambda s: replace(s, pretrained="random")),
+    "sigmoid_outputs": (None, lambda s: replace(s, head="sigmoid", optimizer="adam", rate=1e-3)),
+    "few_steps": (None, lambda s: replace(fewer(s, 400), batch_norm=0.99, epochs=20)),
+    "other_shares": (None, lambda s: replace(s, val=skewed(s.val, s.classes, 0.15, s.random))),
+    "labels_from_one": (None, from_one),
+    # Planted.
+    "swallowed_class": ("label_noise_suspected", swallowed),
+    "swapped_classes": ("label_order_suspected", lambda s: renumbered(s, swap_two)),
+    "off_by_one": ("label_order_suspected", lambda s: renumbered(s, lambda labels: (labels + 1) % s.classes)),
+    "absent_class": ("class_absent", absent),
+    "film": ("leak_suspected", filmed),
+    "black_validation": ("blank_images", lambda s: replace(s, val=blackened(s.val, 0.2, s.random))),
+    "black_training": ("blank_images", lambda s: replace(s, train=blackened(s.train, 0.15, s.random))),
+    "wrong_on_both_sides": ("label_noise_suspected", wrong_on_both_sides),
+    "shuffled_labels": ("label_noise_suspected", shuffled),
+    "other_scale": ("shift_suspected", lambda s: replace(scaled(s, "train", "oracle"), rescales=False)),
+    "scaled_to_one": ("scaled_twice", lambda s: scaled(s, "train", "val", "oracle")),
+    "softmax_twice": ("double_softmax", lambda s: replace(s, head="twice")),
+    "validation_is_training": ("leak_suspected", lambda s: replace(s, val=s.train)),
+    "some_copies": ("leak_suspected", lambda s: leak(s, 0.2)),
 }  # fmt: skip
+OF_MORE_CLASSES = (
+    "absent_class",
+    "swapped_classes",
+)  # than two: of two, training would have one, or off_by_one be the same
+# These too may be said where they hold.
+ALSO_RIGHT = {"spike": "diverged", "other_shares": "class_shares_differ", "labels_from_one": "class_absent"}
 # A training that comes out as accurate as the healthy ones did not suffer from these: then the oracle judges it.
 OF_THE_TRAINING = ("underfitting", "diverged", "dead_units", "vanishing_gradients")
 ON_FEW = ("few_images", "wide_on_few", "resnet20_on_few")
@@ -297,11 +499,12 @@ def build(setup: Setup, donor: Any = None) -> Any:
     if setup.network not in ("", "sigmoid", "plain"):
         from pbl import models
 
-        return models.build(setup.network, setup.train[0].shape[1:], setup.classes)
+        return models.build(setup.network, setup.train[0].shape[1:], setup.classes, **setup.options)
     start = "he_normal" if setup.spread is None else keras.initializers.RandomNormal(stddev=setup.spread)
     options = {"kernel_regularizer": regularizers.L2(setup.l2) if setup.l2 else None}
     bias = keras.initializers.Constant(setup.bias)
-    parts: list = [keras.Input(setup.train[0].shape[1:]), layers.Rescaling(1 / 255)]
+    parts: list = [keras.Input(setup.train[0].shape[1:])]
+    parts += [layers.Rescaling(1 / 255)] if setup.rescales else []
     if setup.augmentation:
         parts += [
             layers.RandomTranslation(setup.augmentation, setup.augmentation),
@@ -327,7 +530,11 @@ def build(setup: Setup, donor: Any = None) -> Any:
             layers.ReLU(),
         ]
         parts += [layers.Dropout(setup.dropout)] if setup.dropout else []
-    model = keras.Sequential([*parts, layers.Dense(setup.classes, activation="softmax")])
+    parts += [layers.Dense(setup.classes, activation="softmax" if setup.head == "twice" else setup.head)]
+    model = keras.Sequential([*parts, layers.Softmax()] if setup.head == "twice" else parts)
+    if setup.pretrained == "random":
+        for layer in model.layers:
+            layer.trainable = not isinstance(layer, layers.Conv2D)
     if donor is not None:
         for ours, theirs in zip(model.layers, donor.layers, strict=False):
             if isinstance(ours, layers.Conv2D):
@@ -360,17 +567,41 @@ def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Sig
         if setup.optimizer == "sgd"
         else keras.optimizers.get({"class_name": setup.optimizer, "config": {"learning_rate": setup.rate}})
     )
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    labels = [part[1] for part in (setup.train, setup.val)]
+    if setup.smoothing:
+        labels = [keras.utils.to_categorical(side, setup.classes) for side in labels]
+        loss: Any = keras.losses.CategoricalCrossentropy(label_smoothing=setup.smoothing)
+    else:
+        loss = "sparse_categorical_crossentropy"
+    model.compile(optimizer, loss, metrics=["accuracy"])
     monitor = OverfittingMonitor(setup.train, setup.val)
     # Else, as a training's own monitor, of a few, and of all in the end.
     with patch.multiple("pbl.diagnosis.monitor", FEWEST=10**6, MOST=10**6) if watches_all else nullcontext():
         oracle = OverfittingMonitor(setup.oracle, every=0)
+    callbacks = [monitor, oracle]
+    if setup.schedule:
+        callbacks.append(keras.callbacks.LearningRateScheduler(lambda epoch: schedule(setup, epoch)))
+    if setup.patience:
+        callbacks.append(keras.callbacks.EarlyStopping(patience=setup.patience, restore_best_weights=True))
+    counts = np.bincount(setup.train[1], minlength=setup.classes)
+    weights = dict(enumerate(len(setup.train[1]) / setup.classes / np.maximum(counts, 1))) if setup.weighted else None
+    images = {"x": setup.train[0], "y": labels[0], "batch_size": setup.batch, "verbose": 0, "class_weight": weights}
     with fused_operations(model):
-        model.fit(
-            *setup.train, validation_data=setup.val, batch_size=setup.batch, epochs=setup.epochs, verbose=0,
-            callbacks=[monitor, oracle],
-        )  # fmt: skip
+        if setup.before:
+            model.fit(**images, epochs=setup.before)
+        for part in range(setup.parts):
+            begin, end = (setup.epochs * number // setup.parts for number in (part, part + 1))
+            model.fit(
+                **images, validation_data=(setup.val[0], labels[1]), initial_epoch=begin, epochs=end, callbacks=callbacks,
+            )  # fmt: skip
     return monitor.signals, examine_arrays(setup), oracle.signals, renew(model, setup)
+
+
+def schedule(setup: Setup, epoch: int) -> float:
+    if setup.schedule == "spike":
+        return setup.rate * (10 if epoch == setup.epochs // 2 else 1)
+    length = setup.epochs / 3
+    return setup.rate * (0.01 + 0.99 * (1 + np.cos(np.pi * (epoch % length) / length)) / 2)
 
 
 def renew(model: Any, setup: Setup) -> dict[str, float]:
@@ -390,35 +621,35 @@ def renew(model: Any, setup: Setup) -> dict[str, float]:
 
 
 _EXAMINED: dict[str, list[dict]] = {}  # many conditions have the same images
-KEPT = ("split", "images", "looked_at", "share", "auc", "low", "high", "statistic", "accuracy", "method", "skill", "examples", "p", "loss", "val_loss", "val_images", "z")  # fmt: skip
 
 
 def examine_arrays(setup: Setup) -> list[dict]:
-    """What the data doctor finds in training and validation images."""
-    from pbl.data import hash_image
-    from pbl.data.doctor import Part, examine
+    """What the data doctor finds in training and validation images, as before a training and in a notebook."""
+    from pbl.diagnosis import arrays
 
     key = hashlib.sha256(b"".join(array.tobytes() for side in (setup.train, setup.val) for array in side)).hexdigest()
     if key not in _EXAMINED:
-        splits = {}
-        for name, (pixels, labels) in (("train", setup.train), ("val", setup.val)):
-            shapes = np.tile(pixels.shape[1:], (len(pixels), 1))
-            # Those of validation as `OverfittingMonitor` calls the images of arrays.
-            names = [str(number) if name == "val" else f"train{number}" for number in range(len(pixels))]
-            splits[name] = Part(pixels, labels, names, [hash_image(image) for image in pixels], shapes)
         _EXAMINED[key] = [
             {
-                **asdict(finding),
-                "items": finding.items if finding.check in ("copies_across", "altered_copies") else finding.items[:5],
-                "details": {name: finding.details[name] for name in KEPT if name in finding.details},
+                **finding,
+                "items": finding["items"]
+                if finding["check"] in ("copies_across", "altered_copies")
+                else finding["items"][:5],
+                "details": {
+                    name: value
+                    for name, value in finding["details"].items()
+                    if isinstance(value, (int, float, str, np.number))
+                },
             }
-            for finding in examine(splits, [str(number) for number in range(setup.classes)], {})
+            for finding in arrays.examine_arrays(setup.train, setup.val)
         ]
     return _EXAMINED[key]
 
 
 def conditions_of(domain: str, small: bool = False) -> tuple[str, ...]:
     names = SMALL if small else tuple(CONDITIONS)
+    if domain in ("vehicles", "cats_dogs", "ants_bees", "odd_even", "airplanes_birds", "tiles"):
+        names = tuple(name for name in names if name not in OF_MORE_CLASSES)
     return tuple(name for name in names if domain != "ants_bees" or name in PHOTOGRAPHS)
 
 
@@ -435,7 +666,7 @@ def make(arguments: argparse.Namespace) -> None:
                 started = time.process_time()
                 team = list(CONDITIONS).index(name) % TEAMS
                 setup = CONDITIONS[name][1](draw(domain, seed, arguments.data, team))
-                donor = pretrain(domain, arguments.data) if setup.pretrained else None
+                donor = pretrain(domain, arguments.data) if setup.pretrained in ("frozen", "fine_tuned") else None
                 is_judged = CONDITIONS[name][0] is None  # by the oracle
                 signals, findings, oracle, renewed = run(setup, donor, watches_all=is_judged)
                 signals.save(stem.with_suffix(".npz"))
@@ -443,9 +674,9 @@ def make(arguments: argparse.Namespace) -> None:
                     oracle.save(stem.with_suffix(".oracle.npz"))
                 about = {
                     "domain": domain, "condition": name, "seed": seed, "findings": findings,
-                    "oracle_loss": oracle.probe.loss.astype(float).mean(axis=1).tolist(),
-                    "oracle_correct": oracle.known[0],  # of all; the losses are of those that are looked at each epoch
-                    "oracle_images": oracle.known[1],
+                    "oracle_loss": oracle.kept.probe.loss.astype(float).mean(axis=1).tolist(),
+                    "oracle_correct": oracle.kept.known[0],  # of all; the losses are of those that are looked at each epoch
+                    "oracle_images": oracle.kept.known[1],
                     "oracle_majority": float(np.bincount(oracle.probe.labels).max() / len(oracle.probe.labels)),
                     **renewed,
                     "images": hashlib.sha256(setup.train[0].tobytes() + setup.val[0].tobytes() + setup.train[1].tobytes()).hexdigest()[:16],
@@ -466,7 +697,7 @@ def read(folder: Path) -> pd.DataFrame:
         about = json.loads(file.read_text())
         signals = Signals.load(file.with_suffix(".npz"))
         loss, accuracy = np.array(about["oracle_loss"][1:]), about["oracle_correct"] / about["oracle_images"]
-        right, n, val_right, val_n = signals.known
+        right, n, val_right, val_n = signals.kept.known
         train_accuracy = right / n
         # Three epochs together: the loss jitters.
         means = np.convolve(loss, np.ones(min(3, len(loss))) / min(3, len(loss)), "valid")
@@ -502,6 +733,8 @@ def read(folder: Path) -> pd.DataFrame:
         "healthy|overfitting",
         np.where(near & ~table["overfits"] & ~table["condition"].isin(ON_FEW), "healthy|underfitting", judged),
     )
+    also = table["condition"].map(ALSO_RIGHT)
+    judged = np.where(also.notna(), [f"{of}|{other}" for of, other in zip(judged, also, strict=True)], judged)
     planted = table["condition"].map(lambda name: CONDITIONS[name][0])
     judged = np.where(planted.eq("underfitting") & (judged == "healthy"), "healthy|underfitting", judged)
     # What learned nothing may be called by the reason why.
@@ -583,20 +816,22 @@ def resample(row: Any, draws: int = 50) -> float:
 
     The references, which were reached on the run's own validation images, are left out.
     """
-    oracle = Signals.load(row.file.with_suffix(".oracle.npz")).probe
+    oracle = Signals.load(row.file.with_suffix(".oracle.npz")).kept.probe
+    of_run = row.signals.kept
     findings = [finding for finding in row.findings if finding["check"] != "reference_accuracy"]
-    own = diagnose(row.signals, findings).headline.name
+    own = diagnose(of_run, findings).headline.name
     random, changed = np.random.default_rng(0), 0
     for _ in range(draws):
-        val_n = row.signals.known[3]
+        val_n = of_run.known[3]
         at = random.choice(len(oracle.labels), val_n)
-        fixed = at[: len(row.signals.val.labels)]
+        fixed = at[: len(of_run.val.labels)]
         drawn = Side(
             oracle.labels[fixed], oracle.loss[:, fixed], oracle.predicted[:, fixed], oracle.confidence[:, fixed]
         )
         val_right = int((oracle.predicted[-1, at] == oracle.labels[at]).sum())
-        end = row.signals.end | {"val_images": len(at), "val_correct": val_right} if row.signals.end else {}
-        signals = replace(row.signals, val=drawn, end=end)
+        pairs = count_pairs(oracle.labels[at], oracle.predicted[-1, at]).tolist()
+        of_val = {"val_images": len(at), "val_correct": val_right, "val_confusion": pairs}
+        signals = replace(of_run, val=drawn, end=of_run.end | of_val if of_run.end else {})
         changed += diagnose(signals, findings).headline.name != own
     return changed / draws
 

@@ -57,7 +57,7 @@ def main() -> None:
         whole = seconds(
             lambda: model.fit(data.train, validation_data=data.val, epochs=EPOCHS, shuffle=False, verbose=0)
         )
-        once = seconds(lambda: fit_head(model, data, EPOCHS, verbose=0))
+        once = seconds(lambda: fit_head(model, data, EPOCHS))
         ratios.append(whole / once)
         print(f"whole model {whole:.1f} s, features once {once:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.2f} over {EPOCHS} epochs")

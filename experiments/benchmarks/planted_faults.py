@@ -561,7 +561,7 @@ def tell_alarms(folder: Path | None) -> str:
                 f"{sum(len(f.items) for f in found if f.check == check) / 20 / size:.2%}"
                 for check in ("stranger", "faint_image", "blurred_image")
             ]
-            surely = sum(f.check == "labels_unlike_predictions" and f.details["low"] > 0 for f in found)
+            surely = sum(f.check == "labels_unlike_predictions" and f.details["low"] >= 0.01 for f in found)
             lines.append(f"| {name} | {size:,} | {told} | {' | '.join(named)} | {surely} |")
             print(lines[-1], flush=True)
     return (

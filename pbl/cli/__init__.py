@@ -6,6 +6,7 @@ Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be
 """
 
 import codecs
+import os
 import sys
 
 import typer
@@ -15,8 +16,10 @@ from pbl import __version__
 from pbl.cli import comparison, data, evaluation, grading, reports, training
 from pbl.cli.help import Command, Program
 from pbl.cli.words import read_words
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 from pbl.languages import choose_screen_language, say, say_sentence
+from pbl.storage import PASSING
+from pbl.trust import NO_CODE
 
 app = typer.Typer(
     name="pbl",
@@ -74,6 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
         if status == 130:  # typer's answer to Ctrl-C
             print(say("pbl: stopped"), file=sys.stderr)
         return status
+    except OSError as error:  # what a Drive fails to do is no bug of ours
+        if error.errno not in PASSING:
+            raise
+        what = Sentence(
+            "{file} cannot be read or written now: {reason}. Give the same command again.",
+            file=error.filename or Sentence("A file"), reason=error.strerror,
+        )  # fmt: skip
+        message = say_sentence(what)
     except InputError as error:
         message = " ".join(say_sentence(error).split())
     except Exception as error:
@@ -87,5 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "python -m pbl"
         message = say("{what} See: {command} --help", what=what, command=path)
+    finally:
+        os.environ.pop(NO_CODE, None)  # it holds for one command
     print(f"pbl: {message}", file=sys.stderr)
     return 2

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, RunsOption, Split, load_config
-from pbl.cli.screen import print_json, print_table, quiet_tensorflow
+from pbl.cli.options import AsJson, NoCode, RunsOption, Split, Trust, choose_code, load_config
+from pbl.cli.screen import print_json, print_table, print_text, quiet_tensorflow
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_screen
 from pbl.languages import say, say_sentence
 
 MOST_ROWS = 20  # of a table of a comparison on the screen
@@ -33,6 +34,13 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[int, Option(min=1, help="With --train: runs of each, with seeds that count up.")] = 5,
+    folds: Annotated[
+        int | None,
+        Option(
+            min=2,
+            help="With --train: cross-validation, for few images: each is judged once; so many runs of each seed.",
+        ),
+    ] = None,
     epochs: Annotated[int | None, Option(min=1, help="With --train: epochs of every run.")] = None,
     minutes: Annotated[float | None, Option(min=0.01, help="With --train: minutes of every run, instead.")] = None,
     split: Annotated[
@@ -51,18 +59,23 @@ def compare(
     out: Annotated[
         Path, Option(metavar="DIR", help="Where results.csv, results.md, results.json and results.png go.")
     ] = Path("comparison"),
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
     folder: RunsOption = None,
 ) -> int:
     """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
+    choose_code(runs, trust, no_code)
     from pbl import comparison
 
-    if not train and (epochs or minutes or models):
-        raise InputError("--epochs, --minutes and --models are for --train.")
+    if not train and (epochs or minutes or models or folds):
+        raise InputError("--epochs, --minutes, --models and --folds are for --train.")
+    if folds and split == "test":
+        raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
-        found, failures, status = _train_each(runs, models, seeds, epochs, minutes, out, folder)
+        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, out, folder)
     else:
         found, failures, status = comparison.find_runs(runs), [], 0
     if split == "test":
@@ -77,7 +90,7 @@ def compare(
         told = {"margin": margin, "split": split, "images": result.images}
         print_json({**told, **tables, "notes": result.notes})
     else:
-        _show_comparison(result)
+        show_comparison(result)
         print(say("Written: {file}", file=", ".join(map(str, files))))
     return status
 
@@ -86,6 +99,7 @@ def _train_each(
     words: list[str],
     models: str | None,
     seeds: int,
+    folds: int | None,
     epochs: int | None,
     minutes: float | None,
     out: Path,
@@ -113,7 +127,7 @@ def _train_each(
         from pbl.training import sweep
     for config in configs:
         find_builder(config.model)  # a slip is told before anything is trained
-    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json")
+    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json", folds=folds)
     runs, failures, status = [], [], 0
     for config, run, reason in sweep.train_each(planned, folder):
         if run is None:
@@ -149,7 +163,7 @@ def _measure_one_of_each(runs) -> None:
         measured.add(key)
 
 
-def _show_comparison(result) -> None:
+def show_comparison(result) -> None:
     """What fits on a screen of 80 letters; results.md has all columns."""
     from pbl import comparison
 
@@ -172,20 +186,20 @@ def _show_comparison(result) -> None:
         print(say("What would separate them, four times in five, were the difference the one seen:"))
     for need, names in of_need.items():
         more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
-        print(f"- {say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}")
+        print_text(f"{say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}", 2, "- ")
     models = comparison.show_models(result.models)
     title = say("This trained model against that one (over the images alone)")
     if models["first"].nunique() == 1 < len(models):
         title += f": {models.pop('first').iloc[0]} − ..."
     _show_table(title, models)
     for note in result.notes:
-        print(f"- {say_sentence(note)}")
+        print_text(say_sentence(note), 2, "- ")
 
 
 def _show_table(title: str, table) -> None:
     if not len(table):
         return
-    print(title)
+    print(for_screen(title))
     rows = table.head(MOST_ROWS).itertuples(index=False)
     print_table([say(column) for column in table.columns], [tuple(map(say_sentence, row)) for row in rows])
     if len(table) > MOST_ROWS:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, DataDir
+from pbl.cli.options import AsJson, DataDir, NoCode, Trust, choose_code
 from pbl.cli.screen import print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence, name_nearest
+from pbl.escapes import for_json, for_shell
 from pbl.languages import say, say_sentence
 
 
@@ -34,22 +35,27 @@ def check(
         Option(metavar="FILE", help="Write the names of images to leave out, for leave_out=FILE. Nothing is deleted."),
     ] = None,
     fast: Annotated[bool, Option("--fast", help="Only what takes seconds, as before every training.")] = False,
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Look for faults in a data set: broken, copied, leaking, unbalanced, shifted or mislabelled images."""
+    choose_code([source], trust, no_code)
     source, loaded = _load_data(source, settings or [], out)
     from pbl.data import doctor
+    from pbl.models.slips import tell_slips
 
     splits = ("train", "val", "test")
-    loaded.images("test")  # decoded now, so that its broken images are known
-    findings = loaded.check(*splits, fast=fast)
     folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
+    with tell_slips(folder):  # a data set's own function may read its images only now
+        loaded.images("test")  # decoded now, so that its broken images are known
+        findings = loaded.check(*splits, fast=fast)
     parts = loaded.parts(*splits)
     files = doctor.write_report(findings, parts, folder)
     left_out = doctor.write_leave_out(findings, leave_out) if leave_out else []
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in doctor.SEVERITIES}
     if as_json:
-        print((folder / "data_check.json").read_text(encoding="utf-8"))
+        print(for_json((folder / "data_check.json").read_text(encoding="utf-8")))
         return 1 if counts["stop"] else 0
     rows = [(f.severity, say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings]
     print_table(["", say("check"), say("finding")], rows)
@@ -58,8 +64,8 @@ def check(
     counted = ", ".join(f"{n} {severity}" for severity, n in counts.items())
     print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
     if leave_out:
-        told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... leave_out={file}"
-        print(say(told, n=len(left_out), file=leave_out))
+        told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... {setting}"
+        print(say(told, n=len(left_out), file=leave_out, setting=for_shell(f"leave_out={leave_out}")))
     return 1 if counts["stop"] else 0
 
 
@@ -77,6 +83,7 @@ def _load_data(source: str, settings: list[str], out: str | None):
     with quiet_tensorflow():
         from pbl import data
         from pbl.data.store import DifferentSizes
+        from pbl.models.slips import tell_slips
     for name in values:
         if name not in data.DATA_SETTINGS:
             valid = ", ".join(sorted(data.DATA_SETTINGS))
@@ -85,7 +92,8 @@ def _load_data(source: str, settings: list[str], out: str | None):
         raise InputError("--out {out} is a file. Give a folder.", out=out)
     options = {name: getattr(config, name) for name in data.DATA_SETTINGS}
     try:
-        return source, data.load_data(source, **options)
+        with tell_slips(Path(out or "data_check")):
+            return source, data.load_data(source, **options)
     except DifferentSizes:
         told = "The images differ in size; they are looked at in image_size=64. Give the size that you will train with."
         print(say(told), file=sys.stderr)

@@ -6,10 +6,22 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, DataDir, LanguageOption, RunFolder, Split, parse_requirements
+from pbl.cli.options import (
+    AsJson,
+    DataDir,
+    LanguageOption,
+    NoCode,
+    RunFolder,
+    Split,
+    Trust,
+    choose_code,
+    parse_requirements,
+)
 from pbl.cli.screen import format_number, open_console, print_json, print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_json, for_screen
 from pbl.languages import choose_screen_language, say, say_sentence
+from pbl.languages.wrapping import wrap
 
 MOST_CLASSES, MOST_WORST = 40, 20  # in the table of classes; of more it has the worst
 
@@ -39,9 +51,12 @@ def evaluate(
             help="Exit with status 1 unless this holds, such as accuracy>=0.9 or macro.f1>0.8.",
         ),
     ] = None,
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Evaluate a run's best model: metrics with confidence intervals, confusion matrix."""
+    choose_code([run], trust, no_code)
     from pbl.evaluation.thresholds import parse_aim
     from pbl.runs import load_run
 
@@ -209,11 +224,14 @@ def predict(
     csv: Annotated[
         Path | None, Option(metavar="FILE", help="Write the table, with every class's probability, to this file.")
     ] = None,
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Predict the class of image files."""
+    choose_code([run], trust, no_code)
     from pbl.runs import load_run
-    from pbl.storage import replacing
+    from pbl.storage import write_table
 
     opened = load_run(run)
     if csv is not None and not csv.name:
@@ -226,10 +244,9 @@ def predict(
     left_out: list[str] = []
     table = evaluation.predict(opened, images, tell=left_out.append)
     if csv is not None:
-        with replacing(csv) as temporary:  # utf-8-sig: its mark tells Excel that it is UTF-8
-            table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")
+        write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
     if as_json:
-        print(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10))
+        print(for_json(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10)))
     else:
         found = table.iloc[:, :3].itertuples(index=False, name=None)
         rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]
@@ -255,17 +272,16 @@ def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = 
 
 def show_diagnosis(diagnosis, language: str) -> None:
     """Prints a `Diagnosis`: in colours on a terminal; a line each into a file."""
-    from rich.padding import Padding
-
     colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
     styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
     console = open_console()
     for kind, text in diagnosis.paragraphs(language):
         left = {"headline": 0, "command": 4}.get(kind, 2)
         if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
-            console.print(" " * left + text, style=styles.get(kind), soft_wrap=True)
+            console.print(for_screen(" " * left + text, keep_lines=True), style=styles.get(kind), soft_wrap=True)
         else:
-            console.print(Padding(text, (0, 0, 0, left)), style=styles.get(kind))
+            lines = wrap(for_screen(text, keep_lines=True), console.width - left)
+            console.print("\n".join(" " * left + line for line in lines), style=styles.get(kind), soft_wrap=True)
 
 
 def inspect(
@@ -277,9 +293,12 @@ def inspect(
             help="Image files, or folders of them; the worst mistakes of validation and some right ones unless given.",
         ),
     ] = None,
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Draw what a run's network looks at: filters, feature maps, Grad-CAM or attention, and its loss on the way."""
+    choose_code([run], trust, no_code)
     from pbl.runs import load_run
 
     opened = load_run(run)
@@ -292,5 +311,5 @@ def inspect(
         print_json({"run": opened.name, "files": [str(file) for file in files], "left_out": left_out})
     else:
         for file in files:
-            print(file)
+            print(for_screen(file))
     return 0 if files else 1

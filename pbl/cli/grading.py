@@ -1,13 +1,15 @@
 """A class's hidden test set, from both sides: `holdout`, `submit`, `grade`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, DataDir, Language, RunFolder, parse_requirements
+from pbl.cli.options import AsJson, DataDir, Language, RunFolder, Trust, choose_code, parse_requirements
 from pbl.cli.screen import format_number, print_json, print_table, quiet_tensorflow, show_progress
 from pbl.errors import InputError
+from pbl.escapes import for_shell
 from pbl.languages import choose_language, say, say_sentence
 
 
@@ -63,8 +65,21 @@ def holdout(
             order = sorted(scores.items(), key=lambda item: item[1])
             header = [say("reference submission"), say("accuracy")]
             print_table(header, [(name, format_number(value)) for name, value in order])
-    print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=made.path))
+    print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
+    _warn_of_exposed_labels(made.path)
     return 0
+
+
+def _warn_of_exposed_labels(folder: Path) -> None:
+    """Tells where the next commit would take hidden labels along."""
+    from pbl.grading.hidden import find_exposing_work_tree
+
+    if tree := find_exposing_work_tree(folder):
+        told = (
+            "{folder} lies in the git work tree {tree}, which does not ignore it: a commit of all files would publish the hidden"
+            " labels. Move it out of there, or name it in .gitignore."
+        )
+        print(say(told, folder=folder, tree=tree), file=sys.stderr)
 
 
 def submit(
@@ -77,9 +92,11 @@ def submit(
     predictions: Annotated[
         str | None, Option(metavar="IMAGES", help="Hand in the classes of these hidden images rather than a model.")
     ] = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> int:
     """Write what a team hands in, checked here as the grader checks it."""
+    choose_code([run], trust, False)
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
         from pbl.grading.submission import submit as write
@@ -87,8 +104,16 @@ def submit(
     if as_json:
         print_json({**submitted._asdict(), "file": str(submitted.file)}, indent=None)
         return 0
-    told = "{file}: the instructor will see '{status}'. {message}"
-    print(say(told, file=submitted.file, status=submitted.status, message=submitted.message))
+    print(say("{file} is written, and was checked as the grader will check it.", file=submitted.file))
+    if submitted.status == "ok":
+        print(
+            say(
+                "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects them."
+            )
+        )
+    else:
+        told = "The instructor will see '{status}'. {message}"
+        print(say(told, status=submitted.status, message=submitted.message))
     for remark in submitted.remarks:
         print(say_sentence(remark))
     return 0
@@ -165,6 +190,7 @@ def grade(
     from pbl.grading.grader import grade as grade_class
     from pbl.grading.sandbox import Limits
 
+    _warn_of_exposed_labels(Path(data))
     with show_progress(not as_json) as tell:
         rows = grade_class(
             submissions,
@@ -204,7 +230,7 @@ def grade(
 def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
     print_table([say("team"), say("status"), ""], [(row["team"], row["status"], _say_outcome(row)) for row in rows])
     told = "{file}. Score on the machine with the labels: python -m pbl grade {out} --score-only --data HIDDEN"
-    print(say(told, file=out / "predicted.csv", out=out))
+    print(say(told, file=out / "predicted.csv", out=for_shell(out)))
 
 
 def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:

@@ -1,7 +1,9 @@
 """The options that several commands share, and how their words are read."""
 
 import operator
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -34,7 +36,34 @@ LanguageOption = Annotated[
     Language | None, Option(help="Of the sentences; else the variable PBL_LANGUAGE, else the locale.")
 ]
 
+Trust = Annotated[
+    bool, Option("--trust", help="Execute the run's experiment.py though it was not made on this machine.")
+]
+NoCode = Annotated[
+    bool, Option("--no-code", help="Do not execute the run's experiment.py: its model is one of this package.")
+]
+
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:
+    """Reads `--trust` and `--no-code`: whether the code of runs is executed, until the command ends.
+
+    Raises:
+        InputError: Both are given.
+    """
+    from pbl.runs import find_places
+    from pbl.trust import NO_CODE, trust_run
+
+    if trust and no_code:
+        raise InputError("Give --trust or --no-code, not both.")
+    if no_code:
+        os.environ[NO_CODE] = "1"  # `pbl.cli.main` takes it away
+    if trust:
+        places = [place for run in runs if run and "=" not in run for place in find_places(run)]
+        for file in (file for place in places for file in [place / "experiment.py", *place.glob("*/experiment.py")]):
+            if (file.parent / "config.json").is_file():
+                trust_run(file.parent)
 
 
 def load_config(experiment: str | None, settings: list[str] | None):

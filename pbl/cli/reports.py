@@ -6,8 +6,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from pbl.cli.options import PICTURES, AsJson, LanguageOption, check_file
-from pbl.cli.screen import print_json, print_table
-from pbl.errors import InputError, Sentence
+from pbl.cli.screen import print_json, print_table, print_text
+from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say
 
 
@@ -40,8 +40,8 @@ def log(
         print_json({"runs": team_log.make_records(runs), "remark": team_log.ONE_SEED})
         return 0
     print_table(*team_log.make_table(runs, words))
-    print(say(team_log.HOW_TO_READ, words))
-    print(say(team_log.ONE_SEED, words))
+    print_text(say(team_log.HOW_TO_READ, words))
+    print_text(say(team_log.ONE_SEED, words))
     for file in filter(None, (out, csv)):
         print(say("Written: {file}", words, file=file))
     return 0
@@ -54,7 +54,10 @@ def report(
     ] = None,
     team: Annotated[
         bool,
-        Option("--team", help="A draft of the team's report, of all runs, with boxes for what only you can write."),
+        Option(
+            "--team",
+            help="A draft of the team's report, of all runs; what only you can write is taken from team_notes.md.",
+        ),
     ] = False,
     language: LanguageOption = None,
     out: Annotated[
@@ -69,11 +72,17 @@ def report(
     if team:
         from pbl.reports.team_report import write_team_report
 
-        file = write_team_report(run, language, out)
+        made = write_team_report(run, language, out)
         if as_json:
-            print_json({"file": str(file)}, indent=None)
-        else:
-            print(say("Written: {file}", file=file))
+            files = {name: str(file) for name, file in made._asdict().items() if isinstance(file, Path)}
+            print_json({**files, "open": made.open}, indent=None)
+            return 0
+        print(say("Written: {file}", file=made.file))
+        if made.kept:
+            print(say("The page that lay there was changed by hand; it is kept as {file}.", file=made.kept))
+        if made.open:
+            told = "Write your part in {notes}, then run the same command again. Still open: {headings}."
+            print(say(told, notes=made.notes, headings=", ".join(say(heading) for heading in made.open)))
         return 0
     if run is None:
         raise InputError(
@@ -88,5 +97,5 @@ def report(
     told = "{file}: {size:,.0f} kB, {pictures} picture(s) in it"
     print(say(told, file=written.file, size=written.bytes / 1000, pictures=len(written.pictures)))
     for name, reason in list(written.left_out.items())[:20]:
-        print(say("Not shown: {name}, since {reason}.", name=name, reason=Sentence(reason)))
+        print(say("Not shown: {name}, since {reason}.", name=name, reason=reason))
     return 0

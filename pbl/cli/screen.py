@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pbl.escapes import for_json, for_screen
 from pbl.languages import say, say_sentence
+from pbl.languages.wrapping import measure, wrap
 
 
 def open_console():
@@ -21,7 +23,18 @@ def open_console():
 
 
 def print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
-    """Prints a table; columns of numbers stand to the right. Nothing is cut with "...": what does not fit is folded."""
+    """Prints a table; columns of numbers stand to the right.
+
+    Nothing is cut, and no number or word broken: texts are folded at blanks, and where even so the screen is too narrow each
+    row is told in lines of its own, its cells by their names.
+    """
+    console = open_console()
+    header, rows = [for_screen(title) for title in header], [tuple(map(for_screen, row)) for row in rows]
+    widths = _fit_columns([header, *rows], console.width)
+    if widths is None:
+        for row in rows:
+            _print_record(header, row, console.width)
+        return
     from rich import box
     from rich.table import Table
 
@@ -30,10 +43,64 @@ def print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
         is_number = number and all(
             re.fullmatch(r"<?[\d.,]+", row[number]) or row[number] == say("undefined") for row in rows
         )
-        table.add_column(title, overflow="fold", justify="right" if is_number else "left")
+        table.add_column(
+            "\n".join(wrap(title, widths[number])), width=widths[number], justify="right" if is_number else "left"
+        )
     for row in rows:
-        table.add_row(*row)
-    open_console().print(table)
+        table.add_row(*("\n".join(wrap(cell, width)) for cell, width in zip(row, widths, strict=True)))
+    console.print(table)
+
+
+NARROWEST = 18  # places that a text of several words has at least
+BETWEEN = 3  # places between two columns
+
+
+def _fit_columns(table: list, width: int) -> list[int] | None:
+    """The width of each column, so that no word is broken; None where they do not fit beside each other."""
+    columns = list(zip(*table, strict=True))
+    natural = [max(measure(cell) for cell in column) for column in columns]
+    least = [
+        max(min(NARROWEST, most), max(measure(line) for cell in column for line in wrap(cell, NARROWEST)))
+        for column, most in zip(columns, natural, strict=True)
+    ]
+    free = width - 1 - BETWEEN * len(columns)
+    if sum(natural) <= free:
+        return natural
+    if sum(least) > free:
+        return None
+    # What is left goes where it is lacked: to the columns that are the widest of themselves.
+    spare, lacking = free - sum(least), sum(natural) - sum(least)
+    return [low + spare * (high - low) // lacking for low, high in zip(least, natural, strict=True)]
+
+
+def _print_record(header: list[str], row: tuple[str, ...], width: int) -> None:
+    """A row of a table: its first cell, then the others by their names, as many in a line as it holds."""
+    print("\n".join(wrap(row[0], width)))
+    line = ""
+    for cell in [
+        f"{title}: {cell}" if title else cell for title, cell in zip(header[1:], row[1:], strict=True) if cell
+    ]:
+        if line and measure(line) + 3 + measure(cell) > width:
+            print(line)
+            line = ""
+        line = f"{line}   {cell}" if line else f"  {cell}"
+        if measure(line) > width:
+            first, *more = wrap(line.strip(), width - 4)
+            print("\n".join([f"  {first}", *(f"    {part}" for part in more)]))
+            line = ""
+    print(line + "\n" if line else "")
+
+
+def print_text(text: str, indent: int = 0, first: str = "") -> None:
+    """Prints a text, on a screen in lines of its width that break no word.
+
+    Args:
+        text: The text.
+        indent: Places before each line.
+        first: What stands before the first line in place of that, such as "- ".
+    """
+    lines = wrap(for_screen(text, keep_lines=True), open_console().width - indent)
+    print("\n".join((first.rjust(indent) if not number else " " * indent) + line for number, line in enumerate(lines)))
 
 
 def format_number(value: float | None) -> str:
@@ -43,7 +110,7 @@ def format_number(value: float | None) -> str:
 
 def print_json(value: Any, indent: int | None = 1) -> None:
     """Prints JSON, its letters as they are."""
-    print(json.dumps(value, ensure_ascii=False, indent=indent))
+    print(for_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 
 @contextlib.contextmanager

@@ -7,9 +7,21 @@ from typing import Annotated, Any
 from typer import Option
 
 from pbl.cli.evaluation import show_diagnosis
-from pbl.cli.options import PICTURES, AsJson, ExperimentFile, RunsOption, Settings, check_file, load_config
+from pbl.cli.options import (
+    PICTURES,
+    AsJson,
+    ExperimentFile,
+    NoCode,
+    RunsOption,
+    Settings,
+    Trust,
+    check_file,
+    choose_code,
+    load_config,
+)
 from pbl.cli.screen import format_number, print_table, quiet_tensorflow
 from pbl.errors import InputError
+from pbl.escapes import for_shell
 from pbl.languages import choose_screen_language, say, say_sentence
 
 
@@ -40,8 +52,11 @@ def train(
         bool, Option("--learning-curve", help="Would more data help? Train on 1/8, 1/4, 1/2 and all of the images.")
     ] = False,
     runs: RunsOption = None,
+    trust: Trust = False,
+    no_code: NoCode = False,
 ) -> int:
     """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
+    choose_code([experiment], trust, no_code)
     config = load_config(experiment, settings)
     is_sweep = sweep is not None or (seeds > 1 and not learning_curve)
     if sum((is_sweep, learning_curve, fresh, dry_run, memorise is not None)) > 1:
@@ -70,7 +85,21 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
         from pbl.training import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
     table, file = sweep.run_sweep(planned, folder)
-    status = _show_runs(table.drop(columns=["reason", "epochs"]))
+    status = _show_runs(table.drop(columns=["reason", "epochs", "val_log_loss", "best_epoch", "seconds"]))
+    finished = [path for path, of in zip(table["run"], table["status"], strict=True) if of == "finished"]
+    if status != 130 and len(finished) > 1 and config.is_classifier:
+        from pbl.cli.comparison import show_comparison
+        from pbl.comparison import compare, find_runs, write_results
+
+        try:
+            result = compare(find_runs(finished))
+        except InputError as error:  # settings that change the images
+            print(say_sentence(error))
+        else:
+            show_comparison(result)
+            files = [file, *write_results(result, file.with_suffix(""))]
+            print(say("Written: {file}", file=", ".join(map(str, files))))
+            return status
     print(say("Table: {file}", file=file))
     return status
 
@@ -107,7 +136,7 @@ def _show_run(run) -> int:
     if environment["status"] != "finished":
         told = "{done} of {all} epochs are done. The best model so far: python -m pbl evaluate {run}"
         planned = run.config.epochs + run.config.fine_tune_epochs
-        print(say(told, done=epochs, all=planned, run=run.path))
+        print(say(told, done=epochs, all=planned, run=for_shell(run.path)))
         return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
     if "metrics" not in metrics:  # judged as classification is
@@ -130,7 +159,7 @@ def _show_run(run) -> int:
         (say("seconds"), ", ".join(f"{say(name)} {value:.1f}" for name, value in environment["seconds"].items())),
         (say("model"), str(next(run.path.glob("best.keras"), run.path / "best.weights.h5"))),
         (say("figures"), str(run.path / "figures")),
-        (say("at the end"), f"python -m pbl evaluate {run.path} --split test"),
+        (say("at the end"), f"python -m pbl evaluate {for_shell(run.path)} --split test"),
     ]
     print_table(["", run.name], rows)
     if not run.config.is_classifier:
@@ -148,9 +177,12 @@ def find_rate(
     highest: Annotated[float | None, Option(help="Last learning rate; 3 for SGD, 0.3 for others.")] = None,
     steps: Annotated[int, Option(min=20, help="Steps from the first to the last.")] = 120,
     output: Annotated[Path, Option(metavar="FILE.png", help="Where the picture goes.")] = Path("learning_rate.png"),
+    trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Try rising learning rates, and suggest one."""
+    choose_code([experiment], trust, no_code)
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)
     config.check_is_classifier("find-rate")

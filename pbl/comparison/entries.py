@@ -1,7 +1,6 @@
 """The runs of a comparison, as their files tell it: what each got right, and which of them differ in their seed alone."""
 
 import contextlib
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,10 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config, flatten
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_shell
+from pbl.reading import UnreadableFile
 from pbl.runs import Run, find_places, runs_on
+from pbl.schemas import Cost
 
 # Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
 ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")
@@ -39,8 +41,10 @@ class Entry:
         is_pretrained: Whether its weights began elsewhere than at random.
         reason: Why it is not compared; "" where it is.
         lacks_predictions: Whether it is for want of predictions of this split.
+        folds: `int [n]`, of a cross-validation: in which fold each image is.
         labels, correct: `int [n]` and `bool [n]`, class of each image and whether it was found, in the order of `hashes`.
         row: Its columns of `results.csv`.
+        parts: Of a cross-validation the entries of its folds, which this one pools; else empty.
     """
 
     run: Run | None
@@ -54,9 +58,11 @@ class Entry:
     hashes: np.ndarray | None = None
     labels: np.ndarray | None = None
     correct: np.ndarray | None = None
+    folds: np.ndarray | None = None
     history: tuple[np.ndarray, np.ndarray] | None = None
     label: str = ""
     row: dict[str, Any] = field(default_factory=dict)
+    parts: list["Entry"] = field(default_factory=list)
 
     @cached_property
     def key(self) -> str:
@@ -107,8 +113,6 @@ def read_entry(run: Run, split: str) -> Entry:
         config, environment = run.config, run.environment
     except InputError as error:
         return Entry(run, "?", 0, reason=Sentence(error.template, **error.fields))
-    except OSError as error:
-        return Entry(run, "?", 0, reason=str(error))
     settings = _choose_deciding(config)
     if code := hash_own_code(run.path / "experiment.py", config):
         settings["code"] = code
@@ -121,6 +125,7 @@ def read_entry(run: Run, split: str) -> Entry:
         "run": str(run.path),
         "model": config.model,
         "seed": config.seed,
+        **({"fold": config.fold} if config.folds else {}),
         "status": environment.get("status", "unknown"),
         "images": entry.images,
         "epochs": environment.get("epochs"),
@@ -150,6 +155,9 @@ def _add_results(entry: Entry, split: str) -> None:
     run = entry.run
     try:
         predictions = run.read_predictions(split)
+    except UnreadableFile as error:
+        entry.reason = Sentence(error.template, **error.fields)
+        return
     except InputError as error:
         entry.lacks_predictions = isinstance(error.__cause__, FileNotFoundError)
         kind = type(error.__cause__).__name__
@@ -160,7 +168,7 @@ def _add_results(entry: Entry, split: str) -> None:
         )
         return
     try:
-        metrics = run.read_json(f"metrics_{split}.json")
+        metrics, test_uses = run.read_json(f"metrics_{split}.json"), run.count_test_uses()
     except InputError as error:
         entry.reason = Sentence(error.template, **error.fields)
         return
@@ -168,6 +176,11 @@ def _add_results(entry: Entry, split: str) -> None:
         entry.reason = Sentence("its probabilities are not all numbers: the training diverged")
         return
     entry.hashes, entry.labels, entry.correct = predictions.by_content()
+    accuracy, images = entry.correct.mean(), len(entry.correct)
+    told = metrics.get("accuracy"), metrics.get("images")
+    if (told[0] is not None and abs(told[0] - accuracy) > 1e-6) or told[1] not in (None, images):
+        entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
+        return
     entry.history = _read_history(run)
     entry.row |= {
         "split": split,
@@ -176,24 +189,26 @@ def _add_results(entry: Entry, split: str) -> None:
         "macro_f1": (metrics.get("macro") or {}).get("f1"),
         "log_loss": metrics.get("log_loss"),
         "ece": (metrics.get("calibration") or {}).get("ece"),
-        "test_uses": run.count_test_uses(),
+        "test_uses": test_uses,
         "best_val_accuracy": float(np.nanmax(entry.history[0])) if entry.history else None,
     }
-    if (run.path / "cost.json").is_file():
+    if run.holds("cost.json"):
         with contextlib.suppress(InputError):  # damaged: as if it had not been measured
-            entry.row |= {name: value for name, value in run.read_json("cost.json").items() if name not in entry.row}
+            entry.row |= {
+                name: value for name, value in run.read_json("cost.json").items() if name in Cost.model_fields
+            }
 
 
 def _read_history(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
     """Validation accuracy after each epoch, and the seconds until then."""
     try:
-        # Ten times as fast as pandas, of so few rows.
-        with (run.path / "history.csv").open(newline="", encoding="utf-8") as file:
-            rows = [[float(row[name] or "nan") for name in ("val_accuracy", "seconds")] for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        table = run.read_table("history.csv", "val_accuracy", "seconds")
+        rows = [[float(row[name] or "nan") for name in ("val_accuracy", "seconds")] for row in table]
+    except (FileNotFoundError, ValueError):
         return None
     accuracy, seconds = np.array(rows).reshape(-1, 2).T
-    return (accuracy, seconds.cumsum()) if np.isfinite(accuracy).any() else None
+    are_possible = np.isfinite(accuracy).any() and (seconds >= 0).all() and not (np.abs(accuracy - 0.5) > 0.5).any()
+    return (accuracy, seconds.cumsum()) if are_possible else None
 
 
 def check_same(entries: list[Entry], split: str) -> None:
@@ -204,7 +219,7 @@ def check_same(entries: list[Entry], split: str) -> None:
         raise InputError(
             "{run} has no predictions of the {split} split, so its score would stand beside scores of other images. First:"
             " python -m pbl evaluate {run} --split {split}",
-            run=lacking[0].run.path,
+            run=for_shell(lacking[0].run.path),
             split=split,
         )
     first = known[0] if known else None
@@ -234,6 +249,60 @@ def check_same(entries: list[Entry], split: str) -> None:
             )
 
 
+def pool_folds(entries: list[Entry], split: str) -> list[Entry]:
+    """Puts the folds of each cross-validation together: one entry for a seed, in which each image is judged once.
+
+    Runs of one fold each are left as they are: they are judged on the same images. A seed that lacks a fold is not compared.
+
+    Raises:
+        InputError: `split` is "test": each fold has a model of its own, and all of them would be judged on the same images.
+    """
+    folded = [entry for entry in entries if entry.settings.get("folds")]
+    if len({(entry.settings["folds"], entry.settings["fold"]) for entry in folded}) < 2:
+        return entries
+    if split == "test":
+        raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
+    pooled: dict[tuple[str, int], list[Entry]] = {}
+    for entry in folded:
+        if not entry.reason:
+            settings = {name: value for name, value in entry.settings.items() if name != "fold"}
+            pooled.setdefault((json.dumps(settings, sort_keys=True), entry.seed), []).append(entry)
+    put_together = []
+    for parts in pooled.values():
+        by_fold = {entry.settings["fold"]: entry for entry in reversed(parts)}
+        lacking = [str(fold) for fold in range(parts[0].settings["folds"]) if fold not in by_fold]
+        put_together.append(_pool([by_fold[fold] for fold in sorted(by_fold)], lacking))
+        for entry in parts:
+            if entry is not by_fold[entry.settings["fold"]]:
+                entry.reason = _say_repeated(by_fold[entry.settings["fold"]])
+    inside = {id(part) for entry in put_together for part in entry.parts}
+    return [*put_together, *(entry for entry in entries if id(entry) not in inside)]
+
+
+def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
+    first = parts[0]
+    settings = {name: value for name, value in first.settings.items() if name != "fold"}
+    whole = Entry(first.run, first.model, first.seed, settings, any(part.is_pretrained for part in parts), parts=parts)
+    if lacking:
+        whole.reason = Sentence("of its cross-validation the folds {folds} are missing", folds=", ".join(lacking))
+        whole.row = {**first.row, "folds": first.settings["folds"]}
+        return whole
+    hashes, labels, correct = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "labels", "correct")
+    )
+    order = np.lexsort((labels, hashes))  # as of one run: Predictions.by_content
+    whole.hashes, whole.labels, whole.correct = hashes[order], labels[order], correct[order]
+    whole.folds = np.repeat(np.arange(len(parts)), [len(part.correct) for part in parts])[order]
+    whole.images = " ".join(sorted(part.images for part in parts))
+    whole.row = {**first.row, "folds": len(parts), "n": len(order), "accuracy": float(whole.correct.mean())}
+    known = [part.row["best_val_accuracy"] for part in parts if part.row["best_val_accuracy"] is not None]
+    whole.row["best_val_accuracy"] = float(np.mean(known)) if known else None
+    for name in ("macro_f1", "log_loss", "ece"):  # of all images together, not the mean of the folds
+        whole.row[name] = None
+    whole.row["train_seconds"] = sum(part.row["train_seconds"] or 0 for part in parts)
+    return whole
+
+
 def set_repetitions_aside(entries: list[Entry]) -> None:
     """Gives a reason to a run with the settings and the seed of an earlier one: it would be counted as one more seed."""
     first: dict[tuple[str, str, int], Entry] = {}
@@ -242,9 +311,11 @@ def set_repetitions_aside(entries: list[Entry]) -> None:
             continue
         known = first.setdefault((entry.model, entry.key, entry.seed), entry)
         if known is not entry:
-            entry.reason = Sentence(
-                "the settings and the seed of {run}, so it is not one seed more", run=known.run.path
-            )
+            entry.reason = _say_repeated(known)
+
+
+def _say_repeated(known: Entry) -> Sentence:
+    return Sentence("the settings and the seed of {run}, so it is not one seed more", run=known.run.path)
 
 
 def label_entries(entries: list[Entry]) -> None:
@@ -268,7 +339,7 @@ def count_trials(usable: list[Entry]) -> dict[str, int]:
     """How many different settings of each model were tried on these images, in the folder in which the runs lie."""
     tried: dict[str, set[str]] = {}
     for folder in {entry.run.path.resolve().parent.parent for entry in usable}:
-        for run in runs_on(usable[0].images, folder):
+        for run in runs_on((usable[0].parts or usable)[0].images, folder):
             try:
                 settings = _choose_deciding(run.config)
             except InputError:

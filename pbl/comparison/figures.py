@@ -89,7 +89,14 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
     shown = f"first {MOST_PAIRS} of {len(pairs)} pairs, " if len(pairs) > MOST_PAIRS else ""
     pairs = pairs.head(MOST_PAIRS)
     margin = comparison.margin
-    axes.axvspan(-margin, margin, color=GREY, alpha=0.15, linewidth=0, label=f"margin: {margin:g} points")
+    axes.axvspan(
+        -margin,
+        margin,
+        color=GREY,
+        alpha=0.15,
+        linewidth=0,
+        label=f"margin: {margin:g} {'point' if margin == 1 else 'points'}",
+    )
     axes.axvline(0, color=GREY, linewidth=0.8)
     for at, row in enumerate(pairs.itertuples()):
         colour = ORANGE if row.p_holm < 0.05 else GREY

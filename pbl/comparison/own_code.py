@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pbl.config import Config
+from pbl.reading import read_bytes
 
 REGISTRIES = ("MODELS", "DATASETS", "CALLBACKS")
 # What they bind or use is not to be told from the text.
@@ -47,7 +48,7 @@ def hash_own_code(file: Path, config: Config) -> str:
     """
     used = {("MODELS", config.model), ("DATASETS", config.dataset), *(("CALLBACKS", name) for name in config.callbacks)}
     try:
-        return _hash_source(file.read_bytes(), frozenset(used))
+        return _hash_source(read_bytes(file, file.parent), frozenset(used))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
 

@@ -3,7 +3,8 @@
 Two questions that are often taken for one. *Is this trained model better than that one?* is asked of the images: an exact
 McNemar test, and a bootstrap over the images that both saw. *Is this architecture better than that one?* is asked of seeds
 and images: training either again would give other weights, so each needs at least three seeds, and the interval is
-`pbl.statistics.crossed_interval`. What is read are the runs' files; nothing is computed by Keras, nothing executed.
+`pbl.statistics.crossed_interval`. What is read are the runs' files; nothing is computed by Keras, nothing executed (the command's
+`--measure` and `--split test` do both, before).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from pbl.comparison.entries import (
     check_same,
     count_trials,
     label_entries,
+    pool_folds,
     read_entry,
     set_repetitions_aside,
 )
@@ -29,6 +31,7 @@ from pbl.statistics import (
     FEWEST_SEEDS,
     SeedSummary,
     adjust_holm,
+    cross_validated_interval,
     crossed_intervals,
     crossed_mean_interval,
     mcnemar_test,
@@ -46,7 +49,7 @@ MOST_MODELS = 4  # of which every pair is told
 FEW_IMAGES = 4
 # Columns of a run's row that come first, and those of what a model costs.
 COLUMNS = (
-    "architecture model seed run status reason split n accuracy macro_f1 log_loss ece best_val_accuracy epochs trials"
+    "architecture model seed fold run status reason split n accuracy macro_f1 log_loss ece best_val_accuracy epochs trials"
     " train_seconds seconds_to_target parameters"
 ).split()
 COST = "macs latency_ms images_per_second peak_memory_mib file_mib cost_conditions".split()
@@ -103,7 +106,7 @@ def compare(
     """
     if not (np.isfinite(margin) and margin >= 0):
         raise InputError("--margin {margin}: give points of accuracy, such as 1.", margin=margin)
-    entries = [read_entry(run, split) for run in runs]
+    entries = pool_folds([read_entry(run, split) for run in runs], split)
     check_same(entries, split)
     set_repetitions_aside(entries)
     usable = [entry for entry in entries if not entry.reason]
@@ -120,7 +123,8 @@ def compare(
     label_entries(entries)
     trials = count_trials(usable)
     for entry in entries:
-        entry.row |= {"architecture": entry.label, "reason": entry.reason, "trials": trials.get(entry.model)}
+        for part in (entry, *entry.parts):
+            part.row |= {"architecture": entry.label, "reason": entry.reason, "trials": trials.get(entry.model)}
     groups: dict[str, list[Entry]] = {}
     for entry in usable:
         groups.setdefault(entry.label, []).append(entry)
@@ -132,8 +136,9 @@ def compare(
     chosen = _find_baseline(baseline, groups) if baseline else None
     pairs, lacking = _compare_architectures(correct, pretrained, chosen, margin / 100)
     architectures = _tabulate(groups, correct, pretrained, pairs if chosen is None else None)
-    models = _compare_models(groups, pretrained, margin / 100)
-    table = pd.DataFrame([entry.row for entry in entries])
+    is_pooled = usable[0].folds is not None  # then no single model stands behind an accuracy
+    models = _compare_models({} if is_pooled else groups, pretrained, margin / 100)
+    table = pd.DataFrame([part.row for entry in entries for part in entry.parts or [entry]])
     table = table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
     table.insert(0, "target_accuracy", target)
     images = len(usable[0].correct)
@@ -142,7 +147,9 @@ def compare(
 
 def _time_to_target(usable: list[Entry], target: float | None) -> float | None:
     """Enters the training seconds until the target; returns it, the lowest of the runs' best accuracies unless given."""
-    if target is None:
+    if any(entry.parts for entry in usable):
+        target = None  # of the models of a cross-validation none is timed alone
+    elif target is None:
         best = [entry.row["best_val_accuracy"] for entry in usable]
         target = min((accuracy for accuracy in best if accuracy is not None), default=None)
     for entry in usable:
@@ -174,6 +181,14 @@ def _find_notes(
         yield Sentence(
             "Models with pre-trained weights stand apart: they have seen other images, so no difference to those that were trained"
             " from scratch is told."
+        )
+    if folds := compared[0].folds is not None and compared[0].settings["folds"]:
+        yield Sentence(
+            "Cross-validation (folds={folds}): each of the {images} images that are not test was judged once, by the one of {folds}"
+            " models that was not trained on it; so each model was trained on {share:.0%} of them.",
+            folds=folds,
+            images=len(compared[0].folds),
+            share=1 - 1 / folds,
         )
     uses = max(entry.row["test_uses"] for entry in compared)
     if split == "val":
@@ -334,6 +349,8 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
     models = [entry for group in groups.values() for entry in group]
     if len(models) > MOST_MODELS:
         models = [max(group, key=lambda entry: entry.row.get("best_val_accuracy") or 0) for group in groups.values()]
+    if len(models) < 2:
+        return pd.DataFrame(columns=columns)
     models.sort(key=lambda entry: -entry.row["accuracy"])
     correct = np.stack([entry.correct for entry in models]).astype(np.float32)
     both, n = (correct @ correct.T).round().astype(int), correct.shape[1]
@@ -378,7 +395,11 @@ def _tabulate(
     rows = []
     for label, group in groups.items():
         table = pd.DataFrame([entry.row for entry in group])
-        low, high = crossed_mean_interval(summarise_seeds(correct[label]))
+        low, high = (
+            crossed_mean_interval(summarise_seeds(correct[label]))
+            if group[0].folds is None
+            else cross_validated_interval(correct[label], group[0].folds)
+        )
         row = {
             "architecture": label,
             "pretrained": pretrained[label],

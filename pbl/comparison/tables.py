@@ -1,7 +1,5 @@
 """A comparison as tables and sentences for people, and as files: the facts in `results.json`, the same to be read in `results.md`."""
 
-import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,10 @@ import pandas as pd
 
 from pbl.comparison.run import FEWEST_DISCORDANT, MOST_PAIRS, Comparison
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_markdown
+from pbl.reading import read_json
 from pbl.statistics import FEWEST_SEEDS
-from pbl.storage import replacing, write_json
+from pbl.storage import replacing, write_json, write_table
 
 TABLES = ("runs", "architectures", "pairs", "models")
 
@@ -35,8 +35,7 @@ def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
             reason=error.strerror,
         ) from None
     files = [folder / f"results.{suffix}" for suffix in ("csv", "md", "png", "json")]
-    with replacing(files[0]) as temporary:
-        comparison.runs.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    write_table(files[0], comparison.runs)
     with replacing(files[1]) as temporary:
         temporary.write_text(describe(comparison), encoding="utf-8")
     with replacing(files[2]) as temporary:
@@ -60,7 +59,7 @@ def read_results(file: Path) -> Comparison:
     Raises:
         OSError, ValueError, KeyError, TypeError: It cannot be read, or is not what `write_results` wrote.
     """
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts = read_json(file)
     tables = {name: pd.DataFrame(facts[name]) for name in TABLES}
     return Comparison(**tables, **{name: facts[name] for name in ("notes", "split", "images", "margin")})
 
@@ -72,16 +71,15 @@ def describe(comparison: Comparison) -> str:
         if kind == "table":
             lines += _markdown(content)
         elif kind == "list":
-            lines += [f"- {line}" for line in content]
+            lines += [f"- {for_markdown(line)}" for line in content]
         else:
-            lines += [f"## {content}" if kind == "heading" else content]
+            lines += [f"## {for_markdown(content)}" if kind == "heading" else for_markdown(content)]
         lines.append("")
     return "\n".join(lines)
 
 
 def _markdown(rows: list[list[str]]) -> list[str]:
-    # What Markdown would take for a column, a tag or mathematics.
-    cells = [[re.sub(r"([|<$])", r"\\\1", cell) for cell in row] for row in rows]
+    cells = [[for_markdown(cell) for cell in row] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in cells]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 

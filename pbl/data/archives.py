@@ -23,7 +23,7 @@ from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source, from_arrays
 from pbl.errors import InputError, Sentence
-from pbl.storage import PASSING
+from pbl.storage import PASSING, name_unfinished
 
 LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
 LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
@@ -193,7 +193,7 @@ def _unpack(
                 folder=folder.parent,
                 free=free / GIGABYTE,
             )
-        unpacking = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpacking-"))
+        unpacking = Path(tempfile.mkdtemp(dir=folder.parent, prefix=name_unfinished()))
         try:
             for name in folders:
                 (unpacking / name).mkdir(parents=True, exist_ok=True)
@@ -258,7 +258,7 @@ def _open_npz(file: Path) -> Source:
             }
             names = arrays.files
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError) as error:
-        if isinstance(error, InputError) or getattr(error, "errno", None) in PASSING:
+        if isinstance(error, (InputError, PermissionError)) or getattr(error, "errno", None) in PASSING:
             raise
         if "pickle" in str(error):
             raise InputError(

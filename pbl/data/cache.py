@@ -2,12 +2,11 @@
 
 import errno
 import os
-import shutil
-import time
 from pathlib import Path
 
 from pbl.data.paths import expand
 from pbl.errors import InputError
+from pbl.storage import sweep
 
 GIGABYTE = 10**9
 
@@ -18,7 +17,7 @@ def cache_folder() -> Path:
 
 
 def make_cache_folder() -> Path:
-    """Makes the folder of the local cache, and deletes unfinished files that killed processes left there over a day ago.
+    """Makes the folder of the local cache, and deletes what killed processes were making there.
 
     Raises:
         InputError: The folder cannot be made or written.
@@ -26,9 +25,7 @@ def make_cache_folder() -> Path:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in [*folder.glob(".writing-*"), *folder.glob(".unpacking-*")]:
-            if time.time() - leftover.stat().st_mtime > 86_400:
-                shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        sweep(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:

@@ -63,6 +63,11 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
     data_dir, _ = prepared_datasets(data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
+    except ModuleNotFoundError as error:  # of a set that another package holds, such as huggingface:mnist
+        raise InputError(
+            "Data set '{name}' needs the package {package}, which is not installed: pip install {package}.",
+            name=name, package=error.name,
+        ) from None  # fmt: skip
     except tfds.core.registered.DatasetNotFoundError:
         valid = [*DATASETS, *tfds.list_builders(with_community_datasets=False)]
         nearest = name_nearest(name, valid).fields.get("nearest")

@@ -105,7 +105,7 @@ class Files:
                 return 0, 0, 0
             return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-        if not is_remote(self.root):
+        if not is_remote(self.root.resolve()):
             return list(map(look, self.files))
         with ThreadPoolExecutor(16) as threads:
             return list(threads.map(look, self.files))

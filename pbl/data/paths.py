@@ -1,5 +1,7 @@
 """Paths as people type them, and what is passed over in a folder."""
 
+import contextlib
+import json
 from pathlib import Path
 
 from pbl.errors import InputError, Sentence, name_nearest
@@ -20,6 +22,20 @@ def looks_like_path(name: str) -> bool:
         or name.startswith((".", "/", "~"))
         or ("/" in name and Path(name).exists())
     )
+
+
+def write_name(name: str) -> str:
+    """Writes the name of an image in one line: in JSON's quotes where it holds a line break, or begins as such a text does."""
+    return json.dumps(name) if name.startswith('"') or any(letter in name for letter in "\r\n") else name
+
+
+def read_name(line: str) -> str:
+    """Reads what `write_name` wrote."""
+    line = line.rstrip("\r")
+    if line.startswith('"'):
+        with contextlib.suppress(ValueError):  # a name that somebody typed
+            return str(json.loads(line))
+    return line
 
 
 def is_hidden(name: str) -> bool:

@@ -22,7 +22,7 @@ from pbl.data.catalogue import open_source
 from pbl.data.doctor.counts import find_damaged_metadata
 from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
-from pbl.data.paths import expand
+from pbl.data.paths import expand, read_name
 from pbl.data.source import Source, check_class_names
 from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
@@ -516,7 +516,7 @@ def _read_names(file: str | None) -> frozenset[str]:
             file=file,
             error=error,
         ) from None
-    return frozenset(unicodedata.normalize("NFC", line.rstrip("\r")) for line in lines if line.strip())
+    return frozenset(unicodedata.normalize("NFC", read_name(line)) for line in lines if line.strip())
 
 
 def _weigh(settings: Config, images: Images, known: set[str] | None) -> np.ndarray | None:

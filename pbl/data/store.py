@@ -281,11 +281,13 @@ def _prepare(
                 told = "There is not enough memory to decode {name}. Close other programs, or lower memory_budget or image_size."
                 return _Prepared(OutOfMemory(told, name=name), label, name)
 
-    in_work, at_once = deque(), 2 * (os.cpu_count() or 1)
+    # Of images that are kept as they are one at a time: those that wait for their turn take their whole room.
+    in_work, at_once, most = deque(), os.cpu_count() or 1, 1
+    if target.size:
+        at_once, most = 2 * at_once, _BATCH
     with without_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
-            # Whole images that are kept as they are wait for their turn too.
-            for batch in _batches(examples, _BATCH if target.size else 4):
+            for batch in _batches(examples, most):
                 in_work.append(threads.submit(lambda batch: [prepare(example) for example in batch], batch))
                 if len(in_work) > at_once:
                     yield from in_work.popleft().result()

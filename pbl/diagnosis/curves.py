@@ -98,7 +98,7 @@ def plot_learning_curves(
         _scale_loss(loss, signals)
         _draw_gap(gap, signals)
         rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
-        rate.set(ylabel="learning rate", yscale="log" if (history["learning_rate"] > 0).any() else "linear")
+        rate.set(ylabel="learning rate", yscale="log" if (history["learning_rate"] > 0).all() else "linear")
     for axes in figure.axes:
         if best_epoch is not None and (history["epoch"] == best_epoch).any():
             axes.axvline(best_epoch, color=GREEN, linestyle=":", linewidth=1.2)
@@ -109,7 +109,7 @@ def plot_learning_curves(
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         best = history.loc[history["epoch"] == best_epoch, f"val_{name}"]
         if len(best):
-            label = f"best epoch {best_epoch} (lowest validation loss): {best.item():.4f}"
+            label = f"kept: epoch {best_epoch}, {name} {best.item():.4f}" + (" (lowest)" if name == "loss" else "")
             axes.plot(best_epoch, best.item(), "o", color=GREEN, label=label)
         if fine_tune_from_epoch:
             axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label="fine-tuning begins")
@@ -138,12 +138,12 @@ def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
 
 
 def _scale_loss(axes: Axes, signals: Signals) -> None:
-    """Makes the axis logarithmic where a linear one would flatten all but the first epochs; it ends at 0.001."""
+    """Makes the axis logarithmic where a linear one would flatten all but the first epochs; no curve is cut off."""
     sides = [side.loss.astype(float).mean(axis=1) for side in (signals.probe, signals.val) if len(side.labels)]
     known = np.concatenate(sides)
     known = known[np.isfinite(known)]
     if len(known) and known.max() > 30 * max(sides[-1][np.isfinite(sides[-1])].min(initial=np.inf), 1e-9):
-        axes.set(yscale="log", ylim=(max(1e-3, known.min() / 1.5), 1.5 * known.max()))
+        axes.set(yscale="log", ylim=(max(1e-9, known[known > 0].min(initial=1.0) / 1.5), 1.5 * known.max()))
 
 
 def _draw_gap(axes: Axes, signals: Signals) -> None:

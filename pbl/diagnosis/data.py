@@ -1,42 +1,80 @@
-"""Rules about the images and labels: rare classes, copies in validation, other images in validation, wrong labels."""
+"""Rules about the images and labels: copies in validation, other or blank images, scales, wrong labels."""
 
 import numpy as np
 
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.statistics import newcombe_interval
 
+OTHER_SCALE = 20.0  # times; pixels to 1 beside those to 255
 
-def find_class_imbalance(run: Evidence) -> Finding | None:
-    """Rare classes that are found much less often than the common ones."""
-    counts = np.array(run.signals.about["train_counts"], float)
-    rare = np.flatnonzero(counts < run.limits["rare_class"] * counts.max())
-    of_rare = np.isin(run.val.labels, rare)
-    if not of_rare.any() or of_rare.all():
-        return None
-    correct = run.val.correct[-1]
-    numbers = int(correct[~of_rare].sum()), int((~of_rare).sum()), int(correct[of_rare].sum()), int(of_rare.sum())
-    low, high = newcombe_interval(*numbers)
-    if not run.over("rare_recall", low):
+
+def differ_in_scale(train: tuple[float, float] | list[float], val: tuple[float, float] | list[float]) -> bool:
+    """Whether the pixels of one side are many times those of the other; given the least and the largest of each."""
+    sizes = sorted(max(abs(low), abs(high)) for low, high in (train, val))
+    return sizes[1] > OTHER_SCALE * sizes[0]
+
+
+def find_other_scale(run: Evidence) -> Finding | None:
+    """Pixels of validation images that are many times those of training images, or the other way round."""
+    ranges = [run.inputs.get(name) for name in ("train", "val")]
+    if None in ranges or min(map(max, ranges)) <= 0 or not differ_in_scale(*ranges):
         return None
     return make_finding(
-        "class_imbalance",
-        "Of the rare classes {found} of {rare} validation images were found ({recall:.0%}), of the others {others:.0%}: between"
-        " {low_points:.0f} and {high_points:.0f} points more.",
-        found=numbers[2],
-        rare=numbers[3],
-        recall=numbers[2] / numbers[3],
-        others=numbers[0] / numbers[1],
-        low=low,
-        high=high,
-        classes=rare.tolist(),
+        "shift_suspected",
+        "Pixels of training images go up to {train_largest:g}, those of validation images up to {val_largest:g}: the one are scaled"
+        " and the other are not. Scale both alike, best in the model: keras.layers.Rescaling(1 / 255) as its first layer.",
+        train_largest=max(ranges[0]),
+        val_largest=max(ranges[1]),
+        kind="scale",
     )
+
+
+def find_scaled_twice(run: Evidence) -> Finding | None:
+    """Pixels to 1 that the model divides by 255 once more."""
+    largest, scale = max(run.inputs.get("train", [0.0])), run.inputs.get("scale", 1.0)
+    is_once = not 0 < scale <= 0.02 or run.inputs.get("normalises", True)
+    if is_once or not 0 < largest <= 2:
+        return None
+    return make_finding(
+        "scaled_twice",
+        "Pixels go up to {largest:g}, and the model divides them by {divisor:.0f} once more: its first layer gets"
+        " {reached:.4f} at most. Give it pixels to 255, or leave its layer Rescaling out.",
+        largest=largest,
+        divisor=1 / scale,
+        reached=largest * scale,
+    )
+
+
+def find_blank_images(run: Evidence) -> Finding | None:
+    """Images of one colour all over, on either side, which show nothing."""
+    for finding in run.data.get("constant_image", []):
+        for split, counts in (("val", "val_counts"), ("train", "train_counts")):
+            images, of = finding["details"].get(f"of_{split}", 0), sum(run.signals.about[counts])
+            if not of or not run.over("blank", images / of):
+                continue
+            if split == "val":
+                return make_finding(
+                    "blank_images",
+                    "{images} of {all_images} validation images are of one colour all over: nobody can tell their class. See what"
+                    " went wrong when they were made, or leave them out.",
+                    images=images,
+                    all_images=of,
+                )
+            return make_finding(
+                "blank_images",
+                "{images} of {all_images} training images are of one colour all over: their labels can only be learned by"
+                " heart. See what went wrong when they were made, or leave them out.",
+                images=images,
+                all_images=of,
+            )
+    return None
 
 
 def find_leak(run: Evidence) -> Finding | None:
     """Copies of training images in validation, found by the data doctor."""
     if not run.leaks:
         return None
-    leak = run.leaks[0]
+    leak = max(run.leaks, key=lambda leak: leak["details"].get("images", len(leak["items"])))
     return make_finding(
         "leak_suspected",
         "{images} validation images are copies of training images, such as {examples}: the validation accuracy is too high.",
@@ -49,6 +87,8 @@ def find_shift(run: Evidence) -> Finding | None:
     """Validation images that a simple classifier tells from training images, and on which the network does worse; or on which
     the network alone knows nothing, which have been learned from the same training images otherwise."""
     shifts = [finding["details"] for finding in run.data.get("shift", []) if finding["details"]["split"] == "val"]
+    if run.is_augmented_offline:  # that is what the classifier sees
+        shifts = []
     gap, low, _ = run.signals.gap
     if shifts and run.over("shift_gap", low):
         return make_finding(
@@ -96,6 +136,8 @@ def find_label_noise(run: Evidence) -> Finding | None:
             images=images,
             kind="random",
         )
+    if run.is_augmented_offline:  # altered copies are harder than validation images, with right labels
+        return None
     harder = [finding["details"] for finding in run.data.get("labels_harder_than_validation", [])]
     if harder:
         return make_finding(
@@ -105,16 +147,51 @@ def find_label_noise(run: Evidence) -> Finding | None:
             **{name: harder[0][name] for name in ("loss", "images", "val_loss", "val_images")},
             kind="harder_for_simple_models",
         )
-    epoch, z = run.harder
-    if run.over("harder_z", z):
+    # Where classes are more or less frequent, others are more or less hard.
+    harder = None if is_shifted or run.have_other_shares else _find_harder(run)
+    if harder is not None:
+        return harder
+    told = [finding["details"] for finding in run.data.get("labels_unlike_predictions", [])]
+    if told and run.over("wrong_labels", float(told[0].get("low", 0))):
         return make_finding(
             "label_noise_suspected",
-            "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on"
-            " validation images that it had not seen: the wrong way round, by more than chance. Labels of training images are"
-            " wrong, or validation is easier.",
-            epoch=run.epoch(epoch),
-            loss=float(run.loss[epoch]),
-            kind="harder",
-            val_loss=float(run.val.loss[epoch, run.unseen].astype(np.float64).mean()),
+            "As far as simple models can tell, at least {low:.0%} of the labels of {looked_at} training images that were looked at are wrong;"
+            " of validation, which was drawn like them, it is likely as many: the accuracy on right labels is another one.",
+            low=float(told[0]["low"]),
+            looked_at=int(told[0].get("looked_at", 0)),
+            kind="both_sides",
+        )
+    # Of few classes five neighbours are of one other by chance.
+    has_many = (run.counts[0] > 0).sum() >= run.limits["neighbour_classes"]
+    alike = [finding["details"] for finding in run.data.get("labels_unlike_neighbours", []) if has_many]
+    if alike and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
+        return make_finding(
+            "label_noise_suspected",
+            "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class; of digits with"
+            " right labels it is less than 1%. Labels seem to be wrong, and of validation, which was drawn like them, it is likely as many.",
+            looked_at=int(alike[0].get("looked_at", 0)),
+            share=float(alike[0]["share"]),
+            kind="both_sides",
         )
     return None
+
+
+def _find_harder(run: Evidence) -> Finding | None:
+    """Training images that were harder than validation images for the network that learned from them."""
+    epoch, z = run.harder
+    if not run.over("harder_z", z):
+        return None
+    sides = run.probe.loss[epoch], run.val.loss[epoch, run.unseen]
+    loss, val_loss = (float(np.mean(side, dtype=np.float64)) for side in sides)
+    if round(loss, 2) <= round(val_loss, 2):  # as it is told: of losses next to 0 nothing would be seen
+        return None
+    return make_finding(
+        "label_noise_suspected",
+        "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on"
+        " validation images that it had not seen: the wrong way round, by more than chance. Labels of training images are"
+        " wrong, or validation is easier.",
+        epoch=run.epoch(epoch),
+        loss=loss,
+        kind="harder",
+        val_loss=val_loss,
+    )

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from pbl.diagnosis.signals import MOST_COUNTED, Signals
-from pbl.statistics import binomial_tail, wilson_interval
+from pbl.statistics import binomial_tail, newcombe_interval, wilson_interval
+
+MOST_CLASSES = 1_000  # of which classes are looked at one by one
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Finding:
     Attributes:
         name: One of `NAMES`, or of a rule of one's own.
         cause: Of underfitting: "low_rate", "train_longer", "over_regularised", "capacity"; of overfitting: "gap", "stop_earlier",
-            "over_confident"; of others "".
+            "over_confident"; of health "or_small_gap"; of others "".
         message: What was measured, in a sentence.
         details: The numbers; they fill the fields of `template`.
         template: The sentence with `{name}` fields, so that it can be shown in another language.
@@ -50,7 +52,9 @@ class Evidence:
     """The signals of a training, and what several rules need of them; each number is computed when a rule first asks.
 
     Attributes:
-        signals, data, best_accuracy: As in `diagnose`; `data` by the name of the check.
+        signals, data, best_accuracy: As in `diagnose`; `data` by the name of the check, and of the signals what is of the weights
+            that were kept.
+        is_put_back: Whether these are of an earlier epoch than the last.
         limits: The thresholds of all rules.
         found: What the rules before have found.
         probe, val: `signals.probe` and `signals.val`.
@@ -67,7 +71,10 @@ class Evidence:
         best_accuracy: float | None,
         limits: Mapping[str, float],
     ):
-        self.signals, self.best_accuracy, self.limits = signals, best_accuracy, limits
+        # What came after the epoch whose weights were put back is no fault of theirs.
+        self.is_put_back = signals.kept is not signals
+        self.signals, self.best_accuracy, self.limits = signals.kept, best_accuracy, limits
+        signals = self.signals
         self.found: list[Finding] = []
         self.data: dict[str, list[dict]] = {}
         for finding in data:
@@ -84,6 +91,41 @@ class Evidence:
     def over(self, name: str, value: float) -> bool:
         """Whether a value is above the threshold of that name."""
         return bool(value > self.limits[name])
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """`int [2, classes]`: images of each class in the whole splits, of train and of validation."""
+        sides = [self.signals.about[f"{side}_counts"] for side in ("train", "val")]
+        counts = np.zeros((2, max(map(len, sides))), int)
+        for row, side in zip(counts, sides, strict=True):
+            row[: len(side)] = side
+        return counts
+
+    @cached_property
+    def have_other_shares(self) -> bool:
+        """Whether classes are more or less frequent in validation than in training, by more than a little and than chance."""
+        sums = self.counts.sum(axis=1)
+        if not sums.all():
+            return False
+        counts = self.counts[:, self.counts.any(axis=0)]
+        expected = np.outer(sums, counts.sum(axis=0)) / sums.sum()
+        degrees = max(counts.shape[1] - 1, 1)
+        # Pearson's chi-square, in standard errors (E. Wilson, M. Hilferty 1931, PNAS 17, 684-688).
+        chi_square = ((counts - expected) ** 2 / expected).sum()
+        z = ((chi_square / degrees) ** (1 / 3) - (1 - 2 / (9 * degrees))) / np.sqrt(2 / (9 * degrees))
+        moved = np.abs(np.diff(counts / sums[:, None], axis=0)).sum() / 2
+        return self.over("shares", moved) and self.over("shares_z", z)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Ranges of pixels and what the model does to them, as `Signals.about` has them; of earlier versions empty."""
+        return self.signals.about.get("inputs", {})
+
+    @property
+    def are_unscaled(self) -> bool:
+        """Whether pixels to 255 reach the first layer as they are."""
+        is_plain = self.inputs.get("scale") == 1 and not self.inputs.get("normalises", True)
+        return is_plain and self.inputs.get("train", [0, 0])[1] > 50
 
     @cached_property
     def learned(self) -> bool:
@@ -107,13 +149,48 @@ class Evidence:
         """Whether batch normalisation's stored averages spoil what the network does in inference mode."""
         look = self.signals.network[-1] if self.signals.network else {}
         stored, anew = look.get("loss_stored", np.nan), look.get("loss_anew", np.nan)
-        return self.over("stored_ratio", stored / max(anew, 1e-12)) and self.over("stored_difference", stored - anew)
+        is_many_times = self.over("stored_ratio", stored / max(anew, 1e-12))
+        # Of two classes guessing costs .69 nats: no loss can be many times another.
+        known = self.guessing - anew
+        is_lost = known > 0 and self.over("stored_share", (stored - anew) / known)
+        return (is_many_times or is_lost) and self.over("stored_difference", stored - anew)
 
     @property
     def has_gap(self) -> bool:
         """Whether training images are better known than validation images, by more than is small or chance."""
-        gap, low, _ = self.signals.gap
-        return bool(gap > self.limits["gap"] + 1e-9 and low > 0)
+        return self.is_gap(self.signals.known)
+
+    def is_gap(self, known: tuple[int, int, int, int]) -> bool:
+        """The same of such counts as `Signals.known`."""
+        right, n, val_right, val_n = known
+        if not (n and val_n and len(self.probe.loss)):
+            return False
+        gap = right / n - val_right / val_n
+        return bool(gap > self.limits["gap"] + 1e-9 and newcombe_interval(*known)[0] > 0)
+
+    @cached_property
+    def gap_if_drawn_again(self) -> float:
+        """How often, in draws of as many other validation images as likely to be right, a gap would be seen."""
+        right, n, val_right, val_n = self.signals.known
+        if not val_n:
+            return 0.0
+        draws = np.random.default_rng(0).binomial(val_n, val_right / val_n, 400)
+        counts = {int(drawn): self.is_gap((right, n, int(drawn), val_n)) for drawn in np.unique(draws)}
+        return float(np.mean([counts[int(drawn)] for drawn in draws]))
+
+    @cached_property
+    def confusions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """`int [classes, classes]`, of train and of validation: how many images of a class (row) are taken for which (column);
+        None without validation, and of more than `MOST_CLASSES`."""
+        classes = self.signals.about["num_classes"]
+        if classes > MOST_CLASSES or not self.val_n or not len(self.val.loss):
+            return None
+        matrices = np.zeros((2, classes, classes), int)
+        for matrix, name in zip(matrices, ("probe", "val"), strict=True):
+            rows = self.signals.confusion(name)
+            rows = rows[(rows[:, :2] < classes).all(axis=1)]
+            matrix[rows[:, 0], rows[:, 1]] = rows[:, 2]
+        return matrices[0], matrices[1]
 
     @property
     def gap_and_accuracies(self) -> dict[str, Any]:
@@ -141,6 +218,8 @@ class Evidence:
     @cached_property
     def improves(self) -> bool:
         """Whether validation improved in the last fifth too, by more than a little; taken to be so where there is none."""
+        if self.is_put_back:  # afterwards it did no longer
+            return False
         if not self.val_n:
             return True
         is_below_start = bool(self.val_loss[-1] < self.val_loss[0])
@@ -182,8 +261,13 @@ class Evidence:
 
     @cached_property
     def simple_references(self) -> list[tuple[float, int]]:
-        """What the data doctor's simple methods, which learned from the training images, reach on how many of validation."""
-        told = [(of["details"]["accuracy"], of["details"]["images"]) for of in self.data.get("reference_accuracy", [])]
+        """What the data doctor's simple methods, which learned from the training images, reach on how many of validation; nothing
+        where that holds copies of training images."""
+        if self.leaks:
+            return []
+        told = [of["details"] for of in self.data.get("reference_accuracy", [])]
+        # Of images in groups so many are independent.
+        told = [(details["accuracy"], details.get("independent", details["images"])) for details in told]
         images = min(sum(self.signals.about["val_counts"]), MOST_COUNTED)
         # A file may come from a stranger.
         return [(share, n) for share, n in told if 0 <= share <= 1 and 0 < n <= images]
@@ -192,7 +276,7 @@ class Evidence:
     def references(self) -> list[tuple[float, int]]:
         """Accuracies that can be reached on unseen images, and on how many that was seen."""
         best = self.best_accuracy
-        is_known = best is not None and 0 <= best <= 1 and self.val_n > 0
+        is_known = best is not None and 0 <= best <= 1 and self.val_n > 0 and not self.leaks
         return self.simple_references + ([(best, self.val_n)] if is_known else [])
 
     def epoch(self, row: int) -> int:
@@ -203,16 +287,29 @@ class Evidence:
     def leaks(self) -> list[dict]:
         """The data doctor's findings of copies of training images in validation, where they are more than a few."""
         images = sum(self.signals.about["val_counts"])
+        # In small sets single images look like altered copies by nature; where training images are copies of one another too,
+        # both were drawn from the same films.
+        are_films = bool(self.copies_in_train)
         return [
             finding
             for check in ("copies_across", "altered_copies")
             for finding in self.data.get(check, [])
-            if finding["severity"] != "note" and finding["details"].get("split", "val") == "val"
-            # Exact copies leave no doubt; in small sets single images look like altered copies by nature.
-            if finding["details"].get("p", 0.0) < self.limits["copies_p"]
+            if finding["details"].get("split", "val") == "val"
+            if (finding["severity"] != "note" and finding["details"].get("p", 0.0) < self.limits["copies_p"])
+            or are_films
             # A single copy among hundreds changes no accuracy; the data doctor names it.
             if finding["details"].get("images", len(finding["items"])) >= self.limits["copies"] * images
         ]
+
+    @cached_property
+    def copies_in_train(self) -> list[dict]:
+        """The data doctor's findings that training images are altered copies of one another."""
+        return self.data.get("altered_copies_in_train", [])
+
+    @property
+    def is_augmented_offline(self) -> bool:
+        """Whether training holds altered copies and validation none of them: they were made after the split, which is no fault."""
+        return bool(self.copies_in_train) and not self.leaks
 
     @cached_property
     def unseen(self) -> np.ndarray:
@@ -239,7 +336,9 @@ class Evidence:
         chance = float(counts[0] @ counts[1][: len(counts[0])]) / len(labels) ** 2
         chance = min(max(chance, 1e-9), 1 - 1e-9)
         most = wilson_interval(right, n)[1] - chance
-        is_chance = binomial_tail(right, n, chance) > self.limits["learned_p"]
+        # Far below guessing is no guessing either: classes that are taken for one another.
+        tails = binomial_tail(right, n, chance), 1 - binomial_tail(right + 1, n, chance) if right < n else 1.0
+        is_chance = min(tails) > self.limits["learned_p"]
         return bool(is_chance and most < self.limits["known_of_val"] * (self.accuracy - chance))
 
     @property
@@ -273,7 +372,7 @@ class Evidence:
     def harder(self) -> tuple[int, float]:
         """After which epoch training images were hardest beside validation images, and how much it is in three, in standard errors.
 
-        The mean of two: of the mean loss, and of the share of images above the loss that a fifth of the validation images
+        The lesser of two: of the mean loss, and of the share of images above the loss that a fifth of the validation images
         exceeds, since images with wrong labels stand in the tail.
         """
         n, val_n = len(self.probe.labels), int(self.unseen.sum())
@@ -285,7 +384,7 @@ class Evidence:
         tail = (probe > np.quantile(val, 0.8, axis=1, keepdims=True)).mean(axis=1) - 0.2
         of_tail = tail / np.sqrt(0.2 * 0.8 * (1 / n + 1 / val_n))
         # Three epochs together: the network of a single one may be unlucky with these images.
-        z = (of_mean + of_tail) / 2
+        z = np.minimum(of_mean, of_tail)  # what only one of them says is another thing than wrong labels
         together = min(3, len(z))
         means = np.convolve(z, np.full(together, 1 / together), "valid")
         at = int(np.argmax(means))

@@ -38,6 +38,16 @@ def find_overfitting(run: Evidence) -> Finding | None:
     """Accuracy that is lost on unseen images, or confidence that is: which of the two is said."""
     if not run.val_n or run.last < 1:
         return None
+    if run.has_gap and run.over("may_be_gap", 1 - run.gap_if_drawn_again):
+        return make_finding(
+            "overfitting",
+            "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images:"
+            " {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval). The gap may be smaller: of as"
+            " many other validation images ({images}) {otherwise:.0%} of draws would not be called overfitting.",
+            cause="gap",
+            otherwise=1 - run.gap_if_drawn_again,
+            **run.gap_and_accuracies,
+        )
     if run.has_gap:
         return make_finding(
             "overfitting",
@@ -79,6 +89,16 @@ def find_health(run: Evidence) -> Finding | None:
     """Nothing else."""
     if run.found:
         return None
+    if run.over("may_be_gap", run.gap_if_drawn_again):
+        return make_finding(
+            "healthy",
+            "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
+            " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval). {images} validation images cannot"
+            " tell whether that is a small gap: of as many other ones {again:.0%} of draws would be called overfitting.",
+            cause="or_small_gap",
+            again=run.gap_if_drawn_again,
+            **run.gap_and_accuracies,
+        )
     if not run.references and run.accuracy < run.limits["surely_learned"]:
         return make_finding(
             "healthy",

@@ -22,6 +22,16 @@ def find_divergence(run: Evidence) -> Finding | None:
     least, most = run.limits["initial_least"], run.limits["initial_most"]
     limit = min(max(run.limits["initial_loss"] * alike, least), most)
     if looks and looks[0]["loss_in_training"] > limit:
+        if run.are_unscaled:
+            return make_finding(
+                "diverged",
+                "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels go up to {largest:g},"
+                " and no layer of the model scales them. Put keras.layers.Rescaling(1 / 255) first.",
+                loss=looks[0]["loss_in_training"],
+                guessing=run.guessing,
+                largest=run.inputs["train"][1],
+                kind="unscaled",
+            )
         return make_finding(
             "diverged",
             "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: the pixels are not scaled, or the"
@@ -119,10 +129,35 @@ def find_vanishing_gradients(run: Evidence) -> Finding | None:
     return None
 
 
+def find_double_softmax(run: Evidence) -> Finding | None:
+    """Confidences that stay below what a softmax of probabilities can give, although the network is right more often."""
+    width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
+    highest = np.e / (np.e + width - 1)  # of one probability that is 1
+    confidences = run.probe.confidence[-1].astype(np.float64)
+    confidence = float(np.nanmax(np.append(confidences, 0.0)))
+    if not run.learned or confidence > highest + 0.005 or run.accuracy < highest:  # half precision
+        return None
+    # Many stand at the ceiling: a network that is seldom sure has confidences of all sizes.
+    if not run.over("at_ceiling", (confidences > highest - 0.01).mean()):
+        return None
+    return make_finding(
+        "double_softmax",
+        "No image has a confidence above {confidence:.3f}, and {accuracy:.0%} of the training images are right. A softmax (or"
+        " sigmoid) of another one's outputs gives {highest:.3f} at most: leave one of the two out, the last layer's activation or"
+        " the layer behind it.",
+        confidence=confidence,
+        accuracy=run.accuracy,
+        highest=float(highest),
+    )
+
+
 def find_instability(run: Evidence) -> Finding | None:
     """A training loss that went up and down more than it came down."""
     rises = np.diff(run.loss[1 + len(run.loss) // 2 :]).clip(0).sum()
     came_back = run.loss[-1] - run.loss.min() < 0.1 * run.descent
+    # What jitters in inference mode alone is batch normalisation's averages, or augmentation, not the training.
+    logged = np.array([row.get("loss", np.nan) for row in run.signals.epochs[1 + len(run.loss) // 2 :]], float)
+    came_back |= bool(np.nansum(np.diff(logged).clip(0)) < run.limits["logged_roughness"] * rises)
     if not (run.is_mismatched or came_back) and run.over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
         return make_finding(
             "diverged",
@@ -136,9 +171,11 @@ def find_instability(run: Evidence) -> Finding | None:
 
 def find_unlearned(run: Evidence) -> Finding | None:
     """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
-    if not (run.references and run.learned) or run.has_collapsed:
+    # Where a gap is seen, what a better network of the team reaches says nothing against this one's overfitting.
+    references = run.simple_references if run.has_gap else run.references
+    if not (references and run.learned) or run.has_collapsed:
         return None
-    reference, images = max(run.references)
+    reference, images = max(references)
     high = wilson_interval(run.correct, run.n)[1]
     if not run.over("reference", newcombe_interval(round(reference * images), images, run.correct, run.n)[0]):
         return None
@@ -188,10 +225,20 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
     known = {"diverged", "batch_norm_mismatch", "dead_units", "vanishing_gradients", "underfitting"}
     if run.learned or known & {finding.name for finding in run.found}:
         return None
+    if run.are_unscaled:
+        return make_finding(
+            "unknown",
+            "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}). Pixels go up to"
+            " {largest:g}, and no layer of the model scales them: put keras.layers.Rescaling(1 / 255) first.",
+            accuracy=run.accuracy,
+            majority=run.majority,
+            largest=run.inputs["train"][1],
+            kind="unscaled",
+        )
     if run.last <= run.limits["few_epochs"]:
         return make_finding(
             "underfitting",
-            "After {epochs} epoch(s) the accuracy on training images, {accuracy:.1%}, is not yet above that of guessing"
+            "After {epochs} epoch(s) the accuracy on training images, {accuracy:.1%}, is not yet clearly above that of guessing"
             " ({majority:.1%}), and no fault was found: too early to tell more.",
             cause="train_longer",
             epochs=run.last,
@@ -200,7 +247,7 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
         )
     return make_finding(
         "unknown",
-        "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known"
+        "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and no known"
         " cause was found.",
         accuracy=run.accuracy,
         majority=run.majority,

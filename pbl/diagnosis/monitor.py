@@ -20,8 +20,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from pbl.diagnosis.arrays import examine_arrays
 from pbl.diagnosis.rules import Diagnosis, diagnose
-from pbl.diagnosis.signals import Side, Signals
+from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
 from pbl.models.keras_private import find_callbacks, flatten_layers
@@ -108,10 +109,16 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "val_counts": np.bincount(sizes[1], minlength=classes).tolist(),
             "steps_per_epoch": steps,
             "val_items": val_items,
+            "inputs": {
+                name: [float(pixels.min()), float(pixels.max())]
+                for name, pixels in zip(("train", "val"), self._pixels, strict=True)
+                if pixels.size
+            },
         }
         groups = train.groups_of(val_items) if hasattr(train, "groups_of") else None
         if groups is not None:
             self._about["val_groups"] = groups
+        self._findings: list[dict] | None = None
         self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
         self._inputs, self._head = self._pixels, None
         self.seconds, self.looks_at_end = 0.0, True
@@ -131,8 +138,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """What the signals so far say, without what the data doctor knows; `pbl.diagnose_run` has it."""
-        return diagnose(self.signals)
+        """What the signals so far say; of arrays with what the data doctor finds in them, which takes seconds, once. Of the data of
+        a run `pbl.diagnose_run` has that."""
+        if self._findings is None:
+            self._findings = [] if hasattr(self._train, "sample") else examine_arrays(self._train, self._val)
+        return diagnose(self.signals, self._findings)
 
     @property
     def _judged(self) -> keras.Model:
@@ -144,6 +154,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
         callbacks = find_callbacks("OverfittingMonitor")
         # What puts averaged weights into the model must stand before, to be seen.
         harmless = (OverfittingMonitor, keras.callbacks.SwapEMAWeights)
+        self._stoppers = [
+            other
+            for other in callbacks
+            if isinstance(other, keras.callbacks.EarlyStopping) and other.restore_best_weights
+        ]
         before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, harmless)]
         if before:
             raise InputError(
@@ -176,18 +191,35 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
-        if self.signals.network and self.signals.network[-1]["epoch"] < epoch:  # stopped early
-            self._look(epoch, self._run(looks=True)[1])
-        # The features of more images would take too long.
-        if self.looks_at_end and self.signals.epochs and self._inputs is self._pixels:
-            self._look_at_more(epoch)
-            if self._live is not None:
-                self._live.show(self.signals)
+        with self._kept_weights() as kept:
+            if kept is not None:
+                self.signals.about["kept_epoch"] = epoch = kept
+            looked_at = {look["epoch"] for look in self.signals.network}
+            if looked_at and epoch not in looked_at:  # stopped early
+                self._look(epoch, self._run(looks=True)[1])
+            # The features of more images would take too long.
+            if self.looks_at_end and self.signals.epochs and self._inputs is self._pixels:
+                self._look_at_more()
+                if self._live is not None:
+                    self._live.show(self.signals)
         self.save()
+
+    @contextlib.contextmanager
+    def _kept_weights(self) -> Iterator[int | None]:
+        """Within it the model has the weights that early stopping is about to put back; gives their epoch, None of the last."""
+        last = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
+        kept = [other for other in self._stoppers if other.best_weights is not None and other.best_epoch + 1 < last]
+        if not kept:
+            yield None
+            return
+        before = self.model.get_weights()
+        self.model.set_weights(kept[-1].best_weights)
+        yield int(kept[-1].best_epoch) + 1
+        self.model.set_weights(before)
 
     def get_state(self) -> dict:
         before = None if self._before is None else [ops.convert_to_numpy(kernel) for kernel in self._before]
-        return {**self.signals.to_dict(), "before": before}
+        return {**self.signals.to_state(), "before": before}
 
     def set_state(self, state: dict) -> None:
         sides = [state[name]["labels"] for name in ("probe", "val")]
@@ -222,20 +254,21 @@ class OverfittingMonitor(keras.callbacks.Callback):
         pixels, labels = map(list, zip(*chosen, strict=True))
         return pixels, labels, [str(place) for place in places[1]]
 
-    def _look_at_more(self, epoch: int) -> None:
+    def _look_at_more(self) -> None:
         pixels, labels, _ = self._take(MOST_AT_END)
         if [len(part) for part in labels] == [len(part) for part in self._labels]:
             return
         rows = self._run(False, _in_batches(pixels, labels))[0]
-        right = rows[: sum(map(len, labels)), 1] == np.concatenate(labels)
-        n = len(labels[0])
-        self.signals.end = {
-            "epoch": epoch,
-            "probe_images": n,
-            "probe_correct": int(right[:n].sum()),
-            "val_images": len(labels[1]),
-            "val_correct": int(right[n:].sum()),
-        }
+        self.signals.end = {"epoch": self.signals.epochs[-1]["epoch"]}
+        begin = 0
+        for name, of_side in zip(("probe", "val"), labels, strict=True):
+            predicted = rows[begin : begin + len(of_side), 1]
+            begin += len(of_side)
+            self.signals.end |= {
+                f"{name}_images": len(of_side),
+                f"{name}_correct": int((predicted == of_side).sum()),
+                f"{name}_confusion": count_pairs(of_side, predicted).tolist(),
+            }
 
     def _copy_kernels(self) -> list:
         return [ops.copy(kernel.value) for kernel in self._kernels]
@@ -257,6 +290,15 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
         width, classes = shapes[0][1], self._about["num_classes"]
         self._is_binary = width == 1
+        counts = np.add(self._about["train_counts"], self._about["val_counts"])
+        first = int(np.flatnonzero(counts)[0])
+        if first and width < max(classes, 3) and width in (1, classes - first):
+            raise InputError(
+                "The labels go from {first} to {last}, and classes are counted from 0. Subtract {first} before the training:"
+                " labels = labels - {first}.",
+                first=first,
+                last=classes - 1,
+            )
         if self._is_binary and classes > 2:
             raise InputError(
                 "The model has one output, which tells two classes apart, and the labels have {classes}. End it with one"
@@ -278,6 +320,17 @@ class OverfittingMonitor(keras.callbacks.Callback):
             layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
         self._about["model"] = model.name
+        scales = [
+            layer.scale
+            for layer in flat
+            if isinstance(layer, keras.layers.Rescaling) and isinstance(layer.scale, (int, float))
+        ]
+        kinds = (keras.layers.Normalization, keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+        self._about["inputs"] |= {
+            "width": width,
+            "scale": math.prod(scales),
+            "normalises": any(isinstance(layer, kinds) for layer in flat),
+        }
 
     def _check_labels(self) -> None:
         """Raises InputError where the loss takes another kind of labels than the data give; Keras speaks of ranks only."""
@@ -298,17 +351,30 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
 
     def _finds_logits(self, width: int) -> bool:
-        """Whether the outputs are logits: by the loss where it tells, else by what the model gives."""
+        """Whether the outputs are logits: by what the model gives, and else by the loss."""
         loss, classes = self.model.loss, self._about["num_classes"]
         name = _name_loss(loss)
         is_categorical = "categorical" in name and "crossentropy" in name
         # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
         is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
-        if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
-            return bool(getattr(loss, "from_logits", False))
         outputs = ops.convert_to_numpy(self._call(self._inputs[0][:8]))
         sums = outputs if self._is_binary else outputs.sum(axis=1)
-        if not (outputs.min() < 0 or sums.max() > 1.01 or (not self._is_binary and sums.min() < 0.99)):
+        is_positive = outputs.min() >= 0 or not np.isfinite(outputs).all()
+        are_probabilities = is_positive and not sums.max() > 1.01 and (self._is_binary or not sums.min() < 0.99)
+        if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
+            takes_logits = bool(getattr(loss, "from_logits", False))
+            if not takes_logits and not (is_positive and not outputs.max() > 1.01):
+                raise InputError(
+                    "The model ends without {activation}, and the loss {loss} takes probabilities: it learns little and its"
+                    " losses are wrong. End it with {code}, or compile with keras.losses.{own}(from_logits=True).",
+                    activation="sigmoid" if self._is_binary or is_binary else "softmax",
+                    loss=name,
+                    code=f"Dense({width}, activation='{'sigmoid' if self._is_binary or is_binary else 'softmax'}')",
+                    own="BinaryCrossentropy" if is_binary else _write_loss(name),
+                )
+            # Keras takes the logits of its own softmax all the same.
+            return takes_logits and not are_probabilities
+        if are_probabilities:
             return False
         # Of a loss of Keras's own it is known whether it takes logits; a loss or training step of the user's may.
         is_own = not (isinstance(loss, str) or getattr(loss, "__module__", "").startswith("keras"))
@@ -414,7 +480,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
             right = ops.sigmoid(outputs) if self._is_logits else outputs
             probabilities = ops.concatenate([1 - right, right], axis=-1)
         else:
-            probabilities = ops.softmax(outputs) if self._is_logits else outputs
+            # Sigmoids do not sum to 1; Keras's cross-entropies of classes divide by the sum too.
+            probabilities = (
+                ops.softmax(outputs)
+                if self._is_logits
+                else outputs / ops.maximum(ops.sum(outputs, axis=-1, keepdims=True), TINY)
+            )
         of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
         # Not clipped to 1, and NaN stays NaN.
         loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))
@@ -511,6 +582,11 @@ def _how_many(images: int, image_bytes: int, *most: int) -> int:
 
 def _name_loss(loss: Any) -> str:
     return (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
+
+
+def _write_loss(name: str) -> str:
+    """As Keras calls the class of a loss."""
+    return "SparseCategoricalCrossentropy" if "sparse" in name else "CategoricalCrossentropy"
 
 
 def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:

@@ -81,6 +81,20 @@ def _relaxed(config: Config, options: dict, side: int) -> dict | None:
     return settings or None
 
 
+def _less_augmented(config: Config, options: dict, side: int) -> dict | None:
+    """Half of each kind of augmentation that has a strength."""
+    halves = {
+        f"augmentation.{name}": type(value)(value / 2) if value > 1 or isinstance(value, float) else value
+        for name, value in config.augmentation.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    return halves if halves != {f"augmentation.{name}": value for name, value in config.augmentation.items()} else None
+
+
+def _stopped(config: Config, options: dict, side: int) -> dict | None:
+    return None if "early_stopping" in config.callbacks else {"callbacks": [*config.callbacks, "early_stopping"]}
+
+
 def _larger(config: Config, options: dict, side: int) -> dict | None:
     return {"model": LARGER[config.model]} if config.model in LARGER else None
 
@@ -143,7 +157,12 @@ AVERAGES = Remedy("quicker_averages", "Averages over fewer steps: batch normalis
 WEIGHTS = Remedy("class_weight", "Let images of rare classes count for more.", _weighted)
 SMOOTH = Remedy("label_smoothing", "Label smoothing 0.1.", _softened)
 VALIDATE = Remedy("more_validation", "A larger share of the images for validation.", _folds)
-CHECK = Remedy("check_data", "Look at the images that the data doctor names.", _nothing, "check {run}")
+CHECK = Remedy("check_data", "Let the data doctor look again: it says what differs, and of which images.", _nothing, "check {run}")
+LOOK = Remedy("compare_pixels", "See how training and validation images reach the network: range of the pixels, colour order, size.", _nothing, "check {run}")
+COUNT = Remedy("count_classes", "Count the images of each class on both sides, and look at recall by class.", _nothing, "check {run}")
+LABELS = Remedy("look_at_labels", "Look at the worst mistakes on validation images, with their labels.", _nothing, "inspect {run}")
+LESS = Remedy("less_augmentation", "Half as strong an augmentation: {settings}.", _less_augmented)
+STOP = Remedy("early_stopping", "Stop where the validation loss is lowest, and keep the weights of that epoch: {settings}.", _stopped)
 LEAVE_OUT = Remedy("leave_out_copies", "Leave the copies out, and train again; expect a lower, true accuracy.", _nothing, "check {run} --leave-out copies.txt")
 MEMORISE = Remedy("memorise", "See whether the network can learn 32 images by heart; if not, something is wrong in it.", _nothing, "train {run} --memorise 32")
 FIND_RATE = Remedy("find_rate", "Let `find-rate` suggest a learning rate.", _nothing, "find-rate {run}")

@@ -28,8 +28,8 @@ from html import escape
 from typing import Any, NamedTuple
 
 from pbl import languages
+from pbl.diagnosis import classes, generalisation, learning
 from pbl.diagnosis import data as images
-from pbl.diagnosis import generalisation, learning
 from pbl.diagnosis import remedies as to_try
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.diagnosis.signals import Signals
@@ -55,6 +55,7 @@ class Rule:
         find: From the evidence to a finding, or None where the rule does not hold.
         remedies: What to try, by the finding's cause or kind, "" for any other: remedies, each with the share of the errors that
             it took away where that was measured, else None. They hold for all rules of that name.
+        explains: Names of findings that follow from this one, and are no further ones where it holds.
     """
 
     key: str
@@ -63,15 +64,40 @@ class Rule:
     thresholds: dict[str, Threshold]
     find: Callable[[Evidence], Finding | None]
     remedies: dict[str, tuple[tuple[to_try.Remedy, float | None], ...]] = field(default_factory=dict)
+    explains: tuple[str, ...] = ()
 
 
+# What wrong images or labels of validation look like; and what a network that is fed wrongly does.
+SEEMS = (
+    "label_noise_suspected",
+    "shift_suspected",
+    "overfitting",
+    "underfitting",
+    "class_never_found",
+    "class_shares_differ",
+)
+FAILS = ("dead_units", "vanishing_gradients", "diverged", "underfitting", "class_never_found", "unknown")
 TRIAL = "a trial of 150 runs on digits and MNIST"
 # In the order in which they are tried.
 RULES = {rule.key: rule for rule in (
+    Rule("other_scale", "shift_suspected", "stop", {}, images.find_other_scale, explains=SEEMS),
+    Rule("scaled_twice", "scaled_twice", "stop", {}, images.find_scaled_twice, explains=FAILS),
+    Rule("blank_images", "blank_images", "stop", {
+        "blank": Threshold(0.01, "images of one colour, share of a split; as copies, a single one changes no accuracy"),
+    }, images.find_blank_images, {"": ((to_try.CHECK, None),)}, SEEMS),
+    Rule("absent_class", "class_absent", "stop", {
+        "absent": Threshold(0.01, "images of classes that training has not, share of validation; as copies"),
+    }, classes.find_absent_class, {"": ((to_try.COUNT, None),)}, SEEMS),
+    Rule("label_order", "label_order_suspected", "stop", {
+        "order_images": Threshold(5, "validation images of a class, of which anything is said"),
+        "order_share": Threshold(0.4, "share of a class's validation images that are taken for one other; and by which its recall is lower than in training"),
+        "order_known": Threshold(0.7, "accuracy on validation with the other numbers by that on training images"),
+    }, classes.find_label_order, {"": ((to_try.COUNT, None),)}, SEEMS),
     Rule("batch_norm_mismatch", "batch_norm_mismatch", "stop", {
         "stored_ratio": Threshold(1.5, "loss of the probe with stored by loss with new statistics, at the end; momentum .999 from 1.9"),
+        "stored_share": Threshold(0.4, "the same difference by that from guessing to new statistics; three mismatches of two classes .52 to 1.37, five sound ones to .01"),
         "stored_difference": Threshold(0.1, "nats, of the same two losses; healthy to .001, few steps to .06, momentum .999 from .11"),
-    }, learning.find_batch_norm_mismatch, {"": ((to_try.AVERAGES, None), (to_try.STEPS, None), (to_try.LONGER, None))}),
+    }, learning.find_batch_norm_mismatch, {"": ((to_try.AVERAGES, None), (to_try.STEPS, None), (to_try.LONGER, None))}, ("unknown", "underfitting")),
     Rule("divergence", "diverged", "stop", {
         "initial_loss": Threshold(5.0, "loss before training by that of equal probabilities; healthy to 1.9, bad initialisation from 6.2"),
         "initial_least": Threshold(6.0, "nats, the limit where 5 times that is less; ResNet-20 of two classes 3.7"),
@@ -80,20 +106,24 @@ RULES = {rule.key: rule for rule in (
         "collapse_end": Threshold(0.5, "loss in the end by that of guessing, from which on a collapse is the first to be told; two that ended lower knew 83% and 86%"),
     }, learning.find_divergence, {
         "": ((to_try.LOWER_RATE, None), (to_try.FIND_RATE, None)),
-        "initial": ((to_try.CHECK, None), (to_try.LOWER_RATE, None), (to_try.FIND_RATE, None)),
-    }),
+        "initial": ((to_try.LOOK, None), (to_try.LOWER_RATE, None), (to_try.FIND_RATE, None)),
+        "unscaled": ((to_try.LOOK, None),),
+    }, ("unknown", "underfitting")),
     Rule("class_imbalance", "class_imbalance", "act", {
         "rare_class": Threshold(0.1, "images of a class by those of the commonest, as the data doctor's"),
         "rare_recall": Threshold(0.2, f"recall of common minus of rare classes, a share, lower bound; {TRIAL}: all 11 found"),
-    }, images.find_class_imbalance, {"": ((to_try.WEIGHTS, None), (to_try.CHECK, None))}),
+    }, classes.find_class_imbalance, {"": ((to_try.WEIGHTS, None), (to_try.COUNT, None))}, ("class_shares_differ", "class_never_found")),
     Rule("dead_units", "dead_units", "stop", {
         "dead_share": Threshold(0.9, f"share of a layer's units that are 0 for all images, before training; {TRIAL}: healthy to .06"),
-    }, learning.find_dead_units, {"": ((to_try.MEMORISE, None), (to_try.LOWER_RATE, None))}),
+    }, learning.find_dead_units, {"": ((to_try.MEMORISE, None), (to_try.LOWER_RATE, None))}, ("unknown",)),
     Rule("vanishing_gradients", "vanishing_gradients", "stop", {
         "gradient_ratio": Threshold(1e-3, f"norm of the gradient of the first by that of the last kernel, before training; {TRIAL}: .8 to 28, vanishing to 3e-6"),
         "gradient_norm": Threshold(1e-2, "largest norm of a kernel's gradient, before training; 16 plain convolutions to 5e-4, else from .05"),
         "vanishing_skill": Threshold(0.1, "as learned_skill, below which gradients that vanished are the news; 16 plain convolutions once .08"),
-    }, learning.find_vanishing_gradients, {"": ((to_try.SKIPS, None), (to_try.MEMORISE, None))}),
+    }, learning.find_vanishing_gradients, {"": ((to_try.SKIPS, None), (to_try.MEMORISE, None))}, ("unknown",)),
+    Rule("double_softmax", "double_softmax", "stop", {
+        "at_ceiling": Threshold(0.05, "images whose confidence is within .01 of the highest that two softmaxes allow, a share, and none above; convention"),
+    }, learning.find_double_softmax, explains=("underfitting",)),
     Rule("leak", "leak_suspected", "stop", {
         "copies": Threshold(0.01, "copies of training images, share of the validation images, as the data doctor's"),
         "copies_p": Threshold(1e-4, "chance of so many look-alikes among training images themselves; 300 digits gave 6e-4 once"),
@@ -102,13 +132,26 @@ RULES = {rule.key: rule for rule in (
         "shift_gap": Threshold(0.02, "points by 100, lower bound of the gap; a shift that costs less is no reason to stop"),
         "known_of_val": Threshold(0.2, "skill on validation, upper bound, by that on training images; random labels to .1"),
         "fewest_learned": Threshold(500, "training images; 160 cats and dogs taught nothing that held"),
-    }, images.find_shift, {"": ((to_try.CHECK, None),)}),
+    }, images.find_shift, {"": ((to_try.CHECK, None),), "scale": ((to_try.LOOK, None),)}, ("overfitting", "underfitting", "class_shares_differ")),
+    Rule("swallowed_class", "label_noise_suspected", "act", {
+        "swallowed": Threshold(0.1, "lower bound of the share of a class that is taken for another minus that of the other way round"),
+        "swallowed_z": Threshold(3.1, "standard errors by which its share of the two's labels is lower in training; p = .001"),
+        "swallowed_more": Threshold(1.15, "share of the other class in training by that in validation"),
+    }, classes.find_swallowed_class, explains=("overfitting", "underfitting", "class_shares_differ")),
     Rule("label_noise", "label_noise_suspected", "act", {
-        "harder_z": Threshold(2.3, "standard errors by which training images are harder than validation images, largest mean of three epochs; of 406 runs without wrong labels to 1.87, of 32 with 30% wrong 24 from 2.2; the data doctor finds the others"),
-    }, images.find_label_noise, {"": ((to_try.CHECK, None), (to_try.SMOOTH, None))}),
+        "unlike_neighbours": Threshold(0.03, "training images whose five nearest ones all are of one other class, a share; clean digits and MNIST to .007, 20% wrong from .048"),
+        "neighbour_classes": Threshold(5, "classes in training, of which that is a sign; of clean photographs of two classes the share was .04"),
+        "wrong_labels": Threshold(0.05, "lower bound of the share of wrong labels by simple models"),
+        "harder_z": Threshold(2.0, "standard errors by which training images are harder than validation images, the lesser of two tests, largest mean of three epochs; the mean of both was to 1.87 in 406 runs without wrong labels; the data doctor finds others"),
+    }, images.find_label_noise, {"": ((to_try.LABELS, None), (to_try.SMOOTH, None))}, ("overfitting", "underfitting", "class_never_found")),
+    Rule("class_shares", "class_shares_differ", "act", {
+        "shares": Threshold(0.1, "share of the images that would have to change their class, between the two splits"),
+        "shares_z": Threshold(3.1, "standard errors by which the two differ (chi-square); p = .001"),
+    }, classes.find_other_shares, {"": ((to_try.COUNT, None),)}, ("overfitting",)),
     Rule("instability", "diverged", "stop", {
+        "logged_roughness": Threshold(0.25, "the same rises of Keras's training loss by those of the probe: less is a jitter of inference mode alone"),
         "roughness": Threshold(1.5, "sum of all rises of the loss in the second half by the whole descent; strong augmentation to 1.1, small steps on few images to 1.2"),
-    }, learning.find_instability),
+    }, learning.find_instability, explains=("unknown",)),
     Rule("too_few", "too_noisy_to_say", "note", {
         "fewest_validation": Threshold(50, "validation images; the interval of 90% is then 17 points wide"),
     }, generalisation.find_too_few, {"": ((to_try.VALIDATE, None), (to_try.SEEDS, None))}),
@@ -122,9 +165,9 @@ RULES = {rule.key: rule for rule in (
         "penalty": Threshold(0.2, f"nats that penalties add to the loss; {TRIAL}"),
     }, learning.find_unlearned, {  # of errors of 83%, 39%, 39% and 13% in the trial
         "low_rate": ((to_try.RATE_10, 0.70), (to_try.LONGER, 0.07), (to_try.FIND_RATE, None)),
-        "train_longer": ((to_try.LONGER, 0.29), (to_try.RATE_3, 0.25)),
+        "train_longer": ((to_try.LONGER, 0.29), (to_try.RATE_3, 0.25), (to_try.LESS, None)),
         "over_regularised": ((to_try.RELAX, None), (to_try.LONGER, None)),
-        "capacity": ((to_try.RATE_3, 0.25), (to_try.LONGER, 0.29), (to_try.LARGER_MODEL, 0.66)),
+        "capacity": ((to_try.LESS, None), (to_try.RATE_3, 0.25), (to_try.LONGER, 0.29), (to_try.LARGER_MODEL, 0.66)),
     }),
     Rule("overfitting", "overfitting", "act", {
         "gap": Threshold(0.07, "points of accuracy by 100; of 700 images healthy ones, whose true gap is below 6, reach 6.7"),
@@ -132,7 +175,10 @@ RULES = {rule.key: rule for rule in (
         "rise_nats": Threshold(0.02, "nats, of the same; a loss of .001 may double and nothing has happened"),
         "rise_z": Threshold(2.0, "standard errors, of the same; one-sided 2.5%"),
         "rise_jitter": Threshold(4.0, "times the epochs' own jitter, of the same; last minus lowest of a plateau, 6 to 60 epochs: 5 to 8%, simulated"),
+        "may_be_gap": Threshold(0.1, "share of draws of other validation images that would be called otherwise, from which on that is said; convention"),
     }, generalisation.find_overfitting, {
+        "stop_earlier": ((to_try.STOP, None), (to_try.MORE_DATA, 0.39)),
+        "over_confident": ((to_try.STOP, None), (to_try.SMOOTH, None)),
         "": ((to_try.ALL_DATA, None), (to_try.MORE_DATA, 0.39), (to_try.DROPOUT, 0.37), (to_try.BOTH, 0.35), (to_try.AUGMENT, 0.32)),
     }),
     Rule("smaller_mismatch", "batch_norm_mismatch", "stop", {}, learning.find_smaller_mismatch),
@@ -148,14 +194,21 @@ RULES = {rule.key: rule for rule in (
     Rule("wide_gap", "too_noisy_to_say", "note", {
         "widest_gap": Threshold(0.22, f"points by 100, width of the gap's interval; {TRIAL}"),
     }, generalisation.find_wide_gap),
+    Rule("class_never_found", "class_never_found", "act", {
+        "never_images": Threshold(20, "images of a class, of both sides, of which anything is said"),
+        "never_recall": Threshold(0.05, "recall of the class on both sides, at most"),
+        "never_less": Threshold(0.4, "recall of the others minus its own, lower bound"),
+    }, classes.find_class_never_found, {"": ((to_try.COUNT, None), (to_try.LABELS, None))}),
+    Rule("numbers_from_one", "class_absent", "note", {}, classes.find_numbers_from_one),
     Rule("health", "healthy", "note", {
         "surely_learned": Threshold(0.95, "share of the training images, where no reference is known; convention"),
-    }, generalisation.find_health, {"": ((to_try.SEEDS, None), (to_try.LONGER, None), (to_try.LARGER_MODEL, None))}),
+    }, generalisation.find_health, {"or_small_gap": ((to_try.VALIDATE, None), (to_try.SEEDS, None)), "": ((to_try.SEEDS, None), (to_try.LONGER, None), (to_try.LARGER_MODEL, None))}),
 )}  # fmt: skip
 # Of the rules of the package.
 NAMES = tuple(dict.fromkeys(rule.name for rule in RULES.values()))
 THRESHOLDS = {name: limit for rule in RULES.values() for name, limit in rule.thresholds.items()}
 REMEDIES = {(rule.name, cause): tried for rule in RULES.values() for cause, tried in rule.remedies.items()}
+_GAIN = ("helped", "tried", "lowest", "highest", "gain")
 COLOURS = {"stop": "#D55E00", "act": "#9A6700", "note": "#0072B2"}  # by severity; dark enough on white
 
 
@@ -205,7 +258,11 @@ class Diagnosis:
             price = ""
             if experiment.gain is not None:
                 measured = ", ".join(say(source, pairs=experiment.pairs) for source in experiment.sources)
-                price = say(" About {gain:+.1f} points ({measured}).", gain=experiment.gain, measured=measured)
+                told = (
+                    " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+.1f} to"
+                    " {highest:+.1f} points, in the middle {gain:+.1f}."
+                )
+                price = say(told, measured=measured, **{name: getattr(experiment, name) for name in _GAIN})
             if experiment.epochs:
                 price += say(" Price: {epochs} epoch(s).", epochs=experiment.epochs)
             message = say(experiment.template, **experiment.details)
@@ -250,4 +307,16 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
             found.append(finding)
         if found and found[-1].details.get("kind") == "not_finite":
             break  # nothing else can be told
-    return Diagnosis(tuple(found))
+    return Diagnosis(tuple(_leave_out_consequences(found)))
+
+
+def _leave_out_consequences(found: list[Finding]) -> list[Finding]:
+    """The findings without those that follow from an earlier one."""
+    explained = {finding.name: set() for finding in found}
+    for rule in RULES.values():
+        explained.setdefault(rule.name, set()).update(rule.explains)
+    kept: list[Finding] = []
+    for finding in found:
+        if not any(finding.name in explained[earlier.name] for earlier in kept):
+            kept.append(finding)
+    return kept

@@ -1,8 +1,6 @@
 """What was measured of a training, epoch by epoch: what `pbl.diagnosis.monitor` writes and `pbl.diagnosis` reads. NumPy alone."""
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from pbl.errors import InputError
+from pbl.reading import UnreadableFile, read_arrays
+from pbl.schemas import SignalsText
 from pbl.statistics import newcombe_interval
 from pbl.storage import Growing, replacing
 
+MOST_UNPACKED = 2**30  # bytes of signals.npz; a file may come from a stranger
 MOST_COUNTED = 10**6  # images; a file may come from a stranger, and 10**15 would be counted until the end of days
 _SIDES = ("probe", "val")
 _COUNTS = tuple(f"{side}_{count}" for side in _SIDES for count in ("correct", "images"))
@@ -60,12 +61,18 @@ class Side:
         loss = np.clip(rows[:, 0], None, np.finfo(np.float16).max)  # NaN stays
         for name, column in (("loss", loss), ("predicted", rows[:, 1]), ("confidence", rows[:, 2])):
             before, room = getattr(self, name), self._rooms.get(name)
-            if room is None or len(room) == len(before):  # twice as large, so that an epoch costs the same on average
+            if (
+                room is None or before.base is not room or len(room) == len(before)
+            ):  # twice as large, so that an epoch costs the same on average
                 room = np.empty((max(16, 2 * len(before)), *before.shape[1:]), before.dtype)
                 room[: len(before)] = before
                 self._rooms[name] = room
             room[len(before)] = column.astype(before.dtype)
             setattr(self, name, room[: len(before) + 1])
+
+    def until(self, rows: int) -> "Side":
+        """So many rows of it."""
+        return Side(self.labels, self.loss[:rows], self.predicted[:rows], self.confidence[:rows])
 
     def cut(self, rows: int) -> None:
         """Keeps so many rows."""
@@ -80,8 +87,10 @@ class Signals:
 
     Attributes:
         about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the whole splits),
-            `steps_per_epoch` and `model`; `val_items`, the names of the images of `val`, in their order; and, where groups are
-            set, `val_groups`, the word of each one's group, "" for one that is in none.
+            `steps_per_epoch` and `model`; `val_items`, the names of the images of `val`, in their order, and, where groups are
+            set, `val_groups`, the word of each one's group, "" for one that is in none; `kept_epoch`, whose weights early
+            stopping put back, where it did; and `inputs`: least and largest pixel of `train` and `val`, and of the model its
+            `width` (outputs), `scale` (by what its first layer multiplies pixels) and whether it `normalises` them.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
         epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
@@ -92,7 +101,7 @@ class Signals:
             and `loss_stored` and `loss_anew`: of the probe in inference mode, with batch normalisation's stored statistics, and
             with statistics taken anew from these images.
         end: Of more images, after the last epoch of a training that ended: `epoch`, `probe_images`, `probe_correct`,
-            `val_images`, `val_correct`.
+            `val_images`, `val_correct`; `probe_confusion` and `val_confusion`, as `confusion` gives them.
     """
 
     about: dict[str, Any]
@@ -100,7 +109,26 @@ class Signals:
     val: Side
     epochs: list[dict[str, float]] = field(default_factory=list)
     network: list[dict[str, Any]] = field(default_factory=list)
-    end: dict[str, int] = field(default_factory=dict)
+    end: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> "Signals":
+        """Up to the epoch whose weights were put back when the training had ended; itself where those of the last were kept."""
+        epoch = self.about.get("kept_epoch")
+        rows = sum(epoch is None or row["epoch"] <= epoch for row in self.epochs)
+        if rows < 2 or rows == len(self.epochs):  # a file may come from a stranger
+            return self
+        sides = {name: side.until(rows) for name, side in self._sides()}
+        looks = sorted((look for look in self.network if look["epoch"] <= epoch), key=lambda look: look["epoch"])
+        end = {**self.end, "epoch": epoch} if self.has_end else {}
+        return Signals(self.about, **sides, epochs=self.epochs[:rows], network=looks, end=end)
+
+    def confusion(self, name: str) -> np.ndarray:
+        """`int [n, 3]`: true class, predicted class, and of how many images, of the "probe" or "val", as `known` counts them."""
+        if self.has_end and f"{name}_confusion" in self.end:
+            return np.array(self.end[f"{name}_confusion"], int).reshape(-1, 3)
+        side = getattr(self, name)
+        return count_pairs(side.labels, side.predicted[-1]) if len(side.loss) else np.empty((0, 3), int)
 
     @property
     def has_end(self) -> bool:
@@ -131,21 +159,22 @@ class Signals:
         self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
         self.network = [look for look in self.network if look["epoch"] <= epoch]
         self.end = {}
+        self.about.pop("kept_epoch", None)
         self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all as numbers, text, arrays, lists and dictionaries; what grows with the epochs as `Growing`."""
-        sides = {
-            name: {
-                "labels": side.labels,
-                **{
-                    part: Growing(f"{name} {part}", getattr(side, part)) for part in ("loss", "predicted", "confidence")
-                },
+        """Returns all as numbers, text, arrays, lists and dictionaries."""
+        sides = {name: {part.name: getattr(side, part.name) for part in fields(Side)} for name, side in self._sides()}
+        return {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end, **sides}
+
+    def to_state(self) -> dict[str, Any]:
+        """Returns the same, with what grows epoch by epoch as `Growing`: for a callback's `get_state`."""
+        state = self.to_dict()
+        for name in _SIDES:
+            state[name] |= {
+                part: Growing(f"{name} {part}", state[name][part]) for part in ("loss", "predicted", "confidence")
             }
-            for name, side in self._sides()
-        }
-        lists = {name: Growing(name, getattr(self, name)) for name in ("epochs", "network")}
-        return {"about": self.about, "end": self.end, **lists, **sides}
+        return state | {name: Growing(name, state[name]) for name in ("epochs", "network")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Signals":
@@ -158,9 +187,27 @@ class Signals:
             names = values["about"].get(words, [])  # an earlier version kept none
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ValueError(f"{words} are no names")
+        if not isinstance(values["about"].get("kept_epoch", 0), int) or not _are_inputs(
+            values["about"].get("inputs", {})
+        ):
+            raise ValueError("kept_epoch is no number, or inputs are none")
         return cls(
             values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
         )
+
+    def check(self) -> None:
+        """Raises ValueError where the arrays are not of these epochs, images and classes: a file may come from a stranger."""
+        classes, rows = self.about["num_classes"], len(self.epochs)
+        for name, side in self._sides():
+            n = len(side.labels)
+            kinds = [array.dtype.kind for array in (side.labels, side.loss, side.predicted, side.confidence)]
+            shapes = {array.shape for array in (side.loss, side.predicted, side.confidence)}
+            if side.labels.ndim != 1 or kinds != ["i", "f", "u", "f"] or shapes != {(rows, n)}:
+                raise ValueError(f"{name} is not of {rows} epochs and {n} images")
+            if n and not 0 <= side.labels.min() <= side.labels.max() < classes:
+                raise ValueError(f"{name} has labels of classes that there are not")
+        if rows and not len(self.probe.labels):
+            raise ValueError("no images")
 
     def _sides(self) -> list[tuple[str, Side]]:
         return [(name, getattr(self, name)) for name in _SIDES]
@@ -182,27 +229,38 @@ class Signals:
             InputError: The file is missing or damaged.
         """
         try:
-            with np.load(file, allow_pickle=False) as saved:
-                text = json.loads(saved["text"].tobytes())
-                for name in _SIDES:
-                    text[name] = {part.name: saved[f"{name}_{part.name}"] for part in fields(Side)}
-                return cls.from_dict(text)
+            saved = read_arrays(Path(file), Path(file).parent, most=MOST_UNPACKED)
+            text = json.loads(saved["text"].tobytes())
+            SignalsText.model_validate(text)
+            for name in _SIDES:
+                text[name] = {part.name: saved[f"{name}_{part.name}"] for part in fields(Side)}
+            signals = cls.from_dict(text)
+            signals.check()
+            return signals
         except FileNotFoundError:
             raise InputError(
                 "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.",
                 file=file,
             ) from None
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            NotImplementedError,
-            zlib.error,
-            zipfile.BadZipFile,
-        ):
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
+            raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
             raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from None
+
+
+def _are_inputs(inputs: Any) -> bool:
+    numbers = [inputs.get(name, 0) for name in ("width", "scale")] + [
+        bound for name in ("train", "val") for bound in inputs.get(name, [0, 0])
+    ]
+    return all(isinstance(number, (int, float)) for number in numbers) and len(numbers) == 6
+
+
+def count_pairs(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """`int [n, 3]`: each pair of a true and a predicted class that occurs, and how often."""
+    pairs, counts = np.unique(np.stack([labels, predicted], axis=1).astype(int), axis=0, return_counts=True)
+    return np.column_stack([pairs, counts])
 
 
 def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[str, int]:
@@ -210,10 +268,18 @@ def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[st
     if not end:
         return {}
     counts = {name: int(end[name]) for name in ("epoch", *_COUNTS)}
+    pairs = {
+        name: end[name] for name in (f"{side}_confusion" for side in _SIDES) if name in end
+    }  # earlier versions kept none
+    for name, of_side in pairs.items():
+        rows = np.array(of_side, int).reshape(-1, 3)
+        images = counts[name.replace("confusion", "images")]
+        if (rows < 0).any() or (rows > MOST_COUNTED).any() or rows[:, 2].sum() != images:
+            raise ValueError(f"{name} is of other images")
     can_be = all(
         0 <= counts[f"{side}_correct"] <= counts[f"{side}_images"] <= min(sum(about[split]), MOST_COUNTED)
         for side, split in zip(_SIDES, ("train_counts", "val_counts"), strict=True)
     )
     if not can_be or (counts["val_images"] > 0) != (len(val.labels) > 0) or not counts["probe_images"]:
         raise ValueError(f"{counts} are no counts of these images")
-    return counts
+    return {**counts, **pairs}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins
 from pbl.evaluation.metrics import count_confusions, rank_one_against_rest
 from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds, write_threshold
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, hide_axes, literal, show_image
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, hide_axes, literal, shorten_name, show_image
 from pbl.statistics import wilson_interval
 
 MOST_CLASSES = 40  # in a picture; of more it shows MOST_SHOWN
@@ -67,7 +67,8 @@ def draw(
     ):
         if len(chosen):
             titles = [
-                f"{names[labels[at]]}\ncalled {names[predicted[at]]}, {confidence[at]:.2f}\n{images.names[at]}"
+                f"{names[labels[at]]}\n{'✓' if predicted[at] == labels[at] else '✗'} called {names[predicted[at]]},"
+                f" {confidence[at]:.2f}\n{shorten_name(images.names[at])}"
                 for at in chosen
             ]
             yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run}, {split}: {heading}")

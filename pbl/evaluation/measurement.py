@@ -38,6 +38,7 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
         InputError: The run has no model.
     """
     run = load_run(run)
+    run.check_code()  # the process below has nobody to ask
     command = [sys.executable, "-m", "pbl.evaluation.measurement", str(run.path)]
     holds_pbl = str(Path(__file__).resolve().parents[2])
     known = os.pathsep.join([holds_pbl, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn import metrics as sklearn_metrics
 
 from pbl.errors import InputError, name_nearest
@@ -258,8 +259,9 @@ def rank_one_against_rest(is_of_class: np.ndarray, scores: np.ndarray) -> dict[s
 
 
 def _squared_distances(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    one_hot = np.eye(probabilities.shape[1])[labels]
-    return ((probabilities - one_hot) ** 2).sum(axis=1)
+    squares = np.einsum("ij,ij->i", probabilities, probabilities, dtype=np.float64)
+    of_true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return squares - of_true**2 + (1 - of_true) ** 2
 
 
 def compute_jackknife_intervals(
@@ -322,9 +324,11 @@ def _judge_samples(labels: np.ndarray, probabilities: np.ndarray, counts: np.nda
     size, predicted = counts.sum(axis=1), probabilities.argmax(axis=1)
     kept, loss = probabilities[np.arange(n), labels], _squared_distances(labels, probabilities)
     by_image = np.stack([-np.log(np.maximum(kept.astype(np.float64), np.finfo(probabilities.dtype).eps)), loss], axis=1)
-    one_hot, said = np.eye(classes)[labels], np.eye(classes)[predicted]
-    support, called = counts @ one_hot, counts @ said
-    right = (counts * (predicted == labels)) @ one_hot
+    by_label, by_prediction = (
+        csr_array((np.ones(n), (np.arange(n), of)), shape=(n, classes)) for of in (labels, predicted)
+    )
+    support, called = counts @ by_label, counts @ by_prediction
+    right = (counts * (predicted == labels)) @ by_label
     with np.errstate(invalid="ignore", divide="ignore"):
         recall, precision = np.nan_to_num(right / support), np.nan_to_num(right / called)
         f1 = np.nan_to_num(2 * right / (support + called))

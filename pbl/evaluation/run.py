@@ -21,10 +21,11 @@ from pbl.evaluation.metrics import check_positive_class, keep_what_some_classes_
 from pbl.evaluation.thresholds import F1, Aim
 from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities
-from pbl.models.saving import read_comment
+from pbl.models.saving import read_comment, read_seal, whole_weights
 from pbl.models.slips import tell_slips
+from pbl.reading import UnreadableFile
 from pbl.runs import Run, load_run
-from pbl.storage import replacing
+from pbl.storage import PASSING, replacing
 from pbl.tasks import Question, find_task
 from pbl.training.performance import is_native, precision
 
@@ -52,7 +53,7 @@ def build_model(run: Run) -> keras.Model:
     A builder's option `weights`, which names what it starts from, is set to None: the run's own weights follow.
     """
     file = run.path / "best.weights.h5"
-    if not file.exists():
+    if not (run.holds(file.name) or run.holds("best.keras")):
         raise InputError(
             "The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.",
             run=run.path,
@@ -70,9 +71,20 @@ def build_model(run: Run) -> keras.Model:
             warnings.catch_warnings()
         ):  # of a model that its builder compiles: its optimizer is not read back, nor needed
             warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
-            model.load_weights(file)
-    except (OSError, KeyError) as error:
-        raise InputError("{file} is damaged: {error}. Train again with --fresh.", file=file, error=error) from None
+            with whole_weights(run.path, "best", model, run.environment.get("best_epoch")) as weights:
+                model.load_weights(weights)
+    except InputError:
+        raise
+    except OSError as error:
+        if error.errno in PASSING:
+            raise InputError("{file} cannot be read now: {reason}.", file=file, reason=error.strerror) from None
+        raise InputError(
+            "{file} is damaged: {error}. Take it from a copy, or train again with --fresh.", file=file, error=error
+        ) from None
+    except KeyError as error:
+        raise InputError(
+            "{file} is damaged: {error}. Take it from a copy, or train again with --fresh.", file=file, error=error
+        ) from None
     except ValueError as error:
         raise InputError(
             "{file} does not fit the model that the run describes ({model}, {n} classes): {error} Was config.json, split.json or the builder changed?",
@@ -262,13 +274,15 @@ def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _best_epoch_so_far(run: Run) -> int | None:
     """Of a run that was killed: the epoch of the model that is kept, else that of the lowest validation loss."""
-    kept = read_comment(run.path / "best.keras")
+    kept = None
+    with contextlib.suppress(FileNotFoundError, UnreadableFile):
+        kept = read_seal(run.path / "best.weights.h5", run.path) or read_comment(run.path / "best.keras")
     if kept is not None:
         return kept["epoch"]
     try:
-        history = pd.read_csv(run.path / "history.csv").dropna(subset="val_loss")
-        return int(history.loc[history["val_loss"].idxmin(), "epoch"])
-    except (OSError, ValueError, KeyError):
+        rows = [row for row in run.read_table("history.csv", "epoch", "val_loss") if row["val_loss"]]
+        return int(min(rows, key=lambda row: float(row["val_loss"]))["epoch"])
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -3,7 +3,8 @@
 | kind             | the table, and what reads it (source)                                                                      |
 |------------------|------------------------------------------------------------------------------------------------------------|
 | moodle-worksheet | An assignment's grading worksheet; `mod/assign/feedback/offline/importgradeslib.php` (commit 452e36fc), `locallib.php` |
-| moodle           | The gradebook, exported as plain text; `grade/import/csv`; columns: `grade/export/lib.php` `format_column_name` (1248133f) |
+| moodle           | The gradebook, exported as plain text; `grade/import/csv/classes/load_data.php` (0289d8c7); columns, of the grade and of its |
+|                  | feedback: `grade/export/lib.php` `format_column_name` (1248133f)                                            |
 | canvas           | The gradebook; `lib/gradebook_importer.rb` (2702e63b), `lib/gradebook_exporter.rb` (433333ee)              |
 | gradescope       | None: FILE is an autograder to write; gradescope-autograders.readthedocs.io, Specs and Submission Metadata (read 2026) |
 
@@ -94,6 +95,7 @@ def export_grades(
     place = _find_column(kind, file, header, column)
     maximum = _find(header, _MAXIMUM) if kind == "moodle-worksheet" else None
     locked = _find(header, _LOCKED) if kind == "moodle-worksheet" else None
+    page = _find_feedback(header, place) if kind == "moodle" else None
     roster = roster or Roster(Team(row["team"]) for row in rows)
     of_team = {row["team"]: row for row in rows}
     teams: list[str | None] = [None] * len(table.rows)
@@ -130,7 +132,9 @@ def export_grades(
                     largest=largest,
                 )
             has_commas = maximum is not None and maximum < len(cells) and "," in cells[maximum]
-            cells += [""] * (place + 1 - len(cells))
+            cells += [""] * (max(place, page or 0) + 1 - len(cells))
+            if page is not None:
+                cells[page] = _read_page(out, of_team[team]).strip()
             cells[place] = f"{grade:.2f}".replace(".", ",") if has_commas else f"{grade:.2f}"
             teams[number], filled = team, filled + 1
     target = out / "export" / f"{kind}.csv"
@@ -186,6 +190,16 @@ def _find_column(kind: Kind, file: Path, header: list[str], column: str | None) 
             columns=clean(", ".join(header), 300),
         )
     return found[0]
+
+
+def _find_feedback(header: Sequence[str], grade: int) -> int | None:
+    """The column of the feedback that belongs to a gradebook's grade: `NAME (Feedback)` beside `NAME (Real)`."""
+    item = re.sub(r"\s*[(（][^()（）]*[)）]$", "", header[grade])
+    return _find(header, tuple(fold(f"{item} ({word})") for word in ("feedback", "フィードバック")))
+
+
+def _read_page(out: Path, row: dict[str, Any]) -> str:
+    return (out / "teams" / row["folder"] / "feedback.md").read_text(encoding="utf-8")
 
 
 def _find_team(header: Sequence[str], cells: Sequence[str], roster: Roster, grade: int) -> str | None:
@@ -265,8 +279,7 @@ def _write_feedback(out: Path, kind: Kind, names: dict[str, str], of_team: dict[
     target = out / "export" / f"{kind}_feedback.zip"
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, team in sorted(names.items()):
-            page = out / "teams" / of_team[team]["folder"] / "feedback.md"
-            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), page.read_bytes())
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), _read_page(out, of_team[team]))
     return target
 
 

@@ -183,6 +183,7 @@ def write_summary(
     half: str,
     references: Mapping[str, float],
     histogram: Path | None,
+    language: str,
 ) -> None:
     """Writes the instructor's page: one file, no script, nothing loaded from elsewhere.
 
@@ -195,6 +196,7 @@ def write_summary(
         half: Which half of the hidden images counts.
         references: Accuracy of each reference submission.
         histogram: A PNG that `write_histogram` has drawn.
+        language: "en" or "ja", of the page.
 
     Raises:
         InputError: It cannot be written.
@@ -222,5 +224,7 @@ def write_summary(
         is_whole=is_whole,
         hidden=hidden,
         half=half,
+        language=language,
+        t=lambda template, /, **details: languages.say(template, language, **details),
     )
     _write(file, page + "\n")

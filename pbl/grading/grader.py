@@ -7,7 +7,6 @@ judge      holds the labels, reads one array and a few words of each worker
 """
 
 import contextlib
-import errno
 import os
 import shutil
 import sys
@@ -25,6 +24,7 @@ from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
 from pbl.grading.runner import Runner
 from pbl.grading.sandbox import FULL, Limits, find_layers
+from pbl.storage import is_full
 
 SCRATCH_PREFIX = "pbl-grade-"
 
@@ -161,7 +161,7 @@ def _naming_full_disks(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if not is_full(error):
             raise
         raise InputError(
             "{file} could not be written: {reason}. Make room; the same command goes on from here.",

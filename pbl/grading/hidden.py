@@ -9,6 +9,7 @@ HIDDEN/references/          submissions that show the scale of grades
 import hashlib
 import json
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,3 +182,18 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
         )
     order = np.argsort(places)
     return Labels(np.array(classes)[order], np.array(public)[order])
+
+
+def find_exposing_work_tree(folder: Path) -> Path | None:
+    """Returns the git work tree whose next commit would take a folder along; None where there is none, or it ignores the folder."""
+    folder = folder.expanduser().resolve()
+    tree = next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+    if tree is None:
+        return None
+    # A folder is ignored by a pattern that ends in a slash too, so what is asked for is a file in it.
+    words = ["git", "-C", str(tree), "check-ignore", "--quiet", str(folder / "labels" / "labels.csv")]
+    try:
+        is_ignored = subprocess.run(words, capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):  # no git at hand: it may be on the machine that commits
+        is_ignored = False
+    return None if is_ignored else tree

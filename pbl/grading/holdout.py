@@ -1,5 +1,6 @@
 """An instructor's hidden test set, cut from any source: what teams get, what models are judged on, and the labels, apart."""
 
+import contextlib
 import csv
 import io
 import os
@@ -21,7 +22,7 @@ from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_acro
 from pbl.data.split import find_groups
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
-from pbl.storage import replacing, timestamp, write_json
+from pbl.storage import name_unfinished, replacing, sweep, timestamp, write_json
 
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
 COPIES = "copies.csv"
@@ -101,9 +102,7 @@ def make_holdout(
     seen = _go_through(opened, source)
     is_hidden = _choose(seen, fraction, hide_test, groups, seed)
     findings = _find_copies(seen, is_hidden)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(dir=path.parent, prefix=".writing-"))
-    try:
+    with _making(path) as making:
         random = np.random.default_rng([seed, 1])
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
@@ -122,12 +121,33 @@ def make_holdout(
         settings = {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed}
         write_json(making / "labels" / "holdout.json", {**settings, "made": timestamp()})
         _write_copies(findings, making)
-        making.chmod(0o755)
-        making.replace(path)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
     return Holdout(path, path / public if public else None, int(is_hidden.sum()), int((~is_hidden).sum()), findings)
+
+
+@contextlib.contextmanager
+def _making(path: Path) -> Iterator[Path]:
+    """Gives an empty folder beside `path`, which takes its place when all is written; where that fails nothing is left."""
+    making = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)  # hidden labels too, of a process that was killed
+        making = Path(tempfile.mkdtemp(dir=path.parent, prefix=name_unfinished()))
+        (making / ".gitignore").write_text("*\n", encoding="utf-8")  # until it has its name: it holds the hidden labels
+        yield making
+        making.chmod(0o755)
+        (making / ".gitignore").unlink()
+        making.replace(path)
+    except BaseException as error:
+        if making is not None:
+            shutil.rmtree(making, ignore_errors=True)
+        reason = error.__cause__ if isinstance(error, InputError) else error
+        if isinstance(reason, OSError):
+            raise InputError(
+                "{folder} could not be written: {reason}. Make room, or give another folder: --out.",
+                folder=path,
+                reason=reason.strerror or reason,
+            ) from error
+        raise
 
 
 def _parts(source: Source) -> Iterator[tuple[str, Callable]]:
@@ -228,8 +248,8 @@ def _write_images(
     has_public = not is_hidden.all()
     several = len({seen.splits[i] for i in np.flatnonzero(~is_hidden)}) > 1
     archive = zipfile.ZipFile(folder / "public.zip", "w", zipfile.ZIP_STORED) if has_public and as_zip else None
-    try:
-        place = 0
+    place = 0
+    with archive or contextlib.nullcontext():
         for split, give in _parts(source):
             for image, label, name in give():
                 if is_hidden[place]:
@@ -246,13 +266,6 @@ def _write_images(
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_bytes(content)
                 place += 1
-    except OSError as error:
-        raise InputError(
-            "{folder} could not be written: {reason}.", folder=folder.parent, reason=error.strerror or error
-        ) from None
-    finally:
-        if archive is not None:
-            archive.close()
     return None if not has_public else "public.zip" if as_zip else "public"
 
 

@@ -96,8 +96,15 @@ class Ledger:
             is_new = not self.file.exists()
             number = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
-                os.write(number, line + b"\n")
-                os.fsync(number)
+                before = os.fstat(number).st_size
+                try:
+                    left = line + b"\n"
+                    while left:  # on a disk that becomes full a part is written, without an error
+                        left = left[os.write(number, left) :]
+                    os.fsync(number)
+                except OSError:
+                    os.ftruncate(number, before)
+                    raise
             finally:
                 os.close(number)
             if is_new:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from pbl.errors import InputError
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, MOST_FIXTURES, PREDICTIONS, WEIGHTS
 from pbl.runs import describe_environment
-from pbl.storage import replacing
+from pbl.storage import check_room, name_unfinished, replacing, sweep, temporary_folder
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +59,8 @@ def write_submission(
     """
     shape = [int(side) for side in (input_shape or model.input_shape[1:])]
     contents: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="pbl-") as folder:
+    with temporary_folder() as folder:
+        check_room(folder.parent, size_of(model))
         name = WEIGHTS if builder else KERAS
         saved = Path(folder) / name
         model.save_weights(saved) if builder else model.save(saved)
@@ -75,6 +77,11 @@ def write_submission(
     if builder:
         told |= {"model": builder, "model_options": model_options or {}}
     return _describe_and_write(Path(file), team, class_names, contents, told)
+
+
+def size_of(model: "keras.Model") -> int:
+    """Bytes that a model takes on the disk, with a margin."""
+    return 1_000_000 + 5 * model.count_params()
 
 
 def write_predictions(
@@ -119,15 +126,26 @@ def _describe_and_write(
 def write_files(target: Path, contents: dict[str, bytes]) -> Path:
     """Writes files into a `.zip`, or into a folder where the name has another ending."""
     if target.suffix.lower() != ".zip":
+        is_new = not target.exists()
         try:
             target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+            # All of them are written before one takes its place.
+            sweep(target)
+            with tempfile.TemporaryDirectory(prefix=name_unfinished(), dir=target) as making:
+                for name, content in contents.items():
+                    with replacing(Path(making) / name) as temporary:
+                        temporary.write_bytes(content)
+                for name in contents:
+                    (Path(making) / name).replace(target / name)
+        except (OSError, InputError) as error:
+            if is_new:
+                shutil.rmtree(target, ignore_errors=True)
+            reason = error.__cause__ or error
             raise InputError(
-                "The folder {folder} cannot be made: {reason}.", folder=target, reason=error.strerror
-            ) from None
-        for name, content in contents.items():
-            with replacing(target / name) as temporary:
-                temporary.write_bytes(content)
+                "The folder {folder} cannot be made: {reason}.",
+                folder=target,
+                reason=getattr(reason, "strerror", None) or reason,
+            ) from reason
         return target
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(contents):

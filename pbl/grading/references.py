@@ -1,7 +1,7 @@
 """Submissions that show the scale of grades before a threshold is published: what guessing, looking up, learning by heart and
 learning reach on the hidden images."""
 
-import tempfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import numpy as np
 from pbl import models
 from pbl.data import Data, fit_image, load_data, read_image
 from pbl.data.store import DifferentSizes
-from pbl.errors import Sentence
+from pbl.errors import InputError, Sentence
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
 from pbl.grading.packing import write_predictions, write_submission
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.models.prediction import predict_probabilities
-from pbl.storage import write_json
+from pbl.storage import is_full, temporary_folder, write_json
 
 SIDE = 64  # of photographs of different sizes
 NEIGHBOUR_SIDE, MOST_NEIGHBOURS = 32, 20_000
@@ -46,6 +46,21 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
     Raises:
         InputError: The public part cannot be read, or the grader does not work here.
     """
+    try:
+        return _make_references(path, public, tell)
+    except (OSError, InputError) as error:
+        reason = error if isinstance(error, OSError) else error.__cause__
+        if not is_full(reason):
+            raise
+        shutil.rmtree(path / REFERENCES, ignore_errors=True)
+        raise InputError(
+            "The reference submissions could not be written: {reason}. The hidden set {path} is whole without them.",
+            reason=reason.strerror,
+            path=path,
+        ) from error
+
+
+def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> dict[str, float]:
     hidden = open_hidden(path)
     try:
         data = load_data(str(public), batch_size=64)
@@ -61,7 +76,7 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
     if any(missing[layer] for layer in FULL):
         tell(Sentence("The reference submissions are not graded here: this machine cannot lock a process up."))
         return {}
-    with tempfile.TemporaryDirectory(prefix="pbl-") as out:
+    with temporary_folder() as out:
         rows = grade(folder, path, out=out)
     scores = {row["team"]: row["accuracy"] for row in rows if row["accuracy"] is not None}
     write_json(folder / "scores.json", scores)

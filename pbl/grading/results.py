@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_csv
 from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
@@ -155,7 +156,7 @@ def write_all(
     _write_timings(out, rows)
     references = read_references(hidden)
     histogram = write_histogram(out / "histogram.png", rows, references, hidden)
-    write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram)
+    write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram, language)
     names = team_folders(row["team"] for row in rows)
     for row in rows:
         row["folder"] = names[row["team"]]
@@ -319,7 +320,7 @@ def update_marks(
     if new or more:
         width = max(map(len, table.rows))
         rows = [[*header, *[""] * (width - len(header) if more else 0), *more], *table.rows[1:]]
-        rows += [[""] * column + [guard(team)] for team in new]
+        rows += [[""] * column + [for_csv(team)] for team in new]
         stream = io.StringIO(newline="")
         csv.writer(stream, delimiter=table.separator).writerows(rows)
         with replacing(file) as temporary:
@@ -336,7 +337,7 @@ def _has_team(cells: Sequence[str]) -> bool:
 
 
 def _unguard(text: str) -> str:
-    return text[1:] if text.startswith("'") and guard(text[1:]) == text else text
+    return text[1:] if text.startswith("'") and for_csv(text[1:]) == text else text
 
 
 def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden, rubric: Rubric) -> None:
@@ -421,9 +422,9 @@ def climb(accuracy: float, images: int, told: Iterable[tuple[float, float]]) -> 
 def _write_csv(file: Path, header: list[str], table: list[list[Any]]) -> None:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow([guard(name) for name in header])
+    writer.writerow([for_csv(name) for name in header])
     for row in table:
-        writer.writerow([guard(value) if isinstance(value, str) else _as_cell(value) for value in row])
+        writer.writerow([for_csv(value) if isinstance(value, str) else _as_cell(value) for value in row])
     with replacing(file) as temporary:
         temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))  # the mark tells Excel that it is UTF-8
 
@@ -440,11 +441,6 @@ def _as_cell(value: Any) -> str:
     if value is None:
         return ""
     return str(round(value, 6)) if isinstance(value, float) else str(value)
-
-
-def guard(text: str) -> str:
-    """Keeps a spreadsheet from taking a text for a formula, also where its first sign is a full-width one."""
-    return f"'{text}" if text[:1] and text[0] in "=+-@\t\r＝＋－＠" else text
 
 
 def team_folders(teams: Iterable[str]) -> dict[str, str]:

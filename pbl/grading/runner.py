@@ -33,7 +33,7 @@ from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
-from pbl.storage import replacing, timestamp
+from pbl.storage import check_room, is_full, replacing, timestamp
 
 MOST_PIXEL_FILES = 4  # shapes that are kept decoded
 MOST_RESTARTS = 20
@@ -213,7 +213,9 @@ class Runner:
             self._ready()
             folder = self.new_folder({"files": [file.name], "limits": self.limits.as_json()})
             intake.copy_file(file.path, folder / SUBMISSION / "0", self.limits.file)
-        except (Refusal, OSError):
+        except (Refusal, OSError) as error:
+            if is_full(error):
+                raise
             return ""
         self.workers.run("name_team", folder, self.limits)
         content = judge.read_regular(folder / OUTPUT, NAMES, judge.STATUS_LIMIT)
@@ -472,49 +474,55 @@ class Runner:
         suspects = [item for item in waiting if self.ledger.starts(item.key)]
         total, done, restarts, jobs = len(waiting), 0, 0, self.jobs
         active: dict[int, tuple[_Item, Generator, _Job]] = {}
-        while queue or active or suspects:
-            if not queue and not active:
-                queue, suspects, jobs, self.is_last = suspects, [], 1, True
-            item, ended = None, None
-            try:
-                if queue and len(active) < jobs:
-                    item = queue.pop(0)
-                    if self.ledger.starts(item.key) >= MOST_STARTS:
-                        ended = Outcome("interrupted")
+        item = None
+        try:
+            while queue or active or suspects:
+                if not queue and not active:
+                    queue, suspects, jobs, self.is_last = suspects, [], 1, True
+                item, ended = None, None
+                try:
+                    if queue and len(active) < jobs:
+                        item = queue.pop(0)
+                        if self.ledger.starts(item.key) >= MOST_STARTS:
+                            ended = Outcome("interrupted")
+                        else:
+                            self.ledger.add("start", key=item.key, team=item.submission.team, time=timestamp())
+                            ended = self._advance(item, self._steps(item), None, active)
                     else:
-                        self.ledger.add("start", key=item.key, team=item.submission.team, time=timestamp())
-                        ended = self._advance(item, self._steps(item), None, active)
-                else:
-                    event = self.workers.next_end()
-                    item, steps, job = active.pop(event["id"])
-                    if job.function == "work":
-                        item.add_use(event)
-                    ended = self._advance(item, steps, event, active)
-            except KeyboardInterrupt:  # the instructor's, no fault of those at work
-                for at_work in (item, *(entry[0] for entry in active.values())):
-                    if at_work is not None:
+                        event = self.workers.next_end()
+                        item, steps, job = active.pop(event["id"])
+                        if job.function == "work":
+                            item.add_use(event)
+                        ended = self._advance(item, steps, event, active)
+                except ServerEnded:
+                    restarts += 1
+                    if restarts > MOST_RESTARTS:
+                        raise
+                    # Whoever was at work may have done it.
+                    suspects += [
+                        at_work.renew() for at_work in (item, *(entry[0] for entry in active.values())) if at_work
+                    ]
+                    active.clear()
+                    self.workers.stop()
+                    self._start()
+                    continue
+                if ended is None:
+                    continue
+                if not self.is_last and (ended.reason == "grader" or (ended.reason == "slow" and self.jobs > 1)):
+                    self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
+                    suspects.append(item.renew())
+                    if ended.folder is not None:
+                        shutil.rmtree(ended.folder, ignore_errors=True)
+                    continue
+                done += 1
+                self.tell(f"{done}/{total} {item.submission.team}: {self._save(item, ended)}")
+        except (KeyboardInterrupt, InputError, OSError):
+            # The instructor's, or a full disk's: no fault of those at work.
+            for at_work in (item, *(entry[0] for entry in active.values())):
+                if at_work is not None:
+                    with contextlib.suppress(InputError):
                         self.ledger.add("stopped", key=at_work.key, team=at_work.submission.team, time=timestamp())
-                raise
-            except ServerEnded:
-                restarts += 1
-                if restarts > MOST_RESTARTS:
-                    raise
-                # Whoever was at work may have done it.
-                suspects += [at_work.renew() for at_work in (item, *(entry[0] for entry in active.values())) if at_work]
-                active.clear()
-                self.workers.stop()
-                self._start()
-                continue
-            if ended is None:
-                continue
-            if not self.is_last and (ended.reason == "grader" or (ended.reason == "slow" and self.jobs > 1)):
-                self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
-                suspects.append(item.renew())
-                if ended.folder is not None:
-                    shutil.rmtree(ended.folder, ignore_errors=True)
-                continue
-            done += 1
-            self.tell(f"{done}/{total} {item.submission.team}: {self._save(item, ended)}")
+            raise
 
     def _advance(self, item: _Item, steps: Generator, event: dict[str, Any] | None, active: dict) -> Outcome | None:
         """Lets a submission go on until it waits for a job; returns how it ended, or None."""
@@ -524,7 +532,9 @@ class Runner:
             return stop.value
         except (InputError, ServerEnded):
             raise
-        except Exception:  # a fault of ours, told as one; no submission may stop the others
+        except Exception as error:  # a fault of ours, told as one; no submission may stop the others
+            if is_full(error):
+                raise
             file = self.out / "logs" / f"{safe_name(item.submission.team)}.grader.txt"
             file.write_text(traceback.format_exc(), encoding="utf-8")
             return Outcome("grader")
@@ -551,6 +561,8 @@ class Runner:
             except Refusal as problem:  # the file has changed since it was hashed
                 return Outcome(problem.reason, clean_fields(problem.fields))
             except OSError as error:
+                if is_full(error):
+                    raise
                 self.tell(f"{item.submission.team}: {error}")
                 return Outcome("grader")
             event = yield _Job("work", folder, {"cold": cold})
@@ -674,14 +686,7 @@ def _read_log(folder: Path) -> str:
 
 def _check_room(scratch: Path, limits: Limits, jobs: int) -> None:
     """Raises InputError where the machine has too little disk or memory to be fair to everybody."""
-    free = shutil.disk_usage(scratch).free // MEBIBYTE
-    if free < limits.disk * jobs + 512:
-        raise InputError(
-            "{folder} has {free} MB free, and {need} MB are needed. Make room, or name another folder in the variable TMPDIR.",
-            folder=scratch.parent,
-            free=free,
-            need=limits.disk * jobs + 512,
-        )
+    check_room(scratch.parent, (limits.disk * jobs + 512) * MEBIBYTE)
     with contextlib.suppress(OSError, ValueError, IndexError):
         told = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         available = int(told["MemAvailable"].split()[0]) // 1024

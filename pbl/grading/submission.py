@@ -1,11 +1,12 @@
 """A team's submission: written from a run, and checked by the grader's own program before anybody else sees it."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +18,12 @@ from pbl.grading.formats import MOST_FIXTURES
 from pbl.grading.jobs import OUTPUT, PIXELS, SCRATCH, SUBMISSION, command
 from pbl.grading.orders import describe_work, environment, make_folder
 from pbl.grading.outcomes import CAUSES, explain, status_of
-from pbl.grading.packing import write_files, write_predictions, write_submission
+from pbl.grading.packing import size_of, write_files, write_predictions, write_submission
 from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run
-from pbl.storage import replacing
+from pbl.storage import check_room, is_full, replacing, temporary_folder
 
 CHECK_SECONDS = 600
 
@@ -82,7 +83,7 @@ def submit(
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
         )
-    with tempfile.TemporaryDirectory(prefix="pbl-") as temporary:
+    with _naming_full_disks(), temporary_folder() as temporary:
         made = Path(temporary) / f"submission{target.suffix}"
         remarks: list[str] = []
         told = _write_and_check(made, run, team, as_keras, predictions, remarks)
@@ -110,6 +111,22 @@ def submit(
             )
         )
     return Submitted(target, status_of(told.reason), message, remarks)
+
+
+@contextlib.contextmanager
+def _naming_full_disks() -> Iterator[None]:
+    """Tells in one line that there was no room for what is temporary; any other fault of ours keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise InputError(
+            "{folder} has too little room for the check of the submission: {reason}. Make room, or name another folder in the variable"
+            " TMPDIR.",
+            folder=tempfile.gettempdir(),
+            reason=error.strerror,
+        ) from error
 
 
 def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:
@@ -150,6 +167,8 @@ def _write_and_check(
         ids, images = _read_images(Path(predictions).expanduser(), run)
         write_predictions(made, team, class_names, ids, predict_probabilities(model, images))
         return check_submission(made, class_names, ids=ids)
+    # The submission, its copy in the check, the file taken out of that, and the fresh weights beside it.
+    check_room(made.parent.parent, 4 * size_of(model))
     fixtures = _make_fixtures(run, remarks)
     write_submission(
         made,
@@ -239,7 +258,7 @@ def check_submission(
     layers = [layer for layer, why in missing.items() if not why and layer != "other_user"]
     layers = layers if set(FULL) <= set(layers) else []
     ids = list(ids) if ids is not None else [str(number) for number in range(len(images))]
-    with tempfile.TemporaryDirectory(prefix="pbl-", ignore_cleanup_errors=True) as temporary:
+    with temporary_folder() as temporary:
         work = describe_work(
             [file.name for file in files], ids, class_names, limits, None if images is None else images.shape[1:], fit
         )

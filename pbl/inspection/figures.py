@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pbl.reports.drawing import BLUE, GREY, ORANGE, cut, cut_start, hide_axes, literal, show_image
+from pbl.reports.drawing import BLUE, GREY, ORANGE, cut, cut_start, hide_axes, literal, shorten_name, show_image
 
 MOST_FILTERS = 64
 
@@ -94,9 +94,10 @@ def plot_heat_maps(
     for number, row in enumerate(table.itertuples(index=False)):
         image, trained, other = panels[number // groups, 4 * (number % groups) :][:3]
         true = [] if pd.isna(row.true) else [f"true: {cut(row.true, 20)}"]
-        show_image(image, pixels[number], "\n".join(map(literal, [*true, cut_start(row.image, 20)])))
+        show_image(image, pixels[number], "\n".join(map(literal, [*true, cut_start(shorten_name(row.image), 20)])))
         likeness = "" if np.isnan(row.rank_correlation) else f"\nrank correlation {row.rank_correlation:.2f}"
-        predicted = literal(f"predicted: {cut(row.predicted, 12)}\nprobability {row.probability:.2f}")
+        mark = "" if pd.isna(row.true) else "✓ " if row.true == row.predicted else "✗ "
+        predicted = literal(f"{mark}predicted: {cut(row.predicted, 12)}\nprobability {row.probability:.2f}")
         for axes, heat, text in (
             (trained, maps[number], predicted),
             (other, untrained[number], f"untrained{likeness}"),

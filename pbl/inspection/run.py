@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from pbl import models
 from pbl.data import Data, find_image_files
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_shell
 from pbl.evaluation.run import choose_data_settings, load_model, open_data, read_images
 from pbl.inspection.attention import attention_maps, find_attention
 from pbl.inspection.figures import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
@@ -26,7 +27,7 @@ from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities
 from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
-from pbl.storage import replacing
+from pbl.storage import replacing, write_table
 from pbl.training.build import build_and_compile
 from pbl.training.performance import is_native, precision
 
@@ -177,8 +178,7 @@ def inspect_run(
         with replacing(picture) as temporary:
             picture.parent.mkdir(exist_ok=True)
             figure.savefig(temporary, dpi=120)
-        with replacing(numbers) as temporary:
-            table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\n")
+        write_table(numbers, table, encoding="utf-8-sig")
         written += [picture, numbers]
     return written
 
@@ -205,7 +205,7 @@ def _choose_shown(run: Run, data: Data) -> Shown:
         raise InputError(
             "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.",
             file=run.path / "predictions_val.npz",
-            run=run.path,
+            run=for_shell(run.path),
         ) from None
     labels, probabilities = saved.labels, saved.probabilities
     right = next((at for at, number in enumerate(chosen) if probabilities[number].argmax() == labels[number]), 0)
@@ -241,6 +241,9 @@ def _draw_feature_maps(run: Run, model: keras.Model, shown: Shown) -> tuple[Figu
     return plot_feature_maps(image, name, maps, f"{run.name}: feature maps"), pd.DataFrame(rows)
 
 
+FEWEST_PLACES = 4  # a side of the map, below which it shows little more than a half of the image
+
+
 def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tuple[Figure, pd.DataFrame]:
     """Draws Grad-CAM of the predicted class, or attention, beside that of the untrained network."""
     probabilities = predict_probabilities(model, shown.pixels)
@@ -249,6 +252,8 @@ def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tu
         maps, call = explain(model, shown.pixels, predicted, None)
         height, width = call.output.shape[1:3]
         title = f"Grad-CAM of the predicted class, from the {height}x{width} places of '{call.layer.name}'"
+        if min(height, width) < FEWEST_PLACES:
+            title += ":\ntoo coarse to tell a part of the image; larger images (image_size) give more places"
     else:
         maps, title = attention_maps(model, shown.pixels), "attention rollout, from which patches the answer comes"
     other = build_untrained(run)

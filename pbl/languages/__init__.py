@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from pbl.escapes import for_screen
+
 FINDINGS = {
     "diverged": "発散",
     "batch_norm_mismatch": "バッチ正規化の統計量の不一致",
@@ -24,6 +26,13 @@ FINDINGS = {
     "overfitting": "過学習",
     "healthy": "問題なし",
     "unknown": "原因不明",
+    "scaled_twice": "画素の二重の正規化",
+    "blank_images": "何も写っていない画像",
+    "class_absent": "訓練にないクラス",
+    "label_order_suspected": "クラス番号の食い違いの疑い",
+    "class_shares_differ": "訓練と検証のクラスの割合の違い",
+    "class_never_found": "まったく正解しないクラス",
+    "double_softmax": "二重のソフトマックス",
 }
 CAUSES = {
     "low_rate": "学習率が低すぎる",
@@ -33,9 +42,33 @@ CAUSES = {
     "gap": "訓練と検証の差",
     "stop_earlier": "学習のしすぎ",
     "over_confident": "正解率は下がらず、確信度だけが過大",
+    "or_small_gap": "または小さな差",
 }
 SENTENCES = {
     # Findings
+    "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class; of digits with right labels it is less than 1%. Labels seem to be wrong, and of validation, which was drawn like them, it is likely as many.": "訓練画像 {looked_at} 枚のうち {share:.0%} は、最も似た5枚がすべて同じ別のクラスのものです（ラベルの正しい数字画像では 1% 未満です）。ラベルに誤りがあるようで、同じように選ばれた検証画像でも同じくらいと考えられます。",
+    "As far as simple models can tell, at least {low:.0%} of the labels of {looked_at} training images that were looked at are wrong; of validation, which was drawn like them, it is likely as many: the accuracy on right labels is another one.": "簡単なモデルで調べた限り、訓練画像 {looked_at} 枚のラベルのうち少なくとも {low:.0%} が誤っています。同じように選ばれた検証画像でも同じくらいと考えられ、正しいラベルでの正解率は今の値とは異なります。",
+    "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels go up to {largest:g}, and no layer of the model scales them. Put keras.layers.Rescaling(1 / 255) first.": "学習前の損失が {loss:.3g} でした（当てずっぽうなら {guessing:.2f}）。画素の値は最大 {largest:g} で、モデルに正規化する層がありません。最初の層に keras.layers.Rescaling(1 / 255) を置いてください。",
+    "Class {most} is {train_share:.0%} of the training and {val_share:.0%} of the validation images. The network is right on {val_accuracy:.1%} of validation, and with training's shares of the classes it would be {alike:.1%}, near its {accuracy:.1%} on training images: split again, each class in its share, or say which shares are the true ones.": "クラス {most} は訓練画像の {train_share:.0%}、検証画像の {val_share:.0%} です。検証の正解率は {val_accuracy:.1%} ですが、クラスの割合が訓練と同じなら {alike:.1%} で、訓練の {accuracy:.1%} に近くなります。クラスの割合をそろえて分け直すか、どちらの割合が本来のものかを明記してください。",
+    "Count the images of each class on both sides, and look at recall by class.": "訓練と検証のそれぞれでクラスごとの画像数を数え、クラス別の再現率を見る。",
+    "Half as strong an augmentation: {settings}.": "データ拡張を半分の強さにする：{settings}。",
+    "Let the data doctor look again: it says what differs, and of which images.": "データ検査をもう一度行う。何が違うか、どの画像かがわかります。",
+    "Look at the worst mistakes on validation images, with their labels.": "検証画像での最もひどい誤りを、ラベルと合わせて見る。",
+    "No image has a confidence above {confidence:.3f}, and {accuracy:.0%} of the training images are right. A softmax (or sigmoid) of another one's outputs gives {highest:.3f} at most: leave one of the two out, the last layer's activation or the layer behind it.": "訓練画像の {accuracy:.0%} に正解しているのに、確信度はどの画像でも {confidence:.3f} 以下です。ソフトマックス（またはシグモイド）を2回重ねると、最大でも {highest:.3f} にしかなりません。最後の層の活性化関数か、その後の層のどちらか一方を外してください。",
+    "Of class {classes} {right} of {images} training and validation images are right, of the others {others:.0%}. Look at its images and labels, and at class weights and the last layer: a class that has enough images can be learned.": "クラス {classes} は訓練と検証の {images} 枚のうち {right} 枚しか正解していません（ほかのクラスは {others:.0%}）。画像は足りているので、本来は学習できるはずです。そのクラスの画像とラベル、クラス重み、最後の層を確かめてください。",
+    "Of {images} validation images of class {one} {taken} are taken for class {other}, of {other_images} of class {other} {back} for class {one}; and of the labels of these two classes {train_share:.0%} are class {one} in training, {val_share:.0%} in validation. Training images of class {one} seem to be labelled as class {other}: look at the images of that one.": "クラス {one} の検証画像 {images} 枚のうち {taken} 枚がクラス {other} と判定され、逆はクラス {other} の {other_images} 枚のうち {back} 枚です。また、この2クラスのラベルのうちクラス {one} の割合は、訓練で {train_share:.0%}、検証で {val_share:.0%} です。クラス {one} の訓練画像の一部に、クラス {other} のラベルが付いているようです。そこにクラス {one} の画像が混ざっていないか、見てください。",
+    "Of {images} validation images of {classes} classes {own:.0%} are right, and {other:.0%} are taken for one other class each (class {one} for class {two}): validation seems to number these classes otherwise than training. Give both the same list of class names.": "{classes} クラスの検証画像 {images} 枚のうち、正解は {own:.0%} で、{other:.0%} はクラスごとに決まった別のクラスと判定されています（クラス {one} はクラス {two} など）。訓練と検証でクラスの番号の付け方が違うようです。両方に同じクラス名の一覧を使ってください。",
+    "Pixels go up to {largest:g}, and the model divides them by {divisor:.0f} once more: its first layer gets {reached:.4f} at most. Give it pixels to 255, or leave its layer Rescaling out.": "画素の値は最大 {largest:g} なのに、モデルがさらに {divisor:.0f} で割っているので、最初の層に届く値は最大 {reached:.4f} です。0〜255 の画素を渡すか、モデルの Rescaling 層を外してください。",
+    "Pixels of training images go up to {train_largest:g}, those of validation images up to {val_largest:g}: the one are scaled and the other are not. Scale both alike, best in the model: keras.layers.Rescaling(1 / 255) as its first layer.": "画素の値は訓練画像で最大 {train_largest:g}、検証画像で最大 {val_largest:g} です。片方だけが正規化されています。両方を同じように扱ってください。モデルの最初の層に keras.layers.Rescaling(1 / 255) を置くのが確実です。",
+    "See how training and validation images reach the network: range of the pixels, colour order, size.": "訓練画像と検証画像がどのような形でネットワークに入るかを確かめる（画素の値の範囲、色の順序、大きさ）。",
+    "Stop where the validation loss is lowest, and keep the weights of that epoch: {settings}.": "検証の損失が最も低いところで学習を止め、そのエポックの重みを残す：{settings}。",
+    "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval). {images} validation images cannot tell whether that is a small gap: of as many other ones {again:.0%} of draws would be called overfitting.": "正解率は訓練 {accuracy:.1%}、検証 {val_accuracy:.1%}、差は {gap_points:.1f} ポイントです（95%信頼区間 {low_points:.1f}〜{high_points:.1f}）。検証画像 {images} 枚では、小さな過学習かどうかは決められません。同じ枚数の別の検証画像なら、{again:.0%} の場合に過学習と判定されます。",
+    "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}). Pixels go up to {largest:g}, and no layer of the model scales them: put keras.layers.Rescaling(1 / 255) first.": "訓練画像での正解率 {accuracy:.1%} は当てずっぽう（{majority:.1%}）をはっきりとは超えていません。画素の値は最大 {largest:g} で、モデルに正規化する層がありません。最初の層に keras.layers.Rescaling(1 / 255) を置いてください。",
+    "The labels go from {first} to {last}, and classes are counted from 0: of {outputs} output(s) no image is. It does little harm; labels = labels - {first} and a last layer of {classes} mend it.": "ラベルは {first} から {last} までですが、クラスの番号は 0 から数えます。出力のうち {outputs} 個には画像がありません。害はほとんどありませんが、labels = labels - {first} とし、最後の層を {classes} 個にすれば直ります。",
+    "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images: {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval). The gap may be smaller: of as many other validation images ({images}) {otherwise:.0%} of draws would not be called overfitting.": "正解率は訓練 {accuracy:.1%}、検証 {val_accuracy:.1%}、差は {gap_points:.1f} ポイントです（95%信頼区間 {low_points:.1f}〜{high_points:.1f}）。本当の差はもっと小さいかもしれません。同じ枚数（{images} 枚）の別の検証画像なら、{otherwise:.0%} の場合は過学習と判定されません。",
+    "{images} of {all_images} training images are of one colour all over: their labels can only be learned by heart. See what went wrong when they were made, or leave them out.": "訓練画像 {all_images} 枚のうち {images} 枚は全面が同じ色で、ラベルを丸暗記するしかありません。作るときに何が起きたかを確かめるか、取り除いてください。",
+    "{images} of {all_images} validation images are of a class of which training has no image (class {examples}): the network cannot know it. Split again so that each class is on both sides, or look whether both count classes alike.": "検証画像 {all_images} 枚のうち {images} 枚は、訓練画像が1枚もないクラス（クラス {examples}）のものです。ネットワークには知りようがありません。すべてのクラスが両方に入るように分け直すか、クラスの番号の付け方が同じかを確かめてください。",
+    "{images} of {all_images} validation images are of one colour all over: nobody can tell their class. See what went wrong when they were made, or leave them out.": "検証画像 {all_images} 枚のうち {images} 枚は全面が同じ色で、クラスは誰にもわかりません。作るときに何が起きたかを確かめるか、取り除いてください。",
     "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and {anew:.2f} with averages taken anew: in inference the network is not the one that was trained.": "同じ重みでも、訓練画像の損失は、バッチ正規化に保存された平均では {stored:.2f}、取り直した平均では {anew:.2f} です。推論時のネットワークは、学習したものと違うものになっています。",
     "Of the rare classes {found} of {rare} validation images were found ({recall:.0%}), of the others {others:.0%}: between {low_points:.0f} and {high_points:.0f} points more.": "少数クラスの検証画像は {rare} 枚のうち {found} 枚しか正解していません（再現率 {recall:.0%}）。ほかのクラスは {others:.0%} で、差は {low_points:.0f}〜{high_points:.0f} ポイントです。",
     "Before training {share:.0%} of the units of '{layer}' were 0 for all images, and nothing was learned since.": "学習前から、層 '{layer}' のユニットの {share:.0%} がすべての画像に対して 0 で、その後も何も学習していません。",
@@ -58,8 +91,8 @@ SENTENCES = {
     "The network knows {accuracy:.1%} of its own training images (at most {high:.1%}), where {reference:.1%} of unseen images can be reached.": "自分の訓練画像でも正解率は {accuracy:.1%}（高くても {high:.1%}）です。このデータでは、見たことのない画像でも {reference:.1%} に達することができます。",
     "The network is right on {accuracy:.1%} of the validation images, where {reference:.1%} can be reached, and it does no better on its training images: it has learned too little, not too much.": "検証の正解率は {accuracy:.1%} ですが、このデータでは {reference:.1%} に達することができます。訓練画像でもはっきり高くはないので、学習しすぎではなく学習不足です。",
     "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images: {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).": "正解率は訓練 {accuracy:.1%}、検証 {val_accuracy:.1%}、差は {gap_points:.1f} ポイントです（95%信頼区間 {low_points:.1f}〜{high_points:.1f}、検証 {images} 枚）。",
-    "After {epochs} epoch(s) the accuracy on training images, {accuracy:.1%}, is not yet above that of guessing ({majority:.1%}), and no fault was found: too early to tell more.": "{epochs} エポック後の訓練画像での正解率 {accuracy:.1%} は、まだ当てずっぽう（{majority:.1%}）を超えていませんが、異常は見つかりませんでした。これ以上を言うには早すぎます。",
-    "The accuracy on training images, {accuracy:.1%}, is not above that of guessing ({majority:.1%}), and no known cause was found.": "訓練画像での正解率 {accuracy:.1%} は当てずっぽう（{majority:.1%}）を超えず、既知の原因は見つかりませんでした。",
+    "After {epochs} epoch(s) the accuracy on training images, {accuracy:.1%}, is not yet clearly above that of guessing ({majority:.1%}), and no fault was found: too early to tell more.": "{epochs} エポック後の訓練画像での正解率 {accuracy:.1%} は、まだ当てずっぽう（{majority:.1%}）をはっきりとは超えていませんが、異常は見つかりませんでした。これ以上を言うには早すぎます。",
+    "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and no known cause was found.": "訓練画像での正解率 {accuracy:.1%} は当てずっぽう（{majority:.1%}）をはっきりとは超えず、既知の原因は見つかりませんでした。",
     "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing: {right} of {images}. It seems that the labels do not belong to the images.": "訓練画像の正解率は {accuracy:.0%} なのに、検証画像は当てずっぽうとほとんど変わりません（{images} 枚中 {right} 枚）。ラベルが画像と対応していないようです。",
     "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing: {right} of {images}, where {reference:.0%} were reached otherwise. Validation images may reach it in another form.": "訓練画像の正解率は {accuracy:.0%} なのに、検証画像は当てずっぽうとほとんど変わりません（{images} 枚中 {right} 枚）。ほかの方法では {reference:.0%} に達しています。検証画像が訓練画像と違う形でネットワークに入っている可能性があります。",
     "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images). What could be reached on these data is not known here.": "正解率は訓練 {accuracy:.1%}、検証 {val_accuracy:.1%}、差は {gap_points:.1f} ポイントです（95%信頼区間 {low_points:.1f}〜{high_points:.1f}、検証 {images} 枚）。このデータでどこまで達することができるかは、ここではわかりません。",
@@ -83,18 +116,17 @@ SENTENCES = {
     "Let images of rare classes count for more.": "少数クラスの画像の重み（クラス重み）を大きくする。",
     "Label smoothing 0.1.": "ラベル平滑化 0.1 を使う。",
     "A larger share of the images for validation.": "検証に使う画像の割合を増やす。",
-    "Look at the images that the data doctor names.": "データ検査が挙げる画像を見る。",
     "Leave the copies out, and train again; expect a lower, true accuracy.": "複製を除いて学習し直す。正解率は下がりますが、それが本当の値です。",
     "See whether the network can learn 32 images by heart; if not, something is wrong in it.": "32枚の画像を丸暗記できるか試す。できなければモデルのどこかが誤っています。",
     "Let `find-rate` suggest a learning rate.": "`find-rate` で学習率の候補を調べる。",
     "Two more seeds, to see how much of the accuracy is chance.": "乱数シードを2つ増やし、正解率のどれだけが偶然かを見る。",
     # Around them
-    "72 pairs of runs, 200 MNIST images and 400 photographs, noise about 1.5 points": "72 組の実験、MNIST 200 枚と写真 400 枚、誤差は約 1.5 ポイント",
+    "networks on digits, MNIST, CIFAR-10 and vehicles, three seeds each": "digits・MNIST・CIFAR-10・乗り物の画像、シード3つずつ",
     "{pairs} pair(s) of your own runs": "自分たちの実験 {pairs} 組",
     "{name} ({cause})": "{name}（{cause}）",
     "Also {name}: {message}": "ほかに：{name}。{message}",
     "Try {number}: {message}{price}": "次の実験 {number}：{message}{price}",
-    " About {gain:+.1f} points ({measured}).": "期待できる向上：約 {gain:+.1f} ポイント（{measured}）。",
+    " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+.1f} to {highest:+.1f} points, in the middle {gain:+.1f}.": "測定した {tried} 例中 {helped} 例で正解率が上がりました（{measured}）。この実験の誤りの数にあてはめると {lowest:+.1f}〜{highest:+.1f} ポイント、中央値 {gain:+.1f} です。",
     " Price: {epochs} epoch(s).": "費用：{epochs} エポック。",
     # The log of a team's runs
     "One seed each: says something about these two trained networks, not about the settings.": "乱数シードは1つずつなので、学習した2つのネットワークについての結果であり、設定そのものについての結論ではありません。",
@@ -144,12 +176,21 @@ SENTENCES = {
     "fold {fold} of {folds} of the images that are not test, by content": "テスト以外の画像を {folds} 分割したうちの {fold} 番（0から数え、内容で決定）",
     ", groups together": "、同じグループは同じ側",
     "Classifying images: {source}": "画像分類：{source}",
-    "Draft, made of the files of {count} runs on {today}. What stands in a dotted box is for you to write: click into it, then print the page.": "下書き：{count} 件の実験の記録から {today} に作成。点線の枠は自分たちで書くところです（クリックして書き、印刷する）。",
-    "write here: {what}": "ここに書く：{what}",
+    "Made of the files of {count} runs on {today}. What stands in a dotted box is still to be written: in team_notes.md beside this page, then run the same command again.": "{count} 件の実験の記録から {today} に作成。点線の枠はまだ書いていないところです。このページと同じフォルダの team_notes.md に書き、同じコマンドをもう一度実行してください。",
+    "to be written in team_notes.md, below “{heading}”: {what}": "team_notes.md の「{heading}」の下に書く：{what}",
+    "Title": "題名",
+    "what your report is called": "レポートの題名",
+    "Team": "班",
+    "Earlier work": "関連研究",
+    "Further notes": "そのほか",
+    "Write below the headings. The page takes it from here: python -m pbl report --team. This file is made once, and then only read; it stays yours.": "それぞれの見出しの下に書いてください。python -m pbl report --team が、ここからページに取り込みます。このファイルは最初に1回だけ作られ、そのあとは読まれるだけなので、書いたものは消えません。",
+    "Write your part in {notes}, then run the same command again. Still open: {headings}.": "自分たちの文章を {notes} に書き、同じコマンドをもう一度実行してください。まだ書いていないところ：{headings}。",
+    "The page that lay there was changed by hand; it is kept as {file}.": "前のページは手で書き換えられていたので、{file} として残しました。",
+    "{file} is not text in UTF-8. Save it as UTF-8, then run the same command again.": "{file} は UTF-8 の文章ではありません。UTF-8 で保存し、同じコマンドをもう一度実行してください。",
     "the team's number and its members": "班の番号とメンバー",
     "Question and hypothesis": "問いと仮説",
     "what you wanted to find out, what you expected, and why": "何を調べたかったか、どうなると予想したか、その理由",
-    "what others did on this question, with sources": "関連研究：同じ問いについてほかの人が行ったこと（出典つき）",
+    "what others did on this question, with sources": "同じ問いについてほかの人が行ったこと（出典つき）",
     "Data": "データ",
     "Source: {source}.": "データの出典：{source}。",
     "{classes} classes.": "{classes} クラス。",
@@ -165,7 +206,7 @@ SENTENCES = {
     "trainable weights": "学習する重みの数",
     "settings that differ": "異なる設定",
     "runs": "実験",
-    "Shown are the {shown} most accurate of {all} settings.": "{all} 通りの設定のうち、正解率の高い {shown} 通りを示します。",
+    "Shown are the {shown} most accurate of {all} settings, and the least accurate.": "{all} 通りの設定のうち、正解率の高い {shown} 通りと、最も低い1通りを示します。",
     "Results": "結果",
     "validation images": "検証画像",
     "seeds": "シード数",
@@ -181,7 +222,7 @@ SENTENCES = {
     "Learning curves of the best run, {run}": "最もよい実験 {run} の学習曲線",
     "Its confusion matrix on the validation images": "その検証画像での混同行列",
     "What was tried": "試したこと",
-    "{count} earlier run(s) are left out here: python -m pbl log lists all.": "これより前の {count} 件は省略しました。python -m pbl log がすべてを示します。",
+    "{count} earlier run(s) are left out here. All of them: python -m pbl log.": "これより前の {count} 件は省略しました。すべての一覧：python -m pbl log",
     "the first": "最初の実験",
     "validation accuracy; difference in points": "検証の正解率；差（ポイント）",
     "What helped, and what did not": "効果があったこと、なかったこと",
@@ -232,11 +273,21 @@ def choose_language(language: str | None = None) -> str:
 
     Args:
         language: What was asked for. Else the variable `PBL_LANGUAGE` says it, else the locale: the first that is set of the
-            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`. What is not Japanese is English.
+            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`; on Windows, where none is set, the language of the system. What
+            is not Japanese is English.
     """
     names = ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
-    chosen = language or next(filter(None, map(os.environ.get, names)), "en")
+    chosen = language or next(filter(None, map(os.environ.get, names)), None) or _read_system_language()
     return "ja" if chosen[:2].lower() == "ja" else "en"
+
+
+def _read_system_language() -> str:
+    """That in which Windows shows its own menus; "en" on other systems, whose variables say it."""
+    if sys.platform != "win32":
+        return "en"
+    import ctypes
+
+    return "ja" if ctypes.windll.kernel32.GetUserDefaultUILanguage() & 0x3FF == 0x11 else "en"  # LANG_JAPANESE
 
 
 def choose_screen_language(language: str | None = None) -> str:
@@ -258,16 +309,15 @@ def say(template: str, language: str | None = None, /, **details: Any) -> str:
         language: "en" or "ja"; that of the screen unless given.
         **details: The fields. A `Sentence` or an `InputError` among them is said in the same language.
     """
-    if (language or choose_screen_language()) == "ja":
-        return translate(template, details)
-    return template.format(**details)
+    is_japanese = (language or choose_screen_language()) == "ja"
+    return for_screen(translate(template, details) if is_japanese else template.format(**details), keep_lines=True)
 
 
 def say_sentence(sentence: Any, language: str | None = None) -> str:
     """Says a `Sentence` or an `InputError` in the reader's language; any other text as it is."""
     if isinstance(getattr(sentence, "template", None), str):
         return say(sentence.template, language, **sentence.fields)
-    return str(sentence)
+    return for_screen(sentence, keep_lines=True)
 
 
 def translate(template: str, details: dict) -> str:

@@ -50,6 +50,8 @@ PAGE = {
     "it is too large": "大きすぎます",
     "it cannot be read": "読み取れません",
     "it is damaged": "壊れています",
+    "{name} is missing": "{name} がありません",
+    "it is damaged ({field})": "壊れています（{field}）",
     "it is not a whole PNG picture": "完全なPNG画像ではありません",
     "the page holds as many pictures as it can bear": "これ以上の図はページに入りません",
     # Diagnosis
@@ -59,9 +61,8 @@ PAGE = {
     "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.": "{file} がありません。最初のエポックの前に終わったか、OverfittingMonitor なしで学習しています。",
     "{file} is damaged. Train again, or take it from a copy.": "{file} は壊れています。学習し直すか、コピーから取り出してください。",
     "{run} has not ended its first epoch: there is nothing to diagnose yet.": "{run} は最初のエポックが終わっていないので、まだ診断できません。",
-    "The run {run} is incomplete: {name} is missing. Train again with --fresh.": "実験 {run} は不完全です（{name} がありません）。--fresh で学習し直してください。",
-    "The run {run} is damaged: {name} cannot be read. Train again with --fresh.": "実験 {run} は壊れています（{name} が読み取れません）。--fresh で学習し直してください。",
-    "The run {run} is damaged: split.json lacks {missing}. Train again with --fresh.": "実験 {run} は壊れています（split.json に {missing} がありません）。--fresh で学習し直してください。",
+    "The run {run} is incomplete: {name} is missing. Take it from a copy, or train again with --fresh.": "実験 {run} は不完全です（{name} がありません）。コピーから取り出すか、--fresh で学習し直してください。",
+    "The run {run} is damaged: {name} is not used, since {reason}. Take it from a copy, or train again with --fresh.": "実験 {run} は壊れています（{name} を使えません：{reason}）。コピーから取り出すか、--fresh で学習し直してください。",
     "The run {run} is damaged: data_check.json. Train again with --fresh.": "実験 {run} は壊れています（data_check.json）。--fresh で学習し直してください。",
     "The run {run} is damaged: input_shape in split.json. Train again with --fresh.": "実験 {run} は壊れています（split.json の input_shape）。--fresh で学習し直してください。",
     # Learning curves

@@ -48,7 +48,7 @@ SETTINGS = {
     "steps in one call of TensorFlow; auto: 8 where a step is very small, else 1": "TensorFlow の1回の呼び出しで行うステップ数。auto：1ステップがとても短いときは 8、それ以外は 1",
     "on a GPU: the same seed gives the same bits, at some cost in speed; XLA is then off": "GPU で、同じシードなら同じビットの結果にする。少し遅くなり、XLA は使わない",
     "auto: where the machine has several GPUs, each takes its part of every batch": "auto：GPU が複数あるとき、各バッチを分けて計算する",
-    "the state of the training is kept after each epoch and every so many minutes, and a run that was cut off goes on from there": "学習の状態は、各エポックのあとと、この分数ごとに保存し、中断した実験はそこから続ける",
+    "the state of the training is kept at the latest after so many minutes, and a run that was cut off goes on from there; at the end of an epoch more often, where that costs no more than a twentieth of the time": "学習の状態は、遅くともこの分数ごとに保存し、中断した実験はそこから続ける。エポックの終わりには、時間の20分の1を超えない範囲でもっと頻繁に保存する",
     "the training pauses after so many minutes; the same command goes on with it": "この分数がたつと学習を一時停止する。同じコマンドで続きから学習する",
     "log curves, figures and settings into the run's folder tensorboard/, for TensorBoard; needs the package tensorboard": "学習曲線、図、設定を実験の tensorboard/ に記録する。tensorboard パッケージが必要",
     "mirror left and right, every second time": "2回に1回、左右を反転する",

@@ -155,6 +155,7 @@ def _load_backbone(application, input_shape: tuple[int, int, int], weights: str 
 
 
 def _take_backbone(model: keras.Model, family: str, folder: Path) -> None:
+    from pbl.models.saving import whole_weights
     from pbl.runs import load_run
 
     run = load_run(folder)
@@ -172,7 +173,8 @@ def _take_backbone(model: keras.Model, family: str, folder: Path) -> None:
         options.get("dropout", 0.2),
     )
     try:
-        donor.load_weights(folder / "best.weights.h5")
+        with whole_weights(folder, "best", None) as weights:
+            donor.load_weights(weights)
         find_backbone(model).set_weights(find_backbone(donor).get_weights())
     except (OSError, ValueError) as error:
         raise InputError("The backbone of {run} cannot be taken over: {error}", run=folder, error=error) from None

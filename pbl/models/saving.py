@@ -1,28 +1,40 @@
-"""A model on the disk, complete or not at all."""
+"""A model on the disk, complete or not at all, with what tells whether it still is what was written."""
 
-import contextlib
 import errno
 import io
 import json
 import math
 import os
 import shutil
+import struct
+import sys
 import warnings
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import h5py
 import keras
 
 from pbl.errors import InputError
-from pbl.storage import replacing
+from pbl.languages import say
+from pbl.reading import UnreadableFile, parse_json, read_file
+from pbl.storage import replacing, temporary_folder
+
+# Behind a weights file, where HDF5 does not look: what the file is of, in JSON, its length, a checksum of all before, this word.
+SEAL = b"PBL-SEAL"
+_NUMBERS = struct.Struct(">II")
+_MOST_OF_SEAL = 4096
 
 
 def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True, comment: dict | None = None) -> None:
     """Saves `<name>.keras` and, with `weights`, `<name>.weights.h5`, each complete or not at all.
 
-    The weights are what `pbl` loads, without what the optimizer remembers: they can be read by an older Keras too. A model that Keras cannot describe (a
+    The weights are what `pbl` loads, without what the optimizer remembers: they can be read by an older Keras too, and end with a
+    checksum (`read_seal`). A model that Keras cannot describe (a
     layer without `get_config`, or with one that fails) is kept as weights alone, with a warning.
 
     Args:
@@ -30,7 +42,7 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
         folder: Where to.
         name: Of the files, without ending.
         weights: Whether `<name>.weights.h5` is written too.
-        comment: Kept in the archive `<name>.keras` as its comment, in JSON.
+        comment: Kept in the archive `<name>.keras` as its comment, in JSON, and at the end of the weights.
 
     Raises:
         InputError: The disk is full or the folder cannot be written; the files that were there stay.
@@ -43,7 +55,7 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
                 with zipfile.ZipFile(temporary, "a") as archive:
                     archive.comment = json.dumps(comment).encode()
             if weights:
-                copy_weights(temporary, weights_file, model)
+                copy_weights(temporary, weights_file, model, comment)
     except InputError:
         raise
     except Exception as error:  # whatever a layer's own get_config raises: the training must not be lost for it
@@ -58,17 +70,19 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
                 if shutil.disk_usage(folder).free < needed:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
                 model.save_weights(temporary)
-                temporary.write_bytes(_without_optimizers(temporary, model))
+                _write_sealed(temporary, _without_optimizers(temporary, model), comment)
 
 
-def copy_weights(archive_file: Path, weights_file: Path, model: keras.Model) -> None:
-    """Copies the weights out of a model's `.keras` file, but for what its optimizers remember."""
-    with (
-        zipfile.ZipFile(archive_file) as archive,
-        archive.open("model.weights.h5") as stored,
-        replacing(weights_file) as temporary,
-    ):
-        temporary.write_bytes(_without_optimizers(stored, model))
+def copy_weights(archive_file: Path, weights_file: Path, model: keras.Model, comment: dict | None = None) -> None:
+    """Copies the weights out of a model's `.keras` file, but for what its optimizers remember, and seals them."""
+
+    def read(stream: BinaryIO) -> memoryview:
+        with zipfile.ZipFile(stream) as archive, archive.open("model.weights.h5") as stored:
+            return _without_optimizers(stored, model)
+
+    weights = read_file(archive_file, read, archive_file.parent, math.inf)
+    with replacing(weights_file) as temporary:
+        _write_sealed(temporary, weights, comment)
 
 
 def _without_optimizers(stored: IO[bytes] | Path, model: keras.Model) -> memoryview:
@@ -85,8 +99,157 @@ def _without_optimizers(stored: IO[bytes] | Path, model: keras.Model) -> memoryv
     return copied.getbuffer()
 
 
+def _write_sealed(file: Path, weights: memoryview, comment: dict | None) -> None:
+    text = json.dumps(comment or {}).encode()
+    with file.open("wb") as stream:
+        stream.write(weights)
+        stream.write(text + _NUMBERS.pack(len(text), zlib.crc32(text, zlib.crc32(weights))) + SEAL)
+
+
+def _add_up(stream: BinaryIO, size: int) -> int:
+    """The checksum of so many bytes."""
+    checksum = 0
+    while size and (content := stream.read(min(size, 2**20))):
+        checksum, size = zlib.crc32(content, checksum), size - len(content)
+    return checksum
+
+
+def read_seal(file: Path, inside: Path | None = None) -> dict | None:
+    """Reads what a weights file is of, as `save_model` was given it, and verifies the whole file.
+
+    Args:
+        file: The file.
+        inside: A folder out of which no link may lead.
+
+    Returns:
+        The comment; None of a file that an earlier version wrote, which cannot be verified.
+
+    Raises:
+        FileNotFoundError, UnreadableFile: There is none; it is not what was written, or cannot be read now.
+    """
+
+    def read(stream: BinaryIO) -> dict | None:
+        end = stream.seek(0, os.SEEK_END) - len(SEAL) - _NUMBERS.size
+        if end < 0:
+            return None
+        stream.seek(end)
+        length, checksum = _NUMBERS.unpack(stream.read(_NUMBERS.size))
+        if stream.read() != SEAL:
+            return None
+        if not 0 < length <= min(_MOST_OF_SEAL, end):
+            raise ValueError("no such seal")
+        stream.seek(0)
+        found = _add_up(stream, end - length)
+        text = stream.read(length)
+        if zlib.crc32(text, found) != checksum:
+            raise ValueError("another checksum")
+        return parse_json(text)
+
+    return read_file(file, read, inside, math.inf)
+
+
 def read_comment(file: Path) -> dict | None:
-    """Returns the comment that `save_model` kept in a `.keras` file; None where there is none."""
-    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
-        return json.loads(archive.comment)
-    return None
+    """Returns the comment that `save_model` kept in a `.keras` file whose weights are whole; None where there is none."""
+
+    def read(stream: BinaryIO) -> dict | None:
+        with zipfile.ZipFile(stream) as archive:
+            if not archive.comment:
+                return None
+            with archive.open("model.weights.h5") as weights:  # to the end: there its checksum is compared
+                while weights.read(2**20):
+                    pass
+            return parse_json(archive.comment)
+
+    try:
+        return read_file(file, read, file.parent, math.inf)
+    except FileNotFoundError:
+        return None
+    except UnreadableFile as error:
+        if not error.is_damaged:
+            raise
+        _tell(error)
+        return None
+
+
+def is_unsealed(file: Path) -> bool:
+    """Whether a weights file is there of which nothing is known, as of an earlier version."""
+    try:
+        return read_seal(file) is None
+    except (FileNotFoundError, UnreadableFile):
+        return False
+
+
+def _tell(error: UnreadableFile) -> None:
+    print(say("{file} is passed over, since {reason}.", file=error.file, reason=error.reason), file=sys.stderr)
+
+
+def mend_weights(folder: Path, name: str, model: keras.Model, epoch: int) -> dict | None:
+    """Makes `<name>.weights.h5` the newer of the two files of a model that are whole.
+
+    Args:
+        folder, name: Where they are, as for `save_model`.
+        model: The model.
+        epoch: Of which the model should be; weights that an earlier version wrote are not replaced by older ones.
+
+    Returns:
+        The comment of it, with its `epoch`; None where neither is known and whole.
+    """
+    weights_file, archive_file = folder / f"{name}.weights.h5", folder / f"{name}.keras"
+    kept, least = None, 0
+    try:
+        kept = read_seal(weights_file, folder)
+        least = epoch if kept is None else 0
+    except FileNotFoundError:
+        pass
+    except UnreadableFile as error:
+        if not error.is_damaged:
+            raise
+        _tell(error)
+    other = read_comment(archive_file)
+    if _epoch_of(other) > _epoch_of(kept) and _epoch_of(other) >= least:
+        copy_weights(archive_file, weights_file, model, other)
+        kept = other
+    return kept if _epoch_of(kept) >= 0 else None
+
+
+def _epoch_of(comment: dict | None) -> int:
+    epoch = (comment or {}).get("epoch")
+    return epoch if isinstance(epoch, int) else -1
+
+
+@contextmanager
+def whole_weights(folder: Path, name: str, model: keras.Model, epoch: int | None) -> Iterator[Path]:
+    """Gives a file with a model's weights that is whole and not older than an epoch: `<name>.weights.h5`, else what `<name>.keras` holds.
+
+    Raises:
+        UnreadableFile: It cannot be read now.
+        InputError: Neither is there and whole, or both are older.
+    """
+    weights_file, archive_file = folder / f"{name}.weights.h5", folder / f"{name}.keras"
+    try:
+        kept = read_seal(weights_file, folder)
+        if kept is None or not epoch or not 0 <= _epoch_of(kept) < epoch:
+            yield weights_file
+            return
+        reason = InputError(
+            "{file} is of epoch {kept}, and the run's best model of epoch {epoch}: it was not copied. Take it from a copy.",
+            file=weights_file, kept=_epoch_of(kept), epoch=epoch,
+        )  # fmt: skip
+    except FileNotFoundError:
+        reason = InputError("{file} is missing. Take it from a copy, or train again with --fresh.", file=weights_file)
+    except UnreadableFile as error:
+        if not error.is_damaged:
+            raise
+        reason = InputError(
+            "{file} is damaged: it is not what was written. Take it from a copy, or train again with --fresh.",
+            file=weights_file,
+        )
+    other = read_comment(archive_file)
+    if other is None or _epoch_of(other) < (epoch or 0):
+        raise reason
+    told = "{file} is damaged or older than the run: the weights are taken from {other}."
+    print(say(told, file=weights_file, other=archive_file.name), file=sys.stderr)
+    with temporary_folder() as temporary:
+        copy = temporary / weights_file.name
+        copy_weights(archive_file, copy, model, other)
+        yield copy

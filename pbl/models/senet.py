@@ -1,15 +1,15 @@
 """Squeeze-and-excitation networks, subclassed: each channel gets a gate that sees the whole image.
 
-Hu, Shen and Sun (2017), Squeeze-and-Excitation Networks, arXiv:1709.01507: the `SqueezeExcite` layer (section 3) at the end
-of every residual branch, before the sum (figure 3), reduction ratio 16.
+Hu, Shen and Sun (2017), Squeeze-and-Excitation Networks, arXiv:1709.01507: the `SqueezeExcite` layer at the end of every
+residual branch, before the sum, reduction ratio 16.
 
-Trainable weights at 224x224x3 with 1000 classes: `se_resnet50` 28,088,024 (table 2), `senet154` 115,088,984 (appendix:
-SE-ResNeXt-152 (64x4d) with half the width in each bottleneck's first convolution, three 3x3 convolutions as stem, and 3x3
-convolutions as projections).
+Trainable weights at 224x224x3 with 1000 classes: `se_resnet50` 28,088,024, `senet154` 115,088,984 (SE-ResNeXt-152 (64x4d)
+with half the width in each bottleneck's first convolution, three 3x3 convolutions as stem, and 3x3 convolutions as
+projections).
 
 The `se_resnet20` to `se_resnet110` are the CIFAR networks of `resnet.py` with gates. Of these depths Hu et al. report 110 alone
-(and 164, of bottlenecks), as 5.21% of errors on CIFAR-10 in place of 6.37% (table 4 of the fourth version), and there in the
-pre-activation form of He et al. (2016), whose errors without gates these are: the networks here are in the form of 2015.
+(and 164, of bottlenecks), as 5.21% of errors on CIFAR-10 in place of 6.37%, and there in the pre-activation form of He et al.
+(2016), whose errors without gates these are: the networks here are in the form of 2015.
 
 Different from the papers: as in `resnet.py`, batch normalisation's epsilon of 1e-3 (1e-5 there) and TensorFlow's padding of
 stride-2 layers among it. `senet154`'s downsampling is in the 3x3 convolution, as in its authors' code.
@@ -36,7 +36,7 @@ CARDS = {
 
 @keras.saving.register_keras_serializable("pbl")
 class SqueezeExcite(layers.Layer):
-    """Multiplies each channel by a gate between 0 and 1 that depends on all channels' means (equations 2 to 4).
+    """Multiplies each channel by a gate between 0 and 1 that depends on all channels' means.
 
     Args:
         ratio: The bottleneck between the two dense layers has channels / ratio units, at least one.
@@ -291,14 +291,14 @@ def se_resnet56(
 def se_resnet110(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-110 for small images (Hu et al. 2017, table 4); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-110 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
     return _build_small("se_resnet110", input_shape, num_classes, 18, stochastic_depth, zero_gamma)
 
 
 def se_resnet50(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-50 for ImageNet (Hu et al. 2017, table 1).
+    """Builds SE-ResNet-50 for ImageNet (Hu et al. 2017).
 
     Args:
         input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255.
@@ -342,7 +342,7 @@ def senet154(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds SENet-154 (Hu et al. 2017, appendix).
+    """Builds SENet-154 (Hu et al. 2017).
 
     Args:
         input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255.

@@ -5,8 +5,8 @@ Each function that draws returns a matplotlib `Figure`, which a notebook shows a
 
 import functools
 import importlib.util
+import re
 import sys
-import textwrap
 import unicodedata
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 
-from pbl.languages import say
+from pbl.languages import say, wrapping
 
 # Okabe and Ito's colours: colour-blind people can tell them apart, and their lightness differs in grey print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
@@ -88,9 +88,18 @@ def cut_start(text: str, most: int) -> str:
 
 
 def wrap(text: str, width: int, most: int | None = None) -> str:
-    """Breaks a text into lines, at most so many; Chinese and Japanese letters are twice as wide."""
-    width = width if text.isascii() else width * 2 // 3
-    return "\n".join(textwrap.wrap(text, width, max_lines=most, placeholder=" …"))
+    """Breaks a text into lines, at most so many, none within a word; Chinese and Japanese letters are twice as wide."""
+    lines = wrapping.wrap(text, width)
+    return "\n".join(lines if most is None or len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} …"])
+
+
+def shorten_name(name: str) -> str:
+    """Returns an image's name as a picture shows it: "image 1729" for "train/1729" of a set of numbered images.
+
+    The split in such a name is that of the source, which says nothing of the split that the run has cut from it.
+    """
+    numbered = re.fullmatch(r"(?:.*/)?(?:train|val|validation|test)/(\d+)", name)
+    return f"image {numbered[1]}" if numbered else name
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: int = 8) -> None:

@@ -1,22 +1,18 @@
 """What the pages for people share: their templates, text that cannot break them, pictures as part of them."""
 
 import base64
-import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from pbl.escapes import for_screen
+
 MOST_LETTERS = 2_000  # of a text
 MOST_LETTERS_OF_NAME = 120
 MOST_LETTERS_OF_VALUE = 500
 MOST_LETTERS_OF_CODE = 100_000
-
-# What is no character of a page (control characters, halves of pairs), and what would turn the direction of the text around it.
-_UNSHOWABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
 
 
 def load_template(name: str) -> Template:
@@ -42,8 +38,7 @@ def shorten(text: str, most: int) -> str:
 
 def clean(value: Any, most: int) -> str:
     """Returns a value as text that a page can hold: not too long, what is no character of a page by its number."""
-    text = shorten(str(value), most).replace("\r\n", "\n")
-    return _UNSHOWABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return for_screen(shorten(str(value), most).replace("\r\n", "\n"), keep_lines=True)
 
 
 def embed_png(content: bytes) -> Markup:

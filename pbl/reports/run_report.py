@@ -6,14 +6,11 @@ escaped; a file is shown only if it is a regular one inside the run, of a size t
 """
 
 import contextlib
-import csv
-import io
-import json
 import os
 import shlex
 import stat
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,12 +23,13 @@ from pbl.data.split import say_made_by
 from pbl.diagnosis.advice import diagnose_run
 from pbl.diagnosis.rules import COLOURS
 from pbl.errors import InputError, Sentence
-from pbl.languages import choose_language, say
+from pbl.languages import choose_language, say, say_sentence
 from pbl.languages.doctor import say_finding
 from pbl.languages.report import WORDS
+from pbl.reading import UnreadableFile, read_bytes, read_json, read_table
 from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template, shorten
-from pbl.runs import Run, load_run
-from pbl.storage import replacing
+from pbl.runs import Run, find_run
+from pbl.storage import list_folder, replacing
 
 MOST_BYTES = 16 * 2**20  # of a file with numbers; a confusion matrix of 1,000 classes has 7
 MOST_OF_SPLIT = 48 * 2**20  # the split of a million images has 24
@@ -161,9 +159,12 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
                 "The run {run} is damaged: {name} is left out, since {reason}. Take the run from a copy, or train again.",
                 run=folder.path,
                 name=name,
-                reason=Sentence(folder.left_out[name]),
+                reason=folder.left_out[name],
             )
-    run = load_run(run)
+    run = run if isinstance(run, Run) else find_run(run)
+    _ = run.config
+    if not run.holds("environment.json"):
+        _ = run.environment  # says so
     if file is None:
         file = run.path / "report.html"
         if file.is_symlink():
@@ -216,59 +217,51 @@ class _Folder:
         try:
             about = file.stat()
             if not file.resolve().is_relative_to(self.root):
-                reason = "it is a link that leads out of the run"
+                reason = Sentence("it is a link that leads out of the run")
             elif not stat.S_ISREG(about.st_mode):
-                reason = "it is not a regular file"
+                reason = Sentence("it is not a regular file")
             elif about.st_size > most:
-                reason = "it is too large"
+                reason = Sentence("it is too large")
         except (OSError, RuntimeError):  # a link to itself, a forbidden folder
-            reason = "it cannot be read"
+            reason = Sentence("it cannot be read")
         if reason:
             self.left_out[name] = reason
         return None if reason else file
 
     def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
         """What a file holds, at most so many bytes."""
-        file = self.find(name, most)
+        return self._take(name, lambda: read_bytes(self.path / name, self.path, most))
+
+    def _take(self, name: str, read: Callable[[], Any]) -> Any:
         try:
-            return file.read_bytes() if file else None
-        except OSError:
-            self.left_out[name] = "it cannot be read"
+            return read()
+        except FileNotFoundError:
+            return None
+        except UnreadableFile as error:
+            self.left_out[name] = error.reason if error.is_damaged else Sentence("it cannot be read")
             return None
 
     def read_json(self, name: str, most: int = MOST_BYTES) -> dict[str, Any] | None:
         """What a JSON file holds: a dictionary."""
-        content = self.read(name, most)
-        if content is None:
-            return None
-        with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(content)
-            if isinstance(value, dict):
-                return value
-        self.left_out[name] = "it is damaged"
-        return None
+        return self._take(name, lambda: read_json(self.path / name, self.path, most=most))
 
     def read_csv(self, name: str) -> list[dict[str, str]] | None:
         """The rows of a table."""
-        content = self.read(name)
-        if content is None:
-            return None
-        try:
-            return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
-        except (ValueError, csv.Error):
-            self.left_out[name] = "it is damaged"
-            return None
+        return self._take(name, lambda: read_table(self.path / name, self.path, most=MOST_BYTES))
 
     def names_of_pictures(self) -> list[str]:
         """Of all that is called figures/*.png."""
         folder = self.path / "figures"
         try:
             if folder.resolve().is_relative_to(self.root) and folder.is_dir():
-                return [f"figures/{file.name}" for file in sorted(folder.glob("*.png"))]
+                files = list_folder(folder)
+                return [
+                    f"figures/{file.name}" for file in files if file.suffix == ".png" and not file.name.startswith(".")
+                ]
             if os.path.lexists(folder):
-                self.left_out["figures"] = "it is a link that leads out of the run"
+                self.left_out["figures"] = Sentence("it is a link that leads out of the run")
         except (OSError, RuntimeError):
-            self.left_out["figures"] = "it cannot be read"
+            self.left_out["figures"] = Sentence("it cannot be read")
         return []
 
 
@@ -300,14 +293,16 @@ def _read_pictures(folder: _Folder, say: _Voice) -> list[_Picture]:
     pictures, total = [], 0
     for stem in [*known, *(stem for stem in names if stem not in order)]:
         if len(pictures) == MOST_PICTURES or total > MOST_OF_PICTURES:
-            folder.left_out[names[stem]] = "the page holds as many pictures as it can bear"
+            folder.left_out[names[stem]] = Sentence("the page holds as many pictures as it can bear")
             continue
         content = folder.read(names[stem], MOST_PICTURE)
         if content is None:
             continue
         size = _size_of_png(content)
         if size is None or not 0 < size[0] * size[1] <= MOST_PIXELS:
-            folder.left_out[names[stem]] = "it is not a whole PNG picture" if size is None else "it is too large"
+            folder.left_out[names[stem]] = (
+                Sentence("it is not a whole PNG picture") if size is None else Sentence("it is too large")
+            )
             continue
         total += len(content)
         caption, split = order.get(stem, (None, ""))
@@ -439,7 +434,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "cost": _describe_cost(environment, folder.read_json("cost.json"), say),
         "machine": _describe_environment(environment, say),
         "typed": environment["command"] if isinstance(environment.get("command"), str) else "",
-        "left_out": {name: say(reason) for name, reason in folder.left_out.items()},
+        "left_out": {name: say_sentence(reason, language) for name, reason in folder.left_out.items()},
     }
 
 

@@ -19,11 +19,12 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Augmentation, Config, as_word, flatten
 from pbl.errors import InputError, Sentence
+from pbl.escapes import for_csv
 from pbl.languages import say, say_sentence
 from pbl.reports.pages import shorten
 from pbl.runs import Run, runs_folder
 from pbl.statistics import paired_interval, wilson_interval
-from pbl.storage import replacing
+from pbl.storage import is_there, list_folder, replacing
 
 ONE_SEED = "One seed each: says something about these two trained networks, not about the settings."
 HOW_TO_READ = "Difference: accuracy minus that of the run it came from, on the same validation images, in points, with its 95% interval (Newcombe 1998, paired). An interval that contains 0 shows no difference."
@@ -157,8 +158,9 @@ def read_log(folder: str | Path | None = None) -> list[LoggedRun]:
             "No folder {folder}. Give the folder that holds the runs, or train one first: python -m pbl train.",
             folder=folder,
         )
-    files = [file for depth in ("*", "*/*") for file in folder.glob(f"{depth}/*.json")]
-    paths = {file.parent for file in files if file.name in ("config.json", "environment.json")}
+    below = [path for path in list_folder(folder) if not path.name.startswith(".")]
+    below += [path for above in below for path in list_folder(above)]
+    paths = {path for path in below if any(is_there(path / name) for name in ("config.json", "environment.json"))}
     if not paths:
         raise InputError("{folder} holds no runs. Train one first: python -m pbl train.", folder=folder)
     runs = sorted(map(_read_run, paths), key=lambda run: (run.started, run.name))
@@ -175,8 +177,6 @@ def _read_run(path: Path) -> LoggedRun:
             raise InputError("The run {run} is damaged: environment.json lacks its status.", run=path)
     except InputError as error:
         return LoggedRun(path, started, "damaged", Sentence(error.template, **error.fields))
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        return LoggedRun(path, started, "damaged", Sentence("{reason}", reason=str(error)))
     if status == "running" and not _is_live(run):
         status = "cut off"
     reason = ""
@@ -184,7 +184,7 @@ def _read_run(path: Path) -> LoggedRun:
         reason = Sentence("{reason}", reason=str(environment.get("reason") or "").removeprefix("InputError: "))
     elif status != "finished":
         whole = config.epochs + config.fine_tune_epochs
-        reason = Sentence("{done} of {epochs} epochs", done=_count_epochs(path), epochs=whole)
+        reason = Sentence("{done} of {epochs} epochs", done=_count_epochs(run), epochs=whole)
     elif environment.get("diverged"):
         reason = Sentence("diverged in {where}", where=str(environment.get("diverged_at") or "?"))
     settings, given = describe_settings(config, environment.get("builder_options"), path / CODE)
@@ -239,10 +239,10 @@ def _is_live(run: Run) -> bool:
         return False
 
 
-def _count_epochs(path: Path) -> int:
+def _count_epochs(run: Run) -> int:
     try:
-        return max(0, (path / "history.csv").read_bytes().count(b"\n") - 1)
-    except OSError:
+        return len(run.read_table("history.csv"))
+    except (FileNotFoundError, InputError):
         return 0
 
 
@@ -513,7 +513,7 @@ def write_csv(runs: Sequence[LoggedRun], file: str | Path) -> None:
     with replacing(Path(file)) as temporary, temporary.open("w", newline="", encoding="utf-8-sig") as table:
         writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: for_csv(value) for name, value in row.items()} for row in rows)
 
 
 def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) -> Any:

@@ -1,12 +1,14 @@
 """A draft of a team's report, on one or two sheets of A4: what the runs' files know, and boxes for what people must write.
 
-Each number stands in a file of a run, and each claim has a run behind it; where there is none a dotted box is left open. The page
-is one HTML file, pictures and all; a browser lets its boxes be filled in, and prints it.
+Each number stands in a file of a run, and each claim has a run behind it. What people must write comes from a file of theirs
+(`pbl.reports.team_notes`); where it says nothing yet a dotted box is left open. The page is one HTML file, pictures and all.
 """
 
 import contextlib
 import csv
+import hashlib
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
@@ -22,6 +24,7 @@ from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError
 from pbl.languages import choose_language, say
 from pbl.languages.doctor import say_finding
+from pbl.reading import read_bytes
 from pbl.reports.pages import embed_png, load_template
 from pbl.reports.team_log import (
     CODE,
@@ -40,12 +43,13 @@ from pbl.reports.team_log import (
     read_judged,
     read_log,
 )
+from pbl.reports.team_notes import NAME, OTHER, SECTIONS, Part, make_notes, read_notes
 from pbl.runs import Run, runs_folder
 from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
 from pbl.storage import replacing
 
 MOST_RUNS = 12  # lines in the list of what was tried
-MOST_SETTINGS = 8  # rows in the tables of settings and results
+MOST_SETTINGS = 12  # rows in the tables of settings and results
 MOST_OUTCOMES = 4  # of what helped, of what harmed, and of what did neither
 MOST_NAMES = 6  # runs that are named in a row
 MOST_BARS = 8  # in the picture of what each run gained
@@ -54,6 +58,9 @@ MOST_ROWS, MOST_COLUMNS = 15, 12  # of a comparison's table
 # Told of what is the same in all runs, also where it is the default.
 TOLD = ("optimizer", "learning_rate", "learning_rate_schedule", "batch_size", "epochs")
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
+WRITTEN_AS = (
+    '<meta name="written-as" content="{digest}">\n'  # a page that differs from its digest was changed by people
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -92,24 +99,31 @@ class Settings(NamedTuple):
         return len({run.config.seed for run in self.runs})
 
 
+class TeamReport(NamedTuple):
+    """What `write_team_report` left."""
+
+    file: Path  # the page
+    notes: Path  # what people write
+    open: list[str]  # headings below which nothing is written yet
+    kept: Path | None  # the page that lay there before, where people had changed it
+
+
 def write_team_report(
     folder: str | Path | None = None, language: str | None = None, out: str | Path | None = None
-) -> Path:
-    """Writes the draft.
+) -> TeamReport:
+    """Writes the draft, and beside it `team_notes.md`, which is made once and then only read.
 
     It is about the images on which most of the runs were trained; runs on others are counted, not compared. Where `folder` or a
-    folder in it holds what `compare` wrote (`results.json`, `results.png`), it is shown.
+    folder in it holds what `compare` wrote (`results.json`, `results.png`), it is shown. A page that was changed by hand is not
+    overwritten but renamed.
 
     Args:
         folder: Where the runs are kept; see `pbl.reports.team_log.read_log`.
         language: "en" or "ja"; by `pbl.languages.choose_language` unless given.
         out: The file; `team_report.html` in the runs' folder unless given.
 
-    Returns:
-        The file.
-
     Raises:
-        InputError: There is no finished run, or the file cannot be written.
+        InputError: There is no finished run, the notes cannot be read, or the file cannot be written.
     """
     language = choose_language(language)
     runs = read_log(folder)
@@ -122,11 +136,45 @@ def write_team_report(
         raise InputError(
             "{folder} has no finished run to report on. Train one first: python -m pbl train.", folder=folder
         )
+    notes_file = out.parent / NAME
+    if not notes_file.exists():
+        make_notes(notes_file, language)
+    notes = read_notes(notes_file)
     page = _collect(folder, runs, group, lambda template, **details: say(template, language, **details), language)
-    html = load_template("team_report.html").render(**page, language=language)
+    html = load_template("team_report.html").render(**page, **_show_notes(notes), language=language)
+    kept = _keep_what_people_changed(out)
     with replacing(out) as temporary:
-        temporary.write_text(html, encoding="utf-8")
-    return out
+        temporary.write_text(html.replace("<head>\n", "<head>\n" + _digest(html), 1), encoding="utf-8")
+    return TeamReport(out, notes_file, [heading for heading in SECTIONS if not notes[heading]], kept)
+
+
+def _show_notes(notes: dict[str, list[Part]]) -> dict[str, Any]:
+    """The notes as the page takes them; the title as one line."""
+    title = " ".join(part.text for part in notes["Title"])
+    return {"notes": notes, "title": " ".join(title.split()), "hints": SECTIONS, "other": notes[OTHER]}
+
+
+def _digest(html: str) -> str:
+    return WRITTEN_AS.format(digest=hashlib.sha256(html.encode()).hexdigest())
+
+
+def _keep_what_people_changed(file: Path) -> Path | None:
+    """Renames a page that is not word for word as it was written; returns its new name."""
+    if not file.exists():
+        return None
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = file.read_text(encoding="utf-8")
+        ours = re.sub(re.escape(WRITTEN_AS).replace(r"\{digest\}", "[0-9a-f]{64}"), "", text, count=1)
+        if ours != text and _digest(ours) in text:
+            return None
+    names = (file.with_name(f"{file.stem}_changed_by_hand_{number}{file.suffix}") for number in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    try:
+        file.rename(kept)
+    except OSError as error:
+        told = "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder."
+        raise InputError(told, file=file, reason=error.strerror) from None
+    return kept
 
 
 def _choose_group(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
@@ -181,9 +229,10 @@ def _collect(
 
 
 def _choose_shown(settings: Sequence[Settings]) -> list[Settings]:
-    """The most accurate, where there are too many; in their order, since a ranking would be more than is known."""
-    least = sorted((one.accuracy for one in settings), reverse=True)[:MOST_SETTINGS][-1]
-    return [one for one in settings if one.accuracy >= least][:MOST_SETTINGS]
+    """The most accurate and the worst, where there are too many; in their order, since a ranking would be more than is known."""
+    ranked = sorted(settings, key=lambda one: -one.accuracy)
+    shown = {one.label for one in (*ranked[: MOST_SETTINGS - 1], ranked[-1])}
+    return [one for one in settings if one.label in shown]
 
 
 def _describe_result(run: LoggedRun, language: str) -> str:
@@ -318,10 +367,10 @@ def _read_blocks(place: Path) -> list[tuple[str, Any]]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             return [block for block in list_blocks(read_results(place / "results.json")) if block[1]]
     with contextlib.suppress(OSError, ValueError):
-        if blocks := _parse_markdown((place / "results.md").read_text(encoding="utf-8")):
+        if blocks := _parse_markdown(read_bytes(place / "results.md").decode("utf-8")):
             return blocks
     with contextlib.suppress(OSError, ValueError, csv.Error):
-        lines = (place / "results.csv").read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bytes(place / "results.csv").decode("utf-8-sig").splitlines()
         return [("table", [row[:MOST_COLUMNS] for row in csv.reader(lines) if row])]
     return []
 
@@ -350,8 +399,8 @@ def _parse_markdown(text: str) -> list[tuple[str, Any]]:
 
 
 def _read_png(file: Path) -> Markup | None:
-    with contextlib.suppress(OSError):
-        content = file.read_bytes()
+    with contextlib.suppress(OSError, InputError):
+        content = read_bytes(file)
         if content.startswith(PNG):
             return embed_png(content)
     return None

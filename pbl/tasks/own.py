@@ -5,7 +5,6 @@ The builder returns a subclass of `keras.Model` with its own `compute_loss` or `
 resumes exactly, is reported, logged and measured; `evaluate` gives the model's Keras metrics.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.errors import InputError
 from pbl.models.calls import is_overridden, is_validated
+from pbl.storage import temporary_folder
 from pbl.tasks.task import Judged, Question, Task
 
 
@@ -28,7 +28,7 @@ def check(model: keras.Model, data: Data) -> str:
             model=model.name,
         )
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             model.save_weights(Path(folder) / "trial.weights.h5")
         if not model.trainable_weights:
             raise ValueError("it has none.")

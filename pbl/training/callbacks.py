@@ -6,6 +6,7 @@ gets what the run's task is judged by, such as "val_loss" and "min". What it has
 is cut off and goes on, `pbl.training.checkpoint` keeps.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,11 @@ import keras
 import numpy as np
 import pandas as pd
 
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
+from pbl.languages import say
 from pbl.models.keras_private import find_averages
-from pbl.models.saving import copy_weights, read_comment, save_model
-from pbl.storage import Growing, append_line, replacing
+from pbl.models.saving import is_unsealed, mend_weights, save_model
+from pbl.storage import Growing, append_line, is_there, replacing
 
 REST = 40  # times as long as saving took, before the best model is saved again
 FIRST_REST = 10.0  # seconds, before it is saved for the first time
@@ -53,6 +55,7 @@ class BestModel(keras.callbacks.Callback):
 
     Attributes:
         best_epoch: The epoch of the best model, from 1; None before the first.
+        lost_epoch: That of a best model which is no longer there where the training is resumed; else None.
 
     Raises:
         InputError: An epoch logs no such quantity.
@@ -63,6 +66,7 @@ class BestModel(keras.callbacks.Callback):
         self.folder = Path(folder)
         self.best_loss, self.best_epoch = np.inf, None  # the loss, or what stands for it, times -1 in mode "max"
         self._monitor, self._sign = monitor, 1 if mode == "min" else -1
+        self.lost_epoch: int | None = None
         self._waiting: list[np.ndarray] | None = None
         self._next_save = 0.0
 
@@ -129,12 +133,18 @@ class BestModel(keras.callbacks.Callback):
     def set_state(self, state: dict) -> None:
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
         self._waiting = state.get("waiting")  # of an earlier version
-        kept = read_comment(self.folder / "best.keras")
-        if kept is not None and kept["epoch"] >= (self.best_epoch or 0):
+        kept, expected = mend_weights(self.folder, "best", self.model, self.best_epoch or 0), self.best_epoch
+        if kept is not None and kept["epoch"] >= (expected or 0):
             # Written after the state by a process that was killed: then that is the best one so far. Its epoch comes again,
             # and where the machine is the same it gives the same model.
             self.best_loss, self.best_epoch, self._waiting = kept["val_loss"], kept["epoch"], None
-            copy_weights(self.folder / "best.keras", self.folder / "best.weights.h5", self.model)
+        elif expected is not None and self._waiting is None and not is_unsealed(self.folder / "best.weights.h5"):
+            # Of a Drive, say, that kept one file and not the other: what comes is compared with what is there.
+            self.lost_epoch = expected
+            self.best_loss, self.best_epoch = (kept["val_loss"], kept["epoch"]) if kept else (np.inf, None)
+            told = "The best model so far, of epoch {expected}, is gone: {folder} holds {found}. The best one is chosen from that and the epochs to come. If you have a copy, stop now and put it back."
+            found = Sentence("that of epoch {epoch}", epoch=kept["epoch"]) if kept else Sentence("none")
+            print(say(told, expected=expected, folder=self.folder, found=found), file=sys.stderr, flush=True)
 
 
 class AveragesIn(keras.callbacks.Callback):
@@ -214,7 +224,7 @@ class HistoryFile(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": round(now - self._start, 3)}
         self._start = now
         self.rows.append(row)
-        if len(self.rows) > 1 and list(row) == self._columns and self.file.exists():
+        if len(self.rows) > 1 and list(row) == self._columns and is_there(self.file):
             append_line(self.file, _write_csv([row], self._columns, header=False).rstrip("\n"))
         else:
             self._write()

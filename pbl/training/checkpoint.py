@@ -13,15 +13,15 @@ too, with the epoch's sums so far, before their states are put back; a file that
 anew then.
 """
 
-import contextlib
 import json
 import math
+import os
 import random
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, Any, BinaryIO, NoReturn, Protocol
 
 import keras
 import numpy as np
@@ -30,7 +30,8 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models.calls import is_validated
 from pbl.models.keras_private import find_callbacks, find_seed_state, find_swap, set_initial_epoch
-from pbl.storage import Growing, replacing
+from pbl.reading import UnreadableFile, read_array, read_array_header, read_file
+from pbl.storage import Growing, discard, list_folder, replacing, sweep, try_again
 from pbl.training.journal import ENDING, Journal, delete_old_journals, read_journal
 
 REST = 20  # times as long as it took to keep a state, before the next is kept: it costs a twentieth of the time at the most
@@ -162,9 +163,10 @@ class ExactResume(keras.callbacks.Callback):
         self._next = self._kept_at + min(FIRST_REST, self._seconds)
         self._journal: Journal | None = None
         self._has_shrunk = False
+        newest = self.newest
+        self._last = (0, "") if newest is None else (newest["number"], newest["journal"][0])
         self._pending, self._read = self._find(), None  # not held in memory while it trains
-        for leftover in self.folder.glob(".writing-*"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
+        sweep(self.folder)  # what a process that was killed was writing
         if self._pending is None:
             return
         self._check_data(self._pending)
@@ -337,14 +339,16 @@ class ExactResume(keras.callbacks.Callback):
             "arrays": [_describe(array) for array in arrays],
             "journal": [self._journal.file.name, self._journal.size],
         }
-        for old in states[:-1]:  # so there are never more than two
-            with contextlib.suppress(OSError):
-                (self.folder / f"{old}.npz").unlink(missing_ok=True)
+        last, of_last = self._last
+        for old in states:
+            if old != last:  # so there are never more than two, and one of them is whole
+                discard(self.folder / f"{old}.npz")
         with replacing(self.folder / f"{number}.npz") as temporary, zipfile.ZipFile(temporary, "w") as archive:
             _write_bytes(archive, "state", [json.dumps(state).encode()])
             # One array for all, which is written in a tenth of the time that hundreds take.
             _write_bytes(archive, "data", map(_to_bytes, arrays), sum(map(_count_bytes, state["arrays"])))
-        delete_old_journals(self.folder, [*states[-1:], number])
+        self._last = number, self._journal.file.name
+        delete_old_journals(self.folder, {of_last, self._journal.file.name})
         now = time.monotonic()
         self._next = now + min(max(REST * (now - begin), FIRST_REST), self._seconds)
 
@@ -586,7 +590,7 @@ def _unpack(packed: Any, arrays: list[np.ndarray], grown: dict[str, Any] | None 
 
 
 def _list_states(folder: Path) -> list[int]:
-    return [int(file.stem) for file in folder.glob("*.npz") if file.stem.isdecimal()]
+    return [int(file.stem) for file in list_folder(folder) if file.suffix == ".npz" and file.stem.isdecimal()]
 
 
 def _read_newest(folder: Path) -> dict[str, Any] | None:
@@ -594,40 +598,56 @@ def _read_newest(folder: Path) -> dict[str, Any] | None:
     for number in sorted(_list_states(folder), reverse=True):
         file = folder / f"{number}.npz"
         try:
-            with zipfile.ZipFile(file) as archive:
-                with archive.open("state.npy") as stream:
-                    state = json.loads(np.lib.format.read_array(stream, allow_pickle=False).tobytes())
-                missing = _KEYS - set(state)
-                if missing:
-                    raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-                with archive.open("data.npy") as stream:
-                    state["arrays"] = _read_arrays(stream, state["arrays"])
-            journal = state.get("journal")  # an earlier version had none
-            state["grown"] = read_journal(folder / journal[0], journal[1], _cut, _unpack) if journal else {}
+            state = read_file(file, _read_state, folder.parent, math.inf)
+        except UnreadableFile as error:
+            if not error.is_damaged:  # an older state would train epochs a second time
+                raise
+            print(say("{file} is damaged and not used: {error}", file=file, error=error.reason))
+            continue
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+        try:
+            journal, size = state["journal"]
+            state["grown"] = read_journal(folder / journal, size, _cut, _unpack) if journal else {}
+            state["number"] = number
             return state
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except UnreadableFile as error:
+            if not error.is_damaged:
+                raise
             print(say("{file} is damaged and not used: {error}", file=file, error=error))
+        except FileNotFoundError:
+            reason = Sentence("{name} is missing", name=journal)
+            print(say("{file} is damaged and not used: {error}", file=file, error=reason))
     return None
 
 
-def _read_arrays(stream: IO[bytes], described: list) -> list[np.ndarray]:
-    """The arrays that stand one after another in an array of bytes; each in memory once."""
-    np.lib.format.read_magic(stream)
-    (size,), _, _ = np.lib.format.read_array_header_1_0(stream)
-    if size != sum(map(_count_bytes, described)):
-        raise ValueError("its arrays are not of the size that it says")
-    arrays = []
-    for dtype, shape in described:
-        array = np.empty(shape, dtype)
-        into, at = array.reshape(-1).view(np.uint8).data if array.size else b"", 0
-        while at < len(into):
-            count = stream.readinto(into[at:])
-            if not count:
-                raise EOFError("it is cut off")
-            at += count
-        arrays.append(array)
-    stream.read(1)  # at its end the archive looks at the checksum
-    return arrays
+def _read_state(stream: BinaryIO) -> dict[str, Any]:
+    """A state as it is in its file; each array is read into its own place, so that it is in memory once."""
+    with zipfile.ZipFile(stream) as archive:
+        state_entry, data_entry = archive.getinfo("state.npy"), archive.getinfo("data.npy")
+        if max(state_entry.file_size, data_entry.file_size) > stream.seek(0, os.SEEK_END):  # they are not compressed
+            raise ValueError("more than the file holds")
+        state = json.loads(read_array(archive, state_entry).tobytes())
+        journal, size = state.setdefault("journal", ["", 0])  # an earlier version had none
+        if not set(state) >= _KEYS or Path(journal).name != journal or type(size) is not int:
+            raise ValueError("no such state")
+        with archive.open(data_entry) as data:
+            (size,), _ = read_array_header(data, data_entry)
+            if size != sum(map(_count_bytes, state["arrays"])):
+                raise ValueError("its arrays are not of the size that it says")
+            state["arrays"] = [_read_into(np.empty(shape, dtype), data) for dtype, shape in state["arrays"]]
+            data.read(1)  # at its end the archive looks at the checksum
+    return state
+
+
+def _read_into(array: np.ndarray, stream: IO[bytes]) -> np.ndarray:
+    into, at = array.reshape(-1).view(np.uint8).data if array.size else b"", 0
+    while at < len(into):
+        count = stream.readinto(into[at:])
+        if not count:
+            raise EOFError("it is cut off")
+        at += count
+    return array
 
 
 def _cut(data: np.ndarray, described: list) -> Iterator[np.ndarray]:
@@ -641,6 +661,6 @@ def _cut(data: np.ndarray, described: list) -> Iterator[np.ndarray]:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        try_again(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
     except OSError as error:
         raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None

@@ -7,9 +7,10 @@ from typing import Any
 
 from pbl.config import Config
 from pbl.data import Data
-from pbl.data.doctor import CLOSE_CHECKS, Finding
+from pbl.data.doctor import CLOSE_CHECKS
 from pbl.diagnosis.advice import read_findings
-from pbl.errors import InputError, join_sentences
+from pbl.errors import InputError, Sentence, join_sentences
+from pbl.escapes import for_shell
 from pbl.languages import say, say_sentence
 from pbl.runs import runs_on
 
@@ -50,23 +51,33 @@ def _check_fast(data: Data, config: Config) -> list[dict[str, Any]]:
         raise InputError(
             "{faults} More: python -m pbl check {source}. To train all the same: data_check=report.",
             faults=join_sentences(finding.message for finding in serious),
-            source=config.dataset,
+            source=for_shell(config.dataset),
         )
-    return _tell(findings)
+    return _tell([asdict(finding) for finding in findings])
 
 
 def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]]:
     for earlier in runs_on(data.images_hash, folder):
         with contextlib.suppress(InputError):
             if earlier.read_json("data_check.json").get("close_checks") == list(CLOSE_CHECKS):
-                return [finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS]
+                return _tell([finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS])
     if len(data.images("train").labels) > MANY:
         print(say("Looking for altered copies, shift and wrong labels, once for these images."), flush=True)
-    return _tell(data.check_closely(CHECKED))
+    return _tell([asdict(finding) for finding in data.check_closely(CHECKED)])
 
 
-def _tell(findings: list[Finding]) -> list[dict[str, Any]]:
+def _tell(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prints what is more than a note, in every run: what was found before the first is as true of the others."""
     for finding in findings:
-        if finding.severity != "note":
-            print(f"{finding.severity}: {say_sentence(finding.message)}")
-    return [asdict(finding) for finding in findings]
+        if finding["severity"] != "note":
+            print(f"{finding['severity']}: {say_sentence(_sentence_of(finding))}")
+    return findings
+
+
+def _sentence_of(finding: dict[str, Any]) -> str | Sentence:
+    """As `Finding.message`, which a file keeps as text and fields."""
+    template, details = finding.get("template", ""), finding["details"]
+    try:
+        return Sentence(template, **details) if template else str(finding.get("message", ""))
+    except (LookupError, ValueError, TypeError, AttributeError):  # a file may come from a stranger
+        return str(finding.get("message", ""))

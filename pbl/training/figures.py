@@ -27,10 +27,18 @@ def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: st
     if suggestion is not None:
         lowest_at = table["learning_rate"][table["smoothed"].idxmin()]
         axes.axvline(
-            lowest_at, color=GREY, linestyle=":", linewidth=1.2, label=f"lowest smoothed loss: {lowest_at:.2g}"
+            lowest_at,
+            color=GREY,
+            linestyle=":",
+            linewidth=1.2,
+            label=f"rate of the lowest smoothed loss: {lowest_at:.2g}",
         )
         axes.axvline(
-            suggestion, color=BLUE, linestyle="--", linewidth=1.5, label=f"suggested, a tenth of it: {suggestion:g}"
+            suggestion,
+            color=BLUE,
+            linestyle="--",
+            linewidth=1.5,
+            label=f"suggested rate, a tenth of it: {suggestion:g}",
         )
     axes.set_xscale("log")
     axes.set_xlabel("learning rate, higher at each step")

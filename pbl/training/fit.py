@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from pbl.training.build import build_and_compile, compile_model
 from pbl.training.callbacks import AveragesIn, AveragesOut, BestModel, HistoryFile
 from pbl.training.checkpoint import ExactResume, Paused
 from pbl.training.divergence import StopAtNaN, is_finite, name_layer
+from pbl.training.epoch_line import EpochLine, is_lively
 from pbl.training.performance import fused_operations
 from pbl.training.session import Session
 from pbl.training.tensorboard_log import TensorBoardLog, describe_looking, log_settings
@@ -76,6 +76,7 @@ class Fit:
         self.history = HistoryFile(run.path / "history.csv")
         self.best = BestModel(run.path, *(task.best if is_validated(model) else (None, "min")))
         self.stop_at_nan = StopAtNaN()
+        self.line = EpochLine(run.config.epochs + run.config.fine_tune_epochs, is_lively())
         logs = []
         if run.config.tensorboard:
             logs = [TensorBoardLog(run.path / "tensorboard")]
@@ -92,6 +93,7 @@ class Fit:
             self.best,  # before the others, so that it keeps the very model that was validated
             *callbacks,
             self.stop_at_nan,
+            self.line,
             *logs,  # they and the history see what all others log
             self.history,
             *map(AveragesOut, averages),
@@ -114,11 +116,10 @@ class Fit:
         resume.label = stage.label
         if self.monitor:
             self.monitor.looks_at_end = is_last
-        verbose = 1 if _is_lively() else 2
         if run.config.is_classifier and has_fixed_features(model) and not run.config.augmentation:
             resume.data = None  # its steps are too short to be kept
             begin = resume.initial_epoch(stage.config.epochs)
-            fit_head(model, self.data, stage.config.epochs, self.everybody, verbose, begin)
+            fit_head(model, self.data, stage.config.epochs, self.everybody, begin)
             resume.data = self.data
             return
         model.fit(
@@ -128,7 +129,7 @@ class Fit:
             epochs=done + stage.config.epochs,
             callbacks=self.everybody,
             shuffle=False,  # tf.data shuffles; said, since Keras 3.15 warns otherwise
-            verbose=verbose,
+            verbose=0,  # EpochLine tells
         )
 
     def _unfreeze(self, stage: Stage) -> None:
@@ -150,13 +151,15 @@ class Fit:
             self.best.flush()
             if hasattr(self.monitor, "save"):
                 self.monitor.save()
-            if self.best.best_epoch is None and not (self.run.path / "best.weights.h5").exists():
+            if self.best.best_epoch is None and not self.run.holds("best.weights.h5"):
                 save_model(self.model, self.run.path, "best")
         except tf.errors.ResourceExhaustedError as error:
             raise InputError(
                 "Out of memory in training. Lower batch_size (now {size}) or image_size.",
                 size=self.run.config.batch_size,
             ) from error
+        finally:
+            self.line.close()
         if hasattr(self.monitor, "seconds"):
             self.session.count_measuring(self.monitor.seconds)
         self._record_outcome()
@@ -178,6 +181,9 @@ class Fit:
                 raise InputError(told, where=where, setting=name, rate=rate)
             told = "Training diverged in {where}. Lower {setting} (now {rate:g}); the model of epoch {best} is kept."
             print(say(told, where=where, setting=name, rate=rate, best=best.best_epoch))
+        elif best.best_epoch is None and best.lost_epoch is not None and self.session.status == "finished":
+            told = "The best model, of epoch {epoch}, is gone, and no later one was better: best.weights.h5 and best.keras are missing or damaged in {run}. Put one back from a copy and give the same command, or train again with --fresh."
+            raise InputError(told, epoch=best.lost_epoch, run=run.path)
         elif best.best_epoch is None and self.session.status == "finished":
             told = "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g})."
             raise InputError(told, setting=name, rate=rate)
@@ -269,8 +275,3 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
 
 def _keeps_averages(model: keras.Model) -> bool:
     return bool(getattr(getattr(model.optimizer, "inner_optimizer", model.optimizer), "use_ema", False))
-
-
-def _is_lively() -> bool:
-    """Whether somebody watches: a terminal, or a notebook. Into a file goes one line an epoch, not a moving bar."""
-    return sys.stdout.isatty() or "ipykernel" in sys.modules

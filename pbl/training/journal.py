@@ -3,16 +3,18 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from pbl.errors import InputError
-from pbl.storage import Growing, try_again
+from pbl.reading import read_file
+from pbl.storage import Growing, discard, list_folder, try_again
 
 ENDING = ".journal"
 
@@ -104,36 +106,39 @@ def read_journal(
         Of each name the list, or the array.
 
     Raises:
-        OSError, ValueError: It is missing or damaged.
+        FileNotFoundError, UnreadableFile: There is none; it is damaged, or cannot be read now.
     """
-    content = memoryview(file.read_bytes())[:size]
-    if len(content) < size:
-        raise ValueError(f"{file.name} is cut off")
-    parts: dict[str, list] = {}
-    at = 0
-    while at < size:
-        length, checksum = (int(word, 16) for word in bytes(content[at : at + 18]).split())
-        line = content[at + 18 : at + 18 + length]
-        head = json.loads(bytes(line))
-        at += 18 + length + head["size"]
-        data = content[at - head["size"] : at]
-        if zlib.crc32(data, zlib.crc32(line)) != checksum:
-            raise ValueError(f"{file.name} is damaged")
-        arrays = list(cut(np.frombuffer(data, np.uint8), head["arrays"]))
-        parts.setdefault(head["name"], []).append(unpack(head["packed"], arrays))
-    return {
-        name: np.concatenate(of_name)
-        if isinstance(of_name[0], np.ndarray)
-        else [item for part in of_name for item in part]
-        for name, of_name in parts.items()
-    }
+
+    def read(stream: BinaryIO) -> dict[str, Any]:
+        if not 0 <= size <= stream.seek(0, os.SEEK_END):
+            raise ValueError("it is cut off")
+        stream.seek(0)
+        content, at = memoryview(stream.read(size)), 0
+        parts: dict[str, list] = {}
+        while at < size:
+            length, checksum = (int(word, 16) for word in bytes(content[at : at + 18]).split())
+            line = content[at + 18 : at + 18 + length]
+            head = json.loads(bytes(line))
+            if length < 1 or head["size"] < 0:
+                raise ValueError("it does not go on")
+            at += 18 + length + head["size"]
+            data = content[at - head["size"] : at]
+            if zlib.crc32(data, zlib.crc32(line)) != checksum:
+                raise ValueError("another checksum")
+            arrays = list(cut(np.frombuffer(data, np.uint8), head["arrays"]))
+            parts.setdefault(head["name"], []).append(unpack(head["packed"], arrays))
+        return {
+            name: np.concatenate(of_name)
+            if isinstance(of_name[0], np.ndarray)
+            else [item for part in of_name for item in part]
+            for name, of_name in parts.items()
+        }
+
+    return read_file(file, read, file.parent.parent, math.inf)
 
 
-def delete_old_journals(folder: Path, states: list[int]) -> None:
-    """Deletes the journals that none of the states goes on from; a journal bears the number of its first state."""
-    numbers = sorted(int(file.stem) for file in folder.glob(f"*{ENDING}") if file.stem.isdecimal())
-    used = {max((number for number in numbers if number <= state), default=0) for state in states}
-    for number in numbers:
-        if number not in used and number <= max(states, default=0):
-            with contextlib.suppress(OSError):
-                (folder / f"{number}{ENDING}").unlink()
+def delete_old_journals(folder: Path, used: set[str]) -> None:
+    """Deletes the journals that no state goes on from: all but those of these names."""
+    for file in list_folder(folder):
+        if file.suffix == ENDING and file.name not in used:
+            discard(file)

@@ -13,7 +13,7 @@ from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
 from pbl.runs import load_run
 from pbl.statistics import extrapolate_doubling
-from pbl.storage import replacing
+from pbl.storage import replacing, write_table
 from pbl.training.figures import plot_data_size
 from pbl.training.sweep import run_sweep, tell_progress
 
@@ -107,6 +107,5 @@ def measure_learning_curve(
     picture = file.with_name("learning_curve.png")
     with replacing(picture) as temporary:
         plot_data_size(table, expected, low, high, f"{config.experiment}: more data?").savefig(temporary, dpi=120)
-    with replacing(file) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    write_table(file, table)
     return LearningCurve(table, expected, low, high, message, file, picture)

@@ -1,5 +1,6 @@
 """One run, from its settings to its diagnosis: this file is the spine, read downward."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
 
 
 def _draw_curves(run: Run, diagnosis: Diagnosis | None) -> None:
-    environment, history = run.environment, pd.read_csv(run.path / "history.csv")
+    environment, history = run.environment, pd.read_csv(io.BytesIO(run.read_bytes("history.csv")))
     if diagnosis is None:
         curves = plot_history(history, environment["best_epoch"], f"{run.name}: learning curves")
     else:

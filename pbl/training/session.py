@@ -1,14 +1,12 @@
 """A training's hold on its run: lock, status, seconds, the state it resumes from, and that the data are the same."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
-import pandas as pd
 import tensorflow as tf
 
 from pbl import models
@@ -18,7 +16,7 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
 from pbl.models import slips
 from pbl.runs import Run, describe_environment, find_unfinished, remove_run, reserve_run
-from pbl.storage import timestamp
+from pbl.storage import discard, timestamp
 from pbl.training.build import builder_options
 from pbl.training.checkpoint import ExactResume
 
@@ -81,7 +79,7 @@ class Session:
     def check_same_data(self, data: Data) -> None:
         """Raises InputError where the data are no longer those that the run began with."""
         run = self.run
-        if not (run.path / "split.json").exists():
+        if not run.holds("split.json"):
             return
         if run.environment.get("data") not in (None, data.fingerprint) and run.has_same_images(data.split):
             raise InputError(
@@ -114,8 +112,8 @@ class Session:
             findings: What was found in them, as `data_check.json` holds it.
         """
         run, config = self.run, self.config
-        (run.path / slips.FILE).unlink(missing_ok=True)  # of an earlier attempt
-        if not (run.path / "split.json").exists():
+        discard(run.path / slips.FILE)  # of an earlier attempt
+        if not run.holds("split.json"):
             run.write_json("split.json", data.split)
         run.write_json("data_check.json", findings)
         self.resume = ExactResume(run.path, data, minutes=config.checkpoint_minutes, max_minutes=config.max_minutes)
@@ -183,16 +181,17 @@ class Session:
             print(say("{run} goes on at epoch {epoch}, step {step}.", run=run.path, epoch=epoch + 1, step=step + 1))
         else:
             print(say("{run} goes on at epoch {epoch}.", run=run.path, epoch=epoch + 1))
+        versions, machine = before.get("versions") or {}, before.get("machine") or {}
         pairs = [
-            (f"{package} {before['versions'].get(package)}", version)
+            (f"{package} {versions.get(package)}", version)
             for package, version in now["versions"].items()
-            if package in ("tensorflow", "keras", "numpy") and before["versions"].get(package) != version
+            if package in ("tensorflow", "keras", "numpy") and versions.get(package) != version
         ]
         pairs += [
             (old, new)
             for old, new in (
                 (", ".join(before.get("devices", [])), ", ".join(devices)),
-                (before["machine"]["processor"], now["machine"]["processor"]),
+                (machine.get("processor", "?"), now["machine"]["processor"]),
             )
             if old != new
         ]
@@ -214,15 +213,14 @@ class Session:
         earlier = environment.get("seconds", {})
         laps = sorted(self._seconds.items(), key=lambda lap: lap[0] == IN_FIT)  # last, since it is a part of fit
         seconds = {name: round(earlier.get(name, 0) + value, 2) for name, value in laps}
-        history = run.path / "history.csv"
-        if "resumed" in environment and history.exists():  # a process that was killed told no seconds
-            seconds["fit"] = round(float(pd.read_csv(history)["seconds"].sum()), 2)
+        if "resumed" in environment and run.holds("history.csv"):  # a process that was killed told no seconds
+            seconds["fit"] = round(sum(float(row["seconds"]) for row in run.read_table("history.csv", "seconds")), 2)
         run.update_environment(status=self.status, seconds=seconds)
         if self.status != "finished":
             ended = Sentence("Paused") if self.status == "paused" else Sentence("Interrupted")
             print(say("{ended}. The same command goes on with {run}.", ended=ended, run=run.path))
         elif not environment["diverged"]:
-            shutil.rmtree(run.path / "checkpoint", ignore_errors=True)  # a finished run is never resumed
+            discard(run.path / "checkpoint")  # a finished run is never resumed
 
 
 def _name_device(device: Any) -> str:

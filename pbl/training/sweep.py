@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import re
-import tempfile
 import time
 import traceback
 from collections import deque
@@ -18,9 +17,11 @@ import pandas as pd
 from pbl.config import Config, apply_overrides, parse_overrides, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
+from pbl.lock import InUse
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage import InUse, replacing
+from pbl.storage import replacing, temporary_folder, write_table
 from pbl.training.run import train
+from pbl.trust import is_code_left_out
 
 POLL_SECONDS = 5  # between two looks at runs that other processes train
 
@@ -81,13 +82,15 @@ def run_sweep(
         tell: What is done with a line of progress.
 
     Returns:
-        One row a run, in the order of the plan, and the file `sweep_<settings>.csv` that holds it: the swept settings, `run`, `status`,
+        One row a run, in the order of the plan, and the file `sweep_<settings>_<plan>.csv` that holds it: the swept settings, `run`, `status`,
         `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of what failed. Where Ctrl-C
         ended it, a row is of a run that is "interrupted".
     """
     runs = list(runs)
-    # Named by what is swept: another sweep of the experiment does not replace it.
-    name = "_".join(["sweep", *(key.rpartition(".")[2] for key in runs[0][0] if key != "seed")])
+    # Named by what is swept, and by all settings but the seed: another sweep does not replace it, more seeds extend it.
+    plan = sorted({str({**config.decides(), "seed": 0}) for _, config in runs})
+    swept = [key.rpartition(".")[2] for key in runs[0][0] if key != "seed"]
+    name = "_".join(["sweep", *swept, hashlib.sha256("\n".join(plan).encode()).hexdigest()[:6]])
     file = runs_folder(folder) / runs[0][1].experiment / f"{name}.csv"
     place = {id(config): number for number, (_, config) in enumerate(runs)}
     rows: dict[int, dict[str, Any]] = {}
@@ -99,8 +102,7 @@ def run_sweep(
             rows[number]["status"] = "failed"
         table = pd.DataFrame([rows[number] for number in sorted(rows)])
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+        write_table(file, table)
     return table, file
 
 
@@ -134,7 +136,9 @@ def train_each(
         keras.backend.clear_session()
         reason = ""
         try:
-            if config.file:  # anew: another experiment may have entered other code under the same name
+            if (
+                config.file and not is_code_left_out()
+            ):  # anew: another experiment may have entered other code under the same name
                 run_experiment_file(config.file)
             run = find_finished(config, folder) or train(config, folder=folder)
         except InUse as error:
@@ -161,6 +165,7 @@ def plan_comparison(
     minutes: float | None = None,
     budget_file: Path | None = None,
     tell: Callable[[str], None] = tell_progress,
+    folds: int | None = None,
 ) -> list[tuple[dict[str, Any], Config]]:
     """Returns the runs of a comparison under an equal budget: seed by seed, so that one cut short has all of each.
 
@@ -171,6 +176,7 @@ def plan_comparison(
         minutes: Or in minutes of training: two epochs of each are timed first, so that its learning-rate schedule ends in time.
         budget_file: Where the epochs found for `minutes` are kept, so that the same command goes on with the same runs.
         tell: What is done with a line of progress.
+        folds: For a cross-validation: each seed is trained so many times, with each of so many folds as validation.
 
     Raises:
         InputError: The experiments' epochs differ and no budget was given; two experiments are the same.
@@ -197,11 +203,11 @@ def plan_comparison(
         raise InputError(
             "Two of the experiments have the very same settings. Give each once; seeds are counted up by --seeds."
         )
-    return [
-        ({"experiment": config.experiment, "model": config.model, "seed": config.seed + number}, config.replace(seed=config.seed + number))
-        for number in range(seeds)
-        for config in configs
-    ]  # fmt: skip
+    if folds is not None:
+        configs = [config.replace(folds=folds, fold=fold) for config in configs for fold in range(folds)]
+    planned = [config.replace(seed=config.seed + number) for number in range(seeds) for config in configs]
+    named = ("experiment", "model", "seed", *(["fold"] if folds else []))
+    return [({name: getattr(config, name) for name in named}, config) for config in planned]
 
 
 def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Callable[[str], None]) -> Config:
@@ -215,9 +221,9 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
             file=file,
         ) from None
     if key not in known:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             trial = train(config.replace(epochs=2, fine_tune_epochs=0, warmup_epochs=0), folder=folder)
-            seconds = float(pd.read_csv(trial.path / "history.csv")["seconds"].iloc[-1])
+            seconds = float(trial.read_table("history.csv", "seconds")[-1]["seconds"])
         known[key] = min(max(1, int(60 * minutes / max(seconds, 1e-3))), 1_000_000)
         tell(
             Sentence(

@@ -11,8 +11,10 @@ from pbl.data import Data
 from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import build_model
+from pbl.languages import say
 from pbl.models.calls import is_overridden
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
+from pbl.models.saving import read_seal
 from pbl.runs import load_run
 
 _MAY_DIFFER = ("weights", "dropout", "l2")
@@ -37,6 +39,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
     source = Path(config.initial_weights).expanduser()
     if not source.is_dir():
         try:
+            read_seal(source)
             model.load_weights(source)
         except (OSError, KeyError, ValueError) as error:
             raise InputError(
@@ -123,7 +126,6 @@ def fit_head(
     data: Data,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: int = 1,
     initial_epoch: int = 0,
 ) -> None:
     """Does what `model.fit` does, for a model with fixed features, computing them once in place of once an epoch.
@@ -133,11 +135,11 @@ def fit_head(
         data: Training and validation images.
         epochs: How often the training images are gone through.
         callbacks: They see the whole model.
-        verbose: As for `fit`.
         initial_epoch: As for `fit`.
     """
     extractor, head = split_backbone(model)
-    features = {split: extractor.predict(data.images(split).pixels, verbose=verbose) for split in ("train", "val")}
+    print(say("The features of all images are computed once, before the first epoch."), flush=True)
+    features = {split: extractor.predict(data.images(split).pixels, verbose=0) for split in ("train", "val")}
     head.compile(optimizer=model.optimizer, loss=model.loss, metrics=["accuracy"])
 
     def follow(*_, **__) -> None:
@@ -156,10 +158,10 @@ def fit_head(
         epochs=epochs,
         callbacks=keras.callbacks.CallbackList(
             [*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=follow, on_train_batch_end=follow)],
-            add_history=True, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=epochs, steps=len(train),
+            add_history=True, model=model, epochs=epochs, steps=len(train),
         ),
         shuffle=False,
-        verbose=verbose,
+        verbose=0,
     )  # fmt: skip
     for monitor in monitors:
         monitor.look_through(None, None)

@@ -4,7 +4,6 @@ None of them keeps a run.
 """
 
 import random
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pbl.models import MODELS
 from pbl.models.keras_private import flatten_layers
 from pbl.models.slips import tell_slips
 from pbl.runs import Run, runs_folder
+from pbl.storage import temporary_folder
 from pbl.training.build import build_and_compile, build_callback, check_schedule
 from pbl.training.optimization import build_optimizer
 from pbl.training.performance import fused_operations
@@ -228,7 +228,7 @@ def dry_run(config: Config, folder: str | Path | None = None) -> Run:
     short = config.replace(
         epochs=1, fine_tune_epochs=min(1, config.fine_tune_epochs), warmup_epochs=0, max_minutes=None
     )
-    with tempfile.TemporaryDirectory(prefix="pbl-") as temporary:
+    with temporary_folder() as temporary:
         run = rehearse(short, temporary, kept_in)
         _ = run.config, run.split  # read while they are there
         return run

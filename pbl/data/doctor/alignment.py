@@ -44,7 +44,7 @@ def find_alike(images: np.ndarray, queries: np.ndarray) -> Alike:
     of the eight ways to turn and mirror a square (four of a rectangle), and the nearest by the upper or lower three quarters
     alone. Each candidate is then aligned by Gauss-Newton steps over shift, rotation and scale (S. Baker, I. Matthews 2004,
     "Lucas-Kanade 20 years on", IJCV 56, 221-255, section 2), on pictures of at most 32 pixels a side that are averaged over 3x3.
-    The distance is that of the overlapping parts, all colours, as vectors of mean 0 and norm 1, so brightness and contrast do not
+    One of the two may be blurred as well. The distance is that of the overlapping parts, all colours, as vectors of mean 0 and norm 1, so brightness and contrast do not
     count; it is divided by the distance that two of the images have on average, so that it means the same in data of many kinds.
 
     Args:

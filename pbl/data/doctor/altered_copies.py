@@ -69,7 +69,9 @@ def find_altered_copies(
     Each image is compared with all others by `alignment.find_alike`. Which distances mean a copy is decided for each kind of pair:
     of train and val, of train and test, of val and test, within train, and of other labels. The largest of some fixed limits is
     taken within which clearly more pairs lie (binomial p below .00001) than those just beyond it let expect by chance. So images
-    that differ in few ways, such as cells or coins, are no copies although each has a near neighbour.
+    that differ in few ways, such as cells or coins, are no copies although each has a near neighbour. Where no distance tells, the
+    same is tried with each pair's distance divided by that to the third nearest image, as it lies by chance in a space of as many
+    dimensions as images differ in ways.
 
     "altered_copies": at least 3 images of a split, more than 1% of it, and by a binomial test (p below .001) more than large
     collections of photographs hold by nature: "stop" in a split of our own making, "act" in an official one. Else a "note".

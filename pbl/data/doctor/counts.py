@@ -97,9 +97,9 @@ def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "small_validation",
         "act",
-        "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share, or compare by cross-validation."
+        "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5)."
         if independent == images
-        else "The validation split has {images} images, but of only {groups} groups, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it more groups, or compare by cross-validation.",
+        else "The validation split has {images} images, but of only {groups} groups, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it more groups (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5).",
         images=images,
         groups=independent,
         low=low,

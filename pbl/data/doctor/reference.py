@@ -55,4 +55,5 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
         low=low,
         high=high,
         images=len(index),
+        independent=independent,
     )

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pbl.data.doctor.finding import Finding, Part
+from pbl.data.paths import write_name
 from pbl.storage import replacing, write_json
 
 
@@ -91,5 +92,5 @@ def write_leave_out(findings: list[Finding], file: str | Path) -> list[str]:
     """
     names = find_leave_out(findings)
     with replacing(Path(file)) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        temporary.write_text("".join(f"{write_name(name)}\n" for name in names), encoding="utf-8")
     return names

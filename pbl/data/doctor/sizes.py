@@ -13,7 +13,6 @@ ENLARGED = 0.5  # side in the file divided by side of the model's input: below i
 SMALLER_THAN_REST = 0.25  # shorter side divided by the median of all shorter sides
 KEPT_BY_CROP = 0.4  # share of the picture; a 16:9 photograph cut to a square keeps 56%, one of 5:2 40%
 DARK = 64  # of 255
-AT_ONCE = 1_000  # images that are in memory together
 GREY_DIFFERS = 0.5  # share of grey images in one class minus that in another
 
 
@@ -141,13 +140,10 @@ def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
 
     So look x-rays of 12 bits in files of 16, whose values reach 4095 of 65535.
     """
-    largest = np.concatenate([
-        part.pixels[at : at + AT_ONCE].max(axis=(1, 2, 3), initial=0)
-        for part in splits.values()
-        for at in range(0, max(len(part.labels), 1), AT_ONCE)
-    ])  # fmt: skip
+    blocks = [part.pixels[at : at + 1024] for part in splits.values() for at in range(0, len(part.names), 1024)]
+    largest = np.concatenate([np.zeros(0), *(block.max(axis=(1, 2, 3)) for block in blocks)])
     dark = largest <= DARK
-    if dark.mean() < 0.5 or not largest.any():
+    if not largest.any() or dark.mean() < 0.5:
         return []
     names = [name for part in splits.values() for name in part.names]
     brightest = int(largest[dark].max())
@@ -165,9 +161,10 @@ def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
 
 def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
     """Images of one colour all over: "act", since they teach nothing."""
-    items = []
-    for part in splits.values():
+    items, counts = [], {}
+    for split, part in splits.items():
         constant = is_constant(part.pixels)
+        counts[f"of_{split}"] = int(constant.sum())
         items += [part.names[i] for i in np.flatnonzero(constant)]
     if not items:
         return []
@@ -177,4 +174,5 @@ def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
         "Images of one colour all over: {images}, such as {examples}; leave them out, or see what went wrong when they were made.",
         items,
         images=len(items),
+        **counts,
     )

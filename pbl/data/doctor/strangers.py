@@ -28,6 +28,10 @@ def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int =
     "faint_image": nearly white, nearly black or nearly of another colour all over. Images of exactly one colour are not counted.
     "blurred_image": sharpness, the mean absolute Laplacian divided by the contrast, is an outlier below.
 
+    Clean data have unusual images too. Of six sets, on which the limit of 4 was chosen, at most 1% of the images are named as
+    strangers (15 of 1,797 digits, 7 of 1,344 tiles, 1 to 3 of 2,000 CIFAR-10 images) and .1% as blurred; of 20 draws of 300 digits
+    1.5%.
+
     Args:
         splits: See `examine`.
         cap: Images that are looked at, chosen by `seed`.

@@ -1,0 +1,200 @@
+"""Rules about single classes: rare, absent, numbered otherwise, given to another, of another share, never found."""
+
+import numpy as np
+
+from pbl.diagnosis.evidence import Evidence, Finding, make_finding
+from pbl.statistics import newcombe_interval
+
+
+def find_class_imbalance(run: Evidence) -> Finding | None:
+    """Rare classes that are found much less often than the common ones."""
+    counts = np.array(run.signals.about["train_counts"], float)
+    rare = np.flatnonzero(counts < run.limits["rare_class"] * counts.max())
+    of_rare = np.isin(run.val.labels, rare)
+    if not of_rare.any() or of_rare.all():
+        return None
+    correct = run.val.correct[-1]
+    numbers = int(correct[~of_rare].sum()), int((~of_rare).sum()), int(correct[of_rare].sum()), int(of_rare.sum())
+    low, high = newcombe_interval(*numbers)
+    if not run.over("rare_recall", low):
+        return None
+    return make_finding(
+        "class_imbalance",
+        "Of the rare classes {found} of {rare} validation images were found ({recall:.0%}), of the others {others:.0%}: between"
+        " {low_points:.0f} and {high_points:.0f} points more.",
+        found=numbers[2],
+        rare=numbers[3],
+        recall=numbers[2] / numbers[3],
+        others=numbers[0] / numbers[1],
+        low=low,
+        high=high,
+        classes=rare.tolist(),
+    )
+
+
+def find_absent_class(run: Evidence) -> Finding | None:
+    """Classes of validation images that training has none of."""
+    train, val = run.counts
+    absent = np.flatnonzero((train == 0) & (val > 0))
+    images = int(val[absent].sum())
+    if not len(absent) or not run.over("absent", images / val.sum()):
+        return None
+    return make_finding(
+        "class_absent",
+        "{images} of {all_images} validation images are of a class of which training has no image (class {examples}): the network"
+        " cannot know it. Split again so that each class is on both sides, or look whether both count classes alike.",
+        images=images,
+        all_images=int(val.sum()),
+        examples=", ".join(map(str, absent[:5].tolist())),
+    )
+
+
+def find_numbers_from_one(run: Evidence) -> Finding | None:
+    """Class numbers that begin later than at 0: outputs of which no image is."""
+    counts, of_val = run.counts
+    first = int(np.flatnonzero(counts)[0]) if counts.any() else 0
+    if not first or of_val[:first].any() or len(counts) - first < 2:
+        return None
+    return make_finding(
+        "class_absent",
+        "The labels go from {first} to {last}, and classes are counted from 0: of {outputs} output(s) no image is. It does little"
+        " harm; labels = labels - {first} and a last layer of {classes} mend it.",
+        first=first,
+        last=len(counts) - 1,
+        outputs=first,
+        classes=len(counts) - first,
+        kind="from_one",
+    )
+
+
+def find_label_order(run: Evidence) -> Finding | None:
+    """Classes that the network knows in training and takes for one another in validation, one to one."""
+    if run.confusions is None or not run.learned:
+        return None
+    train, val = run.confusions
+    of_train, of_val = (np.maximum(matrix.sum(axis=1), 1) for matrix in (train, val))
+    own, taken = np.diag(val) / of_val, val.argmax(axis=1)
+    share = val.max(axis=1) / of_val
+    is_moved = (taken != np.arange(len(val))) & (val.sum(axis=1) >= run.limits["order_images"])
+    is_moved &= (share > run.limits["order_share"]) & (np.diag(train) / of_train - own > run.limits["order_share"])
+    moved = np.flatnonzero(is_moved)
+    number = np.arange(len(val))
+    number[moved] = taken[moved]
+    of_any = number[val.any(axis=1)]
+    # One to one: no two are taken for the same.
+    if len(moved) < 2 or len(set(of_any.tolist())) < len(of_any):
+        return None
+    # Numbered so, validation is about as well known as training: else it is not that.
+    if val[np.arange(len(val)), number].sum() / val.sum() < run.limits["order_known"] * run.accuracy:
+        return None
+    images = int(val[moved].sum())
+    return make_finding(
+        "label_order_suspected",
+        "Of {images} validation images of {classes} classes {own:.0%} are right, and {other:.0%} are taken for one other class"
+        " each (class {one} for class {two}): validation seems to number these classes otherwise than training. Give both the"
+        " same list of class names.",
+        images=images,
+        classes=len(moved),
+        own=float(np.diag(val)[moved].sum() / images),
+        other=float(val[moved, taken[moved]].sum() / images),
+        one=int(moved[0]),
+        two=int(taken[moved[0]]),
+    )
+
+
+def find_swallowed_class(run: Evidence) -> Finding | None:
+    """A class that is taken for another one, which has more of the labels in training than in validation, at its cost."""
+    if run.confusions is None or not run.learned or any(of.name == "label_order_suspected" for of in run.found):
+        return None
+    _, val = run.confusions
+    of_val = val.sum(axis=1)
+    shares_of_all = run.counts / np.maximum(run.counts.sum(axis=1, keepdims=True), 1)
+    off_diagonal = val * (1 - np.eye(len(val), dtype=int))
+    for one in np.argsort(-off_diagonal.max(axis=1) / np.maximum(of_val, 1), kind="stable")[:10]:
+        other = int(off_diagonal[one].argmax())
+        if of_val[one] < run.limits["order_images"] or not of_val[other]:
+            continue
+        taken, back = int(val[one, other]), int(val[other, one])
+        low, _ = newcombe_interval(taken, int(of_val[one]), back, int(of_val[other]))
+        pair = run.counts[:, [one, other]]
+        if not run.over("swallowed", low) or not pair.sum(axis=1).all():
+            continue
+        # A class may be rare in training for other reasons: what it lost the other one must have gained.
+        if shares_of_all[0, other] < run.limits["swallowed_more"] * shares_of_all[1, other]:
+            continue
+        # The share of the one among the labels of the two: in training less of it than in validation?
+        shares, together = pair[:, 0] / pair.sum(axis=1), pair[:, 0].sum() / pair.sum()
+        error = np.sqrt(together * (1 - together) * (1 / pair.sum(axis=1)).sum())
+        if not run.over("swallowed_z", (shares[1] - shares[0]) / max(error, 1e-12)):
+            continue
+        return make_finding(
+            "label_noise_suspected",
+            "Of {images} validation images of class {one} {taken} are taken for class {other}, of {other_images} of class {other}"
+            " {back} for class {one}; and of the labels of these two classes {train_share:.0%} are class {one} in training,"
+            " {val_share:.0%} in validation. Training images of class {one} seem to be labelled as class {other}: look at the images of that one.",
+            images=int(of_val[one]),
+            one=int(one),
+            taken=taken,
+            other=other,
+            other_images=int(of_val[other]),
+            back=back,
+            train_share=float(shares[0]),
+            val_share=float(shares[1]),
+            kind="one_class",
+        )
+    return None
+
+
+def find_other_shares(run: Evidence) -> Finding | None:
+    """Classes that are more or less frequent in validation than in training, by which a gap is explained."""
+    if run.confusions is None or not run.has_gap:
+        return None
+    if not run.have_other_shares:
+        return None
+    shares = run.counts / run.counts.sum(axis=1, keepdims=True)
+    _, val = run.confusions
+    seen = val.sum(axis=1) > 0
+    weights = shares[0, seen] / shares[0, seen].sum()
+    alike = float((np.diag(val)[seen] / val.sum(axis=1)[seen]) @ weights)
+    right, n, val_right, val_n = run.signals.known
+    if right / n - alike > run.limits["gap"] or alike <= val_right / val_n:
+        return None
+    most = int(np.abs(np.diff(shares, axis=0)[0]).argmax())
+    return make_finding(
+        "class_shares_differ",
+        "Class {most} is {train_share:.0%} of the training and {val_share:.0%} of the validation images. The network is right on"
+        " {val_accuracy:.1%} of validation, and with training's shares of the classes it would be {alike:.1%}, near its"
+        " {accuracy:.1%} on training images: split again, each class in its share, or say which shares are the true ones.",
+        most=most,
+        train_share=float(shares[0, most]),
+        val_share=float(shares[1, most]),
+        val_accuracy=val_right / val_n,
+        alike=alike,
+        accuracy=run.accuracy,
+    )
+
+
+def find_class_never_found(run: Evidence) -> Finding | None:
+    """A class with images enough of which next to none are right, on either side, in a network that knows the others."""
+    if run.confusions is None or len(run.confusions[0]) < 3 or not run.learned or run.found:
+        return None
+    train, val = run.confusions
+    right, of = np.diag(train) + np.diag(val), train.sum(axis=1) + val.sum(axis=1)
+    never = np.flatnonzero((of >= run.limits["never_images"]) & (right <= run.limits["never_recall"] * of))
+    others = np.setdiff1d(np.arange(len(of)), never)
+    if not len(never) or not of[others].sum():
+        return None
+    low, _ = newcombe_interval(
+        int(right[others].sum()), int(of[others].sum()), int(right[never].sum()), int(of[never].sum())
+    )
+    if not run.over("never_less", low):
+        return None
+    return make_finding(
+        "class_never_found",
+        "Of class {classes} {right} of {images} training and validation images are right, of the others {others:.0%}. Look at its"
+        " images and labels, and at class weights and the last layer: a class that has enough images can be learned.",
+        classes=", ".join(map(str, never[:5].tolist())),
+        right=int(right[never].sum()),
+        images=int(of[never].sum()),
+        others=float(right[others].sum() / of[others].sum()),
+    )

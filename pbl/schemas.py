@@ -1,0 +1,173 @@
+"""What the JSON of a run holds: checked once, when it is read. More may stand in it; what is not there is not asked for.
+
+A run may come from a stranger, or from another version of this package.
+"""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=0, lt=10**12)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, lt=1e15)]
+Name = Annotated[str, Field(max_length=4000)]
+
+_AS_IT_IS = ConfigDict(strict=True, extra="allow")
+
+
+class _Machine(BaseModel):
+    model_config = _AS_IT_IS
+    processor: Name = ""
+
+
+class Environment(BaseModel):
+    """`environment.json`."""
+
+    model_config = _AS_IT_IS
+    status: Name
+    started: Name | None = None
+    reason: str | None = None
+    images: Name | None = None
+    data: Name | None = None
+    devices: list[Name] | None = None
+    versions: dict[Name, Name] | None = None
+    machine: _Machine | None = None
+    builder_options: dict[Name, Any] | None = None
+    trainable_weights: Count | None = None
+    precision: Name | None = None
+    epochs: Count | None = None
+    best_epoch: Count | None = None
+    fine_tune_from_epoch: Count | None = None
+    diverged: bool | None = None
+    diverged_at: str | None = None
+    seconds: dict[Name, Amount] | None = None
+    resumed: list[dict[str, Any]] | None = None
+
+
+class Split(BaseModel):
+    """`split.json`."""
+
+    model_config = _AS_IT_IS
+    class_names: list[Name] = Field(min_length=1, max_length=65_535)
+    input_shape: list[Annotated[int, Field(ge=1, le=2**20)]] = Field(min_length=3, max_length=3)
+    fit: Name
+    hashes: dict[Name, list[Name]]
+    images: dict[Name, Count] | None = None
+
+    @model_validator(mode="after")
+    def _check_size(self) -> "Split":
+        if math.prod(self.input_shape) > 2**30:
+            raise ValueError("input_shape")
+        return self
+
+
+class Metrics(BaseModel):
+    """`metrics_val.json` and `metrics_test.json`, of any task."""
+
+    model_config = _AS_IT_IS
+    accuracy: Share | None = None
+    images: Annotated[int, Field(ge=1, lt=10**9)] | None = None
+    log_loss: Amount | None = None
+    macro: dict[Name, Share | None] | None = None
+    calibration: dict[Name, Any] | None = None
+    class_names: list[Name] | None = None
+    confusion_matrix: list[list[Count]] | None = None
+    metrics: dict[Name, float | None] | None = None
+    headline: Name | None = None
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> "Metrics":
+        """The accuracy is that of the confusion matrix: a flipped bit in either is seen."""
+        if self.confusion_matrix and self.accuracy is not None:
+            n, correct = sum(map(sum, self.confusion_matrix)), 0
+            for at, row in enumerate(self.confusion_matrix):
+                if len(row) != len(self.confusion_matrix):
+                    raise ValueError("confusion_matrix")
+                correct += row[at]
+            if n != self.images or abs(correct - self.accuracy * n) > 1e-6 * n:
+                raise ValueError("accuracy and confusion_matrix")
+        return self
+
+
+class Cost(BaseModel):
+    """`cost.json`."""
+
+    model_config = _AS_IT_IS
+    macs: Count | None = None
+    latency_ms: Amount | None = None
+    images_per_second: Amount | None = None
+    peak_memory_mib: Amount | None = None
+    file_mib: Amount | None = None
+    cost_conditions: Name | None = None
+
+
+class Lock(BaseModel):
+    """`lock.json`."""
+
+    model_config = ConfigDict(extra="allow")  # not strict: another version may have written other kinds of numbers
+    host: Name
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
+    time: float
+    token: Name
+
+
+class _Epoch(BaseModel):
+    model_config = _AS_IT_IS
+    epoch: Count
+    penalty: float
+    loss: float = 0.0
+
+
+class _Look(BaseModel):
+    model_config = _AS_IT_IS
+    epoch: Count
+    kernels: list[Name]
+    rectified: list[Name]
+    gradient_norms: list[float]
+    weight_norms: list[float]
+    update_ratios: list[float]
+    dead: list[float]
+    loss_in_training: float = math.nan
+    loss_stored: float = math.nan
+    loss_anew: float = math.nan
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "_Look":
+        of_kernels = (self.gradient_norms, self.weight_norms, self.update_ratios)
+        if any(len(values) not in (0, len(self.kernels)) for values in of_kernels):
+            raise ValueError("kernels")
+        if len(self.dead) != len(self.rectified):
+            raise ValueError("rectified")
+        return self
+
+
+class _About(BaseModel):
+    model_config = _AS_IT_IS
+    num_classes: Annotated[int, Field(ge=1, le=65_535)]
+    train_counts: list[Count]
+    val_counts: list[Count]
+    val_items: list[Name] = []
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "_About":
+        if not len(self.train_counts) == len(self.val_counts) == self.num_classes or not sum(self.train_counts):
+            raise ValueError("train_counts")
+        return self
+
+
+class SignalsText(BaseModel):
+    """What `signals.npz` holds beside its arrays; NaN is a number there."""
+
+    model_config = _AS_IT_IS
+    about: _About
+    epochs: list[_Epoch]
+    network: list[_Look]
+    end: dict[Name, Count | list[list[Count]]] = {}  # of pairs of classes, triples of counts
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "SignalsText":
+        numbers = [row.epoch for row in self.epochs]
+        if numbers != sorted(set(numbers)):
+            raise ValueError("epochs")
+        return self

@@ -1,0 +1,119 @@
+"""What is seen of a training while it goes on: one line, rewritten on a screen; into a file some ten lines."""
+
+import shutil
+import sys
+import time
+
+import keras
+
+from pbl.languages import say
+from pbl.languages.wrapping import measure
+
+MOST_LINES = 10  # of a training into a file, the first epoch's apart
+REWRITE_SECONDS = 0.2
+
+
+class EpochLine(keras.callbacks.Callback):
+    """Shows epoch, time left of the whole training, loss, accuracy on training and on validation images, and their gap.
+
+    Accuracy and gap are those of the fixed images that `OverfittingMonitor` looks at, where it stands before this callback; all
+    other numbers of an epoch are in `history.csv`.
+
+    Args:
+        epochs: Of the whole training, all stages together.
+        is_lively: Whether somebody watches; see `is_lively`.
+    """
+
+    remembers_nothing = True  # of the training's state
+
+    def __init__(self, epochs: int, is_lively: bool):
+        super().__init__()
+        self._epochs, self._is_lively = epochs, is_lively
+        self._seconds: list[float] = []
+        self._shown, self._width, self._is_told, self._next = "", 0, True, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch, self._started = epoch, time.perf_counter()
+        self._steps = self.params.get("steps")
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self._is_lively and time.perf_counter() > self._next:
+            step = say("step {step}/{steps}", step=batch + 1, steps=self._steps or "?")
+            self._rewrite("  ".join(filter(None, (self._name_epoch(), step, self._say_left(), self._shown))))
+            self._next = time.perf_counter() + REWRITE_SECONDS
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._seconds.append(time.perf_counter() - self._started)
+        self._shown = "  ".join(_describe(logs or {}))
+        self._is_told = False
+        done = epoch + 1
+        share, before = (MOST_LINES * n // self._epochs for n in (done, epoch))
+        if self._is_lively:
+            self._rewrite(self._join())
+        elif len(self._seconds) == 1 or share > before:
+            self._print()
+
+    def close(self) -> None:
+        """Ends the line, so that what is said next has one of its own."""
+        if not self._is_lively:
+            self._print()
+        elif self._width:
+            print(flush=True)
+            self._width = 0
+
+    def _name_epoch(self) -> str:
+        return say("Epoch {epoch}/{epochs}", epoch=self._epoch + 1, epochs=self._epochs)
+
+    def _join(self) -> str:
+        return "  ".join(filter(None, (self._name_epoch(), self._say_left(1), self._shown)))
+
+    def _print(self) -> None:
+        if not self._is_told:
+            print(self._join(), flush=True)
+        self._is_told = True
+
+    def _say_left(self, done: int = 0) -> str:
+        # The first epoch's seconds hold what TensorFlow compiles; they count where there are no others.
+        known = self._seconds[1:] or self._seconds
+        left = self._epochs - self._epoch - done
+        if not known or left <= 0:
+            return ""
+        elapsed = 0 if done else time.perf_counter() - self._started
+        return say("{time} left", time=_as_clock(max(0.0, sum(known) / len(known) * left - elapsed)))
+
+    def _rewrite(self, line: str) -> None:
+        line = _cut(line, shutil.get_terminal_size().columns - 1)
+        width = measure(line)
+        print("\r" + line + " " * max(0, self._width - width), end="", flush=True)
+        self._width = width
+
+
+def _describe(logs: dict[str, float]) -> list[str]:
+    """The figures of an epoch, each with its name."""
+    told = [say("loss {loss:.3g}", loss=logs["loss"])] if "loss" in logs else []
+    names = [name for name in ("probe_accuracy", "accuracy") if name in logs][:1]
+    told += [say("accuracy {accuracy:.1%}", accuracy=logs[name]) for name in names]
+    names = [name for name in ("val_probe_accuracy", "val_accuracy") if name in logs][:1]
+    told += [say("validation {accuracy:.1%}", accuracy=logs[name]) for name in names]
+    if not names and "val_loss" in logs:
+        told.append(say("validation loss {loss:.3g}", loss=logs["val_loss"]))
+    return [*told, *([say("gap {gap:+.1f} points", gap=100 * logs["gap"])] if "gap" in logs else [])]
+
+
+def _as_clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _cut(line: str, most: int) -> str:
+    """Leaves out the figures at the end that a narrow screen has no room for, so that no line is folded."""
+    parts = line.split("  ")
+    while len(parts) > 1 and measure("  ".join(parts)) > most:
+        parts.pop()
+    return "  ".join(parts)
+
+
+def is_lively() -> bool:
+    """Whether somebody watches: a terminal, or a notebook."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules

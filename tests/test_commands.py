@@ -1,0 +1,209 @@
+"""Every command that a text of ours gives is one that works: in the READMEs, the lessons, the experiments, and what we say."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import pbl
+from pbl.cli import app
+from pbl.cli.options import load_config
+from pbl.cli.words import read_words
+from pbl.evaluation.metrics import check_positive_class
+from pbl.evaluation.run import open_data
+from pbl.languages import _tables
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = typer.main.get_command(app)
+OPTIONS = {
+    name: {word for one in command.params for word in (*one.opts, *one.secondary_opts)}
+    for name, command in PROGRAM.commands.items()
+}
+# Sets that are downloaded: a folder of photographs stands in for them.
+DOWNLOADED = ("mnist", "cifar10", "cats_vs_dogs", "tf_flowers")
+
+
+def read_notebook(file: Path) -> str:
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(file.read_text(encoding="utf-8"))["cells"])
+
+
+def find_commands(text: str) -> list[str]:
+    """The commands of a text: in backticks, on lines of their own, or in a sentence, which ends them by its sign."""
+    found = []
+    for match in re.finditer(r"(`?)python -m pbl (?=[a-z])", text):
+        rest = text[match.end() :]
+        if match[1]:
+            end = rest.index("`")
+        else:
+            end = re.search(r"\s*(?:\n|$|  |`|(?<!\.)[.;,)](?:\s|$)|[^\x00-\x7f])", rest).start()
+        command = " ".join(rest[:end].replace("\\n", " ").split())
+        found.append(re.sub(r"\s#.*|\s\.\.\.(?=\s|$)|\s\((?=\S).*", "", command))
+    return found
+
+
+TEXTS = {
+    **{name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md")},
+    **{file: read_notebook(ROOT / file) for file in ("run_colab.ipynb", "notebooks/ja/run_colab.ipynb")},
+    **{
+        str(file.relative_to(ROOT)): read_notebook(file)
+        for file in sorted((ROOT / "notebooks").rglob("*.ipynb"))
+        if file.name != "run_colab.ipynb"
+    },
+    **{str(f.relative_to(ROOT)): f.read_text(encoding="utf-8") for f in sorted((ROOT / "experiments").glob("*.py"))},
+    "sentences": "\n".join(text for pair in _tables().items() for text in pair),
+    "help": "\n".join(
+        text or "" for one in PROGRAM.commands.values() for text in (one.help, *(vars(p).get("help") for p in one.params))
+    ),
+}  # fmt: skip
+COMMANDS = {command: source for source, text in TEXTS.items() for command in find_commands(text)}
+
+
+def test_commands_are_found():
+    assert find_commands("a `python -m pbl train x.py\n  epochs=3`, b\n    python -m pbl log --out a.png # all\nc: python -m pbl x.") == [
+        "train x.py epochs=3", "log --out a.png", "x",
+    ]  # fmt: skip
+    by_source = {source: sum(of == source for of in COMMANDS.values()) for source in TEXTS}
+    assert by_source["README.ja.md"] > 25 and by_source["sentences"] > 15, by_source
+
+
+def test_each_command_is_understood(monkeypatch):
+    """Its name, options and settings exist, and so does its experiment file."""
+    monkeypatch.chdir(ROOT)
+    wrong = {}
+    for line in COMMANDS:
+        name, *words = read_words(shlex.split(line), OPTIONS)
+        if name == "COMMAND" or (not words and name in PROGRAM.commands):
+            continue
+        try:
+            words = [word.replace("{split}", "test") for word in words]
+            given = PROGRAM.commands[name].make_context(name, words).params
+            if name == "train" and not re.search(r"runs/|[{A-Z]", given["experiment"] or ""):
+                load_config(given["experiment"], given["settings"])
+        except Exception as error:
+            wrong[line] = (COMMANDS[line], repr(error))
+    assert not wrong
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch) -> Path:
+    """A working folder as a team has one: the experiments, and digits as colour photographs of two classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PBL_RUNS", raising=False)
+    shutil.copytree(ROOT / "experiments", "experiments", ignore=shutil.ignore_patterns("benchmarks", "gallery"))
+    digits = load_digits()
+    chosen = [np.flatnonzero(digits.target == of)[:80] for of in (0, 1)]
+    for name, numbers in zip(("cat", "dog"), chosen, strict=True):
+        Path("animals", name).mkdir(parents=True)
+        for number in numbers:
+            image = Image.fromarray((digits.images[number] * 15).astype(np.uint8)).resize((40, 40)).convert("RGB")
+            image.save(f"animals/{name}/{number}.png")
+    shutil.make_archive("photos", "zip", "animals")
+    for name in ("cats_dogs.zip", "cifar10.zip"):
+        shutil.copy("photos.zip", name)
+    Path("photos_with_faults").symlink_to("animals")
+    Path("photos").mkdir()
+    for number in chosen[0][:3]:
+        shutil.copy(f"animals/cat/{number}.png", "photos")
+    shutil.copy(f"animals/dog/{chosen[1][0]}.png", "my_photo.jpg")
+    return tmp_path
+
+
+def bring_home(words: list[str]) -> list[str]:
+    """The words of a command with photographs in place of a set that is downloaded, and of weights that are."""
+    config = load_config(*split_experiment(words))
+    words = [word for word in words if not word.startswith("dataset=") or word.split("=")[1] not in DOWNLOADED]
+    if config.dataset in DOWNLOADED:
+        words += ["dataset=photos.zip", *([] if config.image_size else ["image_size=32"])]
+    return [*words, "model_options.weights=none"] if config.model_options.get("weights") == "imagenet" else words
+
+
+def split_experiment(words: list[str]) -> tuple[str | None, list[str]]:
+    given = PROGRAM.commands["train"].make_context("train", list(words)).params
+    return given["experiment"], given["settings"]
+
+
+OF_TRAINING = [
+    command for command in COMMANDS
+    if command.startswith("train ") and not re.search(r"runs/|[{A-Z]{2}|leave_out", command)
+]  # fmt: skip
+
+
+def test_data_of_each_training_fit_its_settings(photographs):
+    """Where the classes have other names than the experiment's own, too."""
+    assert len(OF_TRAINING) > 15
+    opened = set()
+    for command in OF_TRAINING:
+        _, *words = read_words(shlex.split(command), OPTIONS)
+        config = load_config(*split_experiment(bring_home(words)))
+        if (key := (config.dataset, config.image_size, config.positive_class)) not in opened:
+            opened.add(key)
+            check_positive_class(config.positive_class, open_data(config).class_names)
+
+
+def test_the_experiment_to_copy_says_nothing_of_itself(photographs, command):
+    """It ends as its own comment says a model must, and takes a team's photographs."""
+    status, said, errors = command(
+        "train", "--dry-run", "experiments/my_team.py", "dataset=photos.zip", "image_size=32"
+    )
+    assert status == 0 and not errors and "float32" not in said.replace("in float32 on CPU", ""), said + errors
+
+
+def make_short(words: list[str]) -> list[str]:
+    """The same with an epoch, and few seeds."""
+    name, *words = words
+    words = [re.sub(r"^epochs=\d+", "epochs=1", word) for word in words]
+    for option, value in (("--seeds", "2"), ("--epochs", "1")):
+        if option in words:
+            words[words.index(option) + 1] = value
+    if name not in ("train", "find-rate"):
+        return [name, *words]
+    words = [word for word in words if not word.startswith("max_minutes")]
+    if name == "train" and not any(word.startswith(("runs/", "--memorise")) for word in words):
+        words = bring_home(words)
+    short = [] if any(word.startswith("epochs=") for word in words) else ["epochs=1"]
+    return [name, *words, *short, *(["fine_tune_epochs=1"] if any("flowers" in word for word in words) else [])]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("source", [s for s in TEXTS if s not in ("sentences", "help") and find_commands(TEXTS[s])])
+def test_the_commands_of_a_text_run_one_after_another(source, photographs, command, trained_run):
+    """Each for real, with an epoch: what one writes the next ones read. 1 is an honest answer: a requirement is not met."""
+    for name in ("digits_resnet20", "mine", "mnist_mlp"):
+        shutil.copytree(trained_run.path, f"runs/{name}/001")
+    if "runs/photos_vgg/001" in TEXTS[source] or "runs/my_team/001" in TEXTS[source]:
+        of_two = ("model=mlp", "dataset=photos.zip", "image_size=16", "epochs=1")
+        names = ("my_team", "photos_vgg") if source.startswith(("README", "experiments")) else ()
+        assert all(command("train", *of_two, f"experiment={name}")[0] == 0 for name in names)
+    Path("teams.csv").write_text("team\nTeam 7\n")
+    Path("rubric.py").write_text("from pbl.grading import Rubric\n\nrubric = Rubric()\n")
+    failed = {}
+    for line in dict.fromkeys(find_commands(TEXTS[source])):
+        words = shlex.split(line)
+        if (
+            words[0].isupper()
+            or any(re.fullmatch("RUN|SOURCE|SUBMISSIONS|HIDDEN", word) for word in words)
+            or (len(words) == 1 and words[0] in ("evaluate", "inspect", "check", "diagnose"))
+        ):
+            continue  # a form, not a command
+        if words[0] == "grade" and not Path("submissions").exists():
+            Path("submissions").mkdir()
+            for file in Path().glob("Team*.zip"):
+                shutil.copy(file, "submissions")
+        words = [
+            word
+            for pattern in words
+            for word in (sorted(map(str, Path().glob(pattern))) if "*" in pattern else [pattern])
+        ]
+        status, said, errors = command(*make_short(words))
+        if status not in (0, 1) or (status == 1 and not said):
+            failed[line] = (status, said[-500:], errors)
+    assert not failed
+    assert pbl.load_run("runs/mine/001").config.model == "mlp"
