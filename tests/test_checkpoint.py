@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 import pbl
+from pbl import storage
 from pbl.errors import InputError
 from pbl.models.saving import copy_weights, read_seal
 from pbl.storage import Growing
@@ -788,7 +789,7 @@ def test_a_journal_or_state_that_cannot_be_read_now_is_waited_for(tmp_path, monk
 
     monkeypatch.setattr(os, "open", fail)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    monkeypatch.setattr("pbl.storage._gave_up_at", -1e9)
+    monkeypatch.setattr(storage._waiting, "was_in_vain", -1e9, raising=False)
     assert ExactResume(grown.parent).newest["epoch"] == 3 and not left
     left.extend([1] * 20)
     with pytest.raises(InputError, match="cannot be read now"):

@@ -308,7 +308,7 @@ def test_check_tells_a_slip_in_own_code(command, tmp_path, monkeypatch):
         "from pbl import Config\nfrom pbl.data import DATASETS, from_arrays\n\n\ndef mine():\n"
         "    return from_arrays([[1, 2], [3]][2], [0, 1], ['a', 'b'])\n\n\nDATASETS['mine'] = mine\nconfig = Config(dataset='mine')\n"
     )
-    status, _, errors = command("check", "runs/mine/001")
+    status, _, errors = command("check", "runs/mine/001", "--trust")
     assert status == 2 and errors.count("\n") == 1 and "experiment.py, line 6: " in errors and "index" in errors
     kept = Path(errors.strip().rpartition("The traceback: ")[2])
     assert "IndexError" in kept.read_text(encoding="utf-8")

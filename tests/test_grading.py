@@ -448,7 +448,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert status == 0 and json.loads(out)["status"] == "ok"
     shutil.move("B.zip", tmp_path / "in" / "B.zip")
     status, out, _ = command("submit", float_run.path, "--team", "C", "--predictions", hidden / "images")
-    assert status == 0 and "the instructor will see 'ok'" in out
+    assert status == 0 and "checked as the grader will check it" in out and "upload the file" in out
     shutil.move("C.zip", tmp_path / "in" / "C.zip")
     (tmp_path / "teams.csv").write_bytes("班,提出日時\nチームA,2026-12-02\nB,2026-11-30\nC,\n誰も,\n".encode("cp932"))
     (tmp_path / "rubric.py").write_text(

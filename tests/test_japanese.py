@@ -465,7 +465,7 @@ def find_unmarked(text: str) -> list[str]:
     return re.findall(r"[A-Za-z]{3,}", "\n".join(lines))
 
 
-OF_DATA = {*"small digits mlp runs".split()}
+OF_DATA = {*"small digits mlp runs epochs".split()}  # and of settings, which are typed
 MARKED = [
     pytest.param(words, marks=pytest.mark.nightly if is_slow else ())
     for words, is_slow in (

@@ -115,9 +115,9 @@ class Signals:
     def kept(self) -> "Signals":
         """Up to the epoch whose weights were put back when the training had ended; itself where those of the last were kept."""
         epoch = self.about.get("kept_epoch")
-        if epoch is None or all(row["epoch"] <= epoch for row in self.epochs):
+        rows = sum(epoch is None or row["epoch"] <= epoch for row in self.epochs)
+        if rows < 2 or rows == len(self.epochs):  # a file may come from a stranger
             return self
-        rows = sum(row["epoch"] <= epoch for row in self.epochs)
         sides = {name: side.until(rows) for name, side in self._sides()}
         looks = sorted((look for look in self.network if look["epoch"] <= epoch), key=lambda look: look["epoch"])
         end = {**self.end, "epoch": epoch} if self.has_end else {}
