@@ -29,7 +29,8 @@ FIRST = 30  # images whose labels are looked at first
 TRIED, TRIAL_CAP = 0.05, 1_000  # share of labels that are changed to try how many are found, in at most so many images
 LEAST_GAIN = 1.5  # times chance, below which a list helps nobody
 LEAST_CHANCE = 1e-6
-# The lower bound from which labels are said to be wrong: of 28 draws of clean digits 8 had one of .5%, three or so odd images.
+# The lower bound from which labels are said to be wrong: of 8 draws of clean digits 3 had one of .5%, three or so odd images, the
+# others 0. A convention.
 LEAST_TOLD = 0.01
 SUREST = 40  # predictions at least, of which the upper bound is told
 SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
