@@ -81,7 +81,7 @@ TRIAL = "a trial of 150 runs on digits and MNIST"
 # In the order in which they are tried.
 RULES = {rule.key: rule for rule in (
     Rule("other_scale", "shift_suspected", "stop", {}, images.find_other_scale, explains=SEEMS),
-    Rule("scaled_twice", "scaled_twice", "stop", {}, images.find_scaled_twice, explains=FAILS),
+    Rule("scaled_twice", "scaled_twice", "stop", {}, images.find_scaled_twice, {"": ((to_try.LOOK, None),)}, FAILS),
     Rule("blank_images", "blank_images", "stop", {
         "blank": Threshold(0.01, "images of one colour, share of a split; as copies, a single one changes no accuracy"),
     }, images.find_blank_images, {"": ((to_try.CHECK, None),)}, SEEMS),
@@ -123,7 +123,7 @@ RULES = {rule.key: rule for rule in (
     }, learning.find_vanishing_gradients, {"": ((to_try.SKIPS, None), (to_try.MEMORISE, None))}, ("unknown",)),
     Rule("double_softmax", "double_softmax", "stop", {
         "at_ceiling": Threshold(0.05, "images whose confidence is within .01 of the highest that two softmaxes allow, a share, and none above; convention"),
-    }, learning.find_double_softmax, explains=("underfitting",)),
+    }, learning.find_double_softmax, {"": ((to_try.MEMORISE, None),)}, ("underfitting",)),
     Rule("leak", "leak_suspected", "stop", {
         "copies": Threshold(0.01, "copies of training images, share of the validation images, as the data doctor's"),
         "copies_p": Threshold(1e-4, "chance of so many look-alikes among training images themselves; 300 digits gave 6e-4 once"),
