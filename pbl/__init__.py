@@ -112,7 +112,7 @@ __getattr__, __dir__, __all__ = offer(
     {
         "comparison": "",
         "config": "Config load_experiment",
-        "trust": "trust_run",
+        "storage.trust": "trust_run",
         "data": "DATASETS load_data",
         "diagnosis": "RULES OverfittingMonitor diagnose diagnose_run",
         "evaluation": "evaluate load_model predict",

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
-from pbl.reading import UnreadableFile, read_json
-from pbl.trust import check_trusted, is_code_left_out
+from pbl.storage.reading import UnreadableFile, read_json
+from pbl.storage.trust import check_trusted, is_code_left_out
 
 DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
 

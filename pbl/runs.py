@@ -41,12 +41,13 @@ import numpy as np
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_shell
 from pbl.languages import say
-from pbl.lock import FolderLock, InUse
-from pbl.reading import UnreadableFile, read_arrays, read_bytes, read_json, read_table
-from pbl.schemas import Cost, Environment, Metrics, Split
-from pbl.storage import (
+from pbl.storage.escapes import for_shell
+from pbl.storage.lock import FolderLock, InUse
+from pbl.storage.reading import UnreadableFile, read_arrays, read_bytes, read_json, read_table
+from pbl.storage.schemas import Cost, Environment, Metrics, Split
+from pbl.storage.trust import check_trusted, is_code_left_out, make_marks
+from pbl.storage.writing import (
     PASSING,
     WRITING,
     discard,
@@ -59,7 +60,6 @@ from pbl.storage import (
     try_again,
     write_json,
 )
-from pbl.trust import check_trusted, is_code_left_out, make_marks
 
 UNBORN_SECONDS = 60  # after which a run's folder without settings is a left-over: they are written within a moment
 SCHEMAS = {
@@ -134,7 +134,7 @@ class Run:
         return self.read_json("split.json")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a JSON file of the run, and checks what it must hold (`pbl.schemas`).
+        """Reads a JSON file of the run, and checks what it must hold (`pbl.storage.schemas`).
 
         Raises:
             InputError: It is missing or damaged, or the disk fails to read it now.
@@ -258,7 +258,7 @@ class Run:
         """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there.
 
         Raises:
-            InputError: It is not known whose code that is, and nobody said that it may be executed (`pbl.trust`).
+            InputError: It is not known whose code that is, and nobody said that it may be executed (`pbl.storage.trust`).
         """
         self.check_code()
         if not is_code_left_out():

@@ -20,10 +20,10 @@ import pandas as pd
 import pytest
 
 import pbl
-from pbl import storage
 from pbl.errors import InputError
 from pbl.models.saving import copy_weights, read_seal
-from pbl.storage import Growing
+from pbl.storage import writing as storage
+from pbl.storage.writing import Growing
 from pbl.training import run as training
 from pbl.training.callbacks import CALLBACKS, BestModel
 from pbl.training.checkpoint import ExactResume, Paused

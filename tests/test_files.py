@@ -306,7 +306,7 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
     """A mounted Drive: the same images and split; one that stays away is said to be unreadable, and never skipped."""
     folder = write(tmp_path / "folder", tree("cat", "dog", images=20))
     expected = pbl.load_data(folder).split["hashes"]
-    monkeypatch.setattr("pbl.storage.RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr("pbl.storage.writing.RETRY_SECONDS", (0, 0))
     whole, failures, fault = Path.read_bytes, {}, {}
 
     def read(self):
@@ -333,7 +333,7 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
     ("number", "said"), [(errno.EACCES, r"a\.\w+: Permission denied\.$"), (errno.EIO, r"still mounted\?")]
 )
 def test_an_archive_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, number, said):
-    monkeypatch.setattr("pbl.storage.RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr("pbl.storage.writing.RETRY_SECONDS", (0, 0))
 
     def fail(*_, **__):
         raise OSError(number, os.strerror(number))

@@ -19,7 +19,6 @@ from scipy.stats import binomtest
 
 import pbl
 from pbl.errors import InputError
-from pbl.escapes import for_csv
 from pbl.grading import Limits, Rubric, grade, judge, write_submission
 from pbl.grading.fixtures import compare
 from pbl.grading.hidden import open_hidden, open_labels
@@ -32,6 +31,7 @@ from pbl.grading.results import update_marks
 from pbl.grading.roster import read_roster, safe_name
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
+from pbl.storage.escapes import for_csv
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,6 @@ import pytest
 from jinja2 import Environment, nodes
 from PIL import Image
 
-from pbl import reading
 from pbl.config import Config
 from pbl.data.split import SAID, SAID_OF_GROUPS
 from pbl.diagnosis.signals import Side, Signals
@@ -31,6 +30,7 @@ from pbl.reports import pages
 from pbl.reports import run_report as report
 from pbl.reports.run_report import write_report
 from pbl.runs import Run
+from pbl.storage import reading
 
 PACKAGE = Path(report.__file__).parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pbl import lock as locks
-from pbl import storage
 from pbl.config import Config, as_word, flatten, parse_overrides
 from pbl.errors import InputError
-from pbl.lock import InUse
 from pbl.runs import Run, find_unfinished, load_run, reserve_run, start_run
-from pbl.storage import replacing, write_json
+from pbl.storage import lock as locks
+from pbl.storage import writing as storage
+from pbl.storage.lock import InUse
+from pbl.storage.writing import replacing, write_json
 
 
 def _start(barrier, folder, names):

@@ -21,7 +21,7 @@ from pbl.reports.team_log import ONE_SEED
 from pbl.reports.team_report import MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
 from pbl.runs import Run
 from pbl.statistics import wilson_interval
-from pbl.storage import write_json
+from pbl.storage.writing import write_json
 
 BASE = np.arange(200) < 160
 MORE = np.arange(200) < 180

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pbl import trust
 from pbl.comparison import compare, find_runs, write_results
 from pbl.config import Config
 from pbl.data.paths import read_name, write_name
 from pbl.errors import InputError
-from pbl.escapes import for_csv, for_markdown, for_screen, for_shell
 from pbl.runs import Run, start_run
-from pbl.storage import write_table
+from pbl.storage import trust
+from pbl.storage.escapes import for_csv, for_markdown, for_screen, for_shell
+from pbl.storage.writing import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "tests" / "runs_of_the_first_form.zip"

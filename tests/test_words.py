@@ -10,7 +10,7 @@ from pbl.cli.words import read_words
 from pbl.comparison import find_runs
 from pbl.errors import InputError, name_nearest
 from pbl.runs import find_places, load_run, start_run
-from pbl.storage import expand_pattern
+from pbl.storage.writing import expand_pattern
 
 OPTIONS = {"train": {"--runs", "--sweep", "--fresh", "--seeds"}, "check": {"--out", "--fast"}, "evaluate": {"--split"}}
 

@@ -30,7 +30,7 @@ from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.diagnosis.rules import diagnose
 from pbl.errors import InputError
 from pbl.statistics import wilson_interval
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 from pbl.training.build import build_and_compile, builder_options
 from pbl.training.performance import fused_operations
 

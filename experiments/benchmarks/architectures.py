@@ -28,7 +28,7 @@ import pandas as pd
 import pbl
 from pbl.data import DATASETS, Source, decode_image, from_arrays
 from pbl.models import count_macs
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 IMAGES_SHOWN = 50_000
 # Name in the table: model, options, smallest side of the images (smaller ones are enlarged).

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.stats import norm, ttest_1samp, ttest_ind
 
 from pbl.statistics import crossed_interval, mcnemar_test, summarise_seeds
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 SHARED, OWN = 0.93, 0.03  # of the variance: difficulty, and an architecture's taste; the rest is luck
 SLOW = 200  # trials of the bootstrap

@@ -48,7 +48,7 @@ import pandas as pd
 from pbl.diagnosis.rules import NAMES, diagnose
 from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.statistics import wilson_interval
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 21, ("two_digits", "tiles")
 GAP, RISE, BELOW, RENEWED = 0.06, 0.25, 0.03, 0.02  # of the oracle

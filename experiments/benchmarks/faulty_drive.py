@@ -101,8 +101,8 @@ def run(
         library = ctypes.CDLL(os.environ["LD_PRELOAD"])
         with said.open("w") as stream, contextlib.redirect_stderr(stream), contextlib.redirect_stdout(io.StringIO()):
             try:
-                from pbl import storage
                 from pbl.cli import main as command
+                from pbl.storage import writing as storage
 
                 storage.RETRY_SECONDS = tuple(seconds / 1000 for seconds in storage.RETRY_SECONDS)
                 library.faults_arm(

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import norm
 
 from pbl.evaluation.metrics import _judge_samples, compute_jackknife_intervals
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 CLASSES, SIZES = (3, 10), (100, 300, 1000)

@@ -23,7 +23,7 @@ import numpy as np
 import pbl
 from pbl.data import from_arrays
 from pbl.diagnosis.monitor import OverfittingMonitor
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 from pbl.training.build import build_and_compile
 from pbl.training.performance import fused_operations
 

@@ -28,7 +28,7 @@ import tensorflow as tf
 
 import pbl
 from pbl.data.cache import cache_folder
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 BATCH, REPEATS, STEPS = 128, 5, 60
 

@@ -40,7 +40,7 @@ from pbl.data.doctor import (
 from pbl.data.split import hold_out
 from pbl.errors import InputError
 from pbl.evaluation.figures import plot_gallery
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 HERE = Path(__file__).parent
 DOSE = 0.1  # share of the images of a split that a fault changes, unless it says otherwise

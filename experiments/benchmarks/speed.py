@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 # TensorFlow and PyTorch are imported where they are used: each process loads one of them, and they share no threads.
 

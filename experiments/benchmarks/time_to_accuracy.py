@@ -30,7 +30,7 @@ from keras import layers
 import pbl
 from pbl.config import load_experiment
 from pbl.data import decode_image, from_arrays
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 from pbl.training.build import build_and_compile
 from pbl.training.performance import fused_operations
 

@@ -18,8 +18,8 @@ from pbl.cli.help import Command, Program
 from pbl.cli.words import read_words
 from pbl.errors import InputError, Sentence
 from pbl.languages import choose_screen_language, say, say_sentence
-from pbl.storage import PASSING
-from pbl.trust import NO_CODE
+from pbl.storage.trust import NO_CODE
+from pbl.storage.writing import PASSING
 
 app = typer.Typer(
     name="pbl",

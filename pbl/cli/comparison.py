@@ -10,8 +10,8 @@ from typer import Argument, Option
 from pbl.cli.options import AsJson, NoCode, RunsOption, Split, Trust, choose_code, load_config
 from pbl.cli.screen import print_json, print_table, print_text, quiet_tensorflow
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_screen
 from pbl.languages import say, say_sentence
+from pbl.storage.escapes import for_screen
 
 MOST_ROWS = 20  # of a table of a comparison on the screen
 

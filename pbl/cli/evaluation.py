@@ -19,9 +19,9 @@ from pbl.cli.options import (
 )
 from pbl.cli.screen import format_number, open_console, print_json, print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_json, for_screen
 from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.languages.wrapping import wrap
+from pbl.storage.escapes import for_json, for_screen
 
 MOST_CLASSES, MOST_WORST = 40, 20  # in the table of classes; of more it has the worst
 
@@ -306,7 +306,7 @@ def predict(
     """Predict the class of image files; of anomaly detection their score."""
     choose_code([run], trust, no_code)
     from pbl.runs import load_run
-    from pbl.storage import write_table
+    from pbl.storage.writing import write_table
 
     opened = load_run(run)
     if csv is not None and not csv.name:

@@ -9,8 +9,8 @@ from typer import Argument, Option
 from pbl.cli.options import AsJson, DataDir, Language, RunFolder, Trust, choose_code, parse_requirements
 from pbl.cli.screen import format_number, print_json, print_table, quiet_tensorflow, show_progress
 from pbl.errors import InputError
-from pbl.escapes import for_shell
 from pbl.languages import choose_language, say, say_sentence
+from pbl.storage.escapes import for_shell
 
 
 def holdout(

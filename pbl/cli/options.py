@@ -53,7 +53,7 @@ def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:
         InputError: Both are given.
     """
     from pbl.runs import find_places
-    from pbl.trust import NO_CODE, trust_run
+    from pbl.storage.trust import NO_CODE, trust_run
 
     if trust and no_code:
         raise InputError("Give --trust or --no-code, not both.")

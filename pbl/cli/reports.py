@@ -26,7 +26,7 @@ def log(
     check_file("--out", out, PICTURES)
     check_file("--csv", csv, (".csv",))
     from pbl.reports import team_log
-    from pbl.storage import replacing
+    from pbl.storage.writing import replacing
 
     words = choose_screen_language(language)
     runs = team_log.read_log(folder)

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pbl.escapes import for_json, for_screen
 from pbl.languages import say, say_sentence
 from pbl.languages.wrapping import measure, wrap
+from pbl.storage.escapes import for_json, for_screen
 
 
 def open_console():

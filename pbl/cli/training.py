@@ -21,8 +21,8 @@ from pbl.cli.options import (
 )
 from pbl.cli.screen import format_number, print_table, quiet_tensorflow
 from pbl.errors import InputError
-from pbl.escapes import for_shell
 from pbl.languages import choose_screen_language, say, say_sentence
+from pbl.storage.escapes import for_shell
 
 
 def train(
@@ -191,7 +191,7 @@ def find_rate(
         from pbl.models import MODELS
         from pbl.models.slips import tell_slips
         from pbl.runs import runs_folder
-        from pbl.storage import replacing
+        from pbl.storage.writing import replacing
         from pbl.training import run as training
         from pbl.training import trials
         from pbl.training.figures import plot_learning_rates

@@ -13,10 +13,10 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config, flatten
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_shell
-from pbl.reading import UnreadableFile
 from pbl.runs import Run, find_places, runs_on
-from pbl.schemas import Cost
+from pbl.storage.escapes import for_shell
+from pbl.storage.reading import UnreadableFile
+from pbl.storage.schemas import Cost
 
 # Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
 ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")

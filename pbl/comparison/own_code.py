@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pbl.config import Config
-from pbl.reading import read_bytes
+from pbl.storage.reading import read_bytes
 
 REGISTRIES = ("MODELS", "DATASETS", "CALLBACKS")
 # What they bind or use is not to be told from the text.

@@ -9,10 +9,10 @@ import pandas as pd
 
 from pbl.comparison.run import FEWEST_DISCORDANT, MOST_PAIRS, Comparison
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_markdown
-from pbl.reading import read_json
 from pbl.statistics import FEWEST_SEEDS
-from pbl.storage import replacing, write_json, write_table
+from pbl.storage.escapes import for_markdown
+from pbl.storage.reading import read_json
+from pbl.storage.writing import replacing, write_json, write_table
 
 TABLES = ("runs", "architectures", "pairs", "models")
 

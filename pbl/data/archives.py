@@ -23,7 +23,7 @@ from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source, from_arrays
 from pbl.errors import InputError, Sentence
-from pbl.storage import PASSING, name_unfinished
+from pbl.storage.writing import PASSING, name_unfinished
 
 LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
 LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1

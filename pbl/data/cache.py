@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pbl.data.paths import expand
 from pbl.errors import InputError
-from pbl.storage import sweep
+from pbl.storage.writing import sweep
 
 GIGABYTE = 10**9
 

@@ -25,7 +25,7 @@ from pbl.data.images import EXTENSIONS, LISTED, PICTURES, is_image_file
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Example, Source, Unreadable
 from pbl.errors import InputError, Sentence
-from pbl.storage import PASSING, Result, is_remote, try_again
+from pbl.storage.writing import PASSING, Result, is_remote, try_again
 
 # Words for splits, and words beside them that say nothing more.
 SPLITS = {
@@ -156,7 +156,7 @@ def class_folders(folder: str | Path, has_anomalies: bool = False) -> Source:
 
 
 def read_patiently(read: Callable[[], Result], file: Path, name: str | Path) -> Result:
-    """Reads a file that may lie on a mounted Drive; see `pbl.storage.try_again`.
+    """Reads a file that may lie on a mounted Drive; see `pbl.storage.writing.try_again`.
 
     Raises:
         Unreadable: It cannot be read; errors call it `name`.

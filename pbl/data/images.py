@@ -25,7 +25,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pbl.data.paths import is_hidden
 from pbl.errors import InputError, Sentence
-from pbl.storage import expand_pattern
+from pbl.storage.writing import expand_pattern
 
 EXTENSIONS = frozenset(
     ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()

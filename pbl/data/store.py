@@ -32,7 +32,7 @@ from pbl.data.source import Example, OutOfMemory, Unreadable, check_example, che
 from pbl.data.split import hash_image, hash_pixels
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 _FORMAT = 2  # of the cached files; part of their names
 DECODING = 400 * 10**6  # bytes that the images take at once that are being decoded; a single one may take twice as many

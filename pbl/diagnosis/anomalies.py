@@ -16,7 +16,7 @@ from pbl.diagnosis.evidence import Finding, make_finding
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import InputError, Sentence
 from pbl.runs import Run
-from pbl.schemas import AnomalyMetrics
+from pbl.storage.schemas import AnomalyMetrics
 
 BASELINE_NAMES = {
     "pca": "PCA",

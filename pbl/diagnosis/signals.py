@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from pbl.errors import InputError
-from pbl.reading import UnreadableFile, read_arrays
-from pbl.schemas import SignalsText
 from pbl.statistics import newcombe_interval
-from pbl.storage import Growing, replacing
+from pbl.storage.reading import UnreadableFile, read_arrays
+from pbl.storage.schemas import SignalsText
+from pbl.storage.writing import Growing, replacing
 
 MOST_UNPACKED = 2**30  # bytes of signals.npz; a file may come from a stranger
 MOST_COUNTED = 10**6  # images; a file may come from a stranger, and 10**15 would be counted until the end of days

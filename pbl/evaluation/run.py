@@ -26,9 +26,9 @@ from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities as predict_probabilities  # a public name
 from pbl.models.saving import read_comment, read_seal, whole_weights
 from pbl.models.slips import tell_slips
-from pbl.reading import UnreadableFile
 from pbl.runs import Run, load_run
-from pbl.storage import PASSING, replacing
+from pbl.storage.reading import UnreadableFile
+from pbl.storage.writing import PASSING, replacing
 from pbl.tasks import Question, find_task
 from pbl.training.performance import is_native, precision
 

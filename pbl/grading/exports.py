@@ -28,7 +28,7 @@ from pbl.errors import InputError, Sentence
 from pbl.grading.refusals import clean
 from pbl.grading.roster import Roster, Team, is_identity, read_numbers
 from pbl.grading.tables import Table, TableError, fold, read_table
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 Kind = Literal["moodle-worksheet", "moodle", "canvas", "gradescope"]
 KINDS: tuple[Kind, ...] = ("moodle-worksheet", "moodle", "canvas", "gradescope")

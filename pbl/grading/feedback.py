@@ -12,7 +12,7 @@ from pbl.errors import InputError
 from pbl.grading.hidden import Hidden
 from pbl.grading.outcomes import CAUSES, STATUSES
 from pbl.grading.refusals import TOLERANCE
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 # What a team is told beside its status; the other flags are for the instructor alone.
 _REMARKS = {

@@ -24,7 +24,7 @@ from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
 from pbl.grading.runner import Runner
 from pbl.grading.sandbox import FULL, Limits, find_layers
-from pbl.storage import is_full
+from pbl.storage.writing import is_full
 
 SCRATCH_PREFIX = "pbl-grade-"
 

@@ -22,7 +22,7 @@ from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_acro
 from pbl.data.split import find_groups
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
-from pbl.storage import name_unfinished, replacing, sweep, timestamp, write_json
+from pbl.storage.writing import name_unfinished, replacing, sweep, timestamp, write_json
 
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
 COPIES = "copies.csv"

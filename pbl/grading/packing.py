@@ -16,7 +16,7 @@ import numpy as np
 from pbl.errors import InputError
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, MOST_FIXTURES, PREDICTIONS, WEIGHTS
 from pbl.runs import describe_environment
-from pbl.storage import check_room, name_unfinished, replacing, sweep, temporary_folder
+from pbl.storage.writing import check_room, name_unfinished, replacing, sweep, temporary_folder
 
 if TYPE_CHECKING:
     import keras

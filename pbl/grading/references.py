@@ -17,7 +17,7 @@ from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
 from pbl.grading.packing import write_predictions, write_submission
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.models.prediction import predict_probabilities
-from pbl.storage import is_full, temporary_folder, write_json
+from pbl.storage.writing import is_full, temporary_folder, write_json
 
 SIDE = 64  # of photographs of different sizes
 NEIGHBOUR_SIDE, MOST_NEIGHBOURS = 32, 20_000

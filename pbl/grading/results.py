@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_csv
 from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
@@ -25,7 +24,8 @@ from pbl.grading.refusals import clean
 from pbl.grading.roster import Roster, Team, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.tables import Table, TableError, find_words, fold, read_table
-from pbl.storage import replacing, write_json
+from pbl.storage.escapes import for_csv
+from pbl.storage.writing import replacing, write_json
 
 RECORD, MARKS = "record.json", "marks.csv"
 # A leaderboard's scores go by steps of so many images at least, and of a full point, so that none tells of a single image.

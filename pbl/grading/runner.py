@@ -33,7 +33,7 @@ from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
-from pbl.storage import check_room, is_full, replacing, timestamp
+from pbl.storage.writing import check_room, is_full, replacing, timestamp
 
 MOST_PIXEL_FILES = 4  # shapes that are kept decoded
 MOST_RESTARTS = 20

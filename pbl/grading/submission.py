@@ -23,7 +23,7 @@ from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run
-from pbl.storage import check_room, is_full, replacing, temporary_folder
+from pbl.storage.writing import check_room, is_full, replacing, temporary_folder
 
 CHECK_SECONDS = 600
 

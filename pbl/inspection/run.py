@@ -16,7 +16,6 @@ from scipy.stats import spearmanr
 from pbl import models
 from pbl.data import Data, find_image_files
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_shell
 from pbl.evaluation.run import choose_data_settings, load_model, open_data, read_images
 from pbl.inspection.attention import attention_maps, find_attention
 from pbl.inspection.figures import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
@@ -27,7 +26,8 @@ from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities
 from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
-from pbl.storage import replacing, write_table
+from pbl.storage.escapes import for_shell
+from pbl.storage.writing import replacing, write_table
 from pbl.training.build import build_and_compile
 from pbl.training.performance import is_native, precision
 

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from pbl.escapes import for_screen
+from pbl.storage.escapes import for_screen
 
 FINDINGS = {
     "diverged": "発散",

@@ -21,8 +21,8 @@ import keras
 
 from pbl.errors import InputError
 from pbl.languages import say
-from pbl.reading import UnreadableFile, parse_json, read_file
-from pbl.storage import replacing, temporary_folder
+from pbl.storage.reading import UnreadableFile, parse_json, read_file
+from pbl.storage.writing import replacing, temporary_folder
 
 # Behind a weights file, where HDF5 does not look: what the file is of, in JSON, its length, a checksum of all before, this word.
 SEAL = b"PBL-SEAL"

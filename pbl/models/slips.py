@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import keras
 
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 FILE = "traceback.txt"
 _PBL = Path(__file__).resolve().parent.parent

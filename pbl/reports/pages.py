@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pbl.escapes import for_screen
+from pbl.storage.escapes import for_screen
 
 MOST_LETTERS = 2_000  # of a text
 MOST_LETTERS_OF_NAME = 120

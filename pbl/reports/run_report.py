@@ -26,10 +26,10 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import choose_language, say, say_sentence
 from pbl.languages.doctor import say_finding
 from pbl.languages.report import WORDS
-from pbl.reading import UnreadableFile, read_bytes, read_json, read_table
 from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template, shorten
 from pbl.runs import Run, find_run
-from pbl.storage import list_folder, replacing
+from pbl.storage.reading import UnreadableFile, read_bytes, read_json, read_table
+from pbl.storage.writing import list_folder, replacing
 
 MOST_BYTES = 16 * 2**20  # of a file with numbers; a confusion matrix of 1,000 classes has 7
 MOST_OF_SPLIT = 48 * 2**20  # the split of a million images has 24

@@ -19,12 +19,12 @@ import numpy as np
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Augmentation, Config, as_word, flatten
 from pbl.errors import InputError, Sentence
-from pbl.escapes import for_csv
 from pbl.languages import say, say_sentence
 from pbl.reports.pages import shorten
 from pbl.runs import Run, runs_folder
 from pbl.statistics import paired_interval, wilson_interval
-from pbl.storage import is_there, list_folder, replacing
+from pbl.storage.escapes import for_csv
+from pbl.storage.writing import is_there, list_folder, replacing
 
 ONE_SEED = "One seed each: says something about these two trained networks, not about the settings."
 HOW_TO_READ = "Difference: accuracy minus that of the run it came from, on the same validation images, in points, with its 95% interval (Newcombe 1998, paired). An interval that contains 0 shows no difference."

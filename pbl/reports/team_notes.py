@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pbl.errors import InputError
 from pbl.languages import say
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 
 NAME = "team_notes.md"
 # Of each section its heading, and what belongs there.

@@ -24,7 +24,6 @@ from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError
 from pbl.languages import choose_language, say
 from pbl.languages.doctor import say_finding
-from pbl.reading import read_bytes
 from pbl.reports.pages import embed_png, load_template
 from pbl.reports.team_log import (
     CODE,
@@ -46,7 +45,8 @@ from pbl.reports.team_log import (
 from pbl.reports.team_notes import NAME, OTHER, SECTIONS, Part, make_notes, read_notes
 from pbl.runs import Run, runs_folder
 from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
-from pbl.storage import replacing
+from pbl.storage.reading import read_bytes
+from pbl.storage.writing import replacing
 
 MOST_RUNS = 12  # lines in the list of what was tried
 MOST_SETTINGS = 12  # rows in the tables of settings and results

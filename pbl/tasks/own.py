@@ -14,7 +14,7 @@ from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.errors import InputError
 from pbl.models.calls import is_overridden, is_validated
-from pbl.storage import temporary_folder
+from pbl.storage.writing import temporary_folder
 from pbl.tasks.task import Judged, Question, Task
 
 

@@ -19,7 +19,7 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models.keras_private import find_averages
 from pbl.models.saving import is_unsealed, mend_weights, save_model
-from pbl.storage import Growing, append_line, is_there, replacing
+from pbl.storage.writing import Growing, append_line, is_there, replacing
 
 REST = 40  # times as long as saving took, before the best model is saved again
 FIRST_REST = 10.0  # seconds, before it is saved for the first time

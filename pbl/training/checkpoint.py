@@ -30,8 +30,8 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import say
 from pbl.models.calls import is_validated
 from pbl.models.keras_private import find_callbacks, find_seed_state, find_swap, set_initial_epoch
-from pbl.reading import UnreadableFile, read_array, read_array_header, read_file
-from pbl.storage import Growing, discard, list_folder, replacing, sweep, try_again
+from pbl.storage.reading import UnreadableFile, read_array, read_array_header, read_file
+from pbl.storage.writing import Growing, discard, list_folder, replacing, sweep, try_again
 from pbl.training.journal import ENDING, Journal, delete_old_journals, read_journal
 
 REST = 20  # times as long as it took to keep a state, before the next is kept: it costs a twentieth of the time at the most

@@ -10,9 +10,9 @@ from pbl.data import Data
 from pbl.data.doctor import CLOSE_CHECKS
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, Sentence, join_sentences
-from pbl.escapes import for_shell
 from pbl.languages import say, say_sentence
 from pbl.runs import runs_on
+from pbl.storage.escapes import for_shell
 from pbl.tasks import find_task
 
 CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training

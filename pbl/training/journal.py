@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pbl.errors import InputError
-from pbl.reading import read_file
-from pbl.storage import Growing, discard, list_folder, try_again
+from pbl.storage.reading import read_file
+from pbl.storage.writing import Growing, discard, list_folder, try_again
 
 ENDING = ".journal"
 

@@ -13,7 +13,7 @@ from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
 from pbl.runs import load_run
 from pbl.statistics import extrapolate_doubling
-from pbl.storage import replacing, write_table
+from pbl.storage.writing import replacing, write_table
 from pbl.training.figures import plot_data_size
 from pbl.training.sweep import run_sweep, tell_progress
 

@@ -20,7 +20,7 @@ from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.models.saving import save_model
 from pbl.models.slips import tell_slips
 from pbl.runs import Run, runs_folder
-from pbl.storage import replacing
+from pbl.storage.writing import replacing
 from pbl.tasks import find_task
 from pbl.training.build import build_and_compile, build_callback
 from pbl.training.callbacks import CALLBACKS

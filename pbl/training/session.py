@@ -16,7 +16,7 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
 from pbl.models import slips
 from pbl.runs import Run, describe_environment, find_unfinished, remove_run, reserve_run
-from pbl.storage import discard, timestamp
+from pbl.storage.writing import discard, timestamp
 from pbl.training.build import builder_options
 from pbl.training.checkpoint import ExactResume
 

@@ -17,11 +17,11 @@ import pandas as pd
 from pbl.config import Config, apply_overrides, parse_overrides, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
-from pbl.lock import InUse
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage import replacing, temporary_folder, write_table
+from pbl.storage.lock import InUse
+from pbl.storage.trust import is_code_left_out
+from pbl.storage.writing import replacing, temporary_folder, write_table
 from pbl.training.run import train
-from pbl.trust import is_code_left_out
 
 POLL_SECONDS = 5  # between two looks at runs that other processes train
 

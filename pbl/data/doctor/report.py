@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pbl.data.doctor.finding import Finding, Part
 from pbl.data.paths import write_name
-from pbl.storage import replacing, write_json
+from pbl.storage.writing import replacing, write_json
 
 
 def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: str | Path) -> list[Path]:

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
-from pbl.reading import read_json
-from pbl.schemas import Lock
-from pbl.storage import discard, is_alive, sweep, try_again, write_json
+from pbl.storage.reading import read_json
+from pbl.storage.schemas import Lock
+from pbl.storage.writing import discard, is_alive, sweep, try_again, write_json
 
 try:
     import fcntl

@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pbl.errors import InputError, Sentence
-from pbl.storage import try_again
+from pbl.storage.writing import try_again
 
 MOST_BYTES = 2**26  # of a text: the split of a million images has 24 MB
 MOST_UNPACKED = 2**33  # of an archive: probabilities of a million images of 1,000 classes have 4 GB

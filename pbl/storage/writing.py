@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pbl.errors import InputError
-from pbl.escapes import for_csv
 from pbl.languages import say
+from pbl.storage.escapes import for_csv
 
 Result = TypeVar("Result")
 

@@ -29,11 +29,11 @@ from typing import Any
 
 from pbl.errors import InputError
 from pbl.languages import say
-from pbl.reading import read_bytes, read_json
-from pbl.storage import write_json
+from pbl.storage.reading import read_bytes, read_json
+from pbl.storage.writing import write_json
 
 NO_CODE = "PBL_NO_CODE"  # set: no run's code is executed, in the processes that this one starts neither
-OWN_EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+OWN_EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 _KEY = ".pbl-key"
 
 
