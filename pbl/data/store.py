@@ -32,7 +32,7 @@ from pbl.data.source import Example, OutOfMemory, Unreadable, check_example, che
 from pbl.data.split import hash_image, hash_pixels
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
-from pbl.storage.writing import replacing
+from pbl.storage.writing import name_unfinished, replacing
 
 _FORMAT = 2  # of the cached files; part of their names
 DECODING = 400 * 10**6  # bytes that the images take at once that are being decoded; a single one may take twice as many
@@ -524,7 +524,7 @@ class _Pixels:
 
     def _open(self) -> None:
         folder = make_cache_folder()
-        number, path = tempfile.mkstemp(dir=folder, prefix=".writing-")
+        number, path = tempfile.mkstemp(dir=folder, prefix=name_unfinished())
         self._file, self._path, self.checksum = os.fdopen(number, "wb"), Path(path), 0
         atexit.register(lambda: self._path.unlink(missing_ok=True))
 
