@@ -194,6 +194,12 @@ def tell(value: float | None) -> str:
 def write(found: dict) -> str:
     """The page; each part as it was measured last."""
     lines = ["# Anomaly detection: what it promises, measured", "", "Made by `anomaly.py --data DIR`.", ""]
+    lines += [
+        "- The nearest normal image, brightness and contrast evened out, beats the autoencoder on MNIST; PCA is a point behind it.",
+        "- On the tiles the autoencoder beats no baseline once what looks alike stays on one side of the split.",
+        "- A few anomalies among the training images cost much, and the verdict does not name them.",
+        "",
+    ]
     if rows := found.get("digits", {}).get("rows"):
         lines += ["## MNIST, one digit normal, ten digits by three seeds", ""]
         lines += [
@@ -232,7 +238,7 @@ def write(found: dict) -> str:
             "## Magnetic tiles, test split",
             "",
             "| split | autoencoder | PCA | nearest neighbours | nearest, evened out | pixel AUROC | PRO | verdict |",
-            "|---|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for groups, of in tiles.items():
             low, high = of["interval"] or (float("nan"),) * 2
