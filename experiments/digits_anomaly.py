@@ -1,6 +1,10 @@
 """An autoencoder that knows eights: what it cannot give back is called an anomaly. Embedded digits, seconds, no download.
 
-    python -m pbl train experiments/digits_anomaly.py
+Paper:    Rumelhart et al. 1986, chapter 8 (autoencoders)
+Data:     1,797 real images of 8x8 pixels; the eights are normal
+Command:  python -m pbl train experiments/digits_anomaly.py
+Cost:     some ten seconds on two CPU cores
+Expected: AUROC .96 on validation; nearest neighbours do as well
 
 Look at the picture reconstructions_val.png, and at which digits it is blind to.
 """

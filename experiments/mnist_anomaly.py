@@ -1,7 +1,10 @@
 """An autoencoder of one MNIST digit: how well it tells the other nine, beside PCA and nearest neighbours.
 
-    python -m pbl train experiments/mnist_anomaly.py
-    python -m pbl evaluate runs/mnist_anomaly/001 --split test
+Paper:    Hinton and Salakhutdinov 2006, Science 313 (autoencoders of digits)
+Data:     MNIST; the eights are normal
+Command:  python -m pbl train experiments/mnist_anomaly.py
+Cost:     17 processor seconds
+Expected: AUROC .88 on the test split, PCA .85 (experiments/benchmarks/anomaly.md)
 
 Another digit: task_options.normal=3. Of eights, a 1 is given back perfectly well: see by which kinds it is found.
 """

@@ -108,6 +108,10 @@ def photographs(tmp_path, monkeypatch) -> Path:
     shutil.make_archive("photos", "zip", "animals")
     for name in ("cats_dogs.zip", "cifar10.zip"):
         shutil.copy("photos.zip", name)
+    for name, kind in (("cat", "good"), ("dog", "crack")):
+        shutil.copytree(f"animals/{name}", f"tiles/{kind}")
+    shutil.make_archive("tiles", "zip", "tiles")
+    shutil.rmtree("tiles")
     Path("photos_with_faults").symlink_to("animals")
     Path("photos").mkdir()
     for number in chosen[0][:3]:

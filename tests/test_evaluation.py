@@ -133,12 +133,18 @@ def fewer_classes(run: Run) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda run: (run.path / "best.weights.h5").unlink(), "holds no trained model"),
+        (
+            lambda run: [(run.path / f"best.{end}").unlink() for end in ("weights.h5", "keras")],
+            "holds no trained model",
+        ),
         (cut, "best.weights.h5 is damaged"),
         (lambda run: (run.path / "best.weights.h5").write_bytes(b""), "best.weights.h5 is damaged"),
-        (lambda run: run.write_json("split.json", {"class_names": []}), "split.json lacks fit, hashes, input_shape"),
+        (
+            lambda run: run.write_json("split.json", {"class_names": []}),
+            "split.json is not used, since it is damaged (class_names)",
+        ),
         (fewer_classes, "does not fit the model that the run describes (mlp, 2 classes)"),
-        (lambda run: (run.path / "split.json").write_text("{"), "split.json cannot be read"),
+        (lambda run: (run.path / "split.json").write_text("{"), "split.json is not used, since it is damaged."),
         (lambda run: (run.path / "experiment.py").unlink(), "experiment.py"),
     ],
 )

@@ -509,7 +509,7 @@ def test_many_classes_with_few_images(tmp_path, classes, each):
     assert len(signals.val.labels) and len(signals.probe.labels)
     for side in (signals.probe, signals.val):
         side.append(np.stack([np.ones(len(side.labels)), side.labels, np.ones(len(side.labels))], axis=1))
-    signals.epochs.append({"epoch": 1})
+    signals.epochs.append({"epoch": 1, "penalty": 0.0})
     signals.end = {"epoch": 1, "probe_images": 5, "probe_correct": 5, "val_images": 5, "val_correct": 5}
     monitor.save()
     read = Signals.load(tmp_path / "signals.npz")

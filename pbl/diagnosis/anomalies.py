@@ -220,13 +220,18 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
     difference = metrics["difference"]
     if difference is None or difference["low"] is None or difference["low"] > 0:
         return None
-    told = "The network does no better than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images)."
+    details = {name: difference[name] for name in ("value", "low", "high")}
+    details |= {"baseline": Sentence(BASELINE_NAMES[difference["baseline"]]), "auroc": metrics["metrics"]["roc_auc"]}
     if difference["high"] < 0:
-        told = "The network does worse than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images)."
-    baseline = Sentence(BASELINE_NAMES[difference["baseline"]])
-    sides = {name: difference[name] for name in ("value", "low", "high")}
+        return make_finding(
+            "no_better_than_baseline",
+            "The network does worse than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images).",
+            **details,
+        )
     return make_finding(
-        "no_better_than_baseline", told, baseline=baseline, auroc=metrics["metrics"]["roc_auc"], **sides
+        "no_better_than_baseline",
+        "The network does no better than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images).",
+        **details,
     )
 
 

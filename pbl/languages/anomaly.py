@@ -48,10 +48,6 @@ ANOMALY = {
     "the promise is NOT kept": "約束が守られていません",
     "No threshold: what validation gave is missing. First: python -m pbl evaluate RUN": "しきい値がありません。検証用データの結果がないためです。先に：python -m pbl evaluate RUN",
     "No threshold: {images} normal validation images are too few to promise {asked:.1%} false alarms.": "しきい値がありません。検証用の正常画像 {images} 枚では、誤報 {asked:.1%} を約束できません。",
-    # The report
-    "Scores on the {split} split: the errors of normal images and of anomalies, and the threshold.": "{split}データでの異常度：正常画像と異常画像の誤差の分布と、しきい値。",
-    "The most and the least anomalous images of the {split} split, what the network gives back, and the squared error.": "{split}データで異常度が最も高い画像と最も低い画像、その再構成、二乗誤差。",
-    "Area under the ROC curve by kind of anomaly on the {split} split, and of methods without a network.": "{split}データでの、異常の種類ごとのROC曲線の下の面積と、ネットワークを使わない方法の面積。",
     # The verdict
     "The data doctor found {items} altered copies across the split: every number here is of images that were trained on, nearly, and too good to be true.": "訓練と検証の両側に、加工された複製が {items} 枚あります。どの数値も、学習した画像とほとんど同じ画像で測ったもので、実際より高く出ています。",
     "{images} normal validation images are too few to promise {asked:.1%} false alarms: that takes {needed}. Nothing is called an anomaly.": "検証用の正常画像 {images} 枚では、誤報 {asked:.1%} を約束できません（{needed} 枚必要です）。どの画像も異常とは判定されません。",

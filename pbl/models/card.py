@@ -24,8 +24,8 @@ class Card:
         weights: Trainable weights.
         macs: Multiply-accumulates of the convolutions and dense layers for one image.
         smallest: Side of the smallest image that it takes, in pixels.
-        task: What it learns, a name in `TASKS`.
         formerly: What options were before they became options, where that is not their default: runs that began then keep it.
+        task: What it learns, a name in `TASKS`.
     """
 
     style: str
@@ -36,8 +36,8 @@ class Card:
     weights: int
     macs: int
     smallest: int = 1
-    task: str = "classification"
     formerly: dict[str, Any] = field(default_factory=dict, hash=False)
+    task: str = "classification"
 
 
 def check_size(name: str, input_shape: tuple[int, int, int], smallest: int) -> None:

@@ -173,7 +173,7 @@ def _take_backbone(model: keras.Model, family: str, folder: Path) -> None:
         options.get("dropout", 0.2),
     )
     try:
-        with whole_weights(folder, "best", None) as weights:
+        with whole_weights(folder, "best", donor, None) as weights:
             donor.load_weights(weights)
         find_backbone(model).set_weights(find_backbone(donor).get_weights())
     except (OSError, ValueError) as error:
