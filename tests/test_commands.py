@@ -136,7 +136,7 @@ def split_experiment(words: list[str]) -> tuple[str | None, list[str]]:
 
 OF_TRAINING = [
     command for command in COMMANDS
-    if command.startswith("train ") and not re.search(r"runs/|[{A-Z]{2}|leave_out", command)
+    if command.startswith("train ") and not re.search(r"runs/|[{A-Z]{2}|leave_out|\{setting\}", command)
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Errors, and what the package prints while it works, in Japanese; in the order of the files that say it."""
 
 ERRORS = {
+    "{name} is missing": "{name} がありません",
     # __init__.py
     "load_data has no setting '{name}'. Valid: {valid}.": "load_data に '{name}' という設定はありません。使えるもの：{valid}。",
     "labels='{labels}'. Valid: int, one_hot.": "labels='{labels}' は使えません。int か one_hot を指定してください。",

@@ -50,7 +50,6 @@ PAGE = {
     "it is too large": "大きすぎます",
     "it cannot be read": "読み取れません",
     "it is damaged": "壊れています",
-    "{name} is missing": "{name} がありません",
     "it is damaged ({field})": "壊れています（{field}）",
     "it is not a whole PNG picture": "完全なPNG画像ではありません",
     "the page holds as many pictures as it can bear": "これ以上の図はページに入りません",
