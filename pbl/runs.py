@@ -216,8 +216,9 @@ class Run:
         which = for_shell(self.path) + ("" if split == "val" else f" --split {split}")
         return InputError(
             "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.",
-            file=self.path / f"predictions_{split}.npz", run=which,
-        )  # fmt: skip
+            file=self.path / f"predictions_{split}.npz",
+            run=which,
+        )
 
     def read_scores(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Reads from `predictions_<split>.npz`, of anomaly detection, the scores, `float [n]`, and whether each image is normal, `bool [n]`.

@@ -39,8 +39,9 @@ def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
         raise InputError(
             "groups=look_alike compares each image with all others: {n:,} are too many, at most {most:,}. Give a pattern of the names, or a"
             " CSV file with the columns name and group.",
-            n=n, most=MOST,
-        )  # fmt: skip
+            n=n,
+            most=MOST,
+        )
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -53,8 +54,9 @@ def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
         raise InputError(
             "groups=look_alike ties {largest} of {n} images into one group: they differ in too little to be told apart so. Give a pattern of"
             " the names, or a CSV file with the columns name and group.",
-            largest=int(largest), n=n,
-        )  # fmt: skip
+            largest=int(largest),
+            n=n,
+        )
     first = np.full(count, n)
     np.minimum.at(first, group, np.arange(n))
     return [names[first[number]] for number in group]

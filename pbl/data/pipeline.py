@@ -303,8 +303,10 @@ class Data:
             if not self.is_normal(split).any():
                 raise InputError(
                     "Data set '{name}' has no normal image ({normal}) in its {split} split. Training needs those of train, the threshold those of val.",
-                    name=self.name, split=split, normal=", ".join(self.class_names[number] for number in self.normal),
-                )  # fmt: skip
+                    name=self.name,
+                    split=split,
+                    normal=", ".join(self.class_names[number] for number in self.normal),
+                )
 
     def is_normal(self, split: SplitName) -> np.ndarray:
         """Whether each image of a split is of a class in `normal`, `bool [n]`."""

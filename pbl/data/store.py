@@ -357,7 +357,13 @@ def _tell_progress(prepared: Iterator[_Prepared], examples: Iterable[Example], s
         if passed > TOLD_AFTER and passed - told > TOLD_EVERY:
             told = passed
             left = passed / done * (len(examples) - done)
-            line = say("{name}: {done:,} of {all:,} images read, {left:.0f} s left", name=source, done=done, all=len(examples), left=left)  # fmt: skip
+            line = say(
+                "{name}: {done:,} of {all:,} images read, {left:.0f} s left",
+                name=source,
+                done=done,
+                all=len(examples),
+                left=left,
+            )
             print(f"\r{line.ljust(width)}", end="", file=sys.stderr, flush=True)
             width = len(line)
     if width:

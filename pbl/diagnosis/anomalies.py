@@ -117,9 +117,16 @@ def diagnose_anomalies(metrics: Mapping[str, Any], config: Config, run: str = "R
         All that holds; the first is the headline.
     """
     rules = (
-        _find_leak, _find_no_threshold, _find_nothing_kept, _find_everything_kept, _find_overfitting, _find_baseline,
-        _find_blindness, _find_uncertain_threshold, _find_no_anomalies,
-    )  # fmt: skip
+        _find_leak,
+        _find_no_threshold,
+        _find_nothing_kept,
+        _find_everything_kept,
+        _find_overfitting,
+        _find_baseline,
+        _find_blindness,
+        _find_uncertain_threshold,
+        _find_no_anomalies,
+    )
     findings = [finding for rule in rules if (finding := rule(metrics)) is not None]
     if not findings:
         findings = [_find_health(metrics)]
@@ -133,10 +140,22 @@ def diagnose_anomalies(metrics: Mapping[str, Any], config: Config, run: str = "R
         epochs = settings.get("epochs", config.epochs) if settings else 0
         experiments.append(
             Experiment(
-                name=advice.name, message=advice.template, settings=settings, epochs=epochs, gain=None, lowest=None, highest=None, helped=0, tried=0, sources=(), pairs=0,
-                command=command, details={}, template=advice.template,
+                name=advice.name,
+                message=advice.template,
+                settings=settings,
+                epochs=epochs,
+                gain=None,
+                lowest=None,
+                highest=None,
+                helped=0,
+                tried=0,
+                sources=(),
+                pairs=0,
+                command=command,
+                details={},
+                template=advice.template,
             )
-        )  # fmt: skip
+        )
     return Diagnosis(tuple(findings), tuple(experiments))
 
 
@@ -173,8 +192,10 @@ def _find_no_threshold(metrics: Mapping[str, Any]) -> Finding | None:
     return make_finding(
         "no_threshold",
         "{images} normal validation images are too few to promise {asked:.1%} false alarms: that takes {needed}. Nothing is called an anomaly.",
-        images=promise["images"], asked=promise["asked"], needed=int(-(-1 // promise["asked"])) - 1,
-    )  # fmt: skip
+        images=promise["images"],
+        asked=promise["asked"],
+        needed=int(-(-1 // promise["asked"])) - 1,
+    )
 
 
 def _find_nothing_kept(metrics: Mapping[str, Any]) -> Finding | None:
@@ -212,8 +233,10 @@ def _find_overfitting(metrics: Mapping[str, Any]) -> Finding | None:
     return make_finding(
         "overfits_normal_images",
         "Normal images that were not trained on have {ratio:.1f} times the error of those that were ({val:.2g} and {train:.2g}): they look like anomalies, and the threshold lies high.",
-        ratio=ratio, val=of["normal"], train=of["train"],
-    )  # fmt: skip
+        ratio=ratio,
+        val=of["normal"],
+        train=of["train"],
+    )
 
 
 def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
@@ -250,8 +273,11 @@ def _find_blindness(metrics: Mapping[str, Any]) -> Finding | None:
         return make_finding(
             "blind_to_kinds",
             "Blind to {kinds}: they are given back as well as normal images. What is plain is easy to give back: the pixels of these kinds vary by {theirs:.2f}, those of normal images by {contrast:.2f}, and the less a normal image varies the smaller is its error (rank correlation {follows:.2f}).",
-            kinds=kinds, theirs=theirs, contrast=contrast, follows=follows,
-        )  # fmt: skip
+            kinds=kinds,
+            theirs=theirs,
+            contrast=contrast,
+            follows=follows,
+        )
     return make_finding(
         "blind_to_kinds", "Blind to {kinds}: they are given back as well as normal images; 0.5 is chance.", kinds=kinds
     )
@@ -266,8 +292,11 @@ def _find_uncertain_threshold(metrics: Mapping[str, Any]) -> Finding | None:
     return make_finding(
         "threshold_uncertain",
         "The threshold was chosen by {images} normal images: the false alarms that it gives may be anything from {low:.1%} to {high:.1%}, where {asked:.1%} were asked for.",
-        images=promise["images"], asked=promise["asked"], low=promise["low"], high=promise["high"],
-    )  # fmt: skip
+        images=promise["images"],
+        asked=promise["asked"],
+        low=promise["low"],
+        high=promise["high"],
+    )
 
 
 def _find_no_anomalies(metrics: Mapping[str, Any]) -> Finding | None:
@@ -288,5 +317,9 @@ def _find_health(metrics: Mapping[str, Any]) -> Finding:
     return make_finding(
         "healthy",
         "Anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+.3f} beside {baseline}, the best of five baselines.",
-        auroc=value, low=low, high=high, value=difference["value"], baseline=Sentence(BASELINE_NAMES[difference["baseline"]]),
-    )  # fmt: skip
+        auroc=value,
+        low=low,
+        high=high,
+        value=difference["value"],
+        baseline=Sentence(BASELINE_NAMES[difference["baseline"]]),
+    )

@@ -218,10 +218,12 @@ def _found_by_alarms(is_anomaly: np.ndarray, scores: np.ndarray, counts: np.ndar
     found = np.add.reduceat(ranked * ranking.is_positive, ranking.starts, axis=1).cumsum(axis=1)
     alarms = np.add.reduceat(ranked * ~ranking.is_positive, ranking.starts, axis=1).cumsum(axis=1)
     zero = np.zeros(1)
-    return np.stack([
-        np.interp(GRID, np.concatenate([zero, a / a[-1]]), np.concatenate([zero, f / f[-1]]))
-        for f, a in zip(found, alarms, strict=True)
-    ])  # fmt: skip
+    return np.stack(
+        [
+            np.interp(GRID, np.concatenate([zero, a / a[-1]]), np.concatenate([zero, f / f[-1]]))
+            for f, a in zip(found, alarms, strict=True)
+        ]
+    )
 
 
 def plot_kinds(metrics: Mapping[str, Any], title: str) -> Figure:

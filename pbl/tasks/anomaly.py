@@ -91,8 +91,9 @@ def check(model: keras.Model, data: Data) -> str:
     if float(keras.ops.max(outputs)) <= 1.0 and pixels.max() > 1:
         raise InputError(
             "task=anomaly: {model} gives values up to {most:.3g}; pixels are 0 to 255. End it with Rescaling(255.).",
-            model=model.name, most=float(keras.ops.max(outputs)),
-        )  # fmt: skip
+            model=model.name,
+            most=float(keras.ops.max(outputs)),
+        )
     return "float32"
 
 
@@ -165,9 +166,18 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     metrics["train_images"] = len(train.labels)
     threshold = None if promise is None else promise.threshold
     figures = draw_anomalies(
-        question.run, question.split, metrics, images, scores, normal, by_baseline, threshold,
-        lambda chosen: predict_outputs(model, images.pixels[chosen]), score, question.all_figures,
-    )  # fmt: skip
+        question.run,
+        question.split,
+        metrics,
+        images,
+        scores,
+        normal,
+        by_baseline,
+        threshold,
+        lambda chosen: predict_outputs(model, images.pixels[chosen]),
+        score,
+        question.all_figures,
+    )
     return Judged(metrics, arrays, figures)
 
 
@@ -332,7 +342,14 @@ def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figu
 
 
 TASK = Task(
-    check, compile_arguments, watch, judge,
-    options=OPTIONS, loads=load_arguments, predict=predict, draw_maps=draw_maps, has_classes=False,
+    check,
+    compile_arguments,
+    watch,
+    judge,
+    options=OPTIONS,
+    loads=load_arguments,
+    predict=predict,
+    draw_maps=draw_maps,
+    has_classes=False,
     mutes=frozenset({"small_validation", "reference_accuracy"}),
-)  # fmt: skip
+)

@@ -168,9 +168,13 @@ def _fuse_sgd(optimizer: keras.optimizers.SGD) -> Callable:
     def update(gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         at = find_place(optimizer, variable)
         tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle, accum=optimizer.momentums[at].value.handle, lr=tf.cast(learning_rate, tf.float32),
-            grad=tf.cast(gradient, tf.float32), momentum=optimizer.momentum, use_nesterov=optimizer.nesterov,
-        )  # fmt: skip
+            var=variable.handle,
+            accum=optimizer.momentums[at].value.handle,
+            lr=tf.cast(learning_rate, tf.float32),
+            grad=tf.cast(gradient, tf.float32),
+            momentum=optimizer.momentum,
+            use_nesterov=optimizer.nesterov,
+        )
 
     return update
 
@@ -184,11 +188,17 @@ def _fuse_adam(optimizer: keras.optimizers.Adam) -> Callable:
         momentums, velocities = find_moments(optimizer)
         step = keras.ops.cast(optimizer.iterations + 1, "float32")
         tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=momentums[at].value.handle, v=velocities[at].value.handle,
-            beta1_power=tf.pow(optimizer.beta_1, step), beta2_power=tf.pow(optimizer.beta_2, step),
-            lr=tf.cast(learning_rate, tf.float32), beta1=optimizer.beta_1, beta2=optimizer.beta_2,
-            epsilon=optimizer.epsilon, grad=tf.cast(gradient, tf.float32),
-        )  # fmt: skip
+            var=variable.handle,
+            m=momentums[at].value.handle,
+            v=velocities[at].value.handle,
+            beta1_power=tf.pow(optimizer.beta_1, step),
+            beta2_power=tf.pow(optimizer.beta_2, step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            epsilon=optimizer.epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
 
     return update
 

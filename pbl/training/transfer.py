@@ -52,15 +52,20 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
     if run.config.model != config.model:
         raise InputError(
             "initial_weights={run} is a run of {other}. Give a run of {model}, or set model={other}.",
-            run=source, other=run.config.model, model=config.model,
-        )  # fmt: skip
+            run=source,
+            other=run.config.model,
+            model=config.model,
+        )
     theirs, ours = ({k: v for k, v in c.model_options.items() if k not in _MAY_DIFFER} for c in (run.config, config))
     if theirs != ours:
         raise InputError(
             "initial_weights={run} was built with model_options={theirs}, this run with {ours}. Give the same: apart from"
             " {free} they decide which weight belongs where.",
-            run=source, theirs=theirs, ours=ours, free=", ".join(_MAY_DIFFER),
-        )  # fmt: skip
+            run=source,
+            theirs=theirs,
+            ours=ours,
+            free=", ".join(_MAY_DIFFER),
+        )
     donor = build_model(run)
     has_same_classes = list(class_names) == run.split["class_names"]
     head = {id(weight) for weight in model.layers[-1].weights}
@@ -75,9 +80,12 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
             raise InputError(
                 "initial_weights={run}: {weight} has the shape {theirs} there and {ours} here. Give images of the same"
                 " shape (there {shape}).",
-                run=source, weight=weight.path, theirs=given.shape, ours=weight.shape,
+                run=source,
+                weight=weight.path,
+                theirs=given.shape,
+                ours=weight.shape,
                 shape="x".join(map(str, run.split["input_shape"])),
-            )  # fmt: skip
+            )
         taken.append((weight, given))
     for weight, given in taken:
         weight.assign(given)
@@ -158,10 +166,13 @@ def fit_head(
         epochs=epochs,
         callbacks=keras.callbacks.CallbackList(
             [*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=follow, on_train_batch_end=follow)],
-            add_history=True, model=model, epochs=epochs, steps=len(train),
+            add_history=True,
+            model=model,
+            epochs=epochs,
+            steps=len(train),
         ),
         shuffle=False,
         verbose=0,
-    )  # fmt: skip
+    )
     for monitor in monitors:
         monitor.look_through(None, None)

@@ -102,8 +102,10 @@ def find_learning_rate(
         raise InputError(
             "Learning rates from {lowest:g} to {highest:g} in {steps} steps: the first must be above 0 and below the last,"
             " and the steps at least 20.",
-            lowest=lowest, highest=highest, steps=steps,
-        )  # fmt: skip
+            lowest=lowest,
+            highest=highest,
+            steps=steps,
+        )
     rise = (highest / lowest) ** (1 / (steps - 1))
     states = random.getstate(), np.random.get_state()
     keras.utils.set_random_seed(seed)
@@ -173,10 +175,19 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
     config.check_is_classifier("train --memorise")
     options = {name: value for name, value in config.optimizer_options.items() if name != "weight_decay"}
     config = config.replace(
-        augmentation={}, optimizer_options=options, weight_decay=None, learning_rate_schedule="constant", schedule_options={},
-        warmup_epochs=0, label_smoothing=0, batch_size=count, callbacks=[], steps_per_execution=1,
-        sample_weights=None, class_weight=None,
-    )  # fmt: skip
+        augmentation={},
+        optimizer_options=options,
+        weight_decay=None,
+        learning_rate_schedule="constant",
+        schedule_options={},
+        warmup_epochs=0,
+        label_smoothing=0,
+        batch_size=count,
+        callbacks=[],
+        steps_per_execution=1,
+        sample_weights=None,
+        class_weight=None,
+    )
     with tell_slips(runs_folder() / config.experiment, MODELS.get(config.model)):
         return _memorise(config, count, steps)
 
@@ -246,5 +257,8 @@ def describe_memorising(config: Config, accuracy: float, count: int, steps: int)
         "After {steps} steps the model knows {accuracy:.0%} of {count} images, where it should know all. Either it or its learning"
         " rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; no activation before"
         " the softmax; fewer or wider layers.",
-        steps=steps, accuracy=accuracy, count=count, rate=config.learning_rate,
-    )  # fmt: skip
+        steps=steps,
+        accuracy=accuracy,
+        count=count,
+        rate=config.learning_rate,
+    )
