@@ -382,6 +382,14 @@ def test_vae_loss_is_what_the_paper_writes():
     assert model.evaluate(images, np.zeros(5), verbose=0) == pytest.approx((nats + divergence).mean(), rel=1e-5)
 
 
+def test_what_means_nothing_here_is_not_said(tmp_path):
+    """Of several normal classes the data doctor could say what accuracy is to be reached: there is none."""
+    config = pbl.Config(**SETTINGS).replace(task_options={"normal": ["3", "8"]}, epochs=1)
+    run = pbl.train(config, folder=tmp_path)
+    found = {finding["check"] for finding in run.read_json("data_check.json")["findings"]}
+    assert not found & {"reference_accuracy", "small_validation"}
+
+
 # Groups that the names do not tell
 
 

@@ -155,6 +155,11 @@ def test_a_damaged_run(run_copy, harm, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_classifier_is_judged_without_what_the_data_doctor_found(run_copy):
+    (run_copy.path / "data_check.json").write_text("{")
+    assert pbl.evaluate(run_copy)["images"] > 0
+
+
 @pytest.mark.slow
 def test_an_official_test_split_that_changed_is_noticed(tmp_path):
     """It is not read in training; from its first use on it is known."""

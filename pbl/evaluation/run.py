@@ -78,13 +78,9 @@ def build_model(run: Run) -> keras.Model:
                 model.load_weights(weights)
     except InputError:
         raise
-    except OSError as error:
-        if error.errno in PASSING:
+    except (OSError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
             raise InputError("{file} cannot be read now: {reason}.", file=file, reason=error.strerror) from None
-        raise InputError(
-            "{file} is damaged: {error}. Take it from a copy, or train again with --fresh.", file=file, error=error
-        ) from None
-    except KeyError as error:
         raise InputError(
             "{file} is damaged: {error}. Take it from a copy, or train again with --fresh.", file=file, error=error
         ) from None
@@ -239,7 +235,8 @@ def evaluate_on(
         all_figures=all_figures,
         best=task.best,
         options=task.options,
-        findings=read_findings(run),
+        # A classifier is judged without them: a damaged data_check.json does not stand in its way.
+        findings=() if run.config.is_classifier else read_findings(run),
         groups=data.groups_of(images.names),
     )
     judged = task.judge(model, data, images, question)

@@ -7,7 +7,7 @@ is judged beside five baselines that need no network, kind by kind. Models: any 
 (`pbl.models.autoencoder`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,22 +106,26 @@ def watch(data: Data, file: Path) -> None:
     """Nothing: the errors of training and validation images are compared at the end, by `judge`."""
 
 
-def map_images(model: keras.Model, pixels: Any, score: str) -> Iterator[np.ndarray]:
-    """Yields `pbl.evaluation.anomalies.map_errors` of some images after others, `float32 [at most 1000, height, width]`.
+def reconstruct_images(model: keras.Model, pixels: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields some images after others, and what the model gives for them, `float32 [at most 1000, height, width, channels]`.
 
     Args:
         model: The model.
         pixels: `uint8 [n, height, width, channels]`, or what gives such arrays for a slice.
-        score: "mean" or "max_patch".
     """
     for start in range(0, len(pixels), AT_ONCE):
         part = pixels[start : start + AT_ONCE]
-        yield map_errors(part, predict_outputs(model, part), score)
+        yield part, predict_outputs(model, part)
 
 
-def score_images(model: keras.Model, pixels: Any, score: str) -> np.ndarray:
-    """Returns the score of each image, `float32 [n]`; arguments as for `map_images`."""
-    return np.concatenate([score_errors(errors, score) for errors in map_images(model, pixels, score)])
+def score_images(model: keras.Model, pixels: Any, scores: Iterable[str]) -> dict[str, np.ndarray]:
+    """Returns the scores of each image, `float32 [n]`, by their names: "mean", "max_patch"; others as for `reconstruct_images`."""
+    scores = list(dict.fromkeys(scores))
+    parts = [
+        [score_errors(map_errors(part, back, score), score) for score in scores]
+        for part, back in reconstruct_images(model, pixels)
+    ]
+    return {score: np.concatenate(column) for score, column in zip(scores, zip(*parts, strict=True), strict=True)}
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
@@ -133,10 +137,9 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         images: The images.
         question: What is asked; `options` are the task's.
     """
-    score, known = question.options["score"], question.options["normal"]
-    normal_names = load_arguments(question.options)["normal"] if known else []
-    normal = np.isin(images.labels, [c for c, name in enumerate(data.class_names) if name in normal_names])
-    scores = score_images(model, images.view, score)
+    score, normal = question.options["score"], np.isin(images.labels, data.normal)
+    by_score = score_images(model, images.view, (score, "mean"))
+    scores = by_score[score]
     if not np.isfinite(scores).all():
         raise InputError("The model's outputs are not all numbers: its training diverged. Lower learning_rate.")
     promise = None
@@ -151,13 +154,16 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     baselines = Baselines(data.sample("train", MOST_FITTED).pixels, components)
     by_baseline = _score_in_parts(baselines, images.view)
     metrics = _measure(scores, normal, promise, question, data.class_names, images.labels, by_baseline)
-    metrics["reconstruction"] = _describe_reconstruction(model, data, images, scores, normal, by_baseline, score)
+    metrics["reconstruction"] = _describe_reconstruction(
+        model, data, images, by_score, normal, by_baseline["mean_image"], score
+    )
     metrics["leak"] = _find_leak(question.findings)
     masks = find_masks(data, images, ~normal)
     if masks is not None:
         at, exact = masks
         chosen = np.concatenate([np.flatnonzero(normal)[:MOST_TRAIN], at])
-        errors = np.concatenate(list(map_images(model, images.pixels[chosen], score)))
+        parts = reconstruct_images(model, images.pixels[chosen])
+        errors = np.concatenate([map_errors(part, back, score) for part, back in parts])
         exact = np.concatenate([np.zeros((len(chosen) - len(at), *exact.shape[1:]), bool), exact])
         metrics["metrics"] |= judge_pixels(errors, exact)
         metrics["masks"] = len(at)
@@ -259,9 +265,9 @@ def _describe_reconstruction(
     model: keras.Model,
     data: Data,
     images: Images,
-    scores: np.ndarray,
+    by_score: Mapping[str, np.ndarray],
     normal: np.ndarray,
-    by_baseline: Mapping[str, np.ndarray],
+    of_mean_image: np.ndarray,
     score: str,
 ) -> dict[str, Any]:
     """How well images are given back: training and other normal images, anomalies, and what the mean image would give.
@@ -273,14 +279,14 @@ def _describe_reconstruction(
     from scipy.stats import mannwhitneyu, spearmanr
 
     sample = data.sample("train", MOST_TRAIN)
-    train = score_images(model, sample.view, score)
-    errors = scores if score == "mean" else score_images(model, images.view, "mean")
+    train = score_images(model, sample.view, [score])[score]
+    scores, errors = by_score[score], by_score["mean"]
     contrast = _measure_contrast(images.view)
     result: dict[str, Any] = {"train": float(train.mean()), "train_images": len(train)}
     for name, of in (("normal", normal), ("anomalies", ~normal)):
         if of.any():
             result[name] = float(scores[of].mean())
-            result[f"kept_{name}"] = float(1 - errors[of].sum() / max(by_baseline["mean_image"][of].sum(), 1e-12))
+            result[f"kept_{name}"] = float(1 - errors[of].sum() / max(of_mean_image[of].sum(), 1e-12))
     if normal.sum() > 2 and len(train) > 2:
         result["p_above_train"] = float(mannwhitneyu(scores[normal], train, alternative="greater").pvalue)
         if np.ptp(contrast[normal]) > 0 and np.ptp(scores[normal]) > 0:
@@ -325,7 +331,7 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
     before, is_normal = run.read_scores("val")
     known = np.sort(before[is_normal])
     promise = choose_threshold(known, options["false_alarms"])
-    scores = score_images(model, pixels, options["score"])
+    scores = score_images(model, pixels, [options["score"]])[options["score"]]
     above = np.searchsorted(known, scores) / len(known)
     return pd.DataFrame({"score": scores, "above": above, "alarm": scores > promise.threshold})
 
@@ -333,10 +339,10 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
 def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figure]:
     """Draws each image, what is given back, and where the error is; all maps on one scale."""
     score = {**OPTIONS, **run.config.task_options}["score"]
-    most = max(float(np.quantile(errors, 0.999)) for errors in map_images(model, pixels, score))
-    for start in range(0, len(pixels), AT_ONCE):
-        part = pixels[start : start + AT_ONCE]
-        back = predict_outputs(model, part)
+    most = max(
+        float(np.quantile(map_errors(part, back, score), 0.999)) for part, back in reconstruct_images(model, pixels)
+    )
+    for part, back in reconstruct_images(model, pixels):
         for image, given, errors in zip(part, back, map_errors(part, back, score), strict=True):
             yield plot_map(image, given, errors, most)
 

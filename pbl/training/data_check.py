@@ -40,7 +40,7 @@ def check_data(
     if images is not None:
         data.shrink(images)
         return {"close_checks": (), "findings": findings}
-    return {"close_checks": CLOSE_CHECKS, "findings": findings + _check_closely(data, folder)}
+    return {"close_checks": CLOSE_CHECKS, "findings": findings + _check_closely(data, config, folder)}
 
 
 def _check_fast(data: Data, config: Config) -> list[dict[str, Any]]:
@@ -58,14 +58,15 @@ def _check_fast(data: Data, config: Config) -> list[dict[str, Any]]:
     return _tell([asdict(finding) for finding in findings])
 
 
-def _check_closely(data: Data, folder: str | Path | None) -> list[dict[str, Any]]:
+def _check_closely(data: Data, config: Config, folder: str | Path | None) -> list[dict[str, Any]]:
+    wanted = set(CLOSE_CHECKS) - find_task(config).mutes
     for earlier in runs_on(data.images_hash, folder):
         with contextlib.suppress(InputError):
             if earlier.read_json("data_check.json").get("close_checks") == list(CLOSE_CHECKS):
-                return _tell([finding for finding in read_findings(earlier) if finding["check"] in CLOSE_CHECKS])
+                return _tell([finding for finding in read_findings(earlier) if finding["check"] in wanted])
     if len(data.images("train").labels) > MANY:
         print(say("Looking for altered copies, shift and wrong labels, once for these images."), flush=True)
-    return _tell([asdict(finding) for finding in data.check_closely(CHECKED)])
+    return _tell([asdict(finding) for finding in data.check_closely(CHECKED) if finding.check in wanted])
 
 
 def _tell(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
