@@ -184,8 +184,7 @@ class Run:
         Raises:
             InputError: It is missing (its `__cause__` is then a `FileNotFoundError`) or damaged.
         """
-        file = self.path / f"predictions_{split}.npz"
-        try:
+        with self._reading_predictions(split) as file:
             saved = read_arrays(file, self.path, ("labels", "probabilities", "hashes", "names", "class_names"))
             labels, probabilities, hashes = (saved[name] for name in ("labels", "probabilities", "hashes"))
             names, class_names = saved.get("names"), saved.get("class_names")
@@ -205,20 +204,20 @@ class Run:
                 raise ValueError("not a name for each class")
             hashes.astype("S")  # raises where they are no letters of ASCII
             return Predictions(labels, probabilities, hashes, names, class_names)
-        except UnreadableFile as error:
-            if not error.is_damaged:
-                raise
-            raise self._tell_missing(split) from error
-        except (FileNotFoundError, KeyError, ValueError) as error:
-            raise self._tell_missing(split) from error
 
-    def _tell_missing(self, split: str) -> InputError:
-        which = for_shell(self.path) + ("" if split == "val" else f" --split {split}")
-        return InputError(
-            "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.",
-            file=self.path / f"predictions_{split}.npz",
-            run=which,
-        )
+    @contextlib.contextmanager
+    def _reading_predictions(self, split: str) -> Iterator[Path]:
+        """Gives the file of a split's predictions; where it is missing or damaged that is told, with the command that writes it."""
+        file = self.path / f"predictions_{split}.npz"
+        try:
+            yield file
+        except (FileNotFoundError, KeyError, ValueError, UnreadableFile) as error:
+            if isinstance(error, UnreadableFile) and not error.is_damaged:
+                raise
+            which = for_shell(self.path) + ("" if split == "val" else f" --split {split}")
+            raise InputError(
+                "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.", file=file, run=which
+            ) from error
 
     def read_scores(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Reads from `predictions_<split>.npz`, of anomaly detection, the scores, `float [n]`, and whether each image is normal, `bool [n]`.
@@ -226,8 +225,7 @@ class Run:
         Raises:
             InputError: As `read_predictions`.
         """
-        file = self.path / f"predictions_{split}.npz"
-        try:
+        with self._reading_predictions(split) as file:
             saved = read_arrays(file, self.path, ("scores", "is_normal"))
             scores, is_normal = saved["scores"], saved["is_normal"]
             if not (
@@ -240,12 +238,6 @@ class Run:
             if not np.isfinite(scores).all():
                 raise ValueError("scores that are no numbers")
             return scores, is_normal
-        except UnreadableFile as error:
-            if not error.is_damaged:
-                raise
-            raise self._tell_missing(split) from error
-        except (FileNotFoundError, KeyError, ValueError) as error:
-            raise self._tell_missing(split) from error
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file of the run."""

@@ -131,8 +131,7 @@ def hanley_mcneil_interval(auc: float, positives: int, negatives: int, confidenc
 
     Source: equation 1 of J. A. Hanley and B. J. McNeil (1982), Radiology 143, 29-36.
     """
-    if not 0 <= auc <= 1 or min(positives, negatives) < 1:
-        raise ValueError(f"an area of {auc} with {positives} and {negatives} examples is not possible")
+    _check_area(auc, positives, negatives)
     q_1, q_2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = auc * (1 - auc) + (positives - 1) * (q_1 - auc**2) + (negatives - 1) * (q_2 - auc**2)
     half_width = NormalDist().inv_cdf((1 + confidence) / 2) * sqrt(max(variance, 0) / (positives * negatives))
@@ -158,8 +157,7 @@ def newcombe_auc_interval(auc: float, positives: int, negatives: int, confidence
     Source: method 5 of R. G. Newcombe (2006), Statistics in Medicine 25, 559-573, with the variance of Hanley and McNeil (1982)
     made symmetric.
     """
-    if not 0 <= auc <= 1 or min(positives, negatives) < 1:
-        raise ValueError(f"an area of {auc} with {positives} and {negatives} examples is not possible")
+    _check_area(auc, positives, negatives)
     z, half = NormalDist().inv_cdf((1 + confidence) / 2), (positives + negatives) / 2 - 1
 
     def is_within(area: float) -> bool:
@@ -176,6 +174,11 @@ def newcombe_auc_interval(auc: float, positives: int, negatives: int, confidence
         return inside
 
     return search(0.0), search(1.0)
+
+
+def _check_area(auc: float, positives: int, negatives: int) -> None:
+    if not 0 <= auc <= 1 or min(positives, negatives) < 1:
+        raise ValueError(f"an area of {auc} with {positives} and {negatives} examples is not possible")
 
 
 def binomial_tail(successes: int, trials: int, share: float) -> float:

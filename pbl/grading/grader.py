@@ -24,7 +24,7 @@ from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
 from pbl.grading.runner import Runner
 from pbl.grading.sandbox import FULL, Limits, find_layers
-from pbl.storage.writing import is_full
+from pbl.storage.writing import telling_full_disks
 
 SCRATCH_PREFIX = "pbl-grade-"
 
@@ -108,7 +108,7 @@ def grade(
     rubric = rubric or Rubric()
     for team in teams.teams if teams else []:
         rubric.days_late(team.received)  # before any model is run
-    with _naming_full_disks(out), locked(out / "work"):
+    with telling_full_disks(lambda error: _tell_full_disk(error, out)), locked(out / "work"):
         ledger = Ledger(out / "work" / "ledger.jsonl")
         before = results.read_record(out / "work", may_be_missing=True)
         ledger.is_whole &= ledger.holds(before.get("ledger", ""))
@@ -155,19 +155,12 @@ def grade(
         return rows
 
 
-@contextlib.contextmanager
-def _naming_full_disks(out: Path) -> Iterator[None]:
-    """Tells a write that failed for want of room in one line, wherever it was; any other fault of ours keeps its traceback."""
-    try:
-        yield
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise InputError(
-            "{file} could not be written: {reason}. Make room; the same command goes on from here.",
-            file=error.filename or out,
-            reason=error.strerror,
-        ) from error
+def _tell_full_disk(error: OSError, out: Path) -> InputError:
+    return InputError(
+        "{file} could not be written: {reason}. Make room; the same command goes on from here.",
+        file=error.filename or out,
+        reason=error.strerror,
+    )
 
 
 def _make_out(out: Path) -> None:

@@ -1,12 +1,11 @@
 """A team's submission: written from a run, and checked by the grader's own program before anybody else sees it."""
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run
-from pbl.storage.writing import check_room, is_full, replacing, temporary_folder
+from pbl.storage.writing import check_room, replacing, telling_full_disks, temporary_folder
 
 CHECK_SECONDS = 600
 
@@ -83,7 +82,7 @@ def submit(
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
         )
-    with _naming_full_disks(), temporary_folder() as temporary:
+    with telling_full_disks(_tell_full_disk), temporary_folder() as temporary:
         made = Path(temporary) / f"submission{target.suffix}"
         remarks: list[str] = []
         told = _write_and_check(made, run, team, as_keras, predictions, remarks)
@@ -113,20 +112,13 @@ def submit(
     return Submitted(target, status_of(told.reason), message, remarks)
 
 
-@contextlib.contextmanager
-def _naming_full_disks() -> Iterator[None]:
-    """Tells in one line that there was no room for what is temporary; any other fault of ours keeps its traceback."""
-    try:
-        yield
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise InputError(
-            "{folder} has too little room for the check of the submission: {reason}. Make room, or name another folder in the variable"
-            " TMPDIR.",
-            folder=tempfile.gettempdir(),
-            reason=error.strerror,
-        ) from error
+def _tell_full_disk(error: OSError) -> InputError:
+    return InputError(
+        "{folder} has too little room for the check of the submission: {reason}. Make room, or name another folder in the variable"
+        " TMPDIR.",
+        folder=tempfile.gettempdir(),
+        reason=error.strerror,
+    )
 
 
 def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:

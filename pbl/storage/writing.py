@@ -257,6 +257,17 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in FULL
 
 
+@contextlib.contextmanager
+def telling_full_disks(tell: Callable[[OSError], InputError]) -> Iterator[None]:
+    """Within it a write that failed for want of room is told in the line that `tell` makes; any other fault of ours keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise tell(error) from error
+
+
 def check_room(folder: Path, size: int) -> None:
     """Raises InputError where the disk of a folder for what is temporary has less room than so many bytes.
 
