@@ -95,11 +95,19 @@ def test_chance_is_what_the_class_shares(alike):
 
 def test_a_full_disk_is_one_line(tmp_path):
     import errno
+    from functools import partial
 
-    from pbl.grading.grader import _naming_full_disks
+    from pbl.grading import grader, submission
+    from pbl.storage.writing import telling_full_disks
 
+    tells = {
+        "could not be written: .*Make room": partial(grader._tell_full_disk, out=tmp_path),
+        "too little room": submission._tell_full_disk,
+    }
     for number in (errno.ENOSPC, errno.EDQUOT):
-        with pytest.raises(InputError, match=r"could not be written: .*Make room"), _naming_full_disks(tmp_path):
-            raise OSError(number, "No space left on device", str(tmp_path / "x"))
-    with pytest.raises(FileNotFoundError), _naming_full_disks(tmp_path):  # a fault of ours keeps its traceback
+        for line, tell in tells.items():
+            with pytest.raises(InputError, match=line), telling_full_disks(tell):
+                raise OSError(number, "No space left on device", str(tmp_path / "x"))
+    # A fault of ours keeps its traceback.
+    with pytest.raises(FileNotFoundError), telling_full_disks(submission._tell_full_disk):
         (tmp_path / "absent").read_bytes()
