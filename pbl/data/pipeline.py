@@ -384,17 +384,23 @@ class Data:
 
     def parts(self, *splits: SplitName) -> dict[str, Part]:
         """The splits as `pbl.data.doctor` takes them."""
-        return {split: self._part(self.images(split), self.images(split).labels) for split in splits}
+        return {split: self.part(self.images(split)) for split in splits}
 
-    def _part(self, images: Images, labels: np.ndarray) -> Part:
-        return Part(images.view, labels, images.names, images.hashes, images.shapes, self.groups_of(images.names))
+    def part(self, images: Images) -> Part:
+        """Some of the images as `pbl.data.doctor` takes them."""
+        return Part(
+            images.view, images.labels, images.names, images.hashes, images.shapes, self.groups_of(images.names)
+        )
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
         """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone."""
         if self.normal is None:
             return self.parts(*splits), self.class_names
         images = {split: self.images(split).take(self.is_normal(split)) for split in splits}
-        parts = {split: self._part(of, np.searchsorted(self.normal, of.labels)) for split, of in images.items()}
+        parts = {
+            split: self.part(of)._replace(labels=np.searchsorted(self.normal, of.labels))
+            for split, of in images.items()
+        }
         return parts, [self.class_names[number] for number in self.normal]
 
     def groups_of(self, names: list[str]) -> list[str] | None:

@@ -32,6 +32,7 @@ LIMITS = {
     "overfits_p": Threshold(1e-3, "chance of it, one-sided (Mann and Whitney)"),
     "blind": Threshold(0.6, "AUROC of a kind; .5 is chance"),
     "follows": Threshold(0.3, "rank correlation of a normal image's error with its contrast; convention"),
+    "contaminated": Threshold(0.005, "lower end of the share of anomalies among the normal training images"),
     "uncertain": Threshold(3.0, "upper end of the false alarms' interval by the share that was asked for"),
 }  # fmt: skip
 
@@ -86,9 +87,15 @@ NOISE = Advice(
     "Train with noise on the input, so that the network learns what normal images look like.",
     lambda config: {"model_options.noise": 0.2} if config.model != "vae" else {},
 )
+SORT_OUT = Advice(
+    "sort_out",
+    "Look at these images, write the names of the anomalies into a file, leave them out of the training, and train anew.",
+    lambda config: {"leave_out": "leave_out.txt"},
+)
 # By the name of what is found: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "leak_suspected": ("stop", (GROUP,)),
+    "contaminated_training": ("act", (SORT_OUT,)),
     "no_threshold": ("stop", (MORE_VALIDATION,)),
     "reconstructs_nothing": ("act", (LONGER, LARGER)),
     "reconstructs_everything": ("act", (SMALLER, NOISE)),
@@ -118,6 +125,7 @@ def diagnose_anomalies(metrics: Mapping[str, Any], config: Config, run: str = "R
     """
     rules = (
         _find_leak,
+        _find_contamination,
         _find_no_threshold,
         _find_nothing_kept,
         _find_everything_kept,
@@ -182,6 +190,20 @@ def _find_leak(metrics: Mapping[str, Any]) -> Finding | None:
         "leak_suspected",
         "The data doctor found {items} altered copies across the split: every number here is of images that were trained on, nearly, and too good to be true.",
         items=metrics["leak"]["items"],
+    )
+
+
+def _find_contamination(metrics: Mapping[str, Any]) -> Finding | None:
+    of = metrics.get("contamination")
+    if of is None or of["low"] < LIMITS["contaminated"].value:
+        return None
+    return make_finding(
+        "contaminated_training",
+        "Anomalies seem to lie among the normal training images: {share:.1%} of them look like the known anomalies (95% interval {low:.1%} to {high:.1%}), to the eyes of a simple model. An anomaly that was trained on is given back, and goes unseen. Look at these first: {examples}.",
+        share=of["share"],
+        low=of["low"],
+        high=of["high"],
+        examples=", ".join(of["names"][:10]),
     )
 
 

@@ -26,6 +26,7 @@ FINDINGS = {
     "overfitting": "過学習",
     "healthy": "問題なし",
     "unknown": "原因不明",
+    "contaminated_training": "正常画像への異常の混入",
     "no_threshold": "しきい値を決められない",
     "reconstructs_nothing": "再構成できていない",
     "reconstructs_everything": "何でも再構成してしまう",

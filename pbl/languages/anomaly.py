@@ -50,6 +50,7 @@ ANOMALY = {
     "No threshold: {images} normal validation images are too few to promise {asked:.1%} false alarms.": "しきい値がありません。検証用の正常画像 {images} 枚では、誤報 {asked:.1%} を約束できません。",
     # The verdict
     "The data doctor found {items} altered copies across the split: every number here is of images that were trained on, nearly, and too good to be true.": "訓練と検証の両側に、加工された複製が {items} 枚あります。どの数値も、学習した画像とほとんど同じ画像で測ったもので、実際より高く出ています。",
+    "Anomalies seem to lie among the normal training images: {share:.1%} of them look like the known anomalies (95% interval {low:.1%} to {high:.1%}), to the eyes of a simple model. An anomaly that was trained on is given back, and goes unseen. Look at these first: {examples}.": "訓練用の正常画像に異常画像が混ざっているようです。簡単なモデルで調べると、{share:.1%}（95%信頼区間 {low:.1%}〜{high:.1%}）が既知の異常画像に似ています。学習に使った異常は再構成できるようになり、見逃されます。まず次の画像を確認してください：{examples}",
     "{images} normal validation images are too few to promise {asked:.1%} false alarms: that takes {needed}. Nothing is called an anomaly.": "検証用の正常画像 {images} 枚では、誤報 {asked:.1%} を約束できません（{needed} 枚必要です）。どの画像も異常とは判定されません。",
     "Normal images are given back little better than their mean: {kept:.0%} of what they differ by is explained.": "正常画像の再構成が、平均画像とほとんど変わりません。画像ごとの違いの {kept:.0%} しか再現できていません。",
     "Anomalies are given back as well as normal images: {others:.1%} of what they differ from the mean image by is explained, {normal:.1%} of normal ones.": "異常画像も正常画像と同じように再構成されています。平均画像との違いのうち、異常画像では {others:.1%}、正常画像では {normal:.1%} が再現されています。",
@@ -63,6 +64,7 @@ ANOMALY = {
     "Anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+.3f} beside {baseline}, the best of five baselines.": "異常画像を見分けられています。AUROC {auroc:.3f}（95%信頼区間 {low:.3f}〜{high:.3f}）、5つの簡単な方法のうち最もよい{baseline}との差は {value:+.3f} です。",
     # What to try
     "Keep what belongs together on one side of the split, by groups= or groups=look_alike, and train anew.": "同じものを写した画像を、groups=（または groups=look_alike）で訓練か検証の片側にまとめて、学習し直します。",
+    "Look at these images, write the names of the anomalies into a file, leave them out of the training, and train anew.": "これらの画像を見て、異常画像の名前をファイルに書き、訓練から除いて学習し直します。",
     "Make the code smaller: what it cannot hold shows as an error.": "コードを小さくします。表現しきれないものが誤差として現れます。",
     "Make the code larger, so that normal images can be given back.": "正常画像を再構成できるように、コードを大きくします。",
     "Train longer.": "もっと長く学習します。",

@@ -131,6 +131,15 @@ class _Leak(BaseModel):
     items: Count
 
 
+class _Contamination(BaseModel):
+    model_config = _AS_IT_IS
+    share: Share
+    low: Share
+    high: Share
+    looked_at: Count
+    names: list[Name]
+
+
 class _Areas(BaseModel):
     model_config = _AS_IT_IS
     roc_auc: Share | None
@@ -149,6 +158,7 @@ class AnomalyMetrics(BaseModel):
     promise: _Promise | None
     reconstruction: _Reconstruction
     leak: _Leak | None
+    contamination: _Contamination | None = None  # of runs made before it was measured
 
 
 class Cost(BaseModel):

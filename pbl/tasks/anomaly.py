@@ -8,6 +8,7 @@ is judged beside five baselines that need no network, kind by kind. Models: any 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 
 from pbl.config import Config
 from pbl.data import Data, Images
+from pbl.data.doctor import measure_contamination
 from pbl.data.masks import find_masks
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.anomalies import (
@@ -33,6 +35,7 @@ from pbl.evaluation.anomalies import (
     score_errors,
 )
 from pbl.evaluation.anomaly_figures import draw_anomalies, plot_map
+from pbl.evaluation.figures import plot_gallery
 from pbl.models import CARDS
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_outputs
@@ -158,6 +161,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         model, data, images, by_score, normal, by_baseline["mean_image"], score
     )
     metrics["leak"] = _find_leak(question.findings)
+    metrics["contamination"] = _find_contamination(data, images, normal)
     masks = find_masks(data, images, ~normal)
     if masks is not None:
         at, exact = masks
@@ -184,6 +188,8 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         score,
         question.all_figures,
     )
+    if question.is_validation and metrics["contamination"]:
+        figures = chain(figures, _draw_suspects(question.run, data, metrics["contamination"]))
     return Judged(metrics, arrays, figures)
 
 
@@ -304,6 +310,23 @@ def _describe_reconstruction(
 def _measure_contrast(pixels: Any) -> np.ndarray:
     parts = [pixels[at : at + AT_ONCE] for at in range(0, len(pixels), AT_ONCE)]
     return np.concatenate([part.reshape(len(part), -1).std(axis=1, dtype=np.float64) / 255 for part in parts])
+
+
+def _find_contamination(data: Data, images: Images, normal: np.ndarray) -> dict[str, Any] | None:
+    """Whether anomalies lie among the normal training images, by those that are known; None where nothing can tell."""
+    if normal.all() or not normal.any():
+        return None
+    train, known = (data.part(of) for of in (data.images("train"), images.take(~normal)))
+    found = measure_contamination(train, known)
+    return None if found is None else found._asdict()
+
+
+def _draw_suspects(run: str, data: Data, contamination: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    train = data.images("train")
+    place = {name: at for at, name in enumerate(train.names)}
+    names = contamination["names"]
+    title = f"{run}, train: called normal, and most like known anomalies"
+    yield "suspects", plot_gallery(train.view[[place[name] for name in names]], names, title)
 
 
 def _find_leak(findings: Any) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = offer(
     {
         "classifiers": "NEIGHBOURS describe_images",
         "altered_copies": "find_altered_copies",
+        "contamination": "Contamination measure_contamination",
         "copies": "find_copies_across find_copies_with_other_labels find_copies_within",
         "counts": "FEWEST_IN_CLASS find_absent_classes find_broken find_imbalance find_small_classes find_small_validation",
         "examination": "CHECKS CLOSE_CHECKS examine examine_closely",

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from pbl.data.doctor.finding import Part
-from pbl.data.doctor.vectors import find_nearest, reduce, vectors
+from pbl.data.doctor.vectors import find_nearest, one_thread, reduce, vectors
 
 NEIGHBOURS = 5
 DESCRIBED_CELLS, DIRECTIONS = 4, 9  # cells a side; directions of edges
 DESCRIBED = 64  # images at a time, so that they fit into the processor's cache
+LEAST_CHANCE = 1e-6
 
 
 def measure_skill(correct: float, labels: np.ndarray) -> float:
@@ -105,3 +106,33 @@ def kernel_classifier(features: int, images: int, seed: int) -> Any:
 
     kernel = Nystroem(gamma=0.4 / features, n_components=min(400, images), random_state=seed)
     return make_pipeline(StandardScaler(), kernel, LogisticRegression(C=0.3, max_iter=1000))
+
+
+def cross_validate(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the logarithm of each class's probability, by models that did not see the image, `float [n, classes]`.
+
+    Args:
+        images: `float [n, features]`, of `describe_images`.
+        labels: `int [n]`, from 0 on without a gap.
+        units: `int [n]`: images of one unit stay in one fold.
+        seed: Seed of the five folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    is_grouped = len(set(units.tolist())) < len(units)
+    folds = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(5, shuffle=True, random_state=seed)
+    chances = np.full((len(labels), labels.max() + 1), np.log(LEAST_CHANCE))
+    with one_thread():
+        for learned, left_out in folds.split(images, labels, units if is_grouped else None):
+            if len(set(labels[learned].tolist())) > 1:
+                model = simple_classifier().fit(images[learned], labels[learned])
+                chances[left_out[:, None], model.classes_] = np.log(
+                    np.maximum(model.predict_proba(images[left_out]), LEAST_CHANCE)
+                )
+    return chances
+
+
+def measure_margin(chances: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """By how much the label is more probable than the most probable other class, `float [n]`."""
+    is_own = np.arange(chances.shape[1]) == labels[:, None]
+    return chances[is_own] - np.where(is_own, -np.inf, chances).max(axis=1)

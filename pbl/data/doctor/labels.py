@@ -8,12 +8,13 @@ import numpy as np
 
 from pbl.data.doctor.classifiers import (
     NEIGHBOURS,
+    cross_validate,
     describe_images,
     kernel_classifier,
     majority,
+    measure_margin,
     measure_skill,
     neighbour_labels,
-    simple_classifier,
 )
 from pbl.data.doctor.counts import FEW_IN_VALIDATION, FEWEST_IN_CLASS
 from pbl.data.doctor.finding import Finding, Part, one_finding
@@ -28,7 +29,6 @@ LABEL_SKILL = 0.5
 FIRST = 30  # images whose labels are looked at first
 TRIED, TRIAL_CAP = 0.05, 1_000  # share of labels that are changed to try how many are found, in at most so many images
 LEAST_GAIN = 1.5  # times chance, below which a list helps nobody
-LEAST_CHANCE = 1e-6
 # The lower bound from which labels are said to be wrong: of 8 draws of clean digits 3 had one of .5%, three or so odd images, the
 # others 0. A convention.
 LEAST_TOLD = 0.01
@@ -117,8 +117,8 @@ def find_labels_unlike_predictions(
         return []
     classes, labels = np.unique(train.labels[index], return_inverse=True)
     images, units = describe_images(train.pixels[index]), train.units[index]
-    chances = _cross_validate(images, labels, units, seed)
-    margin = _measure_margin(chances, labels)
+    chances = cross_validate(images, labels, units, seed)
+    margin = measure_margin(chances, labels)
     low, high = bound_wrong_labels(chances, labels)
     order = np.argsort(margin, kind="stable")[: max(FIRST, round(low * len(labels)))]
     # Labels that are wrong already come first as well as those that are changed.
@@ -147,27 +147,6 @@ def find_labels_unlike_predictions(
     return findings + _find_mixed(chances, labels, [class_names[c] for c in classes])
 
 
-def _cross_validate(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
-    """The logarithm of each class's probability, by models that did not see the image, `float [n, classes]`."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    is_grouped = len(set(units.tolist())) < len(units)
-    folds = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(5, shuffle=True, random_state=seed)
-    chances = np.full((len(labels), labels.max() + 1), np.log(LEAST_CHANCE))
-    with one_thread():
-        for learned, left_out in folds.split(images, labels, units if is_grouped else None):
-            if len(set(labels[learned].tolist())) > 1:
-                model = simple_classifier().fit(images[learned], labels[learned])
-                chances[left_out[:, None], model.classes_] = model.predict_log_proba(images[left_out])
-    return np.maximum(chances, np.log(LEAST_CHANCE))
-
-
-def _measure_margin(chances: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """By how much the label is more probable than the most probable other class, `float [n]`."""
-    is_own = np.arange(chances.shape[1]) == labels[:, None]
-    return chances[is_own] - np.where(is_own, -np.inf, chances).max(axis=1)
-
-
 def _try_out(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> float:
     """Of labels that are changed at random, 5% of all, how many are among as many that are looked at first; as a share."""
     random = np.random.default_rng(seed)
@@ -177,7 +156,7 @@ def _try_out(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: in
     changed[wrong] = (changed[wrong] + random.integers(1, len(classes), len(wrong))) % len(classes)
     if len(classes) < 2 or np.bincount(changed, minlength=len(classes)).min() < FEWEST_IN_CLASS or not len(wrong):
         return 0.0
-    margin = _measure_margin(_cross_validate(images[some], changed, units[some], seed), changed)
+    margin = measure_margin(cross_validate(images[some], changed, units[some], seed), changed)
     first = np.argsort(margin, kind="stable")[: min(FIRST, len(wrong))]
     return float(np.isin(first, wrong).mean())
 
