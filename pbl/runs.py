@@ -239,6 +239,27 @@ class Run:
                 raise ValueError("scores that are no numbers")
             return scores, is_normal
 
+    def read_values(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Reads from `predictions_<split>.npz`, of a task other than classification, what each image adds to the headline.
+
+        Returns:
+            Hashes, `str [n]`; what is true of each image, `int [n]`; and values, `float [n]`, whose mean is the headline: in an order
+            that all runs share.
+
+        Raises:
+            InputError: As `read_predictions`; also where the task gives no value for each image.
+        """
+        with self._reading_predictions(split) as file:
+            saved = read_arrays(file, self.path, ("hashes", "truth", "values"))
+            hashes, truth, values = (saved[name] for name in ("hashes", "truth", "values"))
+            kinds = (hashes.dtype.kind, truth.dtype.kind, values.dtype.kind)
+            if kinds not in (("U", "i", "f"), ("U", "b", "f")) or not hashes.shape == truth.shape == values.shape:
+                raise ValueError("not a value for each image")
+            if hashes.ndim != 1 or not len(hashes) or not np.isfinite(values).all():
+                raise ValueError("values that are no numbers")
+            order = np.lexsort((values, truth, hashes))
+            return hashes[order], truth[order].astype(int), values[order]
+
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file of the run."""
         write_json(self.path / name, value)

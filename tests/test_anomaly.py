@@ -272,6 +272,36 @@ def test_the_threshold_is_the_same_with_anomalies_in_the_folder_or_not(tmp_path)
     assert diagnose_anomalies(found["alone"], pbl.Config(**SETTINGS)).findings[-1].name == "no_anomalies"
 
 
+def test_detectors_are_compared_by_their_areas(tmp_path, command):
+    """Paired, over the images and, with three seeds, over these too; what is judged otherwise is refused."""
+    small = pbl.Config(**SETTINGS).replace(epochs=1)
+    runs = [
+        pbl.train(small.replace(seed=seed, model=model, experiment=model, model_options={}), folder=tmp_path)
+        for seed in range(3)
+        for model in ("autoencoder", "conv_autoencoder")
+    ]
+    status, out, _ = command("compare", *(run.path for run in runs), "--out", tmp_path / "c", "--json")
+    told = json.loads(out)
+    areas = {run.config.model: [] for run in runs}
+    for run in runs:
+        scores, is_normal = run.read_scores("val")
+        areas[run.config.model].append(roc_auc_score(~is_normal, scores))
+    assert status == 0 and told["measure"] == "roc_auc"
+    for row in told["architectures"]:
+        assert (
+            row["roc_auc"] == pytest.approx(np.mean(areas[row["architecture"]]))
+            and row["low"] < row["roc_auc"] < row["high"]
+        )
+    (pair,) = told["pairs"]
+    assert pair["difference"] == pytest.approx(np.mean(areas[pair["first"]]) - np.mean(areas[pair["second"]]))
+    assert pair["low"] < pair["difference"] < pair["high"] and (tmp_path / "c" / "results.png").is_file()
+    classifier = pbl.train(
+        pbl.Config(dataset="digits", model="mlp", epochs=1, experiment="of_classes"), folder=tmp_path
+    )
+    status, _, said = command("compare", runs[0].path, classifier.path)
+    assert status == 2 and "compare runs of one task" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

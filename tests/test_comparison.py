@@ -76,7 +76,7 @@ def test_two_questions(tmp_path):
     assert list(result.architectures["tie_group"]) == ["a", "b"]
     assert result.architectures["best_with_probability"].tolist() == pytest.approx([1, 0], abs=0.005)
     assert list(result.runs["accuracy"]) == pytest.approx(
-        [result.correct[row.model][row.seed].mean() for row in result.runs.itertuples()]
+        [result.values[row.model][row.seed].mean() for row in result.runs.itertuples()]
     )
     text = describe(result)
     assert text.index("taken not to matter") < text.index("## This architecture against that one")
@@ -301,7 +301,7 @@ def test_holm_counts_all_pairs_of_models_though_the_best_alone_is_shown(tmp_path
     for at in range(6):
         make_run(tmp_path, 0.9 - 0.01 * at, at, model=f"model_{at}")
     result = compare(find_runs([tmp_path]))
-    correct = [result.correct[label][0] for label in result.architectures["architecture"]]
+    correct = [result.values[label][0] for label in result.architectures["architecture"]]
     p = [mcnemar_test((a & ~b).sum(), (~a & b).sum()) for a, b in combinations(correct, 2)]
     assert len(p) == 15 and result.models["p_holm"].tolist() == pytest.approx(adjust_holm(p)[:5])
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm, t
+from sklearn.metrics import roc_auc_score
 
 from pbl.statistics import (
     adjust_holm,
@@ -16,6 +17,7 @@ from pbl.statistics import (
     paired_interval,
     probability_of_best,
     seeds_to_separate,
+    share_out_area,
     summarise_seeds,
     wilson_interval,
 )
@@ -232,3 +234,25 @@ def test_three_seeds_make_no_architecture_surely_the_best():
     correct = np.arange(20_000) < 20_000 * accuracies[:, :, None]
     expected = t.cdf((0.52 - 0.497) / (0.02 / np.sqrt(3)), 2)
     assert probability_of_best(list(correct))[0] == pytest.approx(expected, abs=0.02)  # .91
+
+
+def test_an_area_is_shared_out_to_the_images():
+    """The mean is the area, and the variance of the mean DeLong's, here by the definition: all pairs, and two covariances."""
+    random = np.random.default_rng(0)
+    is_positive = np.arange(70) < 20
+    one = np.round(random.normal(size=70) + is_positive, 1)  # with ties
+    other = np.round(random.normal(size=70) + 0.5 * is_positive, 1)
+    values = [share_out_area(is_positive, scores) for scores in (one, other)]
+    wins = [
+        (scores[:20, None] > scores[None, 20:]) + 0.5 * (scores[:20, None] == scores[None, 20:])
+        for scores in (one, other)
+    ]
+    for scores, mean in zip((one, other), values, strict=True):
+        assert mean.mean() == pytest.approx(roc_auc_score(is_positive, scores))
+    of_positives, of_negatives = (np.cov([win.mean(axis=axis) for win in wins]) for axis in (1, 0))
+    covariance = of_positives / 20 + of_negatives / 50
+    expected = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    difference = values[0] - values[1]
+    squares = [np.square(difference[of] - difference.mean()).sum() for of in (is_positive, ~is_positive)]
+    # DeLong divides by the number of each kind less one.
+    assert (squares[0] * 20 / 19 + squares[1] * 50 / 49) / 70**2 == pytest.approx(expected)

@@ -87,7 +87,7 @@ def compare(
     if as_json:
         names = ("runs", "architectures", "pairs", "models")
         tables = {name: json.loads(getattr(result, name).to_json(orient="records")) for name in names}
-        told = {"margin": margin, "split": split, "images": result.images}
+        told = {"margin": margin, "split": split, "images": result.images, "measure": result.measure}
         print_json({**told, **tables, "notes": result.notes})
     else:
         show_comparison(result)
@@ -170,8 +170,16 @@ def show_comparison(result) -> None:
     told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")
     print(say(told, margin=result.margin, images=result.images, split=split))
-    architectures = comparison.show_architectures(result.architectures)
-    kept = ("architecture", "seeds", "accuracy %", "95% interval", "ties", "best with probability", "pre-trained")
+    architectures = comparison.show_architectures(result)
+    kept = (
+        "architecture",
+        "seeds",
+        f"{result.measure_name} %",
+        "95% interval",
+        "ties",
+        "best with probability",
+        "pre-trained",
+    )
     _show_table(say("Architectures"), architectures.filter(kept))
     cost = ("parameters", "MACs", "training s", "s to target", "latency of 1 image ms", "images/s at 256")
     _show_table(say("Cost"), architectures.filter(("architecture", *cost)))

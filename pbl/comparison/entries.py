@@ -1,4 +1,4 @@
-"""The runs of a comparison, as their files tell it: what each got right, and which of them differ in their seed alone."""
+"""The runs of a comparison, as their files tell it: what each makes of each image, and which of them differ in their seed alone."""
 
 import contextlib
 import json
@@ -42,7 +42,10 @@ class Entry:
         reason: Why it is not compared; "" where it is.
         lacks_predictions: Whether it is for want of predictions of this split.
         folds: `int [n]`, of a cross-validation: in which fold each image is.
-        labels, correct: `int [n]` and `bool [n]`, class of each image and whether it was found, in the order of `hashes`.
+        labels, values: `int [n]`, the class of each image, and what the run made of it, in the order of `hashes`: `bool [n]`, whether
+            the class was found; of another task `float [n]`, whose mean is the measure.
+        measure: What the mean of `values` is: "accuracy", or the headline of another task.
+        best: The measure on validation, by which a run is chosen; None where it is not known.
         row: Its columns of `results.csv`.
         parts: Of a cross-validation the entries of its folds, which this one pools; else empty.
     """
@@ -57,7 +60,9 @@ class Entry:
     images: str = ""
     hashes: np.ndarray | None = None
     labels: np.ndarray | None = None
-    correct: np.ndarray | None = None
+    values: np.ndarray | None = None
+    measure: str = "accuracy"
+    best: float | None = None
     folds: np.ndarray | None = None
     history: tuple[np.ndarray, np.ndarray] | None = None
     label: str = ""
@@ -135,13 +140,13 @@ def read_entry(run: Run, split: str) -> Entry:
         "precision": environment.get("precision"),
         "pretrained": is_pretrained,
     }
-    if not config.is_classifier:
-        entry.reason = Sentence("task={task}: there is no right or wrong image to compare by", task=config.task)
-    elif entry.row["status"] != "finished":
+    if entry.row["status"] != "finished":
         why = f": {environment['reason']}" if environment.get("reason") else ""
         entry.reason = Sentence("{status}{why}", status=entry.row["status"], why=why)
-    else:
+    elif config.is_classifier:
         _add_results(entry, split)
+    else:
+        _add_values(entry, split)
     return entry
 
 
@@ -175,8 +180,8 @@ def _add_results(entry: Entry, split: str) -> None:
     if not np.isfinite(predictions.probabilities).all():
         entry.reason = Sentence("its probabilities are not all numbers: the training diverged")
         return
-    entry.hashes, entry.labels, entry.correct = predictions.by_content()
-    accuracy, images = entry.correct.mean(), len(entry.correct)
+    entry.hashes, entry.labels, entry.values = predictions.by_content()
+    accuracy, images = entry.values.mean(), len(entry.values)
     told = metrics.get("accuracy"), metrics.get("images")
     if (told[0] is not None and abs(told[0] - accuracy) > 1e-6) or told[1] not in (None, images):
         entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
@@ -184,14 +189,47 @@ def _add_results(entry: Entry, split: str) -> None:
     entry.history = _read_history(run)
     entry.row |= {
         "split": split,
-        "n": len(entry.correct),
-        "accuracy": float(entry.correct.mean()),
+        "n": len(entry.values),
+        "accuracy": float(entry.values.mean()),
         "macro_f1": (metrics.get("macro") or {}).get("f1"),
         "log_loss": metrics.get("log_loss"),
         "ece": (metrics.get("calibration") or {}).get("ece"),
         "test_uses": test_uses,
         "best_val_accuracy": float(np.nanmax(entry.history[0])) if entry.history else None,
     }
+    entry.best = entry.row["best_val_accuracy"]
+    _add_cost(entry)
+
+
+def _add_values(entry: Entry, split: str) -> None:
+    """Adds what a finished run of another task than classification makes of each image, or the reason why there is nothing."""
+    run = entry.run
+    try:
+        metrics, test_uses = run.read_json(f"metrics_{split}.json"), run.count_test_uses()
+        entry.hashes, entry.labels, entry.values = run.read_values(split)
+    except UnreadableFile as error:
+        entry.reason = Sentence(error.template, **error.fields)
+        return
+    except InputError as error:
+        entry.lacks_predictions = isinstance(error.__cause__, FileNotFoundError)
+        entry.reason = Sentence("task={task}: no value of each image of {split}", task=run.config.task, split=split)
+        return
+    entry.measure, found = metrics.get("headline"), metrics.get("metrics", {})
+    mean, told = float(entry.values.mean()), found.get(entry.measure)
+    if not isinstance(told, (int, float)) or abs(told - mean) > 1e-6:
+        entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
+        entry.hashes = None
+        return
+    with contextlib.suppress(InputError, TypeError, AttributeError):
+        entry.best = float(run.read_json("metrics_val.json")["metrics"][entry.measure])
+    low, high = metrics.get("intervals", {}).get(entry.measure) or (None, None)
+    entry.row |= {"split": split, "n": len(entry.values), entry.measure: mean, "low": low, "high": high}
+    entry.row["test_uses"] = test_uses
+    _add_cost(entry)
+
+
+def _add_cost(entry: Entry) -> None:
+    run = entry.run
     if run.holds("cost.json"):
         with contextlib.suppress(InputError):  # damaged: as if it had not been measured
             entry.row |= {
@@ -224,6 +262,14 @@ def check_same(entries: list[Entry], split: str) -> None:
         )
     first = known[0] if known else None
     for entry in known[1:]:
+        if entry.measure != first.measure:
+            raise InputError(
+                "{first} is judged by {one}, {other} by {another}: compare runs of one task.",
+                first=first.run.path,
+                one=first.measure,
+                other=entry.run.path,
+                another=entry.measure,
+            )
         if entry.images != first.images:
             raise InputError(
                 "{first} and {other} were trained on other images or another split: a difference between them would say nothing"
@@ -282,21 +328,24 @@ def pool_folds(entries: list[Entry], split: str) -> list[Entry]:
 def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
     first = parts[0]
     settings = {name: value for name, value in first.settings.items() if name != "fold"}
-    whole = Entry(first.run, first.model, first.seed, settings, any(part.is_pretrained for part in parts), parts=parts)
+    is_pretrained = any(part.is_pretrained for part in parts)
+    whole = Entry(first.run, first.model, first.seed, settings, is_pretrained, measure=first.measure, parts=parts)
     if lacking:
         whole.reason = Sentence("of its cross-validation the folds {folds} are missing", folds=", ".join(lacking))
         whole.row = {**first.row, "folds": first.settings["folds"]}
         return whole
-    hashes, labels, correct = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "labels", "correct")
+    hashes, labels, values = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "labels", "values")
     )
     order = np.lexsort((labels, hashes))  # as of one run: Predictions.by_content
-    whole.hashes, whole.labels, whole.correct = hashes[order], labels[order], correct[order]
-    whole.folds = np.repeat(np.arange(len(parts)), [len(part.correct) for part in parts])[order]
+    whole.hashes, whole.labels, whole.values = hashes[order], labels[order], values[order]
+    whole.folds = np.repeat(np.arange(len(parts)), [len(part.values) for part in parts])[order]
     whole.images = " ".join(sorted(part.images for part in parts))
-    whole.row = {**first.row, "folds": len(parts), "n": len(order), "accuracy": float(whole.correct.mean())}
-    known = [part.row["best_val_accuracy"] for part in parts if part.row["best_val_accuracy"] is not None]
-    whole.row["best_val_accuracy"] = float(np.mean(known)) if known else None
+    whole.row = {**first.row, "folds": len(parts), "n": len(order), first.measure: float(whole.values.mean())}
+    known = [part.best for part in parts if part.best is not None]
+    whole.best = float(np.mean(known)) if known else None
+    if "best_val_accuracy" in first.row:
+        whole.row["best_val_accuracy"] = whole.best
     for name in ("macro_f1", "log_loss", "ece"):  # of all images together, not the mean of the folds
         whole.row[name] = None
     whole.row["train_seconds"] = sum(part.row["train_seconds"] or 0 for part in parts)

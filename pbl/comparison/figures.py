@@ -16,7 +16,7 @@ MOST_NAMES = 30  # of more architectures only those on the front are named
 
 
 def plot_comparison(comparison: Any) -> Figure:
-    """Draws accuracy by training time or weights, and the differences between architectures with the margin shaded.
+    """Draws accuracy, or what else runs are judged by, by training time or weights, and the differences between architectures with the margin shaded.
 
     Args:
         comparison: A `pbl.comparison.Comparison`.
@@ -34,7 +34,7 @@ def plot_comparison(comparison: Any) -> Figure:
 
 def _draw_architectures(axes: Axes, comparison: Any) -> None:
     """Accuracy of each architecture by its cost, and the Pareto front."""
-    table = comparison.architectures
+    table, measure = comparison.architectures, comparison.measure
     cost, label = "train_seconds", "training time [s]"
     if table[cost].isna().any() or comparison.runs["device"].nunique() > 1:  # seconds of two devices cannot be compared
         cost, label = "parameters", "trainable weights"
@@ -43,15 +43,14 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         x = getattr(row, cost)
         if x is None or not np.isfinite(x):
             continue
-        seeds = 100 * comparison.correct[row.architecture].mean(axis=1)
+        seeds = 100 * comparison.values[row.architecture].mean(axis=1)
         axes.plot([x] * len(seeds), seeds, ".", color=GREY, alpha=0.4, markersize=5)
-        error = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
+        mean = getattr(row, measure)
+        error = [[100 * (mean - row.low)], [100 * (row.high - mean)]]
         colour = GREEN if row.pretrained else BLUE
         fill = "white" if row.seeds < FEWEST_SEEDS else colour
-        axes.errorbar(
-            x, 100 * row.accuracy, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2
-        )
-        points.append((x, 100 * row.accuracy, 100 * row.low, row.pretrained, row.architecture, row.tie_group))
+        axes.errorbar(x, 100 * mean, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2)
+        points.append((x, 100 * mean, 100 * row.low, row.pretrained, row.architecture, row.tie_group))
     # The front leads through those whose mean is not below the interval of any cheaper one. Pre-trained ones have their own.
     points.sort(key=lambda point: (point[0], -point[1]))
     for kind in sorted({p[3] for p in points}):
@@ -79,7 +78,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
     axes.set_xscale("log")
     for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         set_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
-    axes.set(xlabel=label, ylabel=f"{comparison.split} accuracy [%], 95% interval; dots: seeds")
+    axes.set(xlabel=label, ylabel=f"{comparison.split} {comparison.measure_name} [%], 95% interval; dots: seeds")
     axes.margins(x=0.25)
     axes.grid(alpha=0.3)
 
@@ -106,7 +105,7 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
     axes.set_yticks(range(len(pairs)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(
-        "difference in accuracy [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+        f"difference in {comparison.measure_name} [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
     )
     kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
     axes.set_title(f"{kind}\n{shown}{comparison.images} {comparison.split} images", fontsize="medium")

@@ -53,6 +53,7 @@ COLUMNS = (
     " train_seconds seconds_to_target parameters"
 ).split()
 COST = "macs latency_ms images_per_second peak_memory_mib file_mib cost_conditions".split()
+MEASURES = {"accuracy": "accuracy", "roc_auc": "AUROC"}  # in words; another one is called what it is called
 FEWEST_DISCORDANT = 10  # images that tell two models apart, from which on a bootstrap of them means something
 
 
@@ -66,7 +67,9 @@ class Comparison:
         pairs: Of architectures: difference, interval, Holm's p, verdict; empty where seeds are too few.
         models: Of trained models: difference, interval, McNemar's p, verdict.
         notes: What must be said beside the tables.
-        split, images, margin: What was judged; the margin in points of accuracy.
+        split, images, margin: What was judged; the margin in points of the measure.
+        measure: What runs are judged by: "accuracy", or the headline of another task, such as "roc_auc"; a column of the tables.
+        values: Of each architecture `[seeds, n]`, what each run made of each image, whose mean is the measure.
     """
 
     runs: pd.DataFrame
@@ -77,7 +80,13 @@ class Comparison:
     split: str
     images: int
     margin: float
-    correct: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    measure: str = "accuracy"
+    values: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def measure_name(self) -> Sentence:
+        """The measure in words."""
+        return Sentence(MEASURES.get(self.measure, self.measure))
 
 
 def compare(
@@ -129,20 +138,27 @@ def compare(
     for entry in usable:
         groups.setdefault(entry.label, []).append(entry)
     notes = list(_find_notes(entries, groups, split, target))
-    correct = {label: np.stack([entry.correct for entry in group]) for label, group in groups.items()}
-    correct = dict(sorted(correct.items(), key=lambda item: -item[1].mean()))
-    groups = {label: groups[label] for label in correct}
+    values = {label: np.stack([entry.values for entry in group]) for label, group in groups.items()}
+    values = dict(sorted(values.items(), key=lambda item: -item[1].mean()))
+    groups = {label: groups[label] for label in values}
     pretrained = {label: group[0].is_pretrained for label, group in groups.items()}
     chosen = _find_baseline(baseline, groups) if baseline else None
-    pairs, lacking = _compare_architectures(correct, pretrained, chosen, margin / 100)
-    architectures = _tabulate(groups, correct, pretrained, pairs if chosen is None else None)
+    pairs, lacking = _compare_architectures(values, pretrained, chosen, margin / 100, _count_independent(usable[0]))
+    architectures = _tabulate(groups, values, pretrained, pairs if chosen is None else None)
     is_pooled = usable[0].folds is not None  # then no single model stands behind an accuracy
     models = _compare_models({} if is_pooled else groups, pretrained, margin / 100)
     table = pd.DataFrame([part.row for entry in entries for part in entry.parts or [entry]])
     table = table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
     table.insert(0, "target_accuracy", target)
-    images = len(usable[0].correct)
-    return Comparison(table, architectures, pairs, models, notes + lacking, split, images, margin, correct)
+    images, measure = len(usable[0].values), usable[0].measure
+    return Comparison(table, architectures, pairs, models, notes + lacking, split, images, margin, measure, values)
+
+
+def _count_independent(entry: Entry) -> int:
+    """The images by which `FEW_IMAGES` goes; of an area those of the rarer kind."""
+    return (
+        len(entry.values) if entry.measure == "accuracy" else int(np.unique(entry.labels, return_counts=True)[1].min())
+    )
 
 
 def _time_to_target(usable: list[Entry], target: float | None) -> float | None:
@@ -150,7 +166,7 @@ def _time_to_target(usable: list[Entry], target: float | None) -> float | None:
     if any(entry.parts for entry in usable):
         target = None  # of the models of a cross-validation none is timed alone
     elif target is None:
-        best = [entry.row["best_val_accuracy"] for entry in usable]
+        best = [entry.row.get("best_val_accuracy") for entry in usable]
         target = min((accuracy for accuracy in best if accuracy is not None), default=None)
     for entry in usable:
         accuracy, seconds = entry.history or (np.array([]), np.array([]))
@@ -193,7 +209,7 @@ def _find_notes(
     uses = max(entry.row["test_uses"] for entry in compared)
     if split == "val":
         yield Sentence(
-            "These are validation images, on which each run's best epoch was chosen: the accuracies are a little too high, and"
+            "These are validation images, on which each run's best epoch was chosen: the values are a little too high, and"
             " more so of what was tried more often. At the end: --split test."
         )
     elif uses > 1:
@@ -261,11 +277,11 @@ def _find_baseline(name: str, groups: dict[str, list[Entry]]) -> str:
 
 
 def _compare_architectures(
-    correct: dict[str, np.ndarray], pretrained: dict[str, bool], baseline: str | None, margin: float
+    values: dict[str, np.ndarray], pretrained: dict[str, bool], baseline: str | None, margin: float, images: int
 ) -> tuple[pd.DataFrame, list[str]]:
     columns = ["first", "second", "difference", "low", "high", "p", "p_holm", "verdict", "needed"]
-    few = {label: len(runs) for label, runs in correct.items() if len(runs) < FEWEST_SEEDS}
-    notes, images = [], len(next(iter(correct.values()))[0])
+    few = {label: len(runs) for label, runs in values.items() if len(runs) < FEWEST_SEEDS}
+    notes = []
     if few:
         told = _list_some(f"{label} {count}" for label, count in few.items())
         notes.append(
@@ -276,7 +292,7 @@ def _compare_architectures(
                 told=told,
             )
         )
-    summaries = {label: summarise_seeds(runs) for label, runs in correct.items() if label not in few}
+    summaries = {label: summarise_seeds(runs) for label, runs in values.items() if label not in few}
     if baseline is not None and baseline not in summaries:
         return pd.DataFrame(columns=columns), notes
     others = [label for label in summaries if label != baseline]
@@ -285,6 +301,7 @@ def _compare_architectures(
     place = {label: at for at, label in enumerate(summaries)}
     found = crossed_intervals(list(summaries.values()), [(place[a], place[b]) for a, b in pairs]) if pairs else []
     table = pd.DataFrame([[*pair, *one[:4]] for pair, one in zip(pairs, found, strict=True)], columns=columns[:6])
+    _widen(table, values, images)
     table["p_holm"] = adjust_holm(table["p"].to_numpy()) if len(table) else []
     table["verdict"] = _in_words(
         _judge(row.difference, row.low, row.high, row.p_holm, margin, images) for row in table.itertuples()
@@ -306,6 +323,15 @@ def _compare_architectures(
             )
         )
     return table, notes
+
+
+def _widen(table: pd.DataFrame, values: dict[str, np.ndarray], images: int) -> None:
+    """Where no image tells two apart by values that are no shares of right ones, up to `FEW_IMAGES` of other images may."""
+    are_counted = all(np.isin(runs, (0, 1)).all() for runs in values.values())
+    if not are_counted and len(table):
+        is_flat = table["high"] - table["low"] < 2 * FEW_IMAGES / images
+        is_flat &= (table["difference"] == 0) & (table["p"] == 1)
+        table.loc[is_flat, "low"], table.loc[is_flat, "high"] = -FEW_IMAGES / images, FEW_IMAGES / images
 
 
 def _in_words(sentences: Iterable[str]) -> pd.Series:
@@ -348,40 +374,73 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
     columns = ["first", "second", "difference", "low", "high", "only_first", "only_second", "p", "p_holm", "verdict"]
     models = [entry for group in groups.values() for entry in group]
     if len(models) > MOST_MODELS:
-        models = [max(group, key=lambda entry: entry.row.get("best_val_accuracy") or 0) for group in groups.values()]
+        models = [max(group, key=lambda entry: entry.best or 0) for group in groups.values()]
     if len(models) < 2:
         return pd.DataFrame(columns=columns)
-    models.sort(key=lambda entry: -entry.row["accuracy"])
-    correct = np.stack([entry.correct for entry in models]).astype(np.float32)
-    both, n = (correct @ correct.T).round().astype(int), correct.shape[1]
+    models.sort(key=lambda entry: -entry.values.mean())
     kinds = np.array([pretrained[entry.label] for entry in models])
     a, b = np.triu_indices(len(models), 1)
     a, b = a[kinds[a] == kinds[b]], b[kinds[a] == kinds[b]]
-    only_a, only_b = both[a, a] - both[a, b], both[b, b] - both[a, b]
-    p = mcnemar_test(only_a, only_b)
-    p_holm = adjust_holm(p)
-    rows, is_shown = [], np.ones(len(a), bool)
+    is_shown = np.ones(len(a), bool)
     if len(models) > MOST_MODELS:
         first_of = {kind: place for place, kind in reversed(list(enumerate(kinds.tolist())))}
         is_shown = a == np.array([first_of[kind] for kind in kinds.tolist()])[a]
+    values, images = np.stack([entry.values for entry in models]), _count_independent(models[0])
+    are_counted = models[0].measure == "accuracy"
+    found = (_pair_right_and_wrong if are_counted else _pair_values)(values, a, b, is_shown, images)
+    found["p_holm"] = adjust_holm(found["p"].to_numpy())
+    names = [f"{entry.label} ({entry.run.name})" for entry in models]
+    found.insert(0, "first", [names[at] for at in a])
+    found.insert(1, "second", [names[at] for at in b])
+    table = found[is_shown].reset_index(drop=True)
+    table["verdict"] = _in_words(
+        _judge(row.difference, row.low, row.high, row.p_holm, margin, images) for row in table.itertuples()
+    )
+    return table[[name for name in columns if name in table]]
+
+
+def _pair_right_and_wrong(
+    correct: np.ndarray, a: np.ndarray, b: np.ndarray, is_shown: np.ndarray, images: int
+) -> pd.DataFrame:
+    """McNemar's test of all pairs, and of those shown an interval by bootstrap, or Newcombe's where few images tell them apart."""
+    correct = correct.astype(np.float32)
+    both = (correct @ correct.T).round().astype(int)
+    only_a, only_b = both[a, a] - both[a, b], both[b, b] - both[a, b]
+    intervals = np.full((len(a), 2), np.nan)
     for at in np.flatnonzero(is_shown):
         counts = int(only_a[at]), int(only_b[at])
-        if not FEWEST_DISCORDANT <= sum(counts) <= n - FEWEST_DISCORDANT:
-            interval = paired_interval(int(both[a[at], b[at]]), *counts, n)
+        if not FEWEST_DISCORDANT <= sum(counts) <= images - FEWEST_DISCORDANT:
+            intervals[at] = paired_interval(int(both[a[at], b[at]]), *counts, images)
         else:
-            interval = paired_bootstrap_interval(*counts, n)
-        names = [f"{entry.label} ({entry.run.name})" for entry in (models[a[at]], models[b[at]])]
-        rows.append([*names, (counts[0] - counts[1]) / n, *interval, *counts, p[at], p_holm[at]])
-    table = pd.DataFrame(rows, columns=columns[:9])
-    table["verdict"] = _in_words(
-        _judge(row.difference, row.low, row.high, row.p_holm, margin, n) for row in table.itertuples()
+            intervals[at] = paired_bootstrap_interval(*counts, images)
+    return pd.DataFrame(
+        {
+            "difference": (only_a - only_b) / images,
+            "low": intervals[:, 0],
+            "high": intervals[:, 1],
+            "only_first": only_a,
+            "only_second": only_b,
+            "p": mcnemar_test(only_a, only_b),
+        }
     )
-    return table
+
+
+def _pair_values(values: np.ndarray, a: np.ndarray, b: np.ndarray, is_shown: np.ndarray, images: int) -> pd.DataFrame:
+    """The paired t test of values of the same images; of an area's shares it is DeLong's test."""
+    from scipy.stats import t
+
+    n = values.shape[1]
+    difference = values[a] - values[b]
+    mean, error = difference.mean(axis=1), difference.std(axis=1, ddof=1) / np.sqrt(n)
+    is_known = error > 1e-9
+    reach = np.where(is_known, t.ppf(0.975, n - 1) * error, FEW_IMAGES / images)
+    p = np.where(is_known, 2 * t.sf(abs(mean) / np.where(is_known, error, 1), n - 1), 1.0)
+    return pd.DataFrame({"difference": mean, "low": mean - reach, "high": mean + reach, "p": p})
 
 
 def _tabulate(
     groups: dict[str, list[Entry]],
-    correct: dict[str, np.ndarray],
+    values: dict[str, np.ndarray],
     pretrained: dict[str, bool],
     pairs: pd.DataFrame | None,
 ) -> pd.DataFrame:
@@ -389,41 +448,48 @@ def _tabulate(
     for kind in (False, True):
         labels = [label for label in groups if pretrained[label] == kind]
         if len(labels) > 1:
-            best |= dict(zip(labels, probability_of_best([correct[label] for label in labels]), strict=True))
+            best |= dict(zip(labels, probability_of_best([values[label] for label in labels]), strict=True))
     # With fewer seeds nothing is claimed about architectures.
-    is_known = all(len(runs) >= FEWEST_SEEDS for runs in correct.values())
-    rows = []
+    is_known = all(len(runs) >= FEWEST_SEEDS for runs in values.values())
+    rows, measure = [], next(iter(groups.values()))[0].measure
     for label, group in groups.items():
         table = pd.DataFrame([entry.row for entry in group])
-        low, high = (
-            crossed_mean_interval(summarise_seeds(correct[label]))
-            if group[0].folds is None
-            else cross_validated_interval(correct[label], group[0].folds)
-        )
+        low, high = _find_interval(group, values[label])
         row = {
             "architecture": label,
             "pretrained": pretrained[label],
             "seeds": len(group),
-            "accuracy": table["accuracy"].mean(),
+            measure: table[measure].mean(),
             "low": low,
             "high": high,
-            "lowest_seed": table["accuracy"].min(),
-            "highest_seed": table["accuracy"].max(),
+            "lowest_seed": table[measure].min(),
+            "highest_seed": table[measure].max(),
             "best_with_probability": best.get(label) if is_known else None,
         }
         for name in ("macro_f1", "ece", "epochs", "train_seconds", "seconds_to_target"):
-            values = pd.to_numeric(table[name], errors="coerce") if name in table else pd.Series([np.nan])
-            row[name] = values.mean() if values.notna().all() else None
+            numbers = pd.to_numeric(table[name], errors="coerce") if name in table else pd.Series([np.nan])
+            row[name] = numbers.mean() if numbers.notna().all() else None
         for name in ("trials", "parameters", *COST):
-            values = table[name].dropna() if name in table else []
-            row[name] = values.iloc[0] if len(values) else None
+            known = table[name].dropna() if name in table else []
+            row[name] = known.iloc[0] if len(known) else None
         rows.append(row)
-    table = pd.DataFrame(rows).sort_values(["pretrained", "accuracy"], ascending=[True, False], kind="stable")
+    table = pd.DataFrame(rows).sort_values(["pretrained", measure], ascending=[True, False], kind="stable")
     ties = {}
     if pairs is not None and 0 < len(pairs) <= MOST_PAIRS:
         ties = _letters(list(table["architecture"]), pairs)
     table.insert(2, "tie_group", [ties.get(label, "") for label in table["architecture"]])
     return table.reset_index(drop=True)
+
+
+def _find_interval(group: list[Entry], values: np.ndarray) -> tuple[float, float]:
+    """The interval of an architecture's measure, over its seeds and the images."""
+    if group[0].folds is not None:
+        return cross_validated_interval(values, group[0].folds)
+    if group[0].measure == "accuracy" or (len(group) > 1 and values.var(axis=1).max() > 0):
+        return crossed_mean_interval(summarise_seeds(values))
+    # What its evaluation told: of one seed that is of the images alone, and of perfect values no variance is known.
+    told = [(entry.row["low"], entry.row["high"]) for entry in group if entry.row["low"] is not None]
+    return (min(low for low, _ in told), max(high for _, high in told)) if told else (0.0, 1.0)
 
 
 def _letters(labels: list[str], pairs: pd.DataFrame) -> dict[str, str]:

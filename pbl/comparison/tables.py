@@ -45,8 +45,8 @@ def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
 
 
 def as_dictionary(comparison: Comparison) -> dict[str, Any]:
-    """Returns margin, split, images, the four tables as rows and the notes; for JSON, what is no finite number as None."""
-    facts = {"margin": comparison.margin, "split": comparison.split, "images": comparison.images}
+    """Returns margin, split, images, measure, the four tables as rows and the notes; for JSON, what is no finite number as None."""
+    facts = {name: getattr(comparison, name) for name in ("margin", "split", "images", "measure")}
     for name in TABLES:
         table = getattr(comparison, name).replace([np.inf, -np.inf], np.nan).astype(object)
         facts[name] = table.where(table.notna(), None).to_dict("records")
@@ -61,7 +61,10 @@ def read_results(file: Path) -> Comparison:
     """
     facts = read_json(file)
     tables = {name: pd.DataFrame(facts[name]) for name in TABLES}
-    return Comparison(**tables, **{name: facts[name] for name in ("notes", "split", "images", "margin")})
+    measure = facts.get("measure", "accuracy")  # an earlier version compared by accuracy alone
+    return Comparison(
+        **tables, **{name: facts[name] for name in ("notes", "split", "images", "margin")}, measure=measure
+    )
 
 
 def describe(comparison: Comparison) -> str:
@@ -91,16 +94,18 @@ def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
     yield (
         "text",
         f"{runs} runs, judged on the same {comparison.images} {split} images. A difference of less than"
-        f" {comparison.margin:g} points of accuracy is taken not to matter.",
+        f" {comparison.margin:g} points of {comparison.measure_name} is taken not to matter.",
     )
     yield "heading", "Architectures"
-    yield "table", _list_rows(show_architectures(shown))
+    yield "table", _list_rows(show_architectures(comparison))
     if shown["tie_group"].any():
         yield "text", "Architectures that share a letter in the column ties are not separated by these runs."
     if (shown["seeds"] == 1).any():
         yield (
             "text",
-            "The interval of an architecture with one seed is of the images alone (Wilson's): another seed may lie outside.",
+            "The interval of an architecture with one seed is of the images alone"
+            + (" (Wilson's)" if comparison.measure == "accuracy" else "")
+            + ": another seed may lie outside.",
         )
     yield "heading", "This architecture against that one"
     if len(comparison.pairs):
@@ -119,9 +124,14 @@ def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
     if len(comparison.models):
         yield (
             "text",
-            "Over the images alone: it says which of two files to hand in, not which architecture is better. Paired bootstrap"
-            f" intervals (95%; Newcombe's where fewer than {FEWEST_DISCORDANT} images tell two apart), exact McNemar tests, p by Holm over"
-            " all pairs of these models, shown or not.",
+            "Over the images alone: it says which of two files to hand in, not which architecture is better."
+            + (
+                f" Paired bootstrap intervals (95%; Newcombe's where fewer than {FEWEST_DISCORDANT} images tell two apart), exact McNemar"
+                " tests,"
+                if comparison.measure == "accuracy"
+                else " Paired 95% intervals and t tests of each image's part (of an area DeLong's),"
+            )
+            + " p by Holm over all pairs of these models, shown or not.",
         )
         yield "table", _list_rows(show_models(comparison.models))
     else:
@@ -134,13 +144,14 @@ def _list_rows(table: pd.DataFrame) -> list[list[str]]:
     return [[str(cell) for cell in row] for row in (table.columns, *table.itertuples(index=False))]
 
 
-def show_architectures(table: pd.DataFrame) -> pd.DataFrame:
-    """The table in words and rounded numbers; columns without a number are left out."""
+def show_architectures(comparison: Comparison) -> pd.DataFrame:
+    """The table of architectures in words and rounded numbers; columns without a number are left out."""
+    table = comparison.architectures
     shown = pd.DataFrame(
         {
             "architecture": table["architecture"],
             "seeds": table["seeds"].map(str),
-            "accuracy %": table["accuracy"].map(_percent),
+            f"{comparison.measure_name} %": table[comparison.measure].map(_percent),
             "95% interval": _intervals(table["low"], table["high"]),
             "seeds from to": _intervals(table["lowest_seed"], table["highest_seed"]),
             "ties": table["tie_group"],
@@ -190,11 +201,18 @@ def show_models(models: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             **_show_difference(models),
-            "only one right": [f"{a} / {b}" for a, b in zip(models["only_first"], models["only_second"], strict=True)],
+            **_show_discordant(models),
             "p (Holm)": models["p_holm"].map(_probability),
             "verdict": models["verdict"],
         }
     )
+
+
+def _show_discordant(models: pd.DataFrame) -> dict[str, Any]:
+    """How many images one of two alone got right, where images are right or wrong."""
+    if "only_first" not in models:
+        return {}
+    return {"only one right": [f"{a} / {b}" for a, b in zip(models["only_first"], models["only_second"], strict=True)]}
 
 
 def _show_difference(table: pd.DataFrame) -> dict[str, Any]:

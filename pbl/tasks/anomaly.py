@@ -40,7 +40,7 @@ from pbl.models import CARDS
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_outputs
 from pbl.runs import Run
-from pbl.statistics import wilson_interval
+from pbl.statistics import share_out_area, wilson_interval
 from pbl.tasks.task import Judged, Question, Task
 
 OPTIONS = {"normal": (), "score": "mean", "false_alarms": 0.05}
@@ -172,6 +172,8 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         metrics["metrics"] |= judge_pixels(errors, exact)
         metrics["masks"] = len(at)
     arrays = {"labels": images.labels, "scores": scores, "is_normal": normal}
+    if metrics["headline"] == "roc_auc":
+        arrays |= {"truth": ~normal, "values": share_out_area(~normal, scores)}
     arrays |= {f"score_{name}": by_baseline[name].astype(np.float32) for name in BASELINES}
     metrics["train_images"] = len(train.labels)
     threshold = None if promise is None else promise.threshold

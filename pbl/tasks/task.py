@@ -48,7 +48,9 @@ class Judged(NamedTuple):
     Attributes:
         metrics: What `metrics_<split>.json` holds, in JSON. Of a task other than classification `headline` names the one of
             `metrics["metrics"]` that is shown first, and `better` says whether "higher" or "lower" is better.
-        arrays: What `predictions_<split>.npz` holds beside names, hashes and class names, a row for each image.
+        arrays: What `predictions_<split>.npz` holds beside names, hashes and class names, a row for each image. With `values`,
+            `float [n]` whose mean is the headline, and `truth`, `int` or `bool [n]`, runs of a task other than classification can be
+            compared.
         figures: Name and figure.
     """
 
