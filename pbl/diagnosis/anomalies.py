@@ -33,6 +33,7 @@ LIMITS = {
     "blind": Threshold(0.6, "AUROC of a kind; .5 is chance"),
     "follows": Threshold(0.3, "rank correlation of a normal image's error with its contrast; convention"),
     "contaminated": Threshold(0.005, "lower end of the share of anomalies among the normal training images"),
+    "suspects": Threshold(5, "of them; clean digits have had 4"),
     "uncertain": Threshold(3.0, "upper end of the false alarms' interval by the share that was asked for"),
 }  # fmt: skip
 
@@ -195,7 +196,7 @@ def _find_leak(metrics: Mapping[str, Any]) -> Finding | None:
 
 def _find_contamination(metrics: Mapping[str, Any]) -> Finding | None:
     of = metrics.get("contamination")
-    if of is None or of["low"] < LIMITS["contaminated"].value:
+    if of is None or of["low"] < LIMITS["contaminated"].value or of["suspects"] < LIMITS["suspects"].value:
         return None
     return make_finding(
         "contaminated_training",

@@ -136,7 +136,7 @@ class _Contamination(BaseModel):
     share: Share
     low: Share
     high: Share
-    looked_at: Count
+    suspects: Count
     names: list[Name]
 
 
