@@ -463,9 +463,9 @@ def test_groups_from_a_table(tmp_path):
         pbl.load_data(from_arrays(images, labels), groups=str(tmp_path / "none.csv"))
 
 
-@pytest.mark.parametrize("planted", [0, 14], ids=["clean", "planted"])
+@pytest.mark.parametrize("planted", [0, 30], ids=["clean", "planted"])
 def test_anomalies_among_the_training_images_are_named(planted):
-    """Fourteen other digits among the eights, called eights: most of the first ten that one is told to look at are these."""
+    """Thirty other digits among the eights, called eights: most of the first ten that one is told to look at are these."""
     images, labels = draw_digits()
     others = np.flatnonzero(labels != 8)
     called = labels.copy()
@@ -475,7 +475,7 @@ def test_anomalies_among_the_training_images_are_named(planted):
     found = {finding.name for finding in diagnose_anomalies(metrics, pbl.Config(**SETTINGS)).findings}
     assert ("contaminated_training" in found) == bool(planted)
     wrong = {f"train/{at}" for at in others[::37][:planted]} & set(data.images("train").names)
-    assert len(wrong & set(metrics["contamination"]["names"][:10])) >= 0.7 * len(wrong)
     if planted:
+        assert len(wrong & set(metrics["contamination"]["names"][:10])) >= 7
         share = len(wrong) / len(data.images("train").labels)
         assert metrics["contamination"]["low"] <= share <= metrics["contamination"]["high"]

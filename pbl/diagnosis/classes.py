@@ -6,6 +6,12 @@ from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.statistics import newcombe_interval
 
 
+def _thin(counts: tuple[int, int], share: float) -> tuple[int, int]:
+    """How many of how many, as if there were only the images that are independent."""
+    images = max(1, round(counts[1] * share))
+    return min(images, round(counts[0] * images / max(int(counts[1]), 1))), images
+
+
 def find_class_imbalance(run: Evidence) -> Finding | None:
     """Rare classes that are found much less often than the common ones."""
     counts = np.array(run.signals.about["train_counts"], float)
@@ -15,7 +21,8 @@ def find_class_imbalance(run: Evidence) -> Finding | None:
         return None
     correct = run.val.correct[-1]
     numbers = int(correct[~of_rare].sum()), int((~of_rare).sum()), int(correct[of_rare].sum()), int(of_rare.sum())
-    low, high = newcombe_interval(*numbers)
+    shares = [run.independent[run.val.labels[of]].mean() for of in (~of_rare, of_rare)]
+    low, high = newcombe_interval(*_thin(numbers[:2], shares[0]), *_thin(numbers[2:], shares[1]))
     if not run.over("rare_recall", low):
         return None
     return make_finding(
@@ -75,7 +82,7 @@ def find_label_order(run: Evidence) -> Finding | None:
     of_train, of_val = (np.maximum(matrix.sum(axis=1), 1) for matrix in (train, val))
     own, taken = np.diag(val) / of_val, val.argmax(axis=1)
     share = val.max(axis=1) / of_val
-    is_moved = (taken != np.arange(len(val))) & (val.sum(axis=1) >= run.limits["order_images"])
+    is_moved = (taken != np.arange(len(val))) & (val.sum(axis=1) * run.independent >= run.limits["order_images"])
     is_moved &= (share > run.limits["order_share"]) & (np.diag(train) / of_train - own > run.limits["order_share"])
     moved = np.flatnonzero(is_moved)
     number = np.arange(len(val))
@@ -112,10 +119,11 @@ def find_swallowed_class(run: Evidence) -> Finding | None:
     off_diagonal = val * (1 - np.eye(len(val), dtype=int))
     for one in np.argsort(-off_diagonal.max(axis=1) / np.maximum(of_val, 1), kind="stable")[:10]:
         other = int(off_diagonal[one].argmax())
-        if of_val[one] < run.limits["order_images"] or not of_val[other]:
+        if of_val[one] * run.independent[one] < run.limits["order_images"] or not of_val[other]:
             continue
         taken, back = int(val[one, other]), int(val[other, one])
-        low, _ = newcombe_interval(taken, int(of_val[one]), back, int(of_val[other]))
+        sides = _thin((taken, of_val[one]), run.independent[one]), _thin((back, of_val[other]), run.independent[other])
+        low, _ = newcombe_interval(*sides[0], *sides[1])
         pair = run.counts[:, [one, other]]
         if not run.over("swallowed", low) or not pair.sum(axis=1).all():
             continue

@@ -113,7 +113,7 @@ class Evidence:
         expected = np.outer(sums, counts.sum(axis=0)) / sums.sum()
         degrees = max(counts.shape[1] - 1, 1)
         # Pearson's chi-square, in standard errors (E. Wilson, M. Hilferty 1931, PNAS 17, 684-688).
-        chi_square = ((counts - expected) ** 2 / expected).sum()
+        chi_square = ((counts - expected) ** 2 / expected).sum() * self.independent.mean()
         z = ((chi_square / degrees) ** (1 / 3) - (1 - 2 / (9 * degrees))) / np.sqrt(2 / (9 * degrees))
         moved = np.abs(np.diff(counts / sums[:, None], axis=0)).sum() / 2
         return self.over("shares", moved) and self.over("shares_z", z)
@@ -193,6 +193,18 @@ class Evidence:
             rows = rows[(rows[:, :2] < classes).all(axis=1)]
             matrix[rows[:, 0], rows[:, 1]] = rows[:, 2]
         return matrices[0], matrices[1]
+
+    @cached_property
+    def independent(self) -> np.ndarray:
+        """`float [classes]`: of the validation images of each class the share that is independent: a group, such as a film, counts as
+        one image."""
+        groups, labels = self.signals.about.get("val_groups", []), self.val.labels
+        shares = np.ones(max(self.signals.about["num_classes"], int(labels.max(initial=-1)) + 1))
+        if len(groups) == len(labels):
+            for label in np.unique(labels):
+                of = np.flatnonzero(labels == label)
+                shares[label] = len({groups[at] or at for at in of}) / len(of)
+        return shares
 
     @property
     def gap_and_accuracies(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def find_labels_unlike_predictions(
     images, units = describe_images(train.pixels[index]), train.units[index]
     chances = cross_validate(images, labels, units, seed)
     margin = measure_margin(chances, labels)
-    low, high = bound_wrong_labels(chances, labels)
+    low, high = bound_wrong_labels(chances, labels, len(set(units.tolist())) / len(units))
     order = np.argsort(margin, kind="stable")[: max(FIRST, round(low * len(labels)))]
     # Labels that are wrong already come first as well as those that are changed.
     share, gain = low + TRIED, _try_out(images, labels, units, seed) / TRIED
@@ -161,7 +161,7 @@ def _try_out(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: in
     return float(np.isin(first, wrong).mean())
 
 
-def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray, independent: float = 1.0) -> tuple[float, float]:
     """Between which shares of the labels may be wrong, as far as predictions of images that were not seen can tell.
 
     Predictions contradict labels less often the surer they are. Where labels are wrong, they do not become rarer than those: the
@@ -173,6 +173,7 @@ def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray) -> tuple[float, 
     Args:
         chances: Logarithms of probabilities, `float [n, classes]`.
         labels: `int [n]`.
+        independent: The share of the images that are independent, where they are in groups, such as the frames of films.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -180,7 +181,8 @@ def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray) -> tuple[float, 
     best = np.sort(chances, axis=1)
     margin, is_wrong = np.sqrt(best[:, -1] - best[:, -2]), chances.argmax(axis=1) != labels
     surest = np.argsort(-margin, kind="stable")[: max(SUREST, len(labels) // 20)]
-    high = wilson_interval(int(is_wrong[surest].sum()), len(surest))[1]
+    apart = max(1, round(len(surest) * independent))
+    high = wilson_interval(round(is_wrong[surest].mean() * apart), apart)[1]
 
     def loss(line: np.ndarray, share: float) -> float:
         chance = share + (1 - share) * expit(-line[0] - np.exp(np.clip(line[1], -9, 9)) * margin)
@@ -191,7 +193,7 @@ def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray) -> tuple[float, 
         result = minimize(loss, line, args=(share,), method="Nelder-Mead", options={"xatol": 1e-2, "fatol": 1e-2})
         line = result.x
         losses.append(result.fun)
-    low = SHARES[int(np.flatnonzero(np.array(losses) <= min(losses) + 1.92)[0])]
+    low = SHARES[int(np.flatnonzero(np.array(losses) <= min(losses) + 1.92 / independent)[0])]
     return min(low, high), high
 
 
