@@ -92,7 +92,8 @@ def main() -> None:
                 f" {max(of['processor'] for of in runs):.1f})"
                 for runs in told.values()
             ]
-            lines.append(f"| {images:,} | {len(told['now'])} | {' | '.join(shown)} | {told['now'][-1]['findings']} |")
+            findings = ", ".join(told["now"][-1]["findings"])
+            lines.append(f"| {images:,} | {len(told['now'])} | {' | '.join(shown)} | {findings} |")
             print(lines[-1], flush=True)
     # Rows of other numbers of images stay as they are.
     page = HERE / "doctor_speed.md"
