@@ -4,6 +4,7 @@ import json
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy.stats import beta, norm
@@ -253,6 +254,9 @@ def test_a_run_from_training_to_prediction(tmp_path, command):
     assert command(*words)[0] == 0
     status, out, _ = command("diagnose", run.path)
     assert status == 0 and out
+    assert command("inspect", run.path)[0] == 0
+    codes = pd.read_csv(run.path / "figures" / "codes.csv")
+    assert set(codes["class"]) == set("0123456789") and codes["is_normal"].sum() == is_normal.sum()
     assert command("report", run.path)[0] == command("log", tmp_path)[0] == 0
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert f"{metrics['metrics']['roc_auc']:.4f}" in page

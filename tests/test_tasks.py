@@ -61,9 +61,11 @@ def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command)
     page, kept = (run.path / "report.html").read_text(encoding="utf-8"), run.read_json("metrics_val.json")["metrics"]
     assert "own" in page and (model == "gan" or f"{kept['loss']:.4f}" in page)
     Path(tmp_path / "x.png").write_bytes(b"")
-    for words in (["predict", run.path, "x.png"], ["diagnose", run.path], ["inspect", run.path], ["submit", run.path, "--team", "x"], ["compare", run.path]):  # fmt: skip
+    for words in (["predict", run.path, "x.png"], ["diagnose", run.path], ["submit", run.path, "--team", "x"], ["compare", run.path]):  # fmt: skip
         status, _, err = command(*words)
         assert status == 2 and "task=own" in err and err.count("\n") == 1, (words, err)
+    status, out, err = command("inspect", run.path)
+    assert status == 1 and "filters.png is left out" in out + err and "Traceback" not in err, (out, err)
 
 
 def test_what_is_best_comes_from_the_task(tmp_path):

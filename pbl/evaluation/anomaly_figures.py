@@ -18,6 +18,7 @@ from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, cut_start, hide_axes,
 SHOWN = 8  # most and least anomalous images
 DRAWS = 300  # of the images, for the band of the ROC curve
 GRID = np.linspace(0, 1, 201)
+MOST_KINDS = 12  # of anomalies that have a colour of their own
 
 
 def draw_anomalies(
@@ -261,3 +262,53 @@ def _plot_rows(axes: Any, rows: Sequence[tuple[str, float, float | None, float |
     axes.set_yticks(range(len(rows)), [literal(row[0]) for row in rows])
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
+
+
+def plot_codes(
+    pixels: np.ndarray, codes: np.ndarray, kinds: Sequence[str], normal: np.ndarray, names: Sequence[str], title: str
+) -> Figure:
+    """Draws where images lie by two numbers: normal ones and each kind of anomaly, and some of the images themselves.
+
+    Args:
+        pixels: `uint8 [n, height, width, 1 or 3]`.
+        codes: `float [n, 2]`.
+        kinds: The class of each image.
+        normal: `bool [n]`.
+        names: Of the two numbers, for the axes.
+        title: The heading.
+    """
+    figure = Figure(figsize=(8, 6.4), layout="constrained")
+    axes = figure.subplots()
+    colours = colormaps["tab20"]
+    anomalous = sorted({kind for kind, is_normal in zip(kinds, normal, strict=True) if not is_normal})
+    kinds = np.asarray(kinds)
+    for number, kind in enumerate(anomalous[:MOST_KINDS]):
+        of = (kinds == kind) & ~normal
+        colour = colours(number % 20)
+        axes.scatter(*codes[of].T, s=9, color=colour, alpha=0.6, linewidths=0, label=literal(f"{kind} ({of.sum()})"))
+    if len(anomalous) > MOST_KINDS:
+        of = np.isin(kinds, anomalous[MOST_KINDS:]) & ~normal
+        axes.scatter(*codes[of].T, s=9, color=GREY, alpha=0.6, linewidths=0, label=f"others ({of.sum()})")
+    axes.scatter(*codes[normal].T, s=16, color="black", marker="x", linewidths=0.9, label=f"normal ({normal.sum()})")
+    span = np.maximum(np.ptp(codes, axis=0), 1e-9)
+    free = np.ones(len(codes), bool)
+    for at in np.argsort(np.abs(codes - codes.mean(axis=0)).sum(axis=1))[
+        ::-1
+    ]:  # from the outside in, none upon another
+        if free[at]:
+            free &= (np.abs(codes - codes[at]) / span).max(axis=1) > 0.07
+            _show_at(axes, pixels[at], codes[at], BLUE if normal[at] else ORANGE)
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.set_title(textwrap.fill(literal(f"{title}; framed blue: normal, orange: anomalies"), 80), fontsize="medium")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.margins(0.06)
+    return figure
+
+
+def _show_at(axes: Any, image: np.ndarray, place: np.ndarray, colour: str) -> None:
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    height, width = image.shape[:2]
+    coloured = np.broadcast_to(image, (height, width, 3))
+    shown = OffsetImage(coloured, zoom=20 / max(height, width))
+    axes.add_artist(AnnotationBbox(shown, place, pad=0.1, bboxprops={"edgecolor": colour, "linewidth": 1}))

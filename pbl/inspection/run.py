@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -28,6 +29,7 @@ from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
 from pbl.storage.escapes import for_shell
 from pbl.storage.writing import replacing, write_table
+from pbl.tasks import Drawing, find_task
 from pbl.training.build import build_and_compile
 from pbl.training.performance import is_native, precision
 
@@ -117,13 +119,14 @@ def inspect_run(
 ) -> list[Path]:
     """Draws what the best model of a run looks at, into the run's `figures/`; each figure with its numbers in a CSV.
 
-    `filters.png` (of the first convolution), `feature_maps.png` (of one image), `grad_cam.png` or, for a transformer,
-    `attention.png` (both beside the untrained network), and `loss_line.png` (see `pbl.inspection.loss_line`).
+    `filters.png` (of the first convolution) and `feature_maps.png` (of one image); of a classifier `grad_cam.png` or, for a
+    transformer, `attention.png` (both beside the untrained network), and `loss_line.png` (see `pbl.inspection.loss_line`); of
+    another task what it draws itself (`Task.inspect`): of anomaly detection `codes.png`.
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed: inspect only runs that you trust.
         paths: Image files, and folders that are searched for images; the first 16 are shown. Unless given: the four worst mistakes
-            on validation images, and four right ones.
+            on validation images, and four right ones; where there are no classes, eight validation images.
         tell: Called with a line for each figure that cannot be drawn for this network.
 
     Returns:
@@ -133,7 +136,7 @@ def inspect_run(
         InputError: The run is incomplete; an image cannot be read; without `paths`: the run's data or predictions are missing.
     """
     run = load_run(run)
-    run.check_is_classifier("inspect")
+    task = find_task(run.config)
     given = [] if paths is None else [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = find_image_files(given)
     pixels = None
@@ -155,19 +158,23 @@ def inspect_run(
     else:
         shown = _choose_shown(run, data)
 
-    def draw_loss() -> tuple[Figure, pd.DataFrame]:
+    def with_data(draw: Drawing, run: Run) -> tuple[Figure, pd.DataFrame]:
         if data is None:
             raise no_data
-        return _draw_loss_line(run, model, data)
+        return draw(run, model, data)
 
-    heat = "attention" if find_attention(model) else "grad_cam"
+    drawings: dict[str, Callable[[], tuple[Figure, pd.DataFrame]]] = {
+        "filters": lambda: _draw_filters(run, model, shown),
+        "feature_maps": lambda: _draw_feature_maps(run, model, shown),
+    }
+    of_data = task.inspect
+    if run.config.is_classifier:
+        heat = "attention" if find_attention(model) else "grad_cam"
+        drawings[heat] = lambda: _draw_heat_maps(run, model, shown, heat)
+        of_data = {"loss_line": _draw_loss_line}
+    drawings |= {name: partial(with_data, draw, run) for name, draw in of_data.items()}
     written = []
-    for name, draw in (
-        ("filters", lambda: _draw_filters(run, model, shown)),
-        ("feature_maps", lambda: _draw_feature_maps(run, model, shown)),
-        (heat, lambda: _draw_heat_maps(run, model, shown, heat)),
-        ("loss_line", draw_loss),
-    ):
+    for name, draw in drawings.items():
         try:
             with tell_slips(run.path, models.MODELS.get(run.config.model)):
                 figure, table = draw()
@@ -196,6 +203,9 @@ def _open_run_data(run: Run) -> Data:
 
 
 def _choose_shown(run: Run, data: Data) -> Shown:
+    if not run.config.is_classifier:
+        images = data.sample("val", OF_EACH * 2)
+        return Shown(images.pixels[: OF_EACH * 2], images.names[: OF_EACH * 2], None)
     saved, images = run.read_predictions("val"), data.images("val")
     try:
         chosen = choose_images(saved.labels, saved.probabilities)

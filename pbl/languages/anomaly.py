@@ -16,6 +16,7 @@ ANOMALY = {
     "{model} learns task={task}, and no classes: set task={task}, or take another model.": "{model} はクラスではなく task={task} を学ぶモデルです。task={task} を指定するか、別のモデルを選んでください。",
     "The model's outputs are not all numbers: its training diverged. Lower learning_rate.": "モデルの出力に数でない値があります。学習が発散しました。learning_rate を小さくしてください。",
     "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.": "実験 {run} の metrics_val.json が壊れています。書き直してください：python -m pbl evaluate {run}",
+    "{model} has no layer called 'code' with two numbers or more.": "{model} に、2つ以上の数を出力する 'code' という名前の層がありません。",
     "--maps: task={task} draws no maps.": "--maps：task={task} では地図を描けません。",
     "--maps {folder}: {reason}. Give another folder.": "--maps {folder}：{reason}。別のフォルダを指定してください。",
     # Groups

@@ -3,7 +3,7 @@
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, name_nearest
 from pbl.tasks import anomaly, classification, own
-from pbl.tasks.task import Judged, Question, Task
+from pbl.tasks.task import Drawing, Judged, Question, Task
 
 TASKS: dict[str, Task] = {
     "classification": classification.TASK,
@@ -11,7 +11,7 @@ TASKS: dict[str, Task] = {
     "own": own.TASK,
 }
 
-__all__ = ["TASKS", "Judged", "Question", "Task", "find_task"]
+__all__ = ["TASKS", "Drawing", "Judged", "Question", "Task", "find_task"]
 
 
 def find_task(config: Config) -> Task:

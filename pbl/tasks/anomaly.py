@@ -34,7 +34,7 @@ from pbl.evaluation.anomalies import (
     measure_areas,
     score_errors,
 )
-from pbl.evaluation.anomaly_figures import draw_anomalies, plot_map
+from pbl.evaluation.anomaly_figures import draw_anomalies, plot_codes, plot_map
 from pbl.evaluation.figures import plot_gallery
 from pbl.models import CARDS
 from pbl.models.calls import is_overridden
@@ -372,6 +372,37 @@ def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figu
             yield plot_map(image, given, errors, most)
 
 
+def draw_codes(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
+    """Draws where the code has validation images: its two numbers, or of more the two directions in which they vary most.
+
+    Returns:
+        The figure, and a row for each image: name, class, whether it is normal, and its place.
+
+    Raises:
+        InputError: The model has no layer called "code", or its code has one number.
+    """
+    from sklearn.decomposition import PCA
+
+    code = next((layer for layer in model.layers if layer.name == "code"), None)
+    if code is None or np.prod(code.output.shape[1:]) < 2:
+        raise InputError("{model} has no layer called 'code' with two numbers or more.", model=model.name)
+    images = data.sample("val", MOST_TRAIN)
+    encoder = keras.Model(model.inputs, code.output)
+    codes = predict_outputs(encoder, images.pixels).reshape(len(images.labels), -1)
+    names, shares = ["number 1", "number 2"], None
+    if codes.shape[1] > 2:
+        analysis = PCA(2, random_state=0).fit(codes)
+        codes, shares = analysis.transform(codes), analysis.explained_variance_ratio_
+        names = [f"principal component {at} of the code ({share:.0%})" for at, share in enumerate(shares, 1)]
+    normal = np.isin(images.labels, data.normal)
+    kinds = [data.class_names[label] for label in images.labels]
+    table = pd.DataFrame(
+        {"image": images.names, "class": kinds, "is_normal": normal, "x": codes[:, 0], "y": codes[:, 1]}
+    )
+    figure = plot_codes(images.pixels, codes, kinds, normal, names, f"{run.name}: the code of validation images")
+    return figure, table
+
+
 TASK = Task(
     check,
     compile_arguments,
@@ -381,6 +412,7 @@ TASK = Task(
     loads=load_arguments,
     predict=predict,
     draw_maps=draw_maps,
+    inspect={"codes": draw_codes},
     has_classes=False,
     mutes=frozenset({"small_validation", "reference_accuracy"}),
 )

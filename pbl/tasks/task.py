@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from pbl.evaluation.thresholds import F1, Aim
@@ -59,6 +60,10 @@ class Judged(NamedTuple):
     figures: Iterable[tuple[str, Figure]] = ()
 
 
+# What draws a picture of `inspect`: `(run, model, data)` to the figure and its numbers.
+Drawing = Callable[[Any, keras.Model, Any], tuple[Figure, pd.DataFrame]]
+
+
 class Task(NamedTuple):
     """What a run learns.
 
@@ -77,6 +82,8 @@ class Task(NamedTuple):
             has a value that it cannot have.
         predict: `(model, pixels, run)`: a table of one row an image, for images of nobody knows what; or None.
         draw_maps: `(model, pixels, run)`: a figure for each image, of where something is in it; or None.
+        inspect: What `inspect` draws beside filters and feature maps: by the picture's name `(run, model, data)`, which gives the
+            figure and its numbers.
         has_classes: Whether the model knows the classes, so that other images must be of the same ones.
         mutes: Words of the data doctor's checks that mean nothing here.
     """
@@ -90,5 +97,6 @@ class Task(NamedTuple):
     loads: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
     predict: Callable[[keras.Model, np.ndarray, Any], Any] | None = None
     draw_maps: Callable[[keras.Model, np.ndarray, Any], Iterable[Figure]] | None = None
+    inspect: Mapping[str, Drawing] = MappingProxyType({})
     has_classes: bool = True
     mutes: frozenset[str] = frozenset()
