@@ -65,7 +65,9 @@ ACTIVATIONS = frozenset(
     " log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparsemax squareplus swish tanh"
     " tanh_shrink threshold".split()
 )
-_ANY_NUMBER = frozenset({"shared_object_id", "seed"})
+_ANY_NUMBER = frozenset(
+    {"shared_object_id", "seed", "shape", "target_shape"}
+)  # a shape fits its images, or nothing is built
 _HALF_PRECISION = {"mixed_bfloat16": "float32", "mixed_float16": "float32", "bfloat16": "float32", "float16": "float32"}
 POLICIES = frozenset({"float32", *_HALF_PRECISION})
 
@@ -74,7 +76,7 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     """Checks a `.keras` file's `config.json` and returns what may be rebuilt of it.
 
     Everything that names a class must name one of `ALLOWED`; nothing that names a function, a file or a module goes through.
-    What belongs to training is dropped, and half precision becomes float32.
+    What belongs to training is dropped, what each layer was built for too, and half precision becomes float32.
 
     Raises:
         Refusal: It names another class, or holds a value out of bounds.
@@ -112,7 +114,9 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
             value = {**value, "registered_name": None} if module else value
         cleaned = {}
         for key, inner in value.items():
-            if key in ("compile_config", "quantization_config"):
+            # Training's own; and the shapes that layers were built for, which they get anew from the images: after Flatten
+            # those are honest numbers beyond any bound.
+            if key in ("compile_config", "quantization_config", "build_config"):
                 continue
             if not re.fullmatch(r"[A-Za-z0-9_]{1,60}", key) or key in ("__lambda__", "__typespec__", "function"):
                 raise Refusal("config_value", name=clean(key), what="no setting of a built-in layer")
