@@ -164,6 +164,22 @@ def test_a_moodle_gradebook_is_filled_by_address_not_by_name(graded):
     assert {row["Course total (Real)"] for row in read} == {"-"} and done.feedback is None
 
 
+def test_a_row_that_may_be_of_two_teams_gets_no_grade(graded):
+    """An address of one team beside a number of another: whichever is wrong, nobody gets another's grade in silence."""
+    place, rows, roster = graded
+    file, told = place / "gradebook.csv", []
+    file.write_text(
+        "Name,ID number,Email address,Assignment: Digits (Real)\n"
+        "佐藤 花子,26B3,b1@example.ac.jp,-\n山田 翔,,,-\n佐藤 花子,26B3,,-\n",
+        encoding="utf-8",
+    )
+    done = export_grades("moodle", file, place / "out", rows, roster, tell=told.append)
+    read = list(csv.reader(done.table.read_text(encoding="utf-8").splitlines()))[1:]
+    assert [row[-1] for row in read] == ["-", "-", "60.00"]  # a number goes before a name
+    assert "line 2" in told[0] and "several teams (一班, 二班)" in told[0]
+    assert "line 3" in told[1] and "several teams (三班, 二班)" in told[1] and len(told) == 2
+
+
 @pytest.mark.parametrize("word", ["Feedback", "フィードバック"])
 def test_a_moodle_gradebook_takes_feedback_where_it_was_exported_with_it(graded, word):
     """The importer maps a column to "Feedback for ..." beside that of the grade; what another wrote to the others stays."""

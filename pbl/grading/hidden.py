@@ -173,6 +173,9 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
     elif None in classes:
         first = classes.index(None)
         what = Sentence("there is no class {name} (line {line})", name=labels[first], line=table.lines[1 + first])
+    elif columns[2] is not None and (strange := [n for n, half in enumerate(halves) if fold(half) not in HALVES]):
+        first = strange[0]
+        what = Sentence("there is no half {name} (line {line})", name=halves[first], line=table.lines[1 + first])
     if what is not None:
         raise InputError(
             "{file} does not belong to {path}: {what}. Give the labels that were written with these images.",

@@ -42,6 +42,7 @@ _MOODLE = re.compile(
 )
 _CANVAS = re.compile(r"^(?P<name>\w+?)_(?:LATE_)?(?P<number>\d+)_\d+_(?P<file>.+)$")
 _CANVAS_ANONYMOUS = re.compile(r"^(?:LATE_)?(?P<name>anon_[A-Za-z0-9]+)_\d+_(?P<file>.+)$")
+_CANVAS_LATE = re.compile(r"(?:^|_)LATE_(?=\d+_\d+_|anon_)")
 _NOBODY = frozenset({"participant", "参加者"})  # in place of a name, where Moodle's marking is anonymous
 _PLAIN_NAMES = frozenset({"model", "submission", "predictions", "提出", "提出物"})  # of a file that names no team
 
@@ -200,6 +201,11 @@ def _read_canvas(name: str) -> tuple[Source, str] | None:
         ]
     match = _CANVAS_ANONYMOUS.match(name)
     return (Source(match["name"], match["name"], "canvas"), match["file"]) if match else None
+
+
+def is_marked_late(name: str) -> bool:
+    """Whether Canvas has marked a file as late in its name, which is all that its download tells of the time."""
+    return _CANVAS_LATE.search(name) is not None
 
 
 def _is_one_submission(files: Sequence[File], roster: Roster | None, whole: str, is_archive: bool) -> bool:

@@ -82,9 +82,9 @@ REASONS: dict[str, tuple[str, str]] = {
     "weights_not_finite": ("non_finite", "{count} weights are NaN or infinite: the training diverged. Lower the learning rate."),
     "predictions_not_finite": ("non_finite", "{rows} rows of predictions hold NaN or infinity."),
     # while it ran
-    "slow": ("timeout", "It was stopped after {limit} seconds."),
-    "busy": ("timeout", "It was stopped after {limit} seconds of CPU time."),
-    "memory": ("out_of_memory", "It needed more than {limit} MB of memory."),
+    "slow": ("timeout", "It was stopped after {limit} seconds. Make the model or its images smaller, or ask the instructor for more time (--seconds)."),
+    "busy": ("timeout", "It was stopped after {limit} seconds of CPU time. Make the model or its images smaller, or ask the instructor for more time (--seconds)."),
+    "memory": ("out_of_memory", "It needed more than {limit} MB of memory. Make the model or its images smaller, or ask the instructor for more memory (--memory)."),
     "signal": ("crashed", "Its process ended by signal {number}."),
     "ended": ("crashed", "Its process ended without a result."),
     "no_result": ("crashed", "Its result is not what the grader's own program writes."),

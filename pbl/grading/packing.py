@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pbl.errors import InputError
-from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, MOST_FIXTURES, PREDICTIONS, WEIGHTS
+from pbl.grading.formats import (
+    BUILDER,
+    DESCRIPTION,
+    FIXTURES,
+    FORMAT,
+    KERAS,
+    MOST_FIXTURES,
+    PREDICTIONS,
+    ROLES,
+    WEIGHTS,
+)
 from pbl.runs import describe_environment
 from pbl.storage.writing import check_room, name_unfinished, replacing, sweep, temporary_folder
 
@@ -124,8 +134,18 @@ def _describe_and_write(
 
 
 def write_files(target: Path, contents: dict[str, bytes]) -> Path:
-    """Writes files into a `.zip`, or into a folder where the name has another ending."""
+    """Writes files into a `.zip`, or into a folder where the name has another ending.
+
+    Raises:
+        InputError: They cannot be written, or would stand beside files of another submission.
+    """
     if target.suffix.lower() != ".zip":
+        if left := [name for name in ROLES if name not in contents and (target / name).exists()]:
+            raise InputError(
+                "The folder {folder} holds {names} of another submission, and with that neither would be graded. Give another: --out.",
+                folder=target,
+                names=", ".join(left),
+            )
         is_new = not target.exists()
         try:
             target.mkdir(parents=True, exist_ok=True)

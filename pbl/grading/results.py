@@ -18,6 +18,7 @@ from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
+from pbl.grading.intake import is_marked_late
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import UNTOLD, say, status_of
 from pbl.grading.refusals import clean
@@ -126,9 +127,11 @@ def write_all(
             path=hidden.path,
         )
     counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
-    if not counts.any():
+    if half != "all" and len(set(counts.tolist())) < 2:
         raise InputError(
-            "The hidden set has no image in its {half} half. Make it anew with holdout, or take --half all.", half=half
+            "The labels name no public and private half, as --half {half} needs. Make the hidden set anew with holdout, or take"
+            " --half all.",
+            half=half,
         )
     truth = labels.classes[counts]
     rows = _outcomes(record, ledger)
@@ -144,6 +147,8 @@ def write_all(
     for row in rows:
         _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, len(hidden.class_names))
         row["flags"] += ["time_unread"] if row["team"] in unread else []
+    if rubric.deadline is not None:
+        _tell_untimed(rows, tell)
     _flag_names(rows)
     _flag_pairs(rows, scored, whole, truth)
     marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks, tell)
@@ -155,7 +160,7 @@ def write_all(
     _write_grades(out, rows, hidden, rubric)
     _write_timings(out, rows)
     references = read_references(hidden)
-    histogram = write_histogram(out / "histogram.png", rows, references, hidden)
+    histogram = write_histogram(out / "histogram.png", rows, references)
     write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram, language)
     names = team_folders(row["team"] for row in rows)
     for row in rows:
@@ -190,6 +195,7 @@ def _fill(
     row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, num_classes: int
 ) -> None:
     when = received.get(row["team"]) or (datetime.fromisoformat(row["received"]) if row["received"] else None)
+    row["received"] = when.isoformat() if when else None
     days = rubric.days_late(when) if row["status"] != "missing" else 0
     row |= dict.fromkeys("accuracy accuracy_interval macro_f1 log_loss recall images points".split())
     row |= {"tie_group": group, "level": None, "days_late": days, "late_points": None, "final_points": None}
@@ -197,6 +203,8 @@ def _fill(
     row["kind"], row["model"] = row["facts"].get("kind"), row["facts"].get("model")
     if days:
         row["flags"].append("late")
+    elif when is None and any(map(is_marked_late, row["came_as"])):
+        row["flags"].append("late_on_platform")
     if scored is None:
         row["points"] = row["final_points"] = rubric.missing_points if row["status"] == "missing" else None
         return
@@ -210,6 +218,20 @@ def _fill(
         row["late_points"] = rubric.late_points_per_day * days
         row["final_points"] = max(0.0, row["points"] - row["late_points"])
     row["flags"] += judge.find_flags(scored, num_classes, rubric.ceiling, row["facts"])
+
+
+def _tell_untimed(rows: list[dict[str, Any]], tell: Callable[[str], None]) -> None:
+    """A deadline without times makes nobody late, and so must not stay unseen."""
+    teams = [row["team"] for row in rows if row["status"] != "missing" and row["received"] is None]
+    if teams:
+        tell(
+            Sentence(
+                "The rubric has a deadline, and of {n} submission(s) it is not known when they were received ({teams}): they count as in"
+                " time. Write the times into a column received of the roster.",
+                n=len(teams),
+                teams=", ".join(teams[:5]) + (", ..." if len(teams) > 5 else ""),
+            )
+        )
 
 
 def _flag_names(rows: list[dict[str, Any]]) -> None:

@@ -305,6 +305,11 @@ def is_identity(heading: str) -> bool:
     return _heading(heading) in _STUDENT | _NUMBER | _TEAM
 
 
+def is_number(heading: str) -> bool:
+    """Whether a column holds what is one student's alone: a number, a user's name, an address."""
+    return _heading(heading) in _NUMBER
+
+
 def read_numbers(team: Team, heading: str, cell: str) -> None:
     """Adds the platform's number that a cell holds to a team."""
     heading, cell = _heading(heading), cell.strip()

@@ -38,6 +38,7 @@ GRADING = {
     "The labels {file} are not here. Name them with --labels FILE, or predict alone: --predict-only.": "ラベル {file} がここにありません。--labels FILE で指定するか、予測だけを行ってください：--predict-only",
     "{file} cannot be read. It is a CSV file with the columns id,label,half.": "{file} が読めません。id,label,half という列のある CSV ファイルです。",
     "{file} does not belong to {path}: {what}. Give the labels that were written with these images.": "{file} は {path} のものではありません（{what}）。この画像といっしょに書かれたラベルを指定してください。",
+    "there is no half {name} (line {line})": "{name} という半分はありません（{line} 行目）",
     "it has {rows} ids, of which {found} are of these {images} images": "id が {rows} 個あり、そのうちこの {images} 枚の画像のものは {found} 個です",
     # holdout.py
     "--fraction {fraction}: give a share above 0 and up to 1, such as 0.2.": "--fraction {fraction}：0.2 のように、0 より大きく 1 以下の割合を指定してください。",
@@ -66,8 +67,11 @@ GRADING = {
     "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.": "{file} は team という列のある CSV ファイルではありません。直すか、別の場所に移してください（新しく作り直されます）。",
     "{file} is missing or damaged. Grade again into another folder: --out.": "{file} がないか、壊れています。--out で別のフォルダを指定して採点し直してください。",
     "The predictions in {out} are of another hidden set ({was}) than {path}. Name the one that they were made with: --data.": "{out} の予測は {path} ではなく、別の非公開データ（{was}）に対するものです。予測に使ったものを --data で指定してください。",
-    "The hidden set has no image in its {half} half. Make it anew with holdout, or take --half all.": "非公開データの {half} の半分に画像がありません。holdout で作り直すか、--half all を使ってください。",
+    "The labels name no public and private half, as --half {half} needs. Make the hidden set anew with holdout, or take --half all.": "--half {half} には public と private の半分の区別が必要ですが、ラベルにはありません。holdout で非公開データを作り直すか、--half all にしてください。",
+    # packing.py
+    "The folder {folder} holds {names} of another submission, and with that neither would be graded. Give another: --out.": "フォルダ {folder} に別の提出物の {names} があり、いっしょにするとどちらも採点されません。--out で別のフォルダを指定してください。",
     # rubric.py
+    "it cannot be read, or in two ways; write 2026-12-01T23:59+09:00": "読めないか、2通りに読めます。2026-12-01T23:59+09:00 のように書いてください",
     "The rubric has both bands and points. Give one of them.": "採点基準に bands と points の両方があります。どちらか一方にしてください。",
     "The rubric's function points failed on {team}: {kind}: {error}.": "採点基準の関数 points が {team} で失敗しました：{kind}：{error}。",
     "A rubric has no '{name}'. {nearest}": "採点基準に '{name}' という項目はありません。{nearest}",
@@ -159,9 +163,9 @@ GRADING = {
     "The model has {found} outputs; the task has {expected} classes.": "モデルの出力は {found} 個ですが、課題は {expected} クラスです。",
     "{count} weights are NaN or infinite: the training diverged. Lower the learning rate.": "重みのうち {count} 個が NaN か無限大です。学習が発散しています。学習率を小さくしてください。",
     "{rows} rows of predictions hold NaN or infinity.": "予測のうち {rows} 行に NaN か無限大があります。",
-    "It was stopped after {limit} seconds.": "{limit} 秒で止めました。",
-    "It was stopped after {limit} seconds of CPU time.": "CPU 時間 {limit} 秒で止めました。",
-    "It needed more than {limit} MB of memory.": "{limit} MB より多くのメモリを使いました。",
+    "It was stopped after {limit} seconds. Make the model or its images smaller, or ask the instructor for more time (--seconds).": "{limit} 秒で止めました。モデルか画像を小さくするか、時間の上限を上げられるか（--seconds）先生に聞いてください。",
+    "It was stopped after {limit} seconds of CPU time. Make the model or its images smaller, or ask the instructor for more time (--seconds).": "CPU 時間 {limit} 秒で止めました。モデルか画像を小さくするか、時間の上限を上げられるか（--seconds）先生に聞いてください。",
+    "It needed more than {limit} MB of memory. Make the model or its images smaller, or ask the instructor for more memory (--memory).": "{limit} MB より多くのメモリを使いました。モデルか画像を小さくするか、メモリの上限を上げられるか（--memory）先生に聞いてください。",
     "Its process ended by signal {number}.": "プロセスがシグナル {number} で終わりました。",
     "Its process ended without a result.": "プロセスが結果を出さずに終わりました。",
     "Its result is not what the grader's own program writes.": "結果が、採点プログラムの書く形になっていません。",
@@ -265,8 +269,11 @@ GRADING = {
     "--export gradescope {file}: give the name of the .zip to write.": "--export gradescope {file}：書き出す .zip の名前を指定してください。",
     "{file}, line {line}: the grade of {name} is locked there, and stays.": "{file} の {line} 行目：{name} の成績は学習管理システム側で変更できないので、そのままにします。",
     "{file}, line {line}: {name} is of no team on the roster, and stays without a grade.": "{file} の {line} 行目：{name} は名簿のどの班でもないので、成績は空のままにします。",
+    "{file}, line {line}: {name} may be of several teams ({team}), and stays without a grade. Add a number or an address that is one student's alone to the roster.": "{file} の {line} 行目：{name} は複数の班（{team}）に当てはまるので、成績は空のままにします。その学生だけの番号かメールアドレスを名簿に加えてください。",
     "{file}, line {line}: {name} is of {team}, which has no grade yet.": "{file} の {line} 行目：{name} の班 {team} には、まだ成績がありません。",
     "{team} has {grade:g} points, and {file} takes {largest:g} at most. Give `total` in the rubric so that it fits.": "{team} は {grade:g} 点ですが、{file} に書けるのは {largest:g} 点までです。採点基準の `total` で収まるようにしてください。",
+    # results.py
+    "The rubric has a deadline, and of {n} submission(s) it is not known when they were received ({teams}): they count as in time. Write the times into a column received of the roster.": "採点基準に締め切りがありますが、{n} 件の提出日時がわかりません（{teams}）。期限内とみなします。名簿の received の列に日時を書いてください。",
     # feedback.py
     "Best score on the public half so far, in coarse steps: at least {score:.2f}": "公開用の半分でのこれまでの最高得点（粗い刻み）：{score:.2f} 以上",
     "Final grade: {total:g}": "最終成績：{total:g}",
