@@ -141,7 +141,7 @@ SYSTEM_FILES = (
 )
 
 
-def _is_reachable(path: Path, user: int = NOBODY) -> bool:
+def _is_reachable(path: Path) -> bool:
     """Whether everybody may pass through to a file or folder, and read it."""
     with contextlib.suppress(OSError):
         return all(parent.stat().st_mode & 0o001 for parent in path.parents) and bool(path.stat().st_mode & 0o004)
