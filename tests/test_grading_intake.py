@@ -55,6 +55,10 @@ def test_a_class_of_sixty_comes_to_its_teams(tmp_path, layout):
         (["x"], ["Default group_assignsubmission_file/y.zip", "x_5_assignsubmission_file/x.zip"], {"Default group", "x"}),
         (["x"], ["x_5_assignsubmission_file_submission.json", "x_5_assignsubmission_file_model.weights.h5"], {"x"}),
         (["★", "☆"], ["☆.zip"], {"☆"}),
+        (["Team", "Team model"], ["Team model.zip"], {"Team model"}),
+        (["Group", "Group (2)"], ["Group (2).zip"], {"Group (2)"}),
+        (["Group", "Group (2)"], ["Group (2) (1).zip"], {"Group (2)"}),
+        (["Team", "Best model"], ["Team_model (1).zip", "Best model_submission.zip"], {"Team", "Best model"}),
     ],
 )  # fmt: skip
 def test_a_name_means_the_team_that_is_called_exactly_so(content, teams, files, expected):

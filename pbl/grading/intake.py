@@ -185,7 +185,7 @@ def find_sources(
         elif slash:
             source, inside = Source(f"{top}/", top), rest
         else:
-            source, inside = Source(top, _label_of_file(top)), top
+            source, inside = Source(top, _label_of_file(top, roster)), top
         source = sources.setdefault(source.key, source)
         source.tops.add(top)
         if inside:
@@ -217,7 +217,7 @@ def _is_one_submission(files: Sequence[File], roster: Roster | None, whole: str,
         return True
     if not len(direct) == len(files) == 1:
         return False
-    label = _label_of_file(direct[0])
+    label = _label_of_file(direct[0], roster)
     if roster is not None and (roster.match(label) or roster.match(whole)):
         return not roster.match(label)
     return fold(label) in _PLAIN_NAMES or (is_archive and role_of(direct[0]) != ARCHIVE)
@@ -240,7 +240,7 @@ def _descend(files: list[File], roster: Roster | None) -> list[File]:
             is_named = _MOODLE.match(top) or (roster is not None and roster.match(top))
             is_file = len(direct) == len(inner) == 1  # one file: of the class's only team, or a team's only file
             names_team = is_file and (
-                bool(roster.match(_label_of_file(direct[0]))) if roster is not None else " - " in direct[0]
+                bool(roster.match(_label_of_file(direct[0], roster))) if roster is not None else " - " in direct[0]
             )
             is_class = not is_named and (
                 names_team if is_file else not any(role_of(name) not in (None, ARCHIVE) for name in direct)
@@ -328,7 +328,7 @@ def _claim(
     if len(found) == 1:
         return found, 0
     names = [file.name for file in source.files if "/" not in file.name and file.path is not None]
-    inside = roster.match_name(_label_of_file(names[0])) if source.platform and len(names) == 1 else set()
+    inside = roster.match_name(_label_of_file(names[0], roster)) if source.platform and len(names) == 1 else set()
     if len(inside) != 1:
         told = name_inside(source)
         inside = roster.match(told) if told else set()
@@ -366,10 +366,16 @@ def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[st
     return roster.participants
 
 
-def _label_of_file(name: str) -> str:
-    stem = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
-    stem = re.sub(r"[ _]?\(\d+\)$", "", stem)
-    return re.sub(r"[ _-](submission|predictions|model)$", "", stem, flags=re.IGNORECASE) or stem
+def _label_of_file(name: str, roster: Roster | None) -> str:
+    """The words of a file's name that name its team. What a browser or a team puts behind them is taken off only where no team
+    is called so: `Team model.zip` is not of `Team` where there is a `Team model`."""
+    whole = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
+    once = re.sub(r"[ _]?\(\d+\)$", "", whole)
+    ending = re.compile(r"[ _-](submission|predictions|model)$", re.IGNORECASE)
+    words = [ending.sub("", text) or text for text in (whole, once)]
+    if roster is not None:
+        return next((text for text in (whole, once, *words) if roster.match(text)), words[1])
+    return words[1]
 
 
 def _are_equal(sources: Sequence[Source], limit: int) -> bool:

@@ -243,29 +243,41 @@ def _flag_names(rows: list[dict[str, Any]]) -> None:
             row["flags"] += [f"names_inside:{other}" for other in sorted(means)]
 
 
+def _find_prints(
+    row: dict[str, Any], scored: judge.Scored | None, whole: np.ndarray | None, truth: np.ndarray
+) -> set[str]:
+    """By what two submissions are seen to be the same: their files, weights, predictions."""
+    if row["status"] == "missing":
+        return set()
+    # Labels alone tell nothing where there is one way to write them: all right, nearly so, or one class throughout.
+    if scored is not None and not row["facts"].get("has_probabilities", True):
+        mistakes = int((scored.predicted != truth).sum())
+        if mistakes < judge.FEWEST_ERRORS or "constant_predictions" in row["flags"]:
+            return set()
+    # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
+    prints = {f"file {digest}" for name, digest in row["files"].items() if role_of(name) not in (BUILDER, FIXTURES, DESCRIPTION)}  # fmt: skip
+    if "content" in row["facts"]:
+        prints.add(f"weights {row['facts']['content']}")
+    # Two that answer one class alike have not copied.
+    if whole is not None and "constant_predictions" not in row["flags"]:
+        prints.add(f"predictions {hashlib.sha256(whole.tobytes()).hexdigest()}")
+    return prints
+
+
 def _flag_pairs(rows, scored, whole, truth) -> None:
     """Flags teams that handed in the same, or that make the same mistakes; for a person to judge."""
     by_content: dict[str, set[str]] = {}
     for row in rows:
-        # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
-        own = [digest for name, digest in row["files"].items() if role_of(name) not in (BUILDER, FIXTURES, DESCRIPTION)]
-        prints = {f"file {digest}" for digest in own} if row["status"] != "missing" else set()
-        if "content" in row["facts"]:
-            prints.add(f"weights {row['facts']['content']}")
-        if row["team"] in whole:
-            prints.add(f"predictions {hashlib.sha256(whole[row['team']].tobytes()).hexdigest()}")
-        for digest in prints:
-            by_content.setdefault(digest, set()).add(row["team"])
+        for found in _find_prints(row, scored.get(row["team"]), whole.get(row["team"]), truth):
+            by_content.setdefault(found, set()).add(row["team"])
     same: dict[str, set[str]] = {row["team"]: set() for row in rows}
-    constant = {row["team"] for row in rows if "constant_predictions" in row["flags"]}
-    for digest, teams in by_content.items():
-        # Two that answer one class alike have not copied.
-        alike = teams - constant if digest.startswith("predictions") else teams
+    for alike in by_content.values():
         for team in alike:
             same[team] |= alike - {team}
     for row in rows:
         row["duplicate_of"] = sorted(same[row["team"]])
         row["flags"] += [f"duplicate_of:{other}" for other in row["duplicate_of"]]
+    constant = {row["team"] for row in rows if "constant_predictions" in row["flags"]}
     predicted = {team: scored[team].predicted for team in scored if team not in constant}
     features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
     of_team = {row["team"]: row for row in rows}

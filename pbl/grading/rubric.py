@@ -104,6 +104,15 @@ class Rubric(BaseModel):
                 marks=", ".join(self.marks) or "-",
             )
 
+        if "points" in self.total and not self.bands and self.points is None:
+            raise InputError(
+                "Rubric: total counts points, and there are none. Give bands or points, or take points out of total."
+            )
+        if self.late_points_per_day and self.deadline is None:
+            raise InputError(
+                "Rubric: late_points_per_day has no deadline to count from. Give one: deadline='2026-12-01T23:59+09:00'."
+            )
+
     def give_points(self, row: dict[str, Any]) -> float | None:
         """Returns the points of a graded row, None where the rubric gives none.
 

@@ -19,7 +19,7 @@ from pbl.grading.orders import describe_work, environment, make_folder
 from pbl.grading.outcomes import CAUSES, explain, status_of
 from pbl.grading.packing import size_of, write_files, write_predictions, write_submission
 from pbl.grading.refusals import TOLERANCE, clean
-from pbl.grading.roster import safe_name
+from pbl.grading.roster import name_team, safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run
 from pbl.storage.writing import check_room, replacing, telling_full_disks, temporary_folder
@@ -68,9 +68,9 @@ def submit(
     """
     run = load_run(run)
     run.check_is_classifier("submit")
-    team = clean(team, 64)
-    if not team:
+    if not clean(team):
         raise InputError("--team needs the team's name.")
+    team = name_team(team)  # as the roster names it, also where it is long
     if as_keras and predictions is not None:
         raise InputError("Give one of --keras and --predictions.")
     target = Path(out).expanduser() if out else Path(f"{safe_name(team)}.zip")

@@ -71,6 +71,8 @@ GRADING = {
     # packing.py
     "The folder {folder} holds {names} of another submission, and with that neither would be graded. Give another: --out.": "フォルダ {folder} に別の提出物の {names} があり、いっしょにするとどちらも採点されません。--out で別のフォルダを指定してください。",
     # rubric.py
+    "Rubric: total counts points, and there are none. Give bands or points, or take points out of total.": "採点基準：total に points がありますが、点数の決め方がありません。bands か points を書くか、total から points を外してください。",
+    "Rubric: late_points_per_day has no deadline to count from. Give one: deadline='2026-12-01T23:59+09:00'.": "採点基準：late_points_per_day がありますが、締め切りがありません。deadline='2026-12-01T23:59+09:00' のように書いてください。",
     "it cannot be read, or in two ways; write 2026-12-01T23:59+09:00": "読めないか、2通りに読めます。2026-12-01T23:59+09:00 のように書いてください",
     "The rubric has both bands and points. Give one of them.": "採点基準に bands と points の両方があります。どちらか一方にしてください。",
     "The rubric's function points failed on {team}: {kind}: {error}.": "採点基準の関数 points が {team} で失敗しました：{kind}：{error}。",
