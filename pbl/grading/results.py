@@ -309,57 +309,59 @@ def update_marks(
     """
     if not names:
         return {team: {} for team in teams}
-    try:
-        table = read_table(file.read_bytes(), _has_team) if file.exists() else Table([["team"]], [1], ",")
-    except (TableError, OSError):
-        table = Table([[]], [], ",")
-    header = table.rows[0] if table.rows else []
-    column = next((number for number, cell in enumerate(header) if _is_team(cell)), None)
-    if column is None:
-        raise InputError(
-            "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
-        )
+    table, column = _read_marks(file)
+    columns = find_words(table.rows[0], names)
     roster = Roster(map(Team, teams))
     given = {team: dict.fromkeys(names, "") for team in teams}
-    columns = find_words(header, names)
     there = set()
     for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
         called = row[column].strip() if column < len(row) else ""
         means = roster.match_name(_unguard(called)) if called else set()
         team = means.pop() if len(means) == 1 else None
         there.add(team)
-        for name, cell in (
-            (names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None
-        ):
+        marks = [(names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None]
+        for name, cell in marks:
+            place = {"file": file, "line": line, "name": name}
             if cell and team is None:
                 line_told = "{file}, line {line}: the mark {name} {cell} fits no team: '{team}' is none."
-                tell(Sentence(line_told, file=file, line=line, name=name, cell=clean(cell, 40), team=clean(called, 40)))
+                tell(Sentence(line_told, **place, cell=clean(cell, 40), team=clean(called, 40)))
             elif cell and given[team][name] not in ("", cell):
                 line_told = "{file}, line {line}: {team} has two marks {name}: {first} counts, and {second} does not."
-                tell(
-                    Sentence(
-                        line_told,
-                        file=file,
-                        line=line,
-                        team=team,
-                        name=name,
-                        first=given[team][name],
-                        second=clean(cell, 40),
-                    )
-                )
+                tell(Sentence(line_told, **place, team=team, first=given[team][name], second=clean(cell, 40)))
             elif cell:
                 given[team][name] = cell
     new = [team for team in teams if team not in there]
     more = [name for place, name in enumerate(names) if place not in columns]
     if new or more:
-        width = max(map(len, table.rows))
-        rows = [[*header, *[""] * (width - len(header) if more else 0), *more], *table.rows[1:]]
-        rows += [[""] * column + [for_csv(team)] for team in new]
-        stream = io.StringIO(newline="")
-        csv.writer(stream, delimiter=table.separator).writerows(rows)
-        with replacing(file) as temporary:
-            temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))
+        _extend_marks(file, table, column, new, more)
     return given
+
+
+def _read_marks(file: Path) -> tuple[Table, int]:
+    """The table of marks, and the column of the team; of a file that does not exist its beginning."""
+    try:
+        table = read_table(file.read_bytes(), _has_team) if file.exists() else Table([["team"]], [1], ",")
+    except OSError as error:
+        raise InputError("{file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
+    except TableError:
+        table = Table([], [], ",")
+    column = next((number for number, cell in enumerate(table.rows[0]) if _is_team(cell)), None) if table.rows else None
+    if column is None:
+        raise InputError(
+            "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
+        )
+    return table, column
+
+
+def _extend_marks(file: Path, table: Table, column: int, teams: Sequence[str], names: Sequence[str]) -> None:
+    """Adds rows of new teams and columns of new marks; every cell that stands there stays as it is."""
+    header, width = table.rows[0], max(map(len, table.rows))
+    rows = [[*header, *[""] * (width - len(header) if names else 0), *names], *table.rows[1:]]
+    rows += [[""] * column + [for_csv(team)] for team in teams]
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=table.separator).writerows(rows)
+    with replacing(file) as temporary:
+        temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))
 
 
 def _is_team(heading: str) -> bool:
