@@ -164,6 +164,19 @@ def test_a_moodle_gradebook_is_filled_by_address_not_by_name(graded):
     assert {row["Course total (Real)"] for row in read} == {"-"} and done.feedback is None
 
 
+def test_a_team_that_came_to_the_roster_later_is_told(graded):
+    """What was predicted with an older roster has no row of it: it gets no grade and no page, and the others get theirs."""
+    place, rows, roster = graded
+    file, told = place / "worksheet.csv", []
+    file.write_text(
+        "Identifier,Full name,Grade,Maximum Grade\nParticipant 101,x,,100\nParticipant 103,y,,100\n", encoding="utf-8"
+    )
+    done = export_grades("moodle-worksheet", file, place / "out", rows[:1], roster, tell=told.append)
+    assert (done.filled, done.left) == (1, 1) and len(told) == 1 and "is of 二班, which has no grade yet" in told[0]
+    with zipfile.ZipFile(done.feedback) as archive:
+        assert archive.namelist() == ["x_101_assignfeedback_file_feedback.md"]
+
+
 def test_a_row_that_may_be_of_two_teams_gets_no_grade(graded):
     """An address of one team beside a number of another: whichever is wrong, nobody gets another's grade in silence."""
     place, rows, roster = graded

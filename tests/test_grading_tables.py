@@ -103,6 +103,8 @@ def test_rounded_probabilities_are_taken(classes, digits):
         ("id,label\na1b2c3,0\nb00d42,犬\nc0ffee,2", "unknown_label", {"line": 2, "name": "0", "rows": 2}),  # names or numbers
         ("\x00", "no_table", {}),
         ("", "table_header", {}),
+        ("sep=", "table_header", {"found": "sep="}),
+        ("sep=;\n\nid;label\na1b2c3;cat\nb00d42;cow\nc0ffee;bird", "unknown_label", {"line": 5}),
     ],
 )  # fmt: skip
 def test_the_first_row_that_is_wrong_is_shown(text, reason, fields):

@@ -108,8 +108,8 @@ def export_grades(
         found = _find_teams(header, cells, roster, columns.grade)
         team = next(iter(found)) if len(found) == 1 else None
         is_locked = fold(_cell(cells, columns.locked)) in ("no", "いいえ")
-        teams[number] = None if is_locked else team
-        if not is_locked and team in of_team and _grade(of_team[team]) is not None:
+        teams[number] = team if team in of_team and not is_locked else None
+        if teams[number] is not None and _grade(of_team[team]) is not None:
             _check_maximum(file, of_team[team], _maximum(kind, table, number, columns))
             _fill_row(cells, columns, of_team[team], out)
             filled += 1

@@ -149,6 +149,9 @@ def write_all(
         row["flags"] += ["time_unread"] if row["team"] in unread else []
     if rubric.deadline is not None:
         _tell_untimed(rows, tell)
+    if lacking := sorted(received.keys() - {row["team"] for row in rows}):
+        told = "The roster names {n} team(s) that have no row, since what was predicted knows none of them: {teams}. Predict anew with it."
+        tell(Sentence(told, n=len(lacking), teams=", ".join(lacking)))
     _flag_names(rows)
     _flag_pairs(rows, scored, whole, truth)
     marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks, tell)

@@ -275,6 +275,7 @@ GRADING = {
     "{file}, line {line}: {name} is of {team}, which has no grade yet.": "{file} の {line} 行目：{name} の班 {team} には、まだ成績がありません。",
     "{team} has {grade:g} points, and {file} takes {largest:g} at most. Give `total` in the rubric so that it fits.": "{team} は {grade:g} 点ですが、{file} に書けるのは {largest:g} 点までです。採点基準の `total` で収まるようにしてください。",
     # results.py
+    "The roster names {n} team(s) that have no row, since what was predicted knows none of them: {teams}. Predict anew with it.": "名簿の {n} 班は、予測したときになかったので行がありません（{teams}）。この名簿で予測し直してください。",
     "The rubric has a deadline, and of {n} submission(s) it is not known when they were received ({teams}): they count as in time. Write the times into a column received of the roster.": "採点基準に締め切りがありますが、{n} 件の提出日時がわかりません（{teams}）。期限内とみなします。名簿の received の列に日時を書いてください。",
     # feedback.py
     "Best score on the public half so far, in coarse steps: at least {score:.2f}": "公開用の半分でのこれまでの最高得点（粗い刻み）：{score:.2f} 以上",
