@@ -138,6 +138,22 @@ def test_the_bounds_fit_vgg():
     assert largest + 16 < limits.file and limits.parameters > 143.7 and 2 * limits.file < limits.disk
 
 
+@pytest.mark.parametrize("builder", ["mlp", None])
+def test_a_trained_models_optimizer_is_not_handed_in(tmp_path, builder):
+    """Adam holds two numbers for each weight: with them VGG-16's 512 MB would be 1.5 GB. The model can be trained on afterwards."""
+    from pbl import models
+    from pbl.grading import write_submission
+
+    model = models.build("mlp", (8, 8, 1), 3, widths=[500])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8), verbose=0)
+    write_submission(tmp_path / "a", "A", ["x", "y", "z"], model=model, builder=builder)
+    (file,) = [*(tmp_path / "a").glob("model.*")]
+    assert 4 * model.count_params() < file.stat().st_size < 4 * model.count_params() + 40_000
+    model.fit(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8), verbose=0)
+    assert int(model.optimizer.iterations) == 2
+
+
 def test_many_hidden_images_are_read_some_at_a_time(tmp_path, monkeypatch):
     """All of them, in order, in whole batches but for the last; so that their number takes no memory from a model."""
     from pbl.grading import worker
