@@ -55,6 +55,7 @@ def test_a_class_of_sixty_comes_to_its_teams(tmp_path, layout):
         (["x"], ["Default group_assignsubmission_file/y.zip", "x_5_assignsubmission_file/x.zip"], {"Default group", "x"}),
         (["x"], ["x_5_assignsubmission_file_submission.json", "x_5_assignsubmission_file_model.weights.h5"], {"x"}),
         (["★", "☆"], ["☆.zip"], {"☆"}),
+        (["A", "B"], ["A - submission.json", "A - model.weights.h5", "B - team.zip"], {"A", "B"}),  # Google Classroom
         (["Team", "Team model"], ["Team model.zip"], {"Team model"}),
         (["Group", "Group (2)"], ["Group (2).zip"], {"Group (2)"}),
         (["Group", "Group (2)"], ["Group (2) (1).zip"], {"Group (2)"}),
@@ -71,6 +72,12 @@ def test_a_name_means_the_team_that_is_called_exactly_so(content, teams, files, 
         (["11.zip"], "class", {"11"}),  # one file in the class's folder
         (["model.keras"], "blue", {"blue"}),  # a team's folder with one file
         (["submission.json", "model.weights.h5"], "blue", {"blue"}),
+        (["submission.json", "model.weights.h5", "B.zip"], "class", {"B", "submission.json", "model"}),  # whose else B's zip may be
+        (["A - submission.json", "A - model.weights.h5", "B - team.zip"], "class", {"A", "B - team"}),
+        (["A - submission.json", "A - model.weights (1).h5", "B - submission.json", "B - model.keras"], "class", {"A", "B"}),
+        (["Digits/A - submission.json", "Digits/A - model.weights.h5", "Digits/B - team.zip"], "class", {"A", "B - team"}),
+        (["blue/submission.json", "blue/model.weights.h5"], "class", {"blue"}),
+        (["佐藤 - model.zip", "Team - A.keras"], "class", {"佐藤", "Team - A"}),
         (["A_1_assignsubmission_file_submission.json", "B_2_assignsubmission_file_submission.json"], "class", {"A", "B"}),
         (["Participant_101_assignsubmission_file_/a.zip", "Participant_102_assignsubmission_file_/a.zip"], "class", {"Participant 101", "Participant 102"}),
         (["佐藤 花子_7_assignsubmission_file_/a.zip", "佐藤 花子_8_assignsubmission_file_/a.zip"], "class", {"佐藤 花子 (7)", "佐藤 花子 (8)"}),

@@ -43,10 +43,19 @@ def is_noise(name: str) -> bool:
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in name.split("/"))
 
 
+def _plain(name: str) -> str:
+    return re.sub(r"(?:[ _]?\(\d+\)|-\d+)(?=\.[A-Za-z0-9.]+$)", "", name).lower()
+
+
+def is_as_written(name: str) -> bool:
+    """Whether a file is called as `submit` calls it, and so by no team's name."""
+    return _plain(name) in ROLES
+
+
 def role_of(name: str) -> str | None:
     """Returns the role that a file's own name gives it, or None; a platform's prefix, a "(1)" and Canvas's "-1" of what was
     handed in again do not matter."""
-    plain = re.sub(r"(?:[ _]?\(\d+\)|-\d+)(?=\.[A-Za-z0-9.]+$)", "", name.rsplit("/", 1)[-1]).lower()
+    plain = _plain(name.rsplit("/", 1)[-1])
     if plain.endswith(".weights.h5"):
         return WEIGHTS
     if plain.endswith(".keras"):

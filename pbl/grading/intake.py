@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pbl.errors import InputError
-from pbl.grading.formats import ARCHIVE, DESCRIPTION, MOST_FILES, Parts, choose_parts, is_noise, role_of
+from pbl.grading.formats import ARCHIVE, DESCRIPTION, MOST_FILES, Parts, choose_parts, is_as_written, is_noise, role_of
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.roster import Roster, name_team
 from pbl.grading.sandbox import MEBIBYTE
@@ -184,6 +184,8 @@ def find_sources(
             source, inside = canvas
         elif slash:
             source, inside = Source(f"{top}/", top), rest
+        elif classroom := _read_classroom(top):
+            source, inside = classroom
         else:
             source, inside = Source(top, _label_of_file(top, roster)), top
         source = sources.setdefault(source.key, source)
@@ -203,24 +205,36 @@ def _read_canvas(name: str) -> tuple[Source, str] | None:
     return (Source(match["name"], match["name"], "canvas"), match["file"]) if match else None
 
 
+def _read_classroom(name: str) -> tuple[Source, str] | None:
+    """A file of those that make a submission together, as Google Classroom names it."""
+    student, sign, file = name.rpartition(" - ")
+    return (Source(f"{student} - ", student), file) if sign and is_as_written(file) else None
+
+
 def is_marked_late(name: str) -> bool:
     """Whether Canvas has marked a file as late in its name, which is all that its download tells of the time."""
     return _CANVAS_LATE.search(name) is not None
 
 
 def _is_one_submission(files: Sequence[File], roster: Roster | None, whole: str, is_archive: bool) -> bool:
-    """Whether files are those of one team rather than of a class: `submission.json` lies among them, or one file that names nobody."""
+    """Whether files are those of one team rather than of a class: `submission.json` lies among them and no zip, or one file that
+    names nobody."""
     direct = [file.name for file in files if "/" not in file.name]
     if any(_MOODLE.match(name) or _read_canvas(name) for name in direct):
         return False
-    if any(role_of(name) == DESCRIPTION for name in direct):
-        return True
+    if DESCRIPTION in (roles := _own_roles(direct)):
+        return ARCHIVE not in roles  # a zip beside it may be another team's
     if not len(direct) == len(files) == 1:
         return False
     label = _label_of_file(direct[0], roster)
     if roster is not None and (roster.match(label) or roster.match(whole)):
         return not roster.match(label)
     return fold(label) in _PLAIN_NAMES or (is_archive and role_of(direct[0]) != ARCHIVE)
+
+
+def _own_roles(names: Iterable[str]) -> set[str | None]:
+    """The roles of files whose names begin with no student's."""
+    return {role_of(name) for name in names if not _read_classroom(name)}
 
 
 def _descend(files: list[File], roster: Roster | None) -> list[File]:
@@ -243,7 +257,7 @@ def _descend(files: list[File], roster: Roster | None) -> list[File]:
                 bool(roster.match(_label_of_file(direct[0], roster))) if roster is not None else " - " in direct[0]
             )
             is_class = not is_named and (
-                names_team if is_file else not any(role_of(name) not in (None, ARCHIVE) for name in direct)
+                names_team if is_file else ARCHIVE in (roles := _own_roles(direct)) or roles <= {None}
             )
         if not inner or not is_class:
             break
@@ -371,7 +385,7 @@ def _label_of_file(name: str, roster: Roster | None) -> str:
     is called so: `Team model.zip` is not of `Team` where there is a `Team model`."""
     whole = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
     once = re.sub(r"[ _]?\(\d+\)$", "", whole)
-    ending = re.compile(r"[ _-](submission|predictions|model)$", re.IGNORECASE)
+    ending = re.compile(r"(?: -)?[ _-](submission|predictions|model)$", re.IGNORECASE)
     words = [ending.sub("", text) or text for text in (whole, once)]
     if roster is not None:
         return next((text for text in (whole, once, *words) if roster.match(text)), words[1])
