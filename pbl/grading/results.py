@@ -126,13 +126,7 @@ def write_all(
             was=record["hidden"],
             path=hidden.path,
         )
-    counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
-    if half != "all" and len(set(counts.tolist())) < 2:
-        raise InputError(
-            "The labels name no public and private half, as --half {half} needs. Make the hidden set anew with holdout, or take"
-            " --half all.",
-            half=half,
-        )
+    counts = _choose_half(labels, half)
     truth = labels.classes[counts]
     rows = _outcomes(record, ledger)
     whole = _read_results(out, rows, len(counts), len(hidden.class_names))
@@ -149,9 +143,7 @@ def write_all(
         row["flags"] += ["time_unread"] if row["team"] in unread else []
     if rubric.deadline is not None:
         _tell_untimed(rows, tell)
-    if lacking := sorted(received.keys() - {row["team"] for row in rows}):
-        told = "The roster names {n} team(s) that have no row, since what was predicted knows none of them: {teams}. Predict anew with it."
-        tell(Sentence(told, n=len(lacking), teams=", ".join(lacking)))
+    _tell_lacking(received.keys() - {row["team"] for row in rows}, tell)
     _flag_names(rows)
     _flag_pairs(rows, scored, whole, truth)
     marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks, tell)
@@ -221,6 +213,25 @@ def _fill(
         row["late_points"] = rubric.late_points_per_day * days
         row["final_points"] = max(0.0, row["points"] - row["late_points"])
     row["flags"] += judge.find_flags(scored, num_classes, rubric.ceiling, row["facts"])
+
+
+def _choose_half(labels: Labels, half: Half) -> np.ndarray:
+    """Which images count, `bool [n]`."""
+    counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
+    if half != "all" and len(set(counts.tolist())) < 2:
+        raise InputError(
+            "The labels name no public and private half, as --half {half} needs. Make the hidden set anew with holdout, or take"
+            " --half all.",
+            half=half,
+        )
+    return counts
+
+
+def _tell_lacking(teams: set[str], tell: Callable[[str], None]) -> None:
+    """Teams of a roster that is newer than the predictions would be left out in silence."""
+    if teams:
+        told = "The roster names {n} team(s) that have no row, since what was predicted knows none of them: {teams}. Predict anew with it."
+        tell(Sentence(told, n=len(teams), teams=", ".join(sorted(teams))))
 
 
 def _tell_untimed(rows: list[dict[str, Any]], tell: Callable[[str], None]) -> None:

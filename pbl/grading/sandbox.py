@@ -291,7 +291,8 @@ def _restrict_files(readable: Iterable[str | Path], writable: Iterable[str | Pat
     read = _READ_FILE | _READ_DIR
     write = read | _WRITE_FILE | _MAKE_REG | _MAKE_DIR | _REMOVE_FILE | _REMOVE_DIR | _TRUNCATE
     of_file = _READ_FILE | _WRITE_FILE | _TRUNCATE
-    for path, allowed in (*((p, read) for p in readable), *((p, write) for p in writable), ("/dev/null", of_file)):
+    rights_at = [("/dev/null", of_file), *((path, read) for path in readable), *((path, write) for path in writable)]
+    for path, allowed in rights_at:
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
