@@ -164,6 +164,19 @@ def test_a_moodle_gradebook_is_filled_by_address_not_by_name(graded):
     assert {row["Course total (Real)"] for row in read} == {"-"} and done.feedback is None
 
 
+@pytest.mark.parametrize("header", ["First name,Surname", "名,姓", "First name,Last name"])
+def test_a_name_in_two_cells_is_read_as_the_rosters_is(graded, header):
+    """Moodle writes Surname or Last name, by its version; two students are called 山田 翔."""
+    place, rows, roster = graded
+    file = place / "gradebook.csv"
+    file.write_text(
+        f"{header},ID number,Assignment: Digits (Real)\n花子,佐藤,,-\n翔,山田,,-\n翔,山田,26B3,-\n", encoding="utf-8"
+    )
+    done = export_grades("moodle", file, place / "out", rows, roster)
+    read = list(csv.reader(done.table.read_text(encoding="utf-8").splitlines()))[1:]
+    assert [row[-1] for row in read] == ["87.50", "-", "60.00"]
+
+
 def test_a_team_that_came_to_the_roster_later_is_told(graded):
     """What was predicted with an older roster has no row of it: it gets no grade and no page, and the others get theirs."""
     place, rows, roster = graded

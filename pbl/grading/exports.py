@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 
 from pbl.errors import InputError, Sentence
 from pbl.grading.refusals import clean
-from pbl.grading.roster import Roster, Team, is_identity, is_number, read_numbers
+from pbl.grading.roster import Roster, Team, is_identity, is_number, name_student, read_numbers
 from pbl.grading.tables import Table, TableError, fold, read_table
 from pbl.storage.writing import replacing
 
@@ -242,15 +242,9 @@ def _find_teams(header: Sequence[str], cells: Sequence[str], roster: Roster, gra
         if len(found := set().union(*(of_number.get(number, ()) for number in numbers))) == 1:
             return found
     told = [(heading, cell) for place, (heading, cell) in enumerate(zip(header, cells, strict=False)) if place != grade]
-    words = {fold(heading): cell for heading, cell in told}
-    whole = " ".join(words.get(word, "") for word in ("last name", "first name")).strip()
-    name = whole or "".join(words.get(word, "") for word in ("姓", "名"))
+    names = [cell for heading, cell in told if is_identity(heading) and not is_number(heading)]
     several: set[str] = set()
-    for ways in (
-        [cell for heading, cell in told if is_number(heading)],
-        [cell for heading, cell in told if is_identity(heading) and not is_number(heading)],
-        [name],
-    ):
+    for ways in ([cell for heading, cell in told if is_number(heading)], [*names, name_student(header, cells)]):
         means = [roster.match(cell) for cell in ways if cell.strip()]
         if found := set().union(*(teams for teams in means if len(teams) == 1)):
             return found

@@ -13,7 +13,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import permutations
@@ -285,7 +285,6 @@ def _read_teams(
 
 def _read_rows(file: Path, header: list[str], headings: list[str], body: list) -> list[_Row]:
     """The rows of teams and students, without Canvas's row of points possible."""
-    whole, last, first = (_find(headings, words) for words in (_STUDENT, _LAST, _FIRST))
     rows = []
     for cells, line in body:
         if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
@@ -295,11 +294,18 @@ def _read_rows(file: Path, header: list[str], headings: list[str], body: list) -
                 line=line,
             )
         row = [cell.strip() for cell in cells[: len(header)]] + [""] * (len(header) - len(cells))
-        parts = [whole] if whole is not None else [last, first]
-        student = " ".join(row[number] for number in parts if number is not None and row[number])
+        student = name_student(headings, row)
         if not student.casefold().startswith("points possible"):
             rows.append(_Row(row, line, student))
     return rows
+
+
+def name_student(headings: Sequence[str], cells: Sequence[str]) -> str:
+    """A student's name as a row tells it, in one cell or in two; "" where it tells none."""
+    headings = [_heading(heading) for heading in headings]
+    whole, last, first = (_find(headings, words) for words in (_STUDENT, _LAST, _FIRST))
+    parts = [whole] if whole is not None else [last, first]
+    return " ".join(cells[number] for number in parts if number is not None and number < len(cells) and cells[number])
 
 
 def _find(headings: list[str], words: frozenset[str]) -> int | None:
