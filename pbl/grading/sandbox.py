@@ -44,7 +44,7 @@ MOST_STRETCH = 10  # times a limit of seconds, by the clock, where the machine i
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use.
+    """What one submission may use. VGG-16 and VGG-19 of 224 pixels took 2,164 and 2,185 MiB, and of file 513 and 533 MiB.
 
     Attributes:
         seconds: Time of each of its processes: of a process that waits, of the clock; of one that computes, those that it had a
