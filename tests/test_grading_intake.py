@@ -89,6 +89,22 @@ def test_without_a_roster_the_platforms_number_belongs_to_the_name(content, name
     assert set(sort(names, None, content, whole)) == teams
 
 
+def test_a_number_that_gainsays_the_name_gives_it_to_nobody(content):
+    """A name that stands on the roster once, and the number of another who is written otherwise there: a person decides."""
+    roster = Roster(
+        [Team("A", words=["山田 翔"], participants={103}), Team("B", words=["Yamada Sho"], participants={104})]
+    )
+
+    def claim(*names):
+        found = find_submissions(find_sources([File(name, content) for name in names], roster, "class"), roster)
+        return {s.team: s.could_be for s in found if s.parts}
+
+    assert claim("山田 翔_104_assignsubmission_file_/x.zip") == {"山田 翔 (104)": ("A", "B")}
+    assert claim("山田 翔_103_assignsubmission_file_/x.zip") == {"A": ()}
+    assert claim("山田_104_assignsubmission_file_/x.zip") == {"B": ()}  # a name that is nobody's: the number decides
+    assert claim("B_103_assignsubmission_file_/x.zip") == {"B": ()}  # a group's number, which is of no member
+
+
 def test_canvas_numbers_what_was_handed_in_again():
     names = ["submission-1.json", "model.weights-1.h5", "fixtures-2.npz"]
     assert choose_parts(names).roles == dict(

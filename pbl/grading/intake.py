@@ -273,7 +273,7 @@ def find_submissions(
 ) -> list[Submission]:
     """Finds out whose each source is.
 
-    The platform's number decides first, then the name outside (see `pbl.grading.roster`), then the team's name inside the
+    The platform's number and the name outside (see `pbl.grading.roster`) decide together, then the team's name inside the
     submission, then a name with which the name outside begins. What is named in a weaker way never takes the place of what is named
     in a stronger one.
 
@@ -356,7 +356,7 @@ def _claim(
 
 
 def _match_outside(source: Source, roster: Roster, by_number: set[str]) -> set[str]:
-    """The teams that the platform's number and the name outside mean."""
+    """The teams that the platform's number and the name outside mean; where the two gainsay each other, those of both."""
     by_name = roster.match(source.label)
     if not by_name and source.platform == "moodle":
         # Groups before Moodle 4.0: GROUP-NAME, either of which may have a - within.
@@ -364,8 +364,7 @@ def _match_outside(source: Source, roster: Roster, by_number: set[str]) -> set[s
         halves = [(source.label[:place], source.label[place + 1 :]) for place in reversed(places)]
         splits = [(team, name) for group, name in halves for team in roster.match_name(group)]
         by_name = {team for team, name in splits if roster.members_match(team, name)} or {team for team, _ in splits}
-    # A number may be of something else than the roster says (a group's), so it does not gainsay the name.
-    return set(by_name & by_number or by_name or by_number)
+    return by_name & by_number or by_name | by_number
 
 
 def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[str]]:
