@@ -101,10 +101,8 @@ def test_teams_that_are_right_alike_have_not_copied(wrong, has_probabilities, is
     """Labels alone with no mistake can be written in one way; the same ten mistakes, or the same probabilities, are told."""
     truth = np.arange(40) % 4
     predicted = np.where(np.arange(40) < wrong, (truth + 1) % 4, truth)
-    rows = [
-        {"team": team, "status": "ok", "flags": [], "files": {f"{team}.csv": "same"}, "facts": {"has_probabilities": has_probabilities}}
-        for team in "AB"
-    ]  # fmt: skip
+    common = {"status": "ok", "facts": {"has_probabilities": has_probabilities}}
+    rows = [{"team": team, "flags": [], "files": {f"{team}.csv": "same"}, **common} for team in "AB"]
     scored = dict.fromkeys("AB", judge.Scored({}, predicted))
     results._flag_pairs(rows, scored, dict.fromkeys("AB", np.eye(4)[predicted]), truth)
     assert [row["duplicate_of"] for row in rows] == ([["B"], ["A"]] if is_copy else [[], []])

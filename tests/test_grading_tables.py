@@ -218,7 +218,14 @@ def test_a_half_that_is_none_is_told_and_counts_for_no_half(tmp_path):
     assert open_labels(hidden).classes.tolist() == [0, 1, 0]
     for half in ("public", "private"):
         with pytest.raises(InputError, match=f"as --half {half} needs"):
-            write_all(tmp_path, {"digest": hidden.digest}, None, hidden, open_labels(hidden), None, None, half, None, "en", None)  # fmt: skip
+            write_all(
+                tmp_path,
+                {"digest": hidden.digest},
+                None,
+                hidden,
+                open_labels(hidden),
+                *[None, None, half, None, "en", None],
+            )
 
 
 def test_a_damaged_hidden_image_is_named(tmp_path):

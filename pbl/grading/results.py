@@ -269,7 +269,8 @@ def _find_prints(
         if mistakes < judge.FEWEST_ERRORS or "constant_predictions" in row["flags"]:
             return set()
     # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
-    prints = {f"file {digest}" for name, digest in row["files"].items() if role_of(name) not in (BUILDER, FIXTURES, DESCRIPTION)}  # fmt: skip
+    common = (BUILDER, FIXTURES, DESCRIPTION)
+    prints = {f"file {digest}" for name, digest in row["files"].items() if role_of(name) not in common}
     if "content" in row["facts"]:
         prints.add(f"weights {row['facts']['content']}")
     # Two that answer one class alike have not copied.
