@@ -386,8 +386,6 @@ _WRONG = {
     "too_long": "tuple should have at most {max_length} items after validation, not {actual_length}",
     "missing": "field required",
     "literal_error": "input should be {expected}",
-    "datetime_type": "input should be a valid datetime",
-    "datetime_from_date_parsing": "input should be a valid datetime or date, {error}",
     "callable_type": "input should be callable",
 }
 

@@ -275,7 +275,7 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     for worth in (float("nan"), float("inf"), -3):
         with pytest.raises(InputError, match=r"The rubric's function points gave .* for A. Points are numbers from 0"):
             Rubric(points=lambda row, worth=worth: worth).give_points({"team": "A"})
-    total = Rubric(marks=["report", "talk"], total={"points": 0.5, "report": 2})
+    total = Rubric(bands=[(0, 1)], marks=["report", "talk"], total={"points": 0.5, "report": 2})
     assert total.add_up("A", 80, {"report": "１０.5", "talk": ""}) == 61
     assert total.add_up("A", 80, {"report": ""}) is None and total.add_up("A", None, {"report": "1"}) is None
     with pytest.raises(InputError, match="the mark report of A is '良', and total needs a number"):
@@ -296,6 +296,11 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
         (
             "rubric = Rubric(marks=['talk'], total={'report': 1})",
             "total names report. Valid are points and your marks: talk",
+        ),
+        ("rubric = Rubric(total={'points': 1})", "total counts points, and there are none"),
+        (
+            "rubric = Rubric(bands=[(0.5, 1)], late_points_per_day=1)",
+            "late_points_per_day has no deadline to count from",
         ),
         ("rubric = Rubric(missing_points=-1)", "missing_points"),
         ("rubric = Rubric(marks=['team'])", "is called like another, or like a column of grades.csv"),

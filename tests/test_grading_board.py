@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pbl.errors import InputError
-from pbl.grading import judge
+from pbl.grading import judge, results
 from pbl.grading.ledger import Ledger
 from pbl.grading.results import climb
 
@@ -91,6 +91,21 @@ def test_chance_is_what_the_class_shares(alike):
     # Of two or three teams chance is not known, and of predictions not what made them.
     assert judge.find_agreements({"t0": given["t0"], "copy": copied}, {"t0": "a", "copy": "b"}, labels) == []
     assert judge.find_agreements({**given, "copy": copied}, features, labels) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "has_probabilities", "is_copy"),
+    [(0, False, False), (9, False, False), (10, False, True), (0, True, True)],
+)
+def test_teams_that_are_right_alike_have_not_copied(wrong, has_probabilities, is_copy):
+    """Labels alone with no mistake can be written in one way; the same ten mistakes, or the same probabilities, are told."""
+    truth = np.arange(40) % 4
+    predicted = np.where(np.arange(40) < wrong, (truth + 1) % 4, truth)
+    common = {"status": "ok", "facts": {"has_probabilities": has_probabilities}}
+    rows = [{"team": team, "flags": [], "files": {f"{team}.csv": "same"}, **common} for team in "AB"]
+    scored = dict.fromkeys("AB", judge.Scored({}, predicted))
+    results._flag_pairs(rows, scored, dict.fromkeys("AB", np.eye(4)[predicted]), truth)
+    assert [row["duplicate_of"] for row in rows] == ([["B"], ["A"]] if is_copy else [[], []])
 
 
 def test_a_full_disk_is_one_line(tmp_path):

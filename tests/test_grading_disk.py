@@ -16,7 +16,7 @@ from pbl.grading import packing, references, results, submission, worker
 from pbl.grading.grader import grade
 from pbl.grading.hidden import open_hidden
 from pbl.grading.holdout import make_holdout
-from pbl.grading.ledger import Ledger
+from pbl.grading.ledger import Ledger, locked
 from pbl.grading.packing import write_predictions
 from pbl.grading.runner import Runner
 from pbl.grading.sandbox import FULL, find_layers
@@ -130,6 +130,24 @@ def test_files_of_a_submission_are_written_together(tmp_path, disk, name):
     for contents in ({"a": b"1", "b": b"2"}, {"a": b"11", "b": b"22"}):  # the second time there is an earlier one
         assert len(until_it_fits(disk, tmp_path, act)) >= len(contents)
         assert target.is_file() or read() == contents
+
+
+def test_a_folder_holds_one_submission(tmp_path):
+    """Files of another kind beside it would have both refused by the grader; nobody's file is overwritten or taken away for that."""
+    packing.write_files(tmp_path / "a", {"model.keras": b"1", "submission.json": b"1"})
+    with pytest.raises(InputError, match=r"holds model.keras of another submission.* Give another: --out"):
+        packing.write_files(tmp_path / "a", {"model.weights.h5": b"2", "submission.json": b"2"})
+    assert {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()} == {
+        "model.keras": b"1",
+        "submission.json": b"1",
+    }
+    packing.write_files(tmp_path / "a", {"model.keras": b"3", "submission.json": b"3"})
+
+
+def test_a_folder_of_grades_that_cannot_be_locked_is_told(tmp_path):
+    (tmp_path / "lock").mkdir()  # stands for a folder of another user: root may write anywhere
+    with pytest.raises(InputError, match=r"cannot be written: Is a directory\. Give another: --out"), locked(tmp_path):
+        pass
 
 
 @pytest.mark.slow

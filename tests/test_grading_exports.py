@@ -164,6 +164,48 @@ def test_a_moodle_gradebook_is_filled_by_address_not_by_name(graded):
     assert {row["Course total (Real)"] for row in read} == {"-"} and done.feedback is None
 
 
+@pytest.mark.parametrize("header", ["First name,Surname", "名,姓", "First name,Last name"])
+def test_a_name_in_two_cells_is_read_as_the_rosters_is(graded, header):
+    """Moodle writes Surname or Last name, by its version; two students are called 山田 翔."""
+    place, rows, roster = graded
+    file = place / "gradebook.csv"
+    file.write_text(
+        f"{header},ID number,Assignment: Digits (Real)\n花子,佐藤,,-\n翔,山田,,-\n翔,山田,26B3,-\n", encoding="utf-8"
+    )
+    done = export_grades("moodle", file, place / "out", rows, roster)
+    read = list(csv.reader(done.table.read_text(encoding="utf-8").splitlines()))[1:]
+    assert [row[-1] for row in read] == ["87.50", "-", "60.00"]
+
+
+def test_a_team_that_came_to_the_roster_later_is_told(graded):
+    """What was predicted with an older roster has no row of it: it gets no grade and no page, and the others get theirs."""
+    place, rows, roster = graded
+    file, told = place / "worksheet.csv", []
+    file.write_text(
+        "Identifier,Full name,Grade,Maximum Grade\nParticipant 101,x,,100\nParticipant 103,y,,100\n", encoding="utf-8"
+    )
+    done = export_grades("moodle-worksheet", file, place / "out", rows[:1], roster, tell=told.append)
+    assert (done.filled, done.left) == (1, 1) and len(told) == 1 and "is of 二班, which has no grade yet" in told[0]
+    with zipfile.ZipFile(done.feedback) as archive:
+        assert archive.namelist() == ["x_101_assignfeedback_file_feedback.md"]
+
+
+def test_a_row_that_may_be_of_two_teams_gets_no_grade(graded):
+    """An address of one team beside a number of another: whichever is wrong, nobody gets another's grade in silence."""
+    place, rows, roster = graded
+    file, told = place / "gradebook.csv", []
+    file.write_text(
+        "Name,ID number,Email address,Assignment: Digits (Real)\n"
+        "佐藤 花子,26B3,b1@example.ac.jp,-\n山田 翔,,,-\n佐藤 花子,26B3,,-\n",
+        encoding="utf-8",
+    )
+    done = export_grades("moodle", file, place / "out", rows, roster, tell=told.append)
+    read = list(csv.reader(done.table.read_text(encoding="utf-8").splitlines()))[1:]
+    assert [row[-1] for row in read] == ["-", "-", "60.00"]  # a number goes before a name
+    assert "line 2" in told[0] and "several teams (一班, 二班)" in told[0]
+    assert "line 3" in told[1] and "several teams (三班, 二班)" in told[1] and len(told) == 2
+
+
 @pytest.mark.parametrize("word", ["Feedback", "フィードバック"])
 def test_a_moodle_gradebook_takes_feedback_where_it_was_exported_with_it(graded, word):
     """The importer maps a column to "Feedback for ..." beside that of the grade; what another wrote to the others stays."""

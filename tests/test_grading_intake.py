@@ -1,6 +1,6 @@
 """Whose is it, and when did it come: rosters, downloads of learning platforms, times. Nothing is graded here."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -8,6 +8,8 @@ import pytest
 from class_of_sixty import LAYOUTS, SILENT, TEAMS, make_class, make_students, name_inside, whose, write_roster
 
 from pbl.errors import InputError
+from pbl.grading import Rubric, results
+from pbl.grading.formats import choose_parts
 from pbl.grading.intake import File, find_sources, find_submissions, list_files
 from pbl.grading.roster import Roster, Team, read_roster, safe_name
 from pbl.grading.times import count_days_late, read_time
@@ -53,6 +55,11 @@ def test_a_class_of_sixty_comes_to_its_teams(tmp_path, layout):
         (["x"], ["Default group_assignsubmission_file/y.zip", "x_5_assignsubmission_file/x.zip"], {"Default group", "x"}),
         (["x"], ["x_5_assignsubmission_file_submission.json", "x_5_assignsubmission_file_model.weights.h5"], {"x"}),
         (["★", "☆"], ["☆.zip"], {"☆"}),
+        (["A", "B"], ["A - submission.json", "A - model.weights.h5", "B - team.zip"], {"A", "B"}),  # Google Classroom
+        (["Team", "Team model"], ["Team model.zip"], {"Team model"}),
+        (["Group", "Group (2)"], ["Group (2).zip"], {"Group (2)"}),
+        (["Group", "Group (2)"], ["Group (2) (1).zip"], {"Group (2)"}),
+        (["Team", "Best model"], ["Team_model (1).zip", "Best model_submission.zip"], {"Team", "Best model"}),
     ],
 )  # fmt: skip
 def test_a_name_means_the_team_that_is_called_exactly_so(content, teams, files, expected):
@@ -65,6 +72,12 @@ def test_a_name_means_the_team_that_is_called_exactly_so(content, teams, files, 
         (["11.zip"], "class", {"11"}),  # one file in the class's folder
         (["model.keras"], "blue", {"blue"}),  # a team's folder with one file
         (["submission.json", "model.weights.h5"], "blue", {"blue"}),
+        (["submission.json", "model.weights.h5", "B.zip"], "class", {"B", "submission.json", "model"}),  # whose else B's zip may be
+        (["A - submission.json", "A - model.weights.h5", "B - team.zip"], "class", {"A", "B - team"}),
+        (["A - submission.json", "A - model.weights (1).h5", "B - submission.json", "B - model.keras"], "class", {"A", "B"}),
+        (["Digits/A - submission.json", "Digits/A - model.weights.h5", "Digits/B - team.zip"], "class", {"A", "B - team"}),
+        (["blue/submission.json", "blue/model.weights.h5"], "class", {"blue"}),
+        (["佐藤 - model.zip", "Team - A.keras"], "class", {"佐藤", "Team - A"}),
         (["A_1_assignsubmission_file_submission.json", "B_2_assignsubmission_file_submission.json"], "class", {"A", "B"}),
         (["Participant_101_assignsubmission_file_/a.zip", "Participant_102_assignsubmission_file_/a.zip"], "class", {"Participant 101", "Participant 102"}),
         (["佐藤 花子_7_assignsubmission_file_/a.zip", "佐藤 花子_8_assignsubmission_file_/a.zip"], "class", {"佐藤 花子 (7)", "佐藤 花子 (8)"}),
@@ -74,6 +87,30 @@ def test_a_name_means_the_team_that_is_called_exactly_so(content, teams, files, 
 )  # fmt: skip
 def test_without_a_roster_the_platforms_number_belongs_to_the_name(content, names, whole, teams):
     assert set(sort(names, None, content, whole)) == teams
+
+
+def test_a_number_that_gainsays_the_name_gives_it_to_nobody(content):
+    """A name that stands on the roster once, and the number of another who is written otherwise there: a person decides."""
+    roster = Roster(
+        [Team("A", words=["山田 翔"], participants={103}), Team("B", words=["Yamada Sho"], participants={104})]
+    )
+
+    def claim(*names):
+        found = find_submissions(find_sources([File(name, content) for name in names], roster, "class"), roster)
+        return {s.team: s.could_be for s in found if s.parts}
+
+    assert claim("山田 翔_104_assignsubmission_file_/x.zip") == {"山田 翔 (104)": ("A", "B")}
+    assert claim("山田 翔_103_assignsubmission_file_/x.zip") == {"A": ()}
+    assert claim("山田_104_assignsubmission_file_/x.zip") == {"B": ()}  # a name that is nobody's: the number decides
+    assert claim("B_103_assignsubmission_file_/x.zip") == {"B": ()}  # a group's number, which is of no member
+
+
+def test_canvas_numbers_what_was_handed_in_again():
+    names = ["submission-1.json", "model.weights-1.h5", "fixtures-2.npz"]
+    assert choose_parts(names).roles == dict(
+        zip(("submission.json", "model.weights.h5", "fixtures.npz"), names, strict=True)
+    )
+    assert choose_parts(["predictions-3.csv", "submission-3.json"]).kind == "predictions"
 
 
 def test_equal_files_of_one_team_are_one_submission_and_others_are_not(tmp_path):
@@ -169,6 +206,10 @@ def test_what_cannot_be_understood_is_refused_in_one_line(tmp_path, content, sai
         ("Tuesday, 1 December 2026, 12:05 AM", datetime(2026, 12, 1, 0, 5)),
         ("Dec 1, 2026 at 11:59pm", datetime(2026, 12, 1, 23, 59)),
         ("2026-12-01", datetime(2026, 12, 1)),
+        ("2026-12-01 23:59:30 +0900", datetime(2026, 12, 1, 14, 59, 30, tzinfo=UTC)),  # Gradescope
+        ("2026/12/1 14:59 UTC", datetime(2026, 12, 1, 14, 59, tzinfo=UTC)),
+        ("1-Dec-2026 23:59", datetime(2026, 12, 1, 23, 59)),
+        ("December 2026", None), ("1 Dec 26 10:00", None), ("1 December 2026, 11.59 PM", None), ("2026-12-01 24:00", None), ("2026-12-01 23:5930", None),
         ("1/2/2026 10:00", None), ("01.02.2026", None), ("soon", None), ("2026-13-01", None), ("23:59", None), ("May", None), ("1 December 2026 10:00 XYZ", None),
     ],
 )  # fmt: skip
@@ -219,6 +260,59 @@ def test_a_change_of_the_clock_is_no_day():
     assert count_days_late(datetime(2026, 10, 25, 1, 10, tzinfo=UTC), twice) == 1
     with pytest.raises(ValueError):
         count_days_late(datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 1))
+
+
+@pytest.mark.parametrize(
+    ("deadline", "expected"),
+    [
+        ("2026-12-01T23:59+09:00", datetime(2026, 12, 1, 14, 59, tzinfo=UTC)),
+        ("2026/12/1 23:59", datetime(2026, 12, 1, 23, 59)),
+        ("2026-12-01 22", datetime(2026, 12, 1, 22)),
+        (datetime(2026, 12, 1, 0, 0), datetime(2026, 12, 1)),
+        ("20261201", datetime(2026, 12, 1, 23, 59, 59, 999999)),  # a day alone is its end
+        ("2026年12月1日", datetime(2026, 12, 1, 23, 59, 59, 999999)),
+        (date(2026, 12, 1), datetime(2026, 12, 1, 23, 59, 59, 999999)),
+        (20261201, None), (1796137140, None), ("1796137140", None), ("1/2/2026", None), ("2026-12-01 24:00", None), (True, None),
+    ],
+)  # fmt: skip
+def test_a_deadline_is_read_as_the_times_are(deadline, expected):
+    """Seconds since 1970 are no deadline: 20261201 of them are a day of 1970, after which everybody is late."""
+    if expected is None:
+        with pytest.raises(
+            InputError, match="Rubric: deadline: it cannot be read, or in two ways; write 2026-12-01T23:59"
+        ):
+            Rubric(deadline=deadline)
+    else:
+        assert Rubric(deadline=deadline).deadline == expected
+
+
+def test_a_deadline_without_times_is_told():
+    told = []
+    rows = [{"team": name, "status": "ok", "received": None} for name in "ABCDEF"]
+    rows += [
+        {"team": "G", "status": "missing", "received": None},
+        {"team": "H", "status": "ok", "received": "2026-12-01T10:00:00"},
+    ]
+    results._tell_untimed(rows, told.append)
+    assert len(told) == 1 and "of 6 submission(s)" in told[0] and "(A, B, C, D, E, ...)" in told[0]
+    results._tell_untimed(rows[6:], told.append)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("received", "came_as", "flags"),
+    [
+        (None, ["satohanako_LATE_9001_77_a.zip"], ["late_on_platform"]),
+        (None, ["LATE_anon_9dk2P_89_a.zip"], ["late_on_platform"]),
+        (None, ["satohanako_9001_77_a_LATE_1.zip"], []),
+        ("2026-12-01T10:00:00", ["satohanako_LATE_9001_77_a.zip"], []),  # the roster's time goes before
+        ("2026-12-02T10:00:00", ["satohanako_LATE_9001_77_a.zip"], ["late"]),
+    ],
+)
+def test_what_canvas_marks_as_late_is_flagged_where_no_time_is_known(received, came_as, flags):
+    row = {"team": "A", "status": "corrupt", "received": received, "came_as": came_as, "facts": {}, "flags": []}
+    results._fill(row, None, None, Rubric(deadline="2026-12-01"), {}, 10)
+    assert row["flags"] == flags and row["received"] == received
 
 
 def test_times_that_cannot_be_read_stop_nobody_else(tmp_path):

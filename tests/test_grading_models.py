@@ -72,6 +72,7 @@ ACCEPTED = {
     "convnext": with_convnext,
     "wrappers": lambda x: head(layers.TimeDistributed(layers.Dense(2))(layers.SpectralNormalization(layers.Conv2D(2, 3))(x))),
     "attention": lambda x: head(layers.MultiHeadAttention(2, 4)(layers.Reshape((64, 3))(x), layers.Reshape((64, 3))(x))),
+    "more features than any other number may be": lambda x: layers.Dense(3, activation="softmax")(layers.Reshape((49_152,))(layers.UpSampling2D(16)(x))),
     "regularised": lambda x: head(layers.Conv2D(2, 3, kernel_regularizer="l2", kernel_constraint="max_norm", kernel_initializer="he_normal")(x)),
 }  # fmt: skip
 
@@ -135,3 +136,33 @@ def test_the_bounds_fit_vgg():
     limits = Limits()
     largest = 4 * 143.7e6 / 2**20
     assert largest + 16 < limits.file and limits.parameters > 143.7 and 2 * limits.file < limits.disk
+
+
+@pytest.mark.parametrize("builder", ["mlp", None])
+def test_a_trained_models_optimizer_is_not_handed_in(tmp_path, builder):
+    """Adam holds two numbers for each weight: with them VGG-16's 512 MB would be 1.5 GB. The model can be trained on afterwards."""
+    from pbl import models
+    from pbl.grading import write_submission
+
+    model = models.build("mlp", (8, 8, 1), 3, widths=[500])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8), verbose=0)
+    write_submission(tmp_path / "a", "A", ["x", "y", "z"], model=model, builder=builder)
+    (file,) = [*(tmp_path / "a").glob("model.*")]
+    assert 4 * model.count_params() < file.stat().st_size < 4 * model.count_params() + 40_000
+    model.fit(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8), verbose=0)
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_many_hidden_images_are_read_some_at_a_time(tmp_path, monkeypatch):
+    """All of them, in order, in whole batches but for the last; so that their number takes no memory from a model."""
+    from pbl.grading import worker
+    from pbl.models.prediction import FILLED
+
+    images = np.random.default_rng(0).integers(0, 256, (1000, 4, 5, 3), np.uint8)
+    (tmp_path / "pixels").write_bytes(images.tobytes())
+    monkeypatch.setattr(worker, "PIXEL_BYTES", 3 * FILLED * 4 * 5 * 3 + 7)
+    parts = list(worker._read_pixels(tmp_path / "pixels", 1000, (4, 5, 3)))
+    assert [len(part) for part in parts] == [84] * 11 + [76] and (np.concatenate(parts) == images).all()
+    monkeypatch.setattr(worker, "PIXEL_BYTES", 1)  # images so large that a batch of them is more
+    assert {len(part) for part in worker._read_pixels(tmp_path / "pixels", 56, (4, 5, 3))} == {28}

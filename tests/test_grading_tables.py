@@ -16,7 +16,7 @@ from pbl.grading.hidden import hash_file, open_hidden, open_labels
 from pbl.grading.holdout import _draw_ids
 from pbl.grading.predictions import read_predictions
 from pbl.grading.refusals import Refusal
-from pbl.grading.results import update_marks
+from pbl.grading.results import update_marks, write_all
 from pbl.grading.tables import TableError, find_words, read_table
 
 IDS = ["a1b2c3", "b00d42", "c0ffee"]
@@ -100,14 +100,24 @@ def test_rounded_probabilities_are_taken(classes, digits):
         ("id,label,cat,犬,bird\na1b2c3,cat,0.2,0.8,0\nb00d42,犬,0,1,0\nc0ffee,bird,0,0,1", "label_unlike_probabilities", {"line": 2, "label": "cat", "name": "犬"}),
         ("id,label,cat,犬,cow\na1b2c3,cat,1,0,0", "class_names", {"missing": 1, "unknown": 1, "names": "cow"}),
         ("id,label,cat,犬,bird\na1b2c3,cat,nan,0,0\nb00d42,犬,0,1,0\nc0ffee,bird,0,0,1", "predictions_not_finite", {"rows": 1}),
+        ("id,label\na1b2c3,0\nb00d42,犬\nc0ffee,2", "unknown_label", {"line": 2, "name": "0", "rows": 2}),  # names or numbers
         ("\x00", "no_table", {}),
         ("", "table_header", {}),
+        ("sep=", "table_header", {"found": "sep="}),
+        ("sep=;\n\nid;label\na1b2c3;cat\nb00d42;cow\nc0ffee;bird", "unknown_label", {"line": 5}),
     ],
 )  # fmt: skip
 def test_the_first_row_that_is_wrong_is_shown(text, reason, fields):
     with pytest.raises(Refusal) as refusal:
         read_predictions(text.encode(), IDS, CLASSES)
     assert refusal.value.reason == reason and fields.items() <= refusal.value.fields.items(), refusal.value.fields
+
+
+def test_numbers_are_not_taken_for_names_that_are_numbers():
+    """Of the classes 1, 2, 3 a team that counts from 0 writes 0, 1, 2; one that writes the names 1, 2, 3 is read as it says."""
+    for labels, names in (("012", "123"), ("123", "123"), ("012", "012")):
+        table = "id,label\n" + "".join(f"{name},{label}\n" for name, label in zip(IDS, labels, strict=True))
+        assert read_predictions(table.encode(), IDS, list(names))[0].argmax(axis=1).tolist() == EXPECTED
 
 
 def test_words_mean_what_they_say_first():
@@ -194,6 +204,28 @@ def test_labels_that_a_spreadsheet_has_changed_are_told_by_cell(tmp_path):
     file.write_text(text.replace("0,", "cow,", 1))
     with pytest.raises(InputError):
         open_labels(hidden)
+
+
+def test_a_half_that_is_none_is_told_and_counts_for_no_half(tmp_path):
+    hidden = open_hidden(write_hidden(tmp_path / "set", ["aa", "bb", "cc"], ["0", "1"], [0, 1, 0]))
+    file = tmp_path / "set" / "labels" / "labels.csv"
+    text = file.read_text()
+    assert open_labels(hidden).is_public.tolist() == [False, True, False]
+    file.write_text(text.replace("private", "privat", 1))
+    with pytest.raises(InputError, match=r"there is no half privat \(line 2\)"):
+        open_labels(hidden)
+    file.write_text("id,label\naa,0\nbb,1\ncc,0\n")  # labels of one's own, which name no half
+    assert open_labels(hidden).classes.tolist() == [0, 1, 0]
+    for half in ("public", "private"):
+        with pytest.raises(InputError, match=f"as --half {half} needs"):
+            write_all(
+                tmp_path,
+                {"digest": hidden.digest},
+                None,
+                hidden,
+                open_labels(hidden),
+                *[None, None, half, None, "en", None],
+            )
 
 
 def test_a_damaged_hidden_image_is_named(tmp_path):

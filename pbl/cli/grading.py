@@ -124,7 +124,7 @@ def grade(
         str,
         Argument(
             metavar="SUBMISSIONS",
-            help="A folder with one folder or file for each team, a download of Moodle or Google Classroom, or one submission.",
+            help="A folder with one folder or file for each team, a download of Moodle, Canvas or Google Classroom, or one submission.",
         ),
     ],
     data: Annotated[str, Option(metavar="HIDDEN", help="The hidden set: a folder that `holdout` made.")],

@@ -65,7 +65,11 @@ ACTIVATIONS = frozenset(
     " log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparsemax squareplus swish tanh"
     " tanh_shrink threshold".split()
 )
-_ANY_NUMBER = frozenset({"shared_object_id", "seed"})
+# A shape fits the images, or nothing is built.
+_ANY_NUMBER = frozenset({"shared_object_id", "seed", "shape", "target_shape"})
+# Training's own; and the shapes that layers were built for, which they get anew from the images: after Flatten those are honest
+# numbers beyond any bound.
+_DROPPED = frozenset({"compile_config", "quantization_config", "build_config"})
 _HALF_PRECISION = {"mixed_bfloat16": "float32", "mixed_float16": "float32", "bfloat16": "float32", "float16": "float32"}
 POLICIES = frozenset({"float32", *_HALF_PRECISION})
 
@@ -74,56 +78,55 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     """Checks a `.keras` file's `config.json` and returns what may be rebuilt of it.
 
     Everything that names a class must name one of `ALLOWED`; nothing that names a function, a file or a module goes through.
-    What belongs to training is dropped, and half precision becomes float32.
+    What belongs to training is dropped, what each layer was built for too, and half precision becomes float32.
 
     Raises:
         Refusal: It names another class, or holds a value out of bounds.
     """
-    count = 0
+    return _Checker().check(config, "config.json")
 
-    def visit(value: Any, name: str) -> Any:
-        nonlocal count
-        count += 1
-        if count > MOST_VALUES:
+
+class _Checker:
+    """Goes through a config, counting its values."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def check(self, value: Any, name: str) -> Any:
+        self.count += 1
+        if self.count > MOST_VALUES:
             raise Refusal("config_value", name=clean(name), what="too many values")
         if isinstance(value, dict):
-            return visit_object(value, name)
+            return self._check_object(value, name)
         if isinstance(value, list):
-            return [visit(one, name) for one in value]
+            return [self.check(one, name) for one in value]
         if isinstance(value, str):
-            return visit_word(value, name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if len(value) > LONGEST_WORD or "/" in value or "\\" in value or not value.isprintable() or ".." in value:
+                raise Refusal("config_value", name=clean(name), what="a word that is too long, or a path")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
             largest = 2**64 if name in _ANY_NUMBER and isinstance(value, int) else LARGEST_NUMBER
             if not abs(value) <= largest:
                 raise Refusal("config_value", name=clean(name), what=f"a number beyond {LARGEST_NUMBER}")
         return value
 
-    def visit_object(value: dict[str, Any], name: str) -> dict[str, Any]:
+    def _check_object(self, value: dict[str, Any], name: str) -> dict[str, Any]:
         if "class_name" in value or "module" in value:
-            module, class_name = value.get("module"), value.get("class_name")
-            named = (module, class_name)
-            is_known = all(isinstance(part, (str, type(None))) for part in named) and named in ALLOWED
-            if not is_known or value.get("registered_name") not in (None, class_name):
-                inner = value.get("config")
-                layer = inner.get("name", name) if isinstance(inner, dict) else name
-                kinds = {"config_code": _RUN_CODE | _TAKE_FUNCTIONS, "config_file": _READ_FILES}
-                reason = next((reason for reason, names in kinds.items() if str(class_name) in names), "config_class")
-                raise Refusal(reason, name=clean(f"{module}.{class_name}"), layer=clean(layer))
-            value = {**value, "registered_name": None} if module else value
+            _check_class(value, name)
+            value = {**value, "registered_name": None} if value.get("module") else value
         cleaned = {}
         for key, inner in value.items():
-            if key in ("compile_config", "quantization_config"):
+            if key in _DROPPED:
                 continue
             if not re.fullmatch(r"[A-Za-z0-9_]{1,60}", key) or key in ("__lambda__", "__typespec__", "function"):
                 raise Refusal("config_value", name=clean(key), what="no setting of a built-in layer")
             if key == "class_name" or key == "module":
                 cleaned[key] = inner
             elif key.endswith("activation"):
-                cleaned[key] = visit_choice(inner, key, ACTIVATIONS)
+                cleaned[key] = self._check_activation(inner, key)
             elif key == "dtype" and isinstance(inner, str):
-                cleaned[key] = _HALF_PRECISION.get(inner, visit(inner, key))
+                cleaned[key] = _HALF_PRECISION.get(inner, self.check(inner, key))
             else:
-                cleaned[key] = visit(inner, key)
+                cleaned[key] = self.check(inner, key)
         if value.get("class_name") == "DTypePolicy":
             policy = value.get("config")
             if not isinstance(policy, dict) or policy.get("name") not in POLICIES:
@@ -131,19 +134,26 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
             cleaned["config"] = {"name": "float32"}
         return cleaned
 
-    def visit_choice(value: Any, name: str, choices: frozenset[str]) -> Any:
-        if value is None or (isinstance(value, str) and value in choices):
+    def _check_activation(self, value: Any, name: str) -> Any:
+        if value is None or (isinstance(value, str) and value in ACTIVATIONS):
             return value
         if isinstance(value, dict):
-            return visit(value, name)
+            return self.check(value, name)
         raise Refusal("config_value", name=clean(name), what=f"{clean(value, 40)} is no built-in one")
 
-    def visit_word(value: str, name: str) -> str:
-        if len(value) > LONGEST_WORD or "/" in value or "\\" in value or not value.isprintable() or ".." in value:
-            raise Refusal("config_value", name=clean(name), what="a word that is too long, or a path")
-        return value
 
-    return visit(config, "config.json")
+def _check_class(value: dict[str, Any], name: str) -> None:
+    """Raises Refusal where an object is not of one of `ALLOWED`."""
+    module, class_name = value.get("module"), value.get("class_name")
+    named = (module, class_name)
+    is_known = all(isinstance(part, (str, type(None))) for part in named) and named in ALLOWED
+    if is_known and value.get("registered_name") in (None, class_name):
+        return
+    inner = value.get("config")
+    layer = inner.get("name", name) if isinstance(inner, dict) else name
+    kinds = {"config_code": _RUN_CODE | _TAKE_FUNCTIONS, "config_file": _READ_FILES}
+    reason = next((reason for reason, names in kinds.items() if str(class_name) in names), "config_class")
+    raise Refusal(reason, name=clean(f"{module}.{class_name}"), layer=clean(layer))
 
 
 def find_input_shape(

@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 
 from pbl.errors import InputError, Sentence
 from pbl.grading.refusals import clean
-from pbl.grading.roster import Roster, Team, is_identity, read_numbers
+from pbl.grading.roster import Roster, Team, is_identity, is_number, name_student, read_numbers
 from pbl.grading.tables import Table, TableError, fold, read_table
 from pbl.storage.writing import replacing
 
@@ -38,6 +38,15 @@ _GRADE = ("grade", "評定", "評点")
 _MAXIMUM = ("maximum grade", "最大評点", "最大評定")
 _LOCKED = ("grade can be changed", "評定変更可", "評点変更可")
 _FULL_NAME = ("full name", "フルネーム", "姓/名", "氏名")
+
+
+class _Columns(NamedTuple):
+    """Places of the grade, and of what else the table says of it: its maximum, whether it is locked, its feedback."""
+
+    grade: int
+    maximum: int | None = None
+    locked: int | None = None
+    page: int | None = None
 
 
 class Exported(NamedTuple):
@@ -84,59 +93,28 @@ def export_grades(
     file = Path(file).expanduser()
     if kind == "gradescope":
         return _write_autograder(file, out, rows, roster)
-    try:
-        content = file.read_bytes()
-        table = read_table(content)
-    except OSError as error:
-        raise InputError("{file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
-    except TableError as error:
-        raise InputError("--export: {file} cannot be read: {what}.", file=file, what=Sentence(error.what)) from None
+    content, table = _read_platforms_table(file)
     header = [cell.strip() for cell in table.rows[0]] if table.rows else []
-    place = _find_column(kind, file, header, column)
-    maximum = _find(header, _MAXIMUM) if kind == "moodle-worksheet" else None
-    locked = _find(header, _LOCKED) if kind == "moodle-worksheet" else None
-    page = _find_feedback(header, place) if kind == "moodle" else None
+    columns = _find_columns(kind, file, header, column)
     roster = roster or Roster(Team(row["team"]) for row in rows)
     of_team = {row["team"]: row for row in rows}
     teams: list[str | None] = [None] * len(table.rows)
-    filled = 0
+    filled = students = 0
     for number in range(1, len(table.rows)):
-        cells, line = table.rows[number], table.lines[number]
+        cells = table.rows[number]
         if kind == "canvas" and _is_no_student(cells):
             continue
-        team = _find_team(header, cells, roster, place)
-        grade = _grade(of_team[team]) if team in of_team else None
-        called = clean(" ".join(cells[:2]), 60)
-        if locked is not None and locked < len(cells) and fold(cells[locked]) in ("no", "いいえ"):
-            tell(
-                Sentence(
-                    "{file}, line {line}: the grade of {name} is locked there, and stays.",
-                    file=file,
-                    line=line,
-                    name=called,
-                )
-            )
-        elif team is None:
-            tell(Sentence("{file}, line {line}: {name} is of no team on the roster, and stays without a grade.", file=file, line=line, name=called))  # fmt: skip
-        elif grade is None:
-            tell(Sentence("{file}, line {line}: {name} is of {team}, which has no grade yet.", file=file, line=line, name=called, team=team))  # fmt: skip
-            teams[number] = team
+        students += 1
+        found = _find_teams(header, cells, roster, columns.grade)
+        team = next(iter(found)) if len(found) == 1 else None
+        is_locked = fold(_cell(cells, columns.locked)) in ("no", "いいえ")
+        teams[number] = team if team in of_team and not is_locked else None
+        if teams[number] is not None and _grade(of_team[team]) is not None:
+            _check_maximum(file, of_team[team], _maximum(kind, table, number, columns))
+            _fill_row(cells, columns, of_team[team], out)
+            filled += 1
         else:
-            largest = _maximum(kind, table, number, place, maximum)
-            if largest is not None and grade > largest:
-                raise InputError(
-                    "{team} has {grade:g} points, and {file} takes {largest:g} at most. Give `total` in the rubric so that it fits.",
-                    team=team,
-                    grade=grade,
-                    file=file,
-                    largest=largest,
-                )
-            has_commas = maximum is not None and maximum < len(cells) and "," in cells[maximum]
-            cells += [""] * (max(place, page or 0) + 1 - len(cells))
-            if page is not None:
-                cells[page] = _read_page(out, of_team[team]).strip()
-            cells[place] = f"{grade:.2f}".replace(".", ",") if has_commas else f"{grade:.2f}"
-            teams[number], filled = team, filled + 1
+            tell(_say_left(file, table.lines[number], clean(" ".join(cells[:2]), 60), found, is_locked))
     target = out / "export" / f"{kind}.csv"
     target.parent.mkdir(exist_ok=True)
     stream = io.StringIO(newline="")
@@ -147,8 +125,59 @@ def export_grades(
         temporary.write_bytes(stream.getvalue().encode(mark))
     names = _feedback_names(kind, header, table, teams, rows)
     feedback = _write_feedback(out, kind, names, of_team) if names else None
-    students = sum(not (kind == "canvas" and _is_no_student(cells)) for cells in table.rows[1:])
     return Exported(target, feedback, filled, students - filled)
+
+
+def _read_platforms_table(file: Path) -> tuple[bytes, Table]:
+    try:
+        content = file.read_bytes()
+        return content, read_table(content)
+    except OSError as error:
+        raise InputError("{file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
+    except TableError as error:
+        raise InputError("--export: {file} cannot be read: {what}.", file=file, what=Sentence(error.what)) from None
+
+
+def _cell(cells: Sequence[str], place: int | None) -> str:
+    return cells[place] if place is not None and place < len(cells) else ""
+
+
+def _fill_row(cells: list[str], columns: _Columns, row: dict[str, Any], out: Path) -> None:
+    has_commas = "," in _cell(cells, columns.maximum)
+    cells += [""] * (max(columns.grade, columns.page or 0) + 1 - len(cells))
+    if columns.page is not None:
+        cells[columns.page] = _read_page(out, row).strip()
+    grade = f"{_grade(row):.2f}"
+    cells[columns.grade] = grade.replace(".", ",") if has_commas else grade
+
+
+def _check_maximum(file: Path, row: dict[str, Any], largest: float | None) -> None:
+    if largest is not None and _grade(row) > largest:
+        raise InputError(
+            "{team} has {grade:g} points, and {file} takes {largest:g} at most. Give `total` in the rubric so that it fits.",
+            team=row["team"],
+            grade=_grade(row),
+            file=file,
+            largest=largest,
+        )
+
+
+def _say_left(file: Path, line: int, name: str, teams: set[str], is_locked: bool) -> Sentence:
+    """Why a student's row stays without this grade."""
+    place = {"file": file, "line": line, "name": name}
+    if is_locked:
+        return Sentence("{file}, line {line}: the grade of {name} is locked there, and stays.", **place)
+    if not teams:
+        return Sentence("{file}, line {line}: {name} is of no team on the roster, and stays without a grade.", **place)
+    team = ", ".join(sorted(teams))
+    if len(teams) > 1:
+        return Sentence(
+            "{file}, line {line}: {name} may be of several teams ({team}), and stays without a grade. Add a number or an address that"
+            " is one student's alone to the roster.",
+            **place,
+            team=team,
+        )
+    return Sentence("{file}, line {line}: {name} is of {team}, which has no grade yet.", **place, team=team)
 
 
 def _grade(row: dict[str, Any]) -> float | None:
@@ -159,8 +188,8 @@ def _find(header: Sequence[str], words: Sequence[str]) -> int | None:
     return next((place for place, cell in enumerate(header) if fold(cell) in words), None)
 
 
-def _find_column(kind: Kind, file: Path, header: list[str], column: str | None) -> int:
-    """The column of the grade, in a table that is of this kind."""
+def _find_columns(kind: Kind, file: Path, header: list[str], column: str | None) -> _Columns:
+    """The columns of a table that is of this kind."""
     if kind == "moodle-worksheet":
         is_table = _find(header, _IDENTIFIER) is not None and _find(header, _MAXIMUM) is not None
         found = [place for place, cell in enumerate(header) if fold(cell) in _GRADE]
@@ -189,7 +218,9 @@ def _find_column(kind: Kind, file: Path, header: list[str], column: str | None) 
             n=len(found),
             columns=clean(", ".join(header), 300),
         )
-    return found[0]
+    if kind == "moodle-worksheet":
+        return _Columns(found[0], _find(header, _MAXIMUM), _find(header, _LOCKED))
+    return _Columns(found[0], page=_find_feedback(header, found[0]) if kind == "moodle" else None)
 
 
 def _find_feedback(header: Sequence[str], grade: int) -> int | None:
@@ -202,32 +233,23 @@ def _read_page(out: Path, row: dict[str, Any]) -> str:
     return (out / "teams" / row["folder"] / "feedback.md").read_text(encoding="utf-8")
 
 
-def _find_team(header: Sequence[str], cells: Sequence[str], roster: Roster, grade: int) -> str | None:
-    """The team of a row's student: by the platform's number, else by the first cell that means one team of the roster."""
+def _find_teams(header: Sequence[str], cells: Sequence[str], roster: Roster, grade: int) -> set[str]:
+    """The teams that a row's student may be of: by the platform's number, else by numbers and addresses, else by the name."""
     known = Team("")
     for heading, cell in zip(header, cells, strict=False):
         read_numbers(known, heading, cell)
-    for number in sorted(known.participants):
-        if len(found := roster.participants.get(number, ())) == 1:
-            return next(iter(found))
-    for number in sorted(known.users):
-        if len(found := roster.users.get(number, ())) == 1:
-            return next(iter(found))
-    order = sorted(range(min(len(header), len(cells))), key=lambda place: "@" not in cells[place])
-    for place in order:
-        found = (
-            roster.match(cells[place])
-            if place != grade and is_identity(header[place]) and cells[place].strip()
-            else set()
-        )
-        if len(found) == 1:
-            return next(iter(found))
-    names = dict(zip(map(fold, header), cells, strict=False))
-    whole = " ".join(names.get(word, "") for word in ("last name", "first name")) or "".join(
-        names.get(w, "") for w in ("姓", "名")
-    )
-    found = roster.match(whole) if whole.strip() else set()
-    return next(iter(found)) if len(found) == 1 else None
+    for numbers, of_number in ((known.participants, roster.participants), (known.users, roster.users)):
+        if len(found := set().union(*(of_number.get(number, ()) for number in numbers))) == 1:
+            return found
+    told = [(heading, cell) for place, (heading, cell) in enumerate(zip(header, cells, strict=False)) if place != grade]
+    names = [cell for heading, cell in told if is_identity(heading) and not is_number(heading)]
+    several: set[str] = set()
+    for ways in ([cell for heading, cell in told if is_number(heading)], [*names, name_student(header, cells)]):
+        means = [roster.match(cell) for cell in ways if cell.strip()]
+        if found := set().union(*(teams for teams in means if len(teams) == 1)):
+            return found
+        several = several.union(*means)
+    return several
 
 
 def _is_no_student(cells: Sequence[str]) -> bool:
@@ -235,14 +257,10 @@ def _is_no_student(cells: Sequence[str]) -> bool:
     return "points possible" in fold(cells[0]) or all(re.fullmatch(r"\s*(muted|manual posting.*)?\s*", cell, re.IGNORECASE) for cell in cells)  # fmt: skip
 
 
-def _maximum(kind: Kind, table: Table, number: int, place: int, maximum: int | None) -> float | None:
-    cell = ""
-    if kind == "moodle-worksheet" and maximum is not None and maximum < len(table.rows[number]):
-        cell = table.rows[number][maximum].replace(",", ".")
+def _maximum(kind: Kind, table: Table, number: int, columns: _Columns) -> float | None:
+    cell = _cell(table.rows[number], columns.maximum).replace(",", ".")
     if kind == "canvas":
-        cell = next(
-            (row[place] for row in table.rows[1:4] if "points possible" in fold(row[0]) and place < len(row)), ""
-        )
+        cell = next((_cell(row, columns.grade) for row in table.rows[1:4] if "points possible" in fold(row[0])), "")
     try:
         return float(cell)
     except ValueError:

@@ -24,7 +24,6 @@ _PROGRAMS = {
     ".pickle": "a pickle", ".joblib": "a pickle", ".dill": "a pickle", ".pt": "a pickle of PyTorch", ".pth": "a pickle of PyTorch",
     ".npy": "a file of arrays", ".ckpt": "a checkpoint", ".index": "a checkpoint", ".so": "a program", ".exe": "a program",
 }  # fmt: skip
-_OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
 
 
 class Parts(NamedTuple):
@@ -44,9 +43,19 @@ def is_noise(name: str) -> bool:
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in name.split("/"))
 
 
+def _plain(name: str) -> str:
+    return re.sub(r"(?:[ _]?\(\d+\)|-\d+)(?=\.[A-Za-z0-9.]+$)", "", name).lower()
+
+
+def is_as_written(name: str) -> bool:
+    """Whether a file is called as `submit` calls it, and so by no team's name."""
+    return _plain(name) in ROLES
+
+
 def role_of(name: str) -> str | None:
-    """Returns the role that a file's own name gives it, or None; a platform's prefix and a "(1)" do not matter."""
-    plain = re.sub(r"[ _]?\(\d+\)(?=\.[A-Za-z0-9.]+$)", "", name.rsplit("/", 1)[-1]).lower()
+    """Returns the role that a file's own name gives it, or None; a platform's prefix, a "(1)" and Canvas's "-1" of what was
+    handed in again do not matter."""
+    plain = _plain(name.rsplit("/", 1)[-1])
     if plain.endswith(".weights.h5"):
         return WEIGHTS
     if plain.endswith(".keras"):
@@ -108,11 +117,6 @@ def choose_parts(names: Iterable[str]) -> Parts:
 def _list(names: Iterable[str]) -> str:
     names = [clean(name, 40) for name in names]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def is_other_archive(name: str) -> bool:
-    """Whether a name is that of an archive which is not opened."""
-    return name.lower().endswith(_OTHER_ARCHIVES)
 
 
 def parse_json(content: bytes, name: str, limit: int = JSON_LIMIT, depth: int = 40) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading import results
-from pbl.grading.exports import KINDS, export_grades
+from pbl.grading.exports import KINDS, Exported, export_grades
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.ledger import Ledger, locked
 from pbl.grading.roster import read_roster
@@ -80,40 +80,21 @@ def grade(
         InputError: Wrong input; the machine offers too little isolation; the grader's own known-good submission is not graded.
     """
     hidden = open_hidden(data)
-    rubric_file = rubric if isinstance(rubric, (str, Path)) else None
-    if isinstance(rubric, (str, Path)):
-        rubric = load_rubric(rubric)
+    own_files = [Path(file).expanduser() for file in (roster, rubric, labels) if isinstance(file, (str, Path))]
+    rubric = load_rubric(rubric) if isinstance(rubric, (str, Path)) else rubric or Rubric()
     tell = tell or (lambda line: None)
     teams = read_roster(roster, tell) if roster is not None else None
-    if export and export[0] not in KINDS:
-        raise InputError("--export {kind}: {nearest}", kind=export[0], nearest=name_nearest(export[0], KINDS))
-    if export and (phase == "predict" or half == "public"):
-        raise InputError("--export needs the scores: not with --predict-only, nor with a leaderboard (--half public).")
-    if jobs < 1:
-        raise InputError("--jobs {jobs}: give 1 or more.", jobs=jobs)
-    if tries is not None and half != "public":
-        raise InputError("--tries is of a leaderboard: give --half public too.")
+    _check_options(phase, half, tries, jobs, export)
     known = open_labels(hidden, labels) if phase != "predict" else None
     source, out = Path(submissions).expanduser(), Path(out).expanduser()
     if phase == "score":
         out = _predicted_folder(source, out)
-    elif not source.exists():
-        raise InputError(
-            "No folder or file {path}. Give the folder of the submissions, or a platform's download.", path=source
-        )
     else:
-        if source.is_dir() and source.resolve() == out.resolve():
-            raise InputError("--out {out} is the folder of the submissions. Give another.", out=out)
-        _make_out(out)
-    rubric = rubric or Rubric()
+        _make_out(source, out)
     for team in teams.teams if teams else []:
         rubric.days_late(team.received)  # before any model is run
     with telling_full_disks(lambda error: _tell_full_disk(error, out)), locked(out / "work"):
-        ledger = Ledger(out / "work" / "ledger.jsonl")
-        before = results.read_record(out / "work", may_be_missing=True)
-        ledger.is_whole &= ledger.holds(before.get("ledger", ""))
-        if not ledger.is_whole:
-            tell(Sentence("{file} was changed: lines were edited or lost. What stands in it may be wrong; grade anew: --out.", file=ledger.file))  # fmt: skip
+        ledger = _open_ledger(out, tell)
         if phase != "score":
             missing = _find_missing_layers(require_isolation)
             with _scratch(out / "work" / "scratch.txt") as scratch:
@@ -121,13 +102,9 @@ def grade(
                     hidden=hidden,
                     ledger=ledger,
                     source=source,
-                    left_out=[
-                        out,
-                        hidden.path,
-                        *(Path(file).expanduser() for file in (roster, rubric_file, labels) if file),
-                    ],
+                    left_out=[out, hidden.path, *own_files],
                     out=out,
-                    labels=Path(labels) if labels else None,
+                    labels=Path(labels).expanduser() if labels else None,
                     limits=limits or Limits(),
                     rubric=rubric,
                     jobs=jobs,
@@ -142,17 +119,42 @@ def grade(
         rows = results.write_all(out, record, ledger, hidden, known, rubric, teams, half, tries, language, tell)
         results.write_record(out / "work", {**record, "ledger": ledger.last})  # a leaderboard has added to it
         if export:
-            done = export_grades(*export, out, rows, teams, export_column, tell)
-            tell(
-                Sentence(
-                    "{file}: {filled} grade(s) filled in, {left} left out.{feedback}",
-                    file=done.table,
-                    filled=done.filled,
-                    left=done.left,
-                    feedback=Sentence(" Feedback: {zip}.", zip=done.feedback) if done.feedback else "",
-                )
-            )
+            _tell_export(export_grades(*export, out, rows, teams, export_column, tell), tell)
         return rows
+
+
+def _check_options(phase: str, half: str, tries: int | None, jobs: int, export: tuple[str, str] | None) -> None:
+    """Raises InputError where options of `grade` are wrong or do not fit each other."""
+    if export and export[0] not in KINDS:
+        raise InputError("--export {kind}: {nearest}", kind=export[0], nearest=name_nearest(export[0], KINDS))
+    if export and (phase == "predict" or half == "public"):
+        raise InputError("--export needs the scores: not with --predict-only, nor with a leaderboard (--half public).")
+    if jobs < 1:
+        raise InputError("--jobs {jobs}: give 1 or more.", jobs=jobs)
+    if tries is not None and half != "public":
+        raise InputError("--tries is of a leaderboard: give --half public too.")
+
+
+def _open_ledger(out: Path, tell: Callable[[str], None]) -> Ledger:
+    """The ledger of a folder of grades; told where lines of it were changed, or taken from its end since the last grading."""
+    ledger = Ledger(out / "work" / "ledger.jsonl")
+    before = results.read_record(out / "work", may_be_missing=True)
+    ledger.is_whole &= ledger.holds(before.get("ledger", ""))
+    if not ledger.is_whole:
+        tell(Sentence("{file} was changed: lines were edited or lost. What stands in it may be wrong; grade anew: --out.", file=ledger.file))  # fmt: skip
+    return ledger
+
+
+def _tell_export(done: Exported, tell: Callable[[str], None]) -> None:
+    tell(
+        Sentence(
+            "{file}: {filled} grade(s) filled in, {left} left out.{feedback}",
+            file=done.table,
+            filled=done.filled,
+            left=done.left,
+            feedback=Sentence(" Feedback: {zip}.", zip=done.feedback) if done.feedback else "",
+        )
+    )
 
 
 def _tell_full_disk(error: OSError, out: Path) -> InputError:
@@ -163,7 +165,13 @@ def _tell_full_disk(error: OSError, out: Path) -> InputError:
     )
 
 
-def _make_out(out: Path) -> None:
+def _make_out(source: Path, out: Path) -> None:
+    if not source.exists():
+        raise InputError(
+            "No folder or file {path}. Give the folder of the submissions, or a platform's download.", path=source
+        )
+    if source.is_dir() and source.resolve() == out.resolve():
+        raise InputError("--out {out} is the folder of the submissions. Give another.", out=out)
     try:
         (out / "work" / "results").mkdir(parents=True, exist_ok=True)
         (out / "work").chmod(0o700)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pbl.errors import InputError, Sentence
-from pbl.grading.tables import TableError, find_words, fold, read_table, reads_as_number
+from pbl.grading.tables import Table, TableError, find_words, fold, read_table, reads_as_number
 
 FORMAT = 1  # of hidden.json
 IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
@@ -134,45 +134,22 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
         InputError: They are missing, or those of another set.
     """
     file = Path(file).expanduser() if file else hidden.path / LABELS
-    try:
-        table = read_table(file.read_bytes(), lambda cells: {"id", "label"} <= {fold(cell) for cell in cells})
-    except FileNotFoundError:
-        raise InputError(
-            "The labels {file} are not here. Name them with --labels FILE, or predict alone: --predict-only.", file=file
-        ) from None
-    except (OSError, TableError):
-        raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file) from None
-    header, *rows = table.rows or [[]]
-    columns = find_words(["id", "label", "half"], header)
-    if None in columns[:2]:
-        raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file)
-
-    def read(column: int | None) -> list[str]:
-        return [row[column] if column is not None and column < len(row) else "" for row in rows]
-
-    ids, labels, halves = (read(column) for column in columns)
+    lines, ids, labels, halves = _read_labels(file)
     places, classes = find_words(ids, hidden.ids), find_words(labels, hidden.class_names)
-    public = [fold(half) == HALVES[0] for half in halves]
-    what = None
+    what, known = None, set(places) - {None}
     changed = [n for n, place in enumerate(places) if place is None and reads_as_number(ids[n])]
-    known = set(places) - {None}
-    if changed and len(rows) == len(hidden.ids):
-        what = Sentence(
-            "a spreadsheet has taken {n} id(s) for numbers, such as '{cell}' in line {line}",
-            n=len(changed),
-            cell=ids[changed[0]],
-            line=table.lines[1 + changed[0]],
-        )
-    elif len(known) != len(hidden.ids) or len(rows) != len(known):
-        what = Sentence(
-            "it has {rows} ids, of which {found} are of these {images} images",
-            rows=len(rows),
-            found=len(known),
-            images=len(hidden.ids),
-        )
+    no_half = next((n for n, half in enumerate(halves) if fold(half) not in HALVES), None)
+    if changed and len(ids) == len(hidden.ids):
+        told = "a spreadsheet has taken {n} id(s) for numbers, such as '{cell}' in line {line}"
+        what = Sentence(told, n=len(changed), cell=ids[changed[0]], line=lines[changed[0]])
+    elif len(known) != len(hidden.ids) or len(ids) != len(known):
+        told = "it has {rows} ids, of which {found} are of these {images} images"
+        what = Sentence(told, rows=len(ids), found=len(known), images=len(hidden.ids))
     elif None in classes:
         first = classes.index(None)
-        what = Sentence("there is no class {name} (line {line})", name=labels[first], line=table.lines[1 + first])
+        what = Sentence("there is no class {name} (line {line})", name=labels[first], line=lines[first])
+    elif no_half is not None:
+        what = Sentence("there is no half {name} (line {line})", name=halves[no_half], line=lines[no_half])
     if what is not None:
         raise InputError(
             "{file} does not belong to {path}: {what}. Give the labels that were written with these images.",
@@ -181,7 +158,28 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
             what=what,
         )
     order = np.argsort(places)
-    return Labels(np.array(classes)[order], np.array(public)[order])
+    public = np.array([fold(half) == HALVES[0] for half in halves] or [False] * len(ids))
+    return Labels(np.array(classes)[order], public[order])
+
+
+def _read_labels(file: Path) -> tuple[list[int], list[str], list[str], list[str]]:
+    """Of each image its line, id, label and half; no halves where there is no such column."""
+    try:
+        table = read_table(file.read_bytes(), lambda cells: {"id", "label"} <= {fold(cell) for cell in cells})
+    except FileNotFoundError:
+        raise InputError(
+            "The labels {file} are not here. Name them with --labels FILE, or predict alone: --predict-only.", file=file
+        ) from None
+    except (OSError, TableError):
+        table = Table([], [], ",")
+    header, *rows = table.rows or [[]]
+    columns = find_words(["id", "label", "half"], header)
+    if None in columns[:2]:
+        raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file)
+    ids, labels, halves = (
+        [row[column] if column < len(row) else "" for row in rows] if column is not None else [] for column in columns
+    )
+    return table.lines[1:], ids, labels, halves
 
 
 def find_exposing_work_tree(folder: Path) -> Path | None:

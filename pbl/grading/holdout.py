@@ -22,6 +22,7 @@ from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_acro
 from pbl.data.split import find_groups
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
+from pbl.storage.escapes import for_csv
 from pbl.storage.writing import name_unfinished, replacing, sweep, timestamp, write_json
 
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
@@ -202,8 +203,10 @@ def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, s
     if fraction == 1:
         return np.ones(len(splits), bool)
     of_train = np.flatnonzero(splits == "train")
-    words = find_groups([seen.names[i] for i in of_train], groups)
-    chosen = hold_out([seen.hashes[i] for i in of_train], seen.labels[of_train], fraction, seed, "hidden", words)
+    words = find_groups([seen.names[place] for place in of_train], groups)
+    chosen = hold_out(
+        [seen.hashes[place] for place in of_train], seen.labels[of_train], fraction, seed, "hidden", words
+    )
     is_hidden = np.zeros(len(splits), bool)
     is_hidden[of_train[chosen]] = True
     # What stands in another official split too would be given out with it.
@@ -223,7 +226,7 @@ def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:
     splits = {}
     for split, chosen in (("train", ~is_hidden), ("test", is_hidden)):
         places = np.flatnonzero(chosen)
-        names, hashes = ([words[i] for i in places] for words in (seen.names, seen.hashes))
+        names, hashes = ([words[place] for place in places] for words in (seen.names, seen.hashes))
         splits[split] = Part(seen.small[places], seen.labels[places], names, hashes, seen.shapes[places])
     return [*find_copies_across(splits), *find_altered_copies(splits)]
 
@@ -246,7 +249,7 @@ def _write_images(
     (folder / IMAGES).mkdir()
     waiting = iter(ids)
     has_public = not is_hidden.all()
-    several = len({seen.splits[i] for i in np.flatnonzero(~is_hidden)}) > 1
+    several = len({seen.splits[place] for place in np.flatnonzero(~is_hidden)}) > 1
     archive = zipfile.ZipFile(folder / "public.zip", "w", zipfile.ZIP_STORED) if has_public and as_zip else None
     place = 0
     with archive or contextlib.nullcontext():
@@ -288,8 +291,8 @@ def _choose_private(seen: _Seen, is_hidden: np.ndarray, groups: str | None, seed
     """Half of the hidden images of each class, in their order; equal images and those of one group are in one half, so that a
     leaderboard on the one tells nothing of the other."""
     places = np.flatnonzero(is_hidden)
-    words = find_groups([seen.names[i] for i in places], groups)
-    return hold_out([seen.hashes[i] for i in places], seen.labels[places], 0.5, seed, "private half", words)
+    words = find_groups([seen.names[place] for place in places], groups)
+    return hold_out([seen.hashes[place] for place in places], seen.labels[places], 0.5, seed, "private half", words)
 
 
 def _write_labels(
@@ -314,9 +317,9 @@ def _write_labels(
 
 def _write_copies(findings: list[Finding], folder: Path) -> None:
     """The copies by name, for the instructor, beside the labels."""
-    rows = [(f.check, *pair) for f in findings for pair in f.details.get("pairs", [])]
+    rows = [(finding.check, *pair) for finding in findings for pair in finding.details.get("pairs", [])]
     if rows:
         with (folder / "labels" / COPIES).open("w", newline="", encoding="utf-8-sig") as stream:
             writer = csv.writer(stream)
             writer.writerow(["check", "public image", "hidden image"])
-            writer.writerows(rows)
+            writer.writerows(map(for_csv, row) for row in rows)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pbl.errors import InputError
-from pbl.grading.formats import ARCHIVE, DESCRIPTION, MOST_FILES, Parts, choose_parts, is_noise, role_of
+from pbl.grading.formats import ARCHIVE, DESCRIPTION, MOST_FILES, Parts, choose_parts, is_as_written, is_noise, role_of
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.roster import Roster, name_team
 from pbl.grading.sandbox import MEBIBYTE
@@ -42,6 +42,7 @@ _MOODLE = re.compile(
 )
 _CANVAS = re.compile(r"^(?P<name>\w+?)_(?:LATE_)?(?P<number>\d+)_\d+_(?P<file>.+)$")
 _CANVAS_ANONYMOUS = re.compile(r"^(?:LATE_)?(?P<name>anon_[A-Za-z0-9]+)_\d+_(?P<file>.+)$")
+_CANVAS_LATE = re.compile(r"(?:^|_)LATE_(?=\d+_\d+_|anon_)")
 _NOBODY = frozenset({"participant", "参加者"})  # in place of a name, where Moodle's marking is anonymous
 _PLAIN_NAMES = frozenset({"model", "submission", "predictions", "提出", "提出物"})  # of a file that names no team
 
@@ -183,8 +184,10 @@ def find_sources(
             source, inside = canvas
         elif slash:
             source, inside = Source(f"{top}/", top), rest
+        elif classroom := _read_classroom(top):
+            source, inside = classroom
         else:
-            source, inside = Source(top, _label_of_file(top)), top
+            source, inside = Source(top, _label_of_file(top, roster)), top
         source = sources.setdefault(source.key, source)
         source.tops.add(top)
         if inside:
@@ -202,19 +205,36 @@ def _read_canvas(name: str) -> tuple[Source, str] | None:
     return (Source(match["name"], match["name"], "canvas"), match["file"]) if match else None
 
 
+def _read_classroom(name: str) -> tuple[Source, str] | None:
+    """A file of those that make a submission together, as Google Classroom names it."""
+    student, sign, file = name.rpartition(" - ")
+    return (Source(f"{student} - ", student), file) if sign and is_as_written(file) else None
+
+
+def is_marked_late(name: str) -> bool:
+    """Whether Canvas has marked a file as late in its name, which is all that its download tells of the time."""
+    return _CANVAS_LATE.search(name) is not None
+
+
 def _is_one_submission(files: Sequence[File], roster: Roster | None, whole: str, is_archive: bool) -> bool:
-    """Whether files are those of one team rather than of a class: `submission.json` lies among them, or one file that names nobody."""
+    """Whether files are those of one team rather than of a class: `submission.json` lies among them and no zip, or one file that
+    names nobody."""
     direct = [file.name for file in files if "/" not in file.name]
     if any(_MOODLE.match(name) or _read_canvas(name) for name in direct):
         return False
-    if any(role_of(name) == DESCRIPTION for name in direct):
-        return True
+    if DESCRIPTION in (roles := _own_roles(direct)):
+        return ARCHIVE not in roles  # a zip beside it may be another team's
     if not len(direct) == len(files) == 1:
         return False
-    label = _label_of_file(direct[0])
+    label = _label_of_file(direct[0], roster)
     if roster is not None and (roster.match(label) or roster.match(whole)):
         return not roster.match(label)
     return fold(label) in _PLAIN_NAMES or (is_archive and role_of(direct[0]) != ARCHIVE)
+
+
+def _own_roles(names: Iterable[str]) -> set[str | None]:
+    """The roles of files whose names begin with no student's."""
+    return {role_of(name) for name in names if not _read_classroom(name)}
 
 
 def _descend(files: list[File], roster: Roster | None) -> list[File]:
@@ -234,10 +254,10 @@ def _descend(files: list[File], roster: Roster | None) -> list[File]:
             is_named = _MOODLE.match(top) or (roster is not None and roster.match(top))
             is_file = len(direct) == len(inner) == 1  # one file: of the class's only team, or a team's only file
             names_team = is_file and (
-                bool(roster.match(_label_of_file(direct[0]))) if roster is not None else " - " in direct[0]
+                bool(roster.match(_label_of_file(direct[0], roster))) if roster is not None else " - " in direct[0]
             )
             is_class = not is_named and (
-                names_team if is_file else not any(role_of(name) not in (None, ARCHIVE) for name in direct)
+                names_team if is_file else ARCHIVE in (roles := _own_roles(direct)) or roles <= {None}
             )
         if not inner or not is_class:
             break
@@ -253,7 +273,7 @@ def find_submissions(
 ) -> list[Submission]:
     """Finds out whose each source is.
 
-    The platform's number decides first, then the name outside (see `pbl.grading.roster`), then the team's name inside the
+    The platform's number and the name outside (see `pbl.grading.roster`) decide together, then the team's name inside the
     submission, then a name with which the name outside begins. What is named in a weaker way never takes the place of what is named
     in a stronger one.
 
@@ -322,7 +342,7 @@ def _claim(
     if len(found) == 1:
         return found, 0
     names = [file.name for file in source.files if "/" not in file.name and file.path is not None]
-    inside = roster.match_name(_label_of_file(names[0])) if source.platform and len(names) == 1 else set()
+    inside = roster.match_name(_label_of_file(names[0], roster)) if source.platform and len(names) == 1 else set()
     if len(inside) != 1:
         told = name_inside(source)
         inside = roster.match(told) if told else set()
@@ -336,7 +356,7 @@ def _claim(
 
 
 def _match_outside(source: Source, roster: Roster, by_number: set[str]) -> set[str]:
-    """The teams that the platform's number and the name outside mean."""
+    """The teams that the platform's number and the name outside mean; where the two gainsay each other, those of both."""
     by_name = roster.match(source.label)
     if not by_name and source.platform == "moodle":
         # Groups before Moodle 4.0: GROUP-NAME, either of which may have a - within.
@@ -344,8 +364,7 @@ def _match_outside(source: Source, roster: Roster, by_number: set[str]) -> set[s
         halves = [(source.label[:place], source.label[place + 1 :]) for place in reversed(places)]
         splits = [(team, name) for group, name in halves for team in roster.match_name(group)]
         by_name = {team for team, name in splits if roster.members_match(team, name)} or {team for team, _ in splits}
-    # A number may be of something else than the roster says (a group's), so it does not gainsay the name.
-    return set(by_name & by_number or by_name or by_number)
+    return by_name & by_number or by_name | by_number
 
 
 def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[str]]:
@@ -360,10 +379,16 @@ def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[st
     return roster.participants
 
 
-def _label_of_file(name: str) -> str:
-    stem = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
-    stem = re.sub(r"[ _]?\(\d+\)$", "", stem)
-    return re.sub(r"[ _-](submission|predictions|model)$", "", stem, flags=re.IGNORECASE) or stem
+def _label_of_file(name: str, roster: Roster | None) -> str:
+    """The words of a file's name that name its team. What a browser or a team puts behind them is taken off only where no team
+    is called so: `Team model.zip` is not of `Team` where there is a `Team model`."""
+    whole = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
+    once = re.sub(r"[ _]?\(\d+\)$", "", whole)
+    ending = re.compile(r"(?: -)?[ _-](submission|predictions|model)$", re.IGNORECASE)
+    words = [ending.sub("", text) or text for text in (whole, once)]
+    if roster is not None:
+        return next((text for text in (whole, once, *words) if roster.match(text)), words[1])
+    return words[1]
 
 
 def _are_equal(sources: Sequence[Source], limit: int) -> bool:

@@ -157,10 +157,14 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps a second grader out of a folder.
 
     Raises:
-        InputError: One is at work there.
+        InputError: One is at work there, or it cannot be written.
     """
-    file = folder / "lock"
-    number = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        number = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise InputError(
+            "The folder {out} cannot be written: {reason}. Give another: --out.", out=folder, reason=error.strerror
+        ) from None
     try:
         if fcntl is not None:
             try:

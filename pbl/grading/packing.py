@@ -1,5 +1,6 @@
 """How a submission is written: a zip, or a folder, of a model's weights or predictions and of `submission.json`."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -7,14 +8,24 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pbl.errors import InputError
-from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, FORMAT, KERAS, MOST_FIXTURES, PREDICTIONS, WEIGHTS
+from pbl.grading.formats import (
+    BUILDER,
+    DESCRIPTION,
+    FIXTURES,
+    FORMAT,
+    KERAS,
+    MOST_FIXTURES,
+    PREDICTIONS,
+    ROLES,
+    WEIGHTS,
+)
 from pbl.runs import describe_environment
 from pbl.storage.writing import check_room, name_unfinished, replacing, sweep, temporary_folder
 
@@ -63,7 +74,8 @@ def write_submission(
         check_room(folder.parent, size_of(model))
         name = WEIGHTS if builder else KERAS
         saved = Path(folder) / name
-        model.save_weights(saved) if builder else model.save(saved)
+        with _without_optimizer(model):
+            model.save_weights(saved) if builder else model.save(saved)
         contents[name] = saved.read_bytes()
     if fixtures is not None:
         stream = io.BytesIO()
@@ -77,6 +89,20 @@ def write_submission(
     if builder:
         told |= {"model": builder, "model_options": model_options or {}}
     return _describe_and_write(Path(file), team, class_names, contents, told)
+
+
+@contextlib.contextmanager
+def _without_optimizer(model: "keras.Model") -> Iterator[None]:
+    """Takes a compiled model's optimizer aside: it is twice as large as the weights, with which VGG is larger than a file may be."""
+    optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has none
+    if optimizer is None:
+        yield
+        return
+    model.optimizer = None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer
 
 
 def size_of(model: "keras.Model") -> int:
@@ -124,8 +150,18 @@ def _describe_and_write(
 
 
 def write_files(target: Path, contents: dict[str, bytes]) -> Path:
-    """Writes files into a `.zip`, or into a folder where the name has another ending."""
+    """Writes files into a `.zip`, or into a folder where the name has another ending.
+
+    Raises:
+        InputError: They cannot be written, or would stand beside files of another submission.
+    """
     if target.suffix.lower() != ".zip":
+        if left := [name for name in ROLES if name not in contents and (target / name).exists()]:
+            raise InputError(
+                "The folder {folder} holds {names} of another submission, and with that neither would be graded. Give another: --out.",
+                folder=target,
+                names=", ".join(left),
+            )
         is_new = not target.exists()
         try:
             target.mkdir(parents=True, exist_ok=True)

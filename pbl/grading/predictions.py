@@ -18,8 +18,8 @@ def read_predictions(
 
     Args:
         content: The file, as spreadsheets save it (see `pbl.grading.tables`), with the header `id,label` and, optionally, one column of
-            probabilities for each class, called by the class or `p(class)`. A label is a class's name, or else its number; an id
-            may have a folder before it and `.png` behind.
+            probabilities for each class, called by the class or `p(class)`. Labels are the classes' names, or all of them
+            their numbers from 0; an id may have a folder before it and `.png` behind.
         ids: The ids of the hidden images, in the order of the result.
         class_names: The classes of the task.
 
@@ -105,9 +105,11 @@ def _read_ids(cells: list[str], lines: list[int], ids: Sequence[str]) -> list[in
 
 
 def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str]) -> list[int]:
+    """The class of each row. Names or numbers, one way for all rows: of the classes 1, 2, 3 the numbers 0, 1, 2 begin with 0."""
     found = find_words(cells, class_names)
-    numbers = find_words(cells, [str(number) for number in range(len(class_names))])
-    found = [place if place is not None else number for place, number in zip(found, numbers, strict=True)]
+    if None in found:
+        numbers = find_words(cells, [str(number) for number in range(len(class_names))])
+        found = found if None in numbers else numbers
     strange = [number for number, place in enumerate(found) if place is None]
     if strange:
         told = {

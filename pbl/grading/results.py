@@ -18,6 +18,7 @@ from pbl.grading import judge
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
+from pbl.grading.intake import is_marked_late
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import UNTOLD, say, status_of
 from pbl.grading.refusals import clean
@@ -125,11 +126,7 @@ def write_all(
             was=record["hidden"],
             path=hidden.path,
         )
-    counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
-    if not counts.any():
-        raise InputError(
-            "The hidden set has no image in its {half} half. Make it anew with holdout, or take --half all.", half=half
-        )
+    counts = _choose_half(labels, half)
     truth = labels.classes[counts]
     rows = _outcomes(record, ledger)
     whole = _read_results(out, rows, len(counts), len(hidden.class_names))
@@ -144,6 +141,9 @@ def write_all(
     for row in rows:
         _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, len(hidden.class_names))
         row["flags"] += ["time_unread"] if row["team"] in unread else []
+    if rubric.deadline is not None:
+        _tell_untimed(rows, tell)
+    _tell_lacking(received.keys() - {row["team"] for row in rows}, tell)
     _flag_names(rows)
     _flag_pairs(rows, scored, whole, truth)
     marks = update_marks(out / MARKS, [row["team"] for row in rows], rubric.marks, tell)
@@ -155,7 +155,7 @@ def write_all(
     _write_grades(out, rows, hidden, rubric)
     _write_timings(out, rows)
     references = read_references(hidden)
-    histogram = write_histogram(out / "histogram.png", rows, references, hidden)
+    histogram = write_histogram(out / "histogram.png", rows, references)
     write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram, language)
     names = team_folders(row["team"] for row in rows)
     for row in rows:
@@ -190,6 +190,7 @@ def _fill(
     row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, num_classes: int
 ) -> None:
     when = received.get(row["team"]) or (datetime.fromisoformat(row["received"]) if row["received"] else None)
+    row["received"] = when.isoformat() if when else None
     days = rubric.days_late(when) if row["status"] != "missing" else 0
     row |= dict.fromkeys("accuracy accuracy_interval macro_f1 log_loss recall images points".split())
     row |= {"tie_group": group, "level": None, "days_late": days, "late_points": None, "final_points": None}
@@ -197,6 +198,8 @@ def _fill(
     row["kind"], row["model"] = row["facts"].get("kind"), row["facts"].get("model")
     if days:
         row["flags"].append("late")
+    elif when is None and any(map(is_marked_late, row["came_as"])):
+        row["flags"].append("late_on_platform")
     if scored is None:
         row["points"] = row["final_points"] = rubric.missing_points if row["status"] == "missing" else None
         return
@@ -212,6 +215,39 @@ def _fill(
     row["flags"] += judge.find_flags(scored, num_classes, rubric.ceiling, row["facts"])
 
 
+def _choose_half(labels: Labels, half: Half) -> np.ndarray:
+    """Which images count, `bool [n]`."""
+    counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
+    if half != "all" and len(set(counts.tolist())) < 2:
+        raise InputError(
+            "The labels name no public and private half, as --half {half} needs. Make the hidden set anew with holdout, or take"
+            " --half all.",
+            half=half,
+        )
+    return counts
+
+
+def _tell_lacking(teams: set[str], tell: Callable[[str], None]) -> None:
+    """Teams of a roster that is newer than the predictions would be left out in silence."""
+    if teams:
+        told = "The roster names {n} team(s) that have no row, since what was predicted knows none of them: {teams}. Predict anew with it."
+        tell(Sentence(told, n=len(teams), teams=", ".join(sorted(teams))))
+
+
+def _tell_untimed(rows: list[dict[str, Any]], tell: Callable[[str], None]) -> None:
+    """A deadline without times makes nobody late, and so must not stay unseen."""
+    teams = [row["team"] for row in rows if row["status"] != "missing" and row["received"] is None]
+    if teams:
+        tell(
+            Sentence(
+                "The rubric has a deadline, and of {n} submission(s) it is not known when they were received ({teams}): they count as in"
+                " time. Write the times into a column received of the roster.",
+                n=len(teams),
+                teams=", ".join(teams[:5]) + (", ..." if len(teams) > 5 else ""),
+            )
+        )
+
+
 def _flag_names(rows: list[dict[str, Any]]) -> None:
     """Flags a submission inside which another team of the class is named."""
     names = Roster(Team(row["team"]) for row in rows)
@@ -221,29 +257,42 @@ def _flag_names(rows: list[dict[str, Any]]) -> None:
             row["flags"] += [f"names_inside:{other}" for other in sorted(means)]
 
 
+def _find_prints(
+    row: dict[str, Any], scored: judge.Scored | None, whole: np.ndarray | None, truth: np.ndarray
+) -> set[str]:
+    """By what two submissions are seen to be the same: their files, weights, predictions."""
+    if row["status"] == "missing":
+        return set()
+    # Labels alone tell nothing where there is one way to write them: all right, nearly so, or one class throughout.
+    if scored is not None and not row["facts"].get("has_probabilities", True):
+        mistakes = int((scored.predicted != truth).sum())
+        if mistakes < judge.FEWEST_ERRORS or "constant_predictions" in row["flags"]:
+            return set()
+    # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
+    common = (BUILDER, FIXTURES, DESCRIPTION)
+    prints = {f"file {digest}" for name, digest in row["files"].items() if role_of(name) not in common}
+    if "content" in row["facts"]:
+        prints.add(f"weights {row['facts']['content']}")
+    # Two that answer one class alike have not copied.
+    if whole is not None and "constant_predictions" not in row["flags"]:
+        prints.add(f"predictions {hashlib.sha256(whole.tobytes()).hexdigest()}")
+    return prints
+
+
 def _flag_pairs(rows, scored, whole, truth) -> None:
     """Flags teams that handed in the same, or that make the same mistakes; for a person to judge."""
     by_content: dict[str, set[str]] = {}
     for row in rows:
-        # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
-        own = [digest for name, digest in row["files"].items() if role_of(name) not in (BUILDER, FIXTURES, DESCRIPTION)]
-        prints = {f"file {digest}" for digest in own} if row["status"] != "missing" else set()
-        if "content" in row["facts"]:
-            prints.add(f"weights {row['facts']['content']}")
-        if row["team"] in whole:
-            prints.add(f"predictions {hashlib.sha256(whole[row['team']].tobytes()).hexdigest()}")
-        for digest in prints:
-            by_content.setdefault(digest, set()).add(row["team"])
+        for found in _find_prints(row, scored.get(row["team"]), whole.get(row["team"]), truth):
+            by_content.setdefault(found, set()).add(row["team"])
     same: dict[str, set[str]] = {row["team"]: set() for row in rows}
-    constant = {row["team"] for row in rows if "constant_predictions" in row["flags"]}
-    for digest, teams in by_content.items():
-        # Two that answer one class alike have not copied.
-        alike = teams - constant if digest.startswith("predictions") else teams
+    for alike in by_content.values():
         for team in alike:
             same[team] |= alike - {team}
     for row in rows:
         row["duplicate_of"] = sorted(same[row["team"]])
         row["flags"] += [f"duplicate_of:{other}" for other in row["duplicate_of"]]
+    constant = {row["team"] for row in rows if "constant_predictions" in row["flags"]}
     predicted = {team: scored[team].predicted for team in scored if team not in constant}
     features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
     of_team = {row["team"]: row for row in rows}
@@ -275,57 +324,59 @@ def update_marks(
     """
     if not names:
         return {team: {} for team in teams}
-    try:
-        table = read_table(file.read_bytes(), _has_team) if file.exists() else Table([["team"]], [1], ",")
-    except (TableError, OSError):
-        table = Table([[]], [], ",")
-    header = table.rows[0] if table.rows else []
-    column = next((number for number, cell in enumerate(header) if _is_team(cell)), None)
-    if column is None:
-        raise InputError(
-            "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
-        )
+    table, column = _read_marks(file)
+    columns = find_words(table.rows[0], names)
     roster = Roster(map(Team, teams))
     given = {team: dict.fromkeys(names, "") for team in teams}
-    columns = find_words(header, names)
     there = set()
     for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
         called = row[column].strip() if column < len(row) else ""
         means = roster.match_name(_unguard(called)) if called else set()
         team = means.pop() if len(means) == 1 else None
         there.add(team)
-        for name, cell in (
-            (names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None
-        ):
+        marks = [(names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None]
+        for name, cell in marks:
+            place = {"file": file, "line": line, "name": name}
             if cell and team is None:
                 line_told = "{file}, line {line}: the mark {name} {cell} fits no team: '{team}' is none."
-                tell(Sentence(line_told, file=file, line=line, name=name, cell=clean(cell, 40), team=clean(called, 40)))
+                tell(Sentence(line_told, **place, cell=clean(cell, 40), team=clean(called, 40)))
             elif cell and given[team][name] not in ("", cell):
                 line_told = "{file}, line {line}: {team} has two marks {name}: {first} counts, and {second} does not."
-                tell(
-                    Sentence(
-                        line_told,
-                        file=file,
-                        line=line,
-                        team=team,
-                        name=name,
-                        first=given[team][name],
-                        second=clean(cell, 40),
-                    )
-                )
+                tell(Sentence(line_told, **place, team=team, first=given[team][name], second=clean(cell, 40)))
             elif cell:
                 given[team][name] = cell
     new = [team for team in teams if team not in there]
     more = [name for place, name in enumerate(names) if place not in columns]
     if new or more:
-        width = max(map(len, table.rows))
-        rows = [[*header, *[""] * (width - len(header) if more else 0), *more], *table.rows[1:]]
-        rows += [[""] * column + [for_csv(team)] for team in new]
-        stream = io.StringIO(newline="")
-        csv.writer(stream, delimiter=table.separator).writerows(rows)
-        with replacing(file) as temporary:
-            temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))
+        _extend_marks(file, table, column, new, more)
     return given
+
+
+def _read_marks(file: Path) -> tuple[Table, int]:
+    """The table of marks, and the column of the team; of a file that does not exist its beginning."""
+    try:
+        table = read_table(file.read_bytes(), _has_team) if file.exists() else Table([["team"]], [1], ",")
+    except OSError as error:
+        raise InputError("{file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
+    except TableError:
+        table = Table([], [], ",")
+    column = next((number for number, cell in enumerate(table.rows[0]) if _is_team(cell)), None) if table.rows else None
+    if column is None:
+        raise InputError(
+            "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
+        )
+    return table, column
+
+
+def _extend_marks(file: Path, table: Table, column: int, teams: Sequence[str], names: Sequence[str]) -> None:
+    """Adds rows of new teams and columns of new marks; every cell that stands there stays as it is."""
+    header, width = table.rows[0], max(map(len, table.rows))
+    rows = [[*header, *[""] * (width - len(header) if names else 0), *names], *table.rows[1:]]
+    rows += [[""] * column + [for_csv(team)] for team in teams]
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=table.separator).writerows(rows)
+    with replacing(file) as temporary:
+        temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))
 
 
 def _is_team(heading: str) -> bool:

@@ -12,11 +12,13 @@ So `11.zip` is of team `11`, also where a team is called `1-1`. In each way a te
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 from pbl.errors import InputError, Sentence
 from pbl.grading.refusals import clean
@@ -215,63 +217,52 @@ def read_roster(file: str | Path, tell: Callable[[str], None] = lambda line: Non
     return Roster(_read_teams(file, header, headings, body, tell))
 
 
+class _Row(NamedTuple):
+    """A row of the roster: its cells as many as the header has, its line, the student's name."""
+
+    cells: list[str]
+    line: int
+    student: str
+
+
 def _read_teams(
     file: Path, header: list[str], headings: list[str], body: list, tell: Callable[[str], None]
 ) -> list[Team]:
-    def find(words: frozenset[str]) -> int | None:
-        return next((number for number, heading in enumerate(headings) if heading in words), None)
-
-    column, when = find(_TEAM), find(_RECEIVED)
+    column, when = _find(headings, _TEAM), _find(headings, _RECEIVED)
     numbers = [number for number, heading in enumerate(headings) if heading in _NUMBER]
     naming = [n for n, heading in enumerate(headings) if n not in (column, when) and heading not in _OTHER]
-    rows = []
-    for cells, line in body:
-        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-            raise InputError(
-                "The roster {file}, line {line}: it has more cells than the header. A comma within a name needs quotes around it.",
-                file=file,
-                line=line,
-            )
-        row = [cell.strip() for cell in cells[: len(header)]] + [""] * (len(header) - len(cells))
-        student = _name_student(row, find)
-        if student.casefold().startswith("points possible"):  # Canvas's second row
-            continue
-        rows.append((row, line, student))
-    students = [student for _, _, student in rows]
+    rows = _read_rows(file, header, headings, body)
+    students = Counter(row.student for row in rows)
     teams: dict[str, Team] = {}
-    first: dict[str, tuple[list[str], int]] = {}
+    first: dict[str, _Row] = {}
     zones: set[bool] = set()  # whether a time names its zone
-    for row, line, student in rows:
-        name = row[column] if column is not None else student
-        if column is None and students.count(student) > 1 and numbers and row[numbers[0]]:
-            name = f"{student} ({row[numbers[0]]})"  # two students of one name
+    for row in rows:
+        name = row.cells[column] if column is not None else row.student
+        if column is None and students[name] > 1 and numbers and row.cells[numbers[0]]:
+            name = f"{name} ({row.cells[numbers[0]]})"  # two students of one name
         if not name:
-            tell(
-                Sentence(
-                    "The roster {file}, line {line}: no team stands there, so it was passed over.", file=file, line=line
-                )
-            )
+            told = "The roster {file}, line {line}: no team stands there, so it was passed over."
+            tell(Sentence(told, file=file, line=row.line))
             continue
         name = name_team(name)
-        if name in teams and (column is None or not naming or row == first[name][0]):
+        if name in teams and (column is None or not naming or row.cells == first[name].cells):
             raise InputError(
                 "The roster {file} names {team} twice, in lines {first} and {second}. Name each team once, or each of its students"
                 " in a row of their own.",
                 file=file,
                 team=name,
-                first=first[name][1],
-                second=line,
+                first=first[name].line,
+                second=row.line,
             )
-        first.setdefault(name, (row, line))
+        first.setdefault(name, row)
         team = teams.setdefault(name, Team(name))
-        team.members.append({heading: cell for heading, cell in zip(header, row, strict=True) if heading})
-        team.words += [row[number] for number in naming if row[number]] + (
-            [student] if column is not None and student else []
-        )
+        team.members.append({heading: cell for heading, cell in zip(header, row.cells, strict=True) if heading})
+        team.words += [row.cells[number] for number in naming if row.cells[number]]
+        team.words += [row.student] if column is not None and row.student else []
         for number in naming:
-            read_numbers(team, headings[number], row[number])
-        if when is not None and row[when] not in ("", "-"):
-            _read_received(team, row[when], file, line, tell)
+            read_numbers(team, headings[number], row.cells[number])
+        if when is not None and row.cells[when] not in ("", "-"):
+            _read_received(team, row.cells[when], file, row.line, tell)
             zones |= {team.received.tzinfo is not None} if team.received else set()
     if not teams:
         raise InputError("The roster {file} names no team.", file=file)
@@ -279,9 +270,8 @@ def _read_teams(
         raise InputError(
             "The roster {file}: some times have a zone such as +09:00 and others have none. Write all alike.", file=file
         )
-    lines = {name: line for name, (_, line) in first.items()}
     for names in Roster(teams.values()).collisions():
-        places = ", ".join(f"{name} ({lines[name]})" for name in names)
+        places = ", ".join(f"{name} ({first[name].line})" for name in names)
         tell(
             Sentence(
                 "The roster {file}: only signs, case or width tell these teams apart (lines in brackets): {teams}. A submission is"
@@ -293,16 +283,43 @@ def _read_teams(
     return list(teams.values())
 
 
-def _name_student(row: list[str], find: Callable[[frozenset[str]], int | None]) -> str:
-    whole, last, first = find(_STUDENT), find(_LAST), find(_FIRST)
-    if whole is not None:
-        return row[whole]
-    return " ".join(row[number] for number in (last, first) if number is not None and row[number])
+def _read_rows(file: Path, header: list[str], headings: list[str], body: list) -> list[_Row]:
+    """The rows of teams and students, without Canvas's row of points possible."""
+    rows = []
+    for cells, line in body:
+        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
+            raise InputError(
+                "The roster {file}, line {line}: it has more cells than the header. A comma within a name needs quotes around it.",
+                file=file,
+                line=line,
+            )
+        row = [cell.strip() for cell in cells[: len(header)]] + [""] * (len(header) - len(cells))
+        student = name_student(headings, row)
+        if not student.casefold().startswith("points possible"):
+            rows.append(_Row(row, line, student))
+    return rows
+
+
+def name_student(headings: Sequence[str], cells: Sequence[str]) -> str:
+    """A student's name as a row tells it, in one cell or in two; "" where it tells none."""
+    headings = [_heading(heading) for heading in headings]
+    whole, last, first = (_find(headings, words) for words in (_STUDENT, _LAST, _FIRST))
+    parts = [whole] if whole is not None else [last, first]
+    return " ".join(cells[number] for number in parts if number is not None and number < len(cells) and cells[number])
+
+
+def _find(headings: list[str], words: frozenset[str]) -> int | None:
+    return next((number for number, heading in enumerate(headings) if heading in words), None)
 
 
 def is_identity(heading: str) -> bool:
     """Whether a column tells who a student is: by name, number or address."""
     return _heading(heading) in _STUDENT | _NUMBER | _TEAM
+
+
+def is_number(heading: str) -> bool:
+    """Whether a column holds what is one student's alone: a number, a user's name, an address."""
+    return _heading(heading) in _NUMBER
 
 
 def read_numbers(team: Team, heading: str, cell: str) -> None:

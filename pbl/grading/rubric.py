@@ -7,7 +7,6 @@ rubric = Rubric(bands=[(0.95, 100), (0.9, 80), (0.5, 50)], marks=["report", "tal
 
 import contextlib
 import math
-import re
 import unicodedata
 from collections.abc import Callable
 from datetime import date, datetime, time
@@ -20,7 +19,7 @@ from pbl.config import run_experiment_file, say_problem
 from pbl.errors import InputError, Sentence, name_nearest
 from pbl.grading.refusals import clean
 from pbl.grading.tables import fold
-from pbl.grading.times import count_days_late
+from pbl.grading.times import count_days_late, read_time
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -71,9 +70,16 @@ class Rubric(BaseModel):
 
     @field_validator("deadline", mode="before")
     @classmethod
-    def _end_day(cls, value: Any) -> Any:
-        is_day = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value.strip())
-        return datetime.combine(date.fromisoformat(value.strip()), time.max) if is_day else value
+    def _read_deadline(cls, value: Any) -> Any:
+        """As the roster's times are read; pydantic would take 20261201 for seconds since 1970, and so everybody for late."""
+        if value is None or isinstance(value, datetime):
+            return value
+        if isinstance(value, date):
+            return datetime.combine(value, time.max)
+        with contextlib.suppress(ValueError):
+            if isinstance(value, str):
+                return read_time(value, time.max)
+        raise ValueError(Sentence("it cannot be read, or in two ways; write 2026-12-01T23:59+09:00"))
 
     def __init__(self, **values: Any):
         try:
@@ -96,6 +102,15 @@ class Rubric(BaseModel):
                 "Rubric: total names {name}. Valid are points and your marks: {marks}.",
                 name=unknown[0],
                 marks=", ".join(self.marks) or "-",
+            )
+
+        if "points" in self.total and not self.bands and self.points is None:
+            raise InputError(
+                "Rubric: total counts points, and there are none. Give bands or points, or take points out of total."
+            )
+        if self.late_points_per_day and self.deadline is None:
+            raise InputError(
+                "Rubric: late_points_per_day has no deadline to count from. Give one: deadline='2026-12-01T23:59+09:00'."
             )
 
     def give_points(self, row: dict[str, Any]) -> float | None:

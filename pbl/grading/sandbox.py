@@ -44,7 +44,7 @@ MOST_STRETCH = 10  # times a limit of seconds, by the clock, where the machine i
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use.
+    """What one submission may use. VGG-16 and VGG-19 of 224 pixels took 2,164 and 2,185 MiB, and of file 513 and 533 MiB.
 
     Attributes:
         seconds: Time of each of its processes: of a process that waits, of the clock; of one that computes, those that it had a
@@ -141,7 +141,7 @@ SYSTEM_FILES = (
 )
 
 
-def _is_reachable(path: Path, user: int = NOBODY) -> bool:
+def _is_reachable(path: Path) -> bool:
     """Whether everybody may pass through to a file or folder, and read it."""
     with contextlib.suppress(OSError):
         return all(parent.stat().st_mode & 0o001 for parent in path.parents) and bool(path.stat().st_mode & 0o004)
@@ -291,7 +291,8 @@ def _restrict_files(readable: Iterable[str | Path], writable: Iterable[str | Pat
     read = _READ_FILE | _READ_DIR
     write = read | _WRITE_FILE | _MAKE_REG | _MAKE_DIR | _REMOVE_FILE | _REMOVE_DIR | _TRUNCATE
     of_file = _READ_FILE | _WRITE_FILE | _TRUNCATE
-    for path, allowed in (*((p, read) for p in readable), *((p, write) for p in writable), ("/dev/null", of_file)):
+    rights_at = [("/dev/null", of_file), *((path, read) for path in readable), *((path, write) for path in writable)]
+    for path, allowed in rights_at:
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -96,7 +96,7 @@ def serve() -> int:
                 return 0
             waiting += piece
             *lines, waiting = waiting.split(b"\n")
-            children += [_Child(json.loads(line), [commands, answers]) for line in lines]
+            children += [_Child(json.loads(line)) for line in lines]
         for child in list(children):
             ended = child.look()
             if ended is not None:
@@ -118,10 +118,9 @@ class _Child:
     Args:
         job: `id`, `function` (a name in `pbl.grading.worker.LOCKED` or `pbl.grading.preparer.TRUSTED`), `folder`, `layers`,
             `limits`, and `cold`: in a process of its own rather than a forked one.
-        ours: Open files that are the server's alone.
     """
 
-    def __init__(self, job: dict[str, Any], ours: list[int]):
+    def __init__(self, job: dict[str, Any]):
         self.job, self.limits = job, Limits(**job["limits"])
         self.folder = Path(job["folder"])
         self.base = 0  # what a child holds before it opens anything

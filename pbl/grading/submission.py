@@ -19,7 +19,7 @@ from pbl.grading.orders import describe_work, environment, make_folder
 from pbl.grading.outcomes import CAUSES, explain, status_of
 from pbl.grading.packing import size_of, write_files, write_predictions, write_submission
 from pbl.grading.refusals import TOLERANCE, clean
-from pbl.grading.roster import safe_name
+from pbl.grading.roster import name_team, safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
 from pbl.runs import Run, load_run
 from pbl.storage.writing import check_room, replacing, telling_full_disks, temporary_folder
@@ -68,9 +68,9 @@ def submit(
     """
     run = load_run(run)
     run.check_is_classifier("submit")
-    team = clean(team, 64)
-    if not team:
+    if not clean(team):
         raise InputError("--team needs the team's name.")
+    team = name_team(team)  # as the roster names it, also where it is long
     if as_keras and predictions is not None:
         raise InputError("Give one of --keras and --predictions.")
     target = Path(out).expanduser() if out else Path(f"{safe_name(team)}.zip")
@@ -123,11 +123,13 @@ def _tell_full_disk(error: OSError) -> InputError:
 
 def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:
     """What the grader's time limit means for a model: nothing where it is far off."""
+    from pbl.models.prediction import FILLED
+
     seconds, images = told.facts.get("seconds_to_predict"), len(told.result) if told.result is not None else 0
     if not seconds or not images:
         return []
-    limit = Limits().seconds - told.facts.get("seconds_to_open", 0.0)
-    enough = int(limit / (seconds / images))
+    each = seconds / (-(-images // FILLED) * FILLED)  # the few that were tried cost a whole batch
+    enough = int((Limits().seconds - told.facts.get("seconds_to_open", 0.0)) / each)
     expected = run.split.get("images", {}).get("test") or 10_000
     if enough > 4 * expected:
         return []
@@ -135,7 +137,7 @@ def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:
         Sentence(
             "The model needs {seconds:.2g} s an image here, and the grader stops a submission after {limit:.0f} s: enough for about"
             " {images:,} hidden images on a machine like this. Ask the instructor how many there are.",
-            seconds=seconds / images,
+            seconds=each,
             limit=Limits().seconds,
             images=enough,
         )

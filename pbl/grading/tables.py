@@ -69,8 +69,8 @@ def read_table(content: bytes, is_header: Callable[[Sequence[str]], bool] = bool
         raise TableError("it is neither UTF-8 nor cp932 text")
     skipped = 0
     named = None
-    if text[:4].lower() == "sep=" and text[4:5] in SEPARATORS and text[5:6] in "\r\n":
-        named, text, skipped = text[4], text[5:].lstrip("\r\n"), 1
+    if first := re.match(rf"sep=([{SEPARATORS}])(?:\r?\n|$)", text, re.IGNORECASE):
+        named, text, skipped = first[1], text[first.end() :], 1
     csv.field_size_limit(LONGEST_CELL)
     try:
         separator = named or _find_separator(text, is_header)

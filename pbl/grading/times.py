@@ -1,24 +1,31 @@
 """When something was handed in, as platforms and spreadsheets write it; and how late that is."""
 
+import contextlib
 import re
 import unicodedata
-import warnings
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 
-_YEAR_FIRST = re.compile(
-    r"(?P<year>\d{4})\s*[-/.年]\s*(?P<month>\d{1,2})\s*[-/.月]\s*(?P<day>\d{1,2})\s*日?\s*(?:\(?[月火水木金土日](?:曜日?)?\)?)?,?\s*"
-    r"(?:(?P<before>午前|午後|AM|PM)?\s*(?P<hour>\d{1,2})\s*[:時]\s*(?P<minute>\d{1,2})\s*分?(?:\s*:?\s*(?P<second>\d{1,2})秒?)?\s*(?P<after>AM|PM)?)?",
-    re.IGNORECASE,
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_ZONES = {"JST": "+0900", "UTC": "+0000", "GMT": "+0000", "Z": "+0000"}
+_DATES = (
+    r"(?P<year>\d{4})\s*[-/.年]\s*(?P<month>\d{1,2})\s*[-/.月]\s*(?P<day>\d{1,2})\s*日?\s*(?:\(?[月火水木金土日](?:曜日?)?\)?)?",
+    r"(?:[a-z]{3,9},?\s+)?(?P<day>\d{1,2})[-\s]+(?P<month>[a-z]{3,9})[-\s]+(?P<year>\d{4})",
+    r"(?:[a-z]{3,9},?\s+)?(?P<month>[a-z]{3,9})\s+(?P<day>\d{1,2}),?\s+(?P<year>\d{4})",
 )
-_ZONES = {"JST": 32_400, "UTC": 0, "GMT": 0}
+_CLOCK = (
+    r"(?P<before>午前|午後|AM|PM)?\s*(?P<hour>\d{1,2})\s*[:時]\s*(?P<minute>\d{1,2})(?:\s*[:分]\s*(?P<second>\d{1,2})\s*秒?|\s*分)?"
+    r"\s*(?P<after>AM|PM)?\s*(?P<zone>JST|UTC|GMT|Z|[-+]\d\d:?\d\d)?"
+)
+_FORMS = [re.compile(rf"{day},?\s*(?:at\s*)?(?:{_CLOCK})?", re.IGNORECASE) for day in _DATES]
 
 
-def read_time(text: str) -> datetime:
+def read_time(text: str, of_day: time = time.min) -> datetime:
     """Reads a time.
 
     Args:
         text: ISO 8601; the year first (`2026/12/1 23:59`, `2026年 12月 1日(火曜日) 午後 11:59`); or with the month's English name, as
-            Moodle writes it (`Tuesday, 1 December 2026, 11:59 PM`), read by dateutil. A day without a time is its beginning.
+            Moodle writes it (`Tuesday, 1 December 2026, 11:59 PM`). A zone is `+0900`, `JST`, `UTC` or `GMT`.
+        of_day: The time of a day that stands alone: its beginning, unless given.
 
     Returns:
         With a zone only where the text names one.
@@ -27,37 +34,31 @@ def read_time(text: str) -> datetime:
         ValueError: It is no time, or has two readings: `1/2/2026` is a day of January or of February.
     """
     text = unicodedata.normalize("NFKC", text).strip()
-    try:
+    with contextlib.suppress(ValueError):
+        return datetime.combine(date.fromisoformat(text), of_day)
+    with contextlib.suppress(ValueError):
         return datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    match = _YEAR_FIRST.fullmatch(text)
-    if match:
-        year, month, day, minute, second = (
-            int(match[name] or 0) for name in ("year", "month", "day", "minute", "second")
-        )
-        return datetime(year, month, day, _hour(match), minute, second)
-    if not re.search(r"[A-Za-z]{3}", text):
+    match = next(filter(None, (form.fullmatch(text) for form in _FORMS)), None)
+    if not match:
         raise ValueError(text)
-    from dateutil import parser  # pandas needs it, so it is there
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a zone that dateutil does not know would be left out
-        try:
-            told = parser.parse(text, tzinfos=_ZONES, default=datetime(1, 1, 1))
-        except (OverflowError, Warning) as error:
-            raise ValueError(text) from error
-    has_month = re.search(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec", text, re.IGNORECASE)
-    if told.year == 1 or not has_month:
-        raise ValueError(text)
-    return told
+    month = match["month"]
+    number = int(month) if month.isdecimal() else _MONTHS.index(month[:3].lower()) + 1
+    day = date(int(match["year"]), number, int(match["day"]))
+    if match["hour"] is None:
+        return datetime.combine(day, of_day)
+    clock = time(_hour(match), int(match["minute"]), int(match["second"] or 0), tzinfo=_zone(match["zone"]))
+    return datetime.combine(day, clock)
 
 
 def _hour(match: re.Match) -> int:
-    hour, half = int(match["hour"] or 0), (match["before"] or match["after"] or "").upper()
+    hour, half = int(match["hour"]), (match["before"] or match["after"] or "").upper()
     if half and hour > 12:
         raise ValueError(match[0])
     return hour % 12 + 12 * (half in ("午後", "PM")) if half else hour
+
+
+def _zone(text: str | None) -> timezone | None:
+    return datetime.strptime(_ZONES.get(text.upper(), text), "%z").tzinfo if text else None
 
 
 def count_days_late(received: datetime, deadline: datetime) -> int:

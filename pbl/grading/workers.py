@@ -24,7 +24,7 @@ class ServerEnded(Exception):
 
 
 class Workers:
-    """A fork server and its jobs; use as a context manager.
+    """A fork server and its jobs.
 
     Args:
         folder: A folder of the grader's own.
@@ -47,13 +47,6 @@ class Workers:
         self._number = 0
         self._due: dict[int, float] = {}
         self.versions: dict[str, str] = {}
-
-    def __enter__(self) -> "Workers":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Starts the server; it imports TensorFlow while the grader goes on."""
@@ -115,19 +108,15 @@ class Workers:
         self._due[self._number] = time.monotonic() + seconds + 200.0 * cold + PATIENCE_SECONDS
         return self._number
 
-    def next_end(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """Waits for a job to end and returns how it did; None after so many seconds without one.
+    def next_end(self) -> dict[str, Any]:
+        """Waits for a job to end and returns how it did.
 
         Raises:
             ServerEnded: The server is gone, or a job is long overdue.
         """
-        now = time.monotonic()
-        due = min(self._due.values(), default=now + START_SECONDS)
-        event = self._next(due if seconds is None else min(due, now + seconds))
+        event = self._next(min(self._due.values()))
         if event is None:
-            if time.monotonic() >= due:
-                raise ServerEnded("it does not answer")
-            return None
+            raise ServerEnded("it does not answer")
         self._due.pop(event["id"], None)
         return event
 

@@ -276,7 +276,7 @@ HELP = {
     "Hand in model.keras, of Keras's own layers, rather than weights.": "重みの代わりに、Keras の層だけでできた model.keras を提出します。",
     "Hand in the classes of these hidden images rather than a model.": "モデルの代わりに、これらの非公開の画像のクラスを提出します。",
     "Grade a class on hidden images: one row for every team, none trusted, nothing lost.": "非公開の画像でクラス全体を採点します（すべての班に1行ずつ、どの提出物も信用せず、何も失わない）。",
-    "A folder with one folder or file for each team, a download of Moodle or Google Classroom, or one submission.": "班ごとに1つのフォルダかファイルがあるフォルダ、Moodle や Google Classroom からダウンロードしたもの、または1つの提出物。",
+    "A folder with one folder or file for each team, a download of Moodle, Canvas or Google Classroom, or one submission.": "班ごとに1つのフォルダかファイルがあるフォルダ、Moodle や Canvas、Google Classroom からダウンロードしたもの、または1つの提出物。",
     "The hidden set: a folder that `holdout` made.": "非公開データ（`holdout` が作ったフォルダ）。",
     "Where the tables go. The same command again goes on there.": "表を書き込むフォルダ。同じコマンドで続きから採点します。",
     "The expected teams; each gets a row, whatever it sent.": "班の名簿。何も出していない班も1行になります。",

@@ -97,7 +97,5 @@ SETTINGS = {
     "field required": "値が足りません",
     "{choices} or {last}": "{choices}、{last}",
     "input should be {expected}": "使える値は {expected} です",
-    "input should be a valid datetime": "日時にしてください",
-    "input should be a valid datetime or date, {error}": "日時にしてください（{error}）",
     "input should be callable": "関数にしてください",
 }  # fmt: skip
