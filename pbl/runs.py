@@ -190,6 +190,9 @@ class Run:
             names, class_names = saved.get("names"), saved.get("class_names")
             if [array.ndim for array in (labels, probabilities, hashes)] != [1, 2, 1]:
                 raise ValueError("not a number for each class")
+            for texts in (names, class_names):
+                if texts is not None and not (texts.dtype.kind == "U" and texts.ndim == 1):
+                    raise ValueError("no names")
             if not 0 < len(hashes) == len(labels) == len(probabilities) == len(hashes if names is None else names):
                 raise ValueError("not of as many images")
             if not (labels.dtype.kind in "iu" and probabilities.dtype.kind == "f" and hashes.dtype.kind == "U"):
@@ -197,9 +200,6 @@ class Run:
             classes = probabilities.shape[1]
             if not 0 <= labels.min() <= labels.max() < classes:
                 raise ValueError("labels of classes that there are not")
-            for texts in (names, class_names):
-                if texts is not None and not (texts.dtype.kind == "U" and texts.ndim == 1):
-                    raise ValueError("no names")
             if class_names is not None and len(class_names) != classes:
                 raise ValueError("not a name for each class")
             hashes.astype("S")  # raises where they are no letters of ASCII
