@@ -559,7 +559,7 @@ def test_a_notebook_shows_it_in_colour_and_without_its_markup():
     found = diagnose(signals(), [doctor("copies_across", "stop", split="val", images=9, examples="<b>.png")])
     assert COLOURS["stop"] in found._repr_html_() and "&lt;b&gt;.png" in found._repr_html_()
     assert str(found).startswith(
-        "leak suspected\n  Validation images that are copies of training images: 9, such as <b>.png."
+        "leak suspected\n  Validation images that are copies of training images: 9, such as <b>.png:"
     )
 
 

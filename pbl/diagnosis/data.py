@@ -93,14 +93,14 @@ def find_leak(run: Evidence) -> Finding | None:
     if leak["check"] == "copies_across":
         return make_finding(
             "leak_suspected",
-            "Validation images that are copies of training images: {images}, such as {examples}. The validation accuracy is likely too"
-            " high: leave the copies out of training, and train again.",
+            "Validation images that are copies of training images: {images}, such as {examples}: the validation accuracy is likely too"
+            " high. Leave the copies out of training, and train again.",
             **details,
         )
     return make_finding(
         "leak_suspected",
-        "Validation images that look like altered copies of training images: {images}, such as {examples}. The validation accuracy is"
-        " likely too high: look at the pairs, leave the copies out of training, and train again.",
+        "Validation images that look like altered copies of training images: {images}, such as {examples}: the validation accuracy is"
+        " likely too high. Look at the pairs, leave the copies out of training, and train again.",
         **details,
     )
 
