@@ -53,7 +53,7 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
         (lambda: fit(softmax(), val=(VAL_X, (VAL_Y + 1) % 10)), "label_order_suspected", "the same list of class names"),
         (lambda: fit(network(dense(10, "softmax"), keras.layers.Softmax()), epochs=20), "double_softmax", "leave one of the two out"),
         (lambda: fit(softmax(), (X[Y != 3], Y[Y != 3])), "class_absent", "training has no image"),
-        (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y)), "blank_images", "60 of 300 validation images"),
+        (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y)), "blank_images", "Validation images of one colour all over: 60 of 300"),
     ],
 )  # fmt: skip
 def test_a_slip_is_named_with_what_mends_it(make, name, said, monkeypatch):
