@@ -131,7 +131,7 @@ def find_labels_unlike_predictions(
             (
                 "As far as simple models can tell, {low:.0%} to {high:.0%} of all labels are wrong. Begin with these {images} of {looked_at} training images ({examples})."
                 if low >= LEAST_TOLD
-                else "As far as simple models can tell hardly a label need be wrong, but up to {high:.0%} may be. To look at some, begin with these {images} of {looked_at} training images ({examples})."
+                else "As far as simple models can tell, from none to {high:.0%} of all labels are wrong. To look at some, begin with these {images} of {looked_at} training images ({examples})."
             )
             # Of a fifth of one class, labelled as another, the list named 11 of 21 on digits and nothing on photographs.
             + (
