@@ -31,7 +31,7 @@ FINDINGS = {
     "reconstructs_everything": "何でも再構成してしまう",
     "overfits_normal_images": "正常画像への過学習",
     "no_better_than_baseline": "簡単な方法を上回らない",
-    "blind_to_kinds": "見分けられない異常がある",
+    "blind_to_kinds": "ほとんど見分けられない異常がある",
     "threshold_uncertain": "しきい値が不確か",
     "no_anomalies": "異常画像がない",
     "scaled_twice": "画素の二重の正規化",
@@ -39,7 +39,7 @@ FINDINGS = {
     "class_absent": "訓練にないクラス",
     "label_order_suspected": "クラス番号の食い違いの疑い",
     "class_shares_differ": "訓練と検証のクラスの割合の違い",
-    "class_never_found": "まったく正解しないクラス",
+    "class_never_found": "ほとんど正解しないクラス",
     "double_softmax": "二重のソフトマックス",
 }
 CAUSES = {
