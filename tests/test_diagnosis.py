@@ -215,7 +215,7 @@ CLAIMS = {
     "The labels go from": lambda d: 0 < d["first"] < d["last"],
     "Of {images} validation images of {classes} classes": lambda d: d["own"] < d["other"] and d["one"] != d["two"],
     "Of the validation images of class": lambda d: d["taken"] / d["images"] > d["back"] / d["other_images"] and d["train_share"] < d["val_share"],
-    "Class {most} is": lambda d: d["train_share"] != d["val_share"] and d["val_accuracy"] < d["alike"],
+    "Class {most} (numbered": lambda d: d["train_share"] != d["val_share"] and d["val_accuracy"] < d["alike"],
     "Of the training and validation images of class": lambda d: d["right"] / d["images"] < d["others"],
     "Pixels of training images go up to": lambda d: not 0.05 < d["train_largest"] / d["val_largest"] < 20,
     "Pixels go up to": lambda d: d["reached"] < 0.05,
@@ -399,7 +399,7 @@ FAST_FIRST = (5.0, 2.4, 2.35, 2.34, 2.33, 2.325, 2.32, 2.31, 2.3, 2.0, 1.7)
         # Few images, and yet the interval excludes 0.
         ({"images": (400, 10), "accuracy": 1.0, "val_accuracy": 0.1}, {}, [], None, "(10) it is not known how large the gap is", "too wide"),
         ({"images": (400, 60), "accuracy": 0.75, "val_accuracy": 0.75}, {}, [], None, "between -10 and +13 points", "-0"),
-        ({}, {"train_counts": [0] * 6 + [100] * 4}, [], None, "(class 0, 1, 2, 3, 4, ...): 240 of 400", "are of"),
+        ({}, {"train_counts": [0] * 6 + [100] * 4}, [], None, "(class 0, 1, 2, 3, 4, ...; numbered from 0): 240 of 400", "are of"),
         ({}, {"train_counts": [0, *[100] * 8, 0], "val_counts": [0, *[40] * 8, 0]}, [], None, "from 1 to 8, and classes are numbered from 0: 1 output(s)", "9"),
         # Frames of films: to leave copies out would leave nothing.
         ({}, {}, [IN_TRAIN, doctor("altered_copies", "note", split="val", images=30, examples="a", p=0.1)], None, "groups=look_alike", "leave the copies out"),

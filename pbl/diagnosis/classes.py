@@ -42,7 +42,7 @@ def find_absent_class(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_absent",
-        "Validation images of a class of which training has no image (class {examples}): {images} of {all_images}. The network cannot"
+        "Validation images of a class of which training has no image (class {examples}; numbered from 0): {images} of {all_images}. The network cannot"
         " know it. Split again so that each class is on both sides, or look whether both number the classes alike.",
         images=images,
         all_images=int(val.sum()),
@@ -97,7 +97,7 @@ def find_label_order(run: Evidence) -> Finding | None:
     return make_finding(
         "label_order_suspected",
         "Of {images} validation images of {classes} classes {own:.0%} are classified correctly, and {other:.0%} are taken for one"
-        " other class, always the same one (class {one} for class {two}): validation seems to number these classes otherwise than"
+        " other class, always the same one (class {one} for class {two}, numbered from 0): validation seems to number these classes otherwise than"
         " training. Give both the same list of class names.",
         images=images,
         classes=len(moved),
@@ -135,7 +135,7 @@ def find_swallowed_class(run: Evidence) -> Finding | None:
             continue
         return make_finding(
             "label_noise_suspected",
-            "Of the validation images of class {one}, {taken} of {images} are taken for class {other}; the other way round it is {back}"
+            "Of the validation images of class {one} (numbered from 0), {taken} of {images} are taken for class {other}; the other way round it is {back}"
             " of {other_images}. And of the labels of these two classes {train_share:.1%} are class {one} in training, {val_share:.1%}"
             " in validation. Training images of class {one} seem to be labelled as class {other}: look at the training images of"
             " class {other}.",
@@ -169,7 +169,7 @@ def find_other_shares(run: Evidence) -> Finding | None:
     most = int(np.abs(np.diff(shares, axis=0)[0]).argmax())
     return make_finding(
         "class_shares_differ",
-        "Class {most} is {train_share:.1%} of the training and {val_share:.1%} of the validation images. The accuracy on validation is"
+        "Class {most} (numbered from 0) is {train_share:.1%} of the training and {val_share:.1%} of the validation images. The accuracy on validation is"
         " {val_accuracy:.1%}; with training's shares of the classes it would be about {alike:.1%}, and it is {accuracy:.1%} on"
         " training images. Split again so that each class has the same share on both sides (scikit-learn:"
         " train_test_split(images, labels, stratify=labels)), or say which shares are the true ones.",
@@ -199,7 +199,7 @@ def find_class_never_found(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_never_found",
-        "Of the training and validation images of class {classes}, {right} of {images} are classified correctly, of the others"
+        "Of the training and validation images of class {classes} (numbered from 0), {right} of {images} are classified correctly, of the others"
         " {others:.0%}. So many images can mostly be learned: look at these images and labels, at class weights and at the last layer.",
         classes=_list_classes(never),
         right=int(right[never].sum()),
