@@ -380,7 +380,7 @@ DIFFERENCE = {"baseline": "pca", "value": 0.03, "low": -0.01, "high": 0.07}
         ({"leak": {"check": "copies_across", "items": 3}}, "Validation images that stand in training too: 3", "altered"),
         ({"leak": {"items": 3}}, "look like altered copies of training images: 3", "Training images that"),  # of an earlier version
         # Better by 0.03, which may be chance.
-        ({"difference": DIFFERENCE}, "not clearly better than PCA, the best of five baselines: its AUROC is 0.900, minus that of the baseline +0.030", "no better"),
+        ({"difference": DIFFERENCE}, "not clearly better than PCA, the best of five baselines: its AUROC is 0.900, a difference of +0.030", "no better"),
         ({"reconstruction": SLIGHTLY}, "no better than by their mean image", "little better"),
         ({"reconstruction": {**SLIGHTLY, "kept_normal": 0.8}}, "mean score of 0.01, those that were trained on 0:", "times"),
         ({"reconstruction": {**SLIGHTLY, "kept_normal": 0.999, "kept_anomalies": 0.951}}, "95.1% of what they differ", "as well as"),

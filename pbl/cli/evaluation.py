@@ -211,7 +211,7 @@ def _show_promise(result: dict[str, Any]) -> None:
         )
         print(say(told, images=promise["images"], asked_percent=100 * promise["asked"]))
         return
-    told = "The threshold {threshold:.4g} was chosen by {images} normal validation images, so that on average at most {asked_percent:g}% of normal images are false alarms; with this very threshold it may be {low:.1%} to {high:.1%}."
+    told = "The threshold {threshold:.4g} was chosen by {images} normal validation images, so that on average at most {asked_percent:g}% of normal images are false alarms; with this very threshold it may be {low:.1%} to {high:.1%} (95% interval)."
     print(say(told, **promise, asked_percent=100 * promise["asked"]))
     if "is_kept" in promise:
         told = "Here {found:.1%} are, where {expected_low:.1%} to {expected_high:.1%} were to be expected: {verdict}."

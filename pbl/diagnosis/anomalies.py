@@ -285,12 +285,12 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
     if difference["high"] < 0:
         return make_finding(
             "no_better_than_baseline",
-            "The network does worse than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, minus that of the baseline {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+            "The network does worse than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
             **details,
         )
     return make_finding(
         "no_better_than_baseline",
-        "The network is not clearly better than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, minus that of the baseline {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+        "The network is not clearly better than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
         **details,
     )
 

@@ -22,7 +22,7 @@ def find_broken(broken: Mapping[str, str]) -> list[Finding]:
     return one_finding(
         "broken",
         "stop",
-        "Image files that cannot be decoded: {images}, such as {examples} (the first: {reason}); copy or download them again, or leave them out.",
+        "Image files that cannot be decoded: {images}, such as {examples}; copy or download them again, or leave them out. The first one: {reason}",
         names,
         images=len(names),
         reason=broken[names[0]],
