@@ -327,6 +327,32 @@ def test_altered_copies_all_over_the_data_are_no_excuse(scenes, alter):
     assert len(across) > 20 and sum(not pair & left_out for pair in across) <= 4
 
 
+def test_the_share_of_copies_is_of_the_images_that_were_looked_at(scenes):
+    """Of a large split some are looked at; copies of training images are found among the others too, from their side."""
+    again = (scenes + np.random.default_rng(0).normal(0, 3, scenes.shape)).clip(0, 255).astype(np.uint8)
+    labels = np.arange(300) % 2
+    splits = {
+        "train": make_part(scenes, labels, [f"{i}.png" for i in range(300)]),
+        "val": make_part(again, labels, [f"{i} again.png" for i in range(300)]),
+    }
+    (found,) = (finding for finding in find_altered_copies(splits, cap=100) if finding.check == "altered_copies")
+    assert found.details["share"] == 1 and len(found.items) > 100  # that others are copies too, no share tells
+    assert "Altered copies: 100 of 100 val images (100.0%; exact copies are not counted)" in found.message
+
+
+def test_a_few_copies_are_said_to_be_few(scenes):
+    """3 of 400 are many times what large collections hold by nature, and yet no reason to stop."""
+    pixels = np.stack([draw_scene(seed) for seed in range(1000, 1500)])
+    pixels[:3] = np.stack([save_again(image) for image in scenes[:3]])
+    splits = {
+        "train": make_part(scenes, np.arange(300) % 2, [f"{i}.png" for i in range(300)]),
+        "val": make_part(pixels, np.arange(500) % 2, [f"{i}" for i in range(300, 800)]),
+    }
+    (found,) = find_altered_copies(splits)
+    assert found.severity == "note" and found.details["share"] == 3 / 500 > 5 * found.details["twins"]
+    assert "too few to change the accuracy much" in found.message
+
+
 def test_simple_images_and_clean_ones_have_no_copies(scenes):
     for pixels in (scenes, np.stack([draw_cell(seed) for seed in range(200)])):
         for size in (100, len(pixels)):
@@ -382,7 +408,7 @@ def test_strangers_are_named(scenes):
     assert sum(len(finding.items) for finding in clean) <= 9  # 3% of 300; of real sets under 1% a check
 
 
-def test_wrong_labels_are_suspected(digits):
+def test_wrong_labels_are_suspected(digits, monkeypatch):
     train = digits["train"]
     random = np.random.default_rng(0)
     wrong = random.permutation(len(train.labels))[:107]
@@ -401,12 +427,17 @@ def test_wrong_labels_are_suspected(digits):
         assert np.mean(right) > 0.9
     told = found["labels_unlike_predictions"].details
     assert 0.04 < told["low"] <= 107 / 1069 <= told["high"] < 0.2
-    assert told["precision"] > 3 * 107 / 1069  # three times chance
+    assert told["changed"] > 3 * told["tried"] * told["first"]  # three times chance
     assert find_labels_unlike_neighbours(digits, CLASS_NAMES) == []
     (clean,) = find_labels_unlike_predictions(digits, CLASS_NAMES)
     assert clean.details["low"] == 0 and clean.details["high"] < 0.1
     (few,) = find_labels_unlike_predictions({"train": train.take(np.arange(300))}, CLASS_NAMES)
-    assert few.details["precision"] <= few.details["expected"] * 300 / len(few.items) < 1  # more cannot be wrong
+    assert few.details["changed"] <= few.details["first"] == 15  # more were not changed
+    # Where a class has too few images to try it, nothing is told of a trial.
+    assert "Tried with 5% of the labels changed at random" in clean.message
+    monkeypatch.setattr("pbl.data.doctor.labels._try_out", lambda *_: (0, 0))
+    (untried, *_) = find_labels_unlike_predictions(splits, CLASS_NAMES)
+    assert "of all labels are wrong" in untried.message and "Tried" not in untried.message
 
 
 def test_mixed_classes_are_named(digits):

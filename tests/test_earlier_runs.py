@@ -37,10 +37,11 @@ def said(tmp_path, monkeypatch):
 
 
 def as_before(ours, theirs) -> None:
-    """Equal but for the last digits of numbers, for the intervals, which a bootstrap gave then, and for what an advice gained where
-    it was measured, which has been measured anew; what is new may stand beside."""
+    """Equal but for the last digits of numbers, for the intervals, which a bootstrap gave then, for what an advice gained where it
+    was measured, which has been measured anew, and for the sentences, of which the numbers stand in `details`; what is new may stand
+    beside."""
     if isinstance(theirs, dict):
-        for key in theirs.keys() - {"intervals", "gain", "sources"}:
+        for key in theirs.keys() - {"intervals", "gain", "sources", "message", "template"}:
             as_before(ours[key], theirs[key])
     elif isinstance(theirs, list):
         assert len(ours) == len(theirs)

@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss
 
 import pbl
 from pbl.diagnosis import monitor as module
-from pbl.diagnosis.monitor import _choose
+from pbl.diagnosis.monitor import _choose, describe_epoch
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.reports.run_report import MOST_UNPACKED
@@ -469,7 +469,11 @@ def test_a_notebook_shows_one_line_that_changes(monkeypatch):
     fit(softmax(), monitor)
     gap, low, high = (100 * number for number in monitor.signals.gap)
     assert [kind for kind, _ in shown] == ["new", "changed", "changed", "changed"]  # once more when all has ended
-    assert "Epoch 3: " in shown[-1][1] and f"gap {gap:.1f} points ({low:.1f} to {high:.1f})" in shown[-1][1]
+    assert (
+        "Epoch 3: " in shown[-1][1] and f"gap {gap:.1f} points (95% interval {low:.1f} to {high:.1f})" in shown[-1][1]
+    )
+    monkeypatch.setenv("PBL_LANGUAGE", "ja")
+    assert describe_epoch(monitor.signals).startswith("エポック 3：訓練の正解率 ")
     assert monitor.diagnosis.headline.name in pbl.diagnosis.NAMES
 
 

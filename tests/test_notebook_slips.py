@@ -44,8 +44,8 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
 @pytest.mark.parametrize(
     ("make", "name", "said"),
     [
-        (lambda: fit(softmax(), val=(X, Y)), "leak_suspected", "600 validation images are copies"),
-        (lambda: fit(softmax(), val=(np.concatenate([X[:60], VAL_X]), np.concatenate([Y[:60], VAL_Y]))), "leak_suspected", "60 validation images are copies"),
+        (lambda: fit(softmax(), val=(X, Y)), "leak_suspected", "copies of training images: 600, such as"),
+        (lambda: fit(softmax(), val=(np.concatenate([X[:60], VAL_X]), np.concatenate([Y[:60], VAL_Y]))), "leak_suspected", "copies of training images: 60, such as"),
         (lambda: fit(network(dense(11, "softmax")), (X, Y + 1), (VAL_X, VAL_Y + 1)), "class_absent", "labels = labels - 1"),
         (lambda: fit(softmax(), (X / 255, Y), (VAL_X / 255, VAL_Y)), "scaled_twice", "leave its layer Rescaling out"),
         (lambda: fit(softmax(rescaling=False), (X / 255, Y)), "shift_suspected", r"Rescaling\(1 / 255\) as its first layer"),
@@ -53,7 +53,7 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
         (lambda: fit(softmax(), val=(VAL_X, (VAL_Y + 1) % 10)), "label_order_suspected", "the same list of class names"),
         (lambda: fit(network(dense(10, "softmax"), keras.layers.Softmax()), epochs=20), "double_softmax", "leave one of the two out"),
         (lambda: fit(softmax(), (X[Y != 3], Y[Y != 3])), "class_absent", "training has no image"),
-        (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y)), "blank_images", "60 of 300 validation images"),
+        (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y)), "blank_images", "Validation images of one colour all over: 60 of 300"),
     ],
 )  # fmt: skip
 def test_a_slip_is_named_with_what_mends_it(make, name, said, monkeypatch):

@@ -128,7 +128,7 @@ def make_run(folder: Path, name: str = "photos", classes: list[str] = CLASSES, *
                 {
                     "check": "imbalance", "severity": "act", "message": "The training images are unbalanced: said in English.", "items": [],
                     "details": {"common": classes[0], "rare": classes[2], "most": 300, "fewest": 10},
-                    "template": "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights.",
+                    "template": "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights (class_weight=balanced).",
                 },
             ]
         },

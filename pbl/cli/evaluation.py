@@ -150,7 +150,7 @@ def _show_anomalies(result: dict[str, Any]) -> None:
     from pbl.diagnosis.anomalies import BASELINE_NAMES
 
     if result["leak"]:
-        told = "LEAK: the data doctor found {items} altered copies across the split. These numbers are too good to be true."
+        told = "LEAK: the data doctor names {items} images as copies of others. These numbers are likely too good."
         print(say(told, items=result["leak"]["items"]))
     told = "{images:,} images, {normal:,} of them normal"
     print(say(told, images=result["images"], normal=result["normal_images"]))
@@ -166,7 +166,11 @@ def _show_anomalies(result: dict[str, Any]) -> None:
     _show_promise(result)
     if result["baselines"]:
         rows = [
-            (say("this network"), format_number(result["metrics"]["roc_auc"]), _say_interval(*intervals["roc_auc"]))
+            (
+                say("this network"),
+                format_number(result["metrics"]["roc_auc"]),
+                _say_interval(*intervals.get("roc_auc", (None, None))),
+            )
         ]
         rows += [
             (say(BASELINE_NAMES[of["name"]]), format_number(of["roc_auc"]), _say_interval(of["low"], of["high"]))
@@ -202,14 +206,18 @@ def _show_promise(result: dict[str, Any]) -> None:
         print(say("No threshold: what validation gave is missing. First: python -m pbl evaluate RUN"))
         return
     if promise["threshold"] is None:
-        told = "No threshold: {images} normal validation images are too few to promise {asked:.1%} false alarms."
-        print(say(told, **promise))
+        told = (
+            "No threshold: with {images} normal validation image(s) {asked_percent:g}% false alarms cannot be promised."
+        )
+        print(say(told, images=promise["images"], asked_percent=100 * promise["asked"]))
         return
-    told = "The threshold {threshold:.4g} was chosen by {images} normal validation images, so that {asked:.1%} of normal images are false alarms; with so few it may be from {low:.1%} to {high:.1%}."
-    print(say(told, **promise))
+    told = "The threshold {threshold:.4g} was chosen by {images} normal validation images, so that on average at most {asked_percent:g}% of normal images are false alarms; with this very threshold it may be {low:.1%} to {high:.1%} (95% interval)."
+    print(say(told, **promise, asked_percent=100 * promise["asked"]))
     if "is_kept" in promise:
         told = "Here {found:.1%} are, where {expected_low:.1%} to {expected_high:.1%} were to be expected: {verdict}."
         verdict = Sentence("the promise is kept") if promise["is_kept"] else Sentence("the promise is NOT kept")
+        if not promise["is_kept"] and result["metrics"]["false_alarms"] < promise["expected_low"]:
+            verdict = Sentence("fewer than that")
         print(say(told, found=result["metrics"]["false_alarms"], verdict=verdict, **promise))
 
 

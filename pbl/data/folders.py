@@ -279,7 +279,7 @@ def _tell_set_aside(names: list[str]) -> list[Finding]:
     return one_finding(
         "set_aside",
         "note",
-        "Not used, since it holds no class folders: {folders}; predict reads it.",
+        "Folders that are not used, since they hold no class folders: {folders}; predict can read them.",
         folders=", ".join(names),
     )
 
@@ -503,7 +503,7 @@ def _find_masks(names: list[str]) -> list[Finding]:
     return one_finding(
         "masks_among_images",
         "stop",
-        "{pairs} images have another file of the same name beside them, such as {image} and {mask}: is it a mask (where something lies in the image), or the image once more? Move such files out of the class folders.",
+        "Images with another file of the same name beside them: {pairs}, such as {image} and {mask}. Is it a mask (where something lies in the image), or the image once more? Move such files out of the class folders.",
         [normalize(mask) for _, mask in pairs],
         pairs=len(pairs),
         image=pairs[0][0],

@@ -77,13 +77,25 @@ def read_groups(file: str, names: Sequence[str]) -> list[str]:
             file=file,
             error=error,
         ) from None
-    without = [name for name in names if not known.get(name)]
-    twice = sorted(table["name"][table["name"].duplicated()])
-    if without or twice:
+    if twice := sorted(table["name"][table["name"].duplicated()]):
         raise InputError(
-            "groups={file} names {what}: each image stands there once, with its group. Images are called {example}, ...",
+            "groups={file} names the image {name} more than once. Give each image one row, with its name and its group.",
             file=file,
-            what=f"{twice[0]} (2)" if twice else f"{without[0]} (0)",
-            example=names[0],
+            name=twice[0],
+        )
+    if absent := [name for name in names if name not in known]:
+        raise InputError(
+            "groups={file} does not name the image {name} at all; of {images} images {absent} are not there. Give each image one"
+            " row, with its name and its group.",
+            file=file,
+            name=absent[0],
+            images=len(names),
+            absent=len(absent),
+        )
+    if without := [name for name in names if not known[name]]:
+        raise InputError(
+            "groups={file} gives the image {name} no group. Give each image one row, with its name and its group.",
+            file=file,
+            name=without[0],
         )
     return [known[name] for name in names]

@@ -3,6 +3,7 @@
 As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
 """
 
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ BASELINE_NAMES = {
     "mean_image": "distance to the mean image",
     "brightness": "mean brightness",
 }
+CHANCE = 0.5  # AUROC
 LIMITS = {
     "kept_nothing": Threshold(0.15, "share of the distance to the mean image that is explained; a code of one number explains .2"),
     "kept_everything": Threshold(0.95, "the same, of anomalies: what gives everything back tells nothing apart"),
@@ -39,45 +41,60 @@ LIMITS = {
 
 
 class Advice(NamedTuple):
-    """What to try next: a sentence, and settings of `train` where it is a matter of settings."""
+    """What to try next: a sentence, and settings of `train` where it is a matter of settings.
+
+    `change` gets the run's settings and the options of its model's builder. It returns what to set; {} where nothing is to be set;
+    None where the run has that already, or its model has no such option.
+    """
 
     name: str
     template: str
-    change: Callable[[Config], dict[str, Any]] = lambda config: {}
+    change: Callable[[Config, Mapping[str, Any]], dict[str, Any] | None] = lambda config, options: {}
+
+
+def _code_times(factor: float) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
+    def change(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        now = options.get("code_size")
+        size = None if now is None else max(1, int(now * factor))
+        return None if size == now else {"model_options.code_size": size}
+
+    return change
 
 
 GROUP = Advice(
     "groups",
-    "Keep what belongs together on one side of the split, by groups= or groups=look_alike, and train anew.",
-    lambda config: {"groups": "look_alike"},
+    "Keep what belongs together on one side of the split, by a word of the names (groups='(part[0-9]+)') or by groups=look_alike, and train again.",
+    lambda config, options: None if config.groups == "look_alike" else {"groups": "look_alike"},
 )
 SMALLER = Advice(
     "smaller_code",
     "Make the code smaller: what it cannot hold shows as an error.",
-    lambda config: {"model_options.code_size": max(1, _code(config) // 4)},
+    _code_times(1 / 4),
 )
 LARGER = Advice(
     "larger_code",
-    "Make the code larger, so that normal images can be given back.",
-    lambda config: {"model_options.code_size": _code(config) * 4},
+    "Make the code larger, so that normal images can be reconstructed.",
+    _code_times(4),
 )
-LONGER = Advice("longer", "Train longer.", lambda config: {"epochs": 3 * config.epochs})
+LONGER = Advice("longer", "Train for three times the epochs.", lambda config, options: {"epochs": 3 * config.epochs})
 MORE_NORMAL = Advice(
     "more_normal",
     "Collect more normal images; until then stop earlier, or make the code smaller.",
-    lambda config: (
+    lambda config, options: (
         {"callbacks": [*config.callbacks, "early_stopping"]} if "early_stopping" not in config.callbacks else {}
     ),
 )
 MORE_VALIDATION = Advice(
     "more_validation",
     "Give validation a larger share, so that more normal images choose the threshold.",
-    lambda config: {"validation_fraction": 0.4},
+    lambda config, options: {"validation_fraction": 0.4} if (config.validation_fraction or 0) < 0.4 else {},
 )
 PATCH = Advice(
     "patch",
     "Look for small defects: the largest patch of the error in place of its mean.",
-    lambda config: {"task_options.score": "max_patch"} if config.task_options.get("score", "mean") == "mean" else {},
+    lambda config, options: (
+        {"task_options.score": "max_patch"} if config.task_options.get("score", "mean") == "mean" else None
+    ),
 )
 SIMPLE = Advice(
     "simple",
@@ -86,12 +103,12 @@ SIMPLE = Advice(
 NOISE = Advice(
     "denoise",
     "Train with noise on the input, so that the network learns what normal images look like.",
-    lambda config: {"model_options.noise": 0.2} if config.model != "vae" else {},
+    lambda config, options: {"model_options.noise": 0.2} if options.get("noise", 1.0) < 0.2 else None,
 )
 SORT_OUT = Advice(
     "sort_out",
     "Look at these images, write the names of the anomalies into a file, leave them out of the training, and train anew.",
-    lambda config: {"leave_out": "leave_out.txt"},
+    lambda config, options: {"leave_out": "leave_out.txt"},
 )
 # By the name of what is found: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
@@ -109,17 +126,16 @@ REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
 }  # fmt: skip
 
 
-def _code(config: Config) -> int:
-    return int(config.model_options.get("code_size", 32))
-
-
-def diagnose_anomalies(metrics: Mapping[str, Any], config: Config, run: str = "RUN") -> Diagnosis:
+def diagnose_anomalies(
+    metrics: Mapping[str, Any], config: Config, run: str = "RUN", options: Mapping[str, Any] | None = None
+) -> Diagnosis:
     """Says what an anomaly detector suffers from.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=anomaly`.
         config: Its settings.
         run: Its folder, for the commands.
+        options: The options of its model's builder, those of the settings unless given.
 
     Returns:
         All that holds; the first is the headline.
@@ -143,7 +159,9 @@ def diagnose_anomalies(metrics: Mapping[str, Any], config: Config, run: str = "R
     name = findings[0].name
     experiments = []
     for advice in REMEDIES[name][1]:
-        settings = advice.change(config)
+        settings = advice.change(config, config.model_options if options is None else options)
+        if settings is None:
+            continue
         words = [f"{key}={as_word(value)}" for key, value in settings.items()]
         command = shlex.join(["python", "-m", "pbl", "train", run, *words]) if words else ""
         epochs = settings.get("epochs", config.epochs) if settings else 0
@@ -181,16 +199,29 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
         raise InputError(
             "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
         ) from None
-    return diagnose_anomalies(metrics, run.config, str(run.path))
+    return diagnose_anomalies(metrics, run.config, str(run.path), run.environment.get("builder_options"))
 
 
 def _find_leak(metrics: Mapping[str, Any]) -> Finding | None:
     if not metrics["leak"]:
         return None
+    check, items = metrics["leak"].get("check"), metrics["leak"]["items"]
+    if check == "altered_copies_in_train":
+        return make_finding(
+            "leak_suspected",
+            "Training images that look like altered copies of others: {items} at least. A split by chance has such copies on both sides: the numbers here are likely too good.",
+            items=items,
+        )
+    if check == "copies_across":
+        return make_finding(
+            "leak_suspected",
+            "Validation images that stand in training too: {items}. The numbers here are likely too good.",
+            items=items,
+        )
     return make_finding(
         "leak_suspected",
-        "The data doctor found {items} altered copies across the split: every number here is of images that were trained on, nearly, and too good to be true.",
-        items=metrics["leak"]["items"],
+        "Validation images that look like altered copies of training images: {items}. The numbers here are likely too good.",
+        items=items,
     )
 
 
@@ -200,7 +231,7 @@ def _find_contamination(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "contaminated_training",
-        "Anomalies seem to lie among the normal training images: {share:.1%} of them look like the known anomalies (95% interval {low:.1%} to {high:.1%}), to the eyes of a simple model. An anomaly that was trained on is given back, and goes unseen. Look at these first: {examples}.",
+        "Anomalies seem to lie among the normal training images: {share:.1%} of them look like the known anomalies (95% interval {low:.1%} to {high:.1%}), to the eyes of a simple model. An anomaly that was trained on is reconstructed, and goes unseen. Look at these first: {examples}.",
         share=of["share"],
         low=of["low"],
         high=of["high"],
@@ -214,10 +245,10 @@ def _find_no_threshold(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "no_threshold",
-        "{images} normal validation images are too few to promise {asked:.1%} false alarms: that takes {needed}. Nothing is called an anomaly.",
+        "Normal validation images: {images}. To promise {asked_percent:g}% false alarms takes {needed} at least; until then nothing is called an anomaly.",
         images=promise["images"],
-        asked=promise["asked"],
-        needed=int(-(-1 // promise["asked"])) - 1,
+        asked_percent=100 * promise["asked"],
+        needed=math.ceil(1 / promise["asked"] - 1e-6) - 1,
     )
 
 
@@ -225,10 +256,16 @@ def _find_nothing_kept(metrics: Mapping[str, Any]) -> Finding | None:
     kept = metrics["reconstruction"].get("kept_normal")
     if kept is None or kept >= LIMITS["kept_nothing"].value:
         return None
+    if kept <= 0:
+        return make_finding(
+            "reconstructs_nothing",
+            "Normal images are reconstructed no better than by their mean image alone, which takes no network.",
+            kept=kept,
+        )
     return make_finding(
         "reconstructs_nothing",
-        "Normal images are given back little better than their mean: {kept:.0%} of what they differ by is explained.",
-        kept=max(kept, 0.0),
+        "Normal images are reconstructed little better than by their mean image alone: {kept:.1%} of what they differ from it by is explained.",
+        kept=kept,
     )
 
 
@@ -240,7 +277,7 @@ def _find_everything_kept(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "reconstructs_everything",
-        "Anomalies are given back as well as normal images: {others:.1%} of what they differ from the mean image by is explained, {normal:.1%} of normal ones.",
+        "Anomalies are reconstructed nearly completely, as normal images are: {others:.1%} of what they differ from the mean image by is explained, of normal images {normal:.1%}.",
         normal=normal,
         others=others,
     )
@@ -255,7 +292,7 @@ def _find_overfitting(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "overfits_normal_images",
-        "Normal images that were not trained on have {ratio:.1f} times the error of those that were ({val:.2g} and {train:.2g}): they look like anomalies, and the threshold lies high.",
+        "Normal images that were not trained on have a mean score of {val:.2g}, those that were trained on {train:.2g}: new normal images look more like anomalies, and the threshold lies higher.",
         ratio=ratio,
         val=of["normal"],
         train=of["train"],
@@ -271,12 +308,12 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
     if difference["high"] < 0:
         return make_finding(
             "no_better_than_baseline",
-            "The network does worse than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images).",
+            "The network does worse than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
             **details,
         )
     return make_finding(
         "no_better_than_baseline",
-        "The network does no better than {baseline}, the best of five baselines: its AUROC of {auroc:.3f} minus theirs is {value:+.3f} (95% interval {low:+.3f} to {high:+.3f}, on the same images).",
+        "The network is not clearly better than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
         **details,
     )
 
@@ -288,22 +325,30 @@ def _find_blindness(metrics: Mapping[str, Any]) -> Finding | None:
     )
     if not blind:
         return None
-    kinds = ", ".join(f"{kind['name']} (AUROC {kind['roc_auc']:.2f})" for kind in blind[:6])
+    kinds = ", ".join(map(_tell_kind, blind[:6])) + (", ..." if len(blind) > 6 else "")
     of = metrics["reconstruction"]
     contrast, follows = of.get("contrast_normal"), of.get("follows_contrast", 0.0)
     theirs = sum(of["contrast"][kind["name"]] for kind in blind) / len(blind)
     if contrast is not None and follows > LIMITS["follows"].value and theirs < contrast:
         return make_finding(
             "blind_to_kinds",
-            "Blind to {kinds}: they are given back as well as normal images. What is plain is easy to give back: the pixels of these kinds vary by {theirs:.2f}, those of normal images by {contrast:.2f}, and the less a normal image varies the smaller is its error (rank correlation {follows:.2f}).",
+            "Hardly told from normal images: {kinds}; in brackets the AUROC with its 95% interval, where 0.5 is chance and less means smaller errors than normal images have. What is plain is easy to reconstruct, which may be why: the pixels of these kinds vary by {theirs:.3f}, those of normal images by {contrast:.3f}, and the less a normal image varies the smaller is its error (rank correlation {follows:.2f}).",
             kinds=kinds,
             theirs=theirs,
             contrast=contrast,
             follows=follows,
         )
     return make_finding(
-        "blind_to_kinds", "Blind to {kinds}: they are given back as well as normal images; 0.5 is chance.", kinds=kinds
+        "blind_to_kinds",
+        "Hardly told from normal images: {kinds}; in brackets the AUROC with its 95% interval, where 0.5 is chance and less means smaller errors than normal images have.",
+        kinds=kinds,
     )
+
+
+def _tell_kind(kind: Mapping[str, Any]) -> str:
+    low, high = kind.get("low"), kind.get("high")
+    interval = "" if low is None or high is None else f", {low:.2f}-{high:.2f}"
+    return f"{kind['name']} ({kind['roc_auc']:.2f}{interval})"
 
 
 def _find_uncertain_threshold(metrics: Mapping[str, Any]) -> Finding | None:
@@ -314,9 +359,9 @@ def _find_uncertain_threshold(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "threshold_uncertain",
-        "The threshold was chosen by {images} normal images: the false alarms that it gives may be anything from {low:.1%} to {high:.1%}, where {asked:.1%} were asked for.",
+        "The threshold was chosen by {images} normal images: the share of false alarms that it gives may be anything from {low:.1%} to {high:.1%} (95% interval), where {asked_percent:g}% was asked for.",
         images=promise["images"],
-        asked=promise["asked"],
+        asked_percent=100 * promise["asked"],
         low=promise["low"],
         high=promise["high"],
     )
@@ -327,22 +372,35 @@ def _find_no_anomalies(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "no_anomalies",
-        "Validation has no anomalies ({images} images, {normal} of them normal): only false alarms can be judged.",
+        "Validation has no anomalies ({images} images, {normal} of them normal): only false alarms can be judged. To see what is found, add some anomalies, each kind in a folder of its own beside the normal images.",
         images=metrics["images"],
         normal=metrics["normal_images"],
     )
 
 
 def _find_health(metrics: Mapping[str, Any]) -> Finding:
-    value = metrics["metrics"]["roc_auc"]
-    low, high = metrics["intervals"].get("roc_auc", (value, value))
     difference = metrics["difference"]
+    numbers = {"auroc": metrics["metrics"]["roc_auc"], "value": difference["value"]}
+    numbers["baseline"] = Sentence(BASELINE_NAMES[difference["baseline"]])
+    if "roc_auc" not in metrics["intervals"]:
+        return make_finding(
+            "healthy",
+            "No fault was found: AUROC {auroc:.3f}, {value:+z.3f} beside {baseline}, the best of five baselines. These images are too few, or too alike, for an interval.",
+            **numbers,
+        )
+    low, high = metrics["intervals"]["roc_auc"]
+    if low <= CHANCE:
+        return make_finding(
+            "healthy",
+            "No fault was found, but it is not sure that anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}; 0.5 is chance), {value:+z.3f} beside {baseline}, the best of five baselines.",
+            low=low,
+            high=high,
+            **numbers,
+        )
     return make_finding(
         "healthy",
-        "Anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+.3f} beside {baseline}, the best of five baselines.",
-        auroc=value,
+        "Anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+z.3f} beside {baseline}, the best of five baselines.",
         low=low,
         high=high,
-        value=difference["value"],
-        baseline=Sentence(BASELINE_NAMES[difference["baseline"]]),
+        **numbers,
     )

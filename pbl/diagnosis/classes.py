@@ -27,8 +27,9 @@ def find_class_imbalance(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_imbalance",
-        "Of the rare classes {found} of {rare} validation images were found ({recall:.0%}), of the others {others:.0%}: between"
-        " {low_points:.0f} and {high_points:.0f} points more.",
+        "Of the validation images of rare classes {found} of {rare} are classified correctly ({recall:.1%}), of the others"
+        " {others:.1%}: between {low_points:.0f} and {high_points:.0f} points more (95% interval). Give rare classes more weight"
+        " (class_weight).",
         found=numbers[2],
         rare=numbers[3],
         recall=numbers[2] / numbers[3],
@@ -48,12 +49,16 @@ def find_absent_class(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_absent",
-        "{images} of {all_images} validation images are of a class of which training has no image (class {examples}): the network"
-        " cannot know it. Split again so that each class is on both sides, or look whether both count classes alike.",
+        "Validation images of a class of which training has no image (class {examples}; numbered from 0): {images} of {all_images}. The network cannot"
+        " know it. Split again so that each class is on both sides, or look whether both number the classes alike.",
         images=images,
         all_images=int(val.sum()),
-        examples=", ".join(map(str, absent[:5].tolist())),
+        examples=_list_classes(absent),
     )
+
+
+def _list_classes(numbers: np.ndarray) -> str:
+    return ", ".join(map(str, numbers[:5].tolist())) + (", ..." if len(numbers) > 5 else "")
 
 
 def find_numbers_from_one(run: Evidence) -> Finding | None:
@@ -62,14 +67,15 @@ def find_numbers_from_one(run: Evidence) -> Finding | None:
     first = int(np.flatnonzero(counts)[0]) if counts.any() else 0
     if not first or of_val[:first].any() or len(counts) - first < 2:
         return None
+    last = int(np.flatnonzero(counts + of_val)[-1])
     return make_finding(
         "class_absent",
-        "The labels go from {first} to {last}, and classes are counted from 0: of {outputs} output(s) no image is. It does little"
-        " harm; labels = labels - {first} and a last layer of {classes} mend it.",
+        "The labels go from {first} to {last}, and classes are numbered from 0: {outputs} output(s) have no image. It does little"
+        " harm; labels = labels - {first} and a last layer of {classes} outputs mend it.",
         first=first,
-        last=len(counts) - 1,
+        last=last,
         outputs=first,
-        classes=len(counts) - first,
+        classes=last + 1 - first,
         kind="from_one",
     )
 
@@ -97,9 +103,9 @@ def find_label_order(run: Evidence) -> Finding | None:
     images = int(val[moved].sum())
     return make_finding(
         "label_order_suspected",
-        "Of {images} validation images of {classes} classes {own:.0%} are right, and {other:.0%} are taken for one other class"
-        " each (class {one} for class {two}): validation seems to number these classes otherwise than training. Give both the"
-        " same list of class names.",
+        "Of {images} validation images of {classes} classes {own:.0%} are classified correctly, and {other:.0%} are taken for one"
+        " other class, always the same one (class {one} for class {two}, numbered from 0): validation seems to number these classes otherwise than"
+        " training. Give both the same list of class names.",
         images=images,
         classes=len(moved),
         own=float(np.diag(val)[moved].sum() / images),
@@ -137,9 +143,10 @@ def find_swallowed_class(run: Evidence) -> Finding | None:
             continue
         return make_finding(
             "label_noise_suspected",
-            "Of {images} validation images of class {one} {taken} are taken for class {other}, of {other_images} of class {other}"
-            " {back} for class {one}; and of the labels of these two classes {train_share:.0%} are class {one} in training,"
-            " {val_share:.0%} in validation. Training images of class {one} seem to be labelled as class {other}: look at the images of that one.",
+            "Of the validation images of class {one} (numbered from 0), {taken} of {images} are taken for class {other}; the other way round it is {back}"
+            " of {other_images}. And of the labels of these two classes {train_share:.1%} are class {one} in training, {val_share:.1%}"
+            " in validation. Training images of class {one} seem to be labelled as class {other}: look at the training images of"
+            " class {other}.",
             images=int(of_val[one]),
             one=int(one),
             taken=taken,
@@ -170,9 +177,10 @@ def find_other_shares(run: Evidence) -> Finding | None:
     most = int(np.abs(np.diff(shares, axis=0)[0]).argmax())
     return make_finding(
         "class_shares_differ",
-        "Class {most} is {train_share:.0%} of the training and {val_share:.0%} of the validation images. The network is right on"
-        " {val_accuracy:.1%} of validation, and with training's shares of the classes it would be {alike:.1%}, near its"
-        " {accuracy:.1%} on training images: split again, each class in its share, or say which shares are the true ones.",
+        "Class {most} (numbered from 0) is {train_share:.1%} of the training and {val_share:.1%} of the validation images. The accuracy on validation is"
+        " {val_accuracy:.1%}; with training's shares of the classes it would be about {alike:.1%}, and it is {accuracy:.1%} on"
+        " training images. Split again so that each class has the same share on both sides (scikit-learn:"
+        " train_test_split(images, labels, stratify=labels)), or say which shares are the true ones.",
         most=most,
         train_share=float(shares[0, most]),
         val_share=float(shares[1, most]),
@@ -199,9 +207,9 @@ def find_class_never_found(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_never_found",
-        "Of class {classes} {right} of {images} training and validation images are right, of the others {others:.0%}. Look at its"
-        " images and labels, and at class weights and the last layer: a class that has enough images can be learned.",
-        classes=", ".join(map(str, never[:5].tolist())),
+        "Of the training and validation images of class {classes} (numbered from 0), {right} of {images} are classified correctly, of the others"
+        " {others:.0%}. So many images can mostly be learned: look at these images and labels, at class weights and at the last layer.",
+        classes=_list_classes(never),
         right=int(right[never].sum()),
         images=int(of[never].sum()),
         others=float(right[others].sum() / of[others].sum()),

@@ -21,8 +21,9 @@ def find_other_scale(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "shift_suspected",
-        "Pixels of training images go up to {train_largest:g}, those of validation images up to {val_largest:g}: the one are scaled"
-        " and the other are not. Scale both alike, best in the model: keras.layers.Rescaling(1 / 255) as its first layer.",
+        "Pixels of training images go up to {train_largest:g}, those of validation images up to {val_largest:g}: it seems that only"
+        " one of the two is scaled. Leave both as they are in the files, and scale them in the model:"
+        " keras.layers.Rescaling(1 / 255) as its first layer.",
         train_largest=max(ranges[0]),
         val_largest=max(ranges[1]),
         kind="scale",
@@ -31,17 +32,18 @@ def find_other_scale(run: Evidence) -> Finding | None:
 
 def find_scaled_twice(run: Evidence) -> Finding | None:
     """Pixels to 1 that the model divides by 255 once more."""
-    largest, scale = max(run.inputs.get("train", [0.0])), run.inputs.get("scale", 1.0)
+    bounds, scale = run.inputs.get("train", [0.0]), run.inputs.get("scale", 1.0)
+    largest = max(bounds)
     is_once = not 0 < scale <= 0.02 or run.inputs.get("normalises", True)
     if is_once or not 0 < largest <= 2:
         return None
     return make_finding(
         "scaled_twice",
-        "Pixels go up to {largest:g}, and the model divides them by {divisor:.0f} once more: its first layer gets"
-        " {reached:.4f} at most. Give it pixels to 255, or leave its layer Rescaling out.",
+        "Pixels go up to {largest:g}, and the model divides them by {divisor:g} once more: what is left differs by {reached:.4f} at"
+        " most, between black and white. Give it pixels to 255, or leave its layer Rescaling out.",
         largest=largest,
-        divisor=1 / scale,
-        reached=largest * scale,
+        divisor=float(f"{1 / scale:.4g}"),
+        reached=(largest - min(bounds)) * scale,
     )
 
 
@@ -55,15 +57,15 @@ def find_blank_images(run: Evidence) -> Finding | None:
             if split == "val":
                 return make_finding(
                     "blank_images",
-                    "{images} of {all_images} validation images are of one colour all over: nobody can tell their class. See what"
-                    " went wrong when they were made, or leave them out.",
+                    "Validation images of one colour all over: {images} of {all_images}. Nobody can tell their class: see what went"
+                    " wrong when they were made, or leave them out.",
                     images=images,
                     all_images=of,
                 )
             return make_finding(
                 "blank_images",
-                "{images} of {all_images} training images are of one colour all over: their labels can only be learned by"
-                " heart. See what went wrong when they were made, or leave them out.",
+                "Training images of one colour all over: {images} of {all_images}. Nothing can be learned from them: see what went"
+                " wrong when they were made, or leave them out.",
                 images=images,
                 all_images=of,
             )
@@ -75,11 +77,31 @@ def find_leak(run: Evidence) -> Finding | None:
     if not run.leaks:
         return None
     leak = max(run.leaks, key=lambda leak: leak["details"].get("images", len(leak["items"])))
+    details = {
+        "images": leak["details"].get("images", len(leak["items"])),
+        "examples": leak["details"].get("examples", ""),
+    }
+    if run.copies_in_train:
+        return make_finding(
+            "leak_suspected",
+            "Validation images that look like copies of training images: {images}, such as {examples}; and training images look like"
+            " copies of one another, as frames of a film do. The validation accuracy is likely too high. Keep on one side of the"
+            " split what belongs together: groups=look_alike, or a word of the names as in groups='(.+)_'.",
+            kind="belong_together",
+            **details,
+        )
+    if leak["check"] == "copies_across":
+        return make_finding(
+            "leak_suspected",
+            "Validation images that are copies of training images: {images}, such as {examples}: the validation accuracy is likely too"
+            " high. Leave the copies out of training, and train again.",
+            **details,
+        )
     return make_finding(
         "leak_suspected",
-        "{images} validation images are copies of training images, such as {examples}: the validation accuracy is too high.",
-        images=leak["details"].get("images", len(leak["items"])),
-        examples=leak["details"].get("examples", ""),
+        "Validation images that look like altered copies of training images: {images}, such as {examples}: the validation accuracy is"
+        " likely too high. Look at the pairs, leave the copies out of training, and train again.",
+        **details,
     )
 
 
@@ -93,8 +115,9 @@ def find_shift(run: Evidence) -> Finding | None:
     if shifts and run.over("shift_gap", low):
         return make_finding(
             "shift_suspected",
-            "A simple classifier tells validation images from training images (area under the ROC curve {auc:.2f}, equal ones .50),"
-            " most plainly by {statistic}, and the network is {gap_points:.1f} points worse on them.",
+            "A simple classifier tells validation images from training images (area under the ROC curve {auc:.2f}; 0.50 if they were"
+            " alike); they differ most in {statistic}. The accuracy on them is {gap_points:.1f} points lower. Look whether both were"
+            " made and read in the same way: 0 to 255, colour order, size.",
             auc=shifts[0]["auc"],
             statistic=shifts[0]["statistic"],
             gap=gap,
@@ -108,8 +131,9 @@ def find_shift(run: Evidence) -> Finding | None:
     if run.over("reference", newcombe_interval(expected, independent, found, independent)[0]):
         return make_finding(
             "shift_suspected",
-            "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
-            " {right} of {images}, where {reference:.0%} were reached otherwise. Validation images may reach it in another form.",
+            "The network classifies {accuracy:.1%} of its training images correctly, and validation images not clearly better than"
+            " guessing: {right} of {images}. A simple method reaches {reference:.1%} there. Validation images may reach the network in"
+            " another form than training images: look at range of the pixels, colour order, size.",
             accuracy=run.accuracy,
             right=right,
             images=images,
@@ -129,8 +153,9 @@ def find_label_noise(run: Evidence) -> Finding | None:
         right, images = run.unseen_right
         return make_finding(
             "label_noise_suspected",
-            "The network knows {accuracy:.0%} of its training images and hardly more of the validation images than guessing:"
-            " {right} of {images}. It seems that the labels do not belong to the images.",
+            "The network classifies {accuracy:.1%} of its training images correctly, and validation images not clearly better than"
+            " guessing: {right} of {images}. It seems that the labels do not belong to the images, in training or in validation. Look"
+            " at some images with their labels.",
             accuracy=run.accuracy,
             right=right,
             images=images,
@@ -143,7 +168,8 @@ def find_label_noise(run: Evidence) -> Finding | None:
         return make_finding(
             "label_noise_suspected",
             "Simple models have a loss of {loss:.2f} on {images} training images that they did not learn from and of {val_loss:.2f}"
-            " on {val_images} validation images, more than by chance: labels of training images are wrong, or validation is easier.",
+            " on {val_images} validation images: too large a difference for chance. Probably some labels of training images are"
+            " wrong, or validation is easier. Look at the labels of training images.",
             **{name: harder[0][name] for name in ("loss", "images", "val_loss", "val_images")},
             kind="harder_for_simple_models",
         )
@@ -155,8 +181,8 @@ def find_label_noise(run: Evidence) -> Finding | None:
     if told and run.over("wrong_labels", float(told[0].get("low", 0))):
         return make_finding(
             "label_noise_suspected",
-            "As far as simple models can tell, at least {low:.0%} of the labels of {looked_at} training images that were looked at are wrong;"
-            " of validation, which was drawn like them, it is likely as many: the accuracy on right labels is another one.",
+            "As far as simple models can tell, at least {low:.0%} of the labels of {looked_at} training images that were looked at are wrong."
+            " If validation was labelled in the same way, it has as many: then the accuracy on correct labels is another one.",
             low=float(told[0]["low"]),
             looked_at=int(told[0].get("looked_at", 0)),
             kind="both_sides",
@@ -167,8 +193,8 @@ def find_label_noise(run: Evidence) -> Finding | None:
     if alike and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
         return make_finding(
             "label_noise_suspected",
-            "Of {looked_at} training images {share:.0%} have five nearest images that all belong to one other class; of digits with"
-            " right labels it is less than 1%. Labels seem to be wrong, and of validation, which was drawn like them, it is likely as many.",
+            "Of {looked_at} training images {share:.1%} have five nearest images that all belong to one other class; of handwritten digits"
+            " with correct labels it is less than 1%. Some labels seem to be wrong; if validation was labelled in the same way, there too.",
             looked_at=int(alike[0].get("looked_at", 0)),
             share=float(alike[0]["share"]),
             kind="both_sides",
@@ -188,8 +214,8 @@ def _find_harder(run: Evidence) -> Finding | None:
     return make_finding(
         "label_noise_suspected",
         "After epoch {epoch} the loss was {loss:.2f} on the training images that the network learned from and {val_loss:.2f} on"
-        " validation images that it had not seen: the wrong way round, by more than chance. Labels of training images are"
-        " wrong, or validation is easier.",
+        " validation images that it had not seen: the wrong way round, and too large a difference for chance. Probably some labels"
+        " of training images are wrong, or validation is easier. Look at the labels of training images.",
         epoch=run.epoch(epoch),
         loss=loss,
         kind="harder",

@@ -129,6 +129,11 @@ class Evidence:
         is_plain = self.inputs.get("scale") == 1 and not self.inputs.get("normalises", True)
         return is_plain and self.inputs.get("train", [0, 0])[1] > 50
 
+    @property
+    def pixel_range(self) -> float:
+        """By what pixels that reach the first layer as they are should be divided: 255, or the largest where it is more."""
+        return max(255.0, float(self.inputs["train"][1]))
+
     @cached_property
     def learned(self) -> bool:
         """Whether the network does better on training images than guessing."""
@@ -221,9 +226,17 @@ class Evidence:
     def _late_share(self, loss: np.ndarray) -> float:
         if self.last < 2:
             return 0.0
-        # Of the three epochs to the last fifth the best counts: a single one may be a peak.
-        before = float(loss[max(1, self.late_epoch - 2) : self.late_epoch + 1].min())
+        before = self._before_late(loss)
         return (before - float(loss[-1])) / max(max(self.guessing, before) - float(loss[-1]), 1e-12)
+
+    def _before_late(self, loss: np.ndarray) -> float:
+        # Of the three epochs to the last fifth the best counts: a single one may be a peak.
+        return float(loss[max(1, self.late_epoch - 2) : self.late_epoch + 1].min())
+
+    @property
+    def before_late(self) -> float:
+        """The training loss from which the last fifth of the epochs began."""
+        return self._before_late(self.loss)
 
     @property
     def late_epoch(self) -> int:

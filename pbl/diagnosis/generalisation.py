@@ -9,7 +9,10 @@ def find_too_few(run: Evidence) -> Finding | None:
     """Validation images too few to say anything."""
     if not run.val_n and run.learned:
         return make_finding(
-            "too_noisy_to_say", "There are no validation images: whether the network overfits cannot be told.", images=0
+            "too_noisy_to_say",
+            "There are no validation images: whether the network overfits cannot be told. Keep some back:"
+            " OverfittingMonitor((images, labels), (val_images, val_labels)).",
+            images=0,
         )
     # Where nothing was learned that is the news.
     return _too_noisy(run) if run.learned and run.val_n < run.limits["fewest_validation"] else None
@@ -26,8 +29,8 @@ def _too_noisy(run: Evidence) -> Finding:
     _, low, high = run.signals.gap
     return make_finding(
         "too_noisy_to_say",
-        "With {images} validation images the accuracy on training images minus that on validation images is between"
-        " {low_points:+.0f} and {high_points:+.0f} points: too wide to judge.",
+        "The accuracy on training images minus that on validation images is between {low_points:+z.0f} and {high_points:+z.0f} points"
+        " (95% interval): with so few validation images ({images}) it is not known how large the gap is.",
         images=run.val_n,
         low=low,
         high=high,
@@ -41,9 +44,9 @@ def find_overfitting(run: Evidence) -> Finding | None:
     if run.has_gap and run.over("may_be_gap", 1 - run.gap_if_drawn_again):
         return make_finding(
             "overfitting",
-            "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images:"
-            " {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval). The gap may be smaller: of as"
-            " many other validation images ({images}) {otherwise:.0%} of draws would not be called overfitting.",
+            "The network classifies {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images correctly:"
+            " {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval). The gap may be smaller: if other"
+            " images ({images}) were drawn for validation, {otherwise:.0%} of the draws would not be called overfitting.",
             cause="gap",
             otherwise=1 - run.gap_if_drawn_again,
             **run.gap_and_accuracies,
@@ -51,7 +54,7 @@ def find_overfitting(run: Evidence) -> Finding | None:
     if run.has_gap:
         return make_finding(
             "overfitting",
-            "The network knows {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images:"
+            "The network classifies {accuracy:.1%} of the training images and {val_accuracy:.1%} of the validation images correctly:"
             " {gap_points:.1f} points less, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
             cause="gap",
             **run.gap_and_accuracies,
@@ -74,10 +77,12 @@ def find_overfitting(run: Evidence) -> Finding | None:
     is_lost = lost > 2 * np.sqrt(max((correct[best] != correct[-1]).sum(), 1))
     return make_finding(
         "overfitting",
-        "After epoch {best} the validation loss rose by {rise:.0%}, more than that of training images; the validation accuracy"
-        " went from {before:.1%} to {after:.1%}.",
+        "The validation loss was lowest after epoch {best}, at {lowest:.3g}, and rose to {loss:.3g}, more than that of training"
+        " images; the validation accuracy went from {before:.1%} to {after:.1%}.",
         cause="stop_earlier" if is_lost else "over_confident",
         best=run.epoch(best),
+        lowest=float(run.val_loss[best]),
+        loss=float(run.val_loss[-1]),
         rise=rise,
         z=z,
         before=float(correct[best].mean()),
@@ -93,8 +98,8 @@ def find_health(run: Evidence) -> Finding | None:
         return make_finding(
             "healthy",
             "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
-            " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval). {images} validation images cannot"
-            " tell whether that is a small gap: of as many other ones {again:.0%} of draws would be called overfitting.",
+            " {gap_points:z.1f} points, between {low_points:z.1f} and {high_points:z.1f} (95% interval). Whether it overfits a little cannot"
+            " be told: if other images ({images}) were drawn for validation, {again:.0%} of the draws would be called overfitting.",
             cause="or_small_gap",
             again=run.gap_if_drawn_again,
             **run.gap_and_accuracies,
@@ -103,13 +108,13 @@ def find_health(run: Evidence) -> Finding | None:
         return make_finding(
             "healthy",
             "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
-            " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images). What could"
+            " {gap_points:z.1f} points, between {low_points:z.1f} and {high_points:z.1f} (95% interval, {images} images). What could"
             " be reached on these data is not known here.",
             **run.gap_and_accuracies,
         )
     return make_finding(
         "healthy",
         "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
-        " {gap_points:.1f} points, between {low_points:.1f} and {high_points:.1f} (95% interval, {images} images).",
+        " {gap_points:z.1f} points, between {low_points:z.1f} and {high_points:z.1f} (95% interval, {images} images).",
         **run.gap_and_accuracies,
     )

@@ -10,10 +10,18 @@ def find_divergence(run: Evidence) -> Finding | None:
     """No finite loss; a start far above guessing; a descent that was lost again; a layer that has died."""
     logged = [row.get("loss", 0.0) for row in run.signals.epochs]
     broken = ~(np.isfinite(run.loss) & np.isfinite(np.array(logged, float)))
+    if broken[0]:  # no rate has done that
+        return make_finding(
+            "diverged",
+            "The loss is not a finite number (NaN or infinite) even before training. Look for such values in the images:"
+            " np.isfinite(images).all() must be True; then for a layer of your own that gives them.",
+            kind="not_finite_at_once",
+        )
     if broken.any():
         return make_finding(
             "diverged",
-            "The training loss is no finite number from epoch {epoch} on.",
+            "The training loss is not a finite number (NaN or infinite), for the first time in epoch {epoch}. Lower the learning"
+            " rate first.",
             epoch=run.epoch(int(broken.argmax())),
             kind="not_finite",
         )
@@ -26,16 +34,17 @@ def find_divergence(run: Evidence) -> Finding | None:
             return make_finding(
                 "diverged",
                 "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels go up to {largest:g},"
-                " and no layer of the model scales them. Put keras.layers.Rescaling(1 / 255) first.",
+                " and no layer of the model scales them. Put keras.layers.Rescaling(1 / {range:g}) first.",
                 loss=looks[0]["loss_in_training"],
                 guessing=run.guessing,
                 largest=run.inputs["train"][1],
+                range=run.pixel_range,
                 kind="unscaled",
             )
         return make_finding(
             "diverged",
-            "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: the pixels are not scaled, or the"
-            " initial weights are too large.",
+            "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}. Usually the pixels are not scaled then,"
+            " or the initial weights are too large.",
             loss=looks[0]["loss_in_training"],
             guessing=run.guessing,
             kind="initial",
@@ -49,7 +58,8 @@ def find_divergence(run: Evidence) -> Finding | None:
     if has_died and find_vanishing_gradients(run) is None:  # which would be why
         return make_finding(
             "diverged",
-            "The network no longer learns: in a layer {share:.0%} of the units are 0 for all images, before training {before:.0%}.",
+            "The network no longer learns: in a layer {share:.1%} of the units are 0 for all images that were looked at; before"
+            " training it was {before:.1%} at most. Lower the learning rate.",
             share=dead[-1],
             before=dead[0],
             kind="died",
@@ -62,10 +72,20 @@ def find_smaller_collapse(run: Evidence) -> Finding | None:
     if not run.has_collapsed:
         return None
     lowest, _ = run.collapse
+    if not lowest:  # a network that was trained before, such as by an earlier `fit`
+        return make_finding(
+            "diverged",
+            "Before this training the loss of training images was {lowest:.3g}, and in the end {loss:.3g}; that of guessing is"
+            " {guessing:.3g}. Lower the learning rate.",
+            lowest=float(run.loss[0]),
+            loss=float(run.loss[-1]),
+            guessing=run.guessing,
+            kind="collapse",
+        )
     return make_finding(
         "diverged",
-        "The training loss came down to {lowest:.2f} after epoch {epoch} and ended at {loss:.2f}; that of guessing is"
-        " {guessing:.2f}.",
+        "The loss of training images came down to {lowest:.3g} after epoch {epoch}, and in the end it was {loss:.3g}; that of"
+        " guessing is {guessing:.3g}. Lower the learning rate.",
         lowest=float(run.loss[lowest]),
         epoch=run.epoch(lowest),
         loss=float(run.loss[-1]),
@@ -87,7 +107,8 @@ def find_smaller_mismatch(run: Evidence) -> Finding | None:
     return make_finding(
         "batch_norm_mismatch",
         "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and"
-        " {anew:.2f} with averages taken anew: in inference the network is not the one that was trained.",
+        " {anew:.2f} with averages taken anew: in inference the network is not the one that was trained. More steps help, or"
+        " keras.layers.BatchNormalization(momentum=0.9).",
         stored=run.signals.network[-1]["loss_stored"],
         anew=run.signals.network[-1]["loss_anew"],
     )
@@ -101,7 +122,8 @@ def find_dead_units(run: Evidence) -> Finding | None:
     at = int(np.nanargmax(look["dead"]))
     return make_finding(
         "dead_units",
-        "Before training {share:.0%} of the units of '{layer}' were 0 for all images, and nothing was learned since.",
+        "Before training {share:.1%} of the units of '{layer}' were 0 for all images that were looked at, and nothing was learned"
+        " since. Look at the initial weights of that layer, and at the range of the pixels.",
         share=look["dead"][at],
         layer=look["rectified"][at],
     )
@@ -116,14 +138,15 @@ def find_vanishing_gradients(run: Evidence) -> Finding | None:
     if norms[0] / norms[-1] < run.limits["gradient_ratio"]:
         return make_finding(
             "vanishing_gradients",
-            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and next to nothing was learned since.",
+            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and next to nothing was learned"
+            " since. Fewer layers, batch normalisation or skip connections help.",
             ratio=norms[0] / norms[-1],
         )
     if max(norms) < run.limits["gradient_norm"]:
         return make_finding(
             "vanishing_gradients",
-            "Before training the largest gradient of a layer was {norm:.1e}: all images look alike to the last layer, and next"
-            " to nothing was learned since.",
+            "Before training the largest gradient of a layer was {norm:.1e}, and next to nothing was learned since, as where all"
+            " images look alike to the last layer. Fewer layers, batch normalisation or skip connections help.",
             norm=max(norms),
         )
     return None
@@ -142,9 +165,9 @@ def find_double_softmax(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "double_softmax",
-        "No image has a confidence above {confidence:.3f}, and {accuracy:.0%} of the training images are right. A softmax (or"
-        " sigmoid) of another one's outputs gives {highest:.3f} at most: leave one of the two out, the last layer's activation or"
-        " the layer behind it.",
+        "No training image that was looked at has a confidence above {confidence:.3f}, and {accuracy:.0%} of them are classified"
+        " correctly. A softmax (or sigmoid) of another one's outputs gives about {highest:.3f} at most. If the model has two:"
+        " leave one of the two out, the last layer's activation or the layer behind it.",
         confidence=confidence,
         accuracy=run.accuracy,
         highest=float(highest),
@@ -161,9 +184,11 @@ def find_instability(run: Evidence) -> Finding | None:
     if not (run.is_mismatched or came_back) and run.over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
         return make_finding(
             "diverged",
-            "In the second half the training loss rose by {rises:.2f} in all, more than the {descent:.2f} that it ever came down.",
+            "In the second half the loss of training images went up and down: its rises sum up to {rises:.2f}. At its lowest it was"
+            " {lowest:.2f}, and that of guessing is {guessing:.2f}. Lower the learning rate.",
             rises=float(rises),
-            descent=run.descent,
+            lowest=float(run.loss.min()),
+            guessing=run.guessing,
             kind="rough",
         )
     return None
@@ -181,8 +206,8 @@ def find_unlearned(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "underfitting",
-        "The network knows {accuracy:.1%} of its own training images (at most {high:.1%}), where {reference:.1%} of unseen"
-        " images can be reached.",
+        "The network classifies {accuracy:.1%} of its own training images correctly (95% interval up to {high:.1%}), where a simple"
+        " method or another run classifies {reference:.1%} of unseen images correctly.",
         cause=run.why_little,
         accuracy=run.accuracy,
         high=high,
@@ -194,14 +219,23 @@ def find_unlearned(run: Evidence) -> Finding | None:
 def find_underfitting(run: Evidence) -> Finding | None:
     """A network that still learns, or that stays below a reference on validation without knowing its training images better."""
     if run.improves and run.accuracy < 0.995 and run.over("late_share", run.late):
+        numbers = {"epochs": run.last - run.late_epoch, "before": run.before_late, "loss": float(run.loss[-1])}
+        if not run.val_n:
+            return make_finding(
+                "underfitting",
+                "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network"
+                " still learns.",
+                cause=run.why_little,
+                late=run.late,
+                **numbers,
+            )
         return make_finding(
             "underfitting",
-            "Of all that the training loss came down, {late:.0%} came in the last {epochs} epoch(s), and validation improved too:"
-            " it still learns.",
+            "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}, and that of"
+            " validation images fell too: the network still learns.",
             cause=run.why_little,
             late=run.late,
-            epochs=run.last - run.late_epoch,
-            loss=float(run.loss[-1]),
+            **numbers,
         )
     if not (run.references and run.learned and run.val_n) or run.has_gap:
         return None
@@ -211,10 +245,12 @@ def find_underfitting(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "underfitting",
-        "The network is right on {accuracy:.1%} of the validation images, where {reference:.1%} can be reached, and it does"
-        " no better on its training images: it has learned too little, not too much.",
+        "The network classifies {accuracy:.1%} of the validation images correctly, where a simple method or another run reaches"
+        " {reference:.1%}. On training images it is {train_accuracy:.1%}, which is not clearly more: that is not called"
+        " overfitting.",
         cause=run.why_little,
         accuracy=right / run.val_n,
+        train_accuracy=run.accuracy,
         reference=best,
         load=run.load,
     )
@@ -229,10 +265,11 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
         return make_finding(
             "unknown",
             "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}). Pixels go up to"
-            " {largest:g}, and no layer of the model scales them: put keras.layers.Rescaling(1 / 255) first.",
+            " {largest:g}, and no layer of the model scales them: put keras.layers.Rescaling(1 / {range:g}) first.",
             accuracy=run.accuracy,
             majority=run.majority,
             largest=run.inputs["train"][1],
+            range=run.pixel_range,
             kind="unscaled",
         )
     if run.last <= run.limits["few_epochs"]:
@@ -247,8 +284,8 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
         )
     return make_finding(
         "unknown",
-        "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and no known"
-        " cause was found.",
+        "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and none of the"
+        " known causes was found. Let the network train on 32 images alone: it should learn them by heart.",
         accuracy=run.accuracy,
         majority=run.majority,
     )

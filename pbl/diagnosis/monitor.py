@@ -24,6 +24,7 @@ from pbl.diagnosis.arrays import examine_arrays
 from pbl.diagnosis.rules import Diagnosis, diagnose
 from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
+from pbl.languages import say
 from pbl.models.calls import replaced_calls
 from pbl.models.keras_private import find_callbacks, flatten_layers
 
@@ -551,14 +552,21 @@ class _LiveLine:
 def describe_epoch(signals: Signals) -> str:
     """The last epoch in a line: accuracy on the probe and on validation, and their gap with its 95% interval."""
     right, n, val_right, val_n = signals.known
-    text = f"Epoch {signals.epochs[-1]['epoch']}: {right / n:.1%} of the training images known"
+    epoch, accuracy = signals.epochs[-1]["epoch"], right / n
     if not val_n:
-        return text
+        return say("Epoch {epoch}: accuracy {accuracy:.1%} on training images", epoch=epoch, accuracy=accuracy)
     gap, low, high = (100 * number for number in signals.gap)
-    best = min(signals.epochs[1:], key=lambda row: row["val_probe_loss"])["epoch"]
-    return (
-        f"{text}, {val_right / val_n:.1%} of validation; gap {gap:.1f} points ({low:.1f} to {high:.1f});"
-        f" validation loss lowest after epoch {best}"
+    best = min(signals.epochs[1:], key=lambda row: float(np.nan_to_num(row["val_probe_loss"], nan=np.inf)))["epoch"]
+    return say(
+        "Epoch {epoch}: accuracy {accuracy:.1%} on training images, {val_accuracy:.1%} on validation images; gap {gap:z.1f} points"
+        " (95% interval {low:z.1f} to {high:z.1f}); validation loss lowest after epoch {best}",
+        epoch=epoch,
+        accuracy=accuracy,
+        val_accuracy=val_right / val_n,
+        gap=gap,
+        low=low,
+        high=high,
+        best=best,
     )
 
 

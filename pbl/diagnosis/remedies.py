@@ -126,6 +126,10 @@ def _softened(config: Config, options: dict, side: int) -> dict | None:
     return {"loss": "categorical_crossentropy", "label_smoothing": 0.1}
 
 
+def _grouped(config: Config, options: dict, side: int) -> dict | None:
+    return None if config.groups else {"groups": "look_alike"}
+
+
 def _all_data(config: Config, options: dict, side: int) -> dict | None:
     return {"train_fraction": 1.0} if config.train_fraction < 1 else None
 
@@ -139,11 +143,11 @@ def _nothing(config: Config, options: dict, side: int) -> dict:
 
 
 # fmt: off
-GO_ON = Remedy("go_on", "The training has not ended: go on with it.", _nothing)
+GO_ON = Remedy("go_on", "The training has not ended: resume it.", _nothing)
 ALL_DATA = Remedy("all_data", "All training images in place of a part of them.", _all_data)
 MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _more_data, "train {run} --learning-curve")
 DROPOUT = Remedy("dropout_and_longer", "Dropout {model_options_dropout} with three times the epochs.", _dropped)
-AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and turns; mirrored too, where a mirrored image is of the same class) with three times the epochs.", _augmented)
+AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and turns; augmentation.flip=true too, where a mirrored image is of the same class) with three times the epochs.", _augmented)
 BOTH = Remedy("augmentation_dropout_and_longer", "Augmentation and dropout {model_options_dropout} with three times the epochs.", _augmented_and_dropped)
 LONGER = Remedy("longer", "Three times the epochs: {epochs}.", _longer)
 RATE_10 = Remedy("rate_times_10", "Ten times the learning rate: {learning_rate:g}; `find-rate` suggests one too.", _rate_times(10))
@@ -158,11 +162,12 @@ WEIGHTS = Remedy("class_weight", "Let images of rare classes count for more.", _
 SMOOTH = Remedy("label_smoothing", "Label smoothing 0.1.", _softened)
 VALIDATE = Remedy("more_validation", "A larger share of the images for validation.", _folds)
 CHECK = Remedy("check_data", "Let the data doctor look again: it says what differs, and of which images.", _nothing, "check {run}")
-LOOK = Remedy("compare_pixels", "See how training and validation images reach the network: range of the pixels, colour order, size.", _nothing, "check {run}")
-COUNT = Remedy("count_classes", "Count the images of each class on both sides, and look at recall by class.", _nothing, "check {run}")
-LABELS = Remedy("look_at_labels", "Look at the worst mistakes on validation images, with their labels.", _nothing, "inspect {run}")
+LOOK = Remedy("compare_pixels", "Look at training and validation images as the network gets them: range of the pixels, colour order, size; the data doctor says what differs.", _nothing, "check {run}")
+COUNT = Remedy("count_classes", "Look in the report at the images of each class on both sides, and at recall by class.", _nothing, "report {run}")
+LABELS = Remedy("look_at_labels", "Look at the surest mistakes on validation images, with their labels: figures/mistakes_val.png.", _nothing, "evaluate {run}")
 LESS = Remedy("less_augmentation", "Half as strong an augmentation: {settings}.", _less_augmented)
 STOP = Remedy("early_stopping", "Stop where the validation loss is lowest, and keep the weights of that epoch: {settings}.", _stopped)
+TOGETHER = Remedy("groups", "Keep images that look alike on one side of the split; expect a lower, true accuracy.", _grouped)
 LEAVE_OUT = Remedy("leave_out_copies", "Leave the copies out, and train again; expect a lower, true accuracy.", _nothing, "check {run} --leave-out copies.txt")
 MEMORISE = Remedy("memorise", "See whether the network can learn 32 images by heart; if not, something is wrong in it.", _nothing, "train {run} --memorise 32")
 FIND_RATE = Remedy("find_rate", "Let `find-rate` suggest a learning rate.", _nothing, "find-rate {run}")

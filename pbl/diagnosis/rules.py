@@ -108,6 +108,7 @@ RULES = {rule.key: rule for rule in (
         "": ((to_try.LOWER_RATE, None), (to_try.FIND_RATE, None)),
         "initial": ((to_try.LOOK, None), (to_try.LOWER_RATE, None), (to_try.FIND_RATE, None)),
         "unscaled": ((to_try.LOOK, None),),
+        "not_finite_at_once": ((to_try.LOOK, None), (to_try.MEMORISE, None)),
     }, ("unknown", "underfitting")),
     Rule("class_imbalance", "class_imbalance", "act", {
         "rare_class": Threshold(0.1, "images of a class by those of the commonest, as the data doctor's"),
@@ -127,7 +128,7 @@ RULES = {rule.key: rule for rule in (
     Rule("leak", "leak_suspected", "stop", {
         "copies": Threshold(0.01, "copies of training images, share of the validation images, as the data doctor's"),
         "copies_p": Threshold(1e-4, "chance of so many look-alikes among training images themselves; 300 digits gave 6e-4 once"),
-    }, images.find_leak, {"": ((to_try.LEAVE_OUT, None),)}),
+    }, images.find_leak, {"": ((to_try.LEAVE_OUT, None),), "belong_together": ((to_try.TOGETHER, None), (to_try.LEAVE_OUT, None))}),
     Rule("shift", "shift_suspected", "stop", {
         "shift_gap": Threshold(0.02, "points by 100, lower bound of the gap; a shift that costs less is no reason to stop"),
         "known_of_val": Threshold(0.2, "skill on validation, upper bound, by that on training images; random labels to .1"),
@@ -261,8 +262,8 @@ class Diagnosis:
             if experiment.gain is not None:
                 measured = ", ".join(say(source, pairs=experiment.pairs) for source in experiment.sources)
                 told = (
-                    " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+.1f} to"
-                    " {highest:+.1f} points, in the middle {gain:+.1f}."
+                    " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+z.1f} to"
+                    " {highest:+z.1f} points, in the middle {gain:+z.1f}."
                 )
                 price = say(told, measured=measured, **{name: getattr(experiment, name) for name in _GAIN})
             if experiment.epochs:
@@ -300,14 +301,21 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
     run = Evidence(signals, data, best_accuracy, limits)
     if run.majority >= 1:
-        return Diagnosis((make_finding("unknown", "All training images are of one class: there is nothing to learn."),))
+        return Diagnosis(
+            (
+                make_finding(
+                    "unknown",
+                    "All training images are of one class: there is nothing to learn. Look at the labels, or at the folders they come from.",
+                ),
+            )
+        )
     found = run.found
     # Health comes last, also where rules of one's own stand behind it.
     for rule in sorted(RULES.values(), key=lambda rule: rule.key == "health"):
         finding = rule.find(run)
         if finding is not None and finding.name not in [other.name for other in found]:
             found.append(finding)
-        if found and found[-1].details.get("kind") == "not_finite":
+        if found and found[-1].details.get("kind", "").startswith("not_finite"):
             break  # nothing else can be told
     return Diagnosis(tuple(_leave_out_consequences(found)))
 

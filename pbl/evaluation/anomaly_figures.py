@@ -50,7 +50,7 @@ def draw_anomalies(
     Yields:
         Name and figure.
     """
-    leak = " (leak: too good to be true)" if metrics["leak"] else ""
+    leak = " (leak: likely too good)" if metrics["leak"] else ""
     of = f"{run}, {split}{leak}"
     yield "scores", plot_scores(scores, normal, threshold, f"{of}: scores of {len(scores):,} images")
     yield (

@@ -94,12 +94,11 @@ def find_altered_copies(
     pairs = _order_pairs(find_alike(pool.pixels, queries), pool.groups)
     limits = _find_limits(pairs, len(pool.names))
     ratios, ways = _measure_ratios(pairs, len(pool.names))
-    looked_at = Counter(pool.split[queries].tolist())
     kinds = pool.split[pairs.one] + "/" + pool.split[pairs.other]
     findings = []
     for earlier, split in (("train", "val"), ("train", "test"), ("val", "test")):
         near = _choose_copies(pairs, ratios, ways, kinds == f"{earlier}/{split}", limits)
-        findings += _judge_split(pool, near, earlier, split, looked_at[split], official)
+        findings += _judge_split(pool, near, earlier, split, queries[pool.split[queries] == split], official)
     findings += _judge_train(
         pool, _choose_copies(pairs, ratios, ways, kinds == "train/train", limits), queries, official
     )
@@ -220,32 +219,37 @@ def _describe_pairs(pool: _Pool, pairs: _Pairs) -> dict[str, Any]:
 
 
 def _judge_split(
-    pool: _Pool, pairs: _Pairs, earlier: str, split: str, looked_at: int, official: bool | set[str]
+    pool: _Pool, pairs: _Pairs, earlier: str, split: str, looked_at: np.ndarray, official: bool | set[str]
 ) -> list[Finding]:
-    """Whether a split's images are copies of an earlier split's."""
+    """Whether a split's images, of which some are `looked_at`, numbers in the pool, are copies of an earlier split's."""
     found = list(dict.fromkeys(pool.names[pairs.other]))
     if len(found) < COPY_IMAGES:
         return []
+    # Some were found from the earlier split's side and not looked at themselves: they are no part of the share that is told.
+    of_looked_at = len(np.intersect1d(pairs.other, looked_at))
     twins = _measure_twins(len(pool.names))
-    p = binomial_tail(len(found), looked_at, twins)
-    is_more = len(found) / looked_at > COPY_SHARE and p < COPY_P
+    p = binomial_tail(min(len(found), len(looked_at)), len(looked_at), twins)
+    is_more = len(found) / len(looked_at) > COPY_SHARE and p < COPY_P
     groups = suggest_groups(pool, pairs) if is_more and not pool.groups.any() else None
     return one_finding(
         "altered_copies",
         "note" if not is_more else "act" if is_official(split, official) or is_official(earlier, official) else "stop",
-        "{images} of {looked_at} {split} images ({share:.1%}) look like altered copies of {earlier} images, such as {examples}: "
+        "Altered copies: {found} of {looked_at} {split} images ({share:.1%}; exact copies are not counted) look like {earlier} images, such as {examples}: "
         + (
-            "no more than large collections of photographs hold by nature ({twins:.1%}); look at the pairs."
+            "not clearly more than large collections of photographs hold by nature ({twins:.1%}); look at the pairs."
+            if not is_more and len(found) / len(looked_at) > COPY_SHARE
+            else "too few to change the accuracy much; look at the pairs."
             if not is_more
-            else "by their names these images belong together; keep such images on one side with groups='{groups}'."
+            else "by their names these images seem to belong together; keep such images on one side with groups='{groups}'."
             if groups
-            else "look at the pairs, leave the copies out of {earlier}, and expect the accuracy to fall."
+            else "look at the pairs, leave the copies out of {earlier} (check --leave-out FILE), and expect the accuracy to fall."
         ),
         found,
         images=len(found),
-        looked_at=looked_at,
+        found=of_looked_at,
+        looked_at=len(looked_at),
         all_images=int((pool.split == split).sum()),
-        share=len(found) / looked_at,
+        share=of_looked_at / len(looked_at),
         twins=twins,
         p=p,
         split=split,
@@ -266,13 +270,13 @@ def _judge_train(pool: _Pool, pairs: _Pairs, queries: np.ndarray, official: bool
     return one_finding(
         "altered_copies_in_train",
         "note" if is_grouped else "act" if is_official("val", official) else "stop",
-        "{share:.0%} of {looked_at} training images look like altered copies of another one, such as {examples}"
+        "Altered copies: {images} of {looked_at} training images ({share:.1%}; exact copies are not counted) look like another one, such as {examples}"
         + (
             ", of another group: look whether groups='...' names what belongs together."
             if is_grouped
-            else ", so a split by chance has copies on both sides: by their names these images belong together; keep such images on one side with groups='{groups}'."
+            else ", so a split by chance has copies on both sides: by their names these images seem to belong together; keep such images on one side with groups='{groups}'."
             if groups
-            else ", so a split by chance has copies on both sides: take the originals alone, split, and augment after the split."
+            else ", so a split by chance has copies on both sides: keep on one side what belongs together (groups=look_alike); or take the originals alone, split, and augment after the split."
         ),
         list(dict.fromkeys(pool.names[pairs.one])),
         images=len(found),

@@ -27,7 +27,7 @@ def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = F
         findings += one_finding(
             "copies_across",
             "act" if is_official(other, official) or is_official(one, official) else "stop",
-            "{images} of {all_images} {split} images ({share:.1%}) stand in {earlier} too, such as {examples}, so the {split} score is too good: leave the copies out of {earlier}.",
+            "Exact copies: {images} of {all_images} {split} images ({share:.2%}) stand in {earlier} too, such as {examples}: the {split} score is likely too good, so leave the copies out of {earlier} (check --leave-out FILE).",
             [splits[other].names[i] for i in copied],
             images=len(copied),
             all_images=len(splits[other].names),

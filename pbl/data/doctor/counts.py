@@ -22,7 +22,7 @@ def find_broken(broken: Mapping[str, str]) -> list[Finding]:
     return one_finding(
         "broken",
         "stop",
-        "Image files that cannot be decoded: {images}, such as {examples} ({reason}); copy or download them again, or leave them out.",
+        "Image files that cannot be decoded: {images}, such as {examples}; copy or download them again, or leave them out. The first one: {reason}",
         names,
         images=len(names),
         reason=broken[names[0]],
@@ -37,7 +37,7 @@ def find_damaged_metadata(names: Sequence[str]) -> list[Finding]:
     return one_finding(
         "damaged_metadata",
         "note",
-        "Images with damaged metadata, which were passed over: {images}, such as {examples}; if one is turned, save it again.",
+        "Images with damaged metadata (EXIF, colour profile), which was ignored: {images}, such as {examples}; if one is turned, save it again.",
         sorted(names),
         images=len(names),
     )
@@ -97,9 +97,9 @@ def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "small_validation",
         "act",
-        "The validation split has {images} images, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it a larger share (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5)."
+        "Images in the validation split: only {images}. An accuracy of about 90% on so few has a 95% interval from {low:.0%} to {high:.0%}: give it a larger share (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5)."
         if independent == images
-        else "The validation split has {images} images, but of only {groups} groups, on which an accuracy of 90% could be anything from {low:.0%} to {high:.0%}: give it more groups (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5).",
+        else "Images in the validation split: {images}, but of only {groups} group(s). An accuracy of about 90% on so few has a 95% interval from {low:.0%} to {high:.0%}: give it more groups (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5).",
         images=images,
         groups=independent,
         low=low,
@@ -117,7 +117,7 @@ def find_imbalance(splits: Mapping[str, Part], class_names: list[str]) -> list[F
     return one_finding(
         "imbalance",
         "act",
-        "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights.",
+        "The training images are unbalanced: '{common}' has {most}, '{rare}' only {fewest}; look at recall by class and macro F1 rather than accuracy, and try class weights (class_weight=balanced).",
         common=class_names[common],
         rare=class_names[rare],
         most=int(counts[common]),

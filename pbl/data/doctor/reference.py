@@ -49,7 +49,7 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
     return one_finding(
         "reference_accuracy",
         "note",
-        "The better of two simple methods, {method}, reaches {accuracy:.1%} on validation ({low:.1%} to {high:.1%}, {images} images): a network below that has a fault, or needs more training.",
+        "The better of two simple methods, {method}, reaches {accuracy:.1%} on validation (95% interval {low:.1%} to {high:.1%}, {images} images): a network clearly below that likely has a fault, or needs more training.",
         method=method,
         accuracy=accuracy,
         low=low,

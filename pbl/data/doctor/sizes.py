@@ -44,7 +44,7 @@ def find_small_images(splits: Mapping[str, Part]) -> list[Finding]:
             + (
                 "replace them by larger ones, leave them out, or take a smaller image_size."
                 if few
-                else "a smaller image_size trains faster and loses nothing."
+                else "a smaller image_size trains faster, and these lose nothing."
             ),
             [names[i] for i in order],
             images=len(order),
@@ -118,14 +118,14 @@ def find_mixed_modes(splits: Mapping[str, Part], class_names: list[str]) -> list
         return one_finding(
             "mixed_modes",
             "note",
-            "{grey} of {all_images} images are grey and the others in colour, in all classes alike (the rarer kind: {examples}): channels=1 makes them equal.",
+            "Grey images among others in colour: {grey} of {all_images} (the rarer kind: {examples}); channels=1 makes them equal.",
             items,
             **details,
         )
     return one_finding(
         "mixed_modes",
         "act",
-        "{grey} of {all_images} images are grey, {greyest_share:.0%} of '{greyest}' but {least_share:.0%} of '{least}', so a network can tell these classes by colour alone: take channels=1.",
+        "Grey images among others in colour: {grey} of {all_images}, {greyest_share:.0%} of '{greyest}' but {least_share:.0%} of '{least}'. A network can tell many of them apart by colour alone: take channels=1.",
         items,
         greyest=max(shares, key=shares.get),
         greyest_share=max(shares.values()),
