@@ -1,6 +1,5 @@
 """What the tests share: real data where they are at hand, and short ways to a run and to the command line."""
 
-import contextlib
 import gc
 import hashlib
 import json
@@ -12,9 +11,6 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["PBL_LANGUAGE"] = "en"  # whatever the locale of the machine
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="pbl-tests-")  # keys and answers of the tests alone
-
-with contextlib.suppress(ImportError):  # of tests/test_references.py; loaded after TensorFlow its builds for CUDA crash
-    import torch  # noqa: F401
 
 import keras
 import numpy as np

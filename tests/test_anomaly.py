@@ -259,7 +259,7 @@ def test_a_run_from_training_to_prediction(tmp_path, command):
     status, out, _ = command("diagnose", run.path)
     assert status == 0 and out
     assert command("inspect", run.path)[0] == 0
-    codes = pd.read_csv(run.path / "figures" / "codes.csv")
+    codes = pd.read_csv(run.path / "figures" / "codes.csv", dtype={"class": str})
     assert set(codes["class"]) == set("0123456789") and codes["is_normal"].sum() == is_normal.sum()
     assert command("report", run.path)[0] == command("log", tmp_path)[0] == 0
     page = (run.path / "report.html").read_text(encoding="utf-8")

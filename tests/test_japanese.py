@@ -101,7 +101,9 @@ def descriptions() -> dict[str, str]:
 
 
 def titles_of_columns() -> set[str]:
-    """Of the tables of a comparison: the keys of the dictionaries that make them, and the titles beside the formats."""
+    """Of the tables of a comparison: the keys of the dictionaries that make them, the titles beside the formats, the measures."""
+    from pbl.comparison.run import MEASURES
+
     tree = ast.parse((PACKAGE / "comparison" / "tables.py").read_text(encoding="utf-8"))
     found = {"pre-trained"}
     for function in tree.body:
@@ -110,8 +112,8 @@ def titles_of_columns() -> set[str]:
                 if isinstance(node, ast.Dict):
                     pairs = [(key, value) for key, value in zip(node.keys, node.values, strict=True) if key is not None]
                     named = [value.elts[0] if isinstance(value, ast.Tuple) else key for key, value in pairs]
-                    found |= {part.value for part in named}
-    return found
+                    found |= {part.value for part in named if isinstance(part, ast.Constant)}
+    return found | {f"{name} %" for name in MEASURES.values()}
 
 
 def reasons_of_isolation() -> set[str]:
