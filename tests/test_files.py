@@ -345,6 +345,17 @@ def test_an_archive_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypa
             load(tmp_path / name)
 
 
+def test_arrays_that_the_memory_does_not_hold_are_not_called_damaged(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((2, 4, 4), np.uint8), y_train=np.arange(2))
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(InputError, match=r"There is not enough memory for .*a\.npz"):
+        npz_arrays(tmp_path / "a.npz")
+
+
 def test_a_path_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "my photos", tree("cat", "dog"))

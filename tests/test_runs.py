@@ -368,6 +368,8 @@ def test_predictions_are_read(tmp_path):
     [
         {"labels": np.array([1, 0])},
         {"names": np.array(["x.png"])},
+        {"names": np.array("x.png")},
+        {"class_names": np.array("cat")},
         {"labels": np.array([0.5, 1, 1])},
         {"labels": np.array([[1], [0], [1]])},
         {"probabilities": np.array([0.2, 0.8, 0.1])},
@@ -386,6 +388,17 @@ def test_damaged_predictions_are_told_in_one_line(tmp_path, change):
     with pytest.raises(InputError, match=r"predictions_val\.npz is missing or damaged\. Write it anew") as error:
         Run(tmp_path).read_predictions("val")
     assert not isinstance(error.value.__cause__, FileNotFoundError)
+
+
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+    np.savez(tmp_path / "predictions_val.npz", **WHOLE)
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("pbl.storage.reading.read_array", fail)
+    with pytest.raises(InputError, match=r"cannot be read now: there is not enough memory"):
+        Run(tmp_path).read_predictions("val")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"\x93NUMPY"])

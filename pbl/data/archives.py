@@ -258,7 +258,14 @@ def _open_npz(file: Path) -> Source:
                 name: arrays[name] for name in arrays.files if re.fullmatch(r"[xy]_(train|val|test)|class_names", name)
             }
             names = arrays.files
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError) as error:
+    except MemoryError:
+        raise InputError(
+            "There is not enough memory for {file}: its arrays take {size:.1f} GB. Close other programs, or give the images as files in"
+            " class folders, which are read one by one.",
+            file=file,
+            size=size / GIGABYTE,
+        ) from None
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         if isinstance(error, (InputError, PermissionError)) or getattr(error, "errno", None) in PASSING:
             raise
         if "pickle" in str(error):

@@ -246,7 +246,7 @@ class Signals:
             if not error.is_damaged:
                 raise
             raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from None
 
 

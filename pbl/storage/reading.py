@@ -137,7 +137,7 @@ def read_arrays(
         with zipfile.ZipFile(stream) as archive:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             if sum(entry.file_size for entry in entries.values()) > most:
-                raise MemoryError
+                raise UnreadableFile(file, Sentence("it is too large"))
             wanted = entries if names is None else [name for name in names if name in entries]
             return {name: read_array(archive, entries[name]) for name in wanted}
 
@@ -210,7 +210,7 @@ def read_file(
         reason = Sentence("it is damaged ({field})", field=wrong[:60]) if wrong else Sentence("it is damaged")
         raise UnreadableFile(file, reason) from error
     except MemoryError as error:
-        raise UnreadableFile(file, Sentence("it is too large")) from error
+        raise UnreadableFile(file, Sentence("there is not enough memory"), is_damaged=False) from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):  # a link to itself; a socket
             raise UnreadableFile(file, Sentence("it is not a regular file")) from error
