@@ -260,7 +260,11 @@ def sentences_of_the_page() -> set[str]:
     for call in template.find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name == "say" and isinstance(call.args[0], nodes.Const):
             said.add(call.args[0].value)
-    said |= {label for table in (report.METRICS, report.CALIBRATION, report.BY_CLASS) for _, label in table}
+    said |= {
+        label
+        for table in (report.METRICS, report.OF_TASKS.items(), report.CALIBRATION, report.BY_CLASS)
+        for _, label in table
+    }
     for table in (report.UNDEFINED, report.CAPTIONS, report.SECONDS, report.SEVERITIES):
         said |= set(table.values())
     said |= {template for template, _ in SAID.values()} | {SAID_OF_GROUPS[0]}

@@ -64,6 +64,16 @@ METRICS = (
     ("log_loss", "Log loss in nats (less is better)"),
     ("brier", "Brier score (less is better)"),
 )
+# What the metrics of tasks other than classification are called; others are shown by their names.
+OF_TASKS = {
+    "roc_auc": "Area under the ROC curve",
+    "average_precision": "Average precision",
+    "found": "Anomalies above the threshold",
+    "false_alarms": "False alarms: normal images above the threshold",
+    "threshold": "Threshold of the score",
+    "pixel_roc_auc": "Area under the ROC curve of the pixels",
+    "pro": "Mean share of each defect's region that is found (PRO)",
+}
 CALIBRATION = (
     ("calibration.ece", "Expected calibration error (ECE; less is better)"),
     ("calibration.ece_if_calibrated", "ECE that so few images show of a perfectly calibrated network"),
@@ -103,14 +113,16 @@ CAPTIONS = {
     "scores_{split}": "Scores on the {split} split: the errors of normal images and of anomalies, and the threshold.",
     "reconstructions_{split}": "The most and the least anomalous images of the {split} split, what the network gives back, and the squared error.",
     "kinds_{split}": "Area under the ROC curve by kind of anomaly on the {split} split, and of methods without a network.",
+    "suspects_{split}": "Training images that are called normal and look most like the known anomalies, to a simple model.",
     "filters": "Filters of the first convolution, as they were learned.",
     "feature_maps": "Feature maps: what the layers make of an image.",
     "grad_cam": "Grad-CAM: which parts of an image speak for a class; beside it, to compare, the same network untrained.",
     "attention": "Attention: which parts of an image the network looks at.",
+    "codes": "Where the code puts validation images: normal ones, and each kind of anomaly.",
     "loss_line": "Loss and accuracy on the straight line from the first weights to the trained ones.",
 }
 OF_EVALUATION = ("reliability_{split}", "mistakes_{split}", "least_sure_{split}")
-OF_INSPECTION = ("filters", "feature_maps", "grad_cam", "attention", "loss_line")
+OF_INSPECTION = ("filters", "feature_maps", "grad_cam", "attention", "codes", "loss_line")
 
 SECONDS = {
     "data": "load and split the data",
@@ -445,7 +457,7 @@ def _own_metrics(results: dict[str, dict]) -> list[tuple[str, str]]:
     """Where the metrics of another task than classification stand, and what they are called."""
     names = dict.fromkeys(name for result in results.values() for name in _dictionary(result.get("metrics")))
     return [
-        (f"metrics.{name}", shorten(name, 80).replace("{", "{{").replace("}", "}}"))
+        (f"metrics.{name}", OF_TASKS.get(name) or shorten(name, 80).replace("{", "{{").replace("}", "}}"))
         for name in names
         if isinstance(name, str) and "." not in name
     ]
@@ -506,13 +518,15 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
 
 
 def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
-    """The accuracy on a split, for the headline."""
+    """The accuracy on a split, or what else the task is judged by, for the headline."""
     accuracy, interval = _share(result.get("accuracy")), _interval(result.get("accuracy_interval"))
     images, copies = _number(result.get("images")), _number(result.get("copies_in_train"))
-    title, shown = say("Accuracy on the {split} split", split=say.word(SPLIT_NAMES[split])), None
+    title, shown, ends = say("Accuracy on the {split} split", split=say.word(SPLIT_NAMES[split])), None, None
     if "metrics" in result:  # of another task than classification
-        value = _number(_dictionary(result["metrics"]).get(result.get("headline")))
-        name = clean(result.get("headline") or "–", MOST_LETTERS_OF_NAME)
+        headline = result.get("headline") if isinstance(result.get("headline"), str) else ""
+        value = _number(_dictionary(result["metrics"]).get(headline))
+        ends = _interval(_dictionary(result.get("intervals")).get(headline))
+        name = say(OF_TASKS[headline]) if headline in OF_TASKS else clean(headline or "–", MOST_LETTERS_OF_NAME)
         title = say("{metric} on the {split} split", metric=name, split=say.word(SPLIT_NAMES[split]))
         shown = "–" if value is None else _decimal(value)
     warning = say(
@@ -521,6 +535,9 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
     details = []
     if interval:
         details.append(say("95% interval {low:.1%} to {high:.1%}", low=interval[0], high=interval[1]))
+    elif ends:
+        low, high = map(_decimal, ends)
+        details.append(say("95% interval {interval}", interval=say("{low} to {high}", low=low, high=high)))
     if images is not None:
         details.append(say("{images:,} images", images=images))
     return {
@@ -639,7 +656,7 @@ def _compare(names: Iterable[tuple[str, str]], results: dict[str, dict], say: _V
                     cells.append(("—", ""))
                     continue
                 known = result.get("accuracy_interval") if name == "accuracy" else None
-                interval = _interval(known or _dictionary(result.get("intervals")).get(name))
+                interval = _interval(known or _dictionary(result.get("intervals")).get(name.removeprefix("metrics.")))
                 if value is None:
                     cells.append((say("undefined"), ""))
                     notes.append(say(UNDEFINED.get(name.rpartition(".")[2], UNDEFINED_OTHERWISE)))
