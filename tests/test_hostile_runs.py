@@ -89,7 +89,11 @@ def change_value(value, chance: random.Random):
 def change_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
     kind = chance.randrange(6)
     if kind == 0:
-        return array.astype(chance.choice(["U8", "f8", "i8", "bool", "u1"]))
+        kind = chance.choice(["U8", "f8", "i8", "bool", "u1"])
+        try:
+            return array.astype(kind)
+        except ValueError:  # words that are no numbers
+            return np.zeros(array.shape, kind)
     if kind == 1:
         return array[: chance.randrange(len(array) + 1)] if array.ndim else array
     if kind == 2:

@@ -346,6 +346,7 @@ ERRORS = {
     "Data set '{name}' holds no image.": "データセット '{name}' に画像がありません。",
     "The decoded images do not fit into {folder}: {reason} ({free:.1f} GB free). Free some space, name another folder in the variable PBL_CACHE, lower image_size, or raise memory_budget.": "読み込んだ画像が {folder} に入りません（{reason}、空き {free:.1f} GB）。空きを増やす、変数 PBL_CACHE で別のフォルダを指定する、image_size を小さくする、memory_budget を大きくする、のどれかを行ってください。",
     "There is not enough memory for {file}: its arrays take {size:.1f} GB. Close other programs, or give the images as files in class folders, which are read one by one.": "メモリが足りないので {file} を読み込めません（配列は {size:.1f} GB）。ほかのプログラムを終了するか、画像をクラスごとのフォルダに入れて渡してください（1枚ずつ読み込みます）。",
+    "there is not enough memory": "メモリが足りません",
     "There is not enough memory to decode {name}. Close other programs, or lower memory_budget or image_size.": "メモリが足りないので {name} を読み込めません。ほかのプログラムを終了するか、memory_budget か image_size を小さくしてください。",
     "{name}: {done:,} of {all:,} images read, {left:.0f} s left": "{name}：{all:,} 枚のうち {done:,} 枚を読み込みました（残り約 {left:.0f} 秒）",
     "The decoded images are not kept in the cache, so the next start decodes them again: {reason}": "読み込んだ画像をキャッシュに保存できなかったので、次回も最初から読み込みます：{reason}",

@@ -48,7 +48,6 @@ PAGE = {
     "it is a link that leads out of the run": "実験のフォルダの外を指すリンクです",
     "it is not a regular file": "通常のファイルではありません",
     "it is too large": "大きすぎます",
-    "there is not enough memory": "メモリが足りません",
     "it cannot be read": "読み取れません",
     "it is damaged": "壊れています",
     "it is damaged ({field})": "壊れています（{field}）",
