@@ -271,6 +271,27 @@ def test_what_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, nu
     assert "--fresh" not in str(error.value) and os.strerror(number) in str(error.value)
 
 
+def test_what_cannot_be_deleted_now_is_deleted_a_moment_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(storage._waiting, "was_in_vain", -1e9, raising=False)
+    for name in ("state/1.npz", "state/2.npz", "x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    real, left = os.unlink, [errno.EIO, errno.EIO]
+
+    def fail(path, *words, **names):
+        if left:
+            raise OSError(left.pop(), "no")
+        return real(path, *words, **names)
+
+    monkeypatch.setattr(os, "unlink", fail)
+    storage.discard(tmp_path / "state")
+    left.append(errno.EIO)
+    storage.discard(tmp_path / "x")
+    storage.discard(tmp_path / "never was")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_runs_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot be written: .* Give another by --runs"):

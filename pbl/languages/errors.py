@@ -306,6 +306,7 @@ ERRORS = {
     "{file} is passed over, since {reason}.": "{file} は使わずに進みます：{reason}。",
     "{run} holds the state of a training, but is not looked at: {reason}": "{run} には学習の途中の状態がありますが、使えません：{reason}",
     "{run} was trained on {host}; watching for {seconds} s whether it still is.": "{run} は {host} で学習していました。今も続いているか、{seconds} 秒のあいだ様子を見ます。",
+    "{file} cannot be deleted now ({reason}); tried again in {wait} s.": "{file} を今は削除できません（{reason}）。{wait} 秒後にもう一度試します。",
     "{file} cannot be read now ({reason}); tried again in {wait} s.": "{file} を今は読めません（{reason}）。{wait} 秒後にもう一度試します。",
     "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.": "{file} に書き込めませんでした（{reason}）。前の内容はそのまま残っています。空きを増やすか、別のフォルダを使ってください。",
     "another process": "別のプロセス",

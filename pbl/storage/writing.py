@@ -145,12 +145,18 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def discard(path: Path) -> None:
-    """Deletes a file or folder that nobody needs; where that fails it stays, which does no harm."""
-    with contextlib.suppress(OSError):
+    """Deletes a file or folder that nobody needs, as patiently as others are written; where that fails it stays, which does no harm."""
+
+    def delete() -> None:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path)  # what an earlier try has deleted is gone
         else:
             path.unlink()
+
+    try:
+        try_again(delete, path, "{file} cannot be deleted now ({reason}); tried again in {wait} s.")
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)  # all of it that can be
 
 
 def name_unfinished(beginning: str = WRITING) -> str:
