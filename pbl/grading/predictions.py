@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from pbl.grading.refusals import Refusal, clean
-from pbl.grading.tables import TableError, find_words, fold, read_table, reads_as_number
+from pbl.grading.tables import Table, TableError, find_words, fold, read_table, reads_as_number
 
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image that are written in full
+SCORES_HEADER = ["id", "score", "alarm"]
+_NO, _YES = ["no", "false", "0"], ["yes", "true", "1"]
+HALF = 2**23  # in steps of 2**-24, in which float32 writes both a probability and what is left of 1 exactly
 
 
 def read_predictions(
@@ -34,14 +37,11 @@ def read_predictions(
     try:
         table = read_table(content, lambda cells: [fold(cell) for cell in cells[:2]] == ["id", "label"])
     except TableError as error:
-        raise Refusal("no_table", what=error.what) from None
-    header, *rows = [_strip_end(row) for row in table.rows] or [[]]
-    lines = table.lines[1:]
+        raise Refusal("no_table", what=error.what, header="id,label") from None
+    header, rows, lines = _take_apart(table)
     if [fold(cell) for cell in header[:2]] != ["id", "label"]:
         raise Refusal("table_header", found=clean(",".join(header[:4]), 60))
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise Refusal("table_cells", line=line, found=len(row), expected=len(header))
+    _check_widths(rows, lines, len(header))
     order = _read_columns(header[2:], class_names)
     places = _read_ids([row[0] for row in rows], lines, ids)
     labels = _read_labels([row[1] for row in rows], lines, class_names)
@@ -59,6 +59,67 @@ def read_predictions(
     values[ties, np.array(labels)[ties]] = np.nextafter(largest[ties], np.float32(2))  # of several the label counts
     result[places] = values
     return result, {"has_probabilities": True, "ties": len(ties)}
+
+
+def read_scores(content: bytes, ids: Sequence[str]) -> tuple[np.ndarray, dict[str, bool]]:
+    """Reads a table of scores and alarms, as anomaly detection hands them in.
+
+    Args:
+        content: The file, as for `read_predictions`, with the header `id,score,alarm`. A score is any finite number, high where
+            the image is like an anomaly; an alarm is `yes` or `no`, `1` or `0`, `true` or `false`.
+        ids: The ids of the hidden images, in the order of the result.
+
+    Returns:
+        `float32 [n, 2]`, rows that sum to exactly 1. The second column stands for the score: it has the scores' order, equal values
+        where they are equal, and is above .5 where there is an alarm. And what is told of it: `has_probabilities`, whether there
+        are more different scores than two, so that they say more than the alarms do.
+
+    Raises:
+        Refusal: It cannot be read, or lacks ids; an image without an alarm has no lower score than one with an alarm.
+    """
+    try:
+        table = read_table(content, lambda cells: [fold(cell) for cell in cells] == SCORES_HEADER)
+    except TableError as error:
+        raise Refusal("no_table", what=error.what, header=",".join(SCORES_HEADER)) from None
+    header, rows, lines = _take_apart(table)
+    if [fold(cell) for cell in header] != SCORES_HEADER:
+        raise Refusal("scores_header", found=clean(",".join(header[:4]), 60))
+    _check_widths(rows, lines, len(header))
+    places = _read_ids([row[0] for row in rows], lines, ids)
+    scores = _read_numbers(_point_decimals([row[1:2] for row in rows], table.separator), lines, "score_number")[:, 0]
+    alarm = _read_alarms([row[2] for row in rows], lines)
+    if alarm.any() and not alarm.all():
+        quiet, loud = np.where(alarm, -np.inf, scores).argmax(), np.where(alarm, scores, np.inf).argmin()
+        if scores[quiet] >= scores[loud]:
+            told = {"score": clean(rows[quiet][1], 30), "other": lines[loud], "less": clean(rows[loud][1], 30)}
+            raise Refusal("alarm_unlike_score", line=lines[quiet], **told)
+    levels, rank = np.unique(scores, return_inverse=True)
+    steps = np.where(alarm, HALF, 0) + (rank + 1) * (HALF // (len(levels) + 1))
+    result = np.zeros((len(ids), 2), np.float32)
+    result[places, 1] = steps / (2 * HALF)
+    result[places, 0] = 1 - steps / (2 * HALF)
+    return result, {"has_probabilities": len(levels) > 2}
+
+
+def _read_alarms(cells: list[str], lines: list[int]) -> np.ndarray:
+    found = find_words(cells, _NO + _YES)
+    strange = [number for number, place in enumerate(found) if place is None]
+    if strange:
+        told = {"line": lines[strange[0]], "name": clean(cells[strange[0]], 40)}
+        raise Refusal("alarm_word", rows=len(strange), **told)
+    return np.array(found, int) >= len(_NO)
+
+
+def _take_apart(table: Table) -> tuple[list[str], list[list[str]], list[int]]:
+    """The header, the rows below it, and their lines; empty cells at a row's end are none."""
+    header, *rows = [_strip_end(row) for row in table.rows] or [[]]
+    return header, rows, table.lines[1:]
+
+
+def _check_widths(rows: list[list[str]], lines: list[int], width: int) -> None:
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width:
+            raise Refusal("table_cells", line=line, found=len(row), expected=width)
 
 
 def _strip_end(row: list[str]) -> list[str]:
@@ -121,20 +182,32 @@ def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str])
     return found
 
 
-def _read_probabilities(rows: list[list[str]], lines: list[int], separator: str) -> np.ndarray:
-    """`float32 [rows, columns]` of rows that sum to 1, as exactly as their digits allow."""
-    if separator != "," and any("," in cell for row in rows for cell in row):  # 0,5 where a comma is no separator
-        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
+def _point_decimals(rows: list[list[str]], separator: str) -> list[list[str]]:
+    """Numbers with a point: 0,5 is 0.5 where a comma is no separator."""
+    if separator == ",":
+        return rows
+    return [[cell.replace(",", ".") for cell in row] for row in rows]
+
+
+def _read_numbers(rows: list[list[str]], lines: list[int], reason: str) -> np.ndarray:
+    """`float64 [rows, columns]` of finite numbers; a cell that is none is refused for `reason`."""
     values = np.empty((len(rows), len(rows[0]) if rows else 0))
     for number, row in enumerate(rows):
         for column, cell in enumerate(row):
             try:
                 values[number, column] = float(cell)
             except ValueError:
-                raise Refusal("table_number", line=lines[number], name=clean(cell, 40)) from None
+                raise Refusal(reason, line=lines[number], name=clean(cell, 40)) from None
     broken = ~np.isfinite(values).all(axis=1)
     if broken.any():
         raise Refusal("predictions_not_finite", rows=int(broken.sum()))
+    return values
+
+
+def _read_probabilities(rows: list[list[str]], lines: list[int], separator: str) -> np.ndarray:
+    """`float32 [rows, columns]` of rows that sum to 1, as exactly as their digits allow."""
+    rows = _point_decimals(rows, separator)
+    values = _read_numbers(rows, lines, "table_number")
     sums = values.sum(axis=1)
     # Each of so many columns is off by half of its last digit at most.
     tolerance = SUM_TOLERANCE
