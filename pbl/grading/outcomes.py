@@ -74,7 +74,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "no_probabilities": ("incompatible", "The outputs are no probabilities: in {rows} rows they are negative or do not sum to 1. End the model with softmax."),
     "table_sum": ("incompatible", "predictions.csv, line {line}: the probabilities sum to {found}, or one is negative; expected: each from 0 to 1, together 1. Wrong rows: {rows}."),
     "scores_needed": ("incompatible", "The task is anomaly detection: hand in scores of the hidden images, not a model: `python -m pbl submit RUN --team NAME --predictions IMAGES`."),
-    "alarm_unlike_score": ("incompatible", "predictions.csv, line {line}: no alarm at the score {score}, but line {other} has an alarm at {less}; expected: each image with an alarm scores higher than every image without one."),
+    "alarm_unlike_score": ("incompatible", "predictions.csv, line {line}: no alarm, and a score not below that of line {other}, which has an alarm. Expected: each image with an alarm scores higher than every image without one."),
     "label_unlike_probabilities": ("incompatible", "predictions.csv, line {line}: the label is {label}, and {name} has the largest probability; expected: the label's. Wrong rows: {rows}."),
     # wrong shape, wrong classes, not finite
     "input_shape": ("wrong_shape", "The model takes {shape}; expected are images: height, width, and 1 or 3 channels."),

@@ -92,7 +92,7 @@ GRADING = {
     "predictions.csv begins with '{found}'. The task is anomaly detection; expected: id,score,alarm.": "predictions.csv が '{found}' で始まっています。課題は異常検知なので、見出しは id,score,alarm としてください。",
     "predictions.csv, line {line}: the score '{name}' is no number. Expected: any number, high for an anomaly, such as 0.25.": "predictions.csv の {line} 行目：スコア '{name}' は数ではありません。0.25 のような数を、異常なほど大きく書いてください。",
     "predictions.csv, line {line}: '{name}' is no alarm; expected: yes or no, 1 or 0, true or false. Wrong rows: {rows}.": "predictions.csv の {line} 行目：alarm の '{name}' は使えません。yes か no、1 か 0、true か false を書いてください。誤りのある行：{rows}。",
-    "predictions.csv, line {line}: no alarm at the score {score}, but line {other} has an alarm at {less}; expected: each image with an alarm scores higher than every image without one.": "predictions.csv の {line} 行目：スコア {score} で警報がないのに、{other} 行目はスコア {less} で警報があります。警報のある画像のスコアは、警報のないどの画像よりも大きくしてください。",
+    "predictions.csv, line {line}: no alarm, and a score not below that of line {other}, which has an alarm. Expected: each image with an alarm scores higher than every image without one.": "predictions.csv の {line} 行目：警報がないのに、警報のある {other} 行目のスコアより小さくありません。警報のある画像のスコアは、警報のないどの画像よりも大きくしてください。",
     "The task is anomaly detection: hand in scores of the hidden images, not a model: `python -m pbl submit RUN --team NAME --predictions IMAGES`.": "課題は異常検知です。モデルではなく、非公開の画像のスコアを提出してください：`python -m pbl submit RUN --team NAME --predictions IMAGES`",
     "AUROC: {share:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)": "AUROC：{share:.4f}（95%信頼区間 {low:.4f}〜{high:.4f}、非公開の画像 {images} 枚）",
     "Anomalies found: {share:.1%} ({low:.1%} to {high:.1%})": "見つかった異常：{share:.1%}（{low:.1%}〜{high:.1%}）",
