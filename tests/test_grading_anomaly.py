@@ -265,7 +265,8 @@ def test_a_class_is_graded(run, hidden, tmp_path):
         model_options={"widths": [8]},
     )
     labels = open_labels(told)
-    truth, rubric = labels.classes, Rubric(bands=[(0.7, 100), (0.4, 30)], levels=[(0.7, "good")], ceiling=1)
+    truth, rubric = labels.classes, Rubric(bands=[(0.7, 100), (0.4, 30)], levels=[(0.7, "good")])
+    hand_in("perfect", write_table(truth * 0.5, truth == 1, told.ids))
     settings = {"data": hidden, "out": tmp_path / "grades", "rubric": rubric, "language": "ja"}
     graded = {row["team"]: row for row in grade(handed_in, **settings)}
 
@@ -273,14 +274,15 @@ def test_a_class_is_graded(run, hidden, tmp_path):
         assert graded[team]["roc_auc"] == pytest.approx(roc_auc_score(truth, given), abs=1e-9), team
     own = graded["run"]
     assert own["roc_auc"] > 0.7 and own["roc_auc_interval"][0] < own["roc_auc"] < own["roc_auc_interval"][1]
-    assert (own["points"], own["level"], own["tie_group"], own["flags"]) == (100, "good", 1, [])
+    assert (own["points"], own["level"], own["tie_group"], own["flags"]) == (100, "good", 2, [])
     assert own["found"] == alarm[truth == 1].mean() and own["false_alarms"] == alarm[truth == 0].mean()
     assert own["promise"] == "kept" and graded["loud"]["promise"] == "too_many" and "accuracy" not in own
     assert graded["reversed"]["flags"] == ["below_chance"] and graded["reversed"]["points"] == 0
     assert graded["constant"]["flags"] == ["constant_predictions"] and graded["constant"]["points"] == 30
+    assert graded["perfect"]["flags"] == ["above_ceiling"] and graded["perfect"]["tie_group"] == 1
     for reason in faults:
         assert graded[reason]["reason"] == reason and graded[reason]["roc_auc"] is None
-    assert graded["model"]["reason"] == "scores_needed" and len(graded) == 5 + len(faults)
+    assert graded["model"]["reason"] == "scores_needed" and len(graded) == 6 + len(faults)
     table = list(csv.DictReader((tmp_path / "grades" / "grades.csv").read_text("utf-8-sig").splitlines()))
     of_run = next(row for row in table if row["team"] == "run")
     assert float(of_run["roc_auc"]) == pytest.approx(own["roc_auc"], abs=1e-6) and of_run["promise"] == "kept"
@@ -300,11 +302,14 @@ def test_a_class_is_graded(run, hidden, tmp_path):
     assert "すべての画像のスコアが同じです" in told_to["constant"] and "正解率" not in "".join(told_to.values())
     assert "課題は異常検知です。モデルではなく" in told_to["model"] and "--predictions IMAGES" in told_to["ids"]
 
-    # A leaderboard tells of the public half, rounded down, and runs nothing anew.
+    # A leaderboard tells of the public half, rounded down, and runs nothing anew. Where a simple method is as good, no flag is raised.
+    (hidden / "references").mkdir(exist_ok=True)
+    (hidden / "references" / "scores.json").write_text('{"mean_image": 1.0}')
     public = {row["team"]: row for row in grade(tmp_path / "grades", phase="score", half="public", **settings)}
     exact = roc_auc_score(truth[labels.is_public], scores[labels.is_public])
     assert public["run"]["roc_auc"] == pytest.approx(exact, abs=1e-9)
     assert exact - 0.03 < public["run"]["coarse_score"] <= exact
+    assert public["perfect"]["roc_auc"] == 1 and public["perfect"]["flags"] == []
 
 
 @pytest.mark.slow

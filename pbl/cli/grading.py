@@ -272,7 +272,7 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
             low, high = row[f"{headline}_interval"]
             score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row[headline], low=low, high=high)
         if is_anomaly and row[headline] is not None:
-            detection = f"{row['found']:.1%}", f"{row['false_alarms']:.1%} {row['promise']}"
+            detection = f"{row['found']:.1%}", f"{row['false_alarms']:.1%} {say(row['promise'].replace('_', ' '))}"
         points = row["final_points"] if row["total"] is None else row["total"]
         points = "" if points is None else f"{points:g}"
         remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
