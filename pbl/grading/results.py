@@ -133,13 +133,13 @@ def write_all(
     rows = _outcomes(record, ledger)
     whole = _read_results(out, rows, len(counts), len(hidden.class_names))
     scored, groups = _score(rows, whole, counts, truth, hidden)
-    references, ceiling = read_references(hidden), rubric.ceiling
+    references = read_references(hidden)
     if hidden.task == "anomaly":  # where a simple method tells all anomalies, who does so too knows no hidden label
-        ceiling = max([ceiling, *references.values()])
+        rubric = rubric.model_copy(update={"ceiling": max([rubric.ceiling, *references.values()])})
     received = {team.name: team.received for team in roster.teams} if roster else {}
     unread = {team.name for team in roster.teams if team.unread} if roster else set()
     for row in rows:
-        _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, ceiling, received, hidden)
+        _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, hidden)
         row["flags"] += ["time_unread"] if row["team"] in unread else []
     if rubric.deadline is not None:
         _tell_untimed(rows, tell)
@@ -205,13 +205,7 @@ _TOLD_TO_RUBRIC = "team images tie_group parameters days_late flags".split()
 
 
 def _fill(
-    row: dict[str, Any],
-    scored: judge.Scored | None,
-    group: int | None,
-    rubric: Rubric,
-    ceiling: float,
-    received,
-    hidden: Hidden,
+    row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, hidden: Hidden
 ) -> None:
     measures = ANOMALY_MEASURES if hidden.task == "anomaly" else _MEASURES
     when = received.get(row["team"]) or (datetime.fromisoformat(row["received"]) if row["received"] else None)
@@ -239,9 +233,9 @@ def _fill(
         row["late_points"] = rubric.late_points_per_day * days
         row["final_points"] = max(0.0, row["points"] - row["late_points"])
     if hidden.task == "anomaly":
-        row["flags"] += find_anomaly_flags(scored, ceiling)
+        row["flags"] += find_anomaly_flags(scored, rubric.ceiling)
     else:
-        row["flags"] += judge.find_flags(scored, len(hidden.class_names), ceiling, row["facts"])
+        row["flags"] += judge.find_flags(scored, len(hidden.class_names), rubric.ceiling, row["facts"])
 
 
 def _choose_half(labels: Labels, half: Half) -> np.ndarray:
