@@ -10,6 +10,7 @@ from class_of_sixty import LAYOUTS, SILENT, TEAMS, make_class, make_students, na
 from pbl.errors import InputError
 from pbl.grading import Rubric, results
 from pbl.grading.formats import choose_parts
+from pbl.grading.hidden import Hidden
 from pbl.grading.intake import File, find_sources, find_submissions, list_files
 from pbl.grading.roster import Roster, Team, read_roster, safe_name
 from pbl.grading.times import count_days_late, read_time
@@ -311,7 +312,8 @@ def test_a_deadline_without_times_is_told():
 )
 def test_what_canvas_marks_as_late_is_flagged_where_no_time_is_known(received, came_as, flags):
     row = {"team": "A", "status": "corrupt", "received": received, "came_as": came_as, "facts": {}, "flags": []}
-    results._fill(row, None, None, Rubric(deadline="2026-12-01"), {}, 10)
+    hidden = Hidden(Path(), "", list("0123456789"), [], None, "")
+    results._fill(row, None, None, Rubric(deadline="2026-12-01"), {}, hidden)
     assert row["flags"] == flags and row["received"] == received
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, DataDir, Language, RunFolder, Trust, choose_code, parse_requirements
+from pbl.cli.options import AsJson, DataDir, Language, Requirement, RunFolder, Trust, choose_code, parse_requirements
 from pbl.cli.screen import format_number, print_json, print_table, quiet_tensorflow, show_progress
 from pbl.errors import InputError
 from pbl.languages import choose_language, say, say_sentence
@@ -30,6 +30,18 @@ def holdout(
     references: Annotated[
         bool, Option(help="Make and grade submissions that show the scale of grades; takes minutes.")
     ] = True,
+    normal: Annotated[
+        list[str] | None,
+        Option(
+            metavar="CLASS", help="For anomaly detection: a class that is normal. Give it again for each further one."
+        ),
+    ] = None,
+    false_alarms: Annotated[
+        float | None,
+        Option(
+            metavar="SHARE", help="Of the normal images that may have an alarm, as teams promise; 0.05 unless given."
+        ),
+    ] = None,
     seed: Annotated[int | None, Option(min=0, help="Of choice and names; random unless given.")] = None,
     data_dir: DataDir = None,
 ) -> int:
@@ -37,7 +49,7 @@ def holdout(
     with quiet_tensorflow():
         from pbl.grading.holdout import make_holdout
     options = {"fraction": fraction, "hide_test": hide_test, "groups": groups, "as_zip": as_zip, "seed": seed}
-    made = make_holdout(source, out=out, data_dir=data_dir, **options)
+    made = make_holdout(source, out=out, data_dir=data_dir, normal=normal or (), false_alarms=false_alarms, **options)
     public = []
     if made.public is not None:
         public = [(made.public.name, say("{n:,} images for the teams", n=made.public_images))]
@@ -63,8 +75,11 @@ def holdout(
         scores = make_references(made.path, made.public)
         if scores:
             order = sorted(scores.items(), key=lambda item: item[1])
-            header = [say("reference submission"), say("accuracy")]
+            header = [say("reference submission"), "AUROC" if normal else say("accuracy")]
             print_table(header, [(name, format_number(value)) for name, value in order])
+    if normal:
+        told = "Teams hand in scores: give them {images} too, and tell them the share of false alarms to promise."
+        print(say(told, images=made.path / "images"))
     print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
     _warn_of_exposed_labels(made.path)
     return 0
@@ -90,7 +105,11 @@ def submit(
         bool, Option("--keras", help="Hand in model.keras, of Keras's own layers, rather than weights.")
     ] = False,
     predictions: Annotated[
-        str | None, Option(metavar="IMAGES", help="Hand in the classes of these hidden images rather than a model.")
+        str | None,
+        Option(
+            metavar="IMAGES",
+            help="Hand in the classes, of anomaly detection the scores, of these hidden images rather than a model.",
+        ),
     ] = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -184,9 +203,8 @@ def grade(
     if predict_only and score_only:
         raise InputError("Give one of --predict-only and --score-only.")
     requirements = parse_requirements(require)
-    for text, name, *_ in requirements:
-        if name not in ("accuracy", "macro_f1", "log_loss", "points"):
-            raise InputError('--require "{text}": valid are accuracy, macro_f1, log_loss and points.', text=text)
+    if requirements:
+        _check_requirements(requirements, data)
     from pbl.grading.grader import grade as grade_class
     from pbl.grading.sandbox import Limits
 
@@ -227,6 +245,18 @@ def grade(
     return 1 if failed or len(reached) < len(rows) else 0
 
 
+def _check_requirements(requirements: list[Requirement], data: str) -> None:
+    from pbl.grading.hidden import open_hidden
+
+    is_anomaly = open_hidden(data).task == "anomaly"
+    for text, name, *_ in requirements:
+        if is_anomaly and name not in ("roc_auc", "average_precision", "found", "false_alarms", "points"):
+            told = '--require "{text}": valid are roc_auc, average_precision, found, false_alarms and points.'
+            raise InputError(told, text=text)
+        if not is_anomaly and name not in ("accuracy", "macro_f1", "log_loss", "points"):
+            raise InputError('--require "{text}": valid are accuracy, macro_f1, log_loss and points.', text=text)
+
+
 def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
     print_table([say("team"), say("status"), ""], [(row["team"], row["status"], _say_outcome(row)) for row in rows])
     told = "{file}. Score on the machine with the labels: python -m pbl grade {out} --score-only --data HIDDEN"
@@ -234,19 +264,27 @@ def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
 
 
 def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
-    shown = []
+    is_anomaly, shown = any("roc_auc" in row for row in rows), []
+    headline = "roc_auc" if is_anomaly else "accuracy"
     for row in rows:
-        score = ""
-        if row["accuracy"] is not None:
-            low, high = row["accuracy_interval"]
-            score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row["accuracy"], low=low, high=high)
+        score, detection = "", ("", "") if is_anomaly else ()
+        if row[headline] is not None:
+            low, high = row[f"{headline}_interval"]
+            score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row[headline], low=low, high=high)
+        if is_anomaly and row[headline] is not None:
+            detection = f"{row['found']:.1%}", f"{row['false_alarms']:.1%} {say(row['promise'].replace('_', ' '))}"
         points = row["final_points"] if row["total"] is None else row["total"]
         points = "" if points is None else f"{points:g}"
         remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
         shown.append(
-            (row["team"], row["status"], score, points, str(row["tie_group"] or ""), remark or _say_outcome(row))
+            (
+                *(row["team"], row["status"], score, *detection),
+                *(points, str(row["tie_group"] or ""), remark or _say_outcome(row)),
+            )
         )
     header = ("team", "status", "accuracy (95% interval)", "points", "tie group")
+    if is_anomaly:
+        header = ("team", "status", "AUROC (95% interval)", "found", "false alarms", "points", "tie group")
     print_table([*(say(title) for title in header), ""], shown)
     told = "{table}, {page}, feedback for each team in {folder}"
     print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))

@@ -350,8 +350,9 @@ def _write_autograder(file: Path, out: Path, rows: Sequence[dict[str, Any]], ros
         page = out / "teams" / row["folder"] / "feedback.md"
         told = {"score": round(grade, 4), "output": page.read_text(encoding="utf-8"), "output_format": "md"}
         told |= {"visibility": "after_published"}
-        if row["accuracy"] is not None:
-            told["leaderboard"] = [{"name": "Accuracy", "value": round(row["accuracy"], 4), "order": "desc"}]
+        for name, called in (("accuracy", "Accuracy"), ("roc_auc", "AUROC")):
+            if row.get(name) is not None:
+                told["leaderboard"] = [{"name": called, "value": round(row[name], 4), "order": "desc"}]
         teams[row["team"]] = told
     students = {word: team for word, team in students.items() if team in teams}
     contents = {

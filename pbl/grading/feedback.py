@@ -21,6 +21,18 @@ _REMARKS = {
     "late": "It was received after the deadline: {days} day(s) late.",
 }
 
+# Of anomaly detection some of them mean another thing.
+_ANOMALY_REMARKS = {
+    **_REMARKS,
+    "constant_predictions": "Every image got the same score. Does the training loss go down?",
+    "below_chance": "Normal images score higher than anomalies. Is a high score that of an anomaly?",
+}
+_PROMISES = {
+    "kept": "Its interval holds the promised share, {promised:g}.",
+    "too_many": "That is more than the promised share, {promised:g}. Choose the threshold by normal images that the model was not trained on.",
+    "too_few": "That is less than the promised share, {promised:g}: a lower threshold would find more anomalies.",
+}
+
 
 def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: str, language: str) -> None:
     """Writes a team's `feedback.md`.
@@ -45,11 +57,13 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     if half == "public":
         lines += _tell_coarsely(row, say)
     else:
-        lines += _tell_scores(row, hidden, say) if row["accuracy"] is not None else []
-        lines += _tell_marks(row, say)
+        tell = _tell_detection if hidden.task == "anomaly" else _tell_scores
+        lines += tell(row, hidden, say) if row[hidden.headline] is not None else []
+        lines += _tell_marks(row, say, hidden.headline)
     facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
-    told = [flag for flag in row["flags"] if flag in _REMARKS and (half, flag) != ("public", "below_chance")]
-    remarks = [say(_REMARKS[flag], days=row["days_late"]) for flag in told]
+    known = _ANOMALY_REMARKS if hidden.task == "anomaly" else _REMARKS
+    told = [flag for flag in row["flags"] if flag in known and (half, flag) != ("public", "below_chance")]
+    remarks = [say(known[flag], days=row["days_late"]) for flag in told]
     if facts.get("ties"):
         remarks.append(
             say(
@@ -75,7 +89,10 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
         lines += ["", say("What was graded (SHA-256 of each file):"), ""]
         lines += [f"- {_escape(name.rsplit('/', 1)[-1])}: `{sha}`" for name, sha in sorted(row["files"].items())]
     if row["status"] not in ("ok", "grader_error"):
-        lines += ["", say("To check a submission yourself as the grader does: `python -m pbl submit RUN --team NAME`.")]
+        own_check = "To check a submission yourself as the grader does: `python -m pbl submit RUN --team NAME`."
+        if hidden.task == "anomaly":
+            own_check = "To write a submission and check it as the grader does: `python -m pbl submit RUN --team NAME --predictions IMAGES`."
+        lines += ["", say(own_check)]
     _write(folder / "feedback.md", "\n".join(lines) + "\n")
 
 
@@ -88,23 +105,45 @@ def _tell_scores(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
     ]
     if row["log_loss"] is not None:
         told.append(say("Log loss: {log_loss:.4f} nats", log_loss=row["log_loss"]))
-    if row["points"] is not None and row["days_late"]:
-        points = {"points": row["points"], "late": row["late_points"], "final": row["final_points"]}
-        late = "Points: {points:g}, less {late:g} for {days} day(s) late: {final:g}"
-        told.append(say(late, **points, days=row["days_late"]))
-    elif row["points"] is not None:
-        told.append(say("Points: {points:g}", points=row["points"]))
+    told += _tell_points(row, say)
     recalls = [(name, row["recall"][name]) for name in hidden.class_names if row["recall"][name] is not None]
     table = [f"| {_escape(name)} | {recall:.2f} |" for name, recall in recalls]
     return [*(f"- {line}" for line in told), "", say("| class | recall |"), "|---|---|", *table]
 
 
-def _tell_marks(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
+def _tell_detection(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
+    """What `_tell_scores` is for classes."""
+
+    def share(name: str) -> dict[str, float]:
+        low, high = row[f"{name}_interval"]
+        return {"share": row[name], "low": low, "high": high}
+
+    area = "AUROC: {share:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)"
+    alarms = say(
+        "False alarms among the normal images: {share:.1%} ({low:.1%} to {high:.1%}).", **share("false_alarms")
+    )
+    told = [
+        say(area, **share("roc_auc"), images=row["images"]),
+        say("Anomalies found: {share:.1%} ({low:.1%} to {high:.1%})", **share("found")),
+        f"{alarms} {say(_PROMISES[row['promise']], promised=hidden.false_alarms)}",
+    ]
+    return [f"- {line}" for line in [*told, *_tell_points(row, say)]]
+
+
+def _tell_points(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
+    if row["points"] is not None and row["days_late"]:
+        points = {"points": row["points"], "late": row["late_points"], "final": row["final_points"]}
+        late = "Points: {points:g}, less {late:g} for {days} day(s) late: {final:g}"
+        return [say(late, **points, days=row["days_late"])]
+    return [] if row["points"] is None else [say("Points: {points:g}", points=row["points"])]
+
+
+def _tell_marks(row: Mapping[str, Any], say: Callable[..., str], headline: str) -> list[str]:
     """Level, marks and the final grade, in a paragraph of their own."""
     told = []
     if row["level"] is not None:
         told.append(say("Level: {level}", level=_escape(row["level"])))
-    if row["accuracy"] is None and row["points"] is not None:
+    if row[headline] is None and row["points"] is not None:
         told.append(say("Points: {points:g}", points=row["points"]))
     told += [f"{_escape(name)}: {_escape(mark)}" for name, mark in row["marks"].items() if mark]
     if row["total"] is not None:
@@ -142,9 +181,11 @@ def _write(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_histogram(file: Path, rows: list[dict[str, Any]], references: Mapping[str, float]) -> Path | None:
-    """Draws how many teams reached which accuracy, with the reference submissions; returns the file, None where none has a score."""
-    scores = [row["accuracy"] for row in rows if row["accuracy"] is not None]
+def write_histogram(
+    file: Path, rows: list[dict[str, Any]], references: Mapping[str, float], headline: str = "accuracy"
+) -> Path | None:
+    """Draws how many teams reached which accuracy, or AUROC, with the reference submissions; returns the file, None where none has a score."""
+    scores = [row[headline] for row in rows if row[headline] is not None]
     if not scores:
         file.unlink(missing_ok=True)
         return None
@@ -162,7 +203,7 @@ def write_histogram(file: Path, rows: list[dict[str, Any]], references: Mapping[
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)
         place, side = (value, top * (1 - 0.09 * (number % 4))), "right" if value > (1 + start) / 2 else "left"
         axes.text(*place, f" {name.replace('_', ' ')} {value:.3f}", fontsize=8, va="top", ha=side, color="#aa3377")
-    axes.set_xlabel("accuracy on the hidden images")
+    axes.set_xlabel({"accuracy": "accuracy", "roc_auc": "AUROC"}[headline] + " on the hidden images")
     axes.set_ylabel("teams")
     axes.set_xlim(start, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -190,9 +231,9 @@ def write_summary(
         rows: The rows of `pbl.grading.results.write_all`.
         record: With what they were graded (see `pbl.grading.results.read_record`).
         is_whole: Whether no line of the ledger was changed.
-        hidden: For the name of the hidden set.
+        hidden: For the name of the hidden set, and its task.
         half: Which half of the hidden images counts.
-        references: Accuracy of each reference submission.
+        references: Accuracy, or AUROC, of each reference submission.
         histogram: A PNG that `write_histogram` has drawn.
         language: "en" or "ja", of the page.
 
@@ -210,7 +251,7 @@ def write_summary(
     )
     counts = Counter(row["status"] for row in rows)
     page = pages.get_template("summary.html").render(
-        rows=sorted(rows, key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0))),
+        rows=sorted(rows, key=lambda row: (row[hidden.headline] is None, -(row[hidden.headline] or 0))),
         counts=[f"{counts[status]} {status}" for status in STATUSES if counts[status]],
         images=next((row["images"] for row in rows if row["images"]), 0),
         references=sorted(references.items(), key=lambda item: item[1]),

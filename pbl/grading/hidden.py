@@ -1,7 +1,7 @@
 """A hidden set as `holdout` writes it: images under opaque names, and their labels in a folder of their own.
 
 HIDDEN/images/a3f0....png   what models see; handed out only where teams hand in predictions
-HIDDEN/hidden.json          class names, number and shape of the images: no labels
+HIDDEN/hidden.json          task, class names, number and shape of the images: no labels
 HIDDEN/labels/labels.csv    id,label,half: the instructor's alone
 HIDDEN/references/          submissions that show the scale of grades
 """
@@ -10,8 +10,9 @@ import hashlib
 import json
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from pbl.grading.tables import Table, TableError, find_words, fold, read_table, 
 FORMAT = 1  # of hidden.json
 IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
 HALVES = ("public", "private")
+ANOMALY_CLASSES = ["normal", "anomaly"]  # of a hidden set of anomaly detection; an anomaly is the second
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Hidden:
         class_names: The classes, in their order.
         ids: The images' names, sorted.
         shape: (height, width, channels) of the images; None where they differ.
+        task: "classification", or "anomaly": then the classes are `ANOMALY_CLASSES`, and scores of the images are handed in.
+        normal: Of anomaly detection the source's classes that are normal.
+        false_alarms: Of anomaly detection the share of normal images that may have an alarm, as teams were told.
         digest: SHA-256 of all of it: another digest, another hidden set.
     """
 
@@ -42,6 +47,14 @@ class Hidden:
     ids: list[str]
     shape: tuple[int, int, int] | None
     digest: str
+    task: str = "classification"
+    normal: tuple[str, ...] = ()
+    false_alarms: float | None = None
+
+    @property
+    def headline(self) -> str:
+        """What a submission is graded by: the name of a column of `grades.csv`."""
+        return "roc_auc" if self.task == "anomaly" else "accuracy"
 
     @property
     def files(self) -> list[Path]:
@@ -68,13 +81,23 @@ def open_hidden(path: str | Path) -> Hidden:
         told = json.loads(file.read_text(encoding="utf-8"))
         ids, class_names = [str(name) for name in told["ids"]], [str(name) for name in told["class_names"]]
         shape = tuple(told["shape"]) if told["shape"] else None
+        about: dict[str, Any] = {}
+        if told.get("task", "classification") != "classification":
+            about = {
+                "task": told["task"],
+                "normal": tuple(map(str, told["normal"])),
+                "false_alarms": told["false_alarms"],
+            }
+            if about["task"] != "anomaly" or class_names != ANOMALY_CLASSES or not 0 < about["false_alarms"] < 0.5:
+                raise ValueError
         are_names = ids and all(re.fullmatch(r"[0-9a-f]+", name) for name in ids)
         if told["format"] != FORMAT or not are_names or len(class_names) < 2:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError("{file} is damaged. Make the hidden set anew, or copy it again.", file=file) from None
-    hidden = Hidden(path, str(told.get("name", "")), class_names, sorted(ids), shape, "")
-    digest = hashlib.sha256(json.dumps([class_names, hidden.ids], ensure_ascii=False).encode())
+    hidden = Hidden(path, str(told.get("name", "")), class_names, sorted(ids), shape, "", **about)
+    known_by = [class_names, hidden.ids, *([hidden.task] if about else [])]  # what is predicted goes by the task
+    digest = hashlib.sha256(json.dumps(known_by, ensure_ascii=False).encode())
     missing, changed = [], []
     known = dict(zip(ids, told.get("hashes") or [], strict=False))  # a set of before has none
     for name, image in zip(hidden.ids, hidden.files, strict=True):
@@ -101,7 +124,7 @@ def open_hidden(path: str | Path) -> Hidden:
             all=len(ids),
             first=missing[0],
         )
-    return Hidden(path, hidden.name, class_names, hidden.ids, shape, digest.hexdigest())
+    return replace(hidden, digest=digest.hexdigest())
 
 
 def hash_file(file: Path) -> str:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -20,8 +20,8 @@ from pbl.data import Source, decode_image, fit_image, hash_image, hold_out
 from pbl.data.catalogue import open_source
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
 from pbl.data.split import find_groups
-from pbl.errors import InputError, Sentence, join_sentences
-from pbl.grading.hidden import DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
+from pbl.errors import InputError, Sentence, join_sentences, name_nearest
+from pbl.grading.hidden import ANOMALY_CLASSES, DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
 from pbl.storage.escapes import for_csv
 from pbl.storage.writing import name_unfinished, replacing, sweep, timestamp, write_json
 
@@ -68,6 +68,8 @@ def make_holdout(
     as_zip: bool = False,
     seed: int | None = None,
     data_dir: str | None = None,
+    normal: Sequence[str] = (),
+    false_alarms: float | None = None,
 ) -> Holdout:
     """Cuts a hidden set from a source: what `python -m pbl holdout` does, without the reference submissions.
 
@@ -84,13 +86,28 @@ def make_holdout(
         as_zip: The public part as one `.zip` rather than a folder.
         seed: Of the choice and the names; random unless given, and kept beside the labels.
         data_dir: Folder of prepared TensorFlow Datasets.
+        normal: The classes that are normal, for anomaly detection: hidden images are then normal or an anomaly, and teams hand in
+            scores of them. The public part keeps its classes, the anomalies among them for teams to judge themselves by.
+        false_alarms: Of anomaly detection: the share of normal images that may have an alarm, which teams promise; .05 unless given.
 
     Raises:
-        InputError: The source or a setting is wrong; `out` exists; an image cannot be decoded.
+        InputError: The source or a setting is wrong; `out` exists; an image cannot be decoded; normal images or anomalies alone
+            would be hidden.
     """
     if not 0 < fraction <= 1:
         raise InputError("--fraction {fraction}: give a share above 0 and up to 1, such as 0.2.", fraction=fraction)
-    opened = open_source(source, data_dir)
+    if false_alarms is not None and not normal:
+        raise InputError("--false-alarms is of anomaly detection: name the normal classes too, --normal CLASS.")
+    false_alarms = 0.05 if false_alarms is None else false_alarms
+    if not 0 < false_alarms < 0.5:
+        raise InputError(
+            "--false-alarms {share}: give a share above 0 and below 0.5, such as 0.05.", share=false_alarms
+        )
+    opened = open_source(source, data_dir, has_anomalies=bool(normal))
+    for name in normal:
+        if name not in opened.class_names:
+            nearest = name_nearest(name, opened.class_names)
+            raise InputError("--normal {name}: the data have no such class. {nearest}", name=name, nearest=nearest)
     if hide_test and opened.test is None:
         raise InputError(
             "'{source}' has no test split of its own to hide. Hide a share: --fraction 0.2.", source=source
@@ -102,24 +119,37 @@ def make_holdout(
     seed = secrets.randbits(63) if seed is None else seed
     seen = _go_through(opened, source)
     is_hidden = _choose(seen, fraction, hide_test, groups, seed)
+    words = [opened.class_names[label] for label in seen.labels[is_hidden]]  # what labels.csv says of each
+    if normal:
+        words = [ANOMALY_CLASSES[word not in normal] for word in words]
+        if len(set(words)) < 2:
+            raise InputError(
+                "All hidden images would be of one kind: {kind}. Other images of '{source}' must be hidden too: with --hide-test"
+                " those of its test split, with --fraction a share of its training images.",
+                kind=words[0],
+                source=source,
+            )
     findings = _find_copies(seen, is_hidden)
     with _making(path) as making:
         random = np.random.default_rng([seed, 1])
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
         is_private = _choose_private(seen, is_hidden, groups, seed)
-        _write_labels(seen, is_hidden, ids, opened.class_names, making, is_private)
+        _write_labels(ids, words, making, is_private)
         shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
         told = {
             "format": FORMAT,
             "name": name,
-            "class_names": opened.class_names,
+            "class_names": ANOMALY_CLASSES if normal else opened.class_names,
             "images": len(ids),
             "ids": sorted(ids),
             "hashes": [hash_file(making / IMAGES / f"{name}.png") for name in sorted(ids)],
         }
+        if normal:
+            told |= {"task": "anomaly", "normal": list(normal), "false_alarms": false_alarms}
         write_json(making / DESCRIPTION, {**told, "shape": list(shapes.pop()) if len(shapes) == 1 else None})
         settings = {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed}
+        settings |= {"normal": list(normal), "false_alarms": false_alarms} if normal else {}
         write_json(making / "labels" / "holdout.json", {**settings, "made": timestamp()})
         _write_copies(findings, making)
     return Holdout(path, path / public if public else None, int(is_hidden.sum()), int((~is_hidden).sum()), findings)
@@ -295,23 +325,15 @@ def _choose_private(seen: _Seen, is_hidden: np.ndarray, groups: str | None, seed
     return hold_out([seen.hashes[place] for place in places], seen.labels[places], 0.5, seed, "private half", words)
 
 
-def _write_labels(
-    seen: _Seen,
-    is_hidden: np.ndarray,
-    ids: list[str],
-    class_names: list[str],
-    folder: Path,
-    is_private: np.ndarray,
-) -> None:
+def _write_labels(ids: list[str], labels: list[str], folder: Path, is_private: np.ndarray) -> None:
     file = folder / LABELS
     file.parent.mkdir(mode=0o700)
-    labels = seen.labels[is_hidden]
     half = is_private.astype(int)
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         temporary.chmod(0o600)
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", "label", "half"])
-        for row in sorted((ids[n], class_names[labels[n]], HALVES[half[n]]) for n in range(len(ids))):
+        for row in sorted((ids[n], labels[n], HALVES[half[n]]) for n in range(len(ids))):
             writer.writerow(row)
 
 

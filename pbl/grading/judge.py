@@ -173,12 +173,15 @@ class Scored(NamedTuple):
     """The score of one submission on the images that count.
 
     Attributes:
-        metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in.
+        metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in. Of
+            anomaly detection what `pbl.grading.anomalies.score_anomalies` says.
         predicted: `int [n]`, the predicted classes.
+        scores: Of anomaly detection `float [n]`, in the order of the scores that were handed in.
     """
 
     metrics: dict[str, Any]
     predicted: np.ndarray
+    scores: np.ndarray | None = None
 
 
 def score(result: np.ndarray, labels: np.ndarray, class_names: Sequence[str], has_probabilities: bool) -> Scored:
@@ -272,17 +275,32 @@ def are_tied(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> bool:
     return mcnemar_test(only_one, only_other) >= 0.05
 
 
-def group_ties(scored: Mapping[str, Scored], labels: np.ndarray) -> dict[str, int]:
+def _are_answers_tied(one: Scored, other: Scored, labels: np.ndarray) -> bool:
+    return are_tied(one.predicted, other.predicted, labels)
+
+
+def group_ties(
+    scored: Mapping[str, Scored],
+    labels: np.ndarray,
+    headline: str = "accuracy",
+    tied: Callable[[Scored, Scored, np.ndarray], bool] = _are_answers_tied,
+) -> dict[str, int]:
     """Sorts teams into groups that the hidden images cannot tell apart, from 1 for the best.
 
     Going down from the best, a team belongs to the group's first one while the two are tied; else it opens the next
     group. (That A ties with B and B with C does not say that A ties with C, so each is compared with its group's first.)
+
+    Args:
+        scored: The teams.
+        labels: `int [n]`.
+        headline: The metric by which a team is better.
+        tied: Whether the images cannot tell two of them apart.
     """
-    order = sorted(scored, key=lambda team: (-scored[team].metrics["accuracy"], team))
+    order = sorted(scored, key=lambda team: (-scored[team].metrics[headline], team))
     groups: dict[str, int] = {}
     first, number = None, 0
     for team in order:
-        if first is None or not are_tied(scored[first].predicted, scored[team].predicted, labels):
+        if first is None or not tied(scored[first], scored[team], labels):
             first, number = team, number + 1
         groups[team] = number
     return groups

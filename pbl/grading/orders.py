@@ -36,6 +36,7 @@ def describe_work(
     shape: Sequence[int] | None,
     fit: str | None,
     builders: Sequence[str] = (),
+    task: str = "classification",
 ) -> dict[str, Any]:
     """Returns the `job.json` of `pbl.grading.worker.work`.
 
@@ -47,6 +48,7 @@ def describe_work(
         shape: (height, width, channels) of `pixels.u8`; None where there is no such file.
         fit: How the images were brought to that shape; None where there is none.
         builders: SHA-256 of those `builder.py` of the team that may be run.
+        task: "classification", or "anomaly": then scores are handed in.
     """
     return {
         "files": list(files),
@@ -56,6 +58,7 @@ def describe_work(
         "shape": None if shape is None else list(shape),
         "fit": fit,
         "builders": list(builders),
+        "task": task,
     }
 
 

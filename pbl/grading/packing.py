@@ -26,6 +26,7 @@ from pbl.grading.formats import (
     ROLES,
     WEIGHTS,
 )
+from pbl.grading.predictions import SCORES_HEADER
 from pbl.runs import describe_environment
 from pbl.storage.writing import check_room, name_unfinished, replacing, sweep, temporary_folder
 
@@ -133,6 +134,36 @@ def write_predictions(
     return _describe_and_write(
         Path(file), team, class_names, {PREDICTIONS: stream.getvalue().encode()}, {"kind": "predictions"}
     )
+
+
+def write_scores(
+    file: str | Path,
+    team: str,
+    class_names: Sequence[str],
+    ids: Sequence[str],
+    scores: Sequence[float],
+    alarms: Sequence[bool],
+) -> Path:
+    """Writes a submission of anomaly detection, without checking it.
+
+    Args:
+        file: See `write_submission`.
+        team: The team's name.
+        class_names: `pbl.grading.hidden.ANOMALY_CLASSES`.
+        ids: Names of the hidden images, without their ending.
+        scores: Of each image; high where it is like an anomaly.
+        alarms: Whether it is called an anomaly.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(SCORES_HEADER)
+    for name, score, alarm in zip(ids, scores, alarms, strict=True):
+        writer.writerow([name, repr(float(score)), "yes" if alarm else "no"])  # all digits: none may become equal
+    contents = {PREDICTIONS: stream.getvalue().encode()}
+    return _describe_and_write(Path(file), team, class_names, contents, {"kind": "predictions"})
 
 
 def _describe_and_write(

@@ -9,6 +9,9 @@ from pbl.grading.refusals import Refusal, clean
 from pbl.grading.tables import TableError, find_words, fold, read_table, reads_as_number
 
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image that are written in full
+SCORES_HEADER = ["id", "score", "alarm"]
+_NO, _YES = ["no", "false", "0"], ["yes", "true", "1"]
+HALF = 2**23  # in steps of 2**-24, in which float32 writes both a probability and what is left of 1 exactly
 
 
 def read_predictions(
@@ -31,17 +34,7 @@ def read_predictions(
     Raises:
         Refusal: It cannot be read, or lacks ids, or names other classes; the first row that is wrong is named.
     """
-    try:
-        table = read_table(content, lambda cells: [fold(cell) for cell in cells[:2]] == ["id", "label"])
-    except TableError as error:
-        raise Refusal("no_table", what=error.what) from None
-    header, *rows = [_strip_end(row) for row in table.rows] or [[]]
-    lines = table.lines[1:]
-    if [fold(cell) for cell in header[:2]] != ["id", "label"]:
-        raise Refusal("table_header", found=clean(",".join(header[:4]), 60))
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise Refusal("table_cells", line=line, found=len(row), expected=len(header))
+    header, rows, lines, separator = _split(content, ["id", "label"], "table_header")
     order = _read_columns(header[2:], class_names)
     places = _read_ids([row[0] for row in rows], lines, ids)
     labels = _read_labels([row[1] for row in rows], lines, class_names)
@@ -49,7 +42,7 @@ def read_predictions(
     if not order:
         result[places, labels] = 1
         return result, {"has_probabilities": False}
-    values = _read_probabilities([row[2:] for row in rows], lines, table.separator)[:, order]
+    values = _read_probabilities([row[2:] for row in rows], lines, separator)[:, order]
     largest, own = values.max(axis=1), values[np.arange(len(values)), labels]
     if (own < largest).any():
         first = int((own < largest).argmax())
@@ -59,6 +52,60 @@ def read_predictions(
     values[ties, np.array(labels)[ties]] = np.nextafter(largest[ties], np.float32(2))  # of several the label counts
     result[places] = values
     return result, {"has_probabilities": True, "ties": len(ties)}
+
+
+def read_scores(content: bytes, ids: Sequence[str]) -> tuple[np.ndarray, dict[str, bool]]:
+    """Reads a table of scores and alarms, as anomaly detection hands them in.
+
+    Args:
+        content: The file, as for `read_predictions`, with the header `id,score,alarm`. A score is any finite number, high where
+            the image is like an anomaly; an alarm is `yes` or `no`, `1` or `0`, `true` or `false`.
+        ids: The ids of the hidden images, in the order of the result.
+
+    Returns:
+        `float32 [n, 2]`, rows that sum to exactly 1; the second column has the scores' order and ties, and is above .5 where there is
+        an alarm. And what is told of it: `has_probabilities`, whether there are more scores than two, and so more than alarms.
+
+    Raises:
+        Refusal: It cannot be read, or lacks ids; an image without an alarm has no lower score than one with an alarm.
+    """
+    header, rows, lines, separator = _split(content, SCORES_HEADER, "scores_header")
+    if len(header) > len(SCORES_HEADER):
+        raise Refusal("scores_header", found=clean(",".join(header[:4]), 60))
+    places = _read_ids([row[0] for row in rows], lines, ids)
+    scores = _read_numbers([row[1:2] for row in rows], lines, separator, "score_number")[:, 0]
+    words = find_words([row[2] for row in rows], _NO + _YES)
+    if None in words:
+        first = words.index(None)
+        raise Refusal("alarm_word", rows=words.count(None), line=lines[first], name=clean(rows[first][2], 40))
+    alarm = np.array(words) >= len(_NO)
+    quiet, loud = np.where(alarm, -np.inf, scores), np.where(alarm, scores, np.inf)
+    if quiet.max() >= loud.min():
+        raise Refusal("alarm_unlike_score", line=lines[quiet.argmax()], other=lines[loud.argmin()])
+    levels, rank = np.unique(scores, return_inverse=True)
+    steps = np.where(alarm, HALF, 0) + (rank + 1) * (HALF // (len(levels) + 1))
+    result = np.empty((len(ids), 2), np.float32)
+    result[places] = np.stack([2 * HALF - steps, steps], axis=1) / (2 * HALF)
+    return result, {"has_probabilities": len(levels) > 2}
+
+
+def _split(content: bytes, expected: list[str], reason: str) -> tuple[list[str], list[list[str]], list[int], str]:
+    """The header, the rows below it, their lines, and the separator; a header that begins otherwise is refused for `reason`."""
+
+    def begins_so(cells: Sequence[str]) -> bool:
+        return [fold(cell) for cell in cells[: len(expected)]] == expected
+
+    try:
+        table = read_table(content, begins_so)
+    except TableError as error:
+        raise Refusal("no_table", what=error.what, header=",".join(expected)) from None
+    header, *rows = [_strip_end(row) for row in table.rows] or [[]]
+    if not begins_so(header):
+        raise Refusal(reason, found=clean(",".join(header[:4]), 60))
+    for row, line in zip(rows, table.lines[1:], strict=True):
+        if len(row) != len(header):
+            raise Refusal("table_cells", line=line, found=len(row), expected=len(header))
+    return header, rows, table.lines[1:], table.separator
 
 
 def _strip_end(row: list[str]) -> list[str]:
@@ -121,9 +168,9 @@ def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str])
     return found
 
 
-def _read_probabilities(rows: list[list[str]], lines: list[int], separator: str) -> np.ndarray:
-    """`float32 [rows, columns]` of rows that sum to 1, as exactly as their digits allow."""
-    if separator != "," and any("," in cell for row in rows for cell in row):  # 0,5 where a comma is no separator
+def _read_numbers(rows: list[list[str]], lines: list[int], separator: str, reason: str) -> np.ndarray:
+    """`float64 [rows, columns]` of finite numbers; a cell that is none is refused for `reason`."""
+    if separator != ",":  # 0,5 where a comma is no separator
         rows = [[cell.replace(",", ".") for cell in row] for row in rows]
     values = np.empty((len(rows), len(rows[0]) if rows else 0))
     for number, row in enumerate(rows):
@@ -131,15 +178,21 @@ def _read_probabilities(rows: list[list[str]], lines: list[int], separator: str)
             try:
                 values[number, column] = float(cell)
             except ValueError:
-                raise Refusal("table_number", line=lines[number], name=clean(cell, 40)) from None
+                raise Refusal(reason, line=lines[number], name=clean(cell, 40)) from None
     broken = ~np.isfinite(values).all(axis=1)
     if broken.any():
         raise Refusal("predictions_not_finite", rows=int(broken.sum()))
+    return values
+
+
+def _read_probabilities(rows: list[list[str]], lines: list[int], separator: str) -> np.ndarray:
+    """`float32 [rows, columns]` of rows that sum to 1, as exactly as their digits allow."""
+    values = _read_numbers(rows, lines, separator, "table_number")
     sums = values.sum(axis=1)
     # Each of so many columns is off by half of its last digit at most.
     tolerance = SUM_TOLERANCE
     if np.abs(sums - 1).max(initial=0) > tolerance:
-        digits = max(len(cell.strip().partition(".")[2]) for row in rows for cell in row)
+        digits = max(len(cell.strip().replace(",", ".").partition(".")[2]) for row in rows for cell in row)
         tolerance = max(tolerance, min(0.5, values.shape[1] * 0.5 * 10.0**-digits))
     wrong = (values.min(axis=1, initial=0) < 0) | (np.abs(sums - 1) > tolerance + 1e-9)
     if wrong.any():

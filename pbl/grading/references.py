@@ -3,6 +3,7 @@ learning reach on the hidden images."""
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -12,9 +13,10 @@ from pbl import models
 from pbl.data import Data, fit_image, load_data, read_image
 from pbl.data.store import DifferentSizes
 from pbl.errors import InputError, Sentence
+from pbl.evaluation.anomalies import MOST_FITTED, Baselines, choose_threshold
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
-from pbl.grading.packing import write_predictions, write_submission
+from pbl.grading.packing import write_predictions, write_scores, write_submission
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.models.prediction import predict_probabilities
 from pbl.storage.writing import is_full, temporary_folder, write_json
@@ -35,13 +37,18 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
     | memoriser         | a multilayer perceptron that knows ten public images of each class by heart          |
     | tuned             | the best of three small convolutional networks on a validation split of the public images |
 
+    Of anomaly detection two that need no network; their thresholds are chosen by normal validation images of the public part:
+
+    | mean_image        | the distance to the mean of the normal public images                                 |
+    | nearest_neighbours | the mean distance to the five nearest of them                                       |
+
     Args:
         path: The hidden set, into whose `references` they go.
         public: Its public part.
         tell: Gets a line for each.
 
     Returns:
-        The accuracy of each; empty where this machine cannot lock up a process, and so grades nothing.
+        The accuracy of each, or its area under the ROC curve; empty where this machine cannot lock up a process, and so grades nothing.
 
     Raises:
         InputError: The public part cannot be read, or the grader does not work here.
@@ -62,13 +69,16 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
 
 def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> dict[str, float]:
     hidden = open_hidden(path)
+    settings = {"batch_size": 64, "normal": hidden.normal or None}
     try:
-        data = load_data(str(public), batch_size=64)
+        data = load_data(str(public), **settings)
     except DifferentSizes:
-        data = load_data(str(public), batch_size=64, image_size=SIDE, channels=3)
+        data = load_data(str(public), image_size=SIDE, channels=3, **settings)
     folder = path / REFERENCES
     pixels = _hidden_pixels(hidden, data)
     makers = {"majority": _majority, "nearest_neighbour": _nearest_neighbour, "memoriser": _memoriser, "tuned": _tuned}
+    if hidden.task == "anomaly":
+        makers = {name: partial(_distance, name) for name in ("mean_image", "nearest_neighbours")}
     for name, make in makers.items():
         tell(Sentence("Reference submission: {name}", name=name))
         make(folder / name, hidden, data, pixels)
@@ -78,7 +88,7 @@ def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> d
         return {}
     with temporary_folder() as out:
         rows = grade(folder, path, out=out)
-    scores = {row["team"]: row["accuracy"] for row in rows if row["accuracy"] is not None}
+    scores = {row["team"]: row[hidden.headline] for row in rows if row[hidden.headline] is not None}
     write_json(folder / "scores.json", scores)
     return scores
 
@@ -113,6 +123,14 @@ def _nearest_neighbour(folder: Path, hidden: Hidden, data: Data, pixels: np.ndar
     nearest = KNeighborsClassifier(1).fit(vectors(images[chosen]), labels[chosen]).predict(vectors(pixels))
     probabilities = np.eye(data.num_classes, dtype=np.float32)[nearest]
     write_predictions(folder, "nearest_neighbour", data.class_names, hidden.ids, probabilities)
+
+
+def _distance(name: str, folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:
+    baselines = Baselines(data.sample("train", MOST_FITTED).pixels)
+    known = data.images("val").pixels[data.is_normal("val")]
+    threshold = choose_threshold(baselines.score(known)[name], hidden.false_alarms).threshold
+    scores = baselines.score(pixels)[name]
+    write_scores(folder, name, hidden.class_names, hidden.ids, scores, scores > threshold)
 
 
 def _memoriser(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:

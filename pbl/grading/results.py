@@ -15,6 +15,8 @@ import numpy as np
 
 from pbl.errors import InputError, Sentence
 from pbl.grading import judge
+from pbl.grading.anomalies import MEASURES as ANOMALY_MEASURES
+from pbl.grading.anomalies import are_areas_tied, find_anomaly_flags, score_anomalies
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
@@ -130,16 +132,14 @@ def write_all(
     truth = labels.classes[counts]
     rows = _outcomes(record, ledger)
     whole = _read_results(out, rows, len(counts), len(hidden.class_names))
-    has_probabilities = {row["team"]: row["facts"].get("has_probabilities", True) for row in rows}
-    scored = {
-        team: judge.score(result[counts], truth, hidden.class_names, has_probabilities[team])
-        for team, result in whole.items()
-    }
-    groups = judge.group_ties(scored, truth)
+    scored, groups = _score(rows, whole, counts, truth, hidden)
+    references = read_references(hidden)
+    if hidden.task == "anomaly":  # where a simple method tells all anomalies, who does so too knows no hidden label
+        rubric = rubric.model_copy(update={"ceiling": max([rubric.ceiling, *references.values()])})
     received = {team.name: team.received for team in roster.teams} if roster else {}
     unread = {team.name for team in roster.teams if team.unread} if roster else set()
     for row in rows:
-        _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, len(hidden.class_names))
+        _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, hidden)
         row["flags"] += ["time_unread"] if row["team"] in unread else []
     if rubric.deadline is not None:
         _tell_untimed(rows, tell)
@@ -151,11 +151,10 @@ def write_all(
         row["marks"] = marks[row["team"]]
         row["total"] = rubric.add_up(row["team"], row["final_points"], row["marks"])
     if half == "public":
-        _write_leaderboard(out, rows, ledger, tries, hidden.digest)
+        _write_leaderboard(out, rows, ledger, tries, hidden)
     _write_grades(out, rows, hidden, rubric)
     _write_timings(out, rows)
-    references = read_references(hidden)
-    histogram = write_histogram(out / "histogram.png", rows, references)
+    histogram = write_histogram(out / "histogram.png", rows, references, hidden.headline)
     write_summary(out / "summary.html", rows, record, ledger.is_whole, hidden, half, references, histogram, language)
     names = team_folders(row["team"] for row in rows)
     for row in rows:
@@ -180,19 +179,39 @@ def _read_results(out: Path, rows: list[dict[str, Any]], images: int, classes: i
     return found
 
 
-# What a rubric's own function `points` gets.
-_TOLD_TO_RUBRIC = (
-    "team accuracy accuracy_interval macro_f1 log_loss recall images tie_group parameters days_late flags".split()
-)
+def _score(
+    rows: list[dict[str, Any]], whole: dict[str, np.ndarray], counts: np.ndarray, truth: np.ndarray, hidden: Hidden
+) -> tuple[dict[str, judge.Scored], dict[str, int]]:
+    """The score of each team that has a result, and its tie group."""
+    if hidden.task == "anomaly":
+        if len(set(truth.tolist())) < 2:
+            raise InputError(
+                "The hidden images that count are all of one kind, normal or anomalies, by the labels. Take --half all."
+            )
+        scored = {team: score_anomalies(result[counts], truth, hidden.false_alarms) for team, result in whole.items()}
+        return scored, judge.group_ties(scored, truth, hidden.headline, are_areas_tied)
+    has_probabilities = {row["team"]: row["facts"].get("has_probabilities", True) for row in rows}
+    scored = {
+        team: judge.score(result[counts], truth, hidden.class_names, has_probabilities[team])
+        for team, result in whole.items()
+    }
+    return scored, judge.group_ties(scored, truth)
+
+
+# What is measured of a submission; of anomaly detection other things.
+_MEASURES = "accuracy accuracy_interval macro_f1 log_loss recall".split()
+# What a rubric's own function `points` gets beside them.
+_TOLD_TO_RUBRIC = "team images tie_group parameters days_late flags".split()
 
 
 def _fill(
-    row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, num_classes: int
+    row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, hidden: Hidden
 ) -> None:
+    measures = ANOMALY_MEASURES if hidden.task == "anomaly" else _MEASURES
     when = received.get(row["team"]) or (datetime.fromisoformat(row["received"]) if row["received"] else None)
     row["received"] = when.isoformat() if when else None
     days = rubric.days_late(when) if row["status"] != "missing" else 0
-    row |= dict.fromkeys("accuracy accuracy_interval macro_f1 log_loss recall images points".split())
+    row |= dict.fromkeys([*measures, "images", "points"])
     row |= {"tie_group": group, "level": None, "days_late": days, "late_points": None, "final_points": None}
     row["parameters"] = row["facts"].get("parameters")
     row["kind"], row["model"] = row["facts"].get("kind"), row["facts"].get("model")
@@ -204,15 +223,19 @@ def _fill(
         row["points"] = row["final_points"] = rubric.missing_points if row["status"] == "missing" else None
         return
     metrics = scored.metrics
-    row |= {name: metrics[name] for name in ("accuracy", "accuracy_interval", "log_loss", "images")}
-    row["macro_f1"] = metrics["macro"]["f1"]
-    row["recall"] = {name: of_class["recall"] for name, of_class in metrics["by_class"].items()}
-    row["points"] = rubric.give_points({name: row[name] for name in _TOLD_TO_RUBRIC})
-    row["level"] = rubric.name_level(row["accuracy"])
+    row |= {name: metrics[name] for name in (*measures, "images") if name in metrics}
+    if hidden.task == "classification":
+        row["macro_f1"] = metrics["macro"]["f1"]
+        row["recall"] = {name: of_class["recall"] for name, of_class in metrics["by_class"].items()}
+    row["points"] = rubric.give_points({name: row[name] for name in (*measures, *_TOLD_TO_RUBRIC)}, hidden.headline)
+    row["level"] = rubric.name_level(row[hidden.headline])
     if row["points"] is not None:
         row["late_points"] = rubric.late_points_per_day * days
         row["final_points"] = max(0.0, row["points"] - row["late_points"])
-    row["flags"] += judge.find_flags(scored, num_classes, rubric.ceiling, row["facts"])
+    if hidden.task == "anomaly":
+        row["flags"] += find_anomaly_flags(scored, rubric.ceiling)
+    else:
+        row["flags"] += judge.find_flags(scored, len(hidden.class_names), rubric.ceiling, row["facts"])
 
 
 def _choose_half(labels: Labels, half: Half) -> np.ndarray:
@@ -392,20 +415,24 @@ def _unguard(text: str) -> str:
 
 
 def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden, rubric: Rubric) -> None:
+    with_intervals, others, recalls = ["accuracy"], ["macro_f1", "log_loss"], hidden.class_names
+    if hidden.task == "anomaly":
+        with_intervals, others, recalls = ["roc_auc", "found", "false_alarms"], ["promise", "average_precision"], []
     table = []
     for row in rows:
-        low, high = row["accuracy_interval"] or (None, None)
-        cells = [(name, row[name]) for name in ("team", "status", "accuracy")]
-        cells += [("accuracy_low", low), ("accuracy_high", high)]
+        cells = [(name, row[name]) for name in ("team", "status")]
+        for name in with_intervals:
+            low, high = row[f"{name}_interval"] or (None, None)
+            cells += [(name, row[name]), (f"{name}_low", low), (f"{name}_high", high)]
         cells += [
-            (name, row[name]) for name in "macro_f1 log_loss points days_late late_points final_points level".split()
+            (name, row[name]) for name in (*others, "points", "days_late", "late_points", "final_points", "level")
         ]
         cells += [(name, _as_number(mark)) for name, mark in row["marks"].items()]
         cells += [("total", row["total"])] if rubric.total else []
         cells += [("tie_group", row["tie_group"]), ("flags", " ".join(row["flags"]))]
         cells += [(name, row[name]) for name in ("parameters", "kind", "model", "isolation", "images")]
         cells += [("reason", row["message"])]
-        cells += [(f"recall({name})", (row["recall"] or {}).get(name)) for name in hidden.class_names]
+        cells += [(f"recall({name})", (row["recall"] or {}).get(name)) for name in recalls]
         table.append(cells)
     _write_csv(out / "grades.csv", [name for name, _ in table[0]], [[cell for _, cell in cells] for cells in table])
     kept = [{key: value for key, value in row.items() if key not in ("used", "template")} for row in rows]
@@ -422,18 +449,21 @@ def _write_timings(out: Path, rows: list[dict[str, Any]]) -> None:
     _write_csv(out / "timings.csv", ["team", "seconds", "processor_seconds", "peak_mb", *of_worker], table)
 
 
-def _write_leaderboard(out: Path, rows: list[dict[str, Any]], ledger: Ledger, tries: int | None, digest: str) -> None:
+def _write_leaderboard(
+    out: Path, rows: list[dict[str, Any]], ledger: Ledger, tries: int | None, hidden: Hidden
+) -> None:
     """Coarse scores of the public half; a team of the roster is told no more of them than it has tries.
 
     A further try is told another score only where it is better than all before by a whole step (the Ladder of Blum & Hardt 2015,
     "The Ladder: A Reliable Leaderboard for Machine Learning Competitions", arXiv:1502.04585): so who changes one answer learns nothing.
     """
+    digest, headline = hidden.digest, hidden.headline
     for row in rows:
         files = hashlib.sha256(json.dumps(sorted(row["files"].values())).encode()).hexdigest()
         told = ledger.told(row["team"], digest)
         may_try = "not_on_roster" not in row["flags"] and (tries is None or len(told) < tries)
-        if row["accuracy"] is not None and files not in told and may_try:
-            best, score = climb(row["accuracy"], row["images"], told.values())
+        if row[headline] is not None and files not in told and may_try:
+            best, score = climb(row[headline], row["images"], told.values())
             named = {"key": row["key"], "team": row["team"], "files": files, "hidden": digest}
             ledger.add("told", **named, score=score, best=best)
             told = ledger.told(row["team"], digest)
@@ -454,7 +484,7 @@ def climb(accuracy: float, images: int, told: Iterable[tuple[float, float]]) -> 
     """Returns the accuracy that the next try must beat by a step, and the score that is told: rounded down to a step, in hundredths.
 
     Args:
-        accuracy: Of this try.
+        accuracy: Of this try; of anomaly detection the area under the ROC curve, which goes by the same steps.
         images: On so many images.
         told: What was told before, a score and the accuracy to beat of each try.
     """
@@ -507,7 +537,7 @@ def team_folders(teams: Iterable[str]) -> dict[str, str]:
 
 
 def read_references(hidden: Hidden) -> dict[str, float]:
-    """Accuracies of the hidden set's reference submissions, where `holdout` has made and graded them."""
+    """Accuracies, or areas under the ROC curve, of the hidden set's reference submissions, where `holdout` has made and graded them."""
     try:
         told = json.loads((hidden.path / REFERENCES / "scores.json").read_text(encoding="utf-8"))
         return {str(name): float(value) for name, value in told.items()}

@@ -25,7 +25,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # The columns of grades.csv, which no mark may be called like.
 COLUMNS = (
-    "team status accuracy accuracy_low accuracy_high macro_f1 log_loss points days_late late_points final_points level total tie_group"
+    "team status accuracy accuracy_low accuracy_high macro_f1 log_loss roc_auc roc_auc_low roc_auc_high found found_low found_high"
+    " false_alarms false_alarms_low false_alarms_high promise average_precision points days_late late_points final_points level total tie_group"
     " flags parameters kind model isolation images reason".split()
 )
 
@@ -40,7 +41,8 @@ class Rubric(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     bands: list[tuple[Share, Points]] = Field(
-        [], description="(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points"
+        [],
+        description="(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points; of anomaly detection the least AUROC",
     )
     points: Callable[[dict[str, Any]], float] | None = Field(
         None, description="a function from a row of the table to points, in place of bands"
@@ -63,7 +65,9 @@ class Rubric(BaseModel):
         description="after it a submission is late; a day alone means its end; times without a zone are of its zone",
     )
     late_points_per_day: Points = Field(0, description="points taken off for each day begun after the deadline")
-    ceiling: Share = Field(0.999, description="an accuracy above it is flagged: the hidden labels may be known")
+    ceiling: Share = Field(
+        0.999, description="an accuracy, or AUROC, above it is flagged: the hidden labels may be known"
+    )
     builders: dict[str, str] = Field(
         {}, description="SHA-256 of builder.py of a team, read by you, and a note of when and by whom"
     )
@@ -113,8 +117,12 @@ class Rubric(BaseModel):
                 "Rubric: late_points_per_day has no deadline to count from. Give one: deadline='2026-12-01T23:59+09:00'."
             )
 
-    def give_points(self, row: dict[str, Any]) -> float | None:
+    def give_points(self, row: dict[str, Any], headline: str = "accuracy") -> float | None:
         """Returns the points of a graded row, None where the rubric gives none.
+
+        Args:
+            row: The row.
+            headline: The measure that bands go by: "accuracy", or of anomaly detection "roc_auc".
 
         Raises:
             InputError: The rubric's own function failed.
@@ -138,10 +146,10 @@ class Rubric(BaseModel):
             return points
         if not self.bands:
             return None
-        return max((points for least, points in self.bands if row["accuracy"] >= least), default=0.0)
+        return max((points for least, points in self.bands if row[headline] >= least), default=0.0)
 
     def name_level(self, accuracy: float) -> str | None:
-        """Returns the word of the highest level that an accuracy reaches, None where the rubric has none for it."""
+        """Returns the word of the highest level that an accuracy, or area under the ROC curve, reaches, None where the rubric has none for it."""
         reached = [(least, word) for least, word in self.levels if accuracy >= least]
         return max(reached)[1] if reached else None
 

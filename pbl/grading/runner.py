@@ -59,6 +59,7 @@ class _Item:
     submission: Submission
     files: dict[str, str]  # the team's name of each file: SHA-256
     key: str
+    task: str = "classification"
     owns_builder: bool = False
     builder: str = ""  # SHA-256 of the team's own program, as far as there is one
     used: dict[str, Any] = field(default_factory=dict)
@@ -268,7 +269,7 @@ class Runner:
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         if is_again:
             self.ledger.add("again", key=key, team=submission.team, time=timestamp())
-        return _Item(submission, files, key)
+        return _Item(submission, files, key, self.hidden.task)
 
     def _write_record(self, items: list[_Item]) -> None:
         """Writes what scoring needs; where nothing was run this time, what was in force stays as it was told before."""
@@ -610,7 +611,9 @@ class Runner:
     def _put_together(self, item: _Item, wanted: Pixels | None, builders: list[str], order: np.ndarray) -> Path:
         names = list(item.files) or [file.name for file in item.submission.files]
         ids = [self.hidden.ids[place] for place in order]
-        work = describe_work(names, ids, self.hidden.class_names, self.limits, *(wanted or (None, None)), builders)
+        work = describe_work(
+            names, ids, self.hidden.class_names, self.limits, *(wanted or (None, None)), builders, item.task
+        )
         folder = self.new_folder(work)
         for number, name in enumerate(names):
             file = next(file for file in item.submission.files if file.name == name)

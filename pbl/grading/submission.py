@@ -14,10 +14,11 @@ import numpy as np
 from pbl.errors import InputError, Sentence
 from pbl.grading import judge
 from pbl.grading.formats import MOST_FIXTURES
+from pbl.grading.hidden import ANOMALY_CLASSES
 from pbl.grading.jobs import OUTPUT, PIXELS, SCRATCH, SUBMISSION, command
 from pbl.grading.orders import describe_work, environment, make_folder
 from pbl.grading.outcomes import CAUSES, explain, status_of
-from pbl.grading.packing import size_of, write_files, write_predictions, write_submission
+from pbl.grading.packing import size_of, write_files, write_predictions, write_scores, write_submission
 from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import name_team, safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
@@ -61,13 +62,22 @@ def submit(
         team: The team's name.
         out: The `.zip` to write (a name without that ending becomes a folder); `TEAM.zip` unless given.
         as_keras: Hand in the whole model as `model.keras` rather than weights; of a model of Keras's own layers.
-        predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model.
+        predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model. Of anomaly
+            detection their scores and alarms are handed in, and nothing else can be.
 
     Raises:
         InputError: The run is incomplete; the grader would not grade the submission; it cannot be written.
     """
     run = load_run(run)
-    run.check_is_classifier("submit")
+    is_anomaly = run.config.task == "anomaly"
+    if not is_anomaly:
+        run.check_is_classifier("submit")
+    elif predictions is None:
+        raise InputError(
+            "The run {run} has task=anomaly: hand in scores of the hidden images that your instructor gives out, not the model:"
+            " --predictions IMAGES.",
+            run=run.path,
+        )
     if not clean(team):
         raise InputError("--team needs the team's name.")
     team = name_team(team)  # as the roster names it, also where it is long
@@ -85,7 +95,10 @@ def submit(
     with telling_full_disks(_tell_full_disk), temporary_folder() as temporary:
         made = Path(temporary) / f"submission{target.suffix}"
         remarks: list[str] = []
-        told = _write_and_check(made, run, team, as_keras, predictions, remarks)
+        if is_anomaly:
+            told = _write_and_check_scores(made, run, team, predictions, remarks)
+        else:
+            told = _write_and_check(made, run, team, as_keras, predictions, remarks)
         message = explain(told.reason, told.fields)
         if told.reason not in ("ok", "builder_unlisted"):
             raise InputError(
@@ -180,6 +193,26 @@ def _write_and_check(
     return check_submission(made, class_names, images=images, fit=fit)
 
 
+def _write_and_check_scores(
+    made: Path, run: Run, team: str, predictions: str | Path, remarks: list[str]
+) -> judge.Outcome:
+    from pbl.evaluation.run import load_model
+    from pbl.tasks.anomaly import predict
+
+    ids, images = _read_images(Path(predictions).expanduser(), run)
+    table = predict(load_model(run), images, run)
+    write_scores(made, team, ANOMALY_CLASSES, ids, table["score"], table["alarm"])
+    if not table["alarm"].any():
+        remarks.append(
+            Sentence(
+                "No image has an alarm: all of them score below the threshold, or the run has too few normal validation images to"
+                " choose one. See: python -m pbl evaluate {run}.",
+                run=run.path,
+            )
+        )
+    return check_submission(made, ANOMALY_CLASSES, ids=ids, task="anomaly")
+
+
 def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray]:
     from pbl.data import find_image_files, fit_image, read_image
 
@@ -230,6 +263,7 @@ def check_submission(
     fit: str = "crop",
     ids: Sequence[str] | None = None,
     limits: Limits | None = None,
+    task: str = "classification",
 ) -> judge.Outcome:
     """Does to a submission of one's own what the grader's worker and judge do, in a new process.
 
@@ -242,6 +276,7 @@ def check_submission(
         fit: How they were brought to that shape.
         ids: Of predictions: the ids of the hidden images.
         limits: What it may use.
+        task: "classification", or "anomaly".
 
     Returns:
         What the grader would conclude, as `pbl.grading.judge.read_left` does.
@@ -254,7 +289,13 @@ def check_submission(
     ids = list(ids) if ids is not None else [str(number) for number in range(len(images))]
     with temporary_folder() as temporary:
         work = describe_work(
-            [file.name for file in files], ids, class_names, limits, None if images is None else images.shape[1:], fit
+            [file.name for file in files],
+            ids,
+            class_names,
+            limits,
+            None if images is None else images.shape[1:],
+            fit,
+            task=task,
         )
         folder = make_folder(Path(temporary) / "job", work)
         for number, file in enumerate(files):

@@ -21,7 +21,7 @@ from pbl.grading import architecture, fixtures, formats
 from pbl.grading.archives import Archive
 from pbl.grading.formats import ARCHIVE, BUILDER, DESCRIPTION, FIXTURES, KERAS, PREDICTIONS, WEIGHTS, Description
 from pbl.grading.jobs import NAMES, OUTPUT, PIXELS, RESULT, SCRATCH, STATUS, SUBMISSION, read_job
-from pbl.grading.predictions import read_predictions
+from pbl.grading.predictions import read_predictions, read_scores
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE, Limits
 from pbl.grading.weights import load_weights
@@ -56,6 +56,8 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     started = time.perf_counter()
     kind, files = open_parts(folder, job["files"], limits)
     facts["kind"] = kind
+    if job["task"] == "anomaly" and kind != "predictions":
+        raise Refusal("scores_needed")
     content = _read(files[DESCRIPTION], DESCRIPTION, formats.JSON_LIMIT) if DESCRIPTION in files else None
     description = formats.read_description(content, kind, limits.side) if content is not None else Description()
     facts["team"] = clean(description.team, 64)
@@ -63,7 +65,10 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     columns = _match_classes(description.class_names, job["class_names"])
     if kind == "predictions":
         content = _read(files[PREDICTIONS], PREDICTIONS, limits.file * MEBIBYTE)
-        result, told = read_predictions(content, job["ids"], job["class_names"])
+        if job["task"] == "anomaly":
+            result, told = read_scores(content, job["ids"])
+        else:
+            result, told = read_predictions(content, job["ids"], job["class_names"])
         facts.update(told)
         return result
 
