@@ -160,7 +160,6 @@ SAID = {
     "accuracy (95% interval)": "正解率（95%信頼区間）",
     "architecture": "アーキテクチャ",
     "accuracy %": "正解率 %",
-    "AUROC %": "AUROC %",
     "seeds from to": "シードごとの最小〜最大",
     "ties": "同順位",
     "best with probability": "最良である確率",
