@@ -84,21 +84,21 @@ def find_label_order(run: Evidence) -> Finding | None:
     """Classes that the network knows in training and takes for one another in validation, one to one."""
     if run.confusions is None or not run.learned:
         return None
+    from scipy.optimize import linear_sum_assignment
+
     train, val = run.confusions
     of_train, of_val = (np.maximum(matrix.sum(axis=1), 1) for matrix in (train, val))
-    own, taken = np.diag(val) / of_val, val.argmax(axis=1)
-    share = val.max(axis=1) / of_val
-    is_moved = (taken != np.arange(len(val))) & (val.sum(axis=1) * run.independent >= run.limits["order_images"])
-    is_moved &= (share > run.limits["order_share"]) & (np.diag(train) / of_train - own > run.limits["order_share"])
-    moved = np.flatnonzero(is_moved)
     number = np.arange(len(val))
-    number[moved] = taken[moved]
-    of_any = number[val.any(axis=1)]
-    # One to one: no two are taken for the same.
-    if len(moved) < 2 or len(set(of_any.tolist())) < len(of_any):
+    _, taken = linear_sum_assignment(-val)  # the numbers that make most images right; no two classes get the same
+    own, share = np.diag(val) / of_val, val[number, taken] / of_val
+    is_moved = (taken != number) & (val.sum(axis=1) * run.independent >= run.limits["order_images"])
+    is_moved &= (share > run.limits["order_share"]) & (np.diag(train) / of_train - own > run.limits["order_share"])
+    is_moved &= own[taken] < run.limits["order_share"]  # a class that is right is not another one too
+    moved = np.flatnonzero(is_moved)
+    if len(moved) < 2:
         return None
     # Numbered so, validation is about as well known as training: else it is not that.
-    if val[np.arange(len(val)), number].sum() / val.sum() < run.limits["order_known"] * run.accuracy:
+    if val[number, taken].sum() / val.sum() < run.limits["order_known"] * run.accuracy:
         return None
     images = int(val[moved].sum())
     return make_finding(

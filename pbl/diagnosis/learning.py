@@ -156,12 +156,13 @@ def find_double_softmax(run: Evidence) -> Finding | None:
     """Confidences that stay below what a softmax of probabilities can give, although the network is right more often."""
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
     highest = np.e / (np.e + width - 1)  # of one probability that is 1
+    range_of_all = highest - 1 / width  # from guessing on
     confidences = run.probe.confidence[-1].astype(np.float64)
     confidence = float(np.nanmax(np.append(confidences, 0.0)))
-    if not run.learned or confidence > highest + 0.005 or run.accuracy < highest:  # half precision
+    if not run.learned or confidence > highest + 0.04 * range_of_all or run.accuracy < highest:  # half precision
         return None
     # Many stand at the ceiling: a network that is seldom sure has confidences of all sizes.
-    if not run.over("at_ceiling", (confidences > highest - 0.01).mean()):
+    if not run.over("at_ceiling", (confidences > highest - 0.075 * range_of_all).mean()):
         return None
     return make_finding(
         "double_softmax",

@@ -123,7 +123,7 @@ RULES = {rule.key: rule for rule in (
         "vanishing_skill": Threshold(0.1, "as learned_skill, below which gradients that vanished are the news; 16 plain convolutions once .08"),
     }, learning.find_vanishing_gradients, {"": ((to_try.SKIPS, None), (to_try.MEMORISE, None))}, ("unknown",)),
     Rule("double_softmax", "double_softmax", "stop", {
-        "at_ceiling": Threshold(0.05, "images whose confidence is within .01 of the highest that two softmaxes allow, a share, and none above; convention"),
+        "at_ceiling": Threshold(0.05, "images whose confidence is in the last 13th between guessing and the highest that two softmaxes allow, a share, and none above; convention"),
     }, learning.find_double_softmax, {"": ((to_try.MEMORISE, None),)}, ("underfitting",)),
     Rule("leak", "leak_suspected", "stop", {
         "copies": Threshold(0.01, "copies of training images, share of the validation images, as the data doctor's"),
