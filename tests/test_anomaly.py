@@ -308,6 +308,16 @@ def test_detectors_are_compared_by_their_areas(tmp_path, command):
     )
     status, _, said = command("compare", runs[0].path, classifier.path)
     assert status == 2 and "compare runs of one task" in said and said.count("\n") == 1
+    whole = runs[0].read_json("metrics_val.json")
+    for damage in (
+        {"metrics": []},
+        {"headline": None},
+        {"metrics": {"roc_auc": None}},
+        {"intervals": {"roc_auc": [1]}},
+    ):
+        runs[0].write_json("metrics_val.json", {**whole, **damage})
+        status, out, _ = command("compare", runs[0].path, runs[1].path, "--out", tmp_path / "c")
+        assert status == 0 and "1 run(s) are not compared" in out, damage
 
 
 @pytest.mark.parametrize(

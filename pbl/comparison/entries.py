@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config, flatten
@@ -16,7 +17,7 @@ from pbl.errors import InputError, Sentence
 from pbl.runs import Run, find_places, runs_on
 from pbl.storage.escapes import for_shell
 from pbl.storage.reading import UnreadableFile
-from pbl.storage.schemas import Cost
+from pbl.storage.schemas import Cost, HeadlineMetrics
 
 # Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
 ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")
@@ -205,8 +206,8 @@ def _add_values(entry: Entry, split: str) -> None:
     """Adds what a finished run of another task than classification makes of each image, or the reason why there is nothing."""
     run = entry.run
     try:
-        metrics, test_uses = run.read_json(f"metrics_{split}.json"), run.count_test_uses()
-        entry.hashes, entry.labels, entry.values = run.read_values(split)
+        metrics, test_uses = _read_headline(run, split), run.count_test_uses()
+        hashes, labels, values = run.read_values(split)
     except UnreadableFile as error:
         entry.reason = Sentence(error.template, **error.fields)
         return
@@ -214,18 +215,24 @@ def _add_values(entry: Entry, split: str) -> None:
         entry.lacks_predictions = isinstance(error.__cause__, FileNotFoundError)
         entry.reason = Sentence("task={task}: no value of each image of {split}", task=run.config.task, split=split)
         return
-    entry.measure, found = metrics.get("headline"), metrics.get("metrics", {})
-    mean, told = float(entry.values.mean()), found.get(entry.measure)
-    if not isinstance(told, (int, float)) or abs(told - mean) > 1e-6:
+    measure, mean = metrics.headline, float(values.mean())
+    if abs((metrics.metrics.get(measure) or np.inf) - mean) > 1e-6:
         entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
-        entry.hashes = None
         return
-    with contextlib.suppress(InputError, TypeError, AttributeError):
-        entry.best = float(run.read_json("metrics_val.json")["metrics"][entry.measure])
-    low, high = metrics.get("intervals", {}).get(entry.measure) or (None, None)
-    entry.row |= {"split": split, "n": len(entry.values), entry.measure: mean, "low": low, "high": high}
-    entry.row["test_uses"] = test_uses
+    entry.measure, entry.hashes, entry.labels, entry.values = measure, hashes, labels, values
+    with contextlib.suppress(InputError):
+        entry.best = _read_headline(run, "val").metrics.get(measure)
+    low, high = metrics.intervals.get(measure) or (None, None)
+    entry.row |= {"split": split, "n": len(values), measure: mean, "low": low, "high": high, "test_uses": test_uses}
     _add_cost(entry)
+
+
+def _read_headline(run: Run, split: str) -> HeadlineMetrics:
+    """Raises InputError where the metrics of a split are missing, or name nothing by which the run is judged."""
+    try:
+        return HeadlineMetrics.model_validate(run.read_json(f"metrics_{split}.json"))
+    except ValidationError:
+        raise InputError("metrics_{split}.json is not of these predictions", split=split) from None
 
 
 def _add_cost(entry: Entry) -> None:

@@ -161,6 +161,15 @@ class AnomalyMetrics(BaseModel):
     contamination: _Contamination | None = None  # of runs made before it was measured
 
 
+class HeadlineMetrics(BaseModel):
+    """`metrics_<split>.json` of a task other than classification: by what it is judged."""
+
+    model_config = _AS_IT_IS
+    headline: Name
+    metrics: dict[Name, float | None]
+    intervals: dict[Name, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}
+
+
 class Cost(BaseModel):
     """`cost.json`."""
 
