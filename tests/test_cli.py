@@ -167,7 +167,7 @@ HELP = [
     ("evaluate", ["{RUN}", "[required]", "<val|test>", "[default: val]"]),
     ("find-rate", ["<float>", "FILE.png", "[default: learning_rate.png]"]),
     ("compare", ["<float range> [0<=x<=1]", "[default: 1.0]"]),
-    ("holdout", ["--references    --no-references", "[default: references]"]),
+    ("holdout", ["--no-references", "[default: references]"]),
     ("submit", ["*  --team", "NAME"]),
 ]  # fmt: skip
 

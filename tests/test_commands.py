@@ -141,12 +141,14 @@ OF_TRAINING = [
 
 
 def test_data_of_each_training_fit_its_settings(photographs):
-    """Where the classes have other names than the experiment's own, too."""
+    """Where the classes have other names than the experiment's own, too; what another command makes is not there yet."""
     assert len(OF_TRAINING) > 15
     opened = set()
     for command in OF_TRAINING:
         _, *words = read_words(shlex.split(command), OPTIONS)
         config = load_config(*split_experiment(bring_home(words)))
+        if config.dataset.startswith("holdout/"):
+            continue
         if (key := (config.dataset, config.image_size, config.positive_class)) not in opened:
             opened.add(key)
             check_positive_class(config.positive_class, open_data(config).class_names)

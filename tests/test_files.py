@@ -262,8 +262,8 @@ def test_folders_that_are_no_data_set(tmp_path, files, said):
         (tree("color/cat", "color/dog", "grey/cat", "grey/dog", images=20), "same_folders_inside", "color, grey hold the same folders (cat, dog)"),
         (tree("cat", "dog", "photos/cat", "photos/dog", images=20), "data_set_inside", "is it the data set once more?"),
         (tree("cat/2023", "cat/2024", "dog/2023", "dog/2024", images=20), "same_folders_inside", "(2023, 2024)"),
-        ({**tree("cat", "dog", images=20), **{f"cat/{n}.bmp": picture(n) for n in range(20)}}, "masks_among_images", "20 images have another file of the same name beside them, such as cat/0.bmp and cat/0.png"),
-        ({**tree("cat", "dog", images=20), **{f"dog/{n}_mask.png": picture(n) for n in range(20)}}, "masks_among_images", "20 images have another file of the same name beside them, such as dog/0.png and dog/0_mask.png"),
+        ({**tree("cat", "dog", images=20), **{f"cat/{n}.bmp": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name beside them: 20, such as cat/0.bmp and cat/0.png"),
+        ({**tree("cat", "dog", images=20), **{f"dog/{n}_mask.png": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name beside them: 20, such as dog/0.png and dog/0_mask.png"),
     ],
     ids=["kinds", "doubled", "years", "masks-by-ending", "masks-by-word"],
 )  # fmt: skip

@@ -170,7 +170,7 @@ def show_comparison(result) -> None:
     told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")
     print(say(told, margin=result.margin, images=result.images, split=split))
-    architectures = comparison.show_architectures(result)
+    architectures = comparison.show_architectures(result.architectures, result.measure)
     kept = (
         "architecture",
         "seeds",

@@ -209,8 +209,11 @@ def _find_notes(
     uses = max(entry.row["test_uses"] for entry in compared)
     if split == "val":
         yield Sentence(
-            "These are validation images, on which each run's best epoch was chosen: the values are a little too high, and"
+            "These are validation images, on which each run's best epoch was chosen: the accuracies are a little too high, and"
             " more so of what was tried more often. At the end: --split test."
+            if compared[0].measure == "accuracy"
+            else "These are validation images, on which each run's best epoch was chosen: what was tried more often has had more"
+            " chances to look good. At the end: --split test."
         )
     elif uses > 1:
         yield Sentence(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pbl.comparison.run import FEWEST_DISCORDANT, MOST_PAIRS, Comparison
+from pbl.comparison.run import FEWEST_DISCORDANT, MEASURES, MOST_PAIRS, Comparison
 from pbl.errors import InputError, Sentence
 from pbl.statistics import FEWEST_SEEDS
 from pbl.storage.escapes import for_markdown
@@ -97,7 +97,7 @@ def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
         f" {comparison.margin:g} points of {comparison.measure_name} is taken not to matter.",
     )
     yield "heading", "Architectures"
-    yield "table", _list_rows(show_architectures(comparison))
+    yield "table", _list_rows(show_architectures(shown, comparison.measure))
     if shown["tie_group"].any():
         yield "text", "Architectures that share a letter in the column ties are not separated by these runs."
     if (shown["seeds"] == 1).any():
@@ -144,14 +144,13 @@ def _list_rows(table: pd.DataFrame) -> list[list[str]]:
     return [[str(cell) for cell in row] for row in (table.columns, *table.itertuples(index=False))]
 
 
-def show_architectures(comparison: Comparison) -> pd.DataFrame:
+def show_architectures(table: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:
     """The table of architectures in words and rounded numbers; columns without a number are left out."""
-    table = comparison.architectures
     shown = pd.DataFrame(
         {
             "architecture": table["architecture"],
             "seeds": table["seeds"].map(str),
-            f"{comparison.measure_name} %": table[comparison.measure].map(_percent),
+            f"{MEASURES.get(measure, measure)} %": table[measure].map(_percent),
             "95% interval": _intervals(table["low"], table["high"]),
             "seeds from to": _intervals(table["lowest_seed"], table["highest_seed"]),
             "ties": table["tie_group"],
