@@ -83,7 +83,7 @@ def read_scores(content: bytes, ids: Sequence[str]) -> tuple[np.ndarray, dict[st
     if quiet.max() >= loud.min():
         raise Refusal("alarm_unlike_score", line=lines[quiet.argmax()], other=lines[loud.argmin()])
     levels, rank = np.unique(scores, return_inverse=True)
-    steps = np.where(alarm, HALF, 0) + (rank + 1) * (HALF // (len(levels) + 1))
+    steps = np.where(alarm, HALF, 0) + rank + 1
     result = np.empty((len(ids), 2), np.float32)
     result[places] = np.stack([2 * HALF - steps, steps], axis=1) / (2 * HALF)
     return result, {"has_probabilities": len(levels) > 2}
