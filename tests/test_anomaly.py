@@ -308,7 +308,14 @@ def test_detectors_are_compared_by_their_areas(tmp_path, command):
     )
     status, _, said = command("compare", runs[0].path, classifier.path)
     assert status == 2 and "compare runs of one task" in said and said.count("\n") == 1
+    with np.load(runs[0].path / "predictions_val.npz") as saved:
+        arrays = dict(saved)
     whole = runs[0].read_json("metrics_val.json")
+    np.savez(runs[0].path / "predictions_val.npz", **{**arrays, "values": np.zeros(len(arrays["values"]))})
+    runs[0].write_json("metrics_val.json", {**whole, "metrics": {"roc_auc": 0.0}, "intervals": {"roc_auc": [0.0, 0.1]}})
+    status, out, _ = command("compare", runs[0].path, runs[1].path, "--out", tmp_path / "c")
+    assert status == 0 and "not compared" not in out  # all wrong is a result too
+    np.savez(runs[0].path / "predictions_val.npz", **arrays)
     for damage in (
         {"metrics": []},
         {"headline": None},

@@ -13,7 +13,7 @@ import pytest
 from pbl.cli import main
 from pbl.comparison import Failure, compare, describe, find_runs, write_results
 from pbl.comparison.own_code import hash_own_code
-from pbl.comparison.run import _judge
+from pbl.comparison.run import _compare_architectures, _judge
 from pbl.comparison.tables import read_results
 from pbl.config import Config
 from pbl.errors import InputError
@@ -304,6 +304,14 @@ def test_holm_counts_all_pairs_of_models_though_the_best_alone_is_shown(tmp_path
     correct = [result.values[label][0] for label in result.architectures["architecture"]]
     p = [mcnemar_test((a & ~b).sum(), (~a & b).sum()) for a, b in combinations(correct, 2)]
     assert len(p) == 15 and result.models["p_holm"].tolist() == pytest.approx(adjust_holm(p)[:5])
+
+
+def test_areas_of_one_prove_no_more_than_the_rarer_kind():
+    """Perfect detectors, of which no image tells two apart: with ten anomalies other images may, by up to four of them."""
+    perfect = {name: np.ones((3, 200)) for name in "ab"}
+    table, _ = _compare_architectures(perfect, {"a": False, "b": False}, None, 0.1, 10)
+    assert table.loc[0, ["difference", "low", "high"]].tolist() == [0, -0.4, 0.4]
+    assert table.loc[0, "verdict"] == "not separated"
 
 
 def test_verdicts():

@@ -216,13 +216,15 @@ def _add_values(entry: Entry, split: str) -> None:
         entry.reason = Sentence("task={task}: no value of each image of {split}", task=run.config.task, split=split)
         return
     measure, mean = metrics.headline, float(values.mean())
-    if abs((metrics.metrics.get(measure) or np.inf) - mean) > 1e-6:
+    told, interval = metrics.metrics.get(measure), metrics.intervals.get(measure)
+    is_inside = interval is None or interval[0] - 1e-6 <= mean <= interval[1] + 1e-6
+    if told is None or abs(told - mean) > 1e-6 or not is_inside:
         entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
         return
     entry.measure, entry.hashes, entry.labels, entry.values = measure, hashes, labels, values
     with contextlib.suppress(InputError):
         entry.best = _read_headline(run, "val").metrics.get(measure)
-    low, high = metrics.intervals.get(measure) or (None, None)
+    low, high = (min(interval[0], mean), max(interval[1], mean)) if interval else (None, None)  # but for rounding
     entry.row |= {"split": split, "n": len(values), measure: mean, "low": low, "high": high, "test_uses": test_uses}
     _add_cost(entry)
 

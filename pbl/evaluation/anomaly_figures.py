@@ -292,9 +292,8 @@ def plot_codes(
     axes.scatter(*codes[normal].T, s=16, color="black", marker="x", linewidths=0.9, label=f"normal ({normal.sum()})")
     span = np.maximum(np.ptp(codes, axis=0), 1e-9)
     free = np.ones(len(codes), bool)
-    for at in np.argsort(np.abs(codes - codes.mean(axis=0)).sum(axis=1))[
-        ::-1
-    ]:  # from the outside in, none upon another
+    from_outside = np.argsort(-np.abs(codes - codes.mean(axis=0)).sum(axis=1))
+    for at in from_outside:  # none upon another
         if free[at]:
             free &= (np.abs(codes - codes[at]) / span).max(axis=1) > 0.07
             _show_at(axes, pixels[at], codes[at], BLUE if normal[at] else ORANGE)

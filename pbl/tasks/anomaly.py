@@ -161,7 +161,8 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         model, data, images, by_score, normal, by_baseline["mean_image"], score
     )
     metrics["leak"] = _find_leak(question.findings)
-    metrics["contamination"] = _find_contamination(data, images, normal)
+    # The verdict reads validation's alone.
+    metrics["contamination"] = _find_contamination(data, images, normal) if question.is_validation else None
     masks = find_masks(data, images, ~normal)
     if masks is not None:
         at, exact = masks
@@ -190,7 +191,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         score,
         question.all_figures,
     )
-    if question.is_validation and metrics["contamination"]:
+    if metrics["contamination"]:
         figures = chain(figures, _draw_suspects(question.run, data, metrics["contamination"]))
     return Judged(metrics, arrays, figures)
 
