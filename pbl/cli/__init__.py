@@ -37,6 +37,7 @@ for command in (  # as `--help` lists them
     reports.log,
     reports.report,
     evaluation.predict,
+    evaluation.generate,
     evaluation.inspect,
     data.check,
     data.models,

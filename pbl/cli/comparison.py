@@ -168,13 +168,15 @@ def show_comparison(result) -> None:
     from pbl import comparison
 
     told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
+    if result.scale != 100:
+        told = "A difference of less than {margin:g} in {measure} is taken not to matter. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")
-    print(say(told, margin=result.margin, images=result.images, split=split))
+    print(say(told, margin=result.margin, measure=result.measure_name, images=result.images, split=split))
     architectures = comparison.show_architectures(result.architectures, result.measure)
     kept = (
         "architecture",
         "seeds",
-        f"{result.measure_name} %",
+        result.shown_name,
         "95% interval",
         "ties",
         "best with probability",
@@ -183,7 +185,7 @@ def show_comparison(result) -> None:
     _show_table(say("Architectures"), architectures.filter(kept))
     cost = ("parameters", "MACs", "training s", "s to target", "latency of 1 image ms", "images/s at 256")
     _show_table(say("Cost"), architectures.filter(("architecture", *cost)))
-    pairs = comparison.show_pairs(result.pairs)
+    pairs = comparison.show_pairs(result.pairs, result.measure)
     needed = pairs.pop("would separate them")
     _show_table(say("This architecture against that one (over seeds and images)"), pairs)
     of_need: dict[str, list[str]] = {}
@@ -195,7 +197,7 @@ def show_comparison(result) -> None:
     for need, names in of_need.items():
         more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
         print_text(f"{say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}", 2, "- ")
-    models = comparison.show_models(result.models)
+    models = comparison.show_models(result.models, result.measure)
     title = say("This trained model against that one (over the images alone)")
     if models["first"].nunique() == 1 < len(models):
         title += f": {models.pop('first').iloc[0]} − ..."

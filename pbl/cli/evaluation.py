@@ -110,6 +110,9 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if "promise" in result:
         _show_anomalies(result)
         return
+    if "baselines" in result:
+        _show_generation(result)
+        return
     if "metrics" in result:
         print_table([say("metric"), say("value")], _list_own_metrics(result))
         return
@@ -143,6 +146,35 @@ def _list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what Keras gave, of another task than classification."""
     metrics = [(name, format_number(value)) for name, value in result["metrics"].items()]
     return metrics or [(say("none: the model has no test_step and no compute_loss"), "")]
+
+
+def _show_generation(result: dict[str, Any]) -> None:
+    """Prints what `pbl.tasks.generation.judge` found: each number beside that of other real images."""
+    from pbl.diagnosis.generation import BASELINE_NAMES
+
+    of, floor = result["samples"], result["floor"]
+    told = "{samples:,} generated images beside {images:,} real ones; the judge saw neither"
+    print(say(told, samples=of["samples"], images=result["real_images"]))
+    rows = [
+        ("KID x 1000", f"{of['kid']:.2f}", f"{floor['kid']:.2f}"),
+        (say("precision"), format_number(of["precision"]), format_number(floor["precision"])),
+        (say("recall"), format_number(of["recall"]), format_number(floor["recall"])),
+        (say("judge is unsure"), format_number(of["unsure"]), format_number(floor["unsure"])),
+        (say("copies of training images"), format_number(of["copies"]), format_number(of["copies_of_real"])),
+    ]
+    if (right := result["metrics"].get("right_class")) is not None:
+        rows.append((say("of the class that was asked for"), format_number(right), format_number(floor["right"])))
+    print_table([say("measure"), say("generated"), say("other real images")], rows)
+    print_table(
+        [say("without a network"), "KID x 1000"],
+        [(say(BASELINE_NAMES[name]), f"{kid:.2f}") for name, kid in result["baselines"].items()],
+    )
+    if result["classes"] and len(result["classes"]) <= MOST_CLASSES:
+        shares = [
+            (name, f"{count:,}", f"{of['samples'] * real / max(sum(of['real_counts']), 1):.0f}")
+            for name, count, real in zip(result["classes"], of["counts"], of["real_counts"], strict=True)
+        ]
+        print_table([say("class"), say("generated"), say("expected")], shares)
 
 
 def _show_anomalies(result: dict[str, Any]) -> None:
@@ -343,6 +375,52 @@ def predict(
     for line in left_out:
         print(f"pbl: {say_sentence(line)}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def generate(
+    run: RunFolder,
+    count: Annotated[int, Option(help="How many images.")] = 64,
+    seed: Annotated[int, Option(help="Of the noise: the same images again.")] = 0,
+    label: Annotated[
+        str | None, Option(metavar="CLASS", help="The class to make, where the run was trained with conditional=true.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Option(
+            metavar="PATH",
+            help="A .png (a grid), a .npz (the pixels), or a folder (a file an image). Unless given: generated.png.",
+        ),
+    ] = None,
+    trust: Trust = False,
+    no_code: NoCode = False,
+    as_json: AsJson = False,
+) -> int:
+    """Generate images with a run that learned to (task=generation)."""
+    choose_code([run], trust, no_code)
+    from pbl.runs import load_run
+
+    opened = load_run(run)
+    if opened.config.task != "generation":
+        raise InputError(
+            "generate needs a run of task=generation; the run {run} has task={task}. Train one:"
+            " python -m pbl train experiments/digits_gan.py",
+            run=opened.path,
+            task=opened.config.task,
+        )
+    with quiet_tensorflow():
+        from pbl.evaluation import run as evaluation
+        from pbl.evaluation.generation_figures import write_images
+        from pbl.tasks import generation
+    out = Path("generated.png") if out is None else out
+    images = generation.generate(opened, evaluation.load_model(opened), count, seed, label)
+    files = write_images(images, out, opened.name)
+    if as_json:
+        print_json(
+            {"run": opened.name, "images": count, "seed": seed, "label": label, "files": [str(file) for file in files]}
+        )
+    else:
+        print(say("{count:,} images: {file}", count=count, file=files[0] if len(files) == 1 else out))
+    return 0
 
 
 def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = False) -> int:

@@ -46,6 +46,7 @@ class Entry:
         labels, values: `int [n]`, the class of each image, and what the run made of it, in the order of `hashes`: `bool [n]`, whether
             the class was found; of another task `float [n]`, whose mean is the measure.
         measure: What the mean of `values` is: "accuracy", or the headline of another task.
+        is_less_better: Whether a lower measure is the better one: `values` and `best` are then turned round, so that more is better.
         best: The measure on validation, by which a run is chosen; None where it is not known.
         row: Its columns of `results.csv`.
         parts: Of a cross-validation the entries of its folds, which this one pools; else empty.
@@ -63,6 +64,7 @@ class Entry:
     labels: np.ndarray | None = None
     values: np.ndarray | None = None
     measure: str = "accuracy"
+    is_less_better: bool = False
     best: float | None = None
     folds: np.ndarray | None = None
     history: tuple[np.ndarray, np.ndarray] | None = None
@@ -221,9 +223,12 @@ def _add_values(entry: Entry, split: str) -> None:
     if told is None or abs(told - mean) > 1e-6 or not is_inside:
         entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
         return
-    entry.measure, entry.hashes, entry.labels, entry.values = measure, hashes, labels, values
+    entry.is_less_better = metrics.better == "lower"
+    sign = -1 if entry.is_less_better else 1
+    entry.measure, entry.hashes, entry.labels, entry.values = measure, hashes, labels, sign * values
     with contextlib.suppress(InputError):
-        entry.best = _read_headline(run, "val").metrics.get(measure)
+        best = _read_headline(run, "val").metrics.get(measure)
+        entry.best = None if best is None else sign * best
     low, high = (min(interval[0], mean), max(interval[1], mean)) if interval else (None, None)  # but for rounding
     entry.row |= {"split": split, "n": len(values), measure: mean, "low": low, "high": high, "test_uses": test_uses}
     _add_cost(entry)
@@ -338,7 +343,16 @@ def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
     first = parts[0]
     settings = {name: value for name, value in first.settings.items() if name != "fold"}
     is_pretrained = any(part.is_pretrained for part in parts)
-    whole = Entry(first.run, first.model, first.seed, settings, is_pretrained, measure=first.measure, parts=parts)
+    whole = Entry(
+        first.run,
+        first.model,
+        first.seed,
+        settings,
+        is_pretrained,
+        measure=first.measure,
+        is_less_better=first.is_less_better,
+        parts=parts,
+    )
     if lacking:
         whole.reason = Sentence("of its cross-validation the folds {folds} are missing", folds=", ".join(lacking))
         whole.row = {**first.row, "folds": first.settings["folds"]}
@@ -350,7 +364,8 @@ def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
     whole.hashes, whole.labels, whole.values = hashes[order], labels[order], values[order]
     whole.folds = np.repeat(np.arange(len(parts)), [len(part.values) for part in parts])[order]
     whole.images = " ".join(sorted(part.images for part in parts))
-    whole.row = {**first.row, "folds": len(parts), "n": len(order), first.measure: float(whole.values.mean())}
+    sign = -1 if first.is_less_better else 1
+    whole.row = {**first.row, "folds": len(parts), "n": len(order), first.measure: sign * float(whole.values.mean())}
     known = [part.best for part in parts if part.best is not None]
     whole.best = float(np.mean(known)) if known else None
     if "best_val_accuracy" in first.row:

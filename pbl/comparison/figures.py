@@ -34,7 +34,9 @@ def plot_comparison(comparison: Any) -> Figure:
 
 def _draw_architectures(axes: Axes, comparison: Any) -> None:
     """Accuracy of each architecture by its cost, and the Pareto front."""
-    table, measure = comparison.architectures, comparison.measure
+    table, measure, scale = comparison.architectures, comparison.measure, comparison.scale
+    turned = comparison.is_less_better
+    sign = -1 if turned else 1
     cost, label = "train_seconds", "training time [s]"
     if table[cost].isna().any() or comparison.runs["device"].nunique() > 1:  # seconds of two devices cannot be compared
         cost, label = "parameters", "trainable weights"
@@ -43,20 +45,33 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         x = getattr(row, cost)
         if x is None or not np.isfinite(x):
             continue
-        seeds = 100 * comparison.values[row.architecture].mean(axis=1)
+        seeds = scale * comparison.values[row.architecture].mean(axis=1)
         axes.plot([x] * len(seeds), seeds, ".", color=GREY, alpha=0.4, markersize=5)
         mean = getattr(row, measure)
-        error = [[100 * (mean - row.low)], [100 * (row.high - mean)]]
+        error = [[scale * (mean - row.low)], [scale * (row.high - mean)]]
         colour = GREEN if row.pretrained else BLUE
         fill = "white" if row.seeds < FEWEST_SEEDS else colour
-        axes.errorbar(x, 100 * mean, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2)
-        points.append((x, 100 * mean, 100 * row.low, row.pretrained, row.architecture, row.tie_group))
+        axes.errorbar(
+            x, scale * mean, yerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3, linewidth=1.2
+        )
+        points.append(
+            (
+                x,
+                scale * mean,
+                scale * (row.high if turned else row.low),
+                row.pretrained,
+                row.architecture,
+                row.tie_group,
+            )
+        )
     # The front leads through those whose mean is not below the interval of any cheaper one. Pre-trained ones have their own.
-    points.sort(key=lambda point: (point[0], -point[1]))
+    points.sort(key=lambda point: (point[0], -sign * point[1]))
     for kind in sorted({p[3] for p in points}):
         own, best = [p for p in points if p[3] == kind], []
         for point in own:
-            if not any(q[0] <= point[0] and q[2] > point[1] for q in own) and (not best or point[1] > best[-1][1]):
+            if not any(q[0] <= point[0] and sign * (q[2] - point[1]) > 0 for q in own) and (
+                not best or sign * (point[1] - best[-1][1]) > 0
+            ):
                 best.append(point)
         for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
             text = literal(cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
@@ -78,7 +93,10 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
     axes.set_xscale("log")
     for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         set_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
-    axes.set(xlabel=label, ylabel=f"{comparison.split} {comparison.measure_name} [%], 95% interval; dots: seeds")
+    axes.set(
+        xlabel=label,
+        ylabel=f"{comparison.split} {comparison.measure_name}{' [%]' if scale == 100 else ''}, 95% interval; dots: seeds",
+    )
     axes.margins(x=0.25)
     axes.grid(alpha=0.3)
 
@@ -94,18 +112,22 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
         color=GREY,
         alpha=0.15,
         linewidth=0,
-        label=f"margin: {margin:g} {'point' if margin == 1 else 'points'}",
+        label=f"margin: {margin:g} {'point' if margin == 1 else 'points'}"
+        if comparison.scale == 100
+        else f"margin: {margin:g}",
     )
     axes.axvline(0, color=GREY, linewidth=0.8)
     for at, row in enumerate(pairs.itertuples()):
         colour = ORANGE if row.p_holm < 0.05 else GREY
-        error = 100 * np.array([[row.difference - row.low], [row.high - row.difference]])
-        axes.errorbar(100 * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4)
+        error = comparison.scale * np.array([[row.difference - row.low], [row.high - row.difference]])
+        axes.errorbar(
+            comparison.scale * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4
+        )
     names = [literal(f"{cut(row.first, 30)}  minus\n{cut(row.second, 30)}") for row in pairs.itertuples()]
     axes.set_yticks(range(len(pairs)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(
-        f"difference in {comparison.measure_name} [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+        f"difference in {comparison.measure_name} {'[points], ' if comparison.scale == 100 else ''}95% interval of each by itself\norange: separated, all pairs considered (Holm)"
     )
     kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
     axes.set_title(f"{kind}\n{shown}{comparison.images} {comparison.split} images", fontsize="medium")

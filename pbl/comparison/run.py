@@ -53,7 +53,11 @@ COLUMNS = (
     " train_seconds seconds_to_target parameters"
 ).split()
 COST = "macs latency_ms images_per_second peak_memory_mib file_mib cost_conditions".split()
-MEASURES = {"accuracy": "accuracy", "roc_auc": "AUROC"}  # in words; another one is called what it is called
+MEASURES = {
+    "accuracy": "accuracy",
+    "roc_auc": "AUROC",
+    "kid": "KID x 1000",
+}  # in words; another one is called what it is called
 FEWEST_DISCORDANT = 10  # images that tell two models apart, from which on a bootstrap of them means something
 
 
@@ -70,6 +74,7 @@ class Comparison:
         split, images, margin: What was judged; the margin in points of the measure.
         measure: What runs are judged by: "accuracy", or the headline of another task, such as "roc_auc"; a column of the tables.
         values: Of each architecture `[seeds, n]`, what each run made of each image, whose mean is the measure.
+        is_less_better: Whether a lower measure is the better one.
     """
 
     runs: pd.DataFrame
@@ -82,6 +87,17 @@ class Comparison:
     margin: float
     measure: str = "accuracy"
     values: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    is_less_better: bool = False
+
+    @property
+    def scale(self) -> int:
+        """By what the measure is multiplied where it is shown: a share is told in percent and points."""
+        return find_scale(self.measure)
+
+    @property
+    def shown_name(self) -> str:
+        """The measure in words, with its unit."""
+        return f"{self.measure_name} %" if self.scale == 100 else str(self.measure_name)
 
     @property
     def measure_name(self) -> Sentence:
@@ -143,15 +159,27 @@ def compare(
     groups = {label: groups[label] for label in values}
     pretrained = {label: group[0].is_pretrained for label, group in groups.items()}
     chosen = _find_baseline(baseline, groups) if baseline else None
-    pairs, lacking = _compare_architectures(values, pretrained, chosen, margin / 100, _count_independent(usable[0]))
+    scale, is_less_better = find_scale(usable[0].measure), usable[0].is_less_better
+    pairs, lacking = _compare_architectures(values, pretrained, chosen, margin / scale, _count_independent(usable[0]))
     architectures = _tabulate(groups, values, pretrained, pairs if chosen is None else None)
     is_pooled = usable[0].folds is not None  # then no single model stands behind an accuracy
-    models = _compare_models({} if is_pooled else groups, pretrained, margin / 100)
+    models = _compare_models({} if is_pooled else groups, pretrained, margin / scale)
+    if is_less_better:  # what was turned round, so that more was better, is told as it is
+        for turned in (pairs, models):
+            turned[["difference", "low", "high"]] = -turned[["difference", "high", "low"]].to_numpy()
+        values = {label: -of for label, of in values.items()}
     table = pd.DataFrame([part.row for entry in entries for part in entry.parts or [entry]])
     table = table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
     table.insert(0, "target_accuracy", target)
     images, measure = len(usable[0].values), usable[0].measure
-    return Comparison(table, architectures, pairs, models, notes + lacking, split, images, margin, measure, values)
+    return Comparison(
+        table, architectures, pairs, models, notes + lacking, split, images, margin, measure, values, is_less_better
+    )
+
+
+def find_scale(measure: str) -> int:
+    """By what a measure is multiplied where it is shown: 100 of a share, 1 of a distance."""
+    return 1 if measure == "kid" else 100
 
 
 def _count_independent(entry: Entry) -> int:
@@ -457,6 +485,8 @@ def _tabulate(
     for label, group in groups.items():
         table = pd.DataFrame([entry.row for entry in group])
         low, high = _find_interval(group, values[label])
+        if group[0].is_less_better:
+            low, high = -high, -low
         row = {
             "architecture": label,
             "pretrained": pretrained[label],
@@ -475,7 +505,9 @@ def _tabulate(
             known = table[name].dropna() if name in table else []
             row[name] = known.iloc[0] if len(known) else None
         rows.append(row)
-    table = pd.DataFrame(rows).sort_values(["pretrained", measure], ascending=[True, False], kind="stable")
+    table = pd.DataFrame(rows).sort_values(
+        ["pretrained", measure], ascending=[True, next(iter(groups.values()))[0].is_less_better], kind="stable"
+    )
     ties = {}
     if pairs is not None and 0 < len(pairs) <= MOST_PAIRS:
         ties = _letters(list(table["architecture"]), pairs)
@@ -491,6 +523,8 @@ def _find_interval(group: list[Entry], values: np.ndarray) -> tuple[float, float
         return crossed_mean_interval(summarise_seeds(values))
     # What its evaluation told: of one seed that is of the images alone, and of perfect values no variance is known.
     told = [(entry.row["low"], entry.row["high"]) for entry in group if entry.row["low"] is not None]
+    if group[0].is_less_better:  # as `values` are
+        told = [(-high, -low) for low, high in told]
     return (min(low for low, _ in told), max(high for _, high in told)) if told else (0.0, 1.0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pbl.comparison.run import FEWEST_DISCORDANT, MEASURES, MOST_PAIRS, Comparison
+from pbl.comparison.run import FEWEST_DISCORDANT, MEASURES, MOST_PAIRS, Comparison, find_scale
 from pbl.errors import InputError, Sentence
 from pbl.statistics import FEWEST_SEEDS
 from pbl.storage.escapes import for_markdown
@@ -94,7 +94,7 @@ def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
     yield (
         "text",
         f"{runs} runs, judged on the same {comparison.images} {split} images. A difference of less than"
-        f" {comparison.margin:g} points of {comparison.measure_name} is taken not to matter.",
+        f" {comparison.margin:g}{' points of' if comparison.scale == 100 else ' in'} {comparison.measure_name} is taken not to matter.",
     )
     yield "heading", "Architectures"
     yield "table", _list_rows(show_architectures(shown, comparison.measure))
@@ -115,7 +115,7 @@ def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
             " all rows at once, so an interval may leave out 0 where the verdict is not separated. What would separate them:"
             " four times in five, were the difference the one seen.",
         )
-        yield "table", _list_rows(show_pairs(comparison.pairs))
+        yield "table", _list_rows(show_pairs(comparison.pairs, comparison.measure))
     elif (shown["seeds"] >= FEWEST_SEEDS).all():
         yield "text", "There is one architecture, or none of the same kind to compare it with."
     else:
@@ -133,7 +133,7 @@ def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
             )
             + " p by Holm over all pairs of these models, shown or not.",
         )
-        yield "table", _list_rows(show_models(comparison.models))
+        yield "table", _list_rows(show_models(comparison.models, comparison.measure))
     else:
         yield "text", "There is one model, or none of the same kind to compare it with."
     yield "heading", "To keep in mind"
@@ -146,13 +146,14 @@ def _list_rows(table: pd.DataFrame) -> list[list[str]]:
 
 def show_architectures(table: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:
     """The table of architectures in words and rounded numbers; columns without a number are left out."""
+    scale, name = find_scale(measure), MEASURES.get(measure, measure)
     shown = pd.DataFrame(
         {
             "architecture": table["architecture"],
             "seeds": table["seeds"].map(str),
-            f"{MEASURES.get(measure, measure)} %": table[measure].map(_percent),
-            "95% interval": _intervals(table["low"], table["high"]),
-            "seeds from to": _intervals(table["lowest_seed"], table["highest_seed"]),
+            (f"{name} %" if scale == 100 else name): (scale * table[measure]).map("{:.2f}".format),
+            "95% interval": _intervals(scale * table["low"], scale * table["high"]),
+            "seeds from to": _intervals(scale * table["lowest_seed"], scale * table["highest_seed"]),
             "ties": table["tie_group"],
         }
     )
@@ -182,12 +183,12 @@ def show_architectures(table: pd.DataFrame, measure: str = "accuracy") -> pd.Dat
     return shown
 
 
-def show_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+def show_pairs(pairs: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:
     """Pairs of architectures in words and rounded numbers."""
     pairs = pairs.head(MOST_PAIRS)
     return pd.DataFrame(
         {
-            **_show_difference(pairs),
+            **_show_difference(pairs, measure),
             "p (Holm)": pairs["p_holm"].map(_probability),
             "verdict": pairs["verdict"],
             "would separate them": pairs["needed"],
@@ -195,11 +196,11 @@ def show_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def show_models(models: pd.DataFrame) -> pd.DataFrame:
+def show_models(models: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:
     """Pairs of trained models in words and rounded numbers."""
     return pd.DataFrame(
         {
-            **_show_difference(models),
+            **_show_difference(models, measure),
             **_show_discordant(models),
             "p (Holm)": models["p_holm"].map(_probability),
             "verdict": models["verdict"],
@@ -214,13 +215,14 @@ def _show_discordant(models: pd.DataFrame) -> dict[str, Any]:
     return {"only one right": [f"{a} / {b}" for a, b in zip(models["only_first"], models["only_second"], strict=True)]}
 
 
-def _show_difference(table: pd.DataFrame) -> dict[str, Any]:
+def _show_difference(table: pd.DataFrame, measure: str) -> dict[str, Any]:
+    scale = find_scale(measure)
     return {
         "first": table["first"],
         "second": table["second"],
-        "difference [points]": (100 * table["difference"]).map("{:+.2f}".format),
+        ("difference [points]" if scale == 100 else "difference"): (scale * table["difference"]).map("{:+.2f}".format),
         "95% interval": _column(
-            Sentence("{low:+.2f} to {high:+.2f}", low=100 * low, high=100 * high)
+            Sentence("{low:+.2f} to {high:+.2f}", low=scale * low, high=scale * high)
             for low, high in zip(table["low"], table["high"], strict=True)
         ),
     }
@@ -228,8 +230,7 @@ def _show_difference(table: pd.DataFrame) -> dict[str, Any]:
 
 def _intervals(lows: pd.Series, highs: pd.Series) -> pd.Series:
     return _column(
-        Sentence("{low} to {high}", low=_percent(low), high=_percent(high))
-        for low, high in zip(lows, highs, strict=True)
+        Sentence("{low} to {high}", low=f"{low:.2f}", high=f"{high:.2f}") for low, high in zip(lows, highs, strict=True)
     )
 
 
@@ -242,10 +243,6 @@ def _in_words(values: pd.Series, form: str, missing: str) -> pd.Series:
 def _column(sentences: Iterable[str]) -> pd.Series:
     """Keeps sentences as they are, so that they can be said in another language."""
     return pd.Series(list(sentences), dtype=object)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
 
 
 def _probability(p: float) -> str:

@@ -238,6 +238,7 @@ def evaluate_on(
         # A classifier is judged without them: a damaged data_check.json does not stand in its way.
         findings=() if run.config.is_classifier else read_findings(run),
         groups=data.groups_of(images.names),
+        folder=run.path if is_own else None,
     )
     judged = task.judge(model, data, images, question)
     if is_part and set(found) != set(trained_on):
@@ -255,13 +256,8 @@ def evaluate_on(
     if is_own:
         run.write_json(f"metrics_{split}.json", result)
         with replacing(run.path / f"predictions_{split}.npz") as temporary:
-            np.savez_compressed(
-                temporary,
-                **judged.arrays,
-                names=np.array(images.names),
-                hashes=np.array(images.hashes),
-                class_names=np.array(data.class_names),
-            )
+            of_all = {"names": np.array(images.names), "hashes": np.array(images.hashes)}
+            np.savez_compressed(temporary, **{**of_all, **judged.arrays}, class_names=np.array(data.class_names))
         for name, figure in judged.figures:
             with replacing(run.path / "figures" / f"{name}_{split}.png") as temporary:
                 figure.savefig(temporary, dpi=120)
@@ -335,6 +331,10 @@ def predict(
     """
     run = load_run(run)
     task = find_task(run.config)
+    if run.config.task == "generation":
+        raise InputError(
+            "The run {run} makes images, and says nothing of yours: python -m pbl generate {run}.", run=run.path
+        )
     if task.predict is None:
         run.check_is_classifier("predict")
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)

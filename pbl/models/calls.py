@@ -37,3 +37,9 @@ def is_validated(model: keras.Model) -> bool:
     """Returns whether a compiled model can say how good it is on images that it does not train on."""
     has_loss = getattr(model, "loss", None) is not None or bool(model.losses)
     return has_loss or is_overridden(model, "test_step") or is_overridden(model, "compute_loss")
+
+
+def list_variables(model: keras.Model) -> list[keras.Variable]:
+    """Returns a model's variables and those of its optimizers, of which one with a training step of its own may have several."""
+    optimizers = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+    return [*model.variables, *(variable for optimizer in optimizers for variable in optimizer.variables)]

@@ -21,6 +21,7 @@ import keras
 
 from pbl.errors import InputError
 from pbl.languages import say
+from pbl.models.calls import list_variables
 from pbl.storage.reading import UnreadableFile, parse_json, read_file
 from pbl.storage.writing import replacing, temporary_folder
 
@@ -62,7 +63,7 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model ({what})", stacklevel=2)
         if weights:
-            variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+            variables = list_variables(model)
             needed = 1_000_000 + 5 * sum(
                 math.prod(variable.shape) for variable in variables
             )  # 4 bytes each, and a margin

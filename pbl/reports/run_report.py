@@ -73,6 +73,11 @@ OF_TASKS = {
     "threshold": "Threshold of the score",
     "pixel_roc_auc": "Area under the ROC curve of the pixels",
     "pro": "Mean share of each defect's region that is found (PRO)",
+    "kid": "Kernel distance to real images (KID x 1000; less is better)",
+    "precision": "Share of generated images that lie among real ones (precision)",
+    "recall": "Share of real images that lie among generated ones (recall)",
+    "copies": "Share of generated images that are copies of training images",
+    "right_class": "Share of generated images that are of the class that was asked for",
 }
 CALIBRATION = (
     ("calibration.ece", "Expected calibration error (ECE; less is better)"),
@@ -114,15 +119,21 @@ CAPTIONS = {
     "reconstructions_{split}": "The most and the least anomalous images of the {split} split, what the network gives back, and the squared error.",
     "kinds_{split}": "Area under the ROC curve by kind of anomaly on the {split} split, and of methods without a network.",
     "suspects_{split}": "Training images that are called normal and look most like the known anomalies, to a simple model.",
+    "samples_{split}": "Generated images, the first of a seed: none was chosen.",
+    "course_{split}": "What the same noise gives after each epoch.",
+    "nearest_{split}": "Generated images and the training images that they are nearest to; the number is the distance in grey levels, shifts forgiven.",
+    "classes_{split}": "Share of each class among generated and real images of the {split} split, to the eyes of the judge.",
     "filters": "Filters of the first convolution, as they were learned.",
     "feature_maps": "Feature maps: what the layers make of an image.",
     "grad_cam": "Grad-CAM: which parts of an image speak for a class; beside it, to compare, the same network untrained.",
     "attention": "Attention: which parts of an image the network looks at.",
     "codes": "Where the code puts validation images: normal ones, and each kind of anomaly.",
+    "walk": "From one noise to another: images that change in steps, not by leaps.",
+    "neighbours": "Generated images and their nearest training images.",
     "loss_line": "Loss and accuracy on the straight line from the first weights to the trained ones.",
 }
 OF_EVALUATION = ("reliability_{split}", "mistakes_{split}", "least_sure_{split}")
-OF_INSPECTION = ("filters", "feature_maps", "grad_cam", "attention", "codes", "loss_line")
+OF_INSPECTION = ("filters", "feature_maps", "grad_cam", "attention", "codes", "walk", "neighbours", "loss_line")
 
 SECONDS = {
     "data": "load and split the data",

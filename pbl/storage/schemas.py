@@ -4,7 +4,7 @@ A run may come from a stranger, or from another version of this package.
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -161,11 +161,62 @@ class AnomalyMetrics(BaseModel):
     contamination: _Contamination | None = None  # of runs made before it was measured
 
 
+class _Samples(BaseModel):
+    model_config = _AS_IT_IS
+    samples: Count
+    looked_at: Annotated[int, Field(ge=1, lt=10**9)]
+    kid: float
+    error: Amount
+    precision: Share
+    recall: Share
+    unsure: Share
+    variety: Amount
+    nearest: Amount
+    copies: Share
+    copies_of_real: Share
+    counts: list[Count]
+    real_counts: list[Count]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "_Samples":
+        if len(self.counts) != len(self.real_counts) or not sum(self.real_counts):
+            raise ValueError("counts")
+        return self
+
+
+class _Floor(BaseModel):
+    model_config = _AS_IT_IS
+    kid: float
+    kid_sd: Amount
+    precision: Share
+    recall: Share
+    unsure: Share
+    right: Share | None
+
+
+class GenerationMetrics(BaseModel):
+    """`metrics_val.json` of generation: what its diagnosis reads."""
+
+    model_config = _AS_IT_IS
+    samples: _Samples
+    floor: _Floor
+    baselines: Annotated[dict[Name, float], Field(min_length=1)]
+    real_images: Count
+    classes: list[Name]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "GenerationMetrics":
+        if self.classes and len(self.classes) != len(self.samples.counts):
+            raise ValueError("classes")
+        return self
+
+
 class HeadlineMetrics(BaseModel):
     """`metrics_<split>.json` of a task other than classification: by what it is judged."""
 
     model_config = _AS_IT_IS
     headline: Name
+    better: Literal["higher", "lower"] = "higher"
     metrics: dict[Name, float | None]
     intervals: dict[Name, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}
 

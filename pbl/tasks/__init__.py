@@ -2,12 +2,13 @@
 
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.tasks import anomaly, classification, own
+from pbl.tasks import anomaly, classification, generation, own
 from pbl.tasks.task import Drawing, Judged, Question, Task
 
 TASKS: dict[str, Task] = {
     "classification": classification.TASK,
     "anomaly": anomaly.TASK,
+    "generation": generation.TASK,
     "own": own.TASK,
 }
 

@@ -1,6 +1,7 @@
 """What a task is: what a run learns, as a table of plain functions."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Question(NamedTuple):
         options: The task's options, as the settings have them.
         findings: What the data doctor found before the training, as `data_check.json` has it.
         groups: A word for each image, of the group that it is in; None where there are none.
+        folder: The run's, in which what `watch` gave may have left something; None where there is none.
     """
 
     run: str
@@ -41,6 +43,7 @@ class Question(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
     findings: Collection[Mapping[str, Any]] = ()
     groups: list[str] | None = None
+    folder: Path | None = None
 
 
 class Judged(NamedTuple):
@@ -49,7 +52,8 @@ class Judged(NamedTuple):
     Attributes:
         metrics: What `metrics_<split>.json` holds, in JSON. Of a task other than classification `headline` names the one of
             `metrics["metrics"]` that is shown first, and `better` says whether "higher" or "lower" is better.
-        arrays: What `predictions_<split>.npz` holds beside names, hashes and class names, a row for each image. With `values`,
+        arrays: What `predictions_<split>.npz` holds beside names, hashes and class names, a row for each image; names and hashes too
+            where only some of the images were judged. With `values`,
             `float [n]` whose mean is the headline, and `truth`, `int` or `bool [n]`, runs of a task other than classification can be
             compared.
         figures: Name and figure.

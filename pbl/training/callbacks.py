@@ -17,6 +17,7 @@ import pandas as pd
 
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
+from pbl.models.calls import list_variables
 from pbl.models.keras_private import find_averages
 from pbl.models.saving import is_unsealed, mend_weights, save_model
 from pbl.storage.writing import Growing, append_line, is_there, replacing
@@ -117,8 +118,7 @@ class BestModel(keras.callbacks.Callback):
             self._waiting[place] = value
 
     def _variables(self) -> list:
-        optimizer = getattr(self.model, "optimizer", None)
-        return [*self.model.variables, *(optimizer.variables if optimizer else [])]
+        return list_variables(self.model)
 
     def _save(self) -> None:
         start = time.perf_counter()

@@ -310,7 +310,8 @@ class ExactResume(keras.callbacks.Callback):
                 kinds[f"{name} {type(inner).__name__}"] = inner.variables
                 if inner is not value:
                     scale = {id(variable) for variable in inner.variables}
-                    kinds[LOSS_SCALE] = [variable for variable in value.variables if id(variable) not in scale]
+                    of_scale = [variable for variable in value.variables if id(variable) not in scale]
+                    kinds[LOSS_SCALE] = [*kinds.get(LOSS_SCALE, []), *of_scale]
         return kinds
 
     def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:

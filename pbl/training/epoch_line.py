@@ -91,6 +91,10 @@ class EpochLine(keras.callbacks.Callback):
 def _describe(logs: dict[str, float]) -> list[str]:
     """The figures of an epoch, each with its name."""
     told = [say("loss {loss:.3g}", loss=logs["loss"])] if "loss" in logs else []
+    if "d_loss" in logs and "g_loss" in logs:
+        told.append(say("D {d_loss:.3g}, G {g_loss:.3g}", d_loss=logs["d_loss"], g_loss=logs["g_loss"]))
+    if "val_kid" in logs:
+        told.append(say("KID x 1000 {kid:.1f}", kid=logs["val_kid"]))
     names = [name for name in ("probe_accuracy", "accuracy") if name in logs][:1]
     told += [say("accuracy {accuracy:.1%}", accuracy=logs[name]) for name in names]
     names = [name for name in ("val_probe_accuracy", "val_accuracy") if name in logs][:1]

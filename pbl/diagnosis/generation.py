@@ -1,0 +1,382 @@
+"""What a generator suffers from, told from its samples beside real images, and from the course of its training.
+
+As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed. No finding stands on the losses alone, nor
+on one number alone.
+"""
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from pbl.config import Config, as_word
+from pbl.diagnosis.advice import Experiment
+from pbl.diagnosis.anomalies import Advice
+from pbl.diagnosis.evidence import Finding, make_finding
+from pbl.diagnosis.rules import Diagnosis, Threshold
+from pbl.errors import InputError
+from pbl.runs import Run
+from pbl.statistics import wilson_interval
+from pbl.storage.schemas import GenerationMetrics
+
+BASELINE_NAMES = {"pixel_gaussian": "a normal distribution of pixels", "mean_of_two": "the mean of two training images"}
+LIMITS = {
+    "fewest": Threshold(100, "real images; of fewer the distance of real images themselves varies as much as that of bad ones"),
+    "copies": Threshold(0.05, "lower end of the share of samples that are copies; of real images none is, by its definition"),
+    "variety": Threshold(0.5, "median distance to the nearest other sample, by that of real images; 50 images repeated have 0, healthy networks .8 and more"),
+    "missing": Threshold(0.15, "of the images that a class should have; a judge that errs gives it a few"),
+    "missing_p": Threshold(1e-6, "chance of so few, binomial"),
+    "recall": Threshold(0.25, "of the recall of other real images"),
+    "unlike": Threshold(0.6, "of the better baseline's distance: above, a generator that learned nothing does nearly as well"),
+    "sure": Threshold(3.0, "standard errors above the distance of real images"),
+    "far": Threshold(1.15, "median distance to the nearest training image, by that of real images"),
+    "very_far": Threshold(1.3, "the same, where the distance of the sets cannot tell"),
+    "less_precise": Threshold(0.1, "precision below that of other real images"),
+    "more_unsure": Threshold(0.05, "share of samples of which the judge is unsure, above that of real images"),
+    "falls": Threshold(0.8, "distance at the end by that of a third of the epochs before"),
+    "wins": Threshold(0.9, "mean of D on real images, and 1 minus it on generated ones"),
+    "equal": Threshold(0.1, "difference of D on real and generated images, at most: it tells nothing apart"),
+}  # fmt: skip
+
+
+def _option(name: str, value: Callable[[Any], Any]) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
+    def change(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        now = options.get(name)
+        new = None if now is None else value(now)
+        return None if new is None or new == now else {f"model_options.{name}": new}
+
+    return change
+
+
+MORE = Advice(
+    "more_images",
+    "Give more images: of so few the numbers vary too much. A larger validation_fraction helps to judge, not to train.",
+)
+LONGER = Advice(
+    "longer",
+    "Train for twice the epochs: the distance to real images was still falling.",
+    lambda config, options: {"epochs": 2 * config.epochs},
+)
+LOWER_RATE = Advice(
+    "lower_rate",
+    "Lower the learning rate to a third.",
+    lambda config, options: {"learning_rate": config.learning_rate / 3},
+)
+WASSERSTEIN = Advice(
+    "wasserstein",
+    "Take the Wasserstein loss with a gradient penalty: its discriminator gives a direction even where it tells all apart.",
+    _option("loss", lambda now: "wgan_gp"),
+)
+NORMALISE = Advice(
+    "normalise",
+    "Put batch normalization back: without it many generators make one image for all noise.",
+    _option("batch_normalization", lambda now: True),
+)
+FASTER_D = Advice(
+    "faster_discriminator",
+    "Let the discriminator learn three times as fast.",
+    _option("discriminator_rate", lambda now: round(3 * now, 4)),
+)
+SLOWER_D = Advice(
+    "slower_discriminator",
+    "Let the discriminator learn at a third of the generator's rate.",
+    _option("discriminator_rate", lambda now: round(now / 3, 4)),
+)
+BY_CLASS = Advice(
+    "conditional",
+    "Tell both networks the class: then each class is asked for, and none goes missing.",
+    _option("conditional", lambda now: True),
+)
+FEWER_EPOCHS = Advice(
+    "fewer_epochs",
+    "Train on more images, or for fewer epochs: the discriminator knows the training images by heart.",
+    lambda config, options: {"epochs": max(1, config.epochs // 2)},
+)
+WIDER = Advice("wider", "Take wider networks.", _option("width", lambda now: 2 * now))
+# By the name of what is found: severity, and what to try.
+REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
+    "diverged": ("stop", (LOWER_RATE, NORMALISE)),
+    "too_noisy_to_say": ("stop", (MORE,)),
+    "memorised": ("stop", (FEWER_EPOCHS,)),
+    "mode_collapse": ("act", (NORMALISE, FASTER_D, WASSERSTEIN, BY_CLASS)),
+    "discriminator_wins": ("act", (SLOWER_D, WASSERSTEIN)),
+    "generator_wins": ("act", (FASTER_D, NORMALISE)),
+    "still_learning": ("act", (LONGER,)),
+    "unlike_real_images": ("act", (LONGER, WIDER)),
+    "healthy": ("note", ()),
+}  # fmt: skip
+
+
+def diagnose_samples(
+    measured: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]] = (),
+    config: Config | None = None,
+    run: str = "RUN",
+    options: Mapping[str, Any] | None = None,
+) -> Diagnosis:
+    """Says what a generator suffers from.
+
+    Args:
+        measured: What `pbl.evaluation.gan_monitor.describe` gives, or `metrics_val.json` of a run with `task=generation`.
+        history: Of each epoch `d_real`, `d_generated`, `val_kid` and the losses; empty where nothing was trained.
+        config: The run's settings, for the experiments; none are named without them.
+        run: Its folder, for the commands.
+        options: The options of its model's builder.
+
+    Returns:
+        All that holds; the first is the headline.
+    """
+    rules = (
+        _find_divergence, _find_too_few, _find_copies, _find_collapse, _find_unlike, _find_missing, _find_low_recall,
+    )  # fmt: skip
+    findings = []
+    for rule in rules:
+        finding = rule(measured, history)
+        if finding is not None and finding.name not in [one.name for one in findings]:
+            findings.append(finding)
+        if finding is not None and finding.name in ("diverged", "too_noisy_to_say"):
+            break
+    if not findings:
+        findings = [_find_health(measured)]
+    findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
+    experiments = []
+    for advice in REMEDIES[findings[0].name][1] if config is not None else ():
+        settings = advice.change(config, config.model_options if options is None else options)
+        if settings is None:
+            continue
+        words = [f"{key}={as_word(value)}" for key, value in settings.items()]
+        experiments.append(
+            Experiment(
+                name=advice.name,
+                message=advice.template,
+                settings=settings,
+                epochs=settings.get("epochs", config.epochs),
+                gain=None,
+                lowest=None,
+                highest=None,
+                helped=0,
+                tried=0,
+                sources=(),
+                pairs=0,
+                command=shlex.join(["python", "-m", "pbl", "train", run, *words]) if words else "",
+                details={},
+                template=advice.template,
+            )
+        )
+    return Diagnosis(tuple(findings), tuple(experiments))
+
+
+def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
+    """Says what a run of `task=generation` suffers from, by its `metrics_val.json` and `history.csv`.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
+    metrics = run.read_json("metrics_val.json")
+    try:
+        GenerationMetrics.model_validate(metrics)
+    except ValidationError:
+        raise InputError(
+            "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
+        ) from None
+    history = []
+    for row in run.read_table("history.csv", "epoch"):
+        numbers = {}
+        for name, value in row.items():
+            try:
+                numbers[name] = float(value)
+            except (TypeError, ValueError):
+                continue
+        history.append(numbers)
+    return diagnose_samples(metrics, history, run.config, str(run.path), run.environment.get("builder_options"))
+
+
+def _find_divergence(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    bad = [row for row in history if not all(math.isfinite(row.get(name, 0.0)) for name in ("d_loss", "g_loss"))]
+    if not bad:
+        return None
+    return make_finding(
+        "diverged", "The losses are no numbers any more from epoch {epoch} on.", epoch=int(bad[0].get("epoch", 0))
+    )
+
+
+def _find_too_few(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    if measured["real_images"] >= LIMITS["fewest"].value:
+        return None
+    return make_finding(
+        "too_noisy_to_say",
+        "There are {images} real images to compare with, fewer than {fewest:.0f}: the numbers of real images themselves vary too"
+        " much to tell good images from bad ones.",
+        images=measured["real_images"],
+        fewest=LIMITS["fewest"].value,
+    )
+
+
+def _find_copies(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    of = measured["samples"]
+    count = round(of["copies"] * of["looked_at"])
+    low, high = wilson_interval(count, of["looked_at"])
+    if low < max(LIMITS["copies"].value, 3 * of["copies_of_real"]):
+        return None
+    return make_finding(
+        "memorised",
+        "Of {looked_at} generated images {count} are copies of training images, perhaps shifted ({low:.0%} to {high:.0%}, 95%"
+        " interval); of other real images {real:.0%} come so near. That its distance to real images is small (KID x 1000: {kid:.1f})"
+        " says nothing then: copies have the best of all.",
+        count=count, looked_at=of["looked_at"], low=low, high=high, real=of["copies_of_real"], kid=of["kid"],
+    )  # fmt: skip
+
+
+def _find_collapse(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    of = measured["samples"]
+    if of["variety"] >= LIMITS["variety"].value or of["recall"] >= 0.5 * measured["floor"]["recall"]:
+        return None
+    return make_finding(
+        "mode_collapse",
+        "The images are much alike: from one to the nearest other it is {variety:.0%} of the way that it is between real images, and"
+        " {recall:.0%} of the real images lie among the generated ones (recall; of other real images {floor:.0%}).",
+        variety=of["variety"], recall=of["recall"], floor=measured["floor"]["recall"],
+    )  # fmt: skip
+
+
+def _list_missing(measured: Mapping[str, Any]) -> list[int]:
+    """The judge's classes that are lacking, or nearly so."""
+    from scipy.stats import binom
+
+    of, missing = measured["samples"], []
+    if not measured["classes"]:
+        return []
+    total = sum(of["real_counts"])
+    for number, (count, real) in enumerate(zip(of["counts"], of["real_counts"], strict=True)):
+        expected = of["samples"] * real / max(total, 1)
+        if count < LIMITS["missing"].value * expected:
+            p = binom.cdf(count, of["samples"], real / total)
+            if p < LIMITS["missing_p"].value:
+                missing.append(number)
+    return missing
+
+
+def _is_far_from_real(measured: Mapping[str, Any]) -> bool:
+    """Whether the samples are so unlike any image that the judge's classes mean nothing."""
+    of, floor = measured["samples"], measured["floor"]
+    far = of["nearest"] > 1.5 and of["precision"] < floor["precision"] - LIMITS["less_precise"].value
+    return bool(far)
+
+
+def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    missing = _list_missing(measured)
+    if not missing or _is_far_from_real(measured):
+        return None
+    of, names = measured["samples"], measured["classes"]
+    total = sum(of["real_counts"])
+    told = ", ".join(
+        f"{names[number]} ({of['counts'][number]} / {of['samples'] * of['real_counts'][number] / total:.0f})"
+        for number in missing[:10]
+    )
+    return make_finding(
+        "mode_collapse",
+        "{n} of {all} classes are missing, or nearly so (found / expected of {samples} images): {told}. The judge's classes are right on"
+        " {right:.0%} of real images.",
+        n=len(missing), all=len(names), samples=of["samples"], told=told, right=measured["floor"]["right"],
+    )  # fmt: skip
+
+
+def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    of, floor = measured["samples"], measured["floor"]
+    if of["recall"] >= LIMITS["recall"].value * floor["recall"] or _is_far_from_real(measured) or of["variety"] > 1:
+        return None
+    return make_finding(
+        "mode_collapse",
+        "Much of what real images show is never generated: {recall:.0%} of the real images lie among the generated ones (recall), of"
+        " other real images {floor:.0%}; from one image to the nearest other it is {variety:.0%} of the way that it is between real ones.",
+        recall=of["recall"], floor=floor["recall"], variety=of["variety"],
+    )  # fmt: skip
+
+
+def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    of, floor = measured["samples"], measured["floor"]
+    baseline = min(measured["baselines"], key=measured["baselines"].get)
+    of_baseline = measured["baselines"][baseline]
+    error = math.hypot(of["error"], floor["kid_sd"])
+    is_distant = of["kid"] - floor["kid"] > max(
+        LIMITS["sure"].value * error, LIMITS["unlike"].value * (of_baseline - floor["kid"])
+    )
+    signs = (
+        of["nearest"] > LIMITS["far"].value,
+        of["precision"] < floor["precision"] - LIMITS["less_precise"].value,
+        of["unsure"] > floor["unsure"] + LIMITS["more_unsure"].value,
+    )
+    is_strange = of["nearest"] > LIMITS["very_far"].value and any(signs[1:])
+    if not (is_distant and any(signs)) and not is_strange:
+        return None
+    if _list_missing(measured) and not _is_far_from_real(measured) and not any(signs[1:]):
+        return None  # the missing classes explain the distance
+    if not (is_distant and any(signs)):
+        told = (
+            "The generated images are not like real ones: to the nearest training image it is {nearest:.2f} times as far as from other real"
+            " images; the judge is unsure of {unsure:.0%} of them, of real images {floor_unsure:.0%}; {precision:.0%} lie among real images"
+            " (precision), of other real ones {floor_precision:.0%}."
+        )
+    else:
+        told = (
+            "The generated images are not like real ones: their distance to these is {kid:.1f} (KID x 1000, give or take {error:.1f}), that of"
+            " other real images {floor:.1f}, and {baseline} has {of_baseline:.1f} without learning anything; the judge is unsure of"
+            " {unsure:.0%} of them, of real images {floor_unsure:.0%}; {precision:.0%} lie among real images (precision), of other real ones"
+            " {floor_precision:.0%}."
+        )
+    details = {
+        "nearest": of["nearest"], "kid": of["kid"], "error": 2 * error, "floor": floor["kid"], "of_baseline": of_baseline,
+        "baseline": BASELINE_NAMES[baseline], "unsure": of["unsure"], "floor_unsure": floor["unsure"],
+        "precision": of["precision"], "floor_precision": floor["precision"],
+    }  # fmt: skip
+    name, why = _explain(history)
+    return make_finding(name, f"{told} {why[0]}" if why else told, **details, **(why[1] if why else {}))
+
+
+def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, tuple[str, dict[str, Any]] | None]:
+    """Which of the two networks is to blame, or that it only takes longer; by the end of the training."""
+    known = [row for row in history if math.isfinite(row.get("val_kid", math.nan))]
+    if not known:
+        return "unlike_real_images", None
+    last = known[-1]
+    real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
+    before = known[-1 - max(1, len(known) // 3)]["val_kid"] if len(known) > 1 else math.inf
+    is_falling = last["val_kid"] < LIMITS["falls"].value * before
+    if 0 <= generated <= real <= 1:  # probabilities
+        if real > LIMITS["wins"].value and generated < 1 - LIMITS["wins"].value and not is_falling:
+            return "discriminator_wins", (
+                "The discriminator tells them apart nearly always: its mean is {real:.2f} on real and {generated:.2f} on generated"
+                " images, and the images get no better.",
+                {"real": real, "generated": generated},
+            )
+        if real - generated < LIMITS["equal"].value and not is_falling:
+            return "generator_wins", (
+                "Yet the discriminator does not tell them apart: its mean is {real:.2f} on real and {generated:.2f} on generated"
+                " images. The losses are at balance, and the images are bad.",
+                {"real": real, "generated": generated},
+            )
+    if is_falling and len(known) > 1:
+        return "still_learning", (
+            "After epoch {epoch} it was better than before: KID x 1000 {now:.1f}, where it was {before:.1f} after epoch {then}.",
+            {"before": before, "now": last["val_kid"], "epoch": int(last["epoch"]), "then": int(known[-1 - max(1, len(known) // 3)]["epoch"])},
+        )  # fmt: skip
+    return "unlike_real_images", None
+
+
+def _find_health(measured: Mapping[str, Any]) -> Finding:
+    of, floor = measured["samples"], measured["floor"]
+    baseline = min(measured["baselines"], key=measured["baselines"].get)
+    return make_finding(
+        "healthy",
+        "No fault was found: the distance to real images is {kid:.1f} (KID x 1000, give or take {error:.1f}), that of other real images"
+        " {floor:.1f}, and {baseline} has {of_baseline:.1f}; {recall:.0%} of the real images lie among the generated ones (recall; of other real ones"
+        " {floor_recall:.0%}), {precision:.0%} of the generated ones among the real ones (precision; {floor_precision:.0%}); {copies:.0%} are"
+        " copies of training images.",
+        kid=of["kid"], error=2 * math.hypot(of["error"], floor["kid_sd"]), floor=floor["kid"],
+        baseline=BASELINE_NAMES[baseline], of_baseline=measured["baselines"][baseline],
+        recall=of["recall"], floor_recall=floor["recall"], precision=of["precision"],
+        floor_precision=floor["precision"], copies=of["copies"],
+    )  # fmt: skip

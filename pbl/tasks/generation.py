@@ -1,0 +1,196 @@
+"""Generation: a network learns to make images like those that it was shown, from noise.
+
+`task=generation`, with `model=dcgan` or `mlp_gan`. Neither loss says whether the images are good, so `GanMonitor` looks at samples after
+each epoch, and `judge` measures them from several sides: the kernel distance to real images beside that of other real images and of
+generators that learned nothing, precision and recall, classes, copies of training images. The best epoch is that of the lowest distance on
+validation.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pbl.config import Config
+from pbl.data import Data, Images
+from pbl.errors import InputError, name_nearest
+from pbl.evaluation.gan_monitor import GanMonitor, check_generator, describe
+from pbl.evaluation.generation import MOST, find_nearest, measure_samples
+from pbl.evaluation.generation_figures import draw_generation, plot_pairs, plot_samples
+from pbl.evaluation.samples import (
+    FEWEST,
+    draw_labels,
+    find_noise_size,
+    generate_images,
+    make_reference,
+    takes_labels,
+)
+from pbl.reports.drawing import literal, show_image
+from pbl.runs import Run
+from pbl.storage.reading import UnreadableFile, read_arrays
+from pbl.tasks.task import Judged, Question, Task
+
+GRIDS = "samples.npz"
+WALKS, STEPS = 4, 10
+
+
+def check(model: keras.Model, data: Data) -> str:
+    """Raises InputError unless the model has a generator of such images, and there are enough; returns "float32"."""
+    val = len(data.images("val").labels)
+    if val < 2 * FEWEST:
+        raise InputError(
+            "task=generation: {images} validation images are too few. Half of them teach the judge, and the others are what"
+            " generated images are compared with: give {fewest} at least, by validation_fraction or more images.",
+            images=val,
+            fewest=2 * FEWEST,
+        )
+    check_generator(model, data)
+    return "float32"
+
+
+def compile_arguments(config: Config) -> dict[str, Any]:
+    """None: the model has its own losses."""
+    return {}
+
+
+def watch(data: Data, file: Path) -> keras.callbacks.Callback:
+    """`GanMonitor`, which writes its pictures beside `file`."""
+    return GanMonitor(data, file=file.with_name(GRIDS))
+
+
+def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
+    """Judges 2,000 samples (no more than there are real images) beside real images.
+
+    Args:
+        model: A model with a generator.
+        data: That the images are of; half of its validation images taught the judge.
+        images: The real images to compare with; of validation the other half.
+        question: What is asked.
+    """
+    reference, at = make_reference(data, images, MOST, question.is_validation)
+    conditional, count = takes_labels(model), reference.count
+    labels = draw_labels(reference.labels, count) if conditional else None
+    samples = generate_images(model, count, labels=labels)
+    measured = measure_samples(samples, reference)
+    numbers = measured.numbers
+    metrics: dict[str, float | None] = {
+        "kid": numbers["kid"], "precision": numbers["precision"], "recall": numbers["recall"],
+        "copies": numbers["copies"],
+    }  # fmt: skip
+    if conditional and reference.judge.has_classes:
+        metrics["right_class"] = float((measured.probabilities.argmax(axis=1) == labels).mean())
+    reach = 1.96 * float(np.hypot(numbers["error"], reference.floor["kid_sd"]))
+    result = {
+        "images": len(at), "headline": "kid", "better": "lower", "metrics": metrics,
+        "intervals": {"kid": [numbers["kid"] - reach, numbers["kid"] + reach]},
+        **describe(numbers, reference, data.class_names),
+    }  # fmt: skip
+    arrays = {
+        "names": np.array([images.names[number] for number in at]),
+        "hashes": np.array([images.hashes[number] for number in at]),
+        "truth": reference.labels.astype(np.int32),
+        "values": measured.by_real,
+        "samples": samples[:64],
+    }
+    figures = draw_generation(
+        question.run, question.split, result, samples, measured.nearest, reference.train, result["classes"],
+        read_grids(question.folder), question.all_figures,
+    )  # fmt: skip
+    return Judged(result, arrays, figures)
+
+
+def read_grids(folder: Path | None) -> np.ndarray | None:
+    """What the training left of each epoch, `uint8 [epochs, 16, height, width, channels]`; None where it is missing or damaged."""
+    if folder is None:
+        return None
+    try:
+        grids = read_arrays(folder / GRIDS, folder, ("grids",))["grids"]
+    except (FileNotFoundError, UnreadableFile, KeyError, ValueError):
+        return None
+    return grids if grids.ndim == 5 and grids.dtype == np.uint8 else None
+
+
+def draw_walk(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
+    """Draws walks from one noise to another: where images change in steps and not by leaps, the network has not learned them by heart."""
+    draw = np.random.default_rng(2)
+    ends = draw.normal(size=(WALKS, 2, find_noise_size(model))).astype(np.float32)
+    share = np.linspace(0, 1, STEPS, dtype=np.float32)[None, :, None]
+    noise = ends[:, :1] * np.cos(share * np.pi / 2) + ends[:, 1:] * np.sin(share * np.pi / 2)  # its length stays usual
+    labels = np.repeat(np.arange(WALKS, dtype=np.int32) % data.num_classes, STEPS) if takes_labels(model) else None
+    images = generate_images(model, WALKS * STEPS, noise=noise.reshape(WALKS * STEPS, -1), labels=labels)
+    change = np.sqrt(np.square(np.diff(images.reshape(WALKS, STEPS, -1).astype(np.float32), axis=1)).mean(axis=2))
+    table = pd.DataFrame(
+        {
+            "walk": np.repeat(np.arange(1, WALKS + 1), STEPS - 1),
+            "step": np.tile(np.arange(1, STEPS), WALKS),
+            "change": change.ravel(),
+        }
+    )
+    figure = Figure(figsize=(0.8 * STEPS, 0.8 * WALKS + 0.5), layout="constrained")
+    figure.suptitle(literal(f"{run.name}: from one noise to another"), fontsize=9)
+    for axes, image in zip(figure.subplots(WALKS, STEPS).ravel(), images, strict=True):
+        show_image(axes, image, "")
+    return figure, table
+
+
+def draw_neighbours(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
+    """Draws samples beside the training image that each is nearest to, where shifts are forgiven."""
+    count = 12
+    labels = draw_labels(data.images("train").labels, count) if takes_labels(model) else None
+    samples, train = generate_images(model, count, labels=labels), data.sample("train", 60_000)
+    nearest = find_nearest(samples, train.pixels)
+    table = pd.DataFrame({"distance": nearest.distance, "image": [train.names[number] for number in nearest.number]})
+    title = f"{run.name}: samples and their nearest training images"
+    return plot_pairs(samples, nearest, train.pixels, np.argsort(nearest.distance), title), table
+
+
+def generate(run: Run, model: keras.Model, count: int = 64, seed: int = 0, label: str | None = None) -> np.ndarray:
+    """Makes images with a run's model, `uint8 [count, height, width, channels]`.
+
+    Args:
+        run: The run.
+        model: Its model.
+        count: How many, 1 to 100,000.
+        seed: Of the noise.
+        label: The class that is asked for, where the model knows classes; all in turn unless given.
+
+    Raises:
+        InputError: A class that there is not, or of a model that knows none; a count out of range.
+    """
+    if not 1 <= count <= 100_000:
+        raise InputError("--count {count}: 1 to 100000 images.", count=count)
+    if seed < 0:
+        raise InputError("--seed {seed}: a whole number, 0 or more.", seed=seed)
+    names, labels = run.split["class_names"], None
+    if takes_labels(model):
+        labels = np.arange(count, dtype=np.int32) % len(names)
+        if label is not None:
+            if label not in names:
+                raise InputError(
+                    "--label: '{name}' is no class. {nearest}", name=label, nearest=name_nearest(label, names)
+                )
+            labels[:] = names.index(label)
+    elif label is not None:
+        raise InputError(
+            "--label {name}: the run {run} was trained without labels, and cannot be asked for a class. Train with"
+            " model_options.conditional=true.",
+            name=label,
+            run=run.path,
+        )
+    return generate_images(model, count, seed, labels)
+
+
+TASK = Task(
+    check,
+    compile_arguments,
+    watch,
+    judge,
+    best=("val_kid", "min"),
+    inspect={"walk": draw_walk, "neighbours": draw_neighbours},
+    has_classes=False,
+    mutes=frozenset({"small_validation", "reference_accuracy"}),
+)
+__all__ = ["TASK", "generate", "plot_samples"]
