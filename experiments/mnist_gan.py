@@ -15,8 +15,8 @@ config = Config(
     model="dcgan",
     model_options={"noise_size": 64, "width": 32, "kernel_size": 4},
     optimizer="adam",
-    learning_rate=0.001,
+    learning_rate=0.0005,
     optimizer_options={"beta_1": 0.5},
     batch_size=64,
-    epochs=4,
+    epochs=3,
 )

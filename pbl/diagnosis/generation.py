@@ -17,7 +17,7 @@ from pbl.diagnosis.advice import Experiment
 from pbl.diagnosis.anomalies import Advice
 from pbl.diagnosis.evidence import Finding, make_finding
 from pbl.diagnosis.rules import Diagnosis, Threshold
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence
 from pbl.runs import Run
 from pbl.statistics import wilson_interval
 from pbl.storage.schemas import GenerationMetrics
@@ -314,56 +314,58 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
         return None
     if _list_missing(measured) and not _is_far_from_real(measured) and not any(signs[1:]):
         return None  # the missing classes explain the distance
-    if not (is_distant and any(signs)):
-        told = (
-            "The generated images are not like real ones: to the nearest training image it is {nearest:.2f} times as far as from other real"
-            " images; the judge is unsure of {unsure:.0%} of them, of real images {floor_unsure:.0%}; {precision:.0%} lie among real images"
-            " (precision), of other real ones {floor_precision:.0%}."
-        )
-    else:
-        told = (
+    name, why = _explain(history)
+    details = {
+        "nearest": of["nearest"], "kid": of["kid"], "error": 2 * error, "floor": floor["kid"], "of_baseline": of_baseline,
+        "baseline": Sentence(BASELINE_NAMES[baseline]), "unsure": of["unsure"], "floor_unsure": floor["unsure"],
+        "precision": of["precision"], "floor_precision": floor["precision"], "why": why,
+    }  # fmt: skip
+    if is_distant and any(signs):
+        return make_finding(
+            name,
             "The generated images are not like real ones: their distance to these is {kid:.1f} (KID x 1000, give or take {error:.1f}), that of"
             " other real images {floor:.1f}, and {baseline} has {of_baseline:.1f} without learning anything; the judge is unsure of"
             " {unsure:.0%} of them, of real images {floor_unsure:.0%}; {precision:.0%} lie among real images (precision), of other real ones"
-            " {floor_precision:.0%}."
+            " {floor_precision:.0%}. {why}",
+            **details,
         )
-    details = {
-        "nearest": of["nearest"], "kid": of["kid"], "error": 2 * error, "floor": floor["kid"], "of_baseline": of_baseline,
-        "baseline": BASELINE_NAMES[baseline], "unsure": of["unsure"], "floor_unsure": floor["unsure"],
-        "precision": of["precision"], "floor_precision": floor["precision"],
-    }  # fmt: skip
-    name, why = _explain(history)
-    return make_finding(name, f"{told} {why[0]}" if why else told, **details, **(why[1] if why else {}))
+    return make_finding(
+        name,
+        "The generated images are not like real ones: to the nearest training image it is {nearest:.2f} times as far as from other real"
+        " images; the judge is unsure of {unsure:.0%} of them, of real images {floor_unsure:.0%}; {precision:.0%} lie among real images"
+        " (precision), of other real ones {floor_precision:.0%}. {why}",
+        **details,
+    )
 
 
-def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, tuple[str, dict[str, Any]] | None]:
+def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
     """Which of the two networks is to blame, or that it only takes longer; by the end of the training."""
     known = [row for row in history if math.isfinite(row.get("val_kid", math.nan))]
     if not known:
-        return "unlike_real_images", None
-    last = known[-1]
+        return "unlike_real_images", Sentence("The course of the training is not known.")
+    last, before = known[-1], known[-1 - max(1, len(known) // 3)] if len(known) > 1 else known[-1]
     real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
-    before = known[-1 - max(1, len(known) // 3)]["val_kid"] if len(known) > 1 else math.inf
-    is_falling = last["val_kid"] < LIMITS["falls"].value * before
+    if last["val_kid"] < LIMITS["falls"].value * before["val_kid"]:
+        return "still_learning", Sentence(
+            "The distance was still falling: {before:.1f} after epoch {then:.0f}, {now:.1f} after epoch {epoch:.0f}.",
+            before=before["val_kid"], then=before["epoch"], now=last["val_kid"], epoch=last["epoch"],
+        )  # fmt: skip
     if 0 <= generated <= real <= 1:  # probabilities
-        if real > LIMITS["wins"].value and generated < 1 - LIMITS["wins"].value and not is_falling:
-            return "discriminator_wins", (
+        if real > LIMITS["wins"].value and generated < 1 - LIMITS["wins"].value:
+            return "discriminator_wins", Sentence(
                 "The discriminator tells them apart nearly always: its mean is {real:.2f} on real and {generated:.2f} on generated"
                 " images, and the images get no better.",
-                {"real": real, "generated": generated},
+                real=real,
+                generated=generated,
             )
-        if real - generated < LIMITS["equal"].value and not is_falling:
-            return "generator_wins", (
-                "Yet the discriminator does not tell them apart: its mean is {real:.2f} on real and {generated:.2f} on generated"
+        if real - generated < LIMITS["equal"].value:
+            return "generator_wins", Sentence(
+                "Yet the discriminator hardly tells them apart: its mean is {real:.2f} on real and {generated:.2f} on generated"
                 " images. The losses are at balance, and the images are bad.",
-                {"real": real, "generated": generated},
+                real=real,
+                generated=generated,
             )
-    if is_falling and len(known) > 1:
-        return "still_learning", (
-            "After epoch {epoch} it was better than before: KID x 1000 {now:.1f}, where it was {before:.1f} after epoch {then}.",
-            {"before": before, "now": last["val_kid"], "epoch": int(last["epoch"]), "then": int(known[-1 - max(1, len(known) // 3)]["epoch"])},
-        )  # fmt: skip
-    return "unlike_real_images", None
+    return "unlike_real_images", Sentence("The losses do not say why.")
 
 
 def _find_health(measured: Mapping[str, Any]) -> Finding:
@@ -376,7 +378,7 @@ def _find_health(measured: Mapping[str, Any]) -> Finding:
         " {floor_recall:.0%}), {precision:.0%} of the generated ones among the real ones (precision; {floor_precision:.0%}); {copies:.0%} are"
         " copies of training images.",
         kid=of["kid"], error=2 * math.hypot(of["error"], floor["kid_sd"]), floor=floor["kid"],
-        baseline=BASELINE_NAMES[baseline], of_baseline=measured["baselines"][baseline],
+        baseline=Sentence(BASELINE_NAMES[baseline]), of_baseline=measured["baselines"][baseline],
         recall=of["recall"], floor_recall=floor["recall"], precision=of["precision"],
         floor_precision=floor["precision"], copies=of["copies"],
     )  # fmt: skip

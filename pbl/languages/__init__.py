@@ -35,6 +35,12 @@ FINDINGS = {
     "blind_to_kinds": "ほとんど見分けられない異常がある",
     "threshold_uncertain": "しきい値が不確か",
     "no_anomalies": "異常画像がない",
+    "memorised": "訓練画像の丸暗記",
+    "mode_collapse": "モード崩壊（多様性の喪失）",
+    "discriminator_wins": "識別器の一方的な勝ち",
+    "generator_wins": "識別器が見破れていない",
+    "still_learning": "まだ学習の途中",
+    "unlike_real_images": "本物に似ていない",
     "scaled_twice": "画素の二重の正規化",
     "blank_images": "何も写っていない画像",
     "class_absent": "訓練にないクラス",
@@ -270,7 +276,7 @@ SENTENCES = {
 @functools.cache
 def _tables() -> dict[str, str]:
     """All sentences, English to Japanese; read when the first one is said in Japanese."""
-    from pbl.languages import anomaly, commands, doctor, errors, grading, report, settings
+    from pbl.languages import anomaly, commands, doctor, errors, generation, grading, report, settings
 
     tables = (
         doctor.WORDS,
@@ -281,6 +287,7 @@ def _tables() -> dict[str, str]:
         grading.GRADING,
         report.PAGE,
         anomaly.ANOMALY,
+        generation.GENERATION,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

@@ -11,11 +11,12 @@ import keras
 from keras import layers, ops
 
 from pbl.errors import InputError
-from pbl.models.card import DIGIT, Card
+from pbl.models.card import DIGIT, Card, check_size
 
+# Weights of both networks; multiply-accumulates of the discriminator: a generator takes no image.
 CARDS = {
-    "mlp_gan": Card("subclassed", 2014, "Goodfellow et al. 2014, arXiv:1406.2661", DIGIT, 1, 0, 0, task="generation"),
-    "dcgan": Card("subclassed", 2015, "Radford et al. 2015, arXiv:1511.06434", DIGIT, 1, 0, 0, smallest=4, task="generation"),
+    "mlp_gan": Card("subclassed", 2014, "Goodfellow et al. 2014, arXiv:1406.2661", DIGIT, 1, 1_093_137, 532_736, task="generation"),
+    "dcgan": Card("subclassed", 2015, "Radford et al. 2015, arXiv:1511.06434", DIGIT, 1, 1_047_106, 10_355_072, smallest=4, task="generation"),
 }  # fmt: skip
 LOSSES = ("non_saturating", "wgan_gp")
 PENALTY = 10.0  # lambda of the gradient penalty, in Gulrajani et al., algorithm 1
@@ -298,6 +299,7 @@ def mlp_gan(
 
 
 def _count_halvings(input_shape: tuple[int, int, int]) -> int:
+    check_size("dcgan", input_shape, CARDS["dcgan"].smallest)
     *sides, _ = input_shape
     steps = 0
     while min(sides) > 7 * 2**steps and not any(side % 2 ** (steps + 1) for side in sides):
