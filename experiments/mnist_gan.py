@@ -18,5 +18,5 @@ config = Config(
     learning_rate=0.0005,
     optimizer_options={"beta_1": 0.5},
     batch_size=64,
-    epochs=3,
+    epochs=4,
 )

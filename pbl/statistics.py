@@ -394,8 +394,11 @@ class _Parts:
         return np.sqrt(variance), np.maximum(degrees, 1.0)
 
 
-def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval for an architecture's accuracy, over seeds and images, as `crossed_interval`; of one seed Wilson's."""
+def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_share: bool = True) -> tuple[float, float]:
+    """Interval for an architecture's accuracy, over seeds and images, as `crossed_interval`; of one seed Wilson's.
+
+    A measure that is no share, `is_share=False`, may lie outside 0 to 1.
+    """
     n, k, accuracy = len(summary.mean), summary.seeds, summary.accuracy
     if k < 2 or n < 2:
         return wilson_interval(round(accuracy * n), n, confidence)
@@ -407,6 +410,8 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95) -> tup
     if variance < 1e-18:  # all right, or all wrong, in all runs
         return wilson_interval(round(accuracy * n), n, confidence)
     reach = float(t.ppf((1 + confidence) / 2, variance**2 / uncertain)) * sqrt(variance)
+    if not is_share:
+        return accuracy - reach, accuracy + reach
     return max(0.0, accuracy - reach), min(1.0, accuracy + reach)
 
 

@@ -520,7 +520,7 @@ def _find_interval(group: list[Entry], values: np.ndarray) -> tuple[float, float
     if group[0].folds is not None:
         return cross_validated_interval(values, group[0].folds)
     if group[0].measure == "accuracy" or (len(group) > 1 and values.var(axis=1).max() > 0):
-        return crossed_mean_interval(summarise_seeds(values))
+        return crossed_mean_interval(summarise_seeds(values), is_share=find_scale(group[0].measure) == 100)
     # What its evaluation told: of one seed that is of the images alone, and of perfect values no variance is known.
     told = [(entry.row["low"], entry.row["high"]) for entry in group if entry.row["low"] is not None]
     if group[0].is_less_better:  # as `values` are

@@ -51,6 +51,7 @@ def load_data(
     labels: Literal["int", "one_hot"] = "int",
     groups: str | Callable[[str], str] | None = None,
     normal: Sequence[str] | None = None,
+    fewest_classes: int = 2,
     **settings: Any,
 ) -> "Data":
     """Loads a data set, split into train, validation and test.
@@ -66,6 +67,7 @@ def load_data(
         normal: For anomaly detection the names of the classes that are normal: `train`, and `val` as a `tf.data.Dataset`, hold
             their images alone. `images("val")` and the test split hold all, to be judged on. The normal images are split as if
             there were no others. One class is then enough, and a split may have kinds that train has not (`class_folders`).
+        fewest_classes: 1 where nothing is to be told apart, as in generation.
         **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
             `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
             `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
@@ -84,7 +86,7 @@ def load_data(
         raise InputError("labels='{labels}'. Valid: int, one_hot.", labels=labels)
     name = str(source) if isinstance(source, (str, PathLike)) else getattr(source, "__name__", "source")
     if isinstance(source, (str, PathLike)):
-        opened = open_source(name, checked.data_dir, has_anomalies=normal is not None)
+        opened = open_source(name, checked.data_dir, has_anomalies=normal is not None or fewest_classes == 1)
     else:
         opened = source() if callable(source) else source
     if not isinstance(opened, Source):
@@ -94,7 +96,8 @@ def load_data(
             kind=type(opened).__name__,
         )
     group_of = groups if callable(groups) else None
-    return Data(opened, name, checked, one_hot=labels == "one_hot", group_of=group_of, normal=normal)
+    fewest = 1 if normal is not None else fewest_classes
+    return Data(opened, name, checked, one_hot=labels == "one_hot", group_of=group_of, normal=normal, fewest=fewest)
 
 
 class Data:
@@ -123,6 +126,7 @@ class Data:
         one_hot: bool,
         group_of: Callable[[str], str] | None = None,
         normal: Sequence[str] | None = None,
+        fewest: int = 2,
     ):
         self.name, self.class_names, self.num_classes = name, list(source.class_names), len(source.class_names)
         self._source, self._settings, self._one_hot = source, settings, one_hot
@@ -131,7 +135,7 @@ class Data:
             raise InputError(
                 "MixUp and CutMix mix labels too: set loss=categorical_crossentropy (load_data: labels='one_hot')."
             )
-        check_class_names(self.class_names, name, fewest=2 if normal is None else 1)
+        check_class_names(self.class_names, name, fewest)
         self.normal, self.masks = _find_normal(normal, self.class_names), source.masks
         self._leave_out = _read_names(settings.leave_out)
         self._left_out: set[str] = set()

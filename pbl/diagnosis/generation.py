@@ -309,7 +309,9 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
         of["precision"] < floor["precision"] - LIMITS["less_precise"].value,
         of["unsure"] > floor["unsure"] + LIMITS["more_unsure"].value,
     )
-    is_strange = of["nearest"] > LIMITS["very_far"].value and any(signs[1:])
+    # With few images the distance cannot tell a generator that learned nothing from real images; the pixels can.
+    is_blind = LIMITS["sure"].value * error > LIMITS["unlike"].value * (of_baseline - floor["kid"])
+    is_strange = is_blind and of["nearest"] > LIMITS["very_far"].value and any(signs[1:])
     if not (is_distant and any(signs)) and not is_strange:
         return None
     if _list_missing(measured) and not _is_far_from_real(measured) and not any(signs[1:]):
