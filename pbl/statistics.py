@@ -436,7 +436,7 @@ def cross_validated_interval(correct: np.ndarray, folds: np.ndarray, confidence:
     return max(0.0, min(low, accuracy - reach)), min(1.0, max(high, accuracy + reach))
 
 
-def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000) -> np.ndarray:
+def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000, is_share: bool = True) -> np.ndarray:
     """How probably each architecture is the best over the seeds and images that might have been drawn; equal ones share.
 
     Drawn with the variances of `crossed_interval`: what the images bring, which all share, normally; what the seeds bring, which
@@ -445,6 +445,7 @@ def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000) -> n
     Args:
         correct: Of each architecture `bool [seeds, n]`, on the same images; one seed counts as if another would do the same.
         draws: How many times.
+        is_share: Whether the measure is a share, which does not leave 0 to 1.
 
     Returns:
         `float [architectures]`, which sum to 1.
@@ -461,7 +462,7 @@ def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000) -> n
     )
     for row, (variance, summary) in enumerate(zip(spread, summaries, strict=True)):
         drawn[row] += np.sqrt(variance) * random.standard_t(max(summary.seeds - 1, 1), draws)
-    drawn = np.round(drawn.clip(0, 1), 9)
+    drawn = np.round(drawn.clip(0, 1) if is_share else drawn, 9)
     first = drawn == drawn.max(axis=0)
     return (first / first.sum(axis=0)).mean(axis=1)
 

@@ -263,6 +263,7 @@ def test_gans_are_compared_by_their_distance(trained, tmp_path, command):
     assert second["kid"] == pytest.approx(np.mean(kids["far"]))
     for row in (first, second):
         assert row["low"] < row["kid"] < row["high"] < row["kid"] + 10
+    assert first["best_with_probability"] > 0.99
     (pair,) = told["pairs"]
     difference = np.mean(kids["near"]) - np.mean(kids["far"])
     sign = 1 if pair["first"] == first["architecture"] else -1

@@ -155,7 +155,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=5, help="seeds of each")
     parser.add_argument("--out", type=Path, default=Path("runs/generation"))
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.what == "planted":
         for name in given.names or ["mnist", "digits", "cifar10"]:
             judge_planted(name, given.data, given.runs)

@@ -127,7 +127,7 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
     axes.set_yticks(range(len(pairs)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(
-        f"difference in {comparison.measure_name} {'[points], ' if comparison.scale == 100 else ''}95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+        f"difference in {comparison.measure_name}{' [points]' if comparison.scale == 100 else ''}, 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
     )
     kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
     axes.set_title(f"{kind}\n{shown}{comparison.images} {comparison.split} images", fontsize="medium")

@@ -478,7 +478,9 @@ def _tabulate(
     for kind in (False, True):
         labels = [label for label in groups if pretrained[label] == kind]
         if len(labels) > 1:
-            best |= dict(zip(labels, probability_of_best([values[label] for label in labels]), strict=True))
+            is_share = find_scale(groups[labels[0]][0].measure) == 100
+            found = probability_of_best([values[label] for label in labels], is_share=is_share)
+            best |= dict(zip(labels, found, strict=True))
     # With fewer seeds nothing is claimed about architectures.
     is_known = all(len(runs) >= FEWEST_SEEDS for runs in values.values())
     rows, measure = [], next(iter(groups.values()))[0].measure
