@@ -50,7 +50,7 @@ from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.statistics import wilson_interval
 from pbl.storage.writing import replacing
 
-UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 21, ("two_digits", "tiles")
+UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 23, ("signs", "tiles")
 GAP, RISE, BELOW, RENEWED = 0.06, 0.25, 0.03, 0.02  # of the oracle
 
 
@@ -110,6 +110,7 @@ COUNTS = {
     "airplanes_birds": (1600, 700, 2500),
     "two_digits": (3000, 1000, 2500),
     "tiles": (640, 300, 400),
+    "signs": (1800, 700, 1500),
 }
 VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck; the six between them are animals
 # Classes of CIFAR-10, and from which on how many training images of each, that no other domain has.
@@ -147,6 +148,8 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
         )
     if domain == "tiles":
         return _read_tiles(folder)[:2]
+    if domain == "signs":
+        return _draw_signs(10_000 if other else sum(COUNTS["signs"]), seed=int(other))
     if domain in ("mnist", "odd_even"):
         with np.load(folder / "mnist.npz") as arrays:
             part = "train" if other or domain == "odd_even" else "test"
@@ -173,8 +176,13 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
 
 @cache
 def _read_tiles(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Surfaces of magnetic tiles, whole and with a defect; and the series of exposures of one place that each belongs to."""
+    """Surfaces of magnetic tiles, whole and with a defect; and what must stay together: by the names a series of exposures of one
+    place, and by the pixels what looks alike, since some places were taken under several names."""
     from PIL import Image
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    from pbl.data.look_alike import group_look_alikes
 
     pixels, labels, series = [], [], [0]
     with zipfile.ZipFile(folder / "magnetic_tiles.zip") as archive:
@@ -187,7 +195,59 @@ def _read_tiles(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             with Image.open(io.BytesIO(archive.read(name))) as image:
                 pixels.append(np.asarray(image.convert("L").resize((24, 24), Image.Resampling.BOX))[..., None])
             labels.append(int("/free/" not in name))
-    return np.stack(pixels), np.array(labels, np.int32), np.array(series[1:])
+    images, n = np.stack(pixels), len(pixels)
+    alike = np.array(group_look_alikes(images, [str(number) for number in range(n)]), int)
+    # An image is tied to its series, which stands behind the images, and to the first that it looks like.
+    ties = np.concatenate([n + np.array(series[1:]), alike])
+    graph = coo_matrix((np.ones(2 * n), (np.tile(np.arange(n), 2), ties)), (2 * n + 1, 2 * n + 1))
+    together = connected_components(graph, directed=False)[1][:n]
+    return images, np.array(labels, np.int32), np.unique(together, return_inverse=True)[1]
+
+
+SIGN_SHAPES = ("circle", "triangle", "square", "octagon")
+SIGN_MARKS = ("bar", "cross", "dot", "arrow")
+SIGN_COLOURS = ((190, 40, 45), (40, 80, 180), (225, 180, 40))
+
+
+@cache
+def _draw_signs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of 48 road signs, 16 pixels a side, of four shapes, three colours and four marks; the commonest is three times
+    as frequent as the rarest. Place, size, turn, light, ground and noise differ."""
+    from PIL import Image, ImageDraw
+
+    random = np.random.default_rng([seed, 48])
+    classes = len(SIGN_SHAPES) * len(SIGN_MARKS) * len(SIGN_COLOURS)
+    frequent = np.linspace(1, 3, classes)
+    labels = random.choice(classes, count, p=frequent / frequent.sum()).astype(np.int32)
+    pixels = np.empty((count, 16, 16, 3), np.uint8)
+    for at, label in enumerate(labels):
+        shape, mark, colour = np.unravel_index(label, (len(SIGN_SHAPES), len(SIGN_MARKS), len(SIGN_COLOURS)))
+        picture = Image.new("RGB", (64, 64), tuple(random.integers(40, 200, 3).tolist()))
+        pen, of = ImageDraw.Draw(picture), SIGN_COLOURS[colour]
+        centre, size, turn = 32 + random.uniform(-4, 4, 2), random.uniform(22, 29), random.normal(0, 6)
+
+        def ring(sides: int, radius: float, first: float, centre: np.ndarray = centre, turn: float = turn) -> list:
+            angles = np.deg2rad(first + turn + 360 * np.arange(sides) / sides)
+            return [tuple(centre + radius * np.array([np.cos(angle), np.sin(angle)])) for angle in angles]
+
+        sides, first = {"circle": (40, 0), "triangle": (3, -90), "square": (4, 45), "octagon": (8, 22.5)}[
+            SIGN_SHAPES[shape]
+        ]
+        pen.polygon(ring(sides, size, first), fill=of)
+        pen.polygon(ring(sides, 0.72 * size, first), fill=(235, 235, 230))
+        up, down, left, right = (np.array(ring(4, 0.38 * size, -90)[number]) for number in (0, 2, 3, 1))
+        kind = SIGN_MARKS[mark]
+        if kind == "dot":
+            pen.polygon(ring(16, 0.26 * size, 0), fill=(20, 20, 20))
+        if kind in ("bar", "cross"):
+            pen.line([tuple(left), tuple(right)], fill=(20, 20, 20), width=7)
+        if kind in ("cross", "arrow"):
+            pen.line([tuple(up), tuple(down)], fill=(20, 20, 20), width=7)
+        if kind == "arrow":
+            pen.polygon([tuple(up), tuple((left + centre) / 2), tuple((right + centre) / 2)], fill=(20, 20, 20))
+        small = np.asarray(picture.resize((16, 16), Image.Resampling.BOX), float) * random.uniform(0.45, 1.1)
+        pixels[at] = np.clip(small + random.normal(0, 9, small.shape), 0, 255)
+    return pixels, labels
 
 
 def _read_zip(file: Path, part: str, side: int, first: int = 0, each: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +280,7 @@ def draw(
     pixels, labels = load_pool(domain, folder)
     random = np.random.default_rng([seed, team])
     order = random.permutation(len(labels))
-    if domain == "tiles":  # a series stays together
+    if domain == "tiles":  # what shows one place stays together
         series = _read_tiles(folder)[2]
         order = np.argsort(random.permutation(series.max() + 1)[series], kind="stable")
     parts, begin = [], 0
@@ -658,10 +718,15 @@ def make(arguments: argparse.Namespace) -> None:
 
     arguments.runs.mkdir(parents=True, exist_ok=True)
     for seed in range(arguments.first_seed, arguments.seeds):
-        for domain in arguments.domains:
-            for name in arguments.conditions or conditions_of(domain, arguments.small):
+        # All domains take turns, and the healthy ones, which the truth of others is judged by, come first: what has been made at
+        # any time can be judged, and is a fair part.
+        shuffled = np.random.default_rng(seed).permutation(list(CONDITIONS)).tolist()
+        names = sorted(shuffled, key=lambda name: not name.startswith("healthy"))
+        for name in names:
+            for domain in arguments.domains:
                 stem = arguments.runs / f"{domain}-{name}-{seed}"
-                if stem.with_suffix(".json").exists():
+                wanted = arguments.conditions or conditions_of(domain, arguments.small)
+                if name not in wanted or stem.with_suffix(".json").exists():
                     continue
                 started = time.process_time()
                 team = list(CONDITIONS).index(name) % TEAMS
@@ -749,6 +814,11 @@ def read(folder: Path) -> pd.DataFrame:
         judge_averages(*given)
         for given in zip(table["truth"], planted.fillna(""), judged, gained, table["error"], strict=True)
     ]
+    # Of few images some of many classes may have none in training: to say so is right, whatever else was planted.
+    table["truth"] = [
+        truth if "+" in truth or "class_absent" in truth or not lacks_classes(signals) else f"{truth}|class_absent"
+        for truth, signals in zip(table["truth"], table["signals"], strict=True)
+    ]
     # What the team has reached on the same images in its other runs.
     best = [
         table.loc[(table["images"] == row.images) & (table.index != row.Index), "val"].max()
@@ -770,6 +840,12 @@ def read(folder: Path) -> pd.DataFrame:
     ]
     table["is_untouched"] = (table["seed"] >= UNTOUCHED_SEED) | table["domain"].isin(UNTOUCHED_DOMAINS)
     return table
+
+
+def lacks_classes(signals: Signals) -> bool:
+    """Whether validation has images of classes of which training has none."""
+    train, val = (np.array(signals.about[name]) for name in ("train_counts", "val_counts"))
+    return bool((val[train == 0] > 0).any())
 
 
 def judge_averages(truth: str, planted: str, judged: str, gained: float, error: float) -> str:
