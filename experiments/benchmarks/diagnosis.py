@@ -742,6 +742,7 @@ def make(arguments: argparse.Namespace) -> None:
                     "oracle_loss": oracle.kept.probe.loss.astype(float).mean(axis=1).tolist(),
                     "oracle_correct": oracle.kept.known[0],  # of all; the losses are of those that are looked at each epoch
                     "oracle_images": oracle.kept.known[1],
+                    "oracle_pairs": oracle.kept.confusion("probe").tolist(),
                     "oracle_majority": float(np.bincount(oracle.probe.labels).max() / len(oracle.probe.labels)),
                     **renewed,
                     "images": hashlib.sha256(setup.train[0].tobytes() + setup.val[0].tobytes() + setup.train[1].tobytes()).hexdigest()[:16],

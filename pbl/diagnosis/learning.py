@@ -152,6 +152,21 @@ def find_vanishing_gradients(run: Evidence) -> Finding | None:
     return None
 
 
+def find_two_softmaxes(run: Evidence) -> Finding | None:
+    """Two softmaxes, or sigmoids, one behind the other, as the model itself shows."""
+    if not run.inputs.get("squashes", 1) > 1:
+        return None
+    width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
+    return make_finding(
+        "double_softmax",
+        "The model ends with two softmaxes (or sigmoids), one behind the other: so no class can have a probability above"
+        " {highest:.3f}, and it learns slowly or not at all. Leave one of the two out, the last layer's activation or the layer"
+        " behind it.",
+        highest=float(np.e / (np.e + width - 1)),
+        kind="seen",
+    )
+
+
 def find_double_softmax(run: Evidence) -> Finding | None:
     """Confidences that stay below what a softmax of probabilities can give, although the network is right more often."""
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)

@@ -26,7 +26,7 @@ from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
 from pbl.languages import say
 from pbl.models.calls import replaced_calls
-from pbl.models.keras_private import find_callbacks, flatten_layers
+from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers
 
 # How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
 # are large; of fewer than 500 no gap below 6 points could be told from chance: of 1,600 training images that costs 15%, half a
@@ -331,6 +331,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "width": width,
             "scale": math.prod(scales),
             "normalises": any(isinstance(layer, kinds) for layer in flat),
+            "squashes": self._count_squashes(),
         }
 
     def _check_labels(self) -> None:
@@ -388,6 +389,14 @@ class OverfittingMonitor(keras.callbacks.Callback):
             width=width,
             classes=classes,
         )
+
+    def _count_squashes(self) -> int:
+        """How many softmaxes or sigmoids follow one another at the end of the model."""
+        outputs = keras.tree.flatten(self._judged(self._inputs[0][:1], training=False))[0]
+        count = 0
+        while (outputs := find_logits(outputs)) is not None:
+            count += 1
+        return count
 
     def _call(self, images: Any, training: bool = False) -> Any:
         """The outputs, `float32 [n, classes]` or `[n, 1]`."""

@@ -82,6 +82,7 @@ TRIAL = "a trial of 150 runs on digits and MNIST"
 RULES = {rule.key: rule for rule in (
     Rule("other_scale", "shift_suspected", "stop", {}, images.find_other_scale, explains=SEEMS),
     Rule("scaled_twice", "scaled_twice", "stop", {}, images.find_scaled_twice, {"": ((to_try.LOOK, None),)}, FAILS),
+    Rule("two_softmaxes", "double_softmax", "stop", {}, learning.find_two_softmaxes, explains=FAILS),
     Rule("blank_images", "blank_images", "stop", {
         "blank": Threshold(0.01, "images of one colour, share of a split; as copies, a single one changes no accuracy"),
     }, images.find_blank_images, {"": ((to_try.CHECK, None),)}, SEEMS),
