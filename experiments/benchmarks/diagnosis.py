@@ -4,7 +4,11 @@ A run is one `fit` of seconds, with `OverfittingMonitor`, of a condition: a heal
 Truth is the fault where one was planted and the training shows it; whether a run over- or underfits is decided by an oracle,
 2,500 images (of digits 597, of photographs 118) that neither the training nor the verdict has seen: overfitting where accuracy on training images is at
 least 6 points above the oracle's, or the oracle's loss rose by 25% after its lowest; underfitting where the oracle's accuracy is
-3 points below the median of the healthy runs of that domain. A run that learned nothing may be called by any reason why; one that
+3 points below the median of the healthy runs of that domain. Where both hold, and not even the training images are known as well as
+healthy runs know unseen ones, it is underfitting if more is missing on training images than the gap, overfitting if the gap is twice
+what is missing, and between them either; either too where there is a gap and the oracle's loss still fell, by 14% of its descent in the
+last fifth of the epochs. A class that lost labels to another, and of the oracle's images of which nine in ten of what the others have
+are right, did no harm. A run that learned nothing may be called by any reason why; one that
 a planted low rate or few epochs did no harm may be called healthy or underfitting; near a border either side is right. Batch
 normalisation's averages are a fault where the oracle's accuracy gains 2 points or more when they are taken anew from all training
 images, planted or not; planted ones that cost less may be found or not. What is kept of a run are its signals, the data doctor's
@@ -51,7 +55,7 @@ from pbl.statistics import wilson_interval
 from pbl.storage.writing import replacing
 
 UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 23, ("signs", "tiles")
-GAP, RISE, BELOW, RENEWED = 0.06, 0.25, 0.03, 0.02  # of the oracle
+GAP, RISE, BELOW, RENEWED, STILL_FALLS, SPARED = 0.06, 0.25, 0.03, 0.02, 0.14, 0.9  # of the oracle
 
 
 @dataclass
@@ -776,6 +780,8 @@ def read(folder: Path) -> pd.DataFrame:
                 "file": file,
                 "signals": signals,
                 "oracle": accuracy,
+                "still_falls": fall_late(np.array(about["oracle_loss"])) > STILL_FALLS,
+                "spared": spare_class(about),
                 "overfits": overfits,
                 "is_close": is_close,
                 "error": error,
@@ -791,7 +797,10 @@ def read(folder: Path) -> pd.DataFrame:
     # What does not even know its training images as well as healthy runs know unseen ones has not learned too much.
     unlearned = table["below"] & (table["train"] < table["healthy_median"] - BELOW)
     judged = np.where(table["overfits"], "overfitting", np.where(table["below"], "underfitting", "healthy"))
-    judged = np.where(unlearned, "underfitting", judged)
+    lack, gap = table["healthy_median"] - table["train"], table["train"] - table["oracle"]
+    of_both = np.where(gap >= 2 * lack, "overfitting", "overfitting|underfitting")
+    judged = np.where(unlearned, np.where(table["overfits"] & (lack < gap), of_both, "underfitting"), judged)
+    judged = np.where((judged == "overfitting") & table["still_falls"], "overfitting|underfitting", judged)
     # So near to the border that the oracle cannot tell either: both are right.
     near = (table["oracle"] - (table["healthy_median"] - BELOW)).abs() < table["error"]
     judged = np.where(
@@ -809,6 +818,7 @@ def read(folder: Path) -> pd.DataFrame:
         nothing & (judged == "underfitting"), "underfitting|diverged|dead_units|vanishing_gradients|unknown", judged
     )
     harmless = planted.isin(OF_THE_TRAINING) & ~table["below"] & table["healthy_median"].notna()
+    planted = planted.where(~table["spared"], "label_noise_suspected|" + pd.Series(judged, table.index))
     table["truth"] = planted.where(planted.notna() & ~harmless, pd.Series(judged, table.index))
     gained = table.get("renewed_accuracy", np.nan) - table["oracle"]  # no run may have batch normalisation
     table["truth"] = [
@@ -841,6 +851,24 @@ def read(folder: Path) -> pd.DataFrame:
     ]
     table["is_untouched"] = (table["seed"] >= UNTOUCHED_SEED) | table["domain"].isin(UNTOUCHED_DOMAINS)
     return table
+
+
+def fall_late(loss: np.ndarray) -> float:
+    """Share of the whole descent of a loss, row 0 of before training, that was made in the last fifth of the epochs."""
+    last = len(loss) - 1
+    at = min(last, max(1, round(0.8 * last)))
+    before = loss[max(1, at - 2) : at + 1].min()
+    return (before - loss[-1]) / max(max(loss[0], before) - loss[-1], 1e-12)
+
+
+def spare_class(about: dict) -> bool:
+    """Whether a class that lost labels to another is found about as often as the others all the same."""
+    if about["condition"] != "swallowed_class" or "oracle_pairs" not in about:
+        return False
+    true, said, images = np.array(about["oracle_pairs"]).T
+    of_last = true == true.max()
+    recalls = [images[of & (true == said)].sum() / images[of].sum() for of in (of_last, ~of_last)]
+    return bool(recalls[0] >= SPARED * recalls[1])
 
 
 def lacks_classes(signals: Signals) -> bool:

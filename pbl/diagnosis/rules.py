@@ -88,6 +88,7 @@ RULES = {rule.key: rule for rule in (
     }, images.find_blank_images, {"": ((to_try.CHECK, None),)}, SEEMS),
     Rule("absent_class", "class_absent", "stop", {
         "absent": Threshold(0.01, "images of classes that training has not, share of validation; as copies"),
+        "absent_class": Threshold(0.5, "the same by what a class of validation has on average, where they are order_images at least; of 100 classes a whole one is 1%"),
     }, classes.find_absent_class, {"": ((to_try.COUNT, None),)}, SEEMS),
     Rule("label_order", "label_order_suspected", "stop", {
         "order_images": Threshold(5, "validation images of a class, of which anything is said"),
@@ -171,6 +172,9 @@ RULES = {rule.key: rule for rule in (
         "over_regularised": ((to_try.RELAX, None), (to_try.LONGER, None)),
         "capacity": ((to_try.LESS, None), (to_try.RATE_3, 0.25), (to_try.LONGER, 0.29), (to_try.LARGER_MODEL, 0.66)),
     }),
+    Rule("still_learning", "underfitting", "act", {
+        "late_of_both": Threshold(0.14, "share of the descent in the last fifth of the epochs, of training and of validation both; as late_share"),
+    }, learning.find_still_learning),
     Rule("overfitting", "overfitting", "act", {
         "gap": Threshold(0.07, "points of accuracy by 100; of 700 images healthy ones, whose true gap is below 6, reach 6.7"),
         "rise": Threshold(0.1, "rise of the validation loss by its lowest value (Prechelt 1998: GL 10)"),
