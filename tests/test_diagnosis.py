@@ -218,7 +218,9 @@ CLAIMS = {
     "Of the validation images of class": lambda d: d["taken"] / d["images"] > d["back"] / d["other_images"] and d["train_share"] < d["val_share"],
     "Class {most} (numbered": lambda d: d["train_share"] != d["val_share"] and d["val_accuracy"] < d["alike"],
     "Of the training and validation images of class": lambda d: d["right"] / d["images"] < d["others"],
-    "Pixels of training images go up to": lambda d: not 0.05 < d["train_largest"] / d["val_largest"] < 20,
+    "Pixels of training images go up to {largest": lambda d: d["largest"] < 0.01,
+    "Keras measured a validation accuracy": lambda d: abs(d["logged"] - d["measured"]) > 0.2,
+    "Pixels of training images go up to {train": lambda d: not 0.05 < d["train_largest"] / d["val_largest"] < 20,
     "Pixels go up to": lambda d: d["reached"] < 0.05,
     "Validation images of one colour": lambda d: 0 < d["images"] <= d["all_images"],
     "Training images of one colour": lambda d: 0 < d["images"] <= d["all_images"],
@@ -264,10 +266,11 @@ def draw_signals(random: np.random.Generator) -> tuple[Signals, list[dict], floa
         made.val.predicted[-1] = moved[made.val.labels]
     made.val.confidence[:] = made.probe.confidence[:] = random.choice([0.9, np.e / (np.e + classes - 1)])
     made.about["val_counts"] = [int(100 * random.choice([1, 1, 0.1])) for _ in range(classes)]
-    high = float(random.choice([1, 255]))
+    high = float(random.choice([1, 255, 0.004]))
+    made.epochs[-1]["val_accuracy"] = float(random.choice([np.nan, np.nan, random.uniform()]))
     made.about["inputs"] = {
         "train": [0.0, high], "val": [0.0, float(random.choice([high, 1]))], "width": classes, "scale": float(random.choice([1, 1 / 255])), "normalises": False,
-        "squashes": int(random.choice([0, 1, 1, 2])),
+        "squashes": int(random.choice([0, 1, 1, 2])), "counts_images": True,
     }  # fmt: skip
     found = [
         doctor("copies_across", "stop", split="val", images=30, examples="a"),
@@ -532,7 +535,7 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     weak = signals(accuracy=0.9, val_accuracy=0.9)
     assert diagnose(weak).headline.name == "healthy"
     assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
-    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 30
+    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 31
 
 
 def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):

@@ -141,6 +141,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
     def diagnosis(self) -> Diagnosis:
         """What the signals so far say; of arrays with what the data doctor finds in them, which takes seconds, once. Of the data of
         a run `pbl.diagnose_run` has that."""
+        if not self.signals.epochs:
+            raise InputError(
+                "OverfittingMonitor has measured nothing yet. Give it to the training:"
+                " model.fit(images, labels, callbacks=[monitor])."
+            )
         if self._findings is None:
             self._findings = [] if hasattr(self._train, "sample") else examine_arrays(self._train, self._val)
         return diagnose(self.signals, self._findings)
@@ -173,6 +178,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._before: list | None = None  # kernels before an epoch that is looked at
         self._begins, self._is_restored = True, False
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
+        _watch_labels(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
@@ -191,6 +197,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
 
     def on_train_end(self, logs: dict | None = None) -> None:
+        vars(self.model).pop("compute_loss", None)
         epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
         with self._kept_weights() as kept:
             if kept is not None:
@@ -279,6 +286,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _check(self) -> None:
         model = self._judged
+        _check_shape(model, self._inputs[0].shape[1:])
+        if not (self.model.trainable_weights or model.trainable_weights):
+            raise InputError(
+                "The model has no weight to train: all its layers are frozen. Set layer.trainable = True of one at least, and"
+                " compile it again."
+            )
         outputs = getattr(model, "outputs", None) or ()
         if len(outputs) != 1:  # a subclassed model; or one that gives more in training only
             outputs = keras.tree.flatten(model(self._inputs[0][:1], training=False))
@@ -332,6 +345,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "scale": math.prod(scales),
             "normalises": any(isinstance(layer, kinds) for layer in flat),
             "squashes": self._count_squashes(),
+            # Else Keras's accuracy may be that of each output by itself.
+            "counts_images": self._is_binary or "categorical" in _name_loss(self.model.loss),
         }
 
     def _check_labels(self) -> None:
@@ -363,9 +378,17 @@ class OverfittingMonitor(keras.callbacks.Callback):
         sums = outputs if self._is_binary else outputs.sum(axis=1)
         is_positive = outputs.min() >= 0 or not np.isfinite(outputs).all()
         are_probabilities = is_positive and not sums.max() > 1.01 and (self._is_binary or not sums.min() < 0.99)
+        logits = find_logits(keras.tree.flatten(self._judged(self._inputs[0][:8], training=False))[0])
+        if self._is_binary and logits is not None and (outputs > 0.999).all() and float(ops.min(ops.sigmoid(logits))) < 0.99:
+            raise InputError(
+                "The model ends with a softmax over a single output, which is always 1. End it with"
+                " Dense(1, activation='sigmoid')."
+            )
         if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
             takes_logits = bool(getattr(loss, "from_logits", False))
-            if not takes_logits and not (is_positive and not outputs.max() > 1.01):
+            # What a ReLU gives may lie between 0 and 1 at first.
+            is_squashed = is_positive and not outputs.max() > 1.01 and (are_probabilities or self._count_squashes())
+            if not takes_logits and not is_squashed:
                 raise InputError(
                     "The model ends without {activation}, and the loss {loss} takes probabilities: it learns little and its"
                     " losses are wrong. End it with {code}, or compile with keras.losses.{own}(from_logits=True).",
@@ -597,6 +620,69 @@ def _how_many(images: int, image_bytes: int, *most: int) -> int:
     return max(1, min(images, *most, MOST_BYTES // image_bytes))
 
 
+def _check_shape(model: keras.Model, shape: tuple[int, ...]) -> None:
+    """Raises InputError where images have another shape than the model takes."""
+    taken = getattr(model, "input_shape", None)
+    if not isinstance(taken, tuple) or not all(isinstance(side, int) for side in taken[1:] if side is not None):
+        return  # several inputs, or a subclassed model
+    taken = taken[1:]
+    does_fit = len(taken) == len(shape) and all(a in (None, b) for a, b in zip(taken, shape, strict=True))
+    # Keras adds and takes away a last axis of 1.
+    if does_fit or (*shape, 1) == taken or shape == (*taken, 1):
+        return
+    channels_first = len(shape) == 3 and all(
+        a in (None, b) for a, b in zip(taken, (*shape[1:], shape[0]), strict=False)
+    )
+    if channels_first:
+        raise InputError(
+            "The images have the shape {shape}, and the model takes {taken}: the channels come last. Bring them there:"
+            " images = images.transpose(0, 2, 3, 1).",
+            shape=shape,
+            taken=taken,
+        )
+    raise InputError(
+        "The images have the shape {shape}, and the model takes {taken}. Bring the images to that shape, or begin the model with"
+        " keras.Input({shape}).",
+        shape=shape,
+        taken=taken,
+    )
+
+
+def _watch_labels(model: keras.Model) -> None:
+    """Lets a `fit` whose labels are of another kind than the loss takes end in a line; Keras speaks of ranks, or learns nonsense."""
+    compute, name = type(model).compute_loss, _name_loss(model.loss)
+
+    def compute_loss(x=None, y=None, y_pred=None, *arguments, **options):
+        if hasattr(y, "shape") and hasattr(y_pred, "shape"):
+            _check_kind(name, tuple(y.shape), tuple(y_pred.shape))
+        return compute(model, x, y, y_pred, *arguments, **options)
+
+    if isinstance(model.loss, str) or getattr(type(model.loss), "__module__", "").startswith("keras"):
+        vars(model)["compute_loss"] = compute_loss
+
+
+def _check_kind(loss: str, labels: tuple, outputs: tuple) -> None:
+    """Raises InputError where labels of this shape do not go with a loss of that name and outputs of that shape."""
+    if len(outputs) != 2 or (outputs[1] or 1) < 2:
+        return
+    are_numbers, are_one_hot = len(labels) == 1 or labels[1:] == (1,), labels[1:] == outputs[1:]
+    name = loss.replace("_", "")
+    if "sparse" in name and are_one_hot:
+        raise InputError(
+            "The loss {loss} takes class numbers, and the labels of fit are one-hot. Compile with 'categorical_crossentropy', or give"
+            " fit labels.argmax(axis=1).",
+            loss=loss,
+        )
+    if "sparse" not in name and are_numbers:
+        raise InputError(
+            "The loss {loss} compares each of the {outputs} outputs with a label of its own, and the labels of fit are class numbers."
+            " Compile with 'sparse_categorical_crossentropy' (and end the model with softmax), or give fit"
+            " keras.utils.to_categorical(labels, {outputs}).",
+            loss=loss,
+            outputs=outputs[1],
+        )
+
+
 def _name_loss(loss: Any) -> str:
     return (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
 
@@ -627,12 +713,35 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
             "OverfittingMonitor: the labels must be whole numbers from 0 on; one is {label:g}.",
             label=labels[labels != np.round(labels)][0],
         )
-    if labels.ndim != 1 or len(labels) != len(images) or not len(labels) or labels.min() < 0:
+    if labels.ndim == 1 and not len(labels) and not len(images):
+        raise InputError("OverfittingMonitor: there is no image in this split. Look at how it was made.")
+    if labels.ndim == 1 and len(labels) and labels.min() < 0:
+        raise InputError(
+            "OverfittingMonitor: classes are counted from 0, and one label is {label:g}. Give numbers from 0 on:"
+            " names, labels = np.unique(labels, return_inverse=True).",
+            label=labels.min(),
+        )
+    if images.dtype.kind not in "iufb":
+        raise InputError(
+            "OverfittingMonitor: the images are no array of numbers ({kind}), as where they differ in size. Bring all to one shape, and"
+            " stack them: np.stack(images).",
+            kind=images.dtype,
+        )
+    if labels.ndim != 1 or images.ndim < 2 or len(labels) != len(images) or not len(labels):
         raise InputError(
             "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"
             " 0 on.",
             images=len(images),
             shape=labels.shape,
+        )
+    wrong = ~np.isfinite(images).reshape(len(images), -1).all(axis=1) if images.dtype.kind == "f" else np.zeros(1, bool)
+    if wrong.any():
+        raise InputError(
+            "OverfittingMonitor: {wrong} of {images} images have pixels that are no finite numbers (NaN or infinite), the first is"
+            " number {first}. One of them makes all weights NaN: leave them out, or see how they were made.",
+            wrong=int(wrong.sum()),
+            images=len(images),
+            first=int(wrong.argmax()),
         )
     return images, labels.astype(np.int32)
 

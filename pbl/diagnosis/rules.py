@@ -80,8 +80,14 @@ FAILS = ("dead_units", "vanishing_gradients", "diverged", "underfitting", "class
 TRIAL = "a trial of 150 runs on digits and MNIST"
 # In the order in which they are tried.
 RULES = {rule.key: rule for rule in (
+    Rule("other_arrays", "other_arrays", "stop", {
+        "other_arrays": Threshold(0.2, "accuracy on validation that Keras logged minus the measured one, a share; of the same images they differ by chance alone"),
+        "other_arrays_z": Threshold(5.0, "standard errors, of the same"),
+    }, images.find_other_arrays),
     Rule("other_scale", "shift_suspected", "stop", {}, images.find_other_scale, explains=SEEMS),
-    Rule("scaled_twice", "scaled_twice", "stop", {}, images.find_scaled_twice, {"": ((to_try.LOOK, None),)}, FAILS),
+    Rule("scaled_twice", "scaled_twice", "stop", {
+        "divided_twice": Threshold(0.01, "largest pixel; 255 / 255 / 255 is .004, and a dark picture of pixels to 1 has more"),
+    }, images.find_scaled_twice, {"": ((to_try.LOOK, None),)}, FAILS),
     Rule("two_softmaxes", "double_softmax", "stop", {}, learning.find_two_softmaxes, explains=FAILS),
     Rule("blank_images", "blank_images", "stop", {
         "blank": Threshold(0.01, "images of one colour, share of a split; as copies, a single one changes no accuracy"),
@@ -320,7 +326,7 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
         finding = rule.find(run)
         if finding is not None and finding.name not in [other.name for other in found]:
             found.append(finding)
-        if found and found[-1].details.get("kind", "").startswith("not_finite"):
+        if found and (found[-1].name == "other_arrays" or found[-1].details.get("kind", "").startswith("not_finite")):
             break  # nothing else can be told
     return Diagnosis(tuple(_leave_out_consequences(found)))
 

@@ -91,7 +91,7 @@ class Signals:
             set, `val_groups`, the word of each one's group, "" for one that is in none; `kept_epoch`, whose weights early
             stopping put back, where it did; and `inputs`: least and largest pixel of `train` and `val`, and of the model its
             `width` (outputs), `scale` (by what its first layer multiplies pixels), whether it `normalises` them, and `squashes`,
-            how many softmaxes or sigmoids follow one another at its end.
+            how many softmaxes or sigmoids follow one another at its end; `counts_images`: whether Keras's accuracy is that of images.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
         epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
