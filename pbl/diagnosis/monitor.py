@@ -36,6 +36,8 @@ MOST_AT_END = 5_000  # once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
+FEW_EPOCHS = 5  # with fewer nothing is traced
+EAGERLY = 2**21  # pixels of a batch that is not traced, or one of BATCH
 REST = 40  # times as long as writing the signals took, before they are written again: the file holds all epochs
 TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
 
@@ -173,17 +175,17 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 other=type(before[0]).__name__,
             )
         self._check()
-        self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
+        self._measure: dict[str, Callable] = {}  # traced anew: the model may have been compiled anew
         self._batches = _in_batches(self._inputs, self._labels)
         self._before: list | None = None  # kernels before an epoch that is looked at
-        self._begins, self._is_restored = True, False
+        self._begins, self._is_restored, self._first_epoch = True, False, 0
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
         _watch_labels(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
         if self._begins:
-            self._begins = False
+            self._begins, self._first_epoch = False, epoch
             self.signals.cut(epoch)
             goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
             if not goes_on or (epoch == 0 and not self._is_restored):
@@ -326,7 +328,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 width=width,
             )
         self._check_labels()
-        self._is_logits = self._finds_logits(width)
+        # Eagerly, so that it knows what its last softmax was given.
+        outputs = keras.tree.flatten(model(self._inputs[0][:8], training=False))[0]
+        squashes = _count_squashes(outputs)
+        self._is_logits = self._finds_logits(width, outputs, squashes)
         flat = flatten_layers(model)
         self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
         self._rectified = [layer for layer in flat if _is_rectified(layer)]
@@ -344,7 +349,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "width": width,
             "scale": math.prod(scales),
             "normalises": any(isinstance(layer, kinds) for layer in flat),
-            "squashes": self._count_squashes(),
+            "squashes": squashes,
             # Else Keras's accuracy may be that of each output by itself.
             "counts_images": self._is_binary or "categorical" in _name_loss(self.model.loss),
         }
@@ -367,19 +372,19 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 " (loss=categorical_crossentropy in the settings)."
             )
 
-    def _finds_logits(self, width: int) -> bool:
-        """Whether the outputs are logits: by what the model gives, and else by the loss."""
+    def _finds_logits(self, width: int, given: Any, squashes: int) -> bool:
+        """Whether the outputs are logits: by what the model gave, and else by the loss."""
         loss, classes = self.model.loss, self._about["num_classes"]
         name = _name_loss(loss)
         is_categorical = "categorical" in name and "crossentropy" in name
         # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
         is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
-        outputs = ops.convert_to_numpy(self._call(self._inputs[0][:8]))
+        outputs = ops.convert_to_numpy(ops.cast(given, "float32"))
         sums = outputs if self._is_binary else outputs.sum(axis=1)
         is_positive = outputs.min() >= 0 or not np.isfinite(outputs).all()
         are_probabilities = is_positive and not sums.max() > 1.01 and (self._is_binary or not sums.min() < 0.99)
-        logits = find_logits(keras.tree.flatten(self._judged(self._inputs[0][:8], training=False))[0])
-        if self._is_binary and logits is not None and (outputs > 0.999).all() and float(ops.min(ops.sigmoid(logits))) < 0.99:
+        is_one = self._is_binary and squashes and (outputs > 0.999).all()
+        if is_one and float(ops.min(ops.sigmoid(find_logits(given)))) < 0.99:
             raise InputError(
                 "The model ends with a softmax over a single output, which is always 1. End it with"
                 " Dense(1, activation='sigmoid')."
@@ -387,7 +392,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
             takes_logits = bool(getattr(loss, "from_logits", False))
             # What a ReLU gives may lie between 0 and 1 at first.
-            is_squashed = is_positive and not outputs.max() > 1.01 and (are_probabilities or self._count_squashes())
+            is_squashed = is_positive and not outputs.max() > 1.01 and (are_probabilities or squashes)
             if not takes_logits and not is_squashed:
                 raise InputError(
                     "The model ends without {activation}, and the loss {loss} takes probabilities: it learns little and its"
@@ -412,14 +417,6 @@ class OverfittingMonitor(keras.callbacks.Callback):
             width=width,
             classes=classes,
         )
-
-    def _count_squashes(self) -> int:
-        """How many softmaxes or sigmoids follow one another at the end of the model."""
-        outputs = keras.tree.flatten(self._judged(self._inputs[0][:1], training=False))[0]
-        count = 0
-        while (outputs := find_logits(outputs)) is not None:
-            count += 1
-        return count
 
     def _call(self, images: Any, training: bool = False) -> Any:
         """The outputs, `float32 [n, classes]` or `[n, 1]`."""
@@ -482,28 +479,45 @@ class OverfittingMonitor(keras.callbacks.Callback):
         """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
         batches = batches or self._batches
         begin = time.perf_counter()
-        if looks not in self._measure:
-            self._measure[looks] = self._trace(looks)
-        before = (self._before or self._copy_kernels()) if looks else []
-        numbers = _to_host(self._measure[looks](before, *batches))
+        if not self._measure:
+            self._measure = self._make_functions()
+        parts = [self._measure["rows"](*batches)]
+        if looks:
+            parts.append(self._measure["look"](self._before or self._copy_kernels(), parts[0]))
+        parts.append(self._measure["penalty"]())
+        numbers = _to_host(ops.concatenate(parts))
         n = math.prod(batches[1].shape)
         self.seconds += time.perf_counter() - begin
         return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
 
-    def _trace(self, looks: bool) -> Callable:
-        """One function that measures everything on the device, and gives one vector."""
+    def _make_functions(self) -> dict[str, Callable]:
+        """What measures on the device; each gives a vector.
+
+        To trace the images' function costs as much as some epochs of few images, and the look, with its gradients, more than all looks
+        of most trainings: what is called seldom is not traced.
+        """
         at = _spread(0, len(self._labels[0]))
         few = self._inputs[0][at], self._labels[0][at]
 
-        def measure(before: list, images: Any, labels: Any) -> Any:
-            rows = ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1, 3))
-            look = self._look_into(few, ops.mean(ops.take(rows[:, 0], at)), before) if looks else []
+        def judge_all(images: Any, labels: Any) -> Any:
+            return ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1,))
+
+        def look(before: list, rows: Any) -> Any:
+            losses = ops.reshape(rows, (-1, 3))[:, 0]
+            return ops.concatenate(self._look_into(few, ops.mean(ops.take(losses, at)), before))
+
+        def penalise() -> Any:
             # Of the weights alone: what a layer adds for its outputs is known in its call only.
             weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
             penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
-            return ops.concatenate([ops.reshape(rows, (-1,)), *look, ops.reshape(ops.cast(penalty, "float32"), (1,))])
+            return ops.reshape(ops.cast(penalty, "float32"), (1,))
 
-        return _compile(self._judged, measure)
+        is_short = self.params["epochs"] - self._first_epoch < FEW_EPOCHS
+        return {
+            "rows": _compile(self._judged, judge_all, is_seldom=is_short),
+            "look": _compile(self._judged, look, is_seldom=True),
+            "penalty": _compile(self._judged, penalise, is_seldom=True),
+        }
 
     def _judge(self, images: Any, labels: Any, training: bool = False) -> Any:
         """`float32 [n, 3]`: loss, predicted class and confidence."""
@@ -683,6 +697,14 @@ def _check_kind(loss: str, labels: tuple, outputs: tuple) -> None:
         )
 
 
+def _count_squashes(outputs: Any) -> int:
+    """How many softmaxes or sigmoids, one behind the other, gave these outputs of an eager call."""
+    count = 0
+    while (outputs := find_logits(outputs)) is not None:
+        count += 1
+    return count
+
+
 def _name_loss(loss: Any) -> str:
     return (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
 
@@ -823,20 +845,22 @@ def _to_host(numbers: Any) -> np.ndarray:
     return ops.convert_to_numpy(numbers)
 
 
-def _compile(model: keras.Model, function: Callable) -> Callable:
-    """The function, traced once; what it does to the model's variables is undone."""
+def _compile(model: keras.Model, function: Callable, is_seldom: bool) -> Callable:
+    """The function, traced once unless it is called so seldom that this does not pay; what it does to the model's variables is undone."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        if is_seldom:
+            return function
         traced = tf.function(function, autograph=False)
 
-        def call(before: list, *batches) -> Any:
+        def call(*batches) -> Any:
             nonlocal concrete
             # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
             if concrete is None:
                 any_number = [tf.TensorSpec([None, None, *array.shape[2:]], array.dtype) for array in batches]
-                concrete = traced.get_concrete_function(before, *any_number)
-            return concrete(before, *batches)
+                concrete = traced.get_concrete_function(*any_number)
+            return concrete(*batches)
 
         concrete = None
         return call
@@ -857,6 +881,14 @@ def _map(function: Callable, batches: tuple) -> Any:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        if tf.executing_eagerly():  # each call of a layer costs: as many images at once as need little memory
+            images, labels = batches
+            together = max(1, EAGERLY // max(math.prod(images.shape[1:]), 1))
+            joined = [
+                [ops.reshape(array[begin : begin + together], (-1, *array.shape[2:])) for array in (images, labels)]
+                for begin in range(0, images.shape[0], together)
+            ]
+            return ops.concatenate([function(pair) for pair in joined])
         return tf.map_fn(function, batches, fn_output_signature=tf.float32, parallel_iterations=1)
     return ops.map(function, batches)
 
