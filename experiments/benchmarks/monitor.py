@@ -16,6 +16,7 @@ import os
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -37,7 +38,7 @@ CASES = {
 }
 
 
-def load(case: str) -> pbl.Data:
+def load(case: str) -> Any:
     _, shape, count, of_val = CASES[case]
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, *shape), np.uint8)
