@@ -4,10 +4,9 @@
   them validation, and ResNet-20 on 2,300, 700 of them validation; batches of 128
 - an epoch with it: on_epoch_end as in most epochs, without a look into the network; what a look adds is told apart, and so is
   the first one, in which TensorFlow traces the functions
-- `--two-epochs`: whole trainings of two epochs of ResNet-20 on 2,300 images, with it and without it in turn, the model built anew
-  each time
+- `--two-epochs`: whole trainings of two epochs of a case, with it and without it in turn, the model built anew each time
 
-Command:  python experiments/benchmarks/monitor.py [--rounds 5] [--two-epochs]
+Command:  python experiments/benchmarks/monitor.py [--rounds 5] [--two-epochs] [--only CASE]
 Result:   monitor.md, beside this file; processor's seconds
 """
 
@@ -47,14 +46,15 @@ def load(case: str) -> Any:
     return pbl.load_data(lambda: source, batch_size=128, validation_fraction=of_val / count)
 
 
-def measure_two_epochs(rounds: int) -> None:
+def measure_two_epochs(case: str, rounds: int) -> None:
     """Processor's seconds of whole trainings of two epochs."""
-    data = load("resnet20, few images")
+    name, data = CASES[case][0], load(case)
+    options = {"widths": [512, 512]} if name == "mlp" else {}
     times: dict[bool, list[float]] = {True: [], False: []}
     for round_number in range(rounds + 1):
         for is_watched in (False, True):
             keras.backend.clear_session()
-            model, _ = build_and_compile(pbl.Config(model="resnet20", batch_size=128), data)
+            model, _ = build_and_compile(pbl.Config(model=name, model_options=options, batch_size=128), data)
             callbacks = [OverfittingMonitor(data, live=False)] if is_watched else []
             start = time.process_time()
             with fused_operations(model):
@@ -65,7 +65,7 @@ def measure_two_epochs(rounds: int) -> None:
                 times[is_watched].append(time.process_time() - start)
                 print("with" if is_watched else "without", f"{times[is_watched][-1]:.1f}", flush=True)
     without, watched = (statistics.median(times[kind]) for kind in (False, True))
-    print(f"two epochs: {without:.1f} without, {watched:.1f} with it: {watched / without - 1:.1%} more")
+    print(f"{case}, two epochs: {without:.1f} without, {watched:.1f} with it: {watched / without - 1:.1%} more")
 
 
 def measure(case: str, rounds: int) -> dict[str, float]:
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--two-epochs", action="store_true", help="whole trainings; nothing is written")
     arguments = parser.parse_args()
     if arguments.two_epochs:
-        measure_two_epochs(arguments.rounds)
+        measure_two_epochs(arguments.only or "resnet20, few images", arguments.rounds)
         return
     lines = [
         "# What OverfittingMonitor costs", "",
