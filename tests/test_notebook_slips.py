@@ -160,6 +160,7 @@ def behind() -> None:
     model.fit(X, Y, verbose=0, callbacks=[keras.callbacks.EarlyStopping("loss"), pbl.OverfittingMonitor((X, Y))])
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("train", "val", "said"),
     [
@@ -180,6 +181,7 @@ def twice(model: keras.Model) -> pbl.OverfittingMonitor:
     return monitor
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "make",
     [

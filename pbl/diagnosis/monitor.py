@@ -6,6 +6,7 @@ and not augmented.
 """
 
 import contextlib
+import inspect
 import math
 import shutil
 import subprocess
@@ -74,7 +75,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     Raises:
         InputError: The model is no classifier with one output, a number for each class that the labels have (of two classes one
-            may do); the labels do not fit the images; another callback stands before.
+            may do); the labels do not fit the images or the loss, or the images the model; another callback stands before.
     """
 
     def __init__(
@@ -665,11 +666,14 @@ def _check_shape(model: keras.Model, shape: tuple[int, ...]) -> None:
 def _watch_labels(model: keras.Model) -> None:
     """Lets a `fit` whose labels are of another kind than the loss takes end in a line; Keras speaks of ranks, or learns nonsense."""
     compute, name = type(model).compute_loss, _name_loss(model.loss)
+    signature = inspect.signature(compute)  # a model of the user's own may have another order
 
-    def compute_loss(x=None, y=None, y_pred=None, *arguments, **options):
-        if hasattr(y, "shape") and hasattr(y_pred, "shape"):
-            _check_kind(name, tuple(y.shape), tuple(y_pred.shape))
-        return compute(model, x, y, y_pred, *arguments, **options)
+    def compute_loss(*arguments, **options):
+        given = signature.bind(model, *arguments, **options).arguments
+        of_batch = [given.get(of) for of in ("y", "y_pred")]
+        if all(hasattr(array, "shape") for array in of_batch):
+            _check_kind(name, *(tuple(array.shape) for array in of_batch))
+        return compute(model, *arguments, **options)
 
     if isinstance(model.loss, str) or getattr(type(model.loss), "__module__", "").startswith("keras"):
         vars(model)["compute_loss"] = compute_loss
