@@ -782,6 +782,7 @@ def read(folder: Path) -> pd.DataFrame:
                 "oracle": accuracy,
                 "still_falls": fall_late(np.array(about["oracle_loss"])) > STILL_FALLS,
                 "spared": spare_class(about),
+                "never_found": never_finds(about),
                 "overfits": overfits,
                 "is_close": is_close,
                 "error": error,
@@ -815,7 +816,9 @@ def read(folder: Path) -> pd.DataFrame:
     # What learned nothing may be called by the reason why.
     nothing = table["oracle"] < table["oracle_majority"] + 0.02
     judged = np.where(
-        nothing & (judged == "underfitting"), "underfitting|diverged|dead_units|vanishing_gradients|unknown", judged
+        nothing & np.isin(judged, ["underfitting", "healthy"]),
+        "underfitting|diverged|dead_units|vanishing_gradients|unknown",
+        judged,
     )
     harmless = planted.isin(OF_THE_TRAINING) & ~table["below"] & table["healthy_median"].notna()
     planted = planted.where(~table["spared"], "label_noise_suspected|" + pd.Series(judged, table.index))
@@ -829,6 +832,11 @@ def read(folder: Path) -> pd.DataFrame:
     table["truth"] = [
         truth if "+" in truth or "class_absent" in truth or not lacks_classes(signals) else f"{truth}|class_absent"
         for truth, signals in zip(table["truth"], table["signals"], strict=True)
+    ]
+    # So is what holds of the oracle's images too.
+    table["truth"] = [
+        f"{truth}|class_never_found" if never and "+" not in truth else truth
+        for truth, never in zip(table["truth"], table["never_found"], strict=True)
     ]
     # What the team has reached on the same images in its other runs.
     best = [
@@ -869,6 +877,13 @@ def spare_class(about: dict) -> bool:
     of_last = true == true.max()
     recalls = [images[of & (true == said)].sum() / images[of].sum() for of in (of_last, ~of_last)]
     return bool(recalls[0] >= SPARED * recalls[1])
+
+
+def never_finds(about: dict, least: int = 10) -> bool:
+    """Whether the oracle has a class of at least so many images of which next to none are right."""
+    true, said, images = np.array(about.get("oracle_pairs", [[0, 0, 1]])).T
+    counts, right = (np.bincount(true, of, true.max() + 1) for of in (images, images * (true == said)))
+    return bool(((counts >= least) & (right <= 0.05 * counts)).any())
 
 
 def lacks_classes(signals: Signals) -> bool:
