@@ -204,6 +204,7 @@ CLAIMS = {
     "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and": lambda d: d["accuracy"] - d["majority"] < 0.25,
     "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}). Pixels": lambda d: d["accuracy"] - d["majority"] < 0.25 and d["largest"] > 1,
     "No training image that was looked at has a confidence above": lambda d: d["confidence"] <= d["highest"] + 0.005,
+    "The model ends with two softmaxes": lambda d: 0 < d["highest"] < 1,
     "The network classifies {accuracy:.1%} of the training images": lambda d: abs(d["accuracy"] - d["val_accuracy"] - d["gap"]) < 1e-9 and 0 < d["low"] <= d["gap"] <= d["high"],
     "The validation loss was lowest": lambda d: 0 < d["lowest"] < d["loss"],
     "The accuracy is {accuracy:.1%} on training images": lambda d: d["low"] <= d["gap"] <= d["high"],
@@ -217,7 +218,9 @@ CLAIMS = {
     "Of the validation images of class": lambda d: d["taken"] / d["images"] > d["back"] / d["other_images"] and d["train_share"] < d["val_share"],
     "Class {most} (numbered": lambda d: d["train_share"] != d["val_share"] and d["val_accuracy"] < d["alike"],
     "Of the training and validation images of class": lambda d: d["right"] / d["images"] < d["others"],
-    "Pixels of training images go up to": lambda d: not 0.05 < d["train_largest"] / d["val_largest"] < 20,
+    "Pixels of training images go up to {largest": lambda d: d["largest"] < 0.01,
+    "Keras measured a validation accuracy": lambda d: abs(d["logged"] - d["measured"]) > 0.2,
+    "Pixels of training images go up to {train": lambda d: not 0.05 < d["train_largest"] / d["val_largest"] < 20,
     "Pixels go up to": lambda d: d["reached"] < 0.05,
     "Validation images of one colour": lambda d: 0 < d["images"] <= d["all_images"],
     "Training images of one colour": lambda d: 0 < d["images"] <= d["all_images"],
@@ -263,9 +266,11 @@ def draw_signals(random: np.random.Generator) -> tuple[Signals, list[dict], floa
         made.val.predicted[-1] = moved[made.val.labels]
     made.val.confidence[:] = made.probe.confidence[:] = random.choice([0.9, np.e / (np.e + classes - 1)])
     made.about["val_counts"] = [int(100 * random.choice([1, 1, 0.1])) for _ in range(classes)]
-    high = float(random.choice([1, 255]))
+    high = float(random.choice([1, 255, 0.004]))
+    made.epochs[-1]["val_accuracy"] = float(random.choice([np.nan, np.nan, random.uniform()]))
     made.about["inputs"] = {
         "train": [0.0, high], "val": [0.0, float(random.choice([high, 1]))], "width": classes, "scale": float(random.choice([1, 1 / 255])), "normalises": False,
+        "squashes": int(random.choice([0, 1, 1, 2])), "counts_images": True,
     }  # fmt: skip
     found = [
         doctor("copies_across", "stop", split="val", images=30, examples="a"),
@@ -372,6 +377,39 @@ def test_what_came_after_the_weights_that_were_put_back_is_no_fault_of_theirs():
 
 def test_a_gap_is_overfitting_whatever_the_team_has_reached():
     assert diagnose(signals(accuracy=0.85, val_accuracy=0.62), best_accuracy=0.95).headline.name == "overfitting"
+
+
+def test_more_may_be_missing_on_training_images_than_the_gap():
+    """Then it has learned too little, though what it knows of training images holds less well elsewhere."""
+    assert diagnose(signals(accuracy=0.6, val_accuracy=0.48), best_accuracy=0.8).headline.name == "underfitting"
+    falls = np.linspace(2.3, 1.0, 11)
+    found = diagnose(signals(falls, np.linspace(2.3, 1.3, 11), accuracy=0.7, val_accuracy=0.58)).findings
+    assert [(of.name, of.cause) for of in found] == [("underfitting", "train_longer"), ("overfitting", "gap")]
+    # Where validation no longer falls as training does, it overfits.
+    made = signals(falls, [*falls[:6], *[falls[5]] * 5], accuracy=0.7, val_accuracy=0.58)
+    assert [of.name for of in diagnose(made).findings] == ["overfitting"]
+
+
+def test_one_class_of_a_hundred():
+    """None of it in training is no rare class, and one that is never found does not hide a gap."""
+    labels = np.arange(10_000) % 100
+    absent = signals(counts=[30] * 99 + [0], labels=labels, images=(400, 800), val_accuracy=0.96)
+    absent.about |= {"val_counts": [8] * 100}
+    absent.val.predicted[-1] = np.where(absent.val.labels == 99, 0, absent.val.labels)
+    assert [of.name for of in diagnose(absent).findings] == ["class_absent"]
+    never = signals(counts=[30] * 100, labels=labels, images=(1500, 800))
+    never.about |= {"val_counts": [8] * 100}
+    never.probe.predicted[-1] = np.where(never.probe.labels == 99, 0, never.probe.labels)
+    never.val.predicted[-1] = np.where((never.val.labels == 99) | (np.arange(800) % 6 == 0), 0, never.val.labels)
+    assert [of.name for of in diagnose(never).findings] == ["overfitting", "class_never_found"]
+
+
+def test_two_softmaxes_that_the_model_shows_are_named_though_nothing_was_learned():
+    made = signals(FLAT, FLAT, accuracy=0.1, val_accuracy=0.1, network=[{"gradient_norms": [1e-3, 1e-3]}])
+    made.about["inputs"] = {"train": [0.0, 255.0], "val": [0.0, 255.0], "width": 10, "scale": 1 / 255, "squashes": 2}
+    assert [of.name for of in diagnose(made).findings] == ["double_softmax"]
+    made.about["inputs"]["squashes"] = 1
+    assert diagnose(made).headline.name == "vanishing_gradients"
 
 
 def test_every_sentence_is_true_of_its_own_numbers():
@@ -497,7 +535,7 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     weak = signals(accuracy=0.9, val_accuracy=0.9)
     assert diagnose(weak).headline.name == "healthy"
     assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
-    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 28
+    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 31
 
 
 def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):

@@ -25,7 +25,7 @@ from pbl.data.doctor import (
     write_report,
 )
 from pbl.data.split import hold_out
-from pbl.statistics import wilson_interval
+from pbl.statistics import binomial_tail, wilson_interval
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 
@@ -338,6 +338,13 @@ def test_the_share_of_copies_is_of_the_images_that_were_looked_at(scenes):
     (found,) = (finding for finding in find_altered_copies(splits, cap=100) if finding.check == "altered_copies")
     assert found.details["share"] == 1 and len(found.items) > 100  # that others are copies too, no share tells
     assert "Altered copies: 100 of 100 val images (100.0%; exact copies are not counted)" in found.message
+    # Whether they are many is judged by the same images, not by those that were found beside them.
+    half = again.copy()
+    half[150:] = np.random.default_rng(1).integers(0, 256, half[150:].shape)
+    splits["val"] = make_part(half, labels, [f"{i} again.png" for i in range(300)])
+    (found,) = (finding for finding in find_altered_copies(splits, cap=100) if finding.check == "altered_copies")
+    count, looked_at = found.details["found"], found.details["looked_at"]
+    assert count < len(found.items) and found.details["p"] == binomial_tail(count, looked_at, found.details["twins"])
 
 
 def test_a_few_copies_are_said_to_be_few(scenes):

@@ -256,7 +256,7 @@ def test_large_sets_are_sampled_each_class_in_its_share():
     ("make", "said"),
     [
         (lambda: pbl.OverfittingMonitor(3), r"takes the data of pbl.load_data, or arrays"),
-        (lambda: pbl.OverfittingMonitor((X, Y - 1)), "one label for each, from 0 on"),
+        (lambda: pbl.OverfittingMonitor((X, Y - 1)), "counted from 0, and one label is -1"),
         (
             lambda: pbl.OverfittingMonitor((X, Y), (X[:, :4], Y)),
             r"images have the shape \(6, 6, 2\), validation images \(4",

@@ -4,8 +4,9 @@
   them validation, and ResNet-20 on 2,300, 700 of them validation; batches of 128
 - an epoch with it: on_epoch_end as in most epochs, without a look into the network; what a look adds is told apart, and so is
   the first one, in which TensorFlow traces the functions
+- `--two-epochs`: whole trainings of two epochs of a case, with it and without it in turn, the model built anew each time
 
-Command:  python experiments/benchmarks/monitor.py [--rounds 5]
+Command:  python experiments/benchmarks/monitor.py [--rounds 5] [--two-epochs] [--only CASE]
 Result:   monitor.md, beside this file; processor's seconds
 """
 
@@ -14,6 +15,7 @@ import os
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -35,13 +37,39 @@ CASES = {
 }
 
 
-def measure(case: str, rounds: int) -> dict[str, float]:
-    name, shape, count, of_val = CASES[case]
+def load(case: str) -> Any:
+    _, shape, count, of_val = CASES[case]
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, *shape), np.uint8)
     labels = np.arange(count) % 10
     source = from_arrays(images, labels, [str(number) for number in range(10)], test=(images[:100], labels[:100]))
-    data = pbl.load_data(lambda: source, batch_size=128, validation_fraction=of_val / count)
+    return pbl.load_data(lambda: source, batch_size=128, validation_fraction=of_val / count)
+
+
+def measure_two_epochs(case: str, rounds: int) -> None:
+    """Processor's seconds of whole trainings of two epochs."""
+    name, data = CASES[case][0], load(case)
+    options = {"widths": [512, 512]} if name == "mlp" else {}
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for round_number in range(rounds + 1):
+        for is_watched in (False, True):
+            keras.backend.clear_session()
+            model, _ = build_and_compile(pbl.Config(model=name, model_options=options, batch_size=128), data)
+            callbacks = [OverfittingMonitor(data, live=False)] if is_watched else []
+            start = time.process_time()
+            with fused_operations(model):
+                model.fit(
+                    data.train, validation_data=data.val, epochs=2, shuffle=False, verbose=0, callbacks=callbacks,
+                )  # fmt: skip
+            if round_number:  # the first warms up
+                times[is_watched].append(time.process_time() - start)
+                print("with" if is_watched else "without", f"{times[is_watched][-1]:.1f}", flush=True)
+    without, watched = (statistics.median(times[kind]) for kind in (False, True))
+    print(f"{case}, two epochs: {without:.1f} without, {watched:.1f} with it: {watched / without - 1:.1%} more")
+
+
+def measure(case: str, rounds: int) -> dict[str, float]:
+    name, data = CASES[case][0], load(case)
     options = {"widths": [512, 512]} if name == "mlp" else {}
     model, _ = build_and_compile(pbl.Config(model=name, model_options=options, batch_size=128), data)
     times: dict[str, list[float]] = {kind: [] for kind in ("without", "with", "light", "look", "end")}
@@ -64,9 +92,9 @@ def measure(case: str, rounds: int) -> dict[str, float]:
                 if batches is None:
                     times["look" if looks else "light"].append(time.process_time() - start)
 
-        def _look_at_more(self, epoch):
+        def _look_at_more(self):
             start = time.process_time()
-            super()._look_at_more(epoch)
+            super()._look_at_more()
             times["end"].append(time.process_time() - start)
 
     class Clock(keras.callbacks.Callback):
@@ -96,7 +124,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=list(CASES), help="nothing is written")
+    parser.add_argument("--two-epochs", action="store_true", help="whole trainings; nothing is written")
     arguments = parser.parse_args()
+    if arguments.two_epochs:
+        measure_two_epochs(arguments.only or "resnet20, few images", arguments.rounds)
+        return
     lines = [
         "# What OverfittingMonitor costs", "",
         f"Processor's seconds, medians of {arguments.rounds} epochs with it and {arguments.rounds} without, in turn; `monitor.py` tells more.", "",

@@ -15,13 +15,15 @@ def _thin(counts: tuple[int, int], share: float) -> tuple[int, int]:
 def find_class_imbalance(run: Evidence) -> Finding | None:
     """Rare classes that are found much less often than the common ones."""
     counts = np.array(run.signals.about["train_counts"], float)
-    rare = np.flatnonzero(counts < run.limits["rare_class"] * counts.max())
-    of_rare = np.isin(run.val.labels, rare)
-    if not of_rare.any() or of_rare.all():
+    # A class without any image is no rare one: it is absent.
+    rare = np.flatnonzero((counts > 0) & (counts < run.limits["rare_class"] * counts.max()))
+    is_known = np.isin(run.val.labels, np.flatnonzero(counts))
+    of_rare, of_others = np.isin(run.val.labels, rare), is_known & ~np.isin(run.val.labels, rare)
+    if not of_rare.any() or not of_others.any():
         return None
     correct = run.val.correct[-1]
-    numbers = int(correct[~of_rare].sum()), int((~of_rare).sum()), int(correct[of_rare].sum()), int(of_rare.sum())
-    shares = [run.independent[run.val.labels[of]].mean() for of in (~of_rare, of_rare)]
+    numbers = [int(count) for of in (of_others, of_rare) for count in (correct[of].sum(), of.sum())]
+    shares = [run.independent[run.val.labels[of]].mean() for of in (of_others, of_rare)]
     low, high = newcombe_interval(*_thin(numbers[:2], shares[0]), *_thin(numbers[2:], shares[1]))
     if not run.over("rare_recall", low):
         return None
@@ -45,7 +47,11 @@ def find_absent_class(run: Evidence) -> Finding | None:
     train, val = run.counts
     absent = np.flatnonzero((train == 0) & (val > 0))
     images = int(val[absent].sum())
-    if not len(absent) or not run.over("absent", images / val.sum()):
+    if not len(absent):
+        return None
+    # Of many classes a whole one is less than that share of the images.
+    is_class = images >= run.limits["order_images"] and run.over("absent_class", images * (val > 0).sum() / val.sum())
+    if not (is_class or run.over("absent", images / val.sum())):
         return None
     return make_finding(
         "class_absent",
@@ -192,7 +198,9 @@ def find_other_shares(run: Evidence) -> Finding | None:
 
 def find_class_never_found(run: Evidence) -> Finding | None:
     """A class with images enough of which next to none are right, on either side, in a network that knows the others."""
-    if run.confusions is None or len(run.confusions[0]) < 3 or not run.learned or run.found:
+    # A gap has other reasons; of all else that is found this may be a consequence.
+    is_explained = any(finding.name != "overfitting" for finding in run.found)
+    if run.confusions is None or len(run.confusions[0]) < 3 or not run.learned or is_explained:
         return None
     train, val = run.confusions
     right, of = np.diag(train) + np.diag(val), train.sum(axis=1) + val.sum(axis=1)

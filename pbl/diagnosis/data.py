@@ -30,10 +30,39 @@ def find_other_scale(run: Evidence) -> Finding | None:
     )
 
 
+def find_other_arrays(run: Evidence) -> Finding | None:
+    """Validation images of the monitor that are others than those of `fit`, by what Keras measured on these."""
+    logged = run.signals.epochs[-1].get("val_accuracy", np.nan)
+    if not run.inputs.get("counts_images") or not len(run.val.labels) or not np.isfinite(logged):
+        return None
+    measured, n = float(run.val.correct[-1].mean()), len(run.val.labels)
+    error = np.sqrt(max(logged * (1 - logged), 0.01) / n)
+    if not (
+        run.over("other_arrays", abs(logged - measured)) and run.over("other_arrays_z", abs(logged - measured) / error)
+    ):
+        return None
+    return make_finding(
+        "other_arrays",
+        "Keras measured a validation accuracy of {logged:.1%}, and OverfittingMonitor {measured:.1%} on the {images} validation images that"
+        " it was given: the two have other images, labels or pixels. Nothing else can be told. Give OverfittingMonitor the same arrays"
+        " as model.fit.",
+        logged=logged,
+        measured=measured,
+        images=n,
+    )
+
+
 def find_scaled_twice(run: Evidence) -> Finding | None:
-    """Pixels to 1 that the model divides by 255 once more."""
+    """Pixels to 1 that the model divides by 255 once more, or that were divided twice before."""
     bounds, scale = run.inputs.get("train", [0.0]), run.inputs.get("scale", 1.0)
     largest = max(bounds)
+    if 0 < largest <= run.limits["divided_twice"] and min(bounds) >= 0 and not run.inputs.get("normalises", True):
+        return make_finding(
+            "scaled_twice",
+            "Pixels of training images go up to {largest:.2g} only, as where they were divided by 255 twice. Divide them once.",
+            largest=largest,
+            kind="before",
+        )
     is_once = not 0 < scale <= 0.02 or run.inputs.get("normalises", True)
     if is_once or not 0 < largest <= 2:
         return None

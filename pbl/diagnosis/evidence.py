@@ -250,7 +250,12 @@ class Evidence:
         if not self.val_n:
             return True
         is_below_start = bool(self.val_loss[-1] < self.val_loss[0])
-        return is_below_start and self.over("late_val_share", self._late_share(self.val_loss))
+        return is_below_start and self.over("late_val_share", self.late_of_val)
+
+    @cached_property
+    def late_of_val(self) -> float:
+        """As `late`, of validation."""
+        return self._late_share(self.val_loss)
 
     @cached_property
     def load(self) -> float:

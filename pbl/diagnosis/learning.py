@@ -152,6 +152,21 @@ def find_vanishing_gradients(run: Evidence) -> Finding | None:
     return None
 
 
+def find_two_softmaxes(run: Evidence) -> Finding | None:
+    """Two softmaxes, or sigmoids, one behind the other, as the model itself shows."""
+    if not run.inputs.get("squashes", 1) > 1:
+        return None
+    width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
+    return make_finding(
+        "double_softmax",
+        "The model ends with two softmaxes (or sigmoids), one behind the other: so no class can have a probability above"
+        " {highest:.3f}, and it learns slowly or not at all. Leave one of the two out, the last layer's activation or the layer"
+        " behind it.",
+        highest=float(np.e / (np.e + width - 1)),
+        kind="seen",
+    )
+
+
 def find_double_softmax(run: Evidence) -> Finding | None:
     """Confidences that stay below what a softmax of probabilities can give, although the network is right more often."""
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
@@ -197,8 +212,12 @@ def find_instability(run: Evidence) -> Finding | None:
 
 def find_unlearned(run: Evidence) -> Finding | None:
     """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
-    # Where a gap is seen, what a better network of the team reaches says nothing against this one's overfitting.
-    references = run.simple_references if run.has_gap else run.references
+    references = run.references
+    if (
+        run.has_gap
+    ):  # what a better network of the team reaches then says something only where more is missing than the gap
+        gap = run.signals.gap[0]
+        references = run.simple_references + [of for of in references if of[0] - run.accuracy >= gap]
     if not (references and run.learned) or run.has_collapsed:
         return None
     reference, images = max(references)
@@ -217,26 +236,41 @@ def find_unlearned(run: Evidence) -> Finding | None:
     )
 
 
+def find_still_learning(run: Evidence) -> Finding | None:
+    """A network that still learns much, on unseen images too: what it lacks is epochs, although there is a gap already."""
+    is_falling = run.val_n > 0 and run.last > 1 and run.improves and run.accuracy < 0.995
+    if not is_falling or not run.over("late_of_both", min(run.late, run.late_of_val)):
+        return None
+    return _tell_still_falling(run)
+
+
+def _tell_still_falling(run: Evidence) -> Finding:
+    return make_finding(
+        "underfitting",
+        "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}, and that of"
+        " validation images fell too: the network still learns.",
+        cause=run.why_little,
+        late=run.late,
+        epochs=run.last - run.late_epoch,
+        before=run.before_late,
+        loss=float(run.loss[-1]),
+    )
+
+
 def find_underfitting(run: Evidence) -> Finding | None:
     """A network that still learns, or that stays below a reference on validation without knowing its training images better."""
     if run.improves and run.accuracy < 0.995 and run.over("late_share", run.late):
-        numbers = {"epochs": run.last - run.late_epoch, "before": run.before_late, "loss": float(run.loss[-1])}
-        if not run.val_n:
-            return make_finding(
-                "underfitting",
-                "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network"
-                " still learns.",
-                cause=run.why_little,
-                late=run.late,
-                **numbers,
-            )
+        if run.val_n:
+            return _tell_still_falling(run)
         return make_finding(
             "underfitting",
-            "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}, and that of"
-            " validation images fell too: the network still learns.",
+            "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network"
+            " still learns.",
             cause=run.why_little,
             late=run.late,
-            **numbers,
+            epochs=run.last - run.late_epoch,
+            before=run.before_late,
+            loss=float(run.loss[-1]),
         )
     if not (run.references and run.learned and run.val_n) or run.has_gap:
         return None

@@ -6,6 +6,7 @@ and not augmented.
 """
 
 import contextlib
+import inspect
 import math
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
 from pbl.languages import say
 from pbl.models.calls import replaced_calls
-from pbl.models.keras_private import find_callbacks, flatten_layers
+from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers
 
 # How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
 # are large; of fewer than 500 no gap below 6 points could be told from chance: of 1,600 training images that costs 15%, half a
@@ -36,6 +37,8 @@ MOST_AT_END = 5_000  # once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
+FEW_EPOCHS = 5  # with fewer nothing is traced
+EAGERLY = 2**21  # pixels of a batch that is not traced, or one of BATCH
 REST = 40  # times as long as writing the signals took, before they are written again: the file holds all epochs
 TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
 
@@ -72,7 +75,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     Raises:
         InputError: The model is no classifier with one output, a number for each class that the labels have (of two classes one
-            may do); the labels do not fit the images; another callback stands before.
+            may do); the labels do not fit the images or the loss, or the images the model; another callback stands before.
     """
 
     def __init__(
@@ -141,6 +144,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
     def diagnosis(self) -> Diagnosis:
         """What the signals so far say; of arrays with what the data doctor finds in them, which takes seconds, once. Of the data of
         a run `pbl.diagnose_run` has that."""
+        if not self.signals.epochs:
+            raise InputError(
+                "OverfittingMonitor has measured nothing yet. Give it to the training:"
+                " model.fit(images, labels, callbacks=[monitor])."
+            )
         if self._findings is None:
             self._findings = [] if hasattr(self._train, "sample") else examine_arrays(self._train, self._val)
         return diagnose(self.signals, self._findings)
@@ -168,16 +176,17 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 other=type(before[0]).__name__,
             )
         self._check()
-        self._measure: dict[bool, Callable] = {}  # traced anew: the model may have been compiled anew
+        self._measure: dict[str, Callable] = {}  # traced anew: the model may have been compiled anew
         self._batches = _in_batches(self._inputs, self._labels)
         self._before: list | None = None  # kernels before an epoch that is looked at
-        self._begins, self._is_restored = True, False
+        self._begins, self._is_restored, self._first_epoch = True, False, 0
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
+        _watch_labels(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
         if self._begins:
-            self._begins = False
+            self._begins, self._first_epoch = False, epoch
             self.signals.cut(epoch)
             goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
             if not goes_on or (epoch == 0 and not self._is_restored):
@@ -191,6 +200,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
 
     def on_train_end(self, logs: dict | None = None) -> None:
+        vars(self.model).pop("compute_loss", None)
         epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
         with self._kept_weights() as kept:
             if kept is not None:
@@ -279,6 +289,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _check(self) -> None:
         model = self._judged
+        _check_shape(model, self._inputs[0].shape[1:])
+        if not (self.model.trainable_weights or model.trainable_weights):
+            raise InputError(
+                "The model has no weight to train: all its layers are frozen. Set layer.trainable = True of one at least, and"
+                " compile it again."
+            )
         outputs = getattr(model, "outputs", None) or ()
         if len(outputs) != 1:  # a subclassed model; or one that gives more in training only
             outputs = keras.tree.flatten(model(self._inputs[0][:1], training=False))
@@ -313,7 +329,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 width=width,
             )
         self._check_labels()
-        self._is_logits = self._finds_logits(width)
+        # Eagerly, so that it knows what its last softmax was given.
+        outputs = keras.tree.flatten(model(self._inputs[0][:8], training=False))[0]
+        squashes = _count_squashes(outputs)
+        self._is_logits = self._finds_logits(width, outputs, squashes)
         flat = flatten_layers(model)
         self._kernels = [weight for weight in model.trainable_weights if len(weight.shape) >= 2]
         self._rectified = [layer for layer in flat if _is_rectified(layer)]
@@ -331,6 +350,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "width": width,
             "scale": math.prod(scales),
             "normalises": any(isinstance(layer, kinds) for layer in flat),
+            "squashes": squashes,
+            # Else Keras's accuracy may be that of each output by itself.
+            "counts_images": self._is_binary or "categorical" in _name_loss(self.model.loss),
         }
 
     def _check_labels(self) -> None:
@@ -351,20 +373,28 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 " (loss=categorical_crossentropy in the settings)."
             )
 
-    def _finds_logits(self, width: int) -> bool:
-        """Whether the outputs are logits: by what the model gives, and else by the loss."""
+    def _finds_logits(self, width: int, given: Any, squashes: int) -> bool:
+        """Whether the outputs are logits: by what the model gave, and else by the loss."""
         loss, classes = self.model.loss, self._about["num_classes"]
         name = _name_loss(loss)
         is_categorical = "categorical" in name and "crossentropy" in name
         # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
         is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
-        outputs = ops.convert_to_numpy(self._call(self._inputs[0][:8]))
+        outputs = ops.convert_to_numpy(ops.cast(given, "float32"))
         sums = outputs if self._is_binary else outputs.sum(axis=1)
         is_positive = outputs.min() >= 0 or not np.isfinite(outputs).all()
         are_probabilities = is_positive and not sums.max() > 1.01 and (self._is_binary or not sums.min() < 0.99)
+        is_one = self._is_binary and squashes and (outputs > 0.999).all()
+        if is_one and float(ops.min(ops.sigmoid(find_logits(given)))) < 0.99:
+            raise InputError(
+                "The model ends with a softmax over a single output, which is always 1. End it with"
+                " Dense(1, activation='sigmoid')."
+            )
         if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
             takes_logits = bool(getattr(loss, "from_logits", False))
-            if not takes_logits and not (is_positive and not outputs.max() > 1.01):
+            # What a ReLU gives may lie between 0 and 1 at first.
+            is_squashed = is_positive and not outputs.max() > 1.01 and (are_probabilities or squashes)
+            if not takes_logits and not is_squashed:
                 raise InputError(
                     "The model ends without {activation}, and the loss {loss} takes probabilities: it learns little and its"
                     " losses are wrong. End it with {code}, or compile with keras.losses.{own}(from_logits=True).",
@@ -450,28 +480,45 @@ class OverfittingMonitor(keras.callbacks.Callback):
         """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
         batches = batches or self._batches
         begin = time.perf_counter()
-        if looks not in self._measure:
-            self._measure[looks] = self._trace(looks)
-        before = (self._before or self._copy_kernels()) if looks else []
-        numbers = _to_host(self._measure[looks](before, *batches))
+        if not self._measure:
+            self._measure = self._make_functions()
+        parts = [self._measure["rows"](*batches)]
+        if looks:
+            parts.append(self._measure["look"](self._before or self._copy_kernels(), parts[0]))
+        parts.append(self._measure["penalty"]())
+        numbers = _to_host(ops.concatenate(parts))
         n = math.prod(batches[1].shape)
         self.seconds += time.perf_counter() - begin
         return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
 
-    def _trace(self, looks: bool) -> Callable:
-        """One function that measures everything on the device, and gives one vector."""
+    def _make_functions(self) -> dict[str, Callable]:
+        """What measures on the device; each gives a vector.
+
+        To trace the images' function costs as much as some epochs of few images, and the look, with its gradients, more than all looks
+        of most trainings: what is called seldom is not traced.
+        """
         at = _spread(0, len(self._labels[0]))
         few = self._inputs[0][at], self._labels[0][at]
 
-        def measure(before: list, images: Any, labels: Any) -> Any:
-            rows = ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1, 3))
-            look = self._look_into(few, ops.mean(ops.take(rows[:, 0], at)), before) if looks else []
+        def judge_all(images: Any, labels: Any) -> Any:
+            return ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1,))
+
+        def look(before: list, rows: Any) -> Any:
+            losses = ops.reshape(rows, (-1, 3))[:, 0]
+            return ops.concatenate(self._look_into(few, ops.mean(ops.take(losses, at)), before))
+
+        def penalise() -> Any:
             # Of the weights alone: what a layer adds for its outputs is known in its call only.
             weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
             penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
-            return ops.concatenate([ops.reshape(rows, (-1,)), *look, ops.reshape(ops.cast(penalty, "float32"), (1,))])
+            return ops.reshape(ops.cast(penalty, "float32"), (1,))
 
-        return _compile(self._judged, measure)
+        is_short = self.params["epochs"] - self._first_epoch < FEW_EPOCHS
+        return {
+            "rows": _compile(self._judged, judge_all, is_seldom=is_short),
+            "look": _compile(self._judged, look, is_seldom=True),
+            "penalty": _compile(self._judged, penalise, is_seldom=True),
+        }
 
     def _judge(self, images: Any, labels: Any, training: bool = False) -> Any:
         """`float32 [n, 3]`: loss, predicted class and confidence."""
@@ -588,6 +635,80 @@ def _how_many(images: int, image_bytes: int, *most: int) -> int:
     return max(1, min(images, *most, MOST_BYTES // image_bytes))
 
 
+def _check_shape(model: keras.Model, shape: tuple[int, ...]) -> None:
+    """Raises InputError where images have another shape than the model takes."""
+    taken = getattr(model, "input_shape", None)
+    if not isinstance(taken, tuple) or not all(isinstance(side, int) for side in taken[1:] if side is not None):
+        return  # several inputs, or a subclassed model
+    taken = taken[1:]
+    does_fit = len(taken) == len(shape) and all(a in (None, b) for a, b in zip(taken, shape, strict=True))
+    # Keras adds and takes away a last axis of 1.
+    if does_fit or (*shape, 1) == taken or shape == (*taken, 1):
+        return
+    channels_first = len(shape) == 3 and all(
+        a in (None, b) for a, b in zip(taken, (*shape[1:], shape[0]), strict=False)
+    )
+    if channels_first:
+        raise InputError(
+            "The images have the shape {shape}, and the model takes {taken}: the channels come last. Bring them there:"
+            " images = images.transpose(0, 2, 3, 1).",
+            shape=shape,
+            taken=taken,
+        )
+    raise InputError(
+        "The images have the shape {shape}, and the model takes {taken}. Bring the images to that shape, or begin the model with"
+        " keras.Input({shape}).",
+        shape=shape,
+        taken=taken,
+    )
+
+
+def _watch_labels(model: keras.Model) -> None:
+    """Lets a `fit` whose labels are of another kind than the loss takes end in a line; Keras speaks of ranks, or learns nonsense."""
+    compute, name = type(model).compute_loss, _name_loss(model.loss)
+    signature = inspect.signature(compute)  # a model of the user's own may have another order
+
+    def compute_loss(*arguments, **options):
+        given = signature.bind(model, *arguments, **options).arguments
+        of_batch = [given.get(of) for of in ("y", "y_pred")]
+        if all(hasattr(array, "shape") for array in of_batch):
+            _check_kind(name, *(tuple(array.shape) for array in of_batch))
+        return compute(model, *arguments, **options)
+
+    if isinstance(model.loss, str) or getattr(type(model.loss), "__module__", "").startswith("keras"):
+        vars(model)["compute_loss"] = compute_loss
+
+
+def _check_kind(loss: str, labels: tuple, outputs: tuple) -> None:
+    """Raises InputError where labels of this shape do not go with a loss of that name and outputs of that shape."""
+    if len(outputs) != 2 or (outputs[1] or 1) < 2:
+        return
+    are_numbers, are_one_hot = len(labels) == 1 or labels[1:] == (1,), labels[1:] == outputs[1:]
+    name = loss.replace("_", "")
+    if "sparse" in name and are_one_hot:
+        raise InputError(
+            "The loss {loss} takes class numbers, and the labels of fit are one-hot. Compile with 'categorical_crossentropy', or give"
+            " fit labels.argmax(axis=1).",
+            loss=loss,
+        )
+    if "sparse" not in name and are_numbers:
+        raise InputError(
+            "The loss {loss} compares each of the {outputs} outputs with a label of its own, and the labels of fit are class numbers."
+            " Compile with 'sparse_categorical_crossentropy' (and end the model with softmax), or give fit"
+            " keras.utils.to_categorical(labels, {outputs}).",
+            loss=loss,
+            outputs=outputs[1],
+        )
+
+
+def _count_squashes(outputs: Any) -> int:
+    """How many softmaxes or sigmoids, one behind the other, gave these outputs of an eager call."""
+    count = 0
+    while (outputs := find_logits(outputs)) is not None:
+        count += 1
+    return count
+
+
 def _name_loss(loss: Any) -> str:
     return (loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)).lower()
 
@@ -618,12 +739,35 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
             "OverfittingMonitor: the labels must be whole numbers from 0 on; one is {label:g}.",
             label=labels[labels != np.round(labels)][0],
         )
-    if labels.ndim != 1 or len(labels) != len(images) or not len(labels) or labels.min() < 0:
+    if labels.ndim == 1 and not len(labels) and not len(images):
+        raise InputError("OverfittingMonitor: there is no image in this split. Look at how it was made.")
+    if labels.ndim == 1 and len(labels) and labels.min() < 0:
+        raise InputError(
+            "OverfittingMonitor: classes are counted from 0, and one label is {label:g}. Give numbers from 0 on:"
+            " names, labels = np.unique(labels, return_inverse=True).",
+            label=labels.min(),
+        )
+    if images.dtype.kind not in "iufb":
+        raise InputError(
+            "OverfittingMonitor: the images are no array of numbers ({kind}), as where they differ in size. Bring all to one shape, and"
+            " stack them: np.stack(images).",
+            kind=images.dtype,
+        )
+    if labels.ndim != 1 or images.ndim < 2 or len(labels) != len(images) or not len(labels):
         raise InputError(
             "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"
             " 0 on.",
             images=len(images),
             shape=labels.shape,
+        )
+    wrong = ~np.isfinite(images).reshape(len(images), -1).all(axis=1) if images.dtype.kind == "f" else np.zeros(1, bool)
+    if wrong.any():
+        raise InputError(
+            "OverfittingMonitor: {wrong} of {images} images have pixels that are no finite numbers (NaN or infinite), the first is"
+            " number {first}. One of them makes all weights NaN: leave them out, or see how they were made.",
+            wrong=int(wrong.sum()),
+            images=len(images),
+            first=int(wrong.argmax()),
         )
     return images, labels.astype(np.int32)
 
@@ -705,20 +849,22 @@ def _to_host(numbers: Any) -> np.ndarray:
     return ops.convert_to_numpy(numbers)
 
 
-def _compile(model: keras.Model, function: Callable) -> Callable:
-    """The function, traced once; what it does to the model's variables is undone."""
+def _compile(model: keras.Model, function: Callable, is_seldom: bool) -> Callable:
+    """The function, traced once unless it is called so seldom that this does not pay; what it does to the model's variables is undone."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        if is_seldom:
+            return function
         traced = tf.function(function, autograph=False)
 
-        def call(before: list, *batches) -> Any:
+        def call(*batches) -> Any:
             nonlocal concrete
             # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
             if concrete is None:
                 any_number = [tf.TensorSpec([None, None, *array.shape[2:]], array.dtype) for array in batches]
-                concrete = traced.get_concrete_function(before, *any_number)
-            return concrete(before, *batches)
+                concrete = traced.get_concrete_function(*any_number)
+            return concrete(*batches)
 
         concrete = None
         return call
@@ -739,6 +885,14 @@ def _map(function: Callable, batches: tuple) -> Any:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        if tf.executing_eagerly():  # each call of a layer costs: as many images at once as need little memory
+            images, labels = batches
+            together = max(1, EAGERLY // max(math.prod(images.shape[1:]), 1))
+            joined = [
+                [ops.reshape(array[begin : begin + together], (-1, *array.shape[2:])) for array in (images, labels)]
+                for begin in range(0, images.shape[0], together)
+            ]
+            return ops.concatenate([function(pair) for pair in joined])
         return tf.map_fn(function, batches, fn_output_signature=tf.float32, parallel_iterations=1)
     return ops.map(function, batches)
 

@@ -80,13 +80,21 @@ FAILS = ("dead_units", "vanishing_gradients", "diverged", "underfitting", "class
 TRIAL = "a trial of 150 runs on digits and MNIST"
 # In the order in which they are tried.
 RULES = {rule.key: rule for rule in (
+    Rule("other_arrays", "other_arrays", "stop", {
+        "other_arrays": Threshold(0.2, "accuracy on validation that Keras logged minus the measured one, a share; of the same images they differ by chance alone"),
+        "other_arrays_z": Threshold(5.0, "standard errors, of the same"),
+    }, images.find_other_arrays),
     Rule("other_scale", "shift_suspected", "stop", {}, images.find_other_scale, explains=SEEMS),
-    Rule("scaled_twice", "scaled_twice", "stop", {}, images.find_scaled_twice, {"": ((to_try.LOOK, None),)}, FAILS),
+    Rule("scaled_twice", "scaled_twice", "stop", {
+        "divided_twice": Threshold(0.01, "largest pixel; 255 / 255 / 255 is .004, and a dark picture of pixels to 1 has more"),
+    }, images.find_scaled_twice, {"": ((to_try.LOOK, None),)}, FAILS),
+    Rule("two_softmaxes", "double_softmax", "stop", {}, learning.find_two_softmaxes, explains=FAILS),
     Rule("blank_images", "blank_images", "stop", {
         "blank": Threshold(0.01, "images of one colour, share of a split; as copies, a single one changes no accuracy"),
     }, images.find_blank_images, {"": ((to_try.CHECK, None),)}, SEEMS),
     Rule("absent_class", "class_absent", "stop", {
         "absent": Threshold(0.01, "images of classes that training has not, share of validation; as copies"),
+        "absent_class": Threshold(0.5, "the same by what a class of validation has on average, where they are order_images at least; of 100 classes a whole one is 1%"),
     }, classes.find_absent_class, {"": ((to_try.COUNT, None),)}, SEEMS),
     Rule("label_order", "label_order_suspected", "stop", {
         "order_images": Threshold(5, "validation images of a class, of which anything is said"),
@@ -170,6 +178,9 @@ RULES = {rule.key: rule for rule in (
         "over_regularised": ((to_try.RELAX, None), (to_try.LONGER, None)),
         "capacity": ((to_try.LESS, None), (to_try.RATE_3, 0.25), (to_try.LONGER, 0.29), (to_try.LARGER_MODEL, 0.66)),
     }),
+    Rule("still_learning", "underfitting", "act", {
+        "late_of_both": Threshold(0.14, "share of the descent in the last fifth of the epochs, of training and of validation both; as late_share"),
+    }, learning.find_still_learning),
     Rule("overfitting", "overfitting", "act", {
         "gap": Threshold(0.07, "points of accuracy by 100; of 700 images healthy ones, whose true gap is below 6, reach 6.7"),
         "rise": Threshold(0.1, "rise of the validation loss by its lowest value (Prechelt 1998: GL 10)"),
@@ -315,7 +326,7 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
         finding = rule.find(run)
         if finding is not None and finding.name not in [other.name for other in found]:
             found.append(finding)
-        if found and found[-1].details.get("kind", "").startswith("not_finite"):
+        if found and (found[-1].name == "other_arrays" or found[-1].details.get("kind", "").startswith("not_finite")):
             break  # nothing else can be told
     return Diagnosis(tuple(_leave_out_consequences(found)))
 

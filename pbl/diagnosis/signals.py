@@ -90,7 +90,8 @@ class Signals:
             `steps_per_epoch` and `model`; `val_items`, the names of the images of `val`, in their order, and, where groups are
             set, `val_groups`, the word of each one's group, "" for one that is in none; `kept_epoch`, whose weights early
             stopping put back, where it did; and `inputs`: least and largest pixel of `train` and `val`, and of the model its
-            `width` (outputs), `scale` (by what its first layer multiplies pixels) and whether it `normalises` them.
+            `width` (outputs), `scale` (by what its first layer multiplies pixels), whether it `normalises` them, and `squashes`,
+            how many softmaxes or sigmoids follow one another at its end; `counts_images`: whether Keras's accuracy is that of images.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
         epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
@@ -251,10 +252,10 @@ class Signals:
 
 
 def _are_inputs(inputs: Any) -> bool:
-    numbers = [inputs.get(name, 0) for name in ("width", "scale")] + [
+    numbers = [inputs.get(name, 0) for name in ("width", "scale", "squashes")] + [
         bound for name in ("train", "val") for bound in inputs.get(name, [0, 0])
     ]
-    return all(isinstance(number, (int, float)) for number in numbers) and len(numbers) == 6
+    return all(isinstance(number, (int, float)) for number in numbers) and len(numbers) == 7
 
 
 def count_pairs(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:

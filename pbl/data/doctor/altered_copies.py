@@ -228,8 +228,8 @@ def _judge_split(
     # Some were found from the earlier split's side and not looked at themselves: they are no part of the share that is told.
     of_looked_at = len(np.intersect1d(pairs.other, looked_at))
     twins = _measure_twins(len(pool.names))
-    p = binomial_tail(min(len(found), len(looked_at)), len(looked_at), twins)
-    is_more = len(found) / len(looked_at) > COPY_SHARE and p < COPY_P
+    p = binomial_tail(of_looked_at, len(looked_at), twins)
+    is_more = of_looked_at / len(looked_at) > COPY_SHARE and p < COPY_P
     groups = suggest_groups(pool, pairs) if is_more and not pool.groups.any() else None
     return one_finding(
         "altered_copies",
@@ -237,7 +237,7 @@ def _judge_split(
         "Altered copies: {found} of {looked_at} {split} images ({share:.1%}; exact copies are not counted) look like {earlier} images, such as {examples}: "
         + (
             "not clearly more than large collections of photographs hold by nature ({twins:.1%}); look at the pairs."
-            if not is_more and len(found) / len(looked_at) > COPY_SHARE
+            if not is_more and of_looked_at / len(looked_at) > COPY_SHARE
             else "too few to change the accuracy much; look at the pairs."
             if not is_more
             else "by their names these images seem to belong together; keep such images on one side with groups='{groups}'."
