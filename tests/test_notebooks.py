@@ -203,6 +203,27 @@ my_verdict = "tie\"""",
         "exercise-2": ('my_images = "b"', ['my_images = "a"', 'my_images = "c"', 'my_images = "d"']),
         "exercise-3": ('my_groups = "(part[0-9]+)"', ['my_groups = "([a-z]+)"', 'my_groups = "(light[0-9])"', 'my_groups = "(part[0-9]+_light[0-9])"']),
     },
+    "13_generation": {
+        "exercise-1": ("my_answer = 0.75", ["my_answer = 0.5", "my_answer = 3", "my_answer = 1", "my_answer = 0.25"]),
+        "exercise-2": (
+            'my_names = {"a": "mode_collapse", "b": "memorised", "c": "healthy"}',
+            [
+                'my_names = {"a": "healthy", "b": "memorised", "c": "mode_collapse"}',
+                'my_names = {"a": "mode_collapse", "b": "healthy", "c": "memorised"}',
+                'my_names = {"a": "healthy", "b": "healthy", "c": "healthy"}',
+            ],
+        ),
+        "exercise-3": (
+            "my_images = np.repeat(test.pixels[:1], n, axis=0)",
+            [
+                'my_images = sets["copies"]',
+                'my_images = sets["noise"]',
+                'my_images = sets["fifty"]',
+                "my_images = test.pixels[:1]",
+                "my_images = np.repeat(test.pixels[:1] / 255, n, axis=0)",
+            ],
+        ),
+    },
 }  # fmt: skip
 
 
