@@ -296,7 +296,9 @@ def choose_language(language: str | None = None) -> str:
     """
     names = ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
     chosen = language or next(filter(None, map(os.environ.get, names)), None) or _read_system_language()
-    return "ja" if chosen[:2].lower() == "ja" else "en"
+    return (
+        "ja" if chosen[:2].lower() in ("ja", "jp", "日本") else "en"
+    )  # jp is the country's name, typed for the language's
 
 
 def _read_system_language() -> str:

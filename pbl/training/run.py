@@ -22,7 +22,7 @@ from pbl.models.slips import tell_slips
 from pbl.runs import Run, runs_folder
 from pbl.storage.writing import replacing
 from pbl.tasks import find_task
-from pbl.training.build import build_and_compile, build_callback
+from pbl.training.build import build_and_compile, build_callback, settle_names
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.data_check import check_data
 from pbl.training.fit import Fit, stages
@@ -73,6 +73,7 @@ def _train(
     config: Config, folder: str | Path | None, fresh: bool, images: int | None = None, kept_in: Path | None = None
 ) -> Run:
     # A slip in a name is told before anything is loaded.
+    config = settle_names(config)
     task = find_task(config)
     builder = models.find_builder(config.model)
     callbacks = [build_callback(name, task.best) for name in config.callbacks]
