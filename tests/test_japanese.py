@@ -333,7 +333,7 @@ WRONG = [
     ("train --seeds x", "整数"),
     ("train --seeds 0", "'--seeds' の値が正しくありません："),
     ("train --seeds", "オプション --seeds には値が必要です。"),
-    ("train --fresh=1", "オプション --fresh に値は付けられません。"),
+    ("train --fresh=maybe", "オプション --fresh に値は付けられません。"),
     ("diagnose a b", "引数が多すぎます（b）。"),
     ("train absent.py", "実験ファイル absent.py がありません。使えるもの："),
     ("train epoch=3", "'epoch' という設定はありません。'epochs' のことですか。使えるもの："),

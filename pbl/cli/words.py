@@ -19,7 +19,7 @@ _QUOTES = "“”„‟＂"  # what an editor makes of a quotation mark, which n
 _RAW = {"positive_class", "groups", "experiment"}  # settings whose letters are compared with names: left as they are
 # What other programs call our commands.
 _ELSEWHERE = {"test": "evaluate", "eval": "evaluate", "validate": "evaluate", "fit": "train", "run": "train", "infer": "predict"}  # fmt: skip
-_NO = ("false", "no", "off", "0")  # of a switch: dry_run=no
+_YES, _NO = ("", "true", "yes", "on", "1"), ("false", "no", "off", "0")  # of a switch: dry_run=no
 
 # Of each command its own options, such as "--fresh", and the values that an option takes: none of a switch, () of any.
 Options = Mapping[str, Mapping[str, Collection[str] | None]]
@@ -112,7 +112,8 @@ def _find_options(words: list[str], command: str, options: Mapping[str, Collecti
             _check_value(word.lstrip("-"), command, options)
             found.append(word)
         elif options[option] is None:  # a switch
-            found += [option] if value.lower() not in _NO else []
+            known = value.lower() in _YES or value.lower() in _NO
+            found += [] if value.lower() in _NO else [option if known else f"{option}={value}"]
         else:
             value = [value] if equals else rest[:1]
             del rest[: 0 if equals else 1]
