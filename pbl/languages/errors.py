@@ -285,7 +285,7 @@ ERRORS = {
     # report.py
     "The run {run} is damaged: {name} is left out, since {reason}. Take the run from a copy, or train again.": "実験 {run} は壊れています（{name} を読めません：{reason}）。コピーから取り出すか、学習し直してください。",
     "{file} is a link: nothing is written through it. Delete it, or give --out FILE.html.": "{file} はリンクなので、書き込みません。リンクを消すか、--out FILE.html を指定してください。",
-    "--out {file}: give a file in a folder that exists, whose name ends in .html.": "--out {file}：実在するフォルダの中の、.html で終わるファイル名を指定してください。",
+    "--out {file}: give a file in a folder that exists, whose name ends in .html. For a PDF print that page in a browser.": "--out {file}：実在するフォルダの中の、.html で終わるファイル名を指定してください。PDF が必要なら、そのページをブラウザで印刷してください。",
     # runs.py
     "{file} could not be written: it is not a regular file. Give the name of a file.": "{file} に書き込めません（通常のファイルではありません）。ファイル名を指定してください。",
     "{file} could not be written ({reason}); tried again in {wait} s.": "{file} に書き込めませんでした（{reason}）。{wait} 秒後にもう一度試します。",

@@ -188,7 +188,10 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
             )
     file = Path(file).expanduser()
     if file.suffix.lower() not in (".html", ".htm") or not file.parent.is_dir():
-        raise InputError("--out {file}: give a file in a folder that exists, whose name ends in .html.", file=file)
+        raise InputError(
+            "--out {file}: give a file in a folder that exists, whose name ends in .html. For a PDF print that page in a browser.",
+            file=file,
+        )
     page = _collect(run, folder, language)
     content = load_template("run_report.html").render(page).encode()
     with replacing(file) as temporary:
