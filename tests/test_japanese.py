@@ -31,7 +31,7 @@ from pbl.languages import commands, doctor, errors, grading, settings
 from pbl.models import slips
 
 PACKAGE = Path(japanese.__file__).resolve().parent.parent
-MAKERS = {"InputError", "Sentence", "say", "DifferentSizes", "UnknownDataset", "TableError"}
+MAKERS = {"InputError", "Sentence", "say", "caption", "DifferentSizes", "UnknownDataset", "TableError"}
 
 
 def texts(node: ast.expr) -> list[str]:

@@ -57,11 +57,14 @@ def check(
     if as_json:
         print(for_json((folder / "data_check.json").read_text(encoding="utf-8")))
         return 1 if counts["stop"] else 0
-    rows = [(f.severity, say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings]
+    names = doctor.NAMES_OF_SEVERITIES
+    rows = [
+        (say_sentence(names[f.severity]), say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings
+    ]
     print_table(["", say("check"), say("finding")], rows)
     images = ", ".join(say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items())
     told = "{source}: {images} images; {counts}. {files} file(s) in {folder}"
-    counted = ", ".join(f"{n} {severity}" for severity, n in counts.items())
+    counted = ", ".join(f"{n} {say_sentence(names[severity])}" for severity, n in counts.items())
     print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
     if leave_out:
         told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... {setting}"

@@ -270,7 +270,7 @@ SENTENCES = {
 @functools.cache
 def _tables() -> dict[str, str]:
     """All sentences, English to Japanese; read when the first one is said in Japanese."""
-    from pbl.languages import anomaly, commands, doctor, errors, grading, report, settings
+    from pbl.languages import anomaly, commands, doctor, errors, figures, grading, report, settings
 
     tables = (
         doctor.WORDS,
@@ -280,6 +280,7 @@ def _tables() -> dict[str, str]:
         commands.SAID,
         grading.GRADING,
         report.PAGE,
+        figures.FIGURES,
         anomaly.ANOMALY,
         SENTENCES,
     )

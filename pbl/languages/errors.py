@@ -281,7 +281,7 @@ ERRORS = {
     "names none of the training images": "に訓練画像の名前が1つもありません",
     "sample_weights={file}: weights are numbers from 0 on, and not all 0.": "sample_weights={file}：重みは 0 以上の数で、すべて 0 にはできません。",
     # plotting.py
-    "No font here has Japanese letters: they are boxes in the figures. pip install matplotlib-fontja, or on Debian and Colab: apt-get install fonts-noto-cjk; then start Python again.": "日本語のフォントがないので、図の文字が四角になります。pip install matplotlib-fontja（Debian と Colab では apt-get install fonts-noto-cjk）を実行してから、Python を起動し直してください。",
+    "No font here has Japanese letters: in the figures they are left out, and classes are numbered in the order of the tables. pip install matplotlib-fontja, or on Debian and Colab: apt-get install fonts-noto-cjk; then start Python again.": "このコンピュータには日本語の文字を持つフォントがありません。図では日本語が省かれ、クラスは表の順の番号になります。pip install matplotlib-fontja（Debian と Colab では apt-get install fonts-noto-cjk）を実行してから、Python を起動し直してください。",
     # report.py
     "The run {run} is damaged: {name} is left out, since {reason}. Take the run from a copy, or train again.": "実験 {run} は壊れています（{name} を読めません：{reason}）。コピーから取り出すか、学習し直してください。",
     "{file} is a link: nothing is written through it. Delete it, or give --out FILE.html.": "{file} はリンクなので、書き込みません。リンクを消すか、--out FILE.html を指定してください。",

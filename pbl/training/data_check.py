@@ -7,7 +7,7 @@ from typing import Any
 
 from pbl.config import Config
 from pbl.data import Data
-from pbl.data.doctor import CLOSE_CHECKS
+from pbl.data.doctor import CLOSE_CHECKS, NAMES_OF_SEVERITIES
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say, say_sentence
@@ -73,7 +73,7 @@ def _tell(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Prints what is more than a note, in every run: what was found before the first is as true of the others."""
     for finding in findings:
         if finding["severity"] != "note":
-            print(f"{finding['severity']}: {say_sentence(_sentence_of(finding))}")
+            print(f"{say_sentence(NAMES_OF_SEVERITIES[finding['severity']])}: {say_sentence(_sentence_of(finding))}")
     return findings
 
 

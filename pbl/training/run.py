@@ -19,6 +19,7 @@ from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.models.saving import save_model
 from pbl.models.slips import tell_slips
+from pbl.reports.drawing import caption
 from pbl.runs import Run, runs_folder
 from pbl.storage.writing import replacing
 from pbl.tasks import find_task
@@ -134,13 +135,13 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
 def _draw_curves(run: Run, diagnosis: Diagnosis | None) -> None:
     environment, history = run.environment, pd.read_csv(io.BytesIO(run.read_bytes("history.csv")))
     if not run.config.is_classifier:
-        curves = plot_history(history, environment["best_epoch"], f"{run.name}: learning curves")
+        curves = plot_history(history, environment["best_epoch"], caption("{run}: learning curves", run=run.name))
     else:
-        _, headline = diagnosis.paragraphs("en")[0]
+        _, headline = diagnosis.paragraphs("ja" if caption("loss") != "loss" else "en")[0]
         curves = plot_learning_curves(
             history,
             environment["best_epoch"],
-            f"{run.name}: learning curves; diagnosis: {headline}",
+            caption("{run}: learning curves; diagnosis: {headline}", run=run.name, headline=headline),
             environment.get("fine_tune_from_epoch"),
             Signals.load(run.path / "signals.npz"),
         )
