@@ -1,5 +1,8 @@
 """What people type, and what the commands then take."""
 
+import importlib
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,3 +128,22 @@ def test_runs_by_patterns_and_below_the_folder_of_runs(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="Give folders of runs"):
             find_runs(words)
     assert [file.name for file in expand_pattern(tmp_path / "drive" / "a" / "*.csv")] == ["sweep.csv"]
+
+
+def test_slips_of_the_table_are_told(command, trained_run, tmp_path, monkeypatch):
+    """Those of experiments/benchmarks/typed_slips.py that end before anything is loaded: one line, which names what was meant."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(pbl.__file__).parent.parent / "experiments" / "benchmarks")
+    table = importlib.import_module("typed_slips")
+    table.fill(tmp_path, table.ROOT)
+    for number in ("001", "002"):
+        shutil.copytree(trained_run.path, tmp_path / "runs" / "mine" / number)
+    kinds = ("a setting's form", "options", "experiment files and what is given in their place", "commands", "runs")
+    tried, wrong = 0, {}
+    for typed, status, words in (row for kind in kinds for row in table.SLIPS[kind] if row[1] == 2):
+        done, said, errors = command(*shlex.split(typed))
+        answer = table.Answer(done, 0, said, errors)
+        tried += 1
+        if not answer.judge(status, words):
+            wrong[typed] = answer
+    assert tried > 40 and not wrong
