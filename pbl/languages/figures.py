@@ -54,4 +54,8 @@ FIGURES = {
     "chosen on validation for {aim}: {value}": "検証画像で {aim} のために選んだ値：{value}",
     "threshold on the probability of the positive class": "陽性クラスの確率のしきい値",
     " (the first {most} of {n})": "（{n} 枚のうち最初の {most} 枚）",
+    # grading/feedback.py
+    "accuracy on the hidden images": "非公開の画像での正解率",
+    "AUROC on the hidden images": "非公開の画像での AUROC",
+    "{n} of {all} teams have a score": "{all} 班のうち {n} 班に点数があります",
 }  # fmt: skip
