@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from pbl.cli.options import AsJson, DataDir, NoCode, Trust, choose_code
 from pbl.cli.screen import print_table, quiet_tensorflow
-from pbl.errors import InputError, Sentence, name_nearest
+from pbl.errors import InputError, Sentence, find_name, name_nearest
 from pbl.languages import say, say_sentence
 from pbl.storage.escapes import for_json, for_shell
 
@@ -159,11 +159,15 @@ def settings(
     ] = None,
 ) -> int:
     """List the settings of a training, each with its default and meaning."""
-    from pbl.config import Config, as_word
+    from pbl.config import RENAMED, Config, as_word
 
     fields = Config.model_fields
-    if name is not None and name not in fields:
-        raise InputError("There is no setting '{name}'. {hint}", name=name, hint=name_nearest(name, fields))
+    if name is not None:
+        known = find_name(name.lstrip("-").partition(".")[0], fields)
+        if known is None:
+            hint = RENAMED.get(name) or name_nearest(name, fields)
+            raise InputError("There is no setting '{name}'. {hint}", name=name, hint=hint)
+        name = known
     rows = []
     for field, described in fields.items():
         if name in (None, field):
