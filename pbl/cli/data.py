@@ -44,9 +44,14 @@ def check(
     source, loaded = _load_data(source, settings or [], out)
     from pbl.data import doctor
     from pbl.models.slips import tell_slips
+    from pbl.training.data_check import NAMES_OF_SEVERITIES
 
     splits = ("train", "val", "test")
     folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # before the work that goes into it
+    except OSError as error:
+        raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None
     with tell_slips(folder):  # a data set's own function may read its images only now
         loaded.images("test")  # decoded now, so that its broken images are known
         findings = loaded.check(*splits, fast=fast)
@@ -57,7 +62,7 @@ def check(
     if as_json:
         print(for_json((folder / "data_check.json").read_text(encoding="utf-8")))
         return 1 if counts["stop"] else 0
-    names = doctor.NAMES_OF_SEVERITIES
+    names = NAMES_OF_SEVERITIES
     rows = [
         (say_sentence(names[f.severity]), say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pbl.config import Config
 from pbl.data import Data
-from pbl.data.doctor import CLOSE_CHECKS, NAMES_OF_SEVERITIES
+from pbl.data.doctor import CLOSE_CHECKS
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say, say_sentence
@@ -17,6 +17,8 @@ from pbl.tasks import find_task
 
 CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
 MANY = 5_000  # training images; with more of them these checks take seconds
+
+NAMES_OF_SEVERITIES = {"stop": Sentence("stop"), "act": Sentence("act"), "note": Sentence("note")}
 
 
 def check_data(

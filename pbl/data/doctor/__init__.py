@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = offer(
         "copies": "find_copies_across find_copies_with_other_labels find_copies_within",
         "counts": "FEWEST_IN_CLASS find_absent_classes find_broken find_imbalance find_small_classes find_small_validation",
         "examination": "CHECKS CLOSE_CHECKS examine examine_closely",
-        "finding": "NAMES_OF_SEVERITIES SEVERITIES Finding Part Severity",
+        "finding": "SEVERITIES Finding Part Severity",
         "labels": "find_labels_harder_than_validation find_labels_unlike_neighbours find_labels_unlike_predictions"
         " bound_wrong_labels",
         "reference": "find_reference_accuracy",

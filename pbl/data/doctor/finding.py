@@ -11,7 +11,6 @@ from pbl.languages.doctor import WORDS_OF_DOCTOR
 
 Severity = Literal["stop", "act", "note"]
 SEVERITIES: tuple[Severity, ...] = ("stop", "act", "note")
-NAMES_OF_SEVERITIES = {"stop": Sentence("stop"), "act": Sentence("act"), "note": Sentence("note")}
 
 
 class Part(NamedTuple):
