@@ -105,7 +105,7 @@ def plot_confusion_matrix(
         class_names: Name of each class.
         title: The heading.
     """
-    counts = np.asarray(matrix)
+    counts, class_names = np.asarray(matrix), number_classes(class_names)
     images = counts.sum(axis=1)
     if len(class_names) <= MOST_CLASSES:
         return _plot_matrix(counts, images, class_names, title)
