@@ -140,7 +140,9 @@ def test_slips_of_the_table_are_told(command, trained_run, tmp_path, monkeypatch
         shutil.copytree(trained_run.path, tmp_path / "runs" / "mine" / number)
     kinds = ("a setting's form", "options", "experiment files and what is given in their place", "commands", "runs")
     tried, wrong = 0, {}
-    for typed, status, words in (row for kind in kinds for row in table.SLIPS[kind] if row[1] == 2):
+    for typed, status, words in (
+        row for kind in kinds for row in table.SLIPS[kind] if row[1] == 2 and "*/*" not in row[0]
+    ):
         done, said, errors = command(*shlex.split(typed))
         answer = table.Answer(done, 0, said, errors)
         tried += 1
