@@ -6,16 +6,17 @@ An experiment is a Python file that ends in `config = Config(...)`. The command 
 
 import ast
 import json
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from pbl.errors import InputError, Sentence, join_sentences, name_nearest
+from pbl.errors import InputError, Sentence, find_name, join_sentences, name_nearest
 from pbl.storage.reading import UnreadableFile, read_json
 from pbl.storage.trust import check_trusted, is_code_left_out
 
@@ -23,6 +24,8 @@ DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "d
 
 
 def _as_pair(value: object) -> object:
+    if isinstance(value, str) and (sides := re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", value)):
+        return tuple(map(int, sides.groups()))
     return (value, value) if isinstance(value, int) else value
 
 
@@ -60,6 +63,12 @@ def _as_augmentation(value: dict[str, Any]) -> dict[str, Any]:
         ) from None
     return value
 
+
+# A usual value of each kind of augmentation.
+_EXAMPLES_OF_AUGMENTATION = {
+    "flip": "true", "crop": 4, "rotation": 15, "zoom": 0.1, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "cutout": 16,
+    "mixup": 0.2, "cutmix": 1,
+}  # fmt: skip
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 Options = Annotated[dict[str, Any], BeforeValidator(_as_json)]
@@ -335,12 +344,18 @@ class Config(BaseModel):
         return copy
 
 
-# What Keras 1 and 2 called it.
-_RENAMED = {
+# What Keras 1 and 2 called it, and what is not a setting of its own here.
+RENAMED = {
     "lr": Sentence("It is called learning_rate."),
     "decay": Sentence("Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4."),
     "momentum": Sentence("It is an option of the optimizer: optimizer_options.momentum=0.9."),
     "nb_epoch": Sentence("It is called epochs."),
+    "dropout": Sentence("It is an option of the model: model_options.dropout=0.5."),
+    "early_stopping": Sentence("It is a callback: callbacks=early_stopping."),
+    **{
+        name: Sentence("It is an option of the augmentation: augmentation.{name}={value}.", name=name, value=value)
+        for name, value in _EXAMPLES_OF_AUGMENTATION.items()
+    },
 }
 
 
@@ -349,10 +364,14 @@ def _explain(error: ValidationError) -> Sentence:
     for problem in error.errors():
         name, value = str(problem["loc"][0]), problem["input"]
         if problem["type"] == "extra_forbidden":
-            hint = _RENAMED.get(name) or name_nearest(name, Config.model_fields)
+            hint = RENAMED.get(name) or name_nearest(name, Config.model_fields)
             problems.append(Sentence("There is no setting '{name}'. {hint}", name=name, hint=hint))
         else:
             meaning = Sentence(Config.model_fields[name].description)
+            if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
+                point = value.replace(",", "." if problem["type"].startswith("float") else "")
+                told = Sentence("Write {name}={value}", name=name, value=point)
+                meaning = Sentence("{meaning}. {told}", meaning=meaning, told=told)
             problems.append(
                 Sentence(
                     "{name}={value!r}: {reason}. ({name}: {meaning}.)",
@@ -424,6 +443,10 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         if not (key and equals):
             raise InputError("'{word}' is not of the form key=value, such as epochs=3.", word=word)
         value = _parse_value(text.strip(), is_text=key in _TEXT_FIELDS)
+        if isinstance(value, tuple) and key in Config.model_fields and key not in _LIST_FIELDS:
+            value = text.strip()  # 0,01 is no tuple where one number is asked for: its error shows what was typed
+        if key in _CHOICES and isinstance(value, str):
+            value = find_name(value, _CHOICES[key]) or value
         if option:
             inner = values.setdefault(key, {})
             if not isinstance(inner, dict):
@@ -438,6 +461,15 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+_LIST_FIELDS = {
+    name for name, field in Config.model_fields.items() if re.search("tuple|list|dict", str(field.annotation))
+}
+_CHOICES = {
+    name: [one for one in get_args(kind) if isinstance(one, str)]
+    for name, field in Config.model_fields.items()
+    for kind in (field.annotation, *get_args(field.annotation))
+    if get_origin(kind) is Literal
+}
 _TEXT_FIELDS = {name for name, field in Config.model_fields.items() if field.annotation in (str, str | None)}
 
 
@@ -558,6 +590,11 @@ def run_experiment_file(file: Path) -> ModuleType:
     if not file.is_file():
         near = sorted(path.stem for path in DEFAULT_EXPERIMENT.parent.glob("*.py"))
         raise InputError("No experiment file {file}. {near}", file=file, near=name_nearest(file.stem, near))
+    if file.suffix.lower() == ".ipynb":
+        told = (
+            "{file} is a notebook: open it in Jupyter or Colab. An experiment file is a Python file, which ends in .py."
+        )
+        raise InputError(told, file=file)
     module = ModuleType(f"experiment_{file.stem}")
     module.__file__ = str(file)
     # Where Keras and pickle look for the classes that the file defines.

@@ -563,8 +563,15 @@ def load_run(path: str | Path | Run) -> Run:
 
 def find_run(path: str | Path) -> Run:
     """Does what `load_run` does, without looking into the run's files."""
-    found = [place for place in find_places(path) if is_there(place / "config.json")] or find_places(path)
-    path = found[0] if len(found) == 1 else Path(path)
+    places = find_places(path)
+    inside = [place.parent for place in places if place.is_file() and is_there(place.parent / "config.json")]
+    padded = find_places(Path(path).with_name(Path(path).name.zfill(3))) if Path(path).name.isdecimal() else []
+    found = [place for place in dict.fromkeys((*places, *inside, *padded)) if is_there(place / "config.json")] or places
+    if len(found) > 1:
+        raise InputError(
+            "{path} is {n} runs. Name one: {inside}.", path=path, n=len(found), inside=", ".join(map(str, found[-8:]))
+        )
+    path = found[0]
     if not is_there(path):
         known = sorted(str(file.parent) for file in runs_folder().glob("*/*/config.json"))
         hint = Sentence("Train one first: python -m pbl train.")
@@ -576,6 +583,9 @@ def find_run(path: str | Path) -> Run:
     inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
     if inside:
         raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
+    if path.suffix == ".py":
+        told = "{path} is an experiment file, not a run. Its runs are below {folder}; train one first: python -m pbl train {path}"
+        raise InputError(told, path=path, folder=runs_folder() / path.stem)
     raise InputError(
         "{path} is not a run: it has no config.json. Give a folder such as runs/digits_resnet20/001.", path=path
     )

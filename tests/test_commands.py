@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import pbl
-from pbl.cli import app
+from pbl.cli import app, list_options
 from pbl.cli.options import load_config
 from pbl.cli.words import read_words
 from pbl.evaluation.metrics import check_positive_class
@@ -22,10 +22,7 @@ from pbl.languages import _tables
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = typer.main.get_command(app)
-OPTIONS = {
-    name: {word for one in command.params for word in (*one.opts, *one.secondary_opts)}
-    for name, command in PROGRAM.commands.items()
-}
+OPTIONS = list_options(PROGRAM)
 # Sets that are downloaded: a folder of photographs stands in for them.
 DOWNLOADED = ("mnist", "cifar10", "cats_vs_dogs", "tf_flowers")
 

@@ -23,7 +23,7 @@ from pbl import languages as japanese
 from pbl.cli import app
 from pbl.config import _WRONG, Augmentation, Config, say_problem
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
-from pbl.grading.feedback import _ANOMALY_REMARKS, _PROMISES, _REMARKS
+from pbl.grading.feedback import _ANOMALY_REMARKS, _PROMISES, _REMARKS, FLAGS
 from pbl.grading.formats import _PROGRAMS
 from pbl.grading.outcomes import CAUSES, REASONS, UNTOLD
 from pbl.grading.rubric import Rubric
@@ -31,7 +31,7 @@ from pbl.languages import commands, doctor, errors, grading, settings
 from pbl.models import slips
 
 PACKAGE = Path(japanese.__file__).resolve().parent.parent
-MAKERS = {"InputError", "Sentence", "say", "DifferentSizes", "UnknownDataset", "TableError"}
+MAKERS = {"InputError", "Sentence", "say", "caption", "DifferentSizes", "UnknownDataset", "TableError"}
 
 
 def texts(node: ast.expr) -> list[str]:
@@ -136,7 +136,7 @@ def faults_of_submissions() -> set[str]:
 
 def of_grading() -> set[str]:
     sentences = {*(text for _, text in REASONS.values()), *CAUSES.values(), *_REMARKS.values(), UNTOLD}
-    sentences |= {*_ANOMALY_REMARKS.values(), *_PROMISES.values()}
+    sentences |= {*_ANOMALY_REMARKS.values(), *_PROMISES.values(), *FLAGS.values()}
     return set(filter(is_sentence, sentences))
 
 
@@ -333,7 +333,7 @@ WRONG = [
     ("train --seeds x", "整数"),
     ("train --seeds 0", "'--seeds' の値が正しくありません："),
     ("train --seeds", "オプション --seeds には値が必要です。"),
-    ("train --fresh=1", "オプション --fresh に値は付けられません。"),
+    ("train --fresh=maybe", "オプション --fresh に値は付けられません。"),
     ("diagnose a b", "引数が多すぎます（b）。"),
     ("train absent.py", "実験ファイル absent.py がありません。使えるもの："),
     ("train epoch=3", "'epoch' という設定はありません。'epochs' のことですか。使えるもの："),

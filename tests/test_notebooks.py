@@ -5,7 +5,10 @@ tagged `exercise` has a gap, the cell tagged `check` below it judges what was wr
 """
 
 import ast
+import base64
+import contextlib
 import importlib
+import io
 import json
 import os
 import re
@@ -18,6 +21,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -292,7 +296,9 @@ def test_both_languages_have_the_same_code(english, japanese):
             assert magics[0] == magics[1], cell["id"]
         else:
             assert JAPANESE.search("".join(other["source"])), f"{cell['id']}: not in Japanese"
-            formulas = [re.findall(r"\$\$.*?\$\$|`[^`\n]+`", "".join(each["source"])) for each in (cell, other)]
+            formulas = [
+                re.findall(r"\$\$.*?\$\$|`[^`\n]+`|https?://[^)]+", "".join(each["source"])) for each in (cell, other)
+            ]
             assert {*formulas[0]} == {*formulas[1]}, cell["id"]
     text = "".join("".join(cell["source"]) for cell in theirs["cells"])
     assert "精度" not in text  # 正解率 or 適合率
@@ -305,6 +311,49 @@ def test_the_skeleton_tells_code_apart_and_leaves_text_alone():
     assert of('print(f"{a} of {b}", "x")  # one') == of('print(f"{b} の {a}", "い")  # 二')
     assert of('print(f"{a} of {b}")') != of('print(f"{a} of {c}")')
     assert of("x = 1") != of("x = 2") and of("%pip install x\ny = 1") == of("%pip install x\ny = 1")
+
+
+QUESTION = re.compile(r"\?|Guess|Decide|expect|Write (it|both|them|down)|Calculate first|on paper")
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda file: file.stem)
+def test_a_lesson_asks_before_it_tells(lesson):
+    """What follows a question does not show its answer in an assertion, nor an exercise's check the answer; and it says where to read on."""
+    is_asked = False
+    for cell in read(lesson)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            is_asked = bool(QUESTION.search(source.strip().rpartition("\n\n")[2]))
+        elif {"check", "hide-input"} & set(tags(cell)):
+            assert cell["metadata"]["jupyter"]["source_hidden"] and cell["metadata"]["cellView"] == "form", cell["id"]
+            assert source.startswith("# @title "), f"{cell['id']}: Colab shows the title alone"
+        elif is_asked:
+            spoiling = [line for line in source.splitlines() if line.startswith("assert ")]
+            assert not spoiling, f"{cell['id']}: into a hidden cell with {spoiling}"
+    checks = {cell["id"].removesuffix("-check"): "".join(cell["source"]) for cell in code_cells(lesson)}
+    for name, (right, _) in ANSWERS[lesson.stem].items():
+        value = right.partition(" = ")[2]
+        with contextlib.suppress(ValueError, SyntaxError):  # what is computed or called is judged by what it does
+            if not isinstance(answer := ast.literal_eval(value), (str, float)) and answer not in range(10):
+                written = re.sub(r"sha256.*?== \"\w+\"", "", checks[name])
+                assert not re.search(rf"\b{re.escape(str(answer))}\b", written.replace("_", "").replace(",", "")), name
+    assert "https://keras.io/" in lesson.read_text(encoding="utf-8")
+
+
+def test_diagrams_stand_in_both_languages(monkeypatch):
+    """A PNG in the text itself, and said in words; drawn again it has the size that stands there."""
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
+    diagrams = importlib.import_module("diagrams")
+    for diagram in diagrams.DIAGRAMS:
+        sizes = {Image.open(io.BytesIO(diagrams.make_png(diagram.draw("en")))).size}
+        for folder, said in (("notebooks", diagram.english), ("notebooks/ja", diagram.japanese)):
+            (cell,) = (
+                cell for cell in read(ROOT / folder / f"{diagram.lesson}.ipynb")["cells"] if cell["id"] == diagram.cell
+            )
+            told, data = re.fullmatch(r"!\[(.*)\]\(data:image/png;base64,(.*)\)", "".join(cell["source"])).groups()
+            assert told == said
+            sizes.add(Image.open(io.BytesIO(base64.b64decode(data))).size)
+        assert len(sizes) == 1, diagram.cell
 
 
 # The Japanese ones have the same code (see above), and lessons take long: nightly, all but the first and run_colab.

@@ -1,10 +1,15 @@
 """What people type, and what the commands then take."""
 
+import importlib
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+import typer.main
 
 import pbl
+from pbl.cli import app, list_options
 from pbl.cli.options import load_config, parse_requirements
 from pbl.cli.words import read_words
 from pbl.comparison import find_runs
@@ -12,7 +17,7 @@ from pbl.errors import InputError, name_nearest
 from pbl.runs import find_places, load_run, start_run
 from pbl.storage.writing import expand_pattern
 
-OPTIONS = {"train": {"--runs", "--sweep", "--fresh", "--seeds"}, "check": {"--out", "--fast"}, "evaluate": {"--split"}}
+OPTIONS = list_options(typer.main.get_command(app))
 
 
 @pytest.mark.parametrize(
@@ -31,12 +36,44 @@ OPTIONS = {"train": {"--runs", "--sweep", "--fresh", "--seeds"}, "check": {"--ou
         ("train positive_class=Ａ", "train positive_class=Ａ"),  # a class may be called so
         ("check digits image_size 8 --fast", "check digits image_size=8 --fast"),
         ("evaluate runs/x/001 −−split test", "evaluate runs/x/001 --split test"),
+        ("train epochs:3 Batch-Size==8 learning-rate=0.1,", "train epochs=3 batch_size=8 learning_rate=0.1"),
+        ("train epochs：3 model=“mlp” –-dry-run", "train epochs=3 model=mlp --dry-run"),
+        ("train --lr 0.1 --epoch 3 lr 0.1", "train lr=0.1 epoch=3 lr=0.1"),  # no settings: their errors say which are
+        ("train --dryrun --memorize 8 --dry_run", "train --dry-run --memorise 8 --dry-run"),
+        ("train seeds=2 fresh=true dry_run=no epochs=2", "train --seeds 2 --fresh epochs=2"),
+        ("train --sweep “a=1,2 b=3” --seeds=2", "train --sweep a=1,2 b=3 --seeds 2"),
+        ("train --seeds 3 epochs=1 -m x", "train --seeds 3 epochs=1 -m x"),
+        ("evaluate x split=val data_dir=y", "evaluate x --split val --data-dir y"),
+        ("evaluate x --split validation --require accuracy≥0.1", "evaluate x --split val --require accuracy>=0.1"),
+        ("evaluate x --split=Test", "evaluate x --split test"),
+        ("compare --train x epochs=5", "compare --train x epochs=5"),
+        ("diagnose x --lang ja", "diagnose x --language ja"),
+        ("Find_Rate model=mlp", "find-rate model=mlp"),
+        ("pbl train -h", "train --help"),
+        ("train help", "train --help"),
         ("help train", "train --help"),
         ("help", "--help"),
     ],
 )
 def test_words_as_they_are_typed(typed, taken):
-    assert read_words(typed.split(" "), OPTIONS) == taken.split(" ")
+    assert " ".join(read_words(typed.split(" "), OPTIONS)) == taken
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("test runs/x/001", "Did you mean 'evaluate'"),
+        ("epochs=1 model=mlp", "python -m pbl train epochs=1 model=mlp"),
+        ("experiments/my_team.py", "python -m pbl train experiments/my_team.py"),
+        ("evaluate runs/x/001 test", "Write: python -m pbl evaluate ... --split test"),
+        ("evaluate runs/x/001 --test", "Write: python -m pbl evaluate ... --split test"),
+        ("report ja", "--language ja"),
+    ],
+)
+def test_what_may_mean_another_thing_is_told(typed, said):
+    with pytest.raises(InputError) as told:
+        read_words(typed.split(" "), OPTIONS)
+    assert said in str(told.value)
 
 
 def test_a_path_that_exists_is_left_as_it_is(tmp_path, monkeypatch):
@@ -91,3 +128,24 @@ def test_runs_by_patterns_and_below_the_folder_of_runs(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="Give folders of runs"):
             find_runs(words)
     assert [file.name for file in expand_pattern(tmp_path / "drive" / "a" / "*.csv")] == ["sweep.csv"]
+
+
+def test_slips_of_the_table_are_told(command, trained_run, tmp_path, monkeypatch):
+    """Those of experiments/benchmarks/typed_slips.py that end before anything is loaded: one line, which names what was meant."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(pbl.__file__).parent.parent / "experiments" / "benchmarks")
+    table = importlib.import_module("typed_slips")
+    table.fill(tmp_path, table.ROOT)
+    for number in ("001", "002"):
+        shutil.copytree(trained_run.path, tmp_path / "runs" / "mine" / number)
+    kinds = ("a setting's form", "options", "experiment files and what is given in their place", "commands", "runs")
+    tried, wrong = 0, {}
+    for typed, status, words in (
+        row for kind in kinds for row in table.SLIPS[kind] if row[1] == 2 and "*/*" not in row[0]
+    ):
+        done, said, errors = command(*shlex.split(typed))
+        answer = table.Answer(done, 0, said, errors)
+        tried += 1
+        if not answer.judge(status, words):
+            wrong[typed] = answer
+    assert tried > 40 and not wrong

@@ -6,10 +6,13 @@ Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be
 """
 
 import codecs
+import inspect
 import os
 import sys
+from typing import Any, Literal, get_args, get_origin
 
 import typer
+import typer.core
 import typer.main
 
 from pbl import __version__
@@ -57,6 +60,26 @@ def _write_alike(error: UnicodeError) -> tuple[str, int]:
     return letters.encode("ascii", "replace").decode(), error.end
 
 
+def list_options(program: typer.core.TyperGroup) -> dict[str, dict[str, tuple[str, ...] | None]]:
+    """Returns of each command its options, and the values that each takes: None of a switch, () of any."""
+
+    def list_values(annotation: Any) -> tuple[str, ...] | None:  # Annotated[Literal["val", "test"], Option()]
+        kinds = [get_args(annotation)[0], *get_args(get_args(annotation)[0])]
+        choices = [get_args(kind) for kind in kinds if get_origin(kind) is Literal]
+        return None if bool in kinds else choices[0] if choices else ()
+
+    found = {}
+    for name, command in program.commands.items():
+        described = inspect.signature(command.callback).parameters
+        options = [one for one in command.params if one.param_type_name == "option" and one.name in described]
+        found[name] = {
+            word: list_values(described[one.name].annotation)
+            for one in options
+            for word in (*one.opts, *one.secondary_opts)
+        }
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -66,11 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="alike")
     try:
         program = typer.main.get_command(app)
-        own = {
-            name: {word for one in command.params for word in (*one.opts, *one.secondary_opts)}
-            for name, command in program.commands.items()
-        }
-        arguments = read_words(arguments, own)
+        arguments = read_words(arguments, list_options(program))
         if arguments in (["--version"], ["-V"], ["version"]):
             print(f"pbl {__version__}")
             return 0

@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from pbl.cli.options import AsJson, DataDir, NoCode, Trust, choose_code
 from pbl.cli.screen import print_table, quiet_tensorflow
-from pbl.errors import InputError, Sentence, name_nearest
+from pbl.errors import InputError, Sentence, find_name, name_nearest
 from pbl.languages import say, say_sentence
 from pbl.storage.escapes import for_json, for_shell
 
@@ -44,9 +44,14 @@ def check(
     source, loaded = _load_data(source, settings or [], out)
     from pbl.data import doctor
     from pbl.models.slips import tell_slips
+    from pbl.training.data_check import NAMES_OF_SEVERITIES
 
     splits = ("train", "val", "test")
     folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # before the work that goes into it
+    except OSError as error:
+        raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None
     with tell_slips(folder):  # a data set's own function may read its images only now
         loaded.images("test")  # decoded now, so that its broken images are known
         findings = loaded.check(*splits, fast=fast)
@@ -57,11 +62,14 @@ def check(
     if as_json:
         print(for_json((folder / "data_check.json").read_text(encoding="utf-8")))
         return 1 if counts["stop"] else 0
-    rows = [(f.severity, say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings]
+    names = NAMES_OF_SEVERITIES
+    rows = [
+        (say_sentence(names[f.severity]), say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings
+    ]
     print_table(["", say("check"), say("finding")], rows)
     images = ", ".join(say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items())
     told = "{source}: {images} images; {counts}. {files} file(s) in {folder}"
-    counted = ", ".join(f"{n} {severity}" for severity, n in counts.items())
+    counted = ", ".join(f"{n} {say_sentence(names[severity])}" for severity, n in counts.items())
     print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
     if leave_out:
         told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... {setting}"
@@ -156,11 +164,15 @@ def settings(
     ] = None,
 ) -> int:
     """List the settings of a training, each with its default and meaning."""
-    from pbl.config import Config, as_word
+    from pbl.config import RENAMED, Config, as_word
 
     fields = Config.model_fields
-    if name is not None and name not in fields:
-        raise InputError("There is no setting '{name}'. {hint}", name=name, hint=name_nearest(name, fields))
+    if name is not None:
+        known = find_name(name.lstrip("-").partition(".")[0], fields)
+        if known is None:
+            hint = RENAMED.get(name) or name_nearest(name, fields)
+            raise InputError("There is no setting '{name}'. {hint}", name=name, hint=hint)
+        name = known
     rows = []
     for field, described in fields.items():
         if name in (None, field):

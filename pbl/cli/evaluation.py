@@ -357,7 +357,8 @@ def predict(
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation
     left_out: list[str] = []
-    table = evaluation.predict(opened, images, tell=left_out.append, maps=maps)
+    notes: list[str] = []
+    table = evaluation.predict(opened, images, tell=left_out.append, note=notes.append, maps=maps)
     if csv is not None:
         write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
     if as_json:
@@ -372,7 +373,7 @@ def predict(
         found = table.iloc[:, :3].itertuples(index=False, name=None)
         rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]
         print_table([say("image"), say("class"), say("probability")], rows)
-    for line in left_out:
+    for line in (*notes, *left_out):
         print(f"pbl: {say_sentence(line)}", file=sys.stderr)
     return 1 if left_out else 0
 

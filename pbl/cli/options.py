@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from typer import Argument, Option
 
 from pbl.cli.screen import quiet_tensorflow
-from pbl.errors import InputError
+from pbl.errors import InputError, Sentence, find_name
 
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
 RunsOption = Annotated[
@@ -73,6 +73,8 @@ def load_config(experiment: str | None, settings: list[str] | None):
     words = [*([experiment] if experiment else []), *(settings or [])]
     is_setting = {word: word.partition(".")[0] in Config.model_fields and not word.endswith(".py") for word in words}
     files = [w for w in words if Path(w).exists() or ("=" not in w and not is_setting[w]) or w.endswith(".py")]
+    for word in files:
+        _check_experiment(word)
     if len(files) > 1:
         raise InputError(
             "{words}: give one experiment file (or run), and settings of the form key=value, such as epochs=3.",
@@ -83,6 +85,25 @@ def load_config(experiment: str | None, settings: list[str] | None):
     # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
     with quiet_tensorflow():
         return load_experiment(experiment, words)
+
+
+def _check_experiment(word: str) -> None:
+    """Raises InputError where what stands in the place of an experiment file is something else, which is a setting."""
+    told = "'{word}' is no experiment file, but {what}. Write: {setting}={word}"
+    if re.fullmatch(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?", word):
+        wrong = "'{word}' is a value without a setting. Several values of one: --sweep \"learning_rate=0.1,0.01\"."
+        raise InputError(wrong, word=word)
+    path = Path(find_experiment(word))
+    if path.suffix.lower() in (".zip", ".npz") or (path.is_dir() and not any(path.glob("**/config.json"))):
+        if not any(path.glob("*.py")):
+            raise InputError(told, word=word, what=Sentence("a set of images"), setting="dataset")
+    elif not path.exists() and not word.endswith(".py"):
+        with quiet_tensorflow():
+            from pbl.data import DATASETS
+            from pbl.models import MODELS
+        for table, what, setting in ((DATASETS, "a data set", "dataset"), (MODELS, "a model", "model")):
+            if find_name(word, table):
+                raise InputError(told, word=word, what=Sentence(what), setting=setting)
 
 
 def find_experiment(word: str) -> str:

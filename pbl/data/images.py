@@ -385,6 +385,8 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
             files += found
         elif path.is_file():
             files.append(path)
+        elif re.match(r"https?:/", str(path)):
+            raise InputError("{path} is an address. Download the image first, then give its file.", path=path)
         else:
             raise InputError("No file or folder {path}. Give the path of an image or of a folder of images.", path=path)
     return files

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pbl.diagnosis.signals import Signals
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, literal
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, literal
 from pbl.statistics import wilson_interval
 
 NOT_CURVES = ("epoch", "seconds", "learning_rate", "images_per_second", "data_share")
@@ -27,12 +27,15 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
     figure.suptitle(literal(title))
     panels = figure.subplots(rows, 2, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
-        for column, label, colour in ((name, "training", GREY), (f"val_{name}", "validation", ORANGE)):
+        for column, label, colour in (
+            (name, caption("training"), GREY),
+            (f"val_{name}", caption("validation"), ORANGE),
+        ):
             if column in history:
                 axes.plot(history["epoch"], history[column], color=colour, marker=".", label=label)
         if best_epoch is not None:
-            axes.axvline(best_epoch, color=GREEN, linestyle=":", label=f"kept: epoch {best_epoch}")
-        axes.set(xlabel="epoch", ylabel=literal(name))
+            axes.axvline(best_epoch, color=GREEN, linestyle=":", label=caption("kept: epoch {epoch}", epoch=best_epoch))
+        axes.set(xlabel=caption("epoch"), ylabel=literal(name))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     for axes in panels[len(names) :]:
@@ -70,8 +73,8 @@ def plot_learning_curves(
         loss, accuracy = figure.subplots(1, 2)
     few = "." if len(history) < 3 else None  # a line through one point is invisible
     for axes, name, label in (
-        (loss, "loss", "cross-entropy loss [nats]"),
-        (accuracy, "accuracy", "accuracy [share of images]"),
+        (loss, "loss", caption("cross-entropy loss [nats]")),
+        (accuracy, "accuracy", caption("accuracy [share of images]")),
     ):
         axes.plot(
             history["epoch"],
@@ -79,7 +82,7 @@ def plot_learning_curves(
             color=GREY,
             linewidth=1,
             marker=few,
-            label="Keras's training log (mean while learning)",
+            label=caption("Keras's training log (mean while learning)"),
         )
         if has_signals:
             _draw_sides(axes, signals, name)
@@ -90,15 +93,15 @@ def plot_learning_curves(
                 color=ORANGE,
                 linewidth=2,
                 marker=few,
-                label="validation (after the epoch)",
+                label=caption("validation (after the epoch)"),
             )
-        axes.set(ylabel=label, title=name)
+        axes.set(ylabel=label, title=caption("loss") if name == "loss" else caption("accuracy"))
     loss.set_ylim(bottom=0)
     if has_signals:
         _scale_loss(loss, signals)
         _draw_gap(gap, signals)
         rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
-        rate.set(ylabel="learning rate", yscale="log" if (history["learning_rate"] > 0).all() else "linear")
+        rate.set(ylabel=caption("learning rate"), yscale="log" if (history["learning_rate"] > 0).all() else "linear")
     for axes in figure.axes:
         if best_epoch is not None and (history["epoch"] == best_epoch).any():
             axes.axvline(best_epoch, color=GREEN, linestyle=":", linewidth=1.2)
@@ -109,25 +112,30 @@ def plot_learning_curves(
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         best = history.loc[history["epoch"] == best_epoch, f"val_{name}"]
         if len(best):
-            label = f"kept: epoch {best_epoch}, {name} {best.item():.4f}" + (" (lowest)" if name == "loss" else "")
+            told = "kept: epoch {epoch}, accuracy {value:.4f}"
+            if name == "loss":
+                told = "kept: epoch {epoch}, loss {value:.4f} (lowest)"
+            label = caption(told, epoch=best_epoch, value=best.item())
             axes.plot(best_epoch, best.item(), "o", color=GREEN, label=label)
         if fine_tune_from_epoch:
-            axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label="fine-tuning begins")
+            axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=caption("fine-tuning begins"))
         axes.legend(fontsize="small")
     for axes in (gap, rate) if has_signals else (loss, accuracy):
-        axes.set_xlabel("epoch (0: before training)" if has_signals else "epoch")
+        axes.set_xlabel(caption("epoch (0: before training)") if has_signals else caption("epoch"))
     return figure
 
 
 def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
     """Draws loss or accuracy of the probe and of validation, from epoch 0 on."""
     epochs = [row["epoch"] for row in signals.epochs]
-    sides = (("training images (probe)", signals.probe, BLUE), ("validation", signals.val, ORANGE))
-    for label, side, colour in sides:
+    known, new = len(signals.probe.labels), len(signals.val.labels)
+    for label, side, colour in (
+        (caption("training images (probe), {n:,} images, after the epoch", n=known), signals.probe, BLUE),
+        (caption("validation, {n:,} images, after the epoch", n=new), signals.val, ORANGE),
+    ):
         n = len(side.labels)
         if not n:
             continue
-        label = f"{label}, {n:,} images, after the epoch"
         if name == "loss":
             axes.plot(epochs, side.loss.astype(float).mean(axis=1), color=colour, linewidth=2, label=label)
             continue
@@ -156,9 +164,9 @@ def _draw_gap(axes: Axes, signals: Signals) -> None:
         )
     if signals.has_end and signals.end["val_images"]:
         value, low, high = (100 * number for number in signals.gap)
-        label = "of {probe_images:,} and {val_images:,} images".format(**signals.end)
+        label = caption("of {probe_images:,} and {val_images:,} images", **signals.end)
         error = [[value - low], [high - value]]
         axes.errorbar([signals.end["epoch"]], [value], yerr=error, fmt="o", color=BLUE, capsize=3, label=label)
         axes.legend(fontsize="small")
-    axes.set(ylabel="gap [points]", title="accuracy: training images minus validation, 95% interval")
+    axes.set(ylabel=caption("gap [points]"), title=caption("accuracy: training images minus validation, 95% interval"))
     axes.title.set_fontsize("medium")

@@ -1,7 +1,6 @@
 """The figures of an evaluation: confusion matrix, calibration, one class against the rest, thresholds, images."""
 
 import itertools
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -9,14 +8,30 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pbl.errors import Sentence
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins
 from pbl.evaluation.metrics import count_confusions, rank_one_against_rest
 from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds, write_threshold
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, hide_axes, literal, shorten_name, show_image
+from pbl.reports.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    caption,
+    cut,
+    cut_start,
+    hide_axes,
+    literal,
+    number_classes,
+    shorten_name,
+    show_image,
+    wrap,
+)
 from pbl.statistics import wilson_interval
 
 MOST_CLASSES = 40  # in a picture; of more it shows MOST_SHOWN
 MOST_SHOWN = 25
+MOST_LETTERS = 22  # in a line above an image of a gallery; Japanese ones are twice as wide
 
 
 def draw(
@@ -35,43 +50,47 @@ def draw(
     Yields:
         Name and figure.
     """
-    labels, names = images.labels, result["class_names"]
+    labels, names = images.labels, number_classes(result["class_names"])
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    of = f"{split} ({result['images']:,} images"
-    title = f"{run}: confusion matrix, {of}, accuracy {result['accuracy']:.4f})"
+    of = {"run": run, "split": Sentence({"val": "validation", "test": "test"}.get(split, split)), "n": result["images"]}
+    title = caption(
+        "{run}: confusion matrix, {split} ({n:,} images, accuracy {accuracy:.4f})", **of, accuracy=result["accuracy"]
+    )
     yield "confusion_matrix", _draw_matrix(labels, predicted, names, title)
     if not all_figures:
         return
     mended = None
     if "temperature" in result["calibration"]:
         mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
-    title = f"{run}: how sure, how right, {of})"
+    title = caption("{run}: how sure, how right, {split} ({n:,} images)", **of)
     yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
     positive = names.index(result["positive"]["class"]) if "positive" in result else None
     # A curve, and a threshold, need images of a class and of others.
     has_curves = len(np.unique(labels)) > 1
-    for kind, told in (("precision_recall", "precision and recall"), ("roc", "ROC curves")) * has_curves:
-        title = f"{run}: {told}, {of})"
+    for kind, title in (
+        ("precision_recall", caption("{run}: precision and recall, {split} ({n:,} images)", **of)),
+        ("roc", caption("{run}: ROC curves, {split} ({n:,} images)", **of)),
+    ) * has_curves:
         yield kind, plot_one_against_rest(kind, labels, probabilities, names, title, positive)
     if "threshold" in result and has_curves:
         chosen = result["threshold"]
         table = tabulate_thresholds(labels == positive, probabilities[:, positive], parse_aim(chosen["aim"]))
-        title = f"{run}: thresholds for '{names[positive]}', {of})"
+        title = caption("{run}: thresholds for '{name}', {split} ({n:,} images)", **of, name=names[positive])
         yield "threshold", plot_thresholds(table, chosen["value"], chosen["interval"], chosen["aim"], title)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
     unsure = np.argsort(confidence, kind="stable")[:24]
     for name, chosen, heading in (
-        ("mistakes", worst, f"the surest of {len(wrong)} mistakes"),
-        ("least_sure", unsure, "the least sure"),
+        ("mistakes", worst, caption("{run}, {split}: the surest of {n} mistakes", **of | {"n": len(wrong)})),
+        ("least_sure", unsure, caption("{run}, {split}: the least sure", **of)),
     ):
         if len(chosen):
-            titles = [
-                f"{names[labels[at]]}\n{'✓' if predicted[at] == labels[at] else '✗'} called {names[predicted[at]]},"
-                f" {confidence[at]:.2f}\n{shorten_name(images.names[at])}"
-                for at in chosen
-            ]
-            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, f"{run}, {split}: {heading}")
+            titles = []
+            for at in chosen:  # the name of a class is cut, not the mark before it or the number behind it
+                mark = "✓" if predicted[at] == labels[at] else "✗"
+                called = f"{mark} {cut(names[predicted[at]], MOST_LETTERS - 7)} {confidence[at]:.2f}"
+                titles.append(f"{cut(names[labels[at]], MOST_LETTERS)}\n{called}\n{shorten_name(images.names[at])}")
+            yield name, plot_gallery([images.pixels[at] for at in chosen], titles, heading)
 
 
 def plot_confusion_matrix(
@@ -86,7 +105,7 @@ def plot_confusion_matrix(
         class_names: Name of each class.
         title: The heading.
     """
-    counts = np.asarray(matrix)
+    counts, class_names = np.asarray(matrix), number_classes(class_names)
     images = counts.sum(axis=1)
     if len(class_names) <= MOST_CLASSES:
         return _plot_matrix(counts, images, class_names, title)
@@ -121,25 +140,26 @@ def _choose_mixed(pairs: Iterable[tuple[int, int]], images: np.ndarray) -> list[
 
 
 def _tell_chosen(chosen: list[int], names: Sequence[str]) -> str:
-    return f". The {len(chosen)} of {len(names):,} classes that are confused most; shares are of all images of a class"
+    told = ". The {n} of {all:,} classes that are confused most; shares are of all images of a class"
+    return caption(told, n=len(chosen), all=len(names))
 
 
 def _plot_matrix(counts: np.ndarray, images: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
     """Args: `counts` `int [shown, shown]`; `images` `int [shown]`, of each true class."""
     shares = counts / np.maximum(images[:, None], 1)
-    class_names = [name if len(name) <= 24 else name[:23] + "…" for name in class_names]
+    class_names = [cut(name, 24) for name in class_names]
     class_names, title = [literal(name) for name in class_names], literal(title)
     n = len(class_names)
     side = min(max(4.5, 0.5 * n + 2.5), 24)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the true class's images", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=caption("share of the true class's images"), shrink=0.8)
     upright = max(map(len, class_names)) > 3 and n > 2
     axes.set_xticks(range(n), class_names, rotation=45 if upright else 0, ha="right" if upright else "center")
     axes.set_yticks(range(n), class_names)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(textwrap.fill(title, round(9 * side)), fontsize="medium")
+    axes.set(xlabel=caption("predicted class"), ylabel=caption("true class"))
+    axes.set_title(wrap(title, round(9 * side)), fontsize="medium")
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(
@@ -166,9 +186,9 @@ def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.nda
     figure = Figure(figsize=(5.6, 6.2), layout="constrained")
     axes, below = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
     axes.set_title(literal(title), fontsize="medium")
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
-    kinds = [(confidence, ORANGE, "o", "as trained")]
-    kinds += [(mended, BLUE, "s", "after temperature scaling")] if mended is not None else []
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label=caption("perfectly calibrated"))
+    kinds = [(confidence, ORANGE, "o", caption("as trained"))]
+    kinds += [(mended, BLUE, "s", caption("after temperature scaling"))] if mended is not None else []
     for sure, colour, marker, name in kinds:
         bin_of = find_bins(sure)
         groups = [(sure[bin_of == b].mean(), correct[bin_of == b]) for b in range(bin_of.max() + 1)]
@@ -176,12 +196,13 @@ def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.nda
         bounds = [wilson_interval(int(right.sum()), len(right)) for _, right in groups]
         error = np.clip([[p - low, high - p] for p, (low, high) in zip(share, bounds, strict=True)], 0, None).T
         ece = compute_calibration_error(sure, correct)
-        label = f"{name}: ECE {ece[0]:.3f} (calibrated: {ece[1]:.3f}, to {ece[2]:.3f})"
+        told = "{name}: ECE {ece:.3f} (calibrated: {mean:.3f}, to {high:.3f})"
+        label = caption(told, name=name, ece=ece[0], mean=ece[1], high=ece[2])
         axes.errorbar(x, share, yerr=error, fmt=marker, color=colour, capsize=2, linewidth=1, markersize=5, label=label)
         below.hist(sure, bins=np.linspace(0, 1, 21), histtype="step", color=colour, linewidth=1.5)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="right [share of images], 95% interval")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=caption("right [share of images], 95% interval"))
     axes.legend(fontsize="small")
-    below.set(xlabel="confidence: probability of the predicted class", ylabel="images")
+    below.set(xlabel=caption("confidence: probability of the predicted class"), ylabel=caption("number of images"))
     for each in (axes, below):
         each.grid(alpha=0.3)
     return figure
@@ -210,7 +231,7 @@ def plot_one_against_rest(
     from sklearn import metrics  # takes a second, so only where a curve is drawn
 
     is_roc = kind == "roc"
-    area = "area" if is_roc else "average precision"
+    area = caption("area") if is_roc else caption("average precision")
     areas = {}
     for c in range(len(class_names)) if positive is None else [positive]:
         found = rank_one_against_rest(labels == c, probabilities[:, c])["roc_auc" if is_roc else "average_precision"]
@@ -239,23 +260,34 @@ def plot_one_against_rest(
             axes.plot(x, y, color=GREY, linewidth=0.7, alpha=0.6, drawstyle="steps-post")
             continue
         colour = (ORANGE, BLUE, GREEN)[hardest.index(c)]
-        name = class_names[c] if len(class_names[c]) <= 24 else class_names[c][:23] + "…"
-        label = f"{literal(name)}: {area} {value:.3f}"
+        label = f"{literal(cut(class_names[c], 24))}: {area} {value:.3f}"
         axes.plot(x, y, color=colour, linewidth=1.8, drawstyle="steps-post", label=label)
     if len(curves) > 3:
-        others = "other classes" if len(drawn) == len(areas) else f"{len(drawn) - 3} of the other classes"
-        mean = np.mean(list(areas.values()))
-        axes.plot([], [], color=GREY, linewidth=0.7, label=f"{others}; mean {area} of all {mean:.3f}")
+        told = "other classes; mean {area} of all {mean:.3f}"
+        if len(drawn) < len(areas):
+            told = "{n} of the other classes; mean {area} of all {mean:.3f}"
+        label = caption(told, n=len(drawn) - 3, area=area, mean=np.mean(list(areas.values())))
+        axes.plot([], [], color=GREY, linewidth=0.7, label=label)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.grid(alpha=0.3)
     if is_roc:
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing: 0.50")
-        axes.set(xlabel="false positives, of the other classes' images", ylabel="true positives, of the class's images")
+        axes.plot(
+            [0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label=caption("guessing: {share:.2f}", share=0.5)
+        )
+        axes.set(
+            xlabel=caption("false positives, of the other classes' images"),
+            ylabel=caption("true positives, of the class's images"),
+        )
     else:
         if positive is not None:
             share = float((labels == positive).mean())
-            axes.axhline(share, color=GREY, linewidth=1, linestyle="--", label=f"guessing: {share:.2f}")
-        axes.set(xlabel="recall: found, of the class's images", ylabel="precision: right, of those called so")
+            axes.axhline(
+                share, color=GREY, linewidth=1, linestyle="--", label=caption("guessing: {share:.2f}", share=share)
+            )
+        axes.set(
+            xlabel=caption("recall: found, of the class's images"),
+            ylabel=caption("precision: right, of those called so"),
+        )
     figure.legend(fontsize="small", loc="outside lower left")  # inside it would cover a low curve
     return figure
 
@@ -281,6 +313,10 @@ def plot_thresholds(
     if aim == "youden":
         lines = (*lines, ("youden", GREY, "-."))
     table = table.iloc[1:]  # the first is above all scores: no image is called positive
+    say_name = {
+        "precision": caption("precision"), "recall": caption("recall"), "f1": caption("F1"),
+        "cost": caption("cost of a mean image"), "youden": "Youden's J",
+    }  # fmt: skip
     for name, colour, style in lines:
         axes.plot(
             table["threshold"],
@@ -288,20 +324,22 @@ def plot_thresholds(
             color=colour,
             linestyle=style,
             linewidth=1.8,
-            label={"f1": "F1", "cost": "cost of a mean image", "youden": "Youden's J"}.get(name, name),
+            label=say_name[name],
         )
     axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", label="0.5")
     if interval is not None:
-        axes.axvspan(*interval, color=GREY, alpha=0.15, linewidth=0, label="95% interval of the chosen threshold")
+        axes.axvspan(
+            *interval, color=GREY, alpha=0.15, linewidth=0, label=caption("95% interval of the chosen threshold")
+        )
     if chosen is not None:
         axes.axvline(
             chosen,
             color="black",
             linewidth=1.3,
             linestyle="--",
-            label=f"chosen on validation for {aim}: {write_threshold(chosen)}",
+            label=caption("chosen on validation for {aim}: {value}", aim=aim, value=write_threshold(chosen)),
         )
-    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold on the probability of the positive class")
+    axes.set(xlim=(0, 1), ylim=(0, None), xlabel=caption("threshold on the probability of the positive class"))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return figure
@@ -323,10 +361,12 @@ def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str
     # Inches: the heading; for each row the picture and the lines above it.
     figure = Figure(figsize=(1.5 * columns, 0.5 + rows * (1.45 + 0.14 * lines)), layout="constrained")
     title = literal(title)
-    figure.suptitle(title if len(pixels) <= most else f"{title} (the first {most} of {len(pixels)})")
+    if len(pixels) > most:
+        title += caption(" (the first {most} of {n})", most=most, n=len(pixels))
+    figure.suptitle(title)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     hide_axes(panels)
     for axes, (image, text) in zip(panels, shown, strict=False):
-        ends = [line if len(line) <= 22 else "…" + line[-21:] for line in text.split("\n")]
+        ends = [cut_start(line, MOST_LETTERS) for line in text.split("\n")]
         show_image(axes, image, "\n".join(map(literal, ends)), fontsize=7)
     return figure

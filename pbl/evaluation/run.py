@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from pbl import models
 from pbl.config import Config
-from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, load_data, read_image, shorten
+from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, hash_image, load_data, read_image, shorten
 from pbl.data.paths import looks_like_path
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, Sentence, join_sentences
@@ -31,6 +31,10 @@ from pbl.storage.reading import UnreadableFile
 from pbl.storage.writing import PASSING, replacing
 from pbl.tasks import Question, find_task
 from pbl.training.performance import is_native, precision
+
+# An image is in colour where the largest and the smallest of a pixel's three values are so many levels of 255 apart on average: more
+# than JPEG's rounding of a grey picture.
+COLOURED = 8
 
 
 def load_model(run: str | Path | Run) -> keras.Model:
@@ -308,6 +312,7 @@ def predict(
     paths: str | Path | Sequence[str | Path],
     *,
     tell: Callable[[str], None] = lambda line: print(say_sentence(line)),
+    note: Callable[[str], None] = lambda line: print(say_sentence(line)),
     maps: str | Path | None = None,
 ) -> pd.DataFrame:
     """Predicts image files: the class of each; of another task what its `predict` gives, such as a score.
@@ -319,6 +324,8 @@ def predict(
         run: The run, or its folder. Its `experiment.py` is executed.
         paths: One or more image files, and folders that are searched for images.
         tell: Called with a line where files in a folder are no images: they are left out.
+        note: Called with a line where the answers are worth less than they look: images that the run was trained on, and images in
+            colour where it knows grey ones alone.
         maps: Of a task that draws maps (anomaly detection: where the error is): a folder for a picture of each image; made if absent.
 
     Returns:
@@ -343,7 +350,7 @@ def predict(
         raise InputError("No image was named. Give image files or folders of them.")
     if maps is not None and task.draw_maps is None:
         raise InputError("--maps: task={task} draws no maps.", task=run.config.task)
-    files, pixels = read_images(run, files, {Path(path) for path in paths}, tell)
+    files, pixels = read_images(run, files, {Path(path) for path in paths}, tell, note)
     model = load_model(run)
     with tell_slips(run.path, models.MODELS.get(run.config.model)):
         table = task.predict(model, pixels, run)
@@ -368,7 +375,11 @@ def _write_maps(figures: Iterable[Figure], files: Sequence[Path], folder: Path) 
 
 
 def read_images(
-    run: Run, files: Sequence[Path], named: Collection[Path], tell: Callable[[str], None]
+    run: Run,
+    files: Sequence[Path],
+    named: Collection[Path],
+    tell: Callable[[str], None],
+    note: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Path], np.ndarray]:
     """Reads image files as a run's model takes them.
 
@@ -377,6 +388,7 @@ def read_images(
         files: The files.
         named: Those that a person named one by one: each must be an image. Of others, found in a folder, some may not be.
         tell: Called with a line that says which files are left out, where there are such.
+        note: As for `predict`.
 
     Returns:
         The files that were read, and their pixels, `uint8 [n, height, width, channels]`.
@@ -386,10 +398,14 @@ def read_images(
     """
     *size, channels = run.split["input_shape"]
     read, pixels, unread = [], [], {}
+    trained, known, coloured = set(run.split["hashes"].get("train", ())), 0, 0
     for file in files:
         try:
-            pixels.append(fit_image(read_image(file), tuple(size), channels, run.split["fit"]))
+            image = read_image(file)
+            pixels.append(fit_image(image, tuple(size), channels, run.split["fit"]))
             read.append(file)
+            known += hash_image(image)[:16] in trained
+            coloured += channels == 1 < image.shape[-1] and bool(np.ptp(image, axis=-1).mean() > COLOURED)
         except InputError as error:
             unread[file] = error
     problems = join_sentences(list(unread.values())[:5])
@@ -400,4 +416,10 @@ def read_images(
     if unread:
         told = "{n} of {all} files could not be read and are left out: {problems}"
         tell(Sentence(told, n=len(unread), all=len(files), problems=problems))
+    if known:
+        told = "{n} of {all} images are images that the run was trained on: its answers for them say nothing about new ones."
+        note(Sentence(told, n=known, all=len(read)))
+    if coloured:
+        told = "{n} of {all} images are in colour, and the run was trained on grey ones: its answers for them may mean nothing."
+        note(Sentence(told, n=coloured, all=len(read)))
     return read, np.stack(pixels)

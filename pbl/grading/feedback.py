@@ -34,6 +34,23 @@ _PROMISES = {
 }
 
 
+# What a flag means to an instructor, by its name before the colon.
+FLAGS = {
+    "above_ceiling": "better than the rubric's ceiling: were the labels looked up, or is the ceiling too low?",
+    "agrees_on_errors_with": "makes the same mistakes as that team more often than chance explains",
+    "below_chance": "worse than guessing: is the order of the classes another one?",
+    "constant_predictions": "the same answer for every image",
+    "could_be": "a file without a name of the roster, which may be that team's",
+    "duplicate_of": "the same predictions as that team's",
+    "late": "received after the deadline",
+    "late_on_platform": "the platform calls it late; no time of receipt is known here",
+    "names_inside": "names that other team inside its file",
+    "not_on_roster": "no team of the roster",
+    "skewed_preprocessing": "its own test images got other probabilities here than on the team's machine",
+    "time_unread": "its time of receipt in the roster could not be read",
+}
+
+
 def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: str, language: str) -> None:
     """Writes a team's `feedback.md`.
 
@@ -192,6 +209,8 @@ def write_histogram(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    from pbl.reports.drawing import caption
+
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     low = min([*scores, *references.values()])
@@ -203,11 +222,12 @@ def write_histogram(
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)
         place, side = (value, top * (1 - 0.09 * (number % 4))), "right" if value > (1 + start) / 2 else "left"
         axes.text(*place, f" {name.replace('_', ' ')} {value:.3f}", fontsize=8, va="top", ha=side, color="#aa3377")
-    axes.set_xlabel({"accuracy": "accuracy", "roc_auc": "AUROC"}[headline] + " on the hidden images")
-    axes.set_ylabel("teams")
+    of_accuracy, of_area = caption("accuracy on the hidden images"), caption("AUROC on the hidden images")
+    axes.set_xlabel(of_accuracy if headline == "accuracy" else of_area)
+    axes.set_ylabel(caption("teams"))
     axes.set_xlim(start, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(f"{len(scores)} of {len(rows)} teams have a score")
+    axes.set_title(caption("{n} of {all} teams have a score", n=len(scores), all=len(rows)))
     with replacing(file) as temporary:
         figure.savefig(temporary, dpi=120)
     return file
@@ -254,6 +274,11 @@ def write_summary(
         rows=sorted(rows, key=lambda row: (row[hidden.headline] is None, -(row[hidden.headline] or 0))),
         counts=[f"{counts[status]} {status}" for status in STATUSES if counts[status]],
         images=next((row["images"] for row in rows if row["images"]), 0),
+        meanings={
+            flag: FLAGS[flag]
+            for flag in sorted({one.partition(":")[0] for row in rows for one in row["flags"]})
+            if flag in FLAGS
+        },
         references=sorted(references.items(), key=lambda item: item[1]),
         histogram=base64.b64encode(histogram.read_bytes()).decode() if histogram else None,
         marks=list(rows[0]["marks"]) if rows else [],

@@ -280,7 +280,7 @@ SENTENCES = {
 @functools.cache
 def _tables() -> dict[str, str]:
     """All sentences, English to Japanese; read when the first one is said in Japanese."""
-    from pbl.languages import anomaly, commands, doctor, errors, generation, grading, report, settings
+    from pbl.languages import anomaly, commands, doctor, errors, figures, generation, grading, report, settings
 
     tables = (
         doctor.WORDS,
@@ -290,6 +290,7 @@ def _tables() -> dict[str, str]:
         commands.SAID,
         grading.GRADING,
         report.PAGE,
+        figures.FIGURES,
         anomaly.ANOMALY,
         generation.GENERATION,
         SENTENCES,
@@ -307,7 +308,9 @@ def choose_language(language: str | None = None) -> str:
     """
     names = ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
     chosen = language or next(filter(None, map(os.environ.get, names)), None) or _read_system_language()
-    return "ja" if chosen[:2].lower() == "ja" else "en"
+    return (
+        "ja" if chosen[:2].lower() in ("ja", "jp", "日本") else "en"
+    )  # jp is the country's name, typed for the language's
 
 
 def _read_system_language() -> str:

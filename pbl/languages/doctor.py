@@ -53,6 +53,9 @@ WORDS = {
     "train": "訓練",
     "val": "検証",
     "test": "テスト",
+    "stop": "修正が必要",
+    "act": "要確認",
+    "note": "参考",
     # The data doctor's checks
     "broken": "読み込めない画像",
     "absent class": "画像のないクラス",

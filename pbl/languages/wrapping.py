@@ -78,3 +78,8 @@ def _kind(letter: str) -> str:
     if re.match("[ぁ-ん]", letter):
         return "hiragana"
     return "word" if letter.isalnum() else "sign"
+
+
+def is_japanese(text: str) -> bool:
+    """Whether a text has letters that only a Japanese (or Chinese) font has."""
+    return any("\u3000" <= letter <= "\uffee" for letter in text)

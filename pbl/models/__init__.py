@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from pbl import offer
-from pbl.errors import InputError, Sentence, name_nearest
+from pbl.errors import InputError, Sentence, find_name, name_nearest
 from pbl.models import (
     alexnet,
     autoencoder,
@@ -57,11 +57,11 @@ __all__ = [
 
 
 def find_builder(name: str) -> Callable[..., keras.Model]:
-    """Returns the builder of this name, in whatever case; raises InputError, with the nearest name, where there is none."""
-    name = name if name in MODELS else next((known for known in MODELS if known.lower() == name.lower()), name)
-    if name not in MODELS:
+    """Returns the builder of this name, as `find_name` reads it; raises InputError, with the nearest name, where there is none."""
+    known = find_name(name, MODELS)
+    if known is None:
         raise InputError("No model is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, MODELS))
-    builder = MODELS[name]
+    builder = MODELS[known]
     if isinstance(builder, keras.Model) or not callable(builder):
         raise InputError(
             "MODELS['{name}'] is a {kind}. Enter a function (input_shape, num_classes) that returns a new keras.Model.",

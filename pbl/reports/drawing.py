@@ -8,14 +8,15 @@ import importlib.util
 import re
 import sys
 import unicodedata
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 
-from pbl.languages import say, wrapping
+from pbl.languages import choose_language, say, wrapping
 
 # Okabe and Ito's colours: colour-blind people can tell them apart, and their lightness differs in grey print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
@@ -56,14 +57,33 @@ use_japanese_font()  # a text keeps the fonts that are set when it is made, so t
 
 @functools.cache
 def _tell_of_missing_letters() -> None:
-    warnings.filterwarnings("ignore", message="Glyph .* missing from")  # matplotlib would repeat it for each letter
     print(
         say(
-            "No font here has Japanese letters: they are boxes in the figures. pip install matplotlib-fontja, or on Debian and"
+            "No font here has Japanese letters: in the figures they are left out, and classes are numbered in the order of the tables. pip install matplotlib-fontja, or on Debian and"
             " Colab: apt-get install fonts-noto-cjk; then start Python again."
         ),
         file=sys.stderr,
     )
+
+
+def caption(template: str, /, **fields: Any) -> str:
+    """Returns a text of a figure in the reader's language: in Japanese only where a font has its letters.
+
+    Args:
+        template: The English sentence.
+        **fields: Its fields.
+    """
+    return say(template, "ja" if choose_language() == "ja" and use_japanese_font() else "en", **fields)
+
+
+def number_classes(names: Sequence[str]) -> list[str]:
+    """Returns the names of classes as a figure shows them: their numbers, from 1, where no font has the letters of them all.
+
+    The report and the tables on the screen, which have all letters, say which number is which class.
+    """
+    if any(wrapping.is_japanese(name) for name in names) and use_japanese_font() is None:
+        return [str(number) for number in range(1, len(names) + 1)]
+    return list(names)
 
 
 def literal(text: str) -> str:
@@ -71,8 +91,9 @@ def literal(text: str) -> str:
 
     Tells, once, where no font has the Japanese letters of the text.
     """
-    if any("\u3000" <= letter <= "\uffee" for letter in text) and use_japanese_font() is None:
+    if wrapping.is_japanese(text) and use_japanese_font() is None:
         _tell_of_missing_letters()
+        text = re.sub("[\u3000-\uffee]+", "…", text)
     return text.replace("$", r"\$")
 
 

@@ -26,6 +26,7 @@ from pbl.errors import InputError, Sentence
 from pbl.languages import choose_language, say, say_sentence
 from pbl.languages.doctor import say_finding
 from pbl.languages.report import WORDS
+from pbl.languages.wrapping import is_japanese
 from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template, shorten
 from pbl.runs import Run, find_run
 from pbl.storage.reading import UnreadableFile, read_bytes, read_json, read_table
@@ -199,7 +200,10 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
             )
     file = Path(file).expanduser()
     if file.suffix.lower() not in (".html", ".htm") or not file.parent.is_dir():
-        raise InputError("--out {file}: give a file in a folder that exists, whose name ends in .html.", file=file)
+        raise InputError(
+            "--out {file}: give a file in a folder that exists, whose name ends in .html. For a PDF print that page in a browser.",
+            file=file,
+        )
     page = _collect(run, folder, language)
     content = load_template("run_report.html").render(page).encode()
     with replacing(file) as temporary:
@@ -728,12 +732,14 @@ def _by_class(result: dict, say: _Voice) -> dict[str, Any]:
         rows = {name: _dictionary(classes[name]) for name in _rank_worst(classes, names)}
     columns = [(key, label) for key, label in BY_CLASS if any(key in row for row in rows.values())]
     notes, shown = [], []
+    # The numbers that the pictures have in place of names where they were drawn without a Japanese font.
+    numbers = {name: f"{number} " for number, name in enumerate(names, 1)} if any(map(is_japanese, names)) else {}
     for name, row in rows.items():
         values = [(key, _number(row.get(key))) for key, _ in columns]
         notes += [say(UNDEFINED.get(key, UNDEFINED_OTHERWISE)) for key, value in values if value is None]
         images = _number(row.get("images"))
         cells = [say("undefined") if value is None else _decimal(value) for _, value in values]
-        shown.append((name, [*cells, "—" if images is None else f"{images:,}"]))
+        shown.append((numbers.get(name, "") + name, [*cells, "—" if images is None else f"{images:,}"]))
     return {
         "head": [say("Class"), *(say(label) for _, label in columns), say("Images")],
         "rows": shown,

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from pbl import models
 from pbl.config import Config
-from pbl.data import Data
-from pbl.errors import InputError, name_nearest
+from pbl.data import DATASETS, Data
+from pbl.errors import InputError, find_name, name_nearest
 from pbl.languages import say, say_sentence
 from pbl.models.calls import is_overridden
 from pbl.tasks import Task, find_task
@@ -178,6 +178,15 @@ def _is_of_keras(callback: keras.callbacks.Callback) -> bool:
     return type(callback).__module__.startswith("keras.")
 
 
+def settle_names(config: Config) -> Config:
+    """Returns the settings with names of model, data set and callbacks as their tables write them, so that runs of one model are called alike."""
+    return config.replace(
+        model=find_name(config.model, models.MODELS) or config.model,
+        dataset=find_name(config.dataset, DATASETS) or config.dataset,
+        callbacks=[find_name(name, CALLBACKS) or name for name in config.callbacks],
+    )
+
+
 def builder_options(config: Config) -> dict[str, Any]:
     """The options that the model's builder takes, and what they are."""
     defaults = models.options_of(models.find_builder(config.model))
@@ -195,9 +204,10 @@ def build_callback(name: str, best: tuple[str, str] = ("val_loss", "min")) -> ke
     Raises:
         InputError: There is none of this name, or it gives something else.
     """
-    if name not in CALLBACKS:
+    known = find_name(name, CALLBACKS)
+    if known is None:
         raise InputError("No callback is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, CALLBACKS))
-    make, arguments = CALLBACKS[name], {}
+    make, arguments = CALLBACKS[known], {}
     try:
         signature = inspect.signature(make)
         if {"monitor", "mode"} <= set(signature.parameters):

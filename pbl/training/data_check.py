@@ -18,6 +18,8 @@ from pbl.tasks import find_task
 CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
 MANY = 5_000  # training images; with more of them these checks take seconds
 
+NAMES_OF_SEVERITIES = {"stop": Sentence("stop"), "act": Sentence("act"), "note": Sentence("note")}
+
 
 def check_data(
     data: Data, config: Config, folder: str | Path | None = None, images: int | None = None
@@ -73,7 +75,7 @@ def _tell(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Prints what is more than a note, in every run: what was found before the first is as true of the others."""
     for finding in findings:
         if finding["severity"] != "note":
-            print(f"{finding['severity']}: {say_sentence(_sentence_of(finding))}")
+            print(f"{say_sentence(NAMES_OF_SEVERITIES[finding['severity']])}: {say_sentence(_sentence_of(finding))}")
     return findings
 
 

@@ -19,10 +19,11 @@ from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.models.saving import save_model
 from pbl.models.slips import tell_slips
+from pbl.reports.drawing import caption
 from pbl.runs import Run, runs_folder
 from pbl.storage.writing import replacing
 from pbl.tasks import find_task
-from pbl.training.build import build_and_compile, build_callback
+from pbl.training.build import build_and_compile, build_callback, settle_names
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.data_check import check_data
 from pbl.training.fit import Fit, stages
@@ -73,6 +74,7 @@ def _train(
     config: Config, folder: str | Path | None, fresh: bool, images: int | None = None, kept_in: Path | None = None
 ) -> Run:
     # A slip in a name is told before anything is loaded.
+    config = settle_names(config)
     task = find_task(config)
     builder = models.find_builder(config.model)
     callbacks = [build_callback(name, task.best) for name in config.callbacks]
@@ -133,13 +135,13 @@ def finish(session: Session, model: keras.Model, data: Data) -> None:
 def _draw_curves(run: Run, diagnosis: Diagnosis | None) -> None:
     environment, history = run.environment, pd.read_csv(io.BytesIO(run.read_bytes("history.csv")))
     if not run.config.is_classifier:
-        curves = plot_history(history, environment["best_epoch"], f"{run.name}: learning curves")
+        curves = plot_history(history, environment["best_epoch"], caption("{run}: learning curves", run=run.name))
     else:
-        _, headline = diagnosis.paragraphs("en")[0]
+        _, headline = diagnosis.paragraphs("ja" if caption("loss") != "loss" else "en")[0]
         curves = plot_learning_curves(
             history,
             environment["best_epoch"],
-            f"{run.name}: learning curves; diagnosis: {headline}",
+            caption("{run}: learning curves; diagnosis: {headline}", run=run.name, headline=headline),
             environment.get("fine_tune_from_epoch"),
             Signals.load(run.path / "signals.npz"),
         )
