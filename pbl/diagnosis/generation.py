@@ -29,6 +29,7 @@ LIMITS = {
     "variety": Threshold(0.5, "median distance to the nearest other sample, by that of real images; 50 images repeated have 0, healthy networks .8 and more"),
     "missing": Threshold(0.15, "of the images that a class should have; a judge that errs gives it a few"),
     "missing_p": Threshold(1e-6, "chance of so few, binomial"),
+    "shares": Threshold(0.3, "total variation of the judge's classes between samples and real images; a healthy network had .19"),
     "recall": Threshold(0.25, "of the recall of other real images"),
     "unlike": Threshold(0.6, "of the better baseline's distance: above, a generator that learned nothing does nearly as well"),
     "sure": Threshold(3.0, "standard errors above the distance of real images"),
@@ -130,7 +131,7 @@ def diagnose_samples(
         All that holds; the first is the headline.
     """
     rules = (
-        _find_divergence, _find_too_few, _find_copies, _find_collapse, _find_unlike, _find_missing, _find_low_recall,
+        _find_divergence, _find_too_few, _find_copies, _find_collapse, _find_missing, _find_unlike, _find_low_recall,
     )  # fmt: skip
     findings = []
     for rule in rules:
@@ -268,10 +269,27 @@ def _is_far_from_real(measured: Mapping[str, Any]) -> bool:
 
 def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
     missing = _list_missing(measured)
-    if not missing or _is_far_from_real(measured):
-        return None
     of, names = measured["samples"], measured["classes"]
     total = sum(of["real_counts"])
+    if _is_far_from_real(measured) or not names:
+        return None
+    if not missing:
+        shares = [
+            count / max(of["samples"], 1) - real / total
+            for count, real in zip(of["counts"], of["real_counts"], strict=True)
+        ]
+        distance = sum(map(abs, shares)) / 2
+        if distance < LIMITS["shares"].value or of["nearest"] > LIMITS["far"].value:
+            return None  # of images unlike any the judge's classes say little
+        most = max(range(len(names)), key=shares.__getitem__)
+        return make_finding(
+            "mode_collapse",
+            "The classes are made in other shares than real images have: {distance:.0%} of the images would have to be of another class."
+            " {name} is made most beyond its share: {share:.0%} of the images, where real ones have {real:.0%}. The judge's classes are right"
+            " on {right:.0%} of real images.",
+            distance=distance, name=names[most], share=of["counts"][most] / of["samples"],
+            real=of["real_counts"][most] / total, right=measured["floor"]["right"],
+        )  # fmt: skip
     told = ", ".join(
         f"{names[number]} ({of['counts'][number]} / {of['samples'] * of['real_counts'][number] / total:.0f})"
         for number in missing[:10]
@@ -314,8 +332,6 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
     is_strange = is_blind and of["nearest"] > LIMITS["very_far"].value and any(signs[1:])
     if not (is_distant and any(signs)) and not is_strange:
         return None
-    if _list_missing(measured) and not _is_far_from_real(measured) and not any(signs[1:]):
-        return None  # the missing classes explain the distance
     name, why = _explain(history)
     details = {
         "nearest": of["nearest"], "kid": of["kid"], "error": 2 * error, "floor": floor["kid"], "of_baseline": of_baseline,
