@@ -10,11 +10,12 @@ import pytest
 
 from pbl import languages as japanese
 from pbl.config import Config
-from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, anomalies, make_finding
+from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, anomalies, generation, make_finding
 from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.languages.anomaly import ANOMALY
+from pbl.languages.generation import GENERATION
 
 
 def side(labels: np.ndarray, losses: list[float], accuracies: list[float], seed: int) -> Side:
@@ -596,14 +597,15 @@ def sentences_of(file: Path) -> set[str]:
 
 def test_all_is_said_in_japanese_with_the_same_numbers():
     said = set().union(*map(sentences_of, Path(advice.__file__).parent.glob("*.py")))
-    known = {*japanese.SENTENCES, *ANOMALY}
+    known = {*japanese.SENTENCES, *ANOMALY, *GENERATION}
     assert len(said) > 40 and said | {advice.OWN, advice.SOURCE} <= known
-    assert {of.template for _, tried in anomalies.REMEDIES.values() for of in tried} <= known
+    of_tasks = {**anomalies.REMEDIES, **generation.REMEDIES}
+    assert {of.template for _, tried in of_tasks.values() for of in tried} <= known
     for english, ours in japanese.SENTENCES.items():
         fields = [sorted(field for _, *field, _ in Formatter().parse(text) if field[0]) for text in (english, ours)]
         assert fields[0] == fields[1], english
         assert "精度" not in ours
-    assert set(japanese.FINDINGS) == {*NAMES, *anomalies.REMEDIES}
+    assert set(japanese.FINDINGS) == {*NAMES, *of_tasks}
     shown = dict(diagnose(signals(accuracy=1.0, val_accuracy=0.84)).paragraphs("ja"))
     assert shown["headline"] == "過学習（訓練と検証の差）"
     assert shown["evidence"].startswith("正解率は訓練 100.0%、検証 84.0%、差は 16.0 ポイント")

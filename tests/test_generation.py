@@ -156,7 +156,7 @@ def test_bad_images_are_explained_by_the_course(planted, course, name):
 
 @pytest.mark.parametrize(
     ("options", "precision"),
-    [({"conditional": True}, "mixed_float16"), ({"loss": "wgan_gp"}, "float32")],
+    [({"conditional": True}, "mixed_float16"), pytest.param({"loss": "wgan_gp"}, "float32", marks=pytest.mark.nightly)],
 )
 def test_a_gan_is_resumed_to_the_bit(tmp_path, options, precision):
     """Cut off within an epoch: both networks, both optimizers with their loss scales, the noise, and what the monitor saw."""
@@ -295,7 +295,7 @@ def test_in_a_fit_of_ones_own(capsys):
     assert np.random.get_state()[1][:3].tolist() == state
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_images_without_labels(tmp_path):
     """One class: the judge learns turns, and nothing is said of classes."""
     images = load("digits")[0][:500]

@@ -349,7 +349,7 @@ def test_optimizers_by_name(name):
 
 def test_wrong_callbacks(monkeypatch):
     with pytest.raises(InputError, match="Did you mean 'early_stopping'"):
-        build_callback("earlystopping")
+        build_callback("early_stoping")
     monkeypatch.setitem(CALLBACKS, "mine", lambda: 3)
     with pytest.raises(InputError, match="gave a int"):
         build_callback("mine")

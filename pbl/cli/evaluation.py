@@ -381,7 +381,7 @@ def predict(
 def generate(
     run: RunFolder,
     count: Annotated[int, Option(help="How many images.")] = 64,
-    seed: Annotated[int, Option(help="Of the noise: the same images again.")] = 0,
+    seed: Annotated[int | None, Option(help="Of the noise: the same images again; 0 unless given.")] = None,
     label: Annotated[
         str | None, Option(metavar="CLASS", help="The class to make, where the run was trained with conditional=true.")
     ] = None,
@@ -413,11 +413,17 @@ def generate(
         from pbl.evaluation.generation_figures import write_images
         from pbl.tasks import generation
     out = Path("generated.png") if out is None else out
-    images = generation.generate(opened, evaluation.load_model(opened), count, seed, label)
+    images = generation.generate(opened, evaluation.load_model(opened), count, seed or 0, label)
     files = write_images(images, out, opened.name)
     if as_json:
         print_json(
-            {"run": opened.name, "images": count, "seed": seed, "label": label, "files": [str(file) for file in files]}
+            {
+                "run": opened.name,
+                "images": count,
+                "seed": seed or 0,
+                "label": label,
+                "files": [str(file) for file in files],
+            }
         )
     else:
         print(say("{count:,} images: {file}", count=count, file=files[0] if len(files) == 1 else out))

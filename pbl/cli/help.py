@@ -84,7 +84,7 @@ def _describe_parameter(parameter: Any, described: inspect.Parameter | None) -> 
     if parameter.secondary_opts:
         default = (parameter.opts if default else parameter.secondary_opts)[0].removeprefix("--")
     notes = [_text(_translate(parameter.help))]
-    if default not in (None, False, inspect.Parameter.empty):
+    if default is not None and default is not False and default is not inspect.Parameter.empty:  # but 0 is told
         notes.append(_text(say("[default: {value}]", value=default), "dim"))
     if parameter.required:
         notes.append(_text(say("[required]"), "dim red"))

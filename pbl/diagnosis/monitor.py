@@ -290,7 +290,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
     def _check(self) -> None:
         model = self._judged
         _check_shape(model, self._inputs[0].shape[1:])
-        if not (self.model.trainable_weights or model.trainable_weights):
+        if self.model.weights and not (self.model.trainable_weights or model.trainable_weights):
             raise InputError(
                 "The model has no weight to train: all its layers are frozen. Set layer.trainable = True of one at least, and"
                 " compile it again."

@@ -83,7 +83,7 @@ RULES = {rule.key: rule for rule in (
     Rule("other_arrays", "other_arrays", "stop", {
         "other_arrays": Threshold(0.2, "accuracy on validation that Keras logged minus the measured one, a share; of the same images they differ by chance alone"),
         "other_arrays_z": Threshold(5.0, "standard errors, of the same"),
-    }, images.find_other_arrays),
+    }, images.find_other_arrays, {"": ((to_try.LOOK, None),)}),
     Rule("other_scale", "shift_suspected", "stop", {}, images.find_other_scale, explains=SEEMS),
     Rule("scaled_twice", "scaled_twice", "stop", {
         "divided_twice": Threshold(0.01, "largest pixel; 255 / 255 / 255 is .004, and a dark picture of pixels to 1 has more"),

@@ -250,7 +250,7 @@ HELP = {
     "Predict the class of image files; of anomaly detection their score.": "画像ファイルのクラスを予測します（異常検知では異常度）。",
     "Generate images with a run that learned to (task=generation).": "画像を作る実験（task=generation）で画像を生成します。",
     "How many images.": "画像の枚数。",
-    "Of the noise: the same images again.": "ノイズの乱数シード（同じ値なら同じ画像）。",
+    "Of the noise: the same images again; 0 unless given.": "ノイズの乱数シード（同じ値なら同じ画像。省略時：0）。",
     "The class to make, where the run was trained with conditional=true.": "作るクラス（conditional=true で学習した実験のみ）。",
     "A .png (a grid), a .npz (the pixels), or a folder (a file an image). Unless given: generated.png.": ".png（一覧）、.npz（画素）、またはフォルダ（画像1枚ごとのファイル）。省略時：generated.png。",
     "Of anomaly detection: write there a picture of where each image's error is.": "異常検知で：各画像のどこに誤差があるかの図を、このフォルダに書き出します。",

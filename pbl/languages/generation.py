@@ -65,16 +65,4 @@ GENERATION = {
     "Train on more images, or for fewer epochs: the discriminator knows the training images by heart.": "訓練画像を増やすか、エポック数を減らす。識別器が訓練画像を丸暗記しています。",
     "Train for twice the epochs: the distance to real images was still falling.": "エポック数を2倍にする。本物との距離はまだ小さくなっている途中でした。",
     "Take wider networks.": "ネットワークの幅を広げる。",
-    # The report
-    "Kernel distance to real images (KID x 1000; less is better)": "本物の画像とのカーネル距離（KID×1000、小さいほどよい）",
-    "Share of generated images that lie among real ones (precision)": "本物の中に収まる生成画像の割合（適合率）",
-    "Share of real images that lie among generated ones (recall)": "生成画像の中に収まる本物の画像の割合（再現率）",
-    "Share of generated images that are copies of training images": "訓練画像の複製である生成画像の割合",
-    "Share of generated images that are of the class that was asked for": "指定したクラスになった生成画像の割合",
-    "Generated images, the first of a seed: none was chosen.": "生成画像（1つの乱数シードの最初のもの。選んでいません）。",
-    "What the same noise gives after each epoch.": "同じノイズから各エポックのあとに作られる画像。",
-    "Generated images and the training images that they are nearest to; the number is the distance in grey levels, shifts forgiven.": "生成画像と、最も近い訓練画像。数字は階調での距離（ずれは許す）。",
-    "Share of each class among generated and real images of the {split} split, to the eyes of the judge.": "審判から見た、生成画像と{split}の本物の画像の各クラスの割合。",
-    "From one noise to another: images that change in steps, not by leaps.": "あるノイズから別のノイズへ：画像が飛躍せず少しずつ変わるか。",
-    "Generated images and their nearest training images.": "生成画像と、最も近い訓練画像。",
 }

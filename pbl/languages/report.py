@@ -6,6 +6,17 @@
 from pbl.languages import doctor
 
 PAGE = {
+    "Kernel distance to real images (KID x 1000; less is better)": "本物の画像とのカーネル距離（KID×1000、小さいほどよい）",
+    "Share of generated images that lie among real ones (precision)": "本物の中に収まる生成画像の割合（適合率）",
+    "Share of real images that lie among generated ones (recall)": "生成画像の中に収まる本物の画像の割合（再現率）",
+    "Share of generated images that are copies of training images": "訓練画像の複製である生成画像の割合",
+    "Share of generated images that are of the class that was asked for": "指定したクラスになった生成画像の割合",
+    "Generated images, the first of a seed: none was chosen.": "生成画像（1つの乱数シードの最初のもの。選んでいません）。",
+    "What the same noise gives after each epoch.": "同じノイズから各エポックのあとに作られる画像。",
+    "Generated images and the training images that they are nearest to; the number is the distance in grey levels, shifts forgiven.": "生成画像と、最も近い訓練画像。数字は階調での距離（ずれは許す）。",
+    "Share of each class among generated and real images of the {split} split, to the eyes of the judge.": "審判から見た、生成画像と{split}の本物の画像の各クラスの割合。",
+    "From one noise to another: images that change in steps, not by leaps.": "あるノイズから別のノイズへ：画像が飛躍せず少しずつ変わるか。",
+    "Generated images and their nearest training images.": "生成画像と、最も近い訓練画像。",
     # Headline
     "{name}: report": "{name} レポート",
     "Report of a run": "実験レポート",
