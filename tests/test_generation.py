@@ -193,6 +193,7 @@ def trained(tmp_path_factory):
     return pbl.train(config, folder=tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.slow
 def test_a_run_from_training_to_images(trained, tmp_path, command):
     run = trained
     metrics = run.read_json("metrics_val.json")
