@@ -9,14 +9,14 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from pbl.errors import InputError, Sentence, find_name, join_sentences, name_nearest
+from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.storage.reading import UnreadableFile, read_json
 from pbl.storage.trust import check_trusted, is_code_left_out
 
@@ -481,6 +481,24 @@ def _parse_value(text: str, is_text: bool) -> Any:
         return text if is_text else ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def find_name(word: str, choices: Iterable[str]) -> str | None:
+    """Returns the one of `choices` that is written so, whatever its case, hyphens, underscores and blanks; None where none or several are.
+
+    Example:
+        >>> find_name("Early-Stopping", ["early_stopping", "csv"])
+        'early_stopping'
+    """
+    choices = list(choices)
+    if word in choices:
+        return word
+    found = {choice for choice in choices if _fold(choice) == _fold(word)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _fold(word: str) -> str:
+    return re.sub(r"[-_\s]", "", str(word)).lower()
 
 
 def as_word(value: Any) -> str:

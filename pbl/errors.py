@@ -1,7 +1,6 @@
 """What a person typed or handed over wrong, told in one line."""
 
 import difflib
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,24 +58,6 @@ class InputError(ValueError):
 
         shown = get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
         return shown if choose_language() == "en" else [*shown, f"\n{say_sentence(self, 'ja')}"]
-
-
-def find_name(word: str, choices: Iterable[str]) -> str | None:
-    """Returns the one of `choices` that is written so, whatever its case, hyphens, underscores and blanks; None where none or several are.
-
-    Example:
-        >>> find_name("Early-Stopping", ["early_stopping", "csv"])
-        'early_stopping'
-    """
-    choices = list(choices)
-    if word in choices:
-        return word
-    found = {choice for choice in choices if _fold(choice) == _fold(word)}
-    return found.pop() if len(found) == 1 else None
-
-
-def _fold(word: str) -> str:
-    return re.sub(r"[-_\s]", "", str(word)).lower()
 
 
 def name_nearest(word: str, choices: Iterable[str]) -> Sentence:

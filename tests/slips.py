@@ -101,7 +101,7 @@ SLIPS = {
     # an own compile, loss, step
     "one_hot_loss_of_numbers": (compiled("'adam', 'categorical_crossentropy', metrics=['accuracy']"), OWN, 'loss takes one-hot labels'),
     "sparse_loss_of_one_hot": (compiled("'adam', 'sparse_categorical_crossentropy', metrics=['accuracy']"), OWN + ', loss="categorical_crossentropy"', 'loss takes class numbers'),
-    "binary_loss_of_ten": (compiled("'adam', 'binary_crossentropy', metrics=['accuracy']"), OWN, 'are class numbers'),
+    "binary_loss_of_ten": (compiled("'adam', 'binary_crossentropy', metrics=['accuracy']"), OWN, 'the labels of fit are class numbers'),
     "from_logits_after_softmax": (compiled("'adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=['accuracy']"), OWN, 'Leave from_logits=True out'),
     "loss_misspelt": (compiled("'adam', 'sparse_categorical_cross_entropy'"), OWN, 'loss identifier: sparse_categorical_cross_entropy'),
     "metric_misspelt": (compiled("'adam', 'sparse_categorical_crossentropy', metrics=['acuracy']"), OWN, 'metric identifier: acuracy'),

@@ -133,7 +133,7 @@ def split_experiment(words: list[str]) -> tuple[str | None, list[str]]:
 
 OF_TRAINING = [
     command for command in COMMANDS
-    if command.startswith("train ") and not re.search(r"runs/|[{A-Z]{2}|leave_out|\{[a-z]+\}", command)
+    if command.startswith("train ") and not re.search(r"runs/|[{A-Z]{2}|leave_out|\{(setting|words|path)\}", command)
 ]  # fmt: skip
 
 

@@ -53,15 +53,6 @@ def import_tops(file: Path) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def import_tops_at_top(file: Path) -> set[str]:
-    """The packages that are imported when the file is."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    return {
-        name.split(".")[0] for name in names | {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    }
-
-
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_a_file_imports_from_its_own_floor_or_below(file):
     above = {other for other in NEEDS[name_of(file)] if floor(other) > floor(name_of(file))}
@@ -81,8 +72,8 @@ def test_ground_floor_and_models_know_no_tensorflow():
         tops, name = import_tops(file), name_of(file)
         if floor(name) == 0:
             assert not tops & {"keras", "tensorflow"}, file
-        if name.startswith("models."):  # but for the tape of a training step of its own, where Keras has no word for it
-            assert "tensorflow" not in (import_tops_at_top(file) if name == "models.gan" else tops), file
+        if name.startswith("models."):
+            assert "tensorflow" not in tops, file
             assert not any(other.startswith("data.") for other in NEEDS[name]), file
         if name.startswith("data."):
             assert not any(other.startswith("models.") for other in NEEDS[name]), file

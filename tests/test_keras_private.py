@@ -128,3 +128,10 @@ def test_nothing_else_touches_them():
                 assert not private.fullmatch(node.attr), f"{file}:{node.lineno}"
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith("keras.src"), f"{file}:{node.lineno}"
+
+
+def test_the_tape_follows_gradients():
+    weight = keras.Variable(3.0)
+    with keras_private.open_tape() as tape:
+        square = weight * weight
+    assert float(tape.gradient(square, weight.value)) == 6.0

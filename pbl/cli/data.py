@@ -9,7 +9,8 @@ from typer import Argument, Option
 
 from pbl.cli.options import AsJson, DataDir, NoCode, Trust, choose_code
 from pbl.cli.screen import print_table, quiet_tensorflow
-from pbl.errors import InputError, Sentence, find_name, name_nearest
+from pbl.config import find_name
+from pbl.errors import InputError, Sentence, name_nearest
 from pbl.languages import say, say_sentence
 from pbl.storage.escapes import for_json, for_shell
 

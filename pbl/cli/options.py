@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from typer import Argument, Option
 
 from pbl.cli.screen import quiet_tensorflow
-from pbl.errors import InputError, Sentence, find_name
+from pbl.config import find_name
+from pbl.errors import InputError, Sentence
 
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
 RunsOption = Annotated[

@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from pbl.errors import InputError, find_name
+from pbl.config import find_name
+from pbl.errors import InputError
 
 # Commands whose words are settings; they have these of their own beside them.
 WITH_SETTINGS = ("train", "find-rate", "check")

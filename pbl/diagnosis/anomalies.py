@@ -5,11 +5,11 @@ As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold
 
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pbl.config import Config, as_word
 from pbl.diagnosis.advice import Experiment
@@ -156,9 +156,23 @@ def diagnose_anomalies(
     if not findings:
         findings = [_find_health(metrics)]
     findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
-    name = findings[0].name
+    planned = plan_experiments(REMEDIES[findings[0].name][1], config, options, run)
+    return Diagnosis(tuple(findings), planned)
+
+
+def plan_experiments(
+    advices: Sequence[Advice], config: Config, options: Mapping[str, Any] | None, run: str
+) -> tuple[Experiment, ...]:
+    """Returns what to try next as commands: each advice that the run can still follow.
+
+    Args:
+        advices: In the order in which they are told.
+        config: The run's settings.
+        options: The options of its model's builder, those of the settings unless given.
+        run: Its folder, for the commands.
+    """
     experiments = []
-    for advice in REMEDIES[name][1]:
+    for advice in advices:
         settings = advice.change(config, config.model_options if options is None else options)
         if settings is None:
             continue
@@ -183,7 +197,19 @@ def diagnose_anomalies(
                 template=advice.template,
             )
         )
-    return Diagnosis(tuple(findings), tuple(experiments))
+    return tuple(experiments)
+
+
+def read_metrics(run: Run, schema: type[BaseModel]) -> dict[str, Any]:
+    """Reads a run's `metrics_val.json`; raises InputError where it is missing, or not of this schema."""
+    metrics = run.read_json("metrics_val.json")
+    try:
+        schema.model_validate(metrics)
+    except ValidationError:
+        raise InputError(
+            "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
+        ) from None
+    return metrics
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
@@ -192,13 +218,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     Raises:
         InputError: The file is missing or damaged.
     """
-    metrics = run.read_json("metrics_val.json")
-    try:
-        AnomalyMetrics.model_validate(metrics)
-    except ValidationError:
-        raise InputError(
-            "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
-        ) from None
+    metrics = read_metrics(run, AnomalyMetrics)
     return diagnose_anomalies(metrics, run.config, str(run.path), run.environment.get("builder_options"))
 
 

@@ -5,19 +5,15 @@ on one number alone.
 """
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
-from pbl.config import Config, as_word
-from pbl.diagnosis.advice import Experiment
-from pbl.diagnosis.anomalies import Advice
+from pbl.config import Config
+from pbl.diagnosis.anomalies import Advice, plan_experiments, read_metrics
 from pbl.diagnosis.evidence import Finding, make_finding
 from pbl.diagnosis.rules import Diagnosis, Threshold
-from pbl.errors import InputError, Sentence
+from pbl.errors import Sentence
 from pbl.runs import Run
 from pbl.statistics import wilson_interval
 from pbl.storage.schemas import GenerationMetrics
@@ -143,31 +139,8 @@ def diagnose_samples(
     if not findings:
         findings = [_find_health(measured)]
     findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
-    experiments = []
-    for advice in REMEDIES[findings[0].name][1] if config is not None else ():
-        settings = advice.change(config, config.model_options if options is None else options)
-        if settings is None:
-            continue
-        words = [f"{key}={as_word(value)}" for key, value in settings.items()]
-        experiments.append(
-            Experiment(
-                name=advice.name,
-                message=advice.template,
-                settings=settings,
-                epochs=settings.get("epochs", config.epochs),
-                gain=None,
-                lowest=None,
-                highest=None,
-                helped=0,
-                tried=0,
-                sources=(),
-                pairs=0,
-                command=shlex.join(["python", "-m", "pbl", "train", run, *words]) if words else "",
-                details={},
-                template=advice.template,
-            )
-        )
-    return Diagnosis(tuple(findings), tuple(experiments))
+    advices = REMEDIES[findings[0].name][1] if config is not None else ()
+    return Diagnosis(tuple(findings), plan_experiments(advices, config, options, run))
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
@@ -176,13 +149,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     Raises:
         InputError: A file is missing or damaged.
     """
-    metrics = run.read_json("metrics_val.json")
-    try:
-        GenerationMetrics.model_validate(metrics)
-    except ValidationError:
-        raise InputError(
-            "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
-        ) from None
+    metrics = read_metrics(run, GenerationMetrics)
     history = []
     for row in run.read_table("history.csv", "epoch"):
         numbers = {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.generation import Reference, measure_samples
-from pbl.evaluation.samples import FEWEST, draw_labels, generate_images, make_reference, takes_labels
+from pbl.evaluation.samples import draw_labels, generate_images, make_reference, takes_labels
 from pbl.storage.writing import Growing, replacing
 
 SAMPLES = 500  # that are measured after an epoch
@@ -158,7 +158,6 @@ def describe(numbers: dict[str, Any], reference: Reference, class_names: list[st
         "floor": reference.floor,
         "baselines": reference.baselines,
         "real_images": len(reference.real),
-        "is_enough": len(reference.real) >= 2 * FEWEST,
         "classes": list(class_names) if has_classes else [],
         "judge": reference.judge.digest,
     }

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from pbl.errors import InputError
-from pbl.evaluation.generation import MOST, Reference
+from pbl.evaluation.generation import MOST, MOST_TRAIN, Reference
 from pbl.evaluation.image_judge import open_judge
 
 AT_ONCE = 100  # every call of the generator is of so many, filled up: else the last bits would depend on the count
@@ -74,6 +74,18 @@ def choose_real(hashes: list[str]) -> np.ndarray:
     return np.sort(np.argsort(np.array(hashes), kind="stable")[:MOST])
 
 
+def check_count(data: Any) -> None:
+    """Raises InputError where the validation images are too few to teach a judge by half of them and compare with the others."""
+    images = len(data.images("val").labels)
+    if images < 2 * FEWEST:
+        raise InputError(
+            "task=generation: {images} validation images are too few. Half of them teach the judge, and the others are what"
+            " generated images are compared with: give {fewest} at least, by validation_fraction or more images.",
+            images=images,
+            fewest=2 * FEWEST,
+        )
+
+
 def make_reference(data: Any, images: Any, count: int, is_validation: bool) -> tuple[Reference, np.ndarray]:
     """Opens the judge, and looks at the real images.
 
@@ -89,19 +101,13 @@ def make_reference(data: Any, images: Any, count: int, is_validation: bool) -> t
     Raises:
         InputError: There are too few images.
     """
+    check_count(data)
     val = data.images("val")
     teaches = share_out(val.hashes)
     at = np.flatnonzero(~teaches) if is_validation else np.arange(len(images.labels))
-    if min(teaches.sum(), len(at)) < FEWEST:
-        raise InputError(
-            "task=generation: {images} validation images are too few. Half of them teach the judge, and the others are what"
-            " generated images are compared with: give {fewest} at least, by validation_fraction or more images.",
-            images=len(val.labels),
-            fewest=2 * FEWEST,
-        )
     at = at[choose_real([images.hashes[number] for number in at])]
     taught = val.take(teaches)
     judge = open_judge(taught.pixels, taught.labels, data.num_classes)
     real = images.take(np.isin(np.arange(len(images.labels)), at))
-    train = data.images("train").pixels
-    return Reference(real.pixels, real.labels, train, judge, min(count, len(at))), at
+    train = data.sample("train", MOST_TRAIN)
+    return Reference(real.pixels, real.labels, train.pixels, judge, min(count, len(at))), at

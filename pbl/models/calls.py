@@ -39,7 +39,12 @@ def is_validated(model: keras.Model) -> bool:
     return has_loss or is_overridden(model, "test_step") or is_overridden(model, "compute_loss")
 
 
+def find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
+    """Returns a model's optimizers by the attributes that hold them; one with a training step of its own may have several."""
+    return {name: value for name, value in vars(model).items() if isinstance(value, keras.optimizers.Optimizer)}
+
+
 def list_variables(model: keras.Model) -> list[keras.Variable]:
-    """Returns a model's variables and those of its optimizers, of which one with a training step of its own may have several."""
-    optimizers = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
-    return [*model.variables, *(variable for optimizer in optimizers for variable in optimizer.variables)]
+    """Returns a model's variables and those of its optimizers."""
+    of_optimizers = (variable for optimizer in find_optimizers(model).values() for variable in optimizer.variables)
+    return [*model.variables, *of_optimizers]

@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from pbl.errors import InputError
 from pbl.models.card import DIGIT, Card, check_size
+from pbl.models.keras_private import open_tape
 
 # Weights of both networks; multiply-accumulates of the discriminator: a generator takes no image.
 CARDS = {
@@ -91,14 +92,12 @@ class GAN(keras.Model):
 
     def train_step(self, data):
         """One round of algorithm 1: the discriminator learns from a batch, then the generator from the discriminator."""
-        import tensorflow as tf  # the tape is TensorFlow's, and this the only line that is
-
         real, labels = ops.cast(data[0], "float32"), data[1]  # [batch, height, width, channels], [batch]
         n = ops.shape(real)[0]
 
         self.discriminator_optimizer.learning_rate.assign(self.discriminator_rate * self.optimizer.learning_rate)
         generated = self.generate(self._draw_noise(n), labels, training=True)
-        with tf.GradientTape() as tape:
+        with open_tape() as tape:
             of_real = self._judge(real, labels, training=True)  # [batch, 1]
             of_generated = self._judge(generated, labels, training=True)
             d_loss = self._discriminator_loss(of_real, of_generated)
@@ -109,7 +108,7 @@ class GAN(keras.Model):
         self.discriminator_optimizer.apply(tape.gradient(scaled, weights), weights)
 
         def train_generator():
-            with tf.GradientTape() as tape:
+            with open_tape() as tape:
                 generated = self.generate(self._draw_noise(n), labels, training=True)
                 g_loss = self._generator_loss(self._judge(generated, labels, training=True))
                 scaled = self.optimizer.scale_loss(g_loss)
@@ -148,11 +147,9 @@ class GAN(keras.Model):
 
     def _penalise_slopes(self, real, generated, labels):
         """(|gradient| - 1)^2 at random points between real and generated images, in the scale -1 to 1 (equation 3)."""
-        import tensorflow as tf
-
         share = keras.random.uniform((ops.shape(real)[0], 1, 1, 1), seed=self.random)
         between = share * real + (1 - share) * generated
-        with tf.GradientTape() as tape:
+        with open_tape() as tape:
             tape.watch(between)
             judged = self._judge(between, labels, training=True)
         slopes = 127.5 * tape.gradient(judged, between)  # the networks see pixels / 127.5 - 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 from keras.src.random.seed_generator import global_seed_generator
+from keras.src.utils.module_utils import tensorflow
 
 from pbl.errors import InputError
 
@@ -22,6 +23,11 @@ def flatten_layers(model: keras.Model) -> list[keras.Layer]:
 def has_inner_layers(layer: keras.Layer) -> bool:
     """Returns whether a layer holds layers of its own."""
     return bool(layer._layers)
+
+
+def open_tape() -> Any:
+    """Returns TensorFlow's `GradientTape`, for a model with a training step of its own: Keras has no word for gradients."""
+    return tensorflow.GradientTape()
 
 
 def find_logits(outputs: Any) -> Any:

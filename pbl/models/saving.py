@@ -21,7 +21,7 @@ import keras
 
 from pbl.errors import InputError
 from pbl.languages import say
-from pbl.models.calls import list_variables
+from pbl.models.calls import find_optimizers, list_variables
 from pbl.storage.reading import UnreadableFile, parse_json, read_file
 from pbl.storage.writing import replacing, temporary_folder
 
@@ -88,9 +88,7 @@ def copy_weights(archive_file: Path, weights_file: Path, model: keras.Model, com
 
 def _without_optimizers(stored: IO[bytes] | Path, model: keras.Model) -> memoryview:
     """In memory, since HDF5 itself must never meet a full disk, on which it crashes the process."""
-    optimizers = {
-        name.lstrip("_") for name, value in vars(model).items() if isinstance(value, keras.optimizers.Optimizer)
-    }
+    optimizers = {name.lstrip("_") for name in find_optimizers(model)}
     copied = io.BytesIO()
     with h5py.File(stored, "r") as source, h5py.File(copied, "w") as target:
         target.attrs.update(source.attrs)

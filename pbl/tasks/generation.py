@@ -19,10 +19,10 @@ from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.errors import InputError, name_nearest
 from pbl.evaluation.gan_monitor import GanMonitor, check_generator, describe
-from pbl.evaluation.generation import MOST, find_nearest, measure_samples
-from pbl.evaluation.generation_figures import draw_generation, plot_pairs, plot_samples
+from pbl.evaluation.generation import MOST, MOST_TRAIN, find_nearest, measure_samples
+from pbl.evaluation.generation_figures import draw_generation, plot_pairs
 from pbl.evaluation.samples import (
-    FEWEST,
+    check_count,
     draw_labels,
     find_noise_size,
     generate_images,
@@ -45,14 +45,7 @@ def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(model: keras.Model, data: Data) -> str:
     """Raises InputError unless the model has a generator of such images, and there are enough; returns "float32"."""
-    val = len(data.images("val").labels)
-    if val < 2 * FEWEST:
-        raise InputError(
-            "task=generation: {images} validation images are too few. Half of them teach the judge, and the others are what"
-            " generated images are compared with: give {fewest} at least, by validation_fraction or more images.",
-            images=val,
-            fewest=2 * FEWEST,
-        )
+    check_count(data)
     check_generator(model, data)
     return "float32"
 
@@ -99,7 +92,6 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         "hashes": np.array([images.hashes[number] for number in at]),
         "truth": reference.labels.astype(np.int32),
         "values": measured.by_real,
-        "samples": samples[:64],
     }
     figures = draw_generation(
         question.run, question.split, result, samples, measured.nearest, reference.train, result["classes"],
@@ -146,7 +138,7 @@ def draw_neighbours(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
     """Draws samples beside the training image that each is nearest to, where shifts are forgiven."""
     count = 12
     labels = draw_labels(data.images("train").labels, count) if takes_labels(model) else None
-    samples, train = generate_images(model, count, labels=labels), data.sample("train", 60_000)
+    samples, train = generate_images(model, count, labels=labels), data.sample("train", MOST_TRAIN)
     nearest = find_nearest(samples, train.pixels)
     table = pd.DataFrame({"distance": nearest.distance, "image": [train.names[number] for number in nearest.number]})
     title = f"{run.name}: samples and their nearest training images"
@@ -200,4 +192,3 @@ TASK = Task(
     has_classes=False,
     mutes=frozenset({"small_validation", "reference_accuracy"}),
 )
-__all__ = ["TASK", "generate", "plot_samples"]

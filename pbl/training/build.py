@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from pbl import models
-from pbl.config import Config
+from pbl.config import Config, find_name
 from pbl.data import DATASETS, Data
-from pbl.errors import InputError, find_name, name_nearest
+from pbl.errors import InputError, name_nearest
 from pbl.languages import say, say_sentence
 from pbl.models.calls import is_overridden
 from pbl.tasks import Task, find_task

@@ -28,7 +28,7 @@ import numpy as np
 
 from pbl.errors import InputError, Sentence
 from pbl.languages import say
-from pbl.models.calls import is_validated
+from pbl.models.calls import find_optimizers, is_validated
 from pbl.models.keras_private import find_callbacks, find_seed_state, find_swap, set_initial_epoch
 from pbl.storage.reading import UnreadableFile, read_array, read_array_header, read_file
 from pbl.storage.writing import Growing, discard, list_folder, replacing, sweep, try_again
@@ -302,16 +302,15 @@ class ExactResume(keras.callbacks.Callback):
             "metrics": model.metrics_variables,
             "random state": [find_seed_state()],  # of `keras.random` without a seed of its own
         }
-        for name, value in sorted(vars(model).items()):  # a model with a training step of its own may have several
-            if isinstance(value, keras.optimizers.Optimizer):
-                if not value.built and value is model.optimizer:
-                    value.build(model.trainable_variables)
-                inner = getattr(value, "inner_optimizer", value)
-                kinds[f"{name} {type(inner).__name__}"] = inner.variables
-                if inner is not value:
-                    scale = {id(variable) for variable in inner.variables}
-                    of_scale = [variable for variable in value.variables if id(variable) not in scale]
-                    kinds[LOSS_SCALE] = [*kinds.get(LOSS_SCALE, []), *of_scale]
+        for name, value in sorted(find_optimizers(model).items()):
+            if not value.built and value is model.optimizer:
+                value.build(model.trainable_variables)
+            inner = getattr(value, "inner_optimizer", value)
+            kinds[f"{name} {type(inner).__name__}"] = inner.variables
+            if inner is not value:
+                scale = {id(variable) for variable in inner.variables}
+                of_scale = [variable for variable in value.variables if id(variable) not in scale]
+                kinds[LOSS_SCALE] = [*kinds.get(LOSS_SCALE, []), *of_scale]
         return kinds
 
     def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:
@@ -424,7 +423,7 @@ class ExactResume(keras.callbacks.Callback):
             len(model.variables) < len(kept["model"]) and self.data is not None
         ):  # a subclassed one: not built before it is called
             model(next(iter(self.data.stream(0, 0)))[0])
-        optimizers = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+        optimizers = find_optimizers(model).values()
         if self.data is not None and not all(value.built or value is model.optimizer for value in optimizers):
             # Optimizers of a training step of its own are built in its first step; all that this one changes is put back.
             model.train_on_batch(*next(iter(self.data.stream(0, 0))))
