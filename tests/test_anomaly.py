@@ -280,6 +280,7 @@ def test_the_threshold_is_the_same_with_anomalies_in_the_folder_or_not(tmp_path)
     assert diagnose_anomalies(found["alone"], pbl.Config(**SETTINGS)).findings[-1].name == "no_anomalies"
 
 
+@pytest.mark.slow
 def test_detectors_are_compared_by_their_areas(tmp_path, command):
     """Paired, over the images and, with three seeds, over these too; what is judged otherwise is refused."""
     small = pbl.Config(**SETTINGS).replace(epochs=1)

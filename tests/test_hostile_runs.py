@@ -200,6 +200,7 @@ SHORT = {
 }
 
 
+@pytest.mark.slow
 def test_two_hundred_changes(runs):
     """The functions behind five commands, in this process."""
     whole = {name: act() for name, act in SHORT.items()}

@@ -341,7 +341,7 @@ def test_a_lesson_asks_before_it_tells(lesson):
 
 
 def test_diagrams_stand_in_both_languages(monkeypatch):
-    """A PNG in the text itself, and said in words; drawn again it has the size that stands there."""
+    """A PNG in the text itself, and said in words; drawn again it has the size that stands there, to 2 pixels."""
     monkeypatch.syspath_prepend(ROOT / "notebooks")
     diagrams = importlib.import_module("diagrams")
     for diagram in diagrams.DIAGRAMS:
@@ -353,7 +353,9 @@ def test_diagrams_stand_in_both_languages(monkeypatch):
             told, data = re.fullmatch(r"!\[(.*)\]\(data:image/png;base64,(.*)\)", "".join(cell["source"])).groups()
             assert told == said
             sizes.add(Image.open(io.BytesIO(base64.b64decode(data))).size)
-        assert len(sizes) == 1, diagram.cell
+        widths, heights = zip(*sizes, strict=True)
+        # A pixel of rounding lies between two versions of matplotlib.
+        assert max(widths) - min(widths) <= 2 and max(heights) - min(heights) <= 2, (diagram.cell, sizes)
 
 
 # The Japanese ones have the same code (see above), and lessons take long: nightly, all but the first and run_colab.

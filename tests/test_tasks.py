@@ -34,9 +34,8 @@ def outcome(run: "pbl.runs.Run") -> list[np.ndarray]:
     return [*pbl.load_model(run).get_weights(), history.to_numpy()]
 
 
-@pytest.mark.parametrize(
-    "model", ["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in OWN if name != "gan")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OWN)
 def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command):
     """Cut off within an epoch, both optimizers and the random states included; then every command opens the run."""
     whole = pbl.train(own_config(model), folder=tmp_path / "whole")

@@ -2,10 +2,11 @@
 
     python experiments/benchmarks/generation.py planted --data /work/shared/data mnist digits cifar10
     python experiments/benchmarks/generation.py trained --data /work/shared/data --runs 10
+    python experiments/benchmarks/generation.py cost --data /work/shared/data
 
 `planted`: nine generators that need no training, five seeds of each, on MNIST (on which the thresholds were set), digits and CIFAR-10's
-pictures in grey (on which none was). `trained`: DCGAN on MNIST, healthy and by two recipes that collapse, two epochs each. Results:
-`generation.md`.
+pictures in grey (on which none was). `trained`: DCGAN on MNIST, healthy and by two recipes that collapse, two epochs each. `cost`: a `fit` with
+and without `GanMonitor`, one after the other, five pairs. Results: `generation.md`.
 """
 
 import argparse
@@ -15,11 +16,13 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import keras
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
 import pbl
+from pbl.data.pipeline import DATA_SETTINGS
 from pbl.diagnosis.generation import diagnose_samples
 from pbl.evaluation.gan_monitor import describe
 from pbl.evaluation.generation import BASELINES, MOST, Reference, make_baseline, measure_samples
@@ -148,9 +151,38 @@ def judge_trained(folder: Path, runs: int, out: Path, only: list[str]) -> None:
             )
 
 
+def measure_cost(folder: Path, pairs: int) -> None:
+    """Prints the seconds of a `fit` with `GanMonitor` by those without, and what it says itself that it took."""
+    print("| experiment | epochs | seconds without | with, by without | what the monitor counts itself |")
+    print("|" + "---|" * 5)
+    for name, epochs in (("digits_gan", 20), ("mnist_gan", 2)):
+        config = pbl.load_experiment(
+            Path(__file__).parents[1] / f"{name}.py", [f"epochs={epochs}", f"data_dir={folder / 'tfds'}"]
+        )
+        of_data = {field: getattr(config, field) for field in DATA_SETTINGS}
+        data = pbl.load_data(config.dataset, fewest_classes=1, **of_data)
+        shares, own, without = [], [], []
+        for _ in range(pairs + 1):  # the first pair warms up
+            seconds = {}
+            for watched in (False, True):
+                keras.utils.set_random_seed(0)
+                model = pbl.models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
+                model.compile(keras.optimizers.Adam(config.learning_rate, beta_1=0.5))
+                callbacks = [pbl.GanMonitor(data)] if watched else []
+                start = time.perf_counter()
+                model.fit(data.train, validation_data=data.val, epochs=epochs, verbose=0, callbacks=callbacks)
+                seconds[watched] = time.perf_counter() - start
+                own += [callbacks[0].seconds / seconds[watched]] if watched else []
+                keras.backend.clear_session()
+            shares.append(seconds[True] / seconds[False])
+            without.append(seconds[False])
+        told = [np.median(values[1:]) for values in (without, shares, own)]
+        print(f"| {name} | {epochs} | {told[0]:.1f} | {told[1]:.2f} | {told[2]:.0%} |", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["planted", "trained"])
+    parser.add_argument("what", choices=["planted", "trained", "cost"])
     parser.add_argument("names", nargs="*", help="data sets, or recipes")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=5, help="seeds of each")
@@ -159,5 +191,7 @@ if __name__ == "__main__":
     if given.what == "planted":
         for name in given.names or ["mnist", "digits", "cifar10"]:
             judge_planted(name, given.data, given.runs)
+    elif given.what == "cost":
+        measure_cost(given.data, given.runs)
     else:
         judge_trained(given.data, given.runs, given.out, given.names)

@@ -3,9 +3,10 @@
 Each case is trained once without a break, then with kills (a random step, a random moment in a validation, or one while
 the state is being saved; a run is killed some five times before it ends), until there were `--moments` of them. Equal
 means, bit for bit: the weights of the best and of the last model, the history but for its seconds, every probability of
-the validation images, the metrics.
+the validation images, the metrics; of a GAN also both networks, the distances by image and the grids of each epoch.
 
 Command:  python experiments/benchmarks/resume.py --moments 20 --write
+          python experiments/benchmarks/resume.py --moments 10 --only GAN
 Result:   resume.md, beside this file; exit status 1 where something differed
 """
 
@@ -35,12 +36,21 @@ MLP = {
     "model": "mlp", "model_options": {"widths": [64, 32], "dropout": 0.3, "batch_norm": True}, "epochs": 40, "steps_per_execution": 8,
     "callbacks": ["early_stopping", "reduce_on_plateau"],
 }  # fmt: skip
+GAN = {
+    "task": "generation", "model": "dcgan", "validation_fraction": 0.4, "epochs": 6, "batch_size": 32, "optimizer": "adam",
+    "learning_rate": 0.001, "optimizer_options": {"beta_1": 0.5},
+    "model_options": {"noise_size": 16, "width": 16, "kernel_size": 3, "conditional": True},
+}  # fmt: skip
 CASES = {
     "MLP, dropout, early stopping, plateau": {**MLP, "precision": "float32"},
     "ResNet-20, augmentation, dropped branches": {**RESNET, "precision": "float32"},
     "ResNet-20, the same, mixed bfloat16": {**RESNET, "precision": "mixed_bfloat16"},
     "MLP, mixed float16 (loss scale)": {**MLP, "epochs": 12, "precision": "mixed_float16"},
-}
+    "GAN by classes, mixed float16 (two loss scales)": {**GAN, "precision": "mixed_float16"},
+    "GAN, Wasserstein with gradient penalty": {
+        **GAN, "model_options": {**GAN["model_options"], "conditional": False, "loss": "wgan_gp"}, "precision": "float32",
+    },
+}  # fmt: skip
 PLACES = ("step", "validation", "save")
 
 
@@ -105,16 +115,16 @@ def read(folder: Path) -> dict[str, list[np.ndarray]]:
     )
     metrics = json.loads((run.path / "metrics_val.json").read_text())
     metrics = {name: value for name, value in metrics.items() if name != "run"}
-    with np.load(run.path / "predictions_val.npz") as predictions:
-        probabilities = predictions["probabilities"]
-    with np.load(run.path / "signals.npz") as signals:
-        of_images = [signals[name] for name in signals.files if name != "text"]
+    files = {}
+    for name in ("predictions_val.npz", "signals.npz", "samples.npz"):
+        if (run.path / name).exists():
+            with np.load(run.path / name) as saved:
+                files[name] = [saved[key] for key in saved.files if key != "text"]
     return {
         "best weights": pbl.load_model(run).get_weights(),
         "last weights": keras.models.load_model(run.path / "final.keras").get_weights(),
         "history": [history.to_numpy()],
-        "signals": of_images,
-        "probabilities": [probabilities],
+        **files,
         "metrics": [np.array(json.dumps(metrics, sort_keys=True))],
         "best epoch": [np.array(run.environment["best_epoch"])],
     }
@@ -151,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=20, help="kills of each case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", type=int, default=len(CASES), help="only so many cases, from the first")
+    parser.add_argument("--only", default="", help="only the cases whose name has this")
     parser.add_argument("--write", action="store_true", help="write resume.md")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -160,7 +170,7 @@ def main() -> None:
         train(case, folder, place, int(count), float(delay))
         return
     random_moments = random.Random(arguments.seed)
-    rows = [compare(case, arguments.moments, random_moments) for case in list(CASES)[: arguments.cases]]
+    rows = [compare(case, arguments.moments, random_moments) for case in CASES if arguments.only in case]
     if arguments.write:
         import keras
         import tensorflow as tf

@@ -179,14 +179,14 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._measure: dict[str, Callable] = {}  # traced anew: the model may have been compiled anew
         self._batches = _in_batches(self._inputs, self._labels)
         self._before: list | None = None  # kernels before an epoch that is looked at
-        self._begins, self._is_restored, self._first_epoch = True, False, 0
+        self._begins, self._is_restored = True, False
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
         _watch_labels(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
         if self._begins:
-            self._begins, self._first_epoch = False, epoch
+            self._begins = False
             self.signals.cut(epoch)
             goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
             if not goes_on or (epoch == 0 and not self._is_restored):
@@ -513,7 +513,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
             penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
             return ops.reshape(ops.cast(penalty, "float32"), (1,))
 
-        is_short = self.params["epochs"] - self._first_epoch < FEW_EPOCHS
+        # By all epochs of the training, not by those that are left: traced or not rounds otherwise, and a resumed one is to be the same.
+        is_short = self.params["epochs"] < FEW_EPOCHS
         return {
             "rows": _compile(self._judged, judge_all, is_seldom=is_short),
             "look": _compile(self._judged, look, is_seldom=True),
