@@ -50,6 +50,14 @@ def fresh_registries():
 
 
 @pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Nothing that another training decoded or taught on this machine is read, and nothing is left there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PBL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def one_close_look():
     """The slow checks of the same images are made once for all tests: they are a third of a small training."""
     look, found = Data.check_closely, {}

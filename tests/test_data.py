@@ -302,7 +302,8 @@ def test_a_folder_of_the_same_name_hides_no_data_set(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_mnist(shared_data, monkeypatch):
+def test_mnist(shared_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_data / "tfds"))  # after tensorflow_datasets may have been imported
     data = pbl.load_data("mnist")
     # 10% of each class, rounded by class
@@ -312,3 +313,16 @@ def test_mnist(shared_data, monkeypatch):
         np.testing.assert_array_equal(data.images("test").pixels[..., 0], arrays["x_test"])
         np.testing.assert_array_equal(data.images("test").labels, arrays["y_test"])
     assert official == {*data.images("train").hashes, *data.images("val").hashes}
+
+    def decode_again(self):
+        raise AssertionError(f"{self.place} is decoded again")
+
+    # The images were decoded into the cache, from where the next start takes them.
+    monkeypatch.setattr("pbl.data.catalogue._Prepared.__iter__", decode_again)
+    again = pbl.load_data("mnist")
+    for split in ("train", "val", "test"):
+        assert (
+            again.images(split).hashes == data.images(split).hashes
+            and again.images(split).names == data.images(split).names
+        )
+        np.testing.assert_array_equal(again.images(split).pixels[:9], data.images(split).pixels[:9])

@@ -4,13 +4,15 @@ A data set of your own is a function without arguments that returns a `Source`, 
 `DATASETS` under the name by which the configuration calls it.
 """
 
+import hashlib
 import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,23 +94,7 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
         _download(builder, name, data_dir)
 
     def part(split: str) -> Callable[[], Iterable[Example]] | None:
-        if split not in builder.info.splits:
-            return None
-
-        def examples() -> Iterable[Example]:
-            batches = builder.as_dataset(
-                split=split,
-                decoders={image_key: tfds.decode.SkipDecoding()},
-                read_config=tfds.ReadConfig(interleave_cycle_length=1),  # one file after the other: a fixed order
-            ).batch(256)
-            number = 0
-            for batch in tfds.as_numpy(batches):
-                for content, label in zip(batch[image_key], batch[label_key], strict=True):
-                    example = f"{builder.name}/{split}/{number}"
-                    yield content, int(label), example
-                    number += 1
-
-        return examples
+        return (lambda: _Prepared(builder, split, image_key, label_key)) if split in builder.info.splits else None
 
     train, test, val = part("train"), part("test"), part("validation")
     if train is None:
@@ -117,6 +103,40 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
         )
     channels = {1: 1, 3: 3, 4: 3}.get(builder.info.features[image_key].shape[-1])
     return Source(builder.info.features[label_key].names, train, test, val, channels)
+
+
+class _Prepared:
+    """The examples of a split that TensorFlow Datasets has prepared; decoded once, they are read from the cache (`store.collect`)."""
+
+    def __init__(self, builder: Any, split: str, image_key: str, label_key: str):
+        self._builder, self._split, self._keys = builder, split, (image_key, label_key)
+        self.place = f"{builder.data_path} {split}"
+
+    def __len__(self) -> int:
+        return self._builder.info.splits[self._split].num_examples
+
+    def __iter__(self) -> Iterator[Example]:
+        import tensorflow_datasets as tfds
+
+        image_key, label_key = self._keys
+        batches = self._builder.as_dataset(
+            split=self._split,
+            decoders={image_key: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(interleave_cycle_length=1),  # one file after the other: a fixed order
+        ).batch(256)
+        number = 0
+        for batch in tfds.as_numpy(batches):
+            for content, label in zip(batch[image_key], batch[label_key], strict=True):
+                yield content, int(label), f"{self._builder.name}/{self._split}/{number}"
+                number += 1
+
+    def listing(self) -> str:
+        """A digest of the files' names, sizes and times; of names alone where they lie on no disk of this machine."""
+        status = []
+        for file in sorted(map(Path, self._builder.info.splits[self._split].filepaths)):
+            found = file.stat() if file.exists() else None
+            status.append((file.name, found and (found.st_size, found.st_mtime_ns)))
+        return hashlib.sha256(repr(status).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _find_image_and_label(builder, name: str) -> tuple[str, str]:
