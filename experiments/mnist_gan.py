@@ -1,6 +1,6 @@
 """A GAN of MNIST: noise becomes digits. Look at figures/samples_val.png and figures/course_val.png.
 
-Paper:    Radford et al. 2015, arXiv:1511.06434 (DCGAN)
+Paper:    Radford et al. 2015, arXiv:1511.06434 (DCGAN); averages of the weights: Yazici et al. 2019, arXiv:1806.04498
 Data:     MNIST, a third of the training images; 3,000 others teach the judge
 Command:  python -m pbl train experiments/mnist_gan.py
 """
@@ -15,8 +15,12 @@ config = Config(
     model="dcgan",
     model_options={"noise_size": 64, "width": 32, "kernel_size": 4},
     optimizer="adam",
-    learning_rate=0.0005,
-    optimizer_options={"beta_1": 0.5},
+    learning_rate=0.001,
+    optimizer_options={
+        "beta_1": 0.5,
+        "use_ema": True,
+        "ema_momentum": 0.99,
+    },  # a game of two goes round: its mean is better
     batch_size=64,
-    epochs=4,
+    epochs=3,
 )

@@ -129,6 +129,10 @@ def test_planted_generators_get_their_names(planted, kind):
         ([(40, 0.99, 0.02)] * 6, "discriminator_wins"),
         ([(40, 0.52, 0.49)] * 6, "generator_wins"),
         (
+            [(300, 0.73, 0.95), (255, 0.73, 0.97)],
+            "generator_wins",
+        ),  # it takes the generated ones for real, and fewer real ones
+        (
             [(90, 0.7, 0.3), (80, 0.7, 0.3), (70, 0.7, 0.3), (60, 0.7, 0.3), (50, 0.7, 0.3), (40, 0.7, 0.3)],
             "still_learning",
         ),

@@ -273,6 +273,40 @@ def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, monkeypa
     assert run.read_json("metrics_val.json")["accuracy"] == pytest.approx(history["val_accuracy"][best - 1], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        ([(3.0, None), (2.9, None), (2.95, None)], 2),
+        (
+            [(3.0, 0.5), (3.8, 0.5), (1.0, 0.5), (2.0, 0.5), (8.0, 0.5)],
+            4,
+        ),  # 2 lies within 2 * hypot(.5, .5) = 1.41 of 1
+        (
+            [(3.0, 0.5), (3.0, np.nan), (np.nan, np.nan)],
+            1,
+        ),  # between two measurements the newest stands, and counts for nothing
+        ([(3.0, 0.5), (4.0, 0.5), (5.0, 0.5)], 2),  # compared with the lowest, not step by step
+    ],
+)
+def test_among_epochs_that_are_as_good_the_newest_is_the_best(tmp_path, rows, best):
+    def keep(rows, state=None):
+        kept = BestModel(tmp_path, "val_kid")
+        kept.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+        kept.on_train_begin()
+        if state:
+            kept.set_state(state)
+        for epoch, (kid, error) in rows:
+            kept.on_epoch_end(epoch, {"val_kid": kid} | ({} if error is None else {"val_kid_error": error}))
+        return kept
+
+    rows = list(enumerate(rows))
+    whole = keep(rows)
+    assert whole.best_epoch == best
+    for cut in range(1, len(rows)):  # and where it was cut off
+        (tmp_path / "best.weights.h5").unlink(missing_ok=True)
+        assert keep(rows[cut:], keep(rows[:cut]).get_state()).best_epoch == best
+
+
 @pytest.fixture(scope="module")
 def plain_losses(tmp_path_factory) -> list[float]:
     """Of the training below without averages."""

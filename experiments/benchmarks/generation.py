@@ -39,12 +39,22 @@ NAMES = {
     "pixel_gaussian": "unlike_real_images",
     "mean_of_two": "unlike_real_images",
 }
+PLAIN = {"optimizer_options.use_ema": False, "batch_size": 128}
 RECIPES = {
     "healthy": {},
     # The generator ten times as fast, and nothing normalised: at balance, and bad.
-    "unbalanced": {"model_options.batch_normalization": False, "model_options.discriminator_rate": 0.1},
+    "unbalanced": {
+        **PLAIN, "learning_rate": 0.002, "model_options.batch_normalization": False, "model_options.discriminator_rate": 0.1,
+    },
     # A discriminator that hardly learns.
-    "weak_discriminator": {"model_options.discriminator_rate": 0.01},
+    "weak_discriminator": {**PLAIN, "model_options.discriminator_rate": 0.01},
+}  # fmt: skip
+
+
+NAMED = {
+    "healthy": {"healthy"},
+    "unbalanced": {"generator_wins", "mode_collapse"},
+    "weak_discriminator": {"generator_wins", "mode_collapse"},
 }
 
 
@@ -130,6 +140,7 @@ def judge_trained(folder: Path, runs: int, out: Path, only: list[str]) -> None:
     experiment = Path(__file__).parents[1] / "mnist_gan.py"
     print("| recipe | seed | epochs | verdict | KID x 1000 | recall | classes | processor s |")
     print("|" + "---|" * 8)
+    right = Counter()
     for recipe in only or RECIPES:
         for seed in range(runs):
             words = [f"{key}={value}" for key, value in RECIPES[recipe].items()]
@@ -145,10 +156,12 @@ def judge_trained(folder: Path, runs: int, out: Path, only: list[str]) -> None:
             counts = np.array(found["samples"]["counts"])
             classes = int((counts > 0.15 * counts.sum() / len(counts)).sum())
             names = ", ".join(finding.name for finding in verdict.findings)
+            right[recipe] += verdict.headline.name in NAMED[recipe]
             print(
                 f"| {recipe} | {seed} | {epochs} | {names} | {found['metrics']['kid']:.1f} | {found['metrics']['recall']:.2f} | {classes} | {seconds:.0f} |",
                 flush=True,
             )
+    print("\n" + ", ".join(f"{recipe}: {count} of {runs} named rightly" for recipe, count in right.items()))
 
 
 def measure_cost(folder: Path, pairs: int) -> None:

@@ -26,7 +26,9 @@ LIMITS = {
     "missing": Threshold(0.15, "of the images that a class should have; a judge that errs gives it a few"),
     "missing_p": Threshold(1e-6, "chance of so few, binomial"),
     "shares": Threshold(0.3, "total variation of the judge's classes between samples and real images; a healthy network had .19"),
-    "recall": Threshold(0.25, "of the recall of other real images"),
+    "recall": Threshold(0.5, "of the recall of other real images; healthy networks had .85 and more"),
+    "no_recall": Threshold(0.25, "the same, after one epoch"),
+    "rises": Threshold(1.2, "recall at the end by that of a third of the epochs before"),
     "unlike": Threshold(0.6, "of the better baseline's distance: above, a generator that learned nothing does nearly as well"),
     "sure": Threshold(3.0, "standard errors above the distance of real images"),
     "far": Threshold(1.15, "median distance to the nearest training image, by that of real images"),
@@ -273,12 +275,31 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
     of, floor = measured["samples"], measured["floor"]
     if of["recall"] >= LIMITS["recall"].value * floor["recall"] or _is_far_from_real(measured) or of["variety"] > 1:
         return None
+    name, course = "mode_collapse", ""
+    before, last = _read_course(history, "val_recall") or ({}, {})
+    if before and last["val_recall"] > LIMITS["rises"].value * before["val_recall"]:
+        name = "still_learning"
+        course = Sentence(
+            " It was still rising: {before:.0%} after epoch {then:.0f}, {now:.0%} after epoch {epoch:.0f}.",
+            before=before["val_recall"], then=before["epoch"], now=last["val_recall"], epoch=last["epoch"],
+        )  # fmt: skip
+    elif len(history) == 1 and of["recall"] >= LIMITS["no_recall"].value * floor["recall"]:
+        return None  # after one epoch nobody knows where it goes
     return make_finding(
-        "mode_collapse",
+        name,
         "Much of what real images show is never generated: {recall:.0%} of the real images lie among the generated ones (recall), of"
-        " other real images {floor:.0%}; from one image to the nearest other it is {variety:.0%} of the way that it is between real ones.",
-        recall=of["recall"], floor=floor["recall"], variety=of["variety"],
+        " other real images {floor:.0%}; from one image to the nearest other it is {variety:.0%} of the way that it is between real"
+        " ones.{course}",
+        recall=of["recall"], floor=floor["recall"], variety=of["variety"], course=course,
     )  # fmt: skip
+
+
+def _read_course(
+    history: Sequence[Mapping[str, float]], name: str
+) -> tuple[Mapping[str, float], Mapping[str, float]] | None:
+    """The epoch a third of the training before the end, and the last; of one that one twice, of none None."""
+    known = [row for row in history if math.isfinite(row.get(name, math.nan))]
+    return (known[-min(len(known), 1 + max(1, len(known) // 3))], known[-1]) if known else None
 
 
 def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
@@ -325,31 +346,31 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
 
 def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
     """Which of the two networks is to blame, or that it only takes longer; by the end of the training."""
-    known = [row for row in history if math.isfinite(row.get("val_kid", math.nan))]
-    if not known:
+    course = _read_course(history, "val_kid")
+    if course is None:
         return "unlike_real_images", Sentence("The course of the training is not known.")
-    last, before = known[-1], known[-1 - max(1, len(known) // 3)] if len(known) > 1 else known[-1]
+    before, last = course
     real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
+    are_probabilities = 0 <= min(real, generated) <= max(real, generated) <= 1
+    if are_probabilities and real - generated < LIMITS["equal"].value:
+        return "generator_wins", Sentence(
+            "Yet the discriminator does not tell them apart: its mean is {real:.2f} on real and {generated:.2f} on generated images, so"
+            " the generator learns little from it.",
+            real=real,
+            generated=generated,
+        )
     if last["val_kid"] < LIMITS["falls"].value * before["val_kid"]:
         return "still_learning", Sentence(
             "The distance was still falling: {before:.1f} after epoch {then:.0f}, {now:.1f} after epoch {epoch:.0f}.",
             before=before["val_kid"], then=before["epoch"], now=last["val_kid"], epoch=last["epoch"],
         )  # fmt: skip
-    if 0 <= generated <= real <= 1:  # probabilities
-        if real > LIMITS["wins"].value and generated < 1 - LIMITS["wins"].value:
-            return "discriminator_wins", Sentence(
-                "The discriminator tells them apart nearly always: its mean is {real:.2f} on real and {generated:.2f} on generated"
-                " images, and the images get no better.",
-                real=real,
-                generated=generated,
-            )
-        if real - generated < LIMITS["equal"].value:
-            return "generator_wins", Sentence(
-                "Yet the discriminator hardly tells them apart: its mean is {real:.2f} on real and {generated:.2f} on generated"
-                " images. The losses are at balance, and the images are bad.",
-                real=real,
-                generated=generated,
-            )
+    if are_probabilities and real > LIMITS["wins"].value and generated < 1 - LIMITS["wins"].value:
+        return "discriminator_wins", Sentence(
+            "The discriminator tells them apart nearly always: its mean is {real:.2f} on real and {generated:.2f} on generated"
+            " images, and the images get no better.",
+            real=real,
+            generated=generated,
+        )
     return "unlike_real_images", Sentence("The losses do not say why.")
 
 

@@ -16,7 +16,7 @@ SAMPLES = 500  # that are measured after an epoch
 NEAREST_OF = 100  # of them, whose nearest training image is looked for
 MEASURED = 10  # times in a training, and after the first and the last epoch
 SHOWN = 16  # images of the grid, always from the same noise
-ENTERED = ("kid", "precision", "recall")
+ENTERED = {"kid": "kid", "kid_error": "error", "precision": "precision", "recall": "recall"}
 
 
 class GanMonitor(keras.callbacks.Callback):
@@ -29,7 +29,8 @@ class GanMonitor(keras.callbacks.Callback):
     ```
 
     It stands first in the list: then the others see what it enters into `logs`: `val_kid` (the kernel distance to real images,
-    times 1,000; `pbl.evaluation.generation`), `val_precision` and `val_recall`. The losses do not say whether the images are good: in
+    times 1,000; `pbl.evaluation.generation`), `val_kid_error` (its standard error; NaN where this epoch was not measured),
+    `val_precision` and `val_recall`. The losses do not say whether the images are good: in
     a game of two both may be at balance while the images are bad. The training itself is not changed.
 
     Args:
@@ -98,13 +99,16 @@ class GanMonitor(keras.callbacks.Callback):
             logs |= {f"val_{name}": float("nan") for name in ENTERED}
             return
         every = self._every or max(1, self.params.get("epochs", 0) // MEASURED)
-        if epoch % every == 0 or is_last or not self.rows:
+        measures = epoch % every == 0 or is_last or not self.rows
+        if measures:
             count = self.reference.count
             labels = draw_labels(self.reference.labels, count) if takes_labels(self.model) else None
             samples = generate_images(self.model, count, labels=labels)
             measured = measure_samples(samples, self.reference, NEAREST_OF)
             self.rows.append({"epoch": epoch + 1, **measured.numbers})
-        logs |= {f"val_{name}": self.rows[-1][name] for name in ENTERED}
+        logs |= {f"val_{name}": self.rows[-1][key] for name, key in ENTERED.items()}
+        if not measures:
+            logs["val_kid_error"] = float("nan")
         self.history.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
         self.seconds += time.perf_counter() - start
 

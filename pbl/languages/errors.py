@@ -9,6 +9,10 @@ ERRORS = {
     "No model is called '{name}'. {nearest}": "'{name}' というモデルはありません。{nearest}",
     "It has no options.": "オプションはありません。",
     "Model '{name}' has no option '{option}'. {nearest}": "モデル '{name}' に '{option}' というオプションはありません。{nearest}",
+    "model_options.{option}={value}: it must be {wanted}.": "model_options.{option}={value}：{wanted}にしてください。",
+    "true or false": "true か false",
+    "a whole number, 1 or more": "1 以上の整数",
+    "a number": "数",
     "model_options={options} do not fit '{name}': {error}": "model_options={options} は '{name}' に合いません：{error}",
     "MODELS['{name}'] returned a {kind}. Return a keras.Model.": "MODELS['{name}'] が {kind} を返しました。keras.Model を返してください。",
     # card.py
@@ -266,6 +270,8 @@ ERRORS = {
     "a share of all steps, above 0 and below 1": "全ステップに対する割合（0 より大きく 1 より小さい）",
     "a share of the learning rate, 0 to 1": "学習率に対する割合（0〜1）",
     "a number above 0 and below 1": "0 より大きく 1 より小さい数",
+    "label_smoothing={value} would change nothing: with task={task} the model has its own loss. Leave it out.": "label_smoothing={value} は何も変えません。task={task} ではモデルが自分の損失を持っています。この設定を外してください。",
+    "task=generation knows no weights of images: leave {setting} out.": "task=generation では画像に重みを付けられません。{setting} を外してください。",
     "label_smoothing needs one-hot labels: set loss=categorical_crossentropy.": "label_smoothing には one-hot のラベルが必要です。loss=categorical_crossentropy を指定してください。",
     # perceptron.py
     "perceptron tells two classes apart, not {n}. Take softmax_regression.": "perceptron が見分けるのは2クラスだけです（このデータは {n} クラス）。softmax_regression を使ってください。",

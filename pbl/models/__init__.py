@@ -7,6 +7,7 @@ A builder of your own is entered in an experiment file: `MODELS["mine"] = mine`.
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,20 @@ def keep_options(name: str, options: dict[str, Any], recorded: dict[str, Any] | 
     return {**{option: then[option] for option in options_of(find_builder(name)) if option in then}, **options}
 
 
+def _check_option(option: str, value: Any, kind: Any) -> None:
+    """Raises InputError where a value is not of the kind that the builder says: any word would be true."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is bool and not isinstance(value, bool):
+        wanted = Sentence("true or false")
+    elif kind is int and not (is_number and 1 <= value < math.inf and value == int(value)):
+        wanted = Sentence("a whole number, 1 or more")
+    elif kind is float and not (is_number and math.isfinite(value)):
+        wanted = Sentence("a number")
+    else:
+        return
+    raise InputError("model_options.{option}={value}: it must be {wanted}.", option=option, value=value, wanted=wanted)
+
+
 def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **options: Any) -> keras.Model:
     """Builds the model of this name.
 
@@ -107,8 +122,11 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
         InputError: No such model or option (the nearest name is given), or an option's value is out of range.
     """
     builder = find_builder(name)
-    takes_any = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
-    for option in options:
+    parameters = inspect.signature(builder).parameters
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    for option, value in options.items():
+        if option in parameters and builder.__module__.startswith("pbl."):
+            _check_option(option, value, parameters[option].annotation)
         if option not in options_of(builder) and not takes_any:
             valid = options_of(builder)
             nearest = name_nearest(option, valid) if valid else Sentence("It has no options.")

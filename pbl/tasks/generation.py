@@ -2,8 +2,8 @@
 
 `task=generation`, with `model=dcgan` or `mlp_gan`. Neither loss says whether the images are good, so `GanMonitor` looks at samples after
 each epoch, and `judge` measures them from several sides: the kernel distance to real images beside that of other real images and of
-generators that learned nothing, precision and recall, classes, copies of training images. The best epoch is that of the lowest distance on
-validation.
+generators that learned nothing, precision and recall, classes, copies of training images. The best epoch is the newest whose distance on
+validation is not above the lowest by more than chance.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,10 @@ def check(model: keras.Model, data: Data) -> str:
 
 
 def compile_arguments(config: Config) -> dict[str, Any]:
-    """None: the model has its own losses."""
+    """None: the model has its own losses, which know no weights of images; raises InputError where the settings give some."""
+    for setting in ("class_weight", "sample_weights"):
+        if getattr(config, setting):
+            raise InputError("task=generation knows no weights of images: leave {setting} out.", setting=setting)
     return {}
 
 

@@ -92,6 +92,12 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
             task=card.task,
         )
     has_own_loss = not task.compile(config)  # its step may not know of a loss scale: float32 unless told otherwise
+    if has_own_loss and config.label_smoothing:
+        raise InputError(
+            "label_smoothing={value} would change nothing: with task={task} the model has its own loss. Leave it out.",
+            value=config.label_smoothing,
+            task=config.task,
+        )
     policy = "float32" if has_own_loss and config.precision == "auto" else choose_precision(config.precision)
     model = build_in(policy)
     is_float32 = task.check(model, data) == "float32"

@@ -45,6 +45,9 @@ CALLBACKS: dict[str, Callable[..., keras.callbacks.Callback]] = {
 class BestModel(keras.callbacks.Callback):
     """Keeps the best model, that with the lowest validation loss, as `best.keras` and `best.weights.h5`.
 
+    Where `<monitor>_error` is logged too, a standard error, as of the distance of a few hundred samples, chance would choose among epochs
+    that are as good: the newest is the best that is not worse than the lowest by more than two standard errors of their difference.
+
     Unlike `ModelCheckpoint` it never leaves a half-written file. In the first ten seconds, and where saving would take more
     than a fortieth of the time, as for small models that learn fast, the best model waits in memory for the next moment, at
     the latest for the end.
@@ -66,6 +69,7 @@ class BestModel(keras.callbacks.Callback):
         super().__init__()
         self.folder = Path(folder)
         self.best_loss, self.best_epoch = np.inf, None  # the loss, or what stands for it, times -1 in mode "max"
+        self._lowest = (np.inf, 0.0)  # and its standard error
         self._monitor, self._sign = monitor, 1 if mode == "min" else -1
         self.lost_epoch: int | None = None
         self._waiting: list[np.ndarray] | None = None
@@ -75,8 +79,13 @@ class BestModel(keras.callbacks.Callback):
         self._next_save = time.perf_counter() + FIRST_REST
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        loss = self._find_loss(epoch, logs or {})
-        if loss < self.best_loss:  # never true for NaN
+        logs = logs or {}
+        loss, error = self._find_loss(epoch, logs), logs.get(f"{self._monitor}_error", np.nan)
+        lowest, error_of_lowest = self._lowest
+        if loss < lowest:
+            self._lowest = (loss, error)
+        # Never true for NaN.
+        if loss < self.best_loss or loss <= lowest + 2 * np.hypot(error, error_of_lowest):
             self.best_loss, self.best_epoch = loss, epoch + 1
             if time.perf_counter() >= self._next_save:
                 self._save()
@@ -128,10 +137,11 @@ class BestModel(keras.callbacks.Callback):
 
     def get_state(self) -> dict:
         self.flush()  # else the state would hold the model twice
-        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "lowest": self._lowest}
 
     def set_state(self, state: dict) -> None:
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
+        self._lowest = tuple(state.get("lowest", (self.best_loss, np.nan)))
         self._waiting = state.get("waiting")  # of an earlier version
         kept, expected = mend_weights(self.folder, "best", self.model, self.best_epoch or 0), self.best_epoch
         if kept is not None and kept["epoch"] >= (expected or 0):
@@ -142,6 +152,7 @@ class BestModel(keras.callbacks.Callback):
             # Of a Drive, say, that kept one file and not the other: what comes is compared with what is there.
             self.lost_epoch = expected
             self.best_loss, self.best_epoch = (kept["val_loss"], kept["epoch"]) if kept else (np.inf, None)
+            self._lowest = (self.best_loss, np.nan)
             told = "The best model so far, of epoch {expected}, is gone: {folder} holds {found}. The best one is chosen from that and the epochs to come. If you have a copy, stop now and put it back."
             found = Sentence("that of epoch {epoch}", epoch=kept["epoch"]) if kept else Sentence("none")
             print(say(told, expected=expected, folder=self.folder, found=found), file=sys.stderr, flush=True)
