@@ -38,6 +38,7 @@ COMMANDS = {
     "evaluate": ["evaluate", RUN],
     "predict": ["predict", RUN, "zero.png"],
     "inspect": ["inspect", RUN, "zero.png"],
+    "generate": ["generate", RUN],
     "submit": ["submit", RUN, "--team", "A"],
     "train RUN": ["train", RUN, "--dry-run"],
     "find-rate RUN": ["find-rate", RUN],
@@ -69,8 +70,15 @@ def strangers_run(tmp_path, monkeypatch):
 def test_the_table_of_who_executes_code_is_true(strangers_run, command):
     table = read_table("README.md", "yes")
     assert table == read_table("README.ja.md", "する") and set(table) == set(COMMANDS)
+    settings = json.loads(Path(RUN, "config.json").read_text())
+
+    def call(name: str, *more: str) -> tuple[int, str, str]:
+        task = {"task": "generation"} if name == "generate" else {}
+        Path(RUN, "config.json").write_text(json.dumps({**settings, **task}))
+        return command(*COMMANDS[name], *more)
+
     for name, executes in table.items():
-        status, _, err = command(*COMMANDS[name])
+        status, _, err = call(name)
         assert not Path("executed").exists(), name
         if executes:
             assert status == 2 and "--trust" in err.splitlines()[-1], (name, err)
@@ -78,10 +86,11 @@ def test_the_table_of_who_executes_code_is_true(strangers_run, command):
             assert "--trust" not in err, (name, err)
     for name, executes in table.items():
         if executes:
-            status, _, err = command(*COMMANDS[name], "--trust")
+            status, _, err = call(name, "--trust")
             assert status == 2 and "and that is all" in err and Path("executed").exists(), (name, err)
             Path("executed").unlink()
             shutil.rmtree("settings"), trust._said_yes.clear()
+    call("log")
     assert (
         command("evaluate", RUN, "--no-code")[0] == 2 and not Path("executed").exists()
     )  # its model is one of its own
