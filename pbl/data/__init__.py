@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = offer(
         "catalogue": "DATASETS open_source",
         "doctor": "",
         "folders": "class_folders",
+        "mask_files": "from_masked_arrays masked_folder",
         "images": "decode_image find_image_files fit_image read_image",
         "pipeline": "DATA_SETTINGS Data load_data order_of_epoch shorten",
         "source": "Source from_arrays",

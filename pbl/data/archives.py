@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +21,7 @@ import numpy as np
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.folders import class_folders, read_patiently, tell_passed_over
 from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
+from pbl.data.mask_files import from_masked_arrays
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source, from_arrays
 from pbl.errors import InputError, Sentence
@@ -29,24 +31,24 @@ LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
 LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
 
 
-def zip_archive(file: str | Path, has_anomalies: bool = False) -> Source:
-    """Opens a `.zip` of a folder of class folders. Its images are unpacked once, into the local cache.
+def zip_archive(file: str | Path, open_folder: Callable[[Path], Source] = class_folders) -> Source:
+    """Opens a `.zip` of a folder of class folders, or of another that `open_folder` opens. Its images are unpacked once, into the local cache.
 
     The cache knows an archive by what is in it (names, sizes and checksums), so a changed archive is unpacked anew.
 
     Args:
         file: The archive.
-        has_anomalies: As for `class_folders`.
+        open_folder: Opens the folder that was in it.
 
     Raises:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
             more than a picture can hold; the disk is too small; or what `class_folders` says.
     """
     file = expand(file)
-    return read_patiently(lambda: _open_zip(file, has_anomalies), file, file)
+    return read_patiently(lambda: _open_zip(file, open_folder), file, file)
 
 
-def _open_zip(file: Path, has_anomalies: bool) -> Source:
+def _open_zip(file: Path, open_folder: Callable[[Path], Source]) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
     try:
@@ -64,7 +66,7 @@ def _open_zip(file: Path, has_anomalies: bool) -> Source:
             "{file} is no archive, or damaged: {error}. Copy or download it again.", file=file, error=error
         ) from None
     try:
-        source = class_folders(folder, has_anomalies)
+        source = open_folder(folder)
         return replace(source, findings=source.findings + tuple(tell_passed_over(passed_over)))
     except InputError as error:  # it should name the archive that the user gave
         fields = {
@@ -225,24 +227,26 @@ def _unpack(
         ) from None
 
 
-def npz_arrays(file: str | Path) -> Source:
+def npz_arrays(file: str | Path, has_masks: bool = False) -> Source:
     """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` where there are such.
 
     Args:
         file: Images are `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`; labels whole numbers `[n]` or `[n, 1]`.
             An array `class_names` of words may stand beside them.
+        has_masks: Whether masks stand in the place of labels: `m_train`, `m_test`, `m_val`, `[n, height, width]`.
 
     Raises:
         InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
             its arrays are others.
     """
     file = expand(file)
-    return read_patiently(lambda: _open_npz(file), file, file)
+    return read_patiently(lambda: _open_npz(file, has_masks), file, file)
 
 
-def _open_npz(file: Path) -> Source:
+def _open_npz(file: Path, has_masks: bool) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
+    y = "m" if has_masks else "y"
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -255,7 +259,9 @@ def _open_npz(file: Path) -> Source:
             )
         with np.load(file, allow_pickle=False) as arrays:
             found = {
-                name: arrays[name] for name in arrays.files if re.fullmatch(r"[xy]_(train|val|test)|class_names", name)
+                name: arrays[name]
+                for name in arrays.files
+                if re.fullmatch(rf"[x{y}]_(train|val|test)|class_names", name)
             }
             names = arrays.files
     except MemoryError:
@@ -277,19 +283,20 @@ def _open_npz(file: Path) -> Source:
         raise InputError(
             "{file} is no .npz file, or damaged: {error}. Copy or save it again.", file=file, error=error
         ) from None
-    missing = [name for name in ("x_train", "y_train") if name not in found]
-    missing += [f"y_{split}" for split in ("val", "test") if f"x_{split}" in found and f"y_{split}" not in found]
+    missing = [name for name in ("x_train", f"{y}_train") if name not in found]
+    missing += [f"{y}_{split}" for split in ("val", "test") if f"x_{split}" in found and f"{y}_{split}" not in found]
     if missing:
         raise InputError(
-            "{file} lacks {missing}: it holds {names}. Valid: x_train, y_train, and x_test, y_test, x_val, y_val.",
+            "{file} lacks {missing}: it holds {names}. Valid: x_train, {y}_train, and x_test, {y}_test, x_val, {y}_val.",
             file=file,
+            y=y,
             missing=", ".join(missing),
             names=", ".join(names) or "nothing",
         )
     pairs = {}
     for split in ("train", "val", "test"):
         if f"x_{split}" in found:
-            images, labels = found[f"x_{split}"], found[f"y_{split}"]
+            images, labels = found[f"x_{split}"], found[f"{y}_{split}"]
             _check_values(images, f"{file}: x_{split}")
             pairs[split] = (images, labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels)
     class_names = found.get("class_names")
@@ -304,6 +311,8 @@ def _open_npz(file: Path) -> Source:
         class_names = [
             name.decode(errors="replace") if isinstance(name, bytes) else name for name in class_names.tolist()
         ]
+    if has_masks:
+        return from_masked_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
     if class_names is None and all(labels.dtype.kind in "iu" and labels.size for _, labels in pairs.values()):
         # The data check reports a class without training images.
         class_names = [str(number) for number in range(max(int(labels.max()) for _, labels in pairs.values()) + 1)]

@@ -30,7 +30,8 @@ def augment(
 
     Args:
         images: `uint8 [batch, height, width, channels]`.
-        labels: `int32 [batch]`, or one-hot `float32 [batch, classes]`, which MixUp and CutMix need.
+        labels: `int32 [batch]`, or one-hot `float32 [batch, classes]`, which MixUp and CutMix need; or masks, `uint8 [batch, height,
+            width]`, which move as their images do, by nearest neighbour; where a crop lies beyond the border is background.
         numbers: What `draw` gives, for these images.
         augmentation: What to do.
 
@@ -39,6 +40,9 @@ def augment(
     """
     a = augmentation
     n, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    has_masks = labels.shape.rank == 3
+    if has_masks:
+        images = tf.concat([images, labels[..., None]], axis=-1)  # what moves one moves the other
     if a.flip:
         images = tf.where(numbers[:, FLIP, None, None, None] < 0.5, images[:, :, ::-1], images)
     if a.crop:
@@ -46,13 +50,16 @@ def augment(
         places = tf.cast(numbers[:, DOWN : RIGHT + 1] * (2 * a.crop + 1), tf.int32)
         rows, columns = places[:, :1] + tf.range(height), places[:, 1:] + tf.range(width)
         images = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    if has_masks:
+        images, labels = images[..., :-1], images[..., -1]
     if not (a.rotation or a.zoom or a.brightness or a.contrast or a.saturation or a.cutout or a.mixes_labels):
         return images, labels
     x = tf.cast(images, tf.float32)
     if a.rotation or a.zoom:
-        x = _turn_and_zoom(
-            x, (2 * numbers[:, ANGLE] - 1) * a.rotation * np.pi / 180, 1 + (2 * numbers[:, ZOOM] - 1) * a.zoom
-        )
+        how = (2 * numbers[:, ANGLE] - 1) * a.rotation * np.pi / 180, 1 + (2 * numbers[:, ZOOM] - 1) * a.zoom
+        x = _turn_and_zoom(x, *how)
+        if has_masks:
+            labels = _turn_and_zoom(labels[..., None], *how, interpolation="NEAREST")[..., 0]
 
     def around_one(column: int, reach: float) -> tf.Tensor:
         return 1 + (2 * numbers[:, column, None, None, None] - 1) * reach
@@ -96,8 +103,8 @@ def _cut_mix(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor, numbers: tf.Tenso
     return tf.where(box, other, x), 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2, 3])
 
 
-def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
-    """Rotates and zooms about the centre, bilinear; beyond its border the image is mirrored."""
+def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor, interpolation: str = "BILINEAR") -> tf.Tensor:
+    """Rotates and zooms about the centre; beyond its border the image is mirrored."""
     height, width = x.shape[1], x.shape[2]
     cosine, sine = tf.cos(angles) / scales, tf.sin(angles) / scales
     center_y, center_x = (height - 1) / 2, (width - 1) / 2
@@ -114,7 +121,7 @@ def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor) -> tf.Ten
         images=x,
         transforms=transforms,
         output_shape=[height, width],
-        interpolation="BILINEAR",
+        interpolation=interpolation,
         fill_mode="REFLECT",
         fill_value=0.0,
     )

@@ -18,6 +18,7 @@ import numpy as np
 
 from pbl.data.archives import npz_arrays, zip_archive
 from pbl.data.folders import class_folders
+from pbl.data.mask_files import masked_folder
 from pbl.data.paths import expand, looks_like_path
 from pbl.data.source import Example, Source, from_arrays
 from pbl.errors import InputError, Sentence, name_nearest
@@ -201,7 +202,7 @@ def _has_network(seconds: float = 5) -> bool:
     return reached.is_set()
 
 
-def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = False) -> Source:
+def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = False, has_masks: bool = False) -> Source:
     """Opens a source: a function in `DATASETS`, a path (see `open_path`), or a TensorFlow Datasets name.
 
     A bare word is a folder only where TensorFlow Datasets has no set of that name.
@@ -210,6 +211,7 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
         name: Its name.
         data_dir: As for `tensorflow_dataset`.
         has_anomalies: As for `class_folders`.
+        has_masks: Whether a path is one of images with a mask each; see `pbl.data.mask_files`.
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
@@ -217,12 +219,12 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
     name = name if name in DATASETS else next((known for known in DATASETS if known.lower() == name.lower()), name)
     if name not in DATASETS:
         if looks_like_path(name):
-            return open_path(name, has_anomalies)
+            return open_path(name, has_anomalies, has_masks)
         try:
             return tensorflow_dataset(name, data_dir)
         except UnknownDataset:
             if Path(name).is_dir():
-                return open_path(name, has_anomalies)
+                return open_path(name, has_anomalies, has_masks)
             raise
     source = DATASETS[name]()
     if not isinstance(source, Source):
@@ -234,10 +236,13 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
     return source
 
 
-def open_path(path: str, has_anomalies: bool = False) -> Source:
-    """Opens a folder, a `.zip` or an `.npz` by its path; `has_anomalies` as for `class_folders`."""
-    folder, archive = (partial(opened, has_anomalies=has_anomalies) for opened in (class_folders, zip_archive))
-    kinds: dict[str, Callable[[str | Path], Source]] = {".zip": archive, ".npz": npz_arrays}
+def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False) -> Source:
+    """Opens a folder, a `.zip` or an `.npz` by its path; `has_anomalies` and `has_masks` as for `open_source`."""
+    folder = masked_folder if has_masks else partial(class_folders, has_anomalies=has_anomalies)
+    kinds: dict[str, Callable[[str | Path], Source]] = {
+        ".zip": partial(zip_archive, open_folder=folder),
+        ".npz": partial(npz_arrays, has_masks=has_masks),
+    }
     place = expand(path)
     if place.is_file() and place.suffix.lower() not in kinds:
         raise InputError(

@@ -175,7 +175,7 @@ class _TooLarge(Exception):
 
 def count_pixels(content: bytes) -> int:
     """How many pixels the head of an image file says that it has; 0 where it says nothing."""
-    with contextlib.suppress(Exception), _opened(content) as image:  # damaged files raise nearly any
+    with contextlib.suppress(Exception), opened(content) as image:  # damaged files raise nearly any
         return image.width * image.height
     return 0
 
@@ -203,7 +203,7 @@ def _formats() -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
+def opened(content: bytes) -> Iterator[Image.Image]:
     """The image, of which only the head has been read."""
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
@@ -213,7 +213,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def _decode(content: bytes, reserve: Callable[[int], object], orientation: int | None = None) -> Image.Image:
-    with _opened(content) as image:
+    with opened(content) as image:
         if image.width * image.height > MOST_PIXELS:
             raise _TooLarge(image.width * image.height)
         reserve(image.width * image.height * DECODING_BYTES)

@@ -52,6 +52,7 @@ def load_data(
     groups: str | Callable[[str], str] | None = None,
     normal: Sequence[str] | None = None,
     fewest_classes: int = 2,
+    masks: bool = False,
     **settings: Any,
 ) -> "Data":
     """Loads a data set, split into train, validation and test.
@@ -68,6 +69,9 @@ def load_data(
             their images alone. `images("val")` and the test split hold all, to be judged on. The normal images are split as if
             there were no others. One class is then enough, and a split may have kinds that train has not (`class_folders`).
         fewest_classes: 1 where nothing is to be told apart, as in generation.
+        masks: Whether each image has a mask in place of a class (`pbl.data.mask_files`): a folder of `images/` and `masks/`, a `.zip` of
+            one, an `.npz` with `x_train` and `m_train`, or a function that returns `from_masked_arrays(...)`. Splits go by the class
+            that has most pixels beside the background.
         **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
             `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
             `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
@@ -86,7 +90,7 @@ def load_data(
         raise InputError("labels='{labels}'. Valid: int, one_hot.", labels=labels)
     name = str(source) if isinstance(source, (str, PathLike)) else getattr(source, "__name__", "source")
     if isinstance(source, (str, PathLike)):
-        opened = open_source(name, checked.data_dir, has_anomalies=normal is not None or fewest_classes == 1)
+        opened = open_source(name, checked.data_dir, normal is not None or fewest_classes == 1, masks)
     else:
         opened = source() if callable(source) else source
     if not isinstance(opened, Source):
@@ -94,6 +98,14 @@ def load_data(
             "'{name}' is a {kind}. Give a name, a path, or what pbl.data.from_arrays(images, labels, class_names) returns.",
             name=name,
             kind=type(opened).__name__,
+        )
+    if opened.has_masks and not masks:
+        raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
+    if masks and not opened.has_masks:
+        raise InputError(
+            "'{name}' has classes and no masks, which task=segmentation needs: a folder of images/ and masks/, or a function that"
+            " returns pbl.data.from_masked_arrays(images, masks).",
+            name=name,
         )
     group_of = groups if callable(groups) else None
     fewest = 1 if normal is not None else fewest_classes
@@ -114,6 +126,8 @@ class Data:
         input_shape: (height, width, channels).
         normal: Numbers of the classes that are normal; None where all classes are learned.
         masks: As in `Source`.
+        has_masks: Whether the images have masks: then the second of `train`, `val` and `test` is `uint8 [batch, height, width]`, the class
+            of each pixel.
         broken: Names of images that could not be decoded and were skipped, with the reasons.
         split: How the split was made, and the content hashes of its images: what `split.json` holds.
     """
@@ -137,6 +151,7 @@ class Data:
             )
         check_class_names(self.class_names, name, fewest)
         self.normal, self.masks = _find_normal(normal, self.class_names), source.masks
+        self.has_masks = source.has_masks
         self._leave_out = _read_names(settings.leave_out)
         self._left_out: set[str] = set()
         self.broken: dict[str, str] = {}
@@ -149,9 +164,10 @@ class Data:
             settings.fit,
             settings.memory_budget,
             settings.on_bad_image,
+            source.has_masks,
         )
         everything = self._collect(source.train())
-        self.input_shape = everything.store.shape[1:]
+        self.input_shape = everything.view.shape[1:]
         self._target = replace(self._target, size=self.input_shape[:2], channels=self.input_shape[2])
         groups = _group(everything, settings.groups, group_of)
         self._group_of = None if groups is None else dict(zip(everything.names, groups, strict=True))
@@ -329,6 +345,7 @@ class Data:
         digest = hashlib.sha256("".join(images.hashes).encode())
         digest.update(images.labels.tobytes())
         digest.update(b"" if self._weights is None else self._weights.tobytes())
+        digest.update(images.masks.tobytes() if self.has_masks else b"")
         words = (
             settings.batch_size,
             settings.seed,
@@ -348,6 +365,7 @@ class Data:
             images = self._images[split]
             order = np.argsort(images.hashes, kind="stable")
             digest.update("".join(np.array(images.hashes)[order]).encode() + images.labels[order].tobytes())
+            digest.update(images.masks[order].tobytes() if self.has_masks else b"")
         return digest.hexdigest()[:16]
 
     def shrink(self, count: int) -> None:
@@ -490,11 +508,11 @@ class Data:
 
     def in_order(self, images: Images, inputs: np.ndarray | None = None) -> tf.data.Dataset:
         """Returns the batches of some of the images, in their fixed order and not augmented; `inputs` as for `batches`."""
-        gather, targets = self._gatherer(images, inputs), self._targets(images)
+        load = self._loader(images, inputs)
         return (
             tf.data.Dataset.range(len(images.labels))
             .batch(self._settings.batch_size)
-            .map(lambda at: (gather(at), tf.gather(targets, at)), num_parallel_calls=tf.data.AUTOTUNE)
+            .map(load, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
             .with_options(_as_it_is())
         )
@@ -516,11 +534,11 @@ class Data:
                 numbers = draw(n, augmentation, seed, epoch) if is_augmented else np.zeros((n, 0), np.float32)
                 yield order_of_epoch(n, seed, epoch)[step * size :], numbers[step * size :]
 
-        gather, targets = self._gatherer(images, inputs), self._targets(images)
+        load_as_it_is = self._loader(images, inputs)
         weights = None if self._weights is None else tf.constant(self._weights)
 
         def load(at: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            batch = gather(at), tf.gather(targets, at)
+            batch = load_as_it_is(at)
             if is_augmented:
                 batch = augment(*batch, numbers, augmentation)
             return batch if weights is None else (*batch, tf.gather(weights, at))
@@ -534,6 +552,19 @@ class Data:
             .prefetch(tf.data.AUTOTUNE)
             .with_options(_as_it_is())
         )
+
+    def _loader(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """Makes a function from numbers of `images` to what `fit` gets: pixels (or `inputs`), and labels or masks."""
+        gather = self._gatherer(images, inputs)
+        if self.has_masks:
+
+            def part(at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                together = gather(at)
+                return together[..., :-1], together[..., -1]
+
+            return part
+        targets = self._targets(images)
+        return lambda at: (gather(at), tf.gather(targets, at))
 
     def _gatherer(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
         """Makes a function from numbers of `images` to what the model gets: pixels, or `inputs`."""

@@ -35,6 +35,7 @@ class Source:
         channels: 1 or 3 where the source declares it, else None.
         findings: What listing it has found, such as files that are no images; the data doctor tells them.
         masks: The folder of exact masks that lies beside the images, or None: masks/crack/7.png, or crack/7_mask.png in it.
+        has_masks: Whether an example has a `pbl.data.mask_files.Mask` in place of a class.
     """
 
     class_names: list[str]
@@ -44,6 +45,7 @@ class Source:
     channels: int | None = None
     findings: tuple[Finding, ...] = ()
     masks: Path | None = None
+    has_masks: bool = False
 
 
 def from_arrays(

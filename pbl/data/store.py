@@ -20,11 +20,12 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.images import find_shape, fit_image, fit_picture, open_picture, strips, to_array, without_warnings
@@ -60,6 +61,7 @@ class Images:
         names: n names, those of files where there are files.
         hashes: n SHA-256 of the pixels before resizing.
         shapes: `int32 [n, 3]`: height, width and channels before resizing.
+        has_masks: Whether the store's last channel is none of the image's, but its mask.
     """
 
     store: np.ndarray
@@ -68,16 +70,22 @@ class Images:
     names: list[str]
     hashes: list[str]
     shapes: np.ndarray
+    has_masks: bool = False
 
     @property
     def pixels(self) -> np.ndarray:
         """`uint8 [n, height, width, channels]`, copied out of the store at each call."""
-        return self.store[self.index]
+        return self.view[:]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """`uint8 [n, height, width]`, the class of each pixel; only where the images have masks."""
+        return self.store[..., -1][self.index]
 
     @property
     def view(self) -> "PixelView":
-        """The same, but an image is copied only when it is accessed."""
-        return PixelView(self.store, self.index)
+        """The pixels, but an image is copied only when it is accessed."""
+        return PixelView(self.store[..., :-1] if self.has_masks else self.store, self.index)
 
     def take(self, chosen: np.ndarray) -> "Images":
         """Returns the images where `chosen`, `bool [n]`, is true, without copying a pixel."""
@@ -89,6 +97,7 @@ class Images:
             [self.names[i] for i in at],
             [self.hashes[i] for i in at],
             self.shapes[at],
+            self.has_masks,
         )
 
     def join(self, other: "Images") -> "Images":
@@ -103,6 +112,7 @@ class Images:
             [names[i] for i in order],
             [hashes[i] for i in order],
             np.concatenate([self.shapes, other.shapes])[order],
+            self.has_masks,
         )
 
 
@@ -131,6 +141,7 @@ class Target:
         memory_budget: Gigabytes of memory for the decoded images of a split; where there are more, they lie on the local
             disk. Beside them loading takes up to half a gigabyte.
         on_bad_image: "stop" names all images that cannot be decoded; "skip" goes on without them.
+        has_masks: Whether the examples have a `Mask` in place of a class: it becomes a channel behind the image's own.
     """
 
     size: tuple[int, int] | None = None
@@ -138,6 +149,7 @@ class Target:
     fit: str = "crop"
     memory_budget: float = 4.0
     on_bad_image: str = "stop"
+    has_masks: bool = False
 
 
 class Collected(NamedTuple):
@@ -186,10 +198,19 @@ def collect(
     """
     cached = None
     if hasattr(examples, "listing"):
-        wanted = (_FORMAT, target.size, target.channels, target.fit, target.on_bad_image, sorted(left_out), num_classes)
+        wanted = (
+            _FORMAT,
+            target.size,
+            target.channels,
+            target.fit,
+            target.on_bad_image,
+            sorted(left_out),
+            num_classes,
+            *([True] if target.has_masks else []),
+        )
         cached = _Cached(f"{wanted} {examples.place}", examples.listing())
         if (found := cached.read(target.memory_budget * GIGABYTE)) is not None:
-            return found
+            return found._replace(images=replace(found.images, has_masks=target.has_masks))
     begin = time.perf_counter()
     writer = _Pixels(target.memory_budget * GIGABYTE)
     labels, names, hashes, shapes, broken, unreadable, passed_over, damaged = [], [], [], [], {}, [], set(), []
@@ -244,7 +265,7 @@ def collect(
     labels, shapes = np.array(labels, np.int32), np.array(shapes, np.int32)
     is_kept = cached is not None and time.perf_counter() - begin > KEPT_FROM
     store = writer.finish(cached.file if is_kept else None)
-    images = Images(store, np.arange(len(names)), labels, names, hashes, shapes)
+    images = Images(store, np.arange(len(names)), labels, names, hashes, shapes, target.has_masks)
     collected = Collected(images, broken, passed_over, damaged)
     if is_kept:
         cached.write(collected, writer.checksum)
@@ -262,14 +283,28 @@ def _prepare(
             check_example(example, num_classes, source)
         image, label, name = example
         if name in left_out:
-            return _Prepared(None, label, name)
+            return _Prepared(None, 0, name)
+        return (prepare_with_mask if target.has_masks else prepare_alone)(image, label, name)
+
+    def prepare_alone(image: np.ndarray | bytes, label: int, name: str) -> _Prepared:
         if isinstance(image, bytes):
             return prepare_file(image, label, name)
         if not isinstance(image, Unreadable):
-            check_example(example, num_classes, source)
+            check_example((image, label, name), num_classes, source)
             fitted = fit_image(image, target.size or image.shape[:2], target.channels or image.shape[2], target.fit)
             return _Prepared(fitted, label, name, hash_image(image), image.shape)
         return _Prepared(image, label, name)
+
+    def prepare_with_mask(image: np.ndarray | bytes, mask: Any, name: str) -> _Prepared:
+        one = prepare_alone(image, 0, name)
+        if not isinstance(one.pixels, np.ndarray):
+            return one
+        try:
+            read = mask.read(name, one.shape[:2])
+        except InputError as error:
+            return one._replace(pixels=error)
+        fitted = _fit_mask(read, one.pixels.shape[:2], target.fit)
+        return one._replace(pixels=np.dstack([one.pixels, fitted]), label=_find_main_class(read))
 
     def prepare_file(content: bytes, label: int, name: str) -> _Prepared:
         check_label(label, num_classes, name, source)
@@ -310,6 +345,20 @@ def _prepare(
         finally:
             for task in in_work:
                 task.cancel()
+
+
+def _fit_mask(mask: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
+    """Brings a mask to the shape of its image, as `fit_image` does it, but no class becomes another between two: nearest neighbour."""
+    if mask.shape == size:
+        return mask
+    resize = {"crop": ImageOps.fit, "pad": ImageOps.pad, "stretch": Image.Image.resize}[fit]
+    return np.asarray(resize(Image.fromarray(mask), size[::-1], Image.Resampling.NEAREST))
+
+
+def _find_main_class(mask: np.ndarray) -> int:
+    """The class that has most pixels beside the background, 0; the background where there is no other: splits go by it."""
+    counts = np.bincount(mask.ravel(), minlength=2)
+    return int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
 
 
 def _batches(examples: Iterable[Example], most: int) -> Iterator[list[Example]]:

@@ -219,9 +219,7 @@ def _choose_shown(run: Run, data: Data) -> Shown:
         ) from None
     labels, probabilities = saved.labels, saved.probabilities
     right = next((at for at, number in enumerate(chosen) if probabilities[number].argmax() == labels[number]), 0)
-    return Shown(
-        images.store[images.index[places]], [images.names[at] for at in places], labels[chosen].tolist(), right
-    )
+    return Shown(images.view[places], [images.names[at] for at in places], labels[chosen].tolist(), right)
 
 
 def _draw_filters(run: Run, model: keras.Model, shown: Shown) -> tuple[Figure, pd.DataFrame]:
@@ -317,7 +315,7 @@ def _sample(data: Data, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns pixels and labels of at most so many images of a split, each class in its share."""
     images = data.sample(split, most)
     at = np.linspace(0, len(images.labels) - 1, min(most, len(images.labels))).round().astype(int)
-    return images.store[images.index[at]], images.labels[at]
+    return images.view[at], images.labels[at]
 
 
 def _with_progress(positions: np.ndarray) -> Iterable[float]:

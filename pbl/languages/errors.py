@@ -167,7 +167,7 @@ ERRORS = {
     "{file} would unpack to {size:.1f} GB, over {ratio} times its own size. Do not use it.": "{file} は展開すると {size:.1f} GB（元の {ratio} 倍以上）になります。使わないでください。",
     "{file} holds Python objects (dtype=object), which could run any program and are not read. Save arrays of one shape: np.savez(file, x_train=np.stack(images), ...).": "{file} には Python のオブジェクト（dtype=object）が入っています。どんなプログラムでも動かせてしまうので読みません。形のそろった配列を保存してください：np.savez(file, x_train=np.stack(images), ...)",
     "{file} is no .npz file, or damaged: {error}. Copy or save it again.": "{file} は .npz ファイルではないか、壊れています（{error}）。コピーか保存をやり直してください。",
-    "{file} lacks {missing}: it holds {names}. Valid: x_train, y_train, and x_test, y_test, x_val, y_val.": "{file} に {missing} がありません（入っているもの：{names}）。使えるもの：x_train、y_train と、x_test、y_test、x_val、y_val。",
+    "{file} lacks {missing}: it holds {names}. Valid: x_train, {y}_train, and x_test, {y}_test, x_val, {y}_val.": "{file} に {missing} がありません（入っているもの：{names}）。使えるもの：x_train、{y}_train と、x_test、{y}_test、x_val、{y}_val。",
     "{file}: class_names is {dtype} of shape {shape}. Valid: one word for each class.": "{file}：class_names は {dtype}、形 {shape} です。クラスごとに1つの文字列にしてください。",
     "{name} has the shape {shape}. Valid: [n, height, width] or [n, height, width, 1 or 3].": "{name} の形は {shape} です。[n, 高さ, 幅] か [n, 高さ, 幅, 1 または 3] にしてください。",
     "{name} has the channels first, {shape}. Save images.transpose(0, 2, 3, 1).": "{name} はチャンネルが先の形 {shape} です。images.transpose(0, 2, 3, 1) を保存してください。",
