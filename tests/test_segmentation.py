@@ -1,9 +1,21 @@
-"""Masks: what they are worth, by references that are a few lines each."""
+"""Masks: how they are read and moved, what they are worth (by references that are a few lines each), and what learns them."""
 
+import json
+import shutil
+from pathlib import Path
+
+import keras
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
+from test_checkpoint import Cut, PowerCut
 
+import pbl
+from pbl.data import from_masked_arrays
+from pbl.data.pipeline import order_of_epoch
+from pbl.errors import InputError
 from pbl.evaluation.segmentation import (
     average,
     choose_threshold,
@@ -13,6 +25,10 @@ from pbl.evaluation.segmentation import (
     measure_boundary_distance,
     tabulate_thresholds,
 )
+from pbl.models.cost import count_trainable_weights
+from pbl.models.unet import unet
+from pbl.training.callbacks import CALLBACKS
+from pbl.training.mask_loss import MaskLoss, MeanDice
 
 
 def draw_masks(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -181,3 +197,339 @@ def test_masks_without_a_network():
     assert found["brightness"].settings["is_dark"]
     three = masks * (1 + (np.arange(30) % 2)[:, None, None]).astype(np.uint8)
     assert {of.name for of in make_baselines(pixels, three, pixels, 3)} == {"background", "mean_mask"}
+
+
+# --- data
+
+
+def draw_shapes(count: int, side: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Bright squares on dark noise, on a third of the images none; and their masks."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 60, (count, side, side), np.uint8)
+    masks = np.zeros((count, side, side), np.uint8)
+    for number in range(count):
+        if number % 3:
+            top, left = random.integers(0, side - 6, 2)
+            masks[number, top : top + 6, left : left + 6] = 1
+    images[masks == 1] += 150
+    return images, masks
+
+
+def save(file: Path, values: np.ndarray, **options) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(file, **options)
+
+
+def write_pairs(folder: Path, images="images", masks="masks", coding=lambda mask: mask * 255, end="", count=30) -> Path:
+    for number, (image, mask) in enumerate(zip(*draw_shapes(count), strict=True)):
+        save(folder / images / f"{number}.png", image)
+        save(folder / masks / f"{number}{end}.png", coding(mask))
+    return folder
+
+
+COLOURS = np.array([[0, 0, 0], [128, 0, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"end": "_mask"},
+        {"coding": lambda mask: mask},
+        {"coding": lambda mask: mask.astype(np.uint16) * 3},
+        {"coding": lambda mask: mask.astype(bool)},
+        {"coding": lambda mask: COLOURS[mask]},
+        {
+            "coding": lambda mask: np.dstack([COLOURS[1] * np.ones((*mask.shape, 1), np.uint8), mask * 255])
+        },  # transparent
+        {"images": "images/cat", "masks": "masks/cat"},
+        {"images": "x/Images", "masks": "x/labels"},
+    ],
+)
+def test_masks_are_read_as_people_save_them(tmp_path, options):
+    write_pairs(tmp_path / "photos", **options)
+    data = pbl.load_data(str(tmp_path / "photos"), masks=True)
+    assert data.class_names == ["background", "foreground"] and data.input_shape == (16, 16, 1)
+    images, masks = draw_shapes(30)
+    everything = data.everything
+    for at, name in enumerate(everything.names):
+        number = int(Path(name).stem)
+        np.testing.assert_array_equal(everything.masks[at], masks[number])
+        np.testing.assert_array_equal(everything.pixels[at, ..., 0], images[number])
+        assert everything.labels[at] == masks[number].max()
+    batch = next(iter(data.val))
+    np.testing.assert_array_equal(batch[0], data.images("val").pixels[: len(batch[0])])
+    np.testing.assert_array_equal(batch[1], data.images("val").masks[: len(batch[0])])
+
+
+def test_official_splits_archives_and_arrays_with_masks(tmp_path):
+    for split, images, masks in (("train", "train/images", "train/masks"), ("test", "test/images", "test/masks")):
+        write_pairs(tmp_path / "a", images, masks, count={"train": 30, "test": 9}[split])
+        write_pairs(tmp_path / "b", f"images/{split}", f"masks/{split}", count={"train": 30, "test": 9}[split])
+    shutil.make_archive(str(tmp_path / "c"), "zip", tmp_path / "a")
+    images, masks = draw_shapes(30)
+    np.savez(tmp_path / "d.npz", x_train=images, m_train=masks, x_test=images[:9], m_test=masks[:9])
+    hashes = set()
+    for source in ("a", "b", "c.zip", "d.npz"):
+        data = pbl.load_data(str(tmp_path / source), masks=True)
+        assert len(data.images("test").names) == 9 and data.split["made_by"]["test"]["kind"] == "official"
+        hashes.add(data.images_hash)
+    assert len(hashes) == 1
+    other = pbl.load_data(lambda: from_masked_arrays(images, 1 - masks, test=(images, masks)), masks=True)
+    assert other.images_hash not in hashes  # other masks of the same images are other data
+
+
+def test_classes_have_names_and_several_masks_are_united(tmp_path):
+    images, masks = draw_shapes(30)
+    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        save(tmp_path / "images" / f"{number}.png", image)
+        halves = mask.copy(), mask.copy()
+        halves[0][:, 8:], halves[1][:, :8] = 0, 0
+        for part, half in enumerate(halves):
+            save(tmp_path / "masks" / f"{number}_mask_{part}.png", half * np.uint8(100 * (part + 1)))
+    (tmp_path / "classes.txt").write_text("0 ground\n100 left\n200 right\n")
+    data = pbl.load_data(str(tmp_path), masks=True)
+    assert data.class_names == ["ground", "left", "right"]
+    for mask, name in zip(data.everything.masks, data.everything.names, strict=True):
+        whole = masks[int(Path(name).stem)]
+        expected = np.where(np.arange(16) < 8, whole, 2 * whole)
+        np.testing.assert_array_equal(mask, expected)
+    assert "several_masks" in {finding.check for finding in data.check("train", "val")}
+
+
+def break_folder(folder: Path, how: str) -> None:
+    one, mask = folder / "images" / "3.png", folder / "masks" / "3.png"
+    steps = {
+        "no mask": lambda: mask.unlink(),
+        "no masks": lambda: shutil.rmtree(folder / "masks"),
+        "no images": lambda: [file.unlink() for file in (folder / "images").iterdir()],
+        "no folder": lambda: shutil.rmtree(folder),
+        "two folders of masks": lambda: shutil.copytree(folder / "masks", folder / "labels"),
+        "another size": lambda: save(mask, np.zeros((16, 15), np.uint8)),
+        "empty file": lambda: mask.write_bytes(b""),
+        "no picture": lambda: mask.write_bytes(b"mask"),
+        "cut off": lambda: mask.write_bytes(mask.read_bytes()[:-30]),
+        "photographs": lambda: [save(file, np.arange(256, dtype=np.uint8).reshape(16, 16)) for file in (folder / "masks").iterdir()],
+        "nothing marked": lambda: [save(file, np.zeros((16, 16), np.uint8)) for file in (folder / "masks").iterdir()],
+        "too few names": lambda: (folder / "classes.txt").write_text("ground\n"),
+        "too many names": lambda: (folder / "classes.txt").write_text("ground\na\nb\n"),
+        "a value without a name": lambda: (folder / "classes.txt").write_text("0 ground\n7 a\n"),
+        "names that are no text": lambda: (folder / "classes.txt").write_bytes(b"\xff\xfe\xff"),
+        "broken image": lambda: one.write_bytes(one.read_bytes()[:-30]),
+    }  # fmt: skip
+    steps[how]()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("no mask", "1 image(s) have no mask, such as images/3.png"),
+        ("no masks", "holds images. Valid: images/ and masks/"),
+        ("no images", "holds no image"),
+        ("no folder", "No folder"),
+        ("two folders of masks", "which are the masks?"),
+        ("another size", "The mask masks/3.png has 16x15 pixels, and its image images/3.png has 16x16"),
+        ("empty file", "The mask masks/3.png cannot be decoded"),
+        ("no picture", "1 mask(s) cannot be read"),
+        ("cut off", "The mask masks/3.png cannot be decoded"),
+        ("photographs", "256 different values"),
+        ("nothing marked", "nothing is marked in any of 30 masks"),
+        ("too few names", "names 1 class(es), and the masks have 2 values: 0, 255"),
+        ("too many names", "Begin each line with its value"),
+        ("a value without a name", "has no name for the value 255"),
+        ("names that are no text", "classes.txt cannot be read"),
+        ("broken image", "images/3.png cannot be decoded"),
+    ],
+)
+def test_broken_masks_are_told_in_one_line(tmp_path, how, said):
+    folder = write_pairs(tmp_path / "photos")
+    break_folder(folder, how)
+    with pytest.raises(InputError) as error:
+        pbl.load_data(str(folder), masks=True)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_masks_where_none_are_wanted_and_the_reverse(tmp_path):
+    images, masks = draw_shapes(30)
+    for make, said in (
+        (lambda: pbl.load_data(lambda: from_masked_arrays(images, masks)), "train with task=segmentation"),
+        (lambda: pbl.load_data("digits", masks=True), "has classes and no masks"),
+        (lambda: from_masked_arrays(images, masks[:-1]), "30 images but 29 masks"),
+        (lambda: from_masked_arrays(images, masks - 0.5), "is float64"),
+        (
+            lambda: pbl.load_data(lambda: from_masked_arrays(images, masks * 2, ["a", "b"]), masks=True),
+            "the value 2 in",
+        ),
+        (lambda: pbl.load_data(lambda: from_masked_arrays(images, masks[:, :8]), masks=True), "has 8x16 pixels"),
+    ):
+        with pytest.raises(InputError) as error:
+            make()
+        assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "how", [{"flip": True}, {"crop": 3}, {"rotation": 30, "zoom": 0.2}, {"flip": True, "crop": 2, "rotation": 20}]
+)
+def test_a_mask_moves_as_its_image_does(how):
+    """Where the image is its own mask, the mask of the augmented one is where it is bright; it is the same in each pass."""
+    masks = np.zeros((64, 24, 24), np.uint8)
+    random = np.random.default_rng(0)
+    for mask in masks:
+        top, left = random.integers(4, 12, 2)
+        mask[top : top + 8, left : left + 7] = 1
+    data = pbl.load_data(lambda: from_masked_arrays(masks * 255, masks), masks=True, augmentation=how, batch_size=16)
+    agree, moved = [], []
+    for (x, m), (again, m_again) in zip(data.stream(0, 0).take(2), data.stream(0, 0).take(2), strict=True):
+        np.testing.assert_array_equal(x, again), np.testing.assert_array_equal(m, m_again)
+        bright = x.numpy()[..., 0] > 127
+        agree.append((bright == (m.numpy() == 1)).mean())
+        moved.append(m.numpy())
+        assert set(np.unique(m)) <= {0, 1}
+    assert np.mean(agree) > (0.99 if "rotation" in how else 0.999999)
+    plain = data.images("train").masks[order_of_epoch(len(data.images("train").labels), 0, 0)[:16]]
+    assert (moved[0] != plain).any()
+
+
+def test_a_mask_is_made_smaller_without_classes_between_two():
+    images, masks = draw_shapes(30, side=32)
+    data = pbl.load_data(
+        lambda: from_masked_arrays(images, masks * 2, ["a", "b", "c"]), masks=True, image_size=(11, 13)
+    )
+    assert set(np.unique(data.everything.masks)) == {0, 2} and data.everything.masks.shape[1:] == (11, 13)
+
+
+# --- learning
+
+
+def test_losses_of_masks_are_those_of_numpy():
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, (4, 5, 6))
+    scores = np.exp(random.normal(size=(4, 5, 6, 3)))
+    p = (scores / scores.sum(axis=-1, keepdims=True)).astype(np.float32)
+    one_hot = np.eye(3)[truth]
+    weights = np.array([1.0, 2.0, 5.0])
+    entropy = (-np.log((one_hot * p).sum(-1)) * (one_hot * weights).sum(-1)).mean(axis=(1, 2))
+    both, either = (one_hot * p).sum(axis=(1, 2))[:, 1:], (one_hot + p).sum(axis=(1, 2))[:, 1:]
+    dice = (1 - (2 * both + 1) / (either + 1)).mean(axis=1)
+    for kind, expected in (("cross_entropy", entropy), ("dice", dice), ("both", entropy + dice)):
+        found = MaskLoss(kind, weights.tolist(), reduction="none")(truth, p)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    nothing = np.zeros((1, 5, 6), int)
+    sure = np.eye(3, dtype=np.float32)[nothing]
+    assert float(MaskLoss("both")(nothing, sure)) == pytest.approx(0, abs=1e-6)
+    metric = MeanDice()
+    for at in range(4):  # whatever the batches
+        metric.update_state(truth[at : at + 1], p[at : at + 1])
+    found = p.argmax(-1)
+    pairs = [
+        2 * ((a == k) & (b == k)).sum() / ((a == k).sum() + (b == k).sum())
+        for a, b in zip(truth, found, strict=True) for k in (1, 2) if (a == k).any()
+    ]  # fmt: skip
+    assert float(metric.result()) == pytest.approx(np.mean(pairs), rel=1e-5)
+
+
+def test_the_published_size_of_u_net():
+    """31,037,633 with three channels and one output is what the widely used PyTorch form with batch normalisation has."""
+    assert count_trainable_weights(unet((64, 64, 3), 1)) == 31_037_633
+    assert count_trainable_weights(unet((64, 64, 1), 2, batch_norm=False)) == 31_030_658
+    small = unet((30, 21, 3), 4, width=4, depth=3)
+    assert small.output_shape == (None, 30, 21, 4)
+    assert not any(
+        isinstance(layer, keras.layers.Concatenate) for layer in unet((16, 16, 1), 2, width=2, skips=False).layers
+    )
+
+
+SETTINGS = {
+    "task": "segmentation", "dataset": "squares", "model": "unet", "model_options": {"width": 4, "depth": 2, "dropout": 0.0},
+    "epochs": 3, "learning_rate": 0.02, "batch_size": 16, "augmentation": {"flip": True, "crop": 2}, "precision": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def squares():
+    pbl.DATASETS["squares"] = lambda: from_masked_arrays(*draw_shapes(150))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    pbl.DATASETS["squares"] = lambda: from_masked_arrays(*draw_shapes(150))
+    return pbl.train(pbl.Config(**SETTINGS), folder=tmp_path_factory.mktemp("runs"))
+
+
+def test_a_run_from_training_to_prediction(trained, tmp_path, command):
+    metrics = trained.read_json("metrics_val.json")
+    model, data = pbl.load_model(trained), pbl.load_data("squares", masks=True)
+    images = data.images("val")
+    for size in (1, 64):
+        predicted = np.concatenate(
+            [model.predict(images.pixels[at : at + size], verbose=0) for at in range(0, len(images.names), size)]
+        )
+        alone = judge_masks(images.masks, predicted.argmax(axis=-1), data.class_names)
+        assert metrics["metrics"]["dice"] == pytest.approx(alone["dice"], abs=1e-6)
+        assert metrics["masks"]["classes"][0]["regions"] == alone["classes"][0]["regions"]
+    table = tabulate_thresholds(images.masks == 1, predicted[..., 1])
+    assert metrics["threshold"]["value"] == choose_threshold(table)
+    with np.load(trained.path / "predictions_val.npz") as saved:
+        assert saved["values"].mean() == pytest.approx(metrics["metrics"]["dice"])
+    assert {"masks_val", "sizes_val", "thresholds_val"} <= {
+        file.stem for file in (trained.path / "figures").glob("*.png")
+    }
+    history = pd.read_csv(trained.path / "history.csv")
+    assert history["val_dice"].max() > 0.3 and trained.environment["best_epoch"] == history["val_dice"].idxmax() + 1
+
+    status, out, _ = command("evaluate", trained.path, "--split", "test", "--json")
+    of_test = json.loads(out)
+    assert status == 0 and of_test["threshold"]["value"] == metrics["threshold"]["value"]
+    assert command("evaluate", trained.path)[0] == command("report", trained.path)[0] == 0
+    assert {"masks_val", "sizes_val", "thresholds_val"} <= {
+        file.stem for file in (trained.path / "figures").glob("*.png")
+    }
+    save(tmp_path / "one.png", images.pixels[0, ..., 0])
+    status, out, _ = command("predict", trained.path, tmp_path / "one.png", "--maps", tmp_path / "maps", "--json")
+    assert status == 0 and (tmp_path / "maps" / "one_map.png").is_file()
+    marked = int((predicted[0, ..., 1].astype(np.float64) >= metrics["threshold"]["value"]).sum())
+    assert str(marked) in out
+
+
+def test_with_groups_each_counts_once(tmp_path):
+    images, masks = draw_shapes(60)
+    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        save(tmp_path / "images" / f"p{number // 4}_{number}.png", image)
+        save(tmp_path / "masks" / f"p{number // 4}_{number}.png", mask)
+    config = pbl.Config(**SETTINGS).replace(dataset=str(tmp_path), groups=r"p(\d+)_", epochs=1)
+    run = pbl.train(config, folder=tmp_path / "runs")
+    metrics = run.read_json("metrics_val.json")
+    assert metrics["masks"]["unit"] == "group"
+    with np.load(run.path / "predictions_val.npz") as saved:
+        assert len(saved["values"]) == metrics["masks"]["classes"][0]["dice"]["count"] < metrics["images"]
+        assert saved["values"].mean() == pytest.approx(metrics["metrics"]["dice"])
+
+
+def test_cut_off_and_resumed_to_the_bit(tmp_path):
+    CALLBACKS["cut"] = Cut
+    config = pbl.Config(**SETTINGS).replace(callbacks=["cut"], checkpoint_minutes=1e-6)
+    whole = pbl.train(config, folder=tmp_path / "whole")
+    Cut.at = ("step", 1, 3)
+    with pytest.raises(PowerCut):
+        pbl.train(config, folder=tmp_path)
+    run = pbl.train(config, folder=tmp_path)
+    for one, other in zip(pbl.load_model(run).get_weights(), pbl.load_model(whole).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert run.read_json("metrics_val.json")["masks"] == whole.read_json("metrics_val.json")["masks"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model": "small_cnn", "model_options": {}}, "a probability of each class for each pixel"),
+        ({"task_options": {"loss": "focal"}}, "Valid: cross_entropy, dice, both"),
+        ({"task_options": {"class_weights": "5"}}, "a number, 0 or more, for each class"),
+        ({"task_options": {"false_images": 2}}, "from 0 to below 1"),
+        ({"dataset": "digits"}, "has classes and no masks"),
+        ({"task": "classification", "task_options": {}}, "task=segmentation"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(tmp_path, values, said):
+    with pytest.raises(InputError) as error:
+        pbl.train(pbl.Config(**SETTINGS).replace(**values), folder=tmp_path)
+    assert said in str(error.value) and "\n" not in str(error.value)

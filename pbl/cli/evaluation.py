@@ -115,6 +115,8 @@ def _show_metrics(result: dict[str, Any]) -> None:
         return
     if "metrics" in result:
         print_table([say("metric"), say("value")], _list_own_metrics(result))
+        if "masks" in result:
+            _show_masks(result)
         return
     print_table([say("metric"), say("value"), ""], _list_metrics(result))
     _show_what_validation_chose(result)
@@ -146,6 +148,36 @@ def _list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what Keras gave, of another task than classification."""
     metrics = [(name, format_number(value)) for name, value in result["metrics"].items()]
     return metrics or [(say("none: the model has no test_step and no compute_loss"), "")]
+
+
+def _show_masks(result: dict[str, Any]) -> None:
+    """Prints what `pbl.tasks.segmentation.judge` found of each class, and what needs no network."""
+    rows = [_list_mask(of) for of in result["masks"]["classes"]]
+    if (chosen := result["threshold"]) is not None:
+        name = say("with the threshold that validation chose, {threshold:.3f}", threshold=chosen["value"])
+        rows.append((name, *_list_mask(chosen)[1:]))
+    titles = (
+        "class",
+        "Dice",
+        "95% interval",
+        "of all pixels",
+        "regions found",
+        "false regions",
+        "found where there is none",
+    )
+    print_table([say(title) for title in titles], rows)
+    names = {"background": "all background", "mean_mask": "the mean mask", "brightness": "brightness and a threshold"}
+    rows = [(say(names[of["name"]]), format_number(of["dice"])) for of in result["without_network"]]
+    print_table([say("without a network"), "Dice"], rows)
+
+
+def _list_mask(of: dict[str, Any]) -> tuple[str, ...]:
+    dice = of["dice"]
+    return (
+        of["name"], format_number(dice["value"]), _say_interval(dice["low"], dice["high"]), format_number(of["pooled_dice"]),
+        f"{of['found_regions']:,} / {of['regions']:,}", f"{of['false_regions']:,}",
+        f"{of['false_images']:,} / {of['empty_images']:,}",
+    )  # fmt: skip
 
 
 def _show_generation(result: dict[str, Any]) -> None:

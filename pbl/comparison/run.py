@@ -57,6 +57,7 @@ MEASURES = {
     "accuracy": "accuracy",
     "roc_auc": "AUROC",
     "kid": "KID x 1000",
+    "dice": "Dice",
 }  # in words; another one is called what it is called
 FEWEST_DISCORDANT = 10  # images that tell two models apart, from which on a bootstrap of them means something
 

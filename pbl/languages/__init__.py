@@ -280,7 +280,18 @@ SENTENCES = {
 @functools.cache
 def _tables() -> dict[str, str]:
     """All sentences, English to Japanese; read when the first one is said in Japanese."""
-    from pbl.languages import anomaly, commands, doctor, errors, figures, generation, grading, report, settings
+    from pbl.languages import (
+        anomaly,
+        commands,
+        doctor,
+        errors,
+        figures,
+        generation,
+        grading,
+        report,
+        segmentation,
+        settings,
+    )
 
     tables = (
         doctor.WORDS,
@@ -293,6 +304,7 @@ def _tables() -> dict[str, str]:
         figures.FIGURES,
         anomaly.ANOMALY,
         generation.GENERATION,
+        segmentation.SEGMENTATION,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

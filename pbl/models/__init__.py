@@ -27,6 +27,7 @@ from pbl.models import (
     resnet,
     senet,
     styles,
+    unet,
     vgg,
     vit,
 )
@@ -34,7 +35,22 @@ from pbl.models.card import Card
 from pbl.models.efficientnet import split_backbone, unfreeze
 
 # In the order of the course. A file's `CARDS` name its builders: a new model is a file, and its name here.
-FILES = (perceptron, mlp, styles, lenet, alexnet, vgg, googlenet, resnet, senet, efficientnet, vit, autoencoder, gan)
+FILES = (
+    perceptron,
+    mlp,
+    styles,
+    lenet,
+    alexnet,
+    vgg,
+    googlenet,
+    resnet,
+    senet,
+    efficientnet,
+    vit,
+    autoencoder,
+    gan,
+    unet,
+)
 CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
 MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}
 

@@ -18,7 +18,7 @@ from keras import layers
 from pbl.models.card import DIGIT, Card, check_size
 
 CARDS = {
-    "unet": Card("Functional", 2015, "Ronneberger et al. 2015, arXiv:1505.04597", DIGIT, 2, 31_036_546, 0, smallest=8, task="segmentation"),
+    "unet": Card("Functional", 2015, "Ronneberger et al. 2015, arXiv:1505.04597", DIGIT, 2, 31_036_546, 751_501_312, smallest=8, task="segmentation"),
 }  # fmt: skip
 
 

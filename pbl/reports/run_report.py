@@ -78,6 +78,11 @@ OF_TASKS = {
     "precision": "Share of generated images that lie among real ones (precision)",
     "recall": "Share of real images that lie among generated ones (recall)",
     "copies": "Share of generated images that are copies of training images",
+    "dice": "Dice, mean over classes of the mean over images that have the class",
+    "iou": "Intersection over union, the same mean",
+    "pooled_dice": "Dice of all pixels together (large regions count most)",
+    "pixel_accuracy": "Share of pixels that are right, the background among them",
+    "distance": "95% Hausdorff distance of the borders in pixels, median (less is better)",
     "right_class": "Share of generated images that are of the class that was asked for",
 }
 CALIBRATION = (
@@ -120,6 +125,9 @@ CAPTIONS = {
     "reconstructions_{split}": "The most and the least anomalous images of the {split} split, what the network gives back, and the squared error.",
     "kinds_{split}": "Area under the ROC curve by kind of anomaly on the {split} split, and of methods without a network.",
     "suspects_{split}": "Training images that are called normal and look most like the known anomalies, to a simple model.",
+    "masks_{split}": "Masks of the {split} split: the worst, median and best images, and those in which something is found that is not there.",
+    "sizes_{split}": "Dice of each image of the {split} split by how much of it is marked.",
+    "thresholds_{split}": "What each threshold of the probability would do on the {split} split.",
     "samples_{split}": "Generated images, the first of a seed: none was chosen.",
     "course_{split}": "What the same noise gives after each epoch.",
     "nearest_{split}": "Generated images and the training images that they are nearest to; the number is the distance in grey levels, shifts forgiven.",

@@ -2,13 +2,14 @@
 
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.tasks import anomaly, classification, generation, own
+from pbl.tasks import anomaly, classification, generation, own, segmentation
 from pbl.tasks.task import Drawing, Judged, Question, Task
 
 TASKS: dict[str, Task] = {
     "classification": classification.TASK,
     "anomaly": anomaly.TASK,
     "generation": generation.TASK,
+    "segmentation": segmentation.TASK,
     "own": own.TASK,
 }
 

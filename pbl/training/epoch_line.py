@@ -99,7 +99,9 @@ def _describe(logs: dict[str, float]) -> list[str]:
     told += [say("accuracy {accuracy:.1%}", accuracy=logs[name]) for name in names]
     names = [name for name in ("val_probe_accuracy", "val_accuracy") if name in logs][:1]
     told += [say("validation {accuracy:.1%}", accuracy=logs[name]) for name in names]
-    if not names and "val_loss" in logs:
+    if "val_dice" in logs:
+        told.append(say("Dice {dice:.3f}, validation {val_dice:.3f}", dice=logs["dice"], val_dice=logs["val_dice"]))
+    elif not names and "val_loss" in logs:
         told.append(say("validation loss {loss:.3g}", loss=logs["val_loss"]))
     return [*told, *([say("gap {gap:+.1f} points", gap=100 * logs["gap"])] if "gap" in logs else [])]
 

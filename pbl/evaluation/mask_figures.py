@@ -1,0 +1,138 @@
+"""Pictures of predicted masks: where they are right, what is missed, what is false."""
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from pbl.evaluation.segmentation import Thresholds
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut_start, literal
+
+# Told apart by people who confuse red and green too (Okabe and Ito 2008): right, missed, false.
+RIGHT, MISSED, FALSE = (0, 158, 115), (0, 114, 178), (230, 159, 0)
+SHOWN = 6  # images of each kind: worst, median, best
+
+
+def draw_masks(
+    title: str,
+    pixels: Any,
+    names: Sequence[str],
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    dice: np.ndarray,
+    result: Mapping[str, Any],
+    table: Thresholds | None,
+    all_figures: bool,
+) -> Iterator[tuple[str, Figure]]:
+    """Draws the figures of an evaluation.
+
+    Args:
+        title: Run and split.
+        pixels: The images, or what gives `uint8 [n, height, width, channels]` of numbers.
+        names: Theirs.
+        truth, predicted: `uint8 [n, height, width]`.
+        dice: `float [n]`, NaN of images that have no class.
+        result: What `pbl.tasks.segmentation.judge` found.
+        table: Thresholds, of two classes.
+        all_figures: Whether more than the first are drawn.
+    """
+    yield "masks", plot_overlays(pixels, names, truth, predicted, dice, caption("{of}: masks", of=title))
+    if not all_figures:
+        return
+    yield "sizes", plot_sizes(truth, dice, caption("{of}: Dice by size", of=title))
+    if table is not None:
+        chosen = (result["threshold"] or {}).get("value")
+        yield "thresholds", plot_thresholds(table, chosen, caption("{of}: which probability is enough", of=title))
+
+
+def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Colours an image by its masks, `uint8 [height, width, 3]`: right, missed, and false, also where it is another class.
+
+    Args:
+        image: `uint8 [height, width, 1 or 3]`.
+        truth, predicted: `uint8 [height, width]`.
+    """
+    shown = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    shown = shown.astype(np.float64)
+    for colour, place in (
+        (RIGHT, (truth > 0) & (truth == predicted)),
+        (MISSED, (truth > 0) & (predicted == 0)),
+        (FALSE, (predicted > 0) & (truth != predicted)),
+    ):
+        shown[place] = 0.45 * shown[place] + 0.55 * np.array(colour)
+    return shown.round().astype(np.uint8)
+
+
+def plot_overlays(
+    pixels: Any, names: Sequence[str], truth: np.ndarray, predicted: np.ndarray, dice: np.ndarray, title: str
+) -> Figure:
+    """Draws the worst, the median and the best images, and images without any class in which one was found."""
+    known = np.flatnonzero(~np.isnan(dice))
+    order = known[np.argsort(dice[known], kind="stable")]
+    middle = max(0, len(order) // 2 - SHOWN // 2)
+    empty = np.flatnonzero(np.isnan(dice))
+    falsely = empty[np.argsort(-(predicted[empty] > 0).sum(axis=(1, 2)), kind="stable")]
+    falsely = [at for at in falsely if predicted[at].any()]
+    rows = [
+        (caption("worst images"), order[:SHOWN]),
+        (caption("median images"), order[middle : middle + SHOWN]),
+        (caption("best images"), order[::-1][:SHOWN]),
+        (caption("found, and nothing is there"), falsely[:SHOWN]),
+    ]
+    rows = [(name, of) for name, of in rows if len(of)]
+    figure = Figure(figsize=(1.5 * SHOWN + 0.8, 1.75 * len(rows) + 1.0), layout="constrained")
+    figure.suptitle(textwrap.fill(literal(title), 80), fontsize="medium")
+    panels = figure.subplots(len(rows), SHOWN, squeeze=False)
+    for (name, of), axes_of_row in zip(rows, panels, strict=True):
+        for axes in axes_of_row:
+            axes.axis("off")
+        for axes, at in zip(axes_of_row, of, strict=False):
+            axes.axis("on")
+            axes.imshow(lay_over(pixels[at], truth[at], predicted[at]))
+            told = "" if np.isnan(dice[at]) else f"Dice {dice[at]:.2f}\n"
+            axes.set_title(literal(f"{told}{cut_start(str(names[at]), 18)}"), fontsize=6)
+            axes.set(xticks=[], yticks=[])
+        axes_of_row[0].set_ylabel(name, fontsize=8)
+    handles = [
+        Patch(color=np.array(colour) / 255, label=label)
+        for colour, label in (
+            (RIGHT, caption("marked rightly")),
+            (MISSED, caption("missed")),
+            (FALSE, caption("marked wrongly")),
+        )
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
+def plot_sizes(truth: np.ndarray, dice: np.ndarray, title: str) -> Figure:
+    """Draws the Dice of each image against how much of it is marked: small regions are missed first."""
+    share = (truth > 0).mean(axis=(1, 2))
+    of = ~np.isnan(dice)
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(100 * share[of], dice[of], ".", color=BLUE, alpha=0.6)
+    axes.set(xscale="log", ylim=(-0.02, 1.02), xlabel=caption("marked pixels [% of the image]"), ylabel="Dice")
+    axes.grid(alpha=0.3)
+    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+    return figure
+
+
+def plot_thresholds(table: Thresholds, chosen: float | None, title: str) -> Figure:
+    """Draws what each threshold would do: mean Dice, and the share of images without a region that get one."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(table.threshold, table.dice, color=BLUE, label=caption("Dice, mean over images that have the class"))
+    if not np.isnan(table.false_images).all():
+        told = caption("share of the images without it in which it is found")
+        axes.plot(table.threshold, table.false_images, color=ORANGE, linestyle="--", label=told)
+    axes.axvline(0.5, color=GREY, linestyle=":", label="0.5")
+    if chosen is not None:
+        axes.axvline(chosen, color=GREEN, label=caption("chosen: {threshold:.3f}", threshold=chosen))
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=caption("probability from which a pixel is of the class"))
+    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+    axes.legend(fontsize="small")
+    return figure
