@@ -154,18 +154,16 @@ def _show_masks(result: dict[str, Any]) -> None:
     """Prints what `pbl.tasks.segmentation.judge` found of each class, and what needs no network."""
     rows = [_list_mask(of) for of in result["masks"]["classes"]]
     if (chosen := result["threshold"]) is not None:
-        name = say("with the threshold that validation chose, {threshold:.3f}", threshold=chosen["value"])
-        rows.append((name, *_list_mask(chosen)[1:]))
-    titles = (
-        "class",
-        "Dice",
-        "95% interval",
-        "of all pixels",
-        "regions found",
-        "false regions",
-        "found where there is none",
-    )
+        rows.append((say("from {threshold:.3f} on", threshold=chosen["value"]), *_list_mask(chosen)[1:]))
+    titles = ("class", "Dice", "95% interval", "pooled", "regions", "false", "false images")
     print_table([say(title) for title in titles], rows)
+    told = "Pooled: Dice of all pixels together. Regions: found of all, and false ones. False images: in which it is found, of those without it."
+    print(say(told))
+    if chosen is not None:
+        told = (
+            "A pixel is of the class that is likeliest; in the last line from the probability on that validation chose."
+        )
+        print(say(told))
     names = {"background": "all background", "mean_mask": "the mean mask", "brightness": "brightness and a threshold"}
     rows = [(say(names[of["name"]]), format_number(of["dice"])) for of in result["without_network"]]
     print_table([say("without a network"), "Dice"], rows)

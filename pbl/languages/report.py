@@ -6,6 +6,14 @@
 from pbl.languages import doctor
 
 PAGE = {
+    "Dice, mean over classes of the mean over images that have the class": "Dice（そのクラスがある画像の平均を、クラスで平均）",
+    "Intersection over union, the same mean": "IoU（同じ平均）",
+    "Dice of all pixels together (large regions count most)": "全画素をまとめた Dice（大きな領域ほど重くなる）",
+    "Share of pixels that are right, the background among them": "正しい画素の割合（背景を含む）",
+    "95% Hausdorff distance of the borders in pixels, median (less is better)": "境界の95%ハウスドルフ距離（画素、中央値、小さいほどよい）",
+    "Masks of the {split} split: the worst, median and best images, and those in which something is found that is not there.": "{split}のマスク：最も悪い画像、中央の画像、最もよい画像と、何もないのに検出した画像。",
+    "Dice of each image of the {split} split by how much of it is marked.": "{split}の画像ごとの Dice と、塗られた広さ。",
+    "What each threshold of the probability would do on the {split} split.": "確率のしきい値ごとに、{split}で何が起こるか。",
     "Kernel distance to real images (KID x 1000; less is better)": "本物の画像とのカーネル距離（KID×1000、小さいほどよい）",
     "Share of generated images that lie among real ones (precision)": "本物の中に収まる生成画像の割合（適合率）",
     "Share of real images that lie among generated ones (recall)": "生成画像の中に収まる本物の画像の割合（再現率）",
