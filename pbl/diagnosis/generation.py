@@ -277,7 +277,9 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
         return None
     name, course = "mode_collapse", ""
     before, last = _read_course(history, "val_recall") or ({}, {})
-    if before and last["val_recall"] > LIMITS["rises"].value * before["val_recall"]:
+    if (balance := _find_balance(last)) is not None:
+        name, course = "generator_wins", Sentence(" {why}", why=balance)
+    elif before and last["val_recall"] > LIMITS["rises"].value * before["val_recall"]:
         name = "still_learning"
         course = Sentence(
             " It was still rising: {before:.0%} after epoch {then:.0f}, {now:.0%} after epoch {epoch:.0f}.",
@@ -350,21 +352,15 @@ def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
     if course is None:
         return "unlike_real_images", Sentence("The course of the training is not known.")
     before, last = course
-    real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
-    are_probabilities = 0 <= min(real, generated) <= max(real, generated) <= 1
-    if are_probabilities and real - generated < LIMITS["equal"].value:
-        return "generator_wins", Sentence(
-            "Yet the discriminator does not tell them apart: its mean is {real:.2f} on real and {generated:.2f} on generated images, so"
-            " the generator learns little from it.",
-            real=real,
-            generated=generated,
-        )
+    if (balance := _find_balance(last)) is not None:
+        return "generator_wins", balance
     if last["val_kid"] < LIMITS["falls"].value * before["val_kid"]:
         return "still_learning", Sentence(
             "The distance was still falling: {before:.1f} after epoch {then:.0f}, {now:.1f} after epoch {epoch:.0f}.",
             before=before["val_kid"], then=before["epoch"], now=last["val_kid"], epoch=last["epoch"],
         )  # fmt: skip
-    if are_probabilities and real > LIMITS["wins"].value and generated < 1 - LIMITS["wins"].value:
+    real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
+    if 1 >= real > LIMITS["wins"].value and 0 <= generated < 1 - LIMITS["wins"].value:  # probabilities
         return "discriminator_wins", Sentence(
             "The discriminator tells them apart nearly always: its mean is {real:.2f} on real and {generated:.2f} on generated"
             " images, and the images get no better.",
@@ -372,6 +368,20 @@ def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
             generated=generated,
         )
     return "unlike_real_images", Sentence("The losses do not say why.")
+
+
+def _find_balance(last: Mapping[str, float]) -> Sentence | None:
+    """Says that the discriminator tells nothing apart, where it does not: of bad images the losses are then at balance."""
+    real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
+    are_probabilities = 0 <= min(real, generated) <= max(real, generated) <= 1
+    if not are_probabilities or real - generated >= LIMITS["equal"].value:
+        return None
+    return Sentence(
+        "Yet the discriminator does not tell them apart: its mean is {real:.2f} on real and {generated:.2f} on generated images, so"
+        " the generator learns little from it.",
+        real=real,
+        generated=generated,
+    )
 
 
 def _find_health(measured: Mapping[str, Any]) -> Finding:
