@@ -190,6 +190,7 @@ def find_rate(
         from pbl.evaluation.run import open_data
         from pbl.models import MODELS
         from pbl.models.slips import tell_slips
+        from pbl.reports.drawing import caption
         from pbl.runs import runs_folder
         from pbl.storage.writing import replacing
         from pbl.training import run as training
@@ -199,7 +200,8 @@ def find_rate(
         data = open_data(config)
         model, _ = training.build_and_compile(config, data)
         trial = trials.find_learning_rate(model, data, lowest=lowest, highest=highest, steps=steps)
-    title = f"{config.model} on {data.name}, {config.optimizer}"
+    fields = {"model": config.model, "dataset": data.name, "optimizer": config.optimizer}
+    title = caption("{model} on {dataset}, {optimizer}", **fields)
     with replacing(output) as temporary:
         plot_learning_rates(trial.table, trial.suggestion, title).savefig(temporary, dpi=120)
     if as_json:

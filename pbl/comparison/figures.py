@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, cut, literal
+from pbl.errors import Sentence
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, literal
 from pbl.statistics import FEWEST_SEEDS
 
 MOST_PAIRS = 15
@@ -37,9 +38,9 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
     table, measure, scale = comparison.architectures, comparison.measure, comparison.scale
     turned = comparison.is_less_better
     sign = -1 if turned else 1
-    cost, label = "train_seconds", "training time [s]"
+    cost, label = "train_seconds", caption("training time [s]")
     if table[cost].isna().any() or comparison.runs["device"].nunique() > 1:  # seconds of two devices cannot be compared
-        cost, label = "parameters", "trainable weights"
+        cost, label = "parameters", caption("trainable weights")
     points = []
     for row in table.itertuples():
         x = getattr(row, cost)
@@ -78,13 +79,21 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
             above = 4 if number % 2 == 0 else -11  # so that neighbours of the same height do not meet
             axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8)
         if len(best) > 1:
-            axes.plot([p[0] for p in best], [p[1] for p in best], "--", color=ORANGE, linewidth=1, label="Pareto front")
+            axes.plot(
+                [p[0] for p in best],
+                [p[1] for p in best],
+                "--",
+                color=ORANGE,
+                linewidth=1,
+                label=caption("Pareto front"),
+            )
     if table["tie_group"].any():
-        axes.set_title("(a), (b): those that share a letter are not separated", fontsize=9)
+        axes.set_title(caption("(a), (b): those that share a letter are not separated"), fontsize=9)
     if table["pretrained"].any():
-        axes.plot([], [], "o", color=GREEN, label="pre-trained")
+        axes.plot([], [], "o", color=GREEN, label=caption("pre-trained"))
     if (table["seeds"] < FEWEST_SEEDS).any():
-        axes.plot([], [], "o", color=BLUE, markerfacecolor="white", label=f"fewer than {FEWEST_SEEDS} seeds: no claim")
+        few = caption("fewer than {n} seeds: no claim", n=FEWEST_SEEDS)
+        axes.plot([], [], "o", color=BLUE, markerfacecolor="white", label=few)
     names = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # each once
     if names:
         # With hundreds of points the search for the best place takes as long as the rest of the picture.
@@ -93,29 +102,32 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
     axes.set_xscale("log")
     for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         set_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
-    axes.set(
-        xlabel=label,
-        ylabel=f"{comparison.split} {comparison.measure_name}{' [%]' if scale == 100 else ''}, 95% interval; dots: seeds",
+    told = (
+        "{split} {measure} [%], 95% interval; dots: seeds"
+        if scale == 100
+        else "{split} {measure}, 95% interval; dots: seeds"
     )
+    fields = {"split": _name_split(comparison), "measure": comparison.measure_name}
+    axes.set(xlabel=label, ylabel=literal(caption(told, **fields)))
     axes.margins(x=0.25)
     axes.grid(alpha=0.3)
 
 
 def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
     """The first of the pairs, each with its interval, and the margin."""
-    shown = f"first {MOST_PAIRS} of {len(pairs)} pairs, " if len(pairs) > MOST_PAIRS else ""
+    of = {"images": comparison.images, "split": _name_split(comparison), "shown": MOST_PAIRS, "n": len(pairs)}
+    told = (
+        "{images:,} {split} images"
+        if len(pairs) <= MOST_PAIRS
+        else "first {shown} of {n} pairs, {images:,} {split} images"
+    )
+    below = caption(told, **of)
     pairs = pairs.head(MOST_PAIRS)
     margin = comparison.margin
-    axes.axvspan(
-        -margin,
-        margin,
-        color=GREY,
-        alpha=0.15,
-        linewidth=0,
-        label=f"margin: {margin:g} {'point' if margin == 1 else 'points'}"
-        if comparison.scale == 100
-        else f"margin: {margin:g}",
-    )
+    told = "margin: {margin:g}"
+    if comparison.scale == 100:
+        told = "margin: {margin:g} point" if margin == 1 else "margin: {margin:g} points"
+    axes.axvspan(-margin, margin, color=GREY, alpha=0.15, linewidth=0, label=caption(told, margin=margin))
     axes.axvline(0, color=GREY, linewidth=0.8)
     for at, row in enumerate(pairs.itertuples()):
         colour = ORANGE if row.p_holm < 0.05 else GREY
@@ -123,13 +135,19 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
         axes.errorbar(
             comparison.scale * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4
         )
-    names = [literal(f"{cut(row.first, 30)}  minus\n{cut(row.second, 30)}") for row in pairs.itertuples()]
+    told = "{first}  minus\n{second}"
+    names = [literal(caption(told, first=cut(row.first, 30), second=cut(row.second, 30))) for row in pairs.itertuples()]
     axes.set_yticks(range(len(pairs)), names, fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlabel(
-        f"difference in {comparison.measure_name}{' [points]' if comparison.scale == 100 else ''}, 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
-    )
-    kind = "architectures" if len(comparison.pairs) else "trained models: no claim about architectures"
-    axes.set_title(f"{kind}\n{shown}{comparison.images} {comparison.split} images", fontsize="medium")
+    told = "difference in {measure}, 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+    if comparison.scale == 100:
+        told = "difference in {measure} [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+    axes.set_xlabel(literal(caption(told, measure=comparison.measure_name)))
+    kind = caption("architectures" if len(comparison.pairs) else "trained models: no claim about architectures")
+    axes.set_title(f"{kind}\n{below}", fontsize="medium")
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3, axis="x")
+
+
+def _name_split(comparison: Any) -> Sentence:
+    return Sentence({"val": "validation", "test": "test"}[comparison.split])

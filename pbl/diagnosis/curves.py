@@ -13,18 +13,18 @@ from pbl.statistics import wilson_interval
 NOT_CURVES = ("epoch", "seconds", "learning_rate", "images_per_second", "data_share")
 
 
-def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: str = "Learning curves") -> Figure:
+def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: str | None = None) -> Figure:
     """Draws all that Keras logged by epoch, of a model that is no classifier: a panel each, with its validation beside it.
 
     Args:
         history: Columns `epoch` (from 1), and a column for each quantity, as in `history.csv`; `val_x` belongs to `x`.
         best_epoch: The epoch to mark: that of the model that was kept.
-        title: The heading.
+        title: The heading; "Learning curves" in the reader's language unless given.
     """
     names = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
     rows = max(1, -(-len(names) // 2))
     figure = Figure(figsize=(10, 3.6 * rows), layout="constrained")
-    figure.suptitle(literal(title))
+    figure.suptitle(literal(caption("Learning curves") if title is None else title))
     panels = figure.subplots(rows, 2, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         for column, label, colour in (
@@ -35,7 +35,8 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
                 axes.plot(history["epoch"], history[column], color=colour, marker=".", label=label)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREEN, linestyle=":", label=caption("kept: epoch {epoch}", epoch=best_epoch))
-        axes.set(xlabel=caption("epoch"), ylabel=literal(name))
+        shown = {"loss": caption("loss"), "accuracy": caption("accuracy")}.get(name, name)
+        axes.set(xlabel=caption("epoch"), ylabel=literal(shown))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     for axes in panels[len(names) :]:
@@ -46,7 +47,7 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
 def plot_learning_curves(
     history: pd.DataFrame,
     best_epoch: int | None = None,
-    title: str = "Learning curves",
+    title: str | None = None,
     fine_tune_from_epoch: int | None = None,
     signals: Signals | None = None,
 ) -> Figure:
@@ -60,13 +61,13 @@ def plot_learning_curves(
     Args:
         history: Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, as in `history.csv`.
         best_epoch: The epoch to mark: that of the model that was kept.
-        title: The heading.
+        title: The heading; "Learning curves" in the reader's language unless given.
         fine_tune_from_epoch: The first epoch of fine-tuning; a line is drawn before it.
         signals: What `OverfittingMonitor` measured, from epoch 0, before training.
     """
     has_signals = signals is not None and len(signals.probe.loss) > 1
     figure = Figure(figsize=(10, 6.4 if has_signals else 4.2), layout="constrained")
-    figure.suptitle(literal(title))
+    figure.suptitle(literal(caption("Learning curves") if title is None else title))
     if has_signals:
         (loss, accuracy), (gap, rate) = figure.subplots(2, 2, height_ratios=(2.6, 1), sharex=True)
     else:

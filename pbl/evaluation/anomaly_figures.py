@@ -1,6 +1,5 @@
 """The figures of anomaly detection: scores with the threshold, what is given back, the ROC curve, kinds beside baselines."""
 
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,22 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from pbl.diagnosis.anomalies import BASELINE_NAMES
+from pbl.errors import Sentence
 from pbl.evaluation.anomalies import map_errors
 from pbl.evaluation.metrics import Ranking
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, cut_start, hide_axes, literal, show_image
+from pbl.reports.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    caption,
+    cut_start,
+    hide_axes,
+    literal,
+    shorten_name,
+    show_image,
+    wrap,
+)
 
 SHOWN = 8  # most and least anomalous images
 DRAWS = 300  # of the images, for the band of the ROC curve
@@ -50,18 +62,22 @@ def draw_anomalies(
     Yields:
         Name and figure.
     """
-    leak = " (leak: likely too good)" if metrics["leak"] else ""
-    of = f"{run}, {split}{leak}"
-    yield "scores", plot_scores(scores, normal, threshold, f"{of}: scores of {len(scores):,} images")
-    yield (
-        "reconstructions",
-        plot_reconstructions(images, scores, normal, reconstruct, score, f"{of}: what is given back"),
-    )
+    of = {
+        "run": run,
+        "split": Sentence({"val": "validation", "test": "test"}.get(split, split)),
+        "leak": Sentence(" (leak: likely too good)") if metrics["leak"] else "",
+    }
+    title = caption("{run}, {split}{leak}: scores of {n:,} images", **of, n=len(scores))
+    yield "scores", plot_scores(scores, normal, threshold, title)
+    title = caption("{run}, {split}{leak}: what is given back", **of)
+    yield "reconstructions", plot_reconstructions(images, scores, normal, reconstruct, score, title)
     if not all_figures or normal.all() or not normal.any():
         return
     best = metrics["difference"]["baseline"]
-    yield "roc", plot_roc_band(~normal, scores, by_baseline[best], BASELINE_NAMES[best], threshold, f"{of}: ROC curve")
-    yield "kinds", plot_kinds(metrics, f"{of}: by kind of anomaly, and without a network")
+    title, name = caption("{run}, {split}{leak}: ROC curve", **of), caption(BASELINE_NAMES[best])
+    yield "roc", plot_roc_band(~normal, scores, by_baseline[best], name, threshold, title)
+    title = caption("{run}, {split}{leak}: by kind of anomaly, and without a network", **of)
+    yield "kinds", plot_kinds(metrics, title)
 
 
 def plot_scores(scores: np.ndarray, normal: np.ndarray, threshold: float | None, title: str) -> Figure:
@@ -77,16 +93,23 @@ def plot_scores(scores: np.ndarray, normal: np.ndarray, threshold: float | None,
     axes = figure.subplots()
     low, high = max(float(scores.min()), 1e-9), max(float(scores.max()), 2e-9)
     bins = np.geomspace(low, high * 1.0001, 50)
-    for of, colour, label in ((normal, BLUE, "normal"), (~normal, ORANGE, "anomalies")):
+    for of, colour in ((normal, BLUE), (~normal, ORANGE)):
         if of.any():
             part = np.clip(scores[of], low, high)
             weights = np.full(len(part), 1 / len(part))
             filled = {"alpha": 0.5} if colour == BLUE else {"histtype": "step", "linewidth": 1.8}
-            axes.hist(part, bins, weights=weights, color=colour, label=f"{label} ({len(part):,})", **filled)
+            label = caption("normal ({n:,})" if colour == BLUE else "anomalies ({n:,})", n=len(part))
+            axes.hist(part, bins, weights=weights, color=colour, label=label, **filled)
     if threshold is not None and np.isfinite(threshold):
-        axes.axvline(threshold, color=GREY, linestyle="--", label=f"threshold {threshold:.3g}")
-    axes.set(xscale="log", xlabel="score: squared error, pixels from 0 to 1", ylabel="share of the images")
-    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+        axes.axvline(
+            threshold, color=GREY, linestyle="--", label=caption("threshold {value}", value=f"{threshold:.3g}")
+        )
+    axes.set(
+        xscale="log",
+        xlabel=caption("score: squared error, pixels from 0 to 1"),
+        ylabel=caption("share of the images"),
+    )
+    axes.set_title(literal(wrap(title, 80)), fontsize="medium")
     axes.legend()
     return figure
 
@@ -107,13 +130,16 @@ def plot_reconstructions(
     """
     order = np.argsort(-scores, kind="stable")
     count = min(SHOWN, max(1, len(order) // 2))
-    parts = [("most anomalous", order[:count]), ("least anomalous", order[::-1][:count])]
+    parts = [
+        (caption("most anomalous: image"), order[:count]),
+        (caption("least anomalous: image"), order[::-1][:count]),
+    ]
     chosen = np.concatenate([at for _, at in parts])
     pixels, back = images.pixels[chosen], reconstruct(chosen)
     errors = map_errors(pixels, back, score)
     most = max(float(np.quantile(errors, 0.999)), 1e-9)
     figure = Figure(figsize=(1.35 * count + 1.2, 9.6), layout="constrained")
-    figure.suptitle(textwrap.fill(literal(title), 14 * count), fontsize="medium")
+    figure.suptitle(literal(wrap(title, 14 * count)), fontsize="medium")
     panels = figure.subplots(2, 1)
     magma = colormaps["magma"]
     for axes, (name, of), start in zip(panels, parts, (0, count), strict=True):
@@ -123,17 +149,17 @@ def plot_reconstructions(
         axes.imshow(_tile(rows))
         height, width = pixels.shape[1] + GAP, pixels.shape[2] + GAP
         for column, at in enumerate(of):
-            what = "normal" if normal[at] else "anomaly"
-            told = f"{what} {scores[at]:.3g}\n{cut_start(str(images.names[at]), 18)}"
+            what = caption("normal {score:.3g}" if normal[at] else "anomaly {score:.3g}", score=scores[at])
+            told = f"{what}\n{cut_start(shorten_name(str(images.names[at])), 18)}"
             axes.text((column + 0.5) * width, -0.06 * height, literal(told), ha="center", va="bottom", fontsize=6)
-        names = (f"{name}: image", "given back", "squared error")
+        names = (name, caption("given back"), caption("squared error"))
         axes.set_yticks([(row + 0.5) * height for row in range(3)], names, fontsize=8, rotation=90, va="center")
         axes.set_xticks([])
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)
     scale = ScalarMappable(Normalize(0, most), magma)
-    figure.colorbar(scale, ax=panels, shrink=0.35, label="squared error of a pixel, 0 to 1")
+    figure.colorbar(scale, ax=panels, shrink=0.35, label=caption("squared error of a pixel, 0 to 1"))
     return figure
 
 
@@ -160,10 +186,10 @@ def plot_map(image: np.ndarray, given: np.ndarray, errors: np.ndarray, most: flo
     """
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     panels = figure.subplots(1, 3)
-    show_image(panels[0], image, "image")
-    show_image(panels[1], np.clip(given, 0, 255).astype(np.uint8), "given back")
+    show_image(panels[0], image, caption("image"))
+    show_image(panels[1], np.clip(given, 0, 255).astype(np.uint8), caption("given back"))
     shown = panels[2].imshow(errors, cmap="magma", vmin=0, vmax=max(most, 1e-9))
-    panels[2].set_title("squared error", fontsize=8)
+    panels[2].set_title(caption("squared error"), fontsize=8)
     hide_axes(panels[2])
     figure.colorbar(shown, ax=panels[2], shrink=0.8)
     return figure
@@ -196,18 +222,22 @@ def plot_roc_band(
     figure = Figure(figsize=(5.6, 5.4), layout="constrained")
     axes = figure.subplots()
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    axes.fill_between(GRID, low, high, color=BLUE, alpha=0.2, label="95% band")
+    axes.fill_between(GRID, low, high, color=BLUE, alpha=0.2, label=caption("95% band"))
     one = np.ones((1, len(scores)))
-    axes.plot(GRID, _found_by_alarms(is_anomaly, scores, one)[0], color=BLUE, label="network")
+    axes.plot(GRID, _found_by_alarms(is_anomaly, scores, one)[0], color=BLUE, label=caption("network"))
     axes.plot(GRID, _found_by_alarms(is_anomaly, baseline, one)[0], color=ORANGE, linestyle="--", label=name)
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label=caption("chance"))
     if threshold is not None and np.isfinite(threshold):
         alarm = scores > threshold
-        axes.plot(alarm[~is_anomaly].mean(), alarm[is_anomaly].mean(), "o", color=GREEN, label="at the threshold")
+        place = alarm[~is_anomaly].mean(), alarm[is_anomaly].mean()
+        axes.plot(*place, "o", color=GREEN, label=caption("at the threshold"))
     axes.set(
-        xlabel="false alarms: share of normal images", ylabel="found: share of anomalies", xlim=(0, 1), ylim=(0, 1.01)
+        xlabel=caption("false alarms: share of normal images"),
+        ylabel=caption("found: share of anomalies"),
+        xlim=(0, 1),
+        ylim=(0, 1.01),
     )
-    axes.set_title(textwrap.fill(literal(title), 62), fontsize="medium")
+    axes.set_title(literal(wrap(title, 62)), fontsize="medium")
     axes.legend(loc="lower right")
     return figure
 
@@ -240,17 +270,20 @@ def plot_kinds(metrics: Mapping[str, Any], title: str) -> Figure:
         (f"{kind['name']} ({kind['images']})", kind["roc_auc"], kind.get("low"), kind.get("high"), BLUE)
         for kind in kinds[:24]
     ]
-    rows.append(("all anomalies", metrics["metrics"]["roc_auc"], low, high, GREEN))
-    rows += [(BASELINE_NAMES[of["name"]], of["roc_auc"], of["low"], of["high"], ORANGE) for of in metrics["baselines"]]
+    rows.append((caption("all anomalies"), metrics["metrics"]["roc_auc"], low, high, GREEN))
+    rows += [
+        (caption(BASELINE_NAMES[of["name"]]), of["roc_auc"], of["low"], of["high"], ORANGE)
+        for of in metrics["baselines"]
+    ]
     figure = Figure(figsize=(7, 0.34 * len(rows) + 1.4), layout="constrained")
     axes = figure.subplots()
     _plot_rows(axes, rows)
     axes.axvline(0.5, color=GREY, linestyle=":")
     axes.set(
-        xlabel="AUROC with 95% interval; dotted: chance",
+        xlabel=caption("AUROC with 95% interval; dotted: chance"),
         xlim=(min(0.4, *(row[2] if row[2] is not None else row[1] for row in rows)) - 0.03, 1.02),
     )
-    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+    axes.set_title(literal(wrap(title, 60)), fontsize="medium")
     return figure
 
 
@@ -288,8 +321,10 @@ def plot_codes(
         axes.scatter(*codes[of].T, s=9, color=colour, alpha=0.6, linewidths=0, label=literal(f"{kind} ({of.sum()})"))
     if len(anomalous) > MOST_KINDS:
         of = np.isin(kinds, anomalous[MOST_KINDS:]) & ~normal
-        axes.scatter(*codes[of].T, s=9, color=GREY, alpha=0.6, linewidths=0, label=f"others ({of.sum()})")
-    axes.scatter(*codes[normal].T, s=16, color="black", marker="x", linewidths=0.9, label=f"normal ({normal.sum()})")
+        label = caption("others ({n:,})", n=of.sum())
+        axes.scatter(*codes[of].T, s=9, color=GREY, alpha=0.6, linewidths=0, label=label)
+    label = caption("normal ({n:,})", n=normal.sum())
+    axes.scatter(*codes[normal].T, s=16, color="black", marker="x", linewidths=0.9, label=label)
     span = np.maximum(np.ptp(codes, axis=0), 1e-9)
     free = np.ones(len(codes), bool)
     from_outside = np.argsort(-np.abs(codes - codes.mean(axis=0)).sum(axis=1))
@@ -298,7 +333,8 @@ def plot_codes(
             free &= (np.abs(codes - codes[at]) / span).max(axis=1) > 0.07
             _show_at(axes, pixels[at], codes[at], BLUE if normal[at] else ORANGE)
     axes.set(xlabel=names[0], ylabel=names[1])
-    axes.set_title(textwrap.fill(literal(f"{title}; framed blue: normal, orange: anomalies"), 80), fontsize="medium")
+    title = caption("{title}; framed blue: normal, orange: anomalies", title=title)
+    axes.set_title(literal(wrap(title, 80)), fontsize="medium")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.margins(0.06)
     return figure

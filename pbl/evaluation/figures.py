@@ -94,7 +94,7 @@ def draw(
 
 
 def plot_confusion_matrix(
-    matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str = "Confusion matrix"
+    matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str | None = None
 ) -> Figure:
     """Draws a confusion matrix: rows true classes, columns predicted ones, counts, coloured by the share of the row.
 
@@ -103,8 +103,9 @@ def plot_confusion_matrix(
     Args:
         matrix: `int [classes, classes]`.
         class_names: Name of each class.
-        title: The heading.
+        title: The heading; "Confusion matrix" in the reader's language unless given.
     """
+    title = caption("Confusion matrix") if title is None else title
     counts, class_names = np.asarray(matrix), number_classes(class_names)
     images = counts.sum(axis=1)
     if len(class_names) <= MOST_CLASSES:
@@ -315,7 +316,7 @@ def plot_thresholds(
     table = table.iloc[1:]  # the first is above all scores: no image is called positive
     say_name = {
         "precision": caption("precision"), "recall": caption("recall"), "f1": caption("F1"),
-        "cost": caption("cost of a mean image"), "youden": "Youden's J",
+        "cost": caption("cost of a mean image"), "youden": caption("Youden's J"),
     }  # fmt: skip
     for name, colour, style in lines:
         axes.plot(

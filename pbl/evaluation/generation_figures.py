@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pbl.errors import InputError
-from pbl.reports.drawing import BLUE, GREY, ORANGE, hide_axes, literal, show_image
+from pbl.errors import InputError, Sentence
+from pbl.reports.drawing import BLUE, GREY, ORANGE, caption, cut, hide_axes, literal, number_classes, show_image
 from pbl.storage.writing import replacing
 
 MOST_EPOCHS = 10  # rows of the strip
@@ -44,18 +44,21 @@ def draw_generation(
     Yields:
         Name and figure.
     """
-    of = f"{run}, {split}"
+    of = {"run": run, "split": Sentence({"val": "validation", "test": "test"}.get(split, split))}
     kid = metrics["metrics"]["kid"]
-    yield "samples", plot_samples(samples[:64], f"{run}: generated images, not chosen (KID x 1000: {kid:.1f})")
+    title = caption("{run}: generated images, not chosen (KID x 1000: {kid:.1f})", run=run, kid=kid)
+    yield "samples", plot_samples(samples[:64], title)
     if grids is not None and len(grids):
-        yield "course", plot_course(grids, f"{run}: the same noise after each epoch")
+        yield "course", plot_course(grids, caption("{run}: the same noise after each epoch", run=run))
     if not all_figures:
         return
     order = np.argsort(nearest.distance, kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(MOST_SHOWN, len(order))).astype(int)]
-    yield "nearest", plot_pairs(samples, nearest, train, chosen, f"{of}: samples and their nearest training images")
+    title = caption("{run}, {split}: samples and their nearest training images", **of)
+    yield "nearest", plot_pairs(samples, nearest, train, chosen, title)
     if class_names and len(class_names) <= MOST_CLASSES:
-        yield "classes", plot_classes(metrics["samples"], class_names, f"{of}: classes, to the judge's eyes")
+        title = caption("{run}, {split}: classes, to the judge's eyes", **of)
+        yield "classes", plot_classes(metrics["samples"], class_names, title)
 
 
 def plot_samples(images: np.ndarray, title: str, labels: Sequence[str] | None = None) -> Figure:
@@ -88,7 +91,7 @@ def plot_course(grids: np.ndarray, title: str) -> Figure:
     for row, epoch in enumerate(chosen):
         for column in range(columns):
             show_image(grid[row, column], grids[epoch, column], "")
-        _name_row(grid[row, 0], f"epoch {epoch + 1}")
+        _name_row(grid[row, 0], caption("epoch {epoch}", epoch=epoch + 1))
     return figure
 
 
@@ -100,7 +103,7 @@ def plot_pairs(samples: np.ndarray, nearest: Any, train: np.ndarray, chosen: Seq
     for column, number in enumerate(chosen):
         show_image(grid[0, column], samples[number], "")
         show_image(grid[1, column], train[nearest.number[number]], f"{nearest.distance[number]:.0f}", fontsize=7)
-    for row, name in enumerate(("sample", "training")):
+    for row, name in enumerate((caption("sample"), caption("training"))):
         _name_row(grid[row, 0], name)
     return figure
 
@@ -114,11 +117,15 @@ def plot_classes(of: Mapping[str, Any], class_names: Sequence[str], title: str) 
     figure = Figure(figsize=(max(5.0, 0.45 * len(class_names) + 1.5), 3.4), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(class_names))
-    for shift, name, colour in ((-0.2, "real", GREY), (0.2, "generated", BLUE if min(of["counts"]) else ORANGE)):
-        counts = np.array(of["counts" if name == "generated" else "real_counts"], float)
-        axes.bar(places + shift, 100 * counts / max(counts.sum(), 1), 0.4, color=colour, label=name)
-    axes.set_xticks(places, [literal(name[:14]) for name in class_names], rotation=90 if len(class_names) > 12 else 0)
-    axes.set_ylabel("images [%]")
+    for shift, key, label, colour in (
+        (-0.2, "real_counts", caption("real"), GREY),
+        (0.2, "counts", caption("generated"), BLUE if min(of["counts"]) else ORANGE),
+    ):
+        counts = np.array(of[key], float)
+        axes.bar(places + shift, 100 * counts / max(counts.sum(), 1), 0.4, color=colour, label=label)
+    names = [literal(cut(name, 14)) for name in number_classes(class_names)]
+    axes.set_xticks(places, names, rotation=90 if len(class_names) > 12 else 0)
+    axes.set_ylabel(caption("images [%]"))
     axes.set_title(literal(title), fontsize=9)
     axes.legend(fontsize="small")
     return figure
@@ -151,7 +158,7 @@ def write_images(images: np.ndarray, out: Path, run: str) -> list[Path]:
         )
     if kind == ".png":
         with replacing(out) as temporary:
-            plot_samples(images, f"{run}: generated images, not chosen").savefig(temporary, dpi=120)
+            plot_samples(images, caption("{run}: generated images, not chosen", run=run)).savefig(temporary, dpi=120)
         return [out]
     if kind == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as stream:

@@ -6,7 +6,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pbl.reports.drawing import BLUE, GREY, ORANGE, cut, cut_start, hide_axes, literal, shorten_name, show_image
+from pbl.reports.drawing import (
+    BLUE,
+    GREY,
+    ORANGE,
+    caption,
+    cut,
+    cut_start,
+    hide_axes,
+    literal,
+    shorten_name,
+    show_image,
+    wrap,
+)
 
 MOST_FILTERS = 64
 
@@ -25,8 +37,9 @@ def plot_filters(filters: np.ndarray, title: str) -> Figure:
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(max(5.0, 0.6 * columns + 1), max(2.4, 0.9 + 0.62 * rows)), layout="constrained")
     size = f"{filters.shape[0]}x{filters.shape[1]}x{channels}"
-    of_all = f"{len(shown)} of {count}" if count > len(shown) else f"{count}"
-    figure.suptitle(f"{literal(title)}: {of_all}, each {size}", fontsize="medium")
+    told = "{title}: {shown} of {n}, each {size}" if count > len(shown) else "{title}: {n}, each {size}"
+    title = caption(told, title=title, shown=len(shown), n=count, size=size)
+    figure.suptitle(literal(wrap(title, round(14 * figure.get_figwidth()))), fontsize="medium")
     if channels not in (1, 3):
         shown = shown.mean(axis=3, keepdims=True)
     limit = float(np.abs(shown).max()) or 1.0
@@ -38,9 +51,10 @@ def plot_filters(filters: np.ndarray, title: str) -> Figure:
         else:
             image = axes.imshow(kernel[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
     if channels == 3:
-        figure.supxlabel(f"red, green and blue weights: black -{limit:.2g}, mid-grey 0, white +{limit:.2g}", fontsize=8)
+        told = "red, green and blue weights: black -{limit:.2g}, mid-grey 0, white +{limit:.2g}"
+        figure.supxlabel(caption(told, limit=limit), fontsize=8)
     else:
-        label = "weight" if channels == 1 else f"mean of {channels} channels' weights"
+        label = caption("weight" if channels == 1 else "mean of {channels} channels' weights", channels=channels)
         figure.colorbar(image, ax=panels, label=label, shrink=0.9)
     return figure
 
@@ -58,12 +72,15 @@ def plot_feature_maps(image: np.ndarray, name: str, maps: Mapping[str, np.ndarra
     figure.suptitle(literal(title))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 4.2))
     axes = left.subplots()
-    show_image(axes, image, literal(cut_start(name, 24)))
+    show_image(axes, image, literal(cut_start(shorten_name(name), 24)))
     for part, (layer, values) in zip(np.ravel(right.subfigures(len(maps), 1)), maps.items(), strict=True):
         height, width, count = values.shape
         shown = np.moveaxis(values[..., :16], 2, 0)
-        of_all = f"{len(shown)} of {count}" if count > len(shown) else f"{count}"
-        part.suptitle(literal(f"'{layer}': {of_all} maps of {height}x{width}"), fontsize="medium")
+        told = "'{layer}': {n} maps of {height}x{width}"
+        if count > len(shown):
+            told = "'{layer}': {shown} of {n} maps of {height}x{width}"
+        told = caption(told, layer=layer, shown=len(shown), n=count, height=height, width=width)
+        part.suptitle(literal(told), fontsize="medium")
         panels = part.subplots(2, 8, squeeze=False)
         hide_axes(panels)
         for axes, one in zip(panels.ravel(), shown, strict=False):
@@ -87,26 +104,34 @@ def plot_heat_maps(
     groups = min(2, len(pixels))
     rows = -(-len(pixels) // groups)
     figure = Figure(figsize=(0.9 + 5.2 * groups, 0.7 + 2.0 * rows), layout="constrained")
-    figure.suptitle(literal(title), fontsize="medium")
+    figure.suptitle(literal(wrap(title, round(14 * figure.get_figwidth()))), fontsize="medium")
     widths = (1, 1, 1, 0.02) * groups  # a gap after each image's three
     panels = figure.subplots(rows, 4 * groups, squeeze=False, width_ratios=widths)
     hide_axes(panels)
     for number, row in enumerate(table.itertuples(index=False)):
         image, trained, other = panels[number // groups, 4 * (number % groups) :][:3]
-        true = [] if pd.isna(row.true) else [f"true: {cut(row.true, 20)}"]
+        true = [] if pd.isna(row.true) else [caption("true: {name}", name=cut(row.true, 20))]
         show_image(image, pixels[number], "\n".join(map(literal, [*true, cut_start(shorten_name(row.image), 20)])))
-        likeness = "" if np.isnan(row.rank_correlation) else f"\nrank correlation {row.rank_correlation:.2f}"
+        likeness = []
+        if not np.isnan(row.rank_correlation):
+            likeness = [caption("rank correlation {value:.2f}", value=row.rank_correlation)]
         mark = "" if pd.isna(row.true) else "✓ " if row.true == row.predicted else "✗ "
-        predicted = literal(f"{mark}predicted: {cut(row.predicted, 12)}\nprobability {row.probability:.2f}")
-        for axes, heat, text in (
+        predicted = [
+            mark + caption("predicted: {name}", name=cut(row.predicted, 12)),
+            caption("probability {value:.2f}", value=row.probability),
+        ]
+        for axes, heat, lines in (
             (trained, maps[number], predicted),
-            (other, untrained[number], f"untrained{likeness}"),
+            (other, untrained[number], [caption("untrained"), *likeness]),
         ):
             # The image below is grey, so that all colour comes from the map.
             axes.imshow(pixels[number].mean(axis=-1), cmap="gray", vmin=0, vmax=255)
             drawn = axes.imshow(heat, cmap="viridis", vmin=0, vmax=1, alpha=0.6)
-            axes.set_title(text if heat.any() else f"{text}\n(nothing found: all 0)", fontsize=8)
-    figure.colorbar(drawn, ax=panels, label="share of the image's highest", shrink=min(1.0, 2 / rows), aspect=30)
+            lines = lines if heat.any() else [*lines, caption("(nothing found: all 0)")]
+            axes.set_title(literal("\n".join(lines)), fontsize=8)
+    figure.colorbar(
+        drawn, ax=panels, label=caption("share of the image's highest"), shrink=min(1.0, 2 / rows), aspect=30
+    )
     return figure
 
 
@@ -132,12 +157,18 @@ def plot_loss_line(
     panels = figure.subplots(1, 2)
     few = "." if len(table) < 60 else None
     for number, (axes, name, label) in enumerate(
-        ((panels[0], "loss", "cross-entropy loss [nats]"), (panels[1], "accuracy", "accuracy [share of images]"))
+        (
+            (panels[0], "loss", caption("cross-entropy loss [nats]")),
+            (panels[1], "accuracy", caption("accuracy [share of images]")),
+        )
     ):
-        for at, text in ((0, "first weights"), (1, "trained weights")):
+        for at, text in ((0, caption("first weights")), (1, caption("trained weights"))):
             axes.axvline(at, color=GREY, linestyle=":", linewidth=1.2)
             axes.text(at, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
-        for side, text, colour in (("train", "training images", BLUE), ("val", "validation", ORANGE)):
+        for side, text, colour in (
+            ("train", caption("training images ({n:,})", n=images["train"]), BLUE),
+            ("val", caption("validation ({n:,})", n=images["val"]), ORANGE),
+        ):
             style = "-" if side == "train" else "--"
             axes.plot(
                 table["position"],
@@ -146,13 +177,13 @@ def plot_loss_line(
                 color=colour,
                 linewidth=2,
                 marker=few,
-                label=f"{text} ({images[side]:,})",
+                label=text,
             )
             if own:
                 axes.plot(1, own[side][number], "o" if side == "train" else "s", color=colour, fillstyle="none")
         if own:
-            axes.plot([], [], "o", color=GREY, fillstyle="none", label="with the training's own averages")
-        axes.set(xlabel="position on the line", ylabel=label)
+            axes.plot([], [], "o", color=GREY, fillstyle="none", label=caption("with the training's own averages"))
+        axes.set(xlabel=caption("position on the line"), ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     losses = np.append(table[["train_loss", "val_loss"]].to_numpy(), [loss for loss, _ in (own or {}).values()])
@@ -162,6 +193,8 @@ def plot_loss_line(
     else:
         panels[0].set_ylim(bottom=0)
     panels[1].set_ylim(0, 1.02)
-    anew = "; batch normalisation's statistics are taken anew at each point" if own else ""
-    figure.supxlabel(f"A cut through a mountain of {weights:,} dimensions, one for each weight{anew}.", fontsize=9)
+    told = "A cut through a mountain of {weights:,} dimensions, one for each weight."
+    if own:
+        told = "A cut through a mountain of {weights:,} dimensions, one for each weight; batch normalisation's statistics are taken anew at each point."
+    figure.supxlabel(caption(told, weights=weights), fontsize=9)
     return figure

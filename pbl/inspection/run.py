@@ -26,6 +26,7 @@ from pbl.inspection.loss_line import POSITIONS, find_normalising, loss_line, mea
 from pbl.languages import say_sentence
 from pbl.models.prediction import predict_probabilities
 from pbl.models.slips import tell_slips
+from pbl.reports.drawing import caption
 from pbl.runs import Run, load_run
 from pbl.storage.escapes import for_shell
 from pbl.storage.writing import replacing, write_table
@@ -228,7 +229,8 @@ def _draw_filters(run: Run, model: keras.Model, shown: Shown) -> tuple[Figure, p
     of_filter, row, column, channel = np.indices(drawn.transpose(3, 0, 1, 2).shape).reshape(4, -1)
     table = pd.DataFrame({"filter": of_filter, "row": row, "column": column, "channel": channel})
     table["weight"] = drawn[row, column, channel, of_filter]
-    return plot_filters(filters, f"{run.name}: filters of the first convolution, '{name}'"), table
+    title = caption("{run}: filters of the first convolution, '{name}'", run=run.name, name=name)
+    return plot_filters(filters, title), table
 
 
 def _draw_feature_maps(run: Run, model: keras.Model, shown: Shown) -> tuple[Figure, pd.DataFrame]:
@@ -246,7 +248,7 @@ def _draw_feature_maps(run: Run, model: keras.Model, shown: Shown) -> tuple[Figu
         for layer, of_layer in maps.items()
         for number, values in enumerate(np.moveaxis(of_layer, -1, 0))
     ]
-    return plot_feature_maps(image, name, maps, f"{run.name}: feature maps"), pd.DataFrame(rows)
+    return plot_feature_maps(image, name, maps, caption("{run}: feature maps", run=run.name)), pd.DataFrame(rows)
 
 
 FEWEST_PLACES = 4  # a side of the map, below which it shows little more than a half of the image
@@ -259,11 +261,14 @@ def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tu
     if kind == "grad_cam":
         maps, call = explain(model, shown.pixels, predicted, None)
         height, width = call.output.shape[1:3]
-        title = f"Grad-CAM of the predicted class, from the {height}x{width} places of '{call.layer.name}'"
+        told = "{run}: Grad-CAM of the predicted class, from the {height}x{width} places of '{layer}'"
+        title = caption(told, run=run.name, height=height, width=width, layer=call.layer.name)
         if min(height, width) < FEWEST_PLACES:
-            title += ":\ntoo coarse to tell a part of the image; larger images (image_size) give more places"
+            told = "too coarse to tell a part of the image; larger images (image_size) give more places"
+            title += f"\n{caption(told)}"
     else:
-        maps, title = attention_maps(model, shown.pixels), "attention rollout, from which patches the answer comes"
+        maps = attention_maps(model, shown.pixels)
+        title = caption("{run}: attention rollout, from which patches the answer comes", run=run.name)
     other = build_untrained(run)
     renew_statistics(other, shown.pixels)
     untrained = grad_cam(other, shown.pixels, predicted) if kind == "grad_cam" else attention_maps(other, shown.pixels)
@@ -277,7 +282,7 @@ def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tu
             "rank_correlation": [_correlate(*pair) for pair in zip(maps, untrained, strict=True)],
         }
     )
-    return plot_heat_maps(shown.pixels, maps, untrained, table, f"{run.name}: {title}"), table
+    return plot_heat_maps(shown.pixels, maps, untrained, table, title), table
 
 
 def _correlate(one: np.ndarray, other: np.ndarray) -> float:
@@ -300,12 +305,12 @@ def _draw_loss_line(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
     most = int(np.clip(MOST_MACS / (3 * len(POSITIONS) * macs), FEWEST, MOST))
     train, val = (_sample(data, split, most) for split in ("train", "val"))
     table = loss_line(first, start, end, train, val, _with_progress(POSITIONS))
-    epoch = run.environment.get("best_epoch")
+    epoch = run.environment.get("best_epoch") or "?"
     figure = plot_loss_line(
         table,
         count,
         {"train": len(train[1]), "val": len(val[1])},
-        f"{run.name}: the straight line from the first weights to those of epoch {epoch or '?'}",
+        caption("{run}: the straight line from the first weights to those of epoch {epoch}", run=run.name, epoch=epoch),
         {"train": measure_loss(model, *train), "val": measure_loss(model, *val)} if statistics else None,
     )
     return figure, table

@@ -191,6 +191,7 @@ SENTENCES = {
     "predictions_val.npz of {run} is missing or damaged": "{run} の predictions_val.npz がないか壊れている",
     "accuracy minus that of the run it came from [points], 95% interval; open circles: more than one change at once": "元の実験の正解率との差（ポイント）、95%信頼区間。白丸：同時に複数の変更",
     "What each change gained or lost on validation": "変更ごとの検証の正解率の変化",
+    " (the last {most} of {n})": "（{n} 件のうち最後の {most} 件）",
     "Written: {file}": "書き込み：{file}",
     # A team's report
     "{split}: {how}": "{split}：{how}",

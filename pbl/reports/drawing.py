@@ -66,14 +66,23 @@ def _tell_of_missing_letters() -> None:
     )
 
 
+def choose_caption_language(language: str | None = None) -> str:
+    """Returns the language of a figure, "en" or "ja": the reader's, but Japanese only where a font has its letters.
+
+    Args:
+        language: What was asked for; by `pbl.languages.choose_language` unless given.
+    """
+    return "ja" if choose_language(language) == "ja" and use_japanese_font() else "en"
+
+
 def caption(template: str, /, **fields: Any) -> str:
-    """Returns a text of a figure in the reader's language: in Japanese only where a font has its letters.
+    """Returns a text of a figure in the language of `choose_caption_language`.
 
     Args:
         template: The English sentence.
         **fields: Its fields.
     """
-    return say(template, "ja" if choose_language() == "ja" and use_japanese_font() else "en", **fields)
+    return say(template, choose_caption_language(), **fields)
 
 
 def number_classes(names: Sequence[str]) -> list[str]:
@@ -120,7 +129,7 @@ def shorten_name(name: str) -> str:
     The split in such a name is that of the source, which says nothing of the split that the run has cut from it.
     """
     numbered = re.fullmatch(r"(?:.*/)?(?:train|val|validation|test)/(\d+)", name)
-    return f"image {numbered[1]}" if numbered else name
+    return caption("image {number}", number=numbered[1]) if numbered else name
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: int = 8) -> None:

@@ -14,7 +14,6 @@ def plot_gains(
     axis: str,
     is_open: Sequence[bool],
     remark: str = "",
-    most: int = 40,
 ) -> Figure:
     """Draws what each run gained or lost against the run that it came from, the first run on top.
 
@@ -27,15 +26,13 @@ def plot_gains(
         axis: What the numbers are.
         is_open: For each run whether it is drawn as an open circle.
         remark: The line below the axis.
-        most: At most so many runs are drawn, the last ones.
     """
-    shown = list(zip(labels, gains, is_open, strict=True))[-most:]
+    shown = list(zip(labels, gains, is_open, strict=True))
     texts = [literal(wrap(label, 56, 3)) for label, *_ in shown]
     lines = sum(max(2, text.count("\n") + 1) for text in texts)
     figure = Figure(figsize=(10, 1.5 + 0.17 * max(lines, 4)), layout="constrained")
     axes = figure.subplots()
-    title = literal(title)
-    axes.set_title(title if len(labels) <= most else f"{title} (the last {most} of {len(labels)})")
+    axes.set_title(literal(title))
     axes.axvline(0, color=GREY, linewidth=1)
     for row, (_, (difference, low, high), is_hollow) in enumerate(shown):
         colour = BLUE if low > 0 else ORANGE if high < 0 else GREY

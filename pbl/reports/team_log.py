@@ -521,26 +521,31 @@ def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) ->
 
     Args:
         runs: As `read_log` gives them.
-        language: "en" or "ja".
+        language: "en" or "ja"; English where no font has Japanese letters.
         most: So many runs are drawn, the last that can be compared.
 
     Raises:
         InputError: No run can be compared with another one.
     """
+    from pbl.reports.drawing import choose_caption_language
     from pbl.reports.figures import plot_gains
 
+    language = choose_caption_language(language)
     compared = [run for run in runs if run.gain is not None]
+    count, compared = len(compared), compared[-most:]
     if not compared:
         raise InputError("No run can be compared with an earlier one yet: there is no picture to draw.")
+    title = say("What each change gained or lost on validation", language)
+    if count > most:
+        title += say(" (the last {most} of {n})", language, most=most, n=count)
     return plot_gains(
         [f"{run.name}: {list_changes(run, language)}" for run in compared],
         [run.gain for run in compared],
-        say("What each change gained or lost on validation", language),
+        title,
         say(
             "accuracy minus that of the run it came from [points], 95% interval; open circles: more than one change at once",
             language,
         ),
         [len(run.changes) > 1 for run in compared],
         say(ONE_SEED, language),
-        most,
     )

@@ -39,6 +39,7 @@ from pbl.evaluation.figures import plot_gallery
 from pbl.models import CARDS
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_outputs
+from pbl.reports.drawing import caption
 from pbl.runs import Run
 from pbl.statistics import share_out_area, wilson_interval
 from pbl.tasks.task import Judged, Question, Task
@@ -328,7 +329,7 @@ def _draw_suspects(run: str, data: Data, contamination: Mapping[str, Any]) -> It
     train = data.images("train")
     place = {name: at for at, name in enumerate(train.names)}
     names = contamination["names"]
-    title = f"{run}, train: called normal, and most like known anomalies"
+    title = caption("{run}, training: called normal, and most like known anomalies", run=run)
     yield "suspects", plot_gallery(train.view[[place[name] for name in names]], names, title)
 
 
@@ -390,18 +391,19 @@ def draw_codes(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.Dat
     images = data.sample("val", MOST_TRAIN)
     encoder = keras.Model(model.inputs, code.output)
     codes = predict_outputs(encoder, images.pixels).reshape(len(images.labels), -1)
-    names, shares = ["number 1", "number 2"], None
+    names = [caption("number {at} of the code", at=at) for at in (1, 2)]
     if codes.shape[1] > 2:
         analysis = PCA(2, random_state=0).fit(codes)
         codes, shares = analysis.transform(codes), analysis.explained_variance_ratio_
-        names = [f"principal component {at} of the code ({share:.0%})" for at, share in enumerate(shares, 1)]
+        told = "principal component {at} of the code ({share:.0%})"
+        names = [caption(told, at=at, share=share) for at, share in enumerate(shares, 1)]
     normal = np.isin(images.labels, data.normal)
     kinds = [data.class_names[label] for label in images.labels]
     table = pd.DataFrame(
         {"image": images.names, "class": kinds, "is_normal": normal, "x": codes[:, 0], "y": codes[:, 1]}
     )
-    figure = plot_codes(images.pixels, codes, kinds, normal, names, f"{run.name}: the code of validation images")
-    return figure, table
+    title = caption("{run}: the code of validation images", run=run.name)
+    return plot_codes(images.pixels, codes, kinds, normal, names, title), table
 
 
 TASK = Task(

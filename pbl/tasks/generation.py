@@ -29,7 +29,7 @@ from pbl.evaluation.samples import (
     make_reference,
     takes_labels,
 )
-from pbl.reports.drawing import literal, show_image
+from pbl.reports.drawing import caption, literal, show_image
 from pbl.runs import Run
 from pbl.storage.reading import UnreadableFile, read_arrays
 from pbl.tasks.task import Judged, Question, Task
@@ -131,7 +131,7 @@ def draw_walk(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.Data
         }
     )
     figure = Figure(figsize=(0.8 * STEPS, 0.8 * WALKS + 0.5), layout="constrained")
-    figure.suptitle(literal(f"{run.name}: from one noise to another"), fontsize=9)
+    figure.suptitle(literal(caption("{run}: from one noise to another", run=run.name)), fontsize=9)
     for axes, image in zip(figure.subplots(WALKS, STEPS).ravel(), images, strict=True):
         show_image(axes, image, "")
     return figure, table
@@ -144,7 +144,7 @@ def draw_neighbours(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
     samples, train = generate_images(model, count, labels=labels), data.sample("train", MOST_TRAIN)
     nearest = find_nearest(samples, train.pixels)
     table = pd.DataFrame({"distance": nearest.distance, "image": [train.names[number] for number in nearest.number]})
-    title = f"{run.name}: samples and their nearest training images"
+    title = caption("{run}: samples and their nearest training images", run=run.name)
     return plot_pairs(samples, nearest, train.pixels, np.argsort(nearest.distance), title), table
 
 

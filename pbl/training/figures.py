@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pbl.reports.drawing import BLUE, GREY, ORANGE, literal
+from pbl.reports.drawing import BLUE, GREY, ORANGE, caption, literal
 
 
 def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: str) -> Figure:
@@ -18,8 +18,8 @@ def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: st
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_title(literal(title))
-    axes.plot(table["learning_rate"], table["loss"], color=GREY, linewidth=0.6, label="loss of each batch")
-    axes.plot(table["learning_rate"], table["smoothed"], color=ORANGE, linewidth=2, label="smoothed")
+    axes.plot(table["learning_rate"], table["loss"], color=GREY, linewidth=0.6, label=caption("loss of each batch"))
+    axes.plot(table["learning_rate"], table["smoothed"], color=ORANGE, linewidth=2, label=caption("smoothed"))
     finite = table["smoothed"][np.isfinite(table["smoothed"])]
     if len(finite):
         first, lowest = finite.iloc[: max(1, len(finite) // 2)].max(), finite.min()
@@ -31,18 +31,18 @@ def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: st
             color=GREY,
             linestyle=":",
             linewidth=1.2,
-            label=f"rate of the lowest smoothed loss: {lowest_at:.2g}",
+            label=caption("rate of the lowest smoothed loss: {rate:.2g}", rate=lowest_at),
         )
         axes.axvline(
             suggestion,
             color=BLUE,
             linestyle="--",
             linewidth=1.5,
-            label=f"suggested rate, a tenth of it: {suggestion:g}",
+            label=caption("suggested rate, a tenth of it: {rate:g}", rate=suggestion),
         )
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate, higher at each step")
-    axes.set_ylabel("cross-entropy loss [nats]")
+    axes.set_xlabel(caption("learning rate, higher at each step"))
+    axes.set_ylabel(caption("cross-entropy loss [nats]"))
     axes.legend(fontsize=8)
     return figure
 
@@ -59,18 +59,17 @@ def plot_data_size(table: pd.DataFrame, expected: float, low: float, high: float
     axes = figure.subplots()
     axes.set_title(literal(title))
     means = table.groupby("images")["val_accuracy"].mean()
-    axes.plot(table["images"], table["val_accuracy"], ".", color=GREY, label="runs")
-    axes.plot(means.index, means, color=ORANGE, linewidth=2, marker="o", label="mean over seeds")
+    axes.plot(table["images"], table["val_accuracy"], ".", color=GREY, label=caption("runs"))
+    axes.plot(means.index, means, color=ORANGE, linewidth=2, marker="o", label=caption("mean over seeds"))
     most = int(means.index[-1])
     axes.plot([most, 2 * most], [means.iloc[-1], expected], "--", color=BLUE, linewidth=1.5)
     error = [[max(0.0, expected - low)], [max(0.0, high - expected)]]
-    axes.errorbar(
-        [2 * most], [expected], yerr=error, fmt="o", color=BLUE, capsize=4, label="one doubling more, foretold (95%)"
-    )
+    label = caption("predicted for twice as many, with its 95% interval")
+    axes.errorbar([2 * most], [expected], yerr=error, fmt="o", color=BLUE, capsize=4, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks([*means.index, 2 * most], [f"{count:,}" for count in (*means.index, 2 * most)])
-    axes.set_xlabel("training images")
-    axes.set_ylabel("validation accuracy [share of images]")
+    axes.set_xlabel(caption("training images"))
+    axes.set_ylabel(caption("validation accuracy [share of images]"))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return figure

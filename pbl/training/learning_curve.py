@@ -11,6 +11,7 @@ from pbl.config import Config
 from pbl.data.doctor import FEWEST_IN_CLASS
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
+from pbl.reports.drawing import caption
 from pbl.runs import load_run
 from pbl.statistics import extrapolate_doubling
 from pbl.storage.writing import replacing, write_table
@@ -106,6 +107,7 @@ def measure_learning_curve(
     )  # fmt: skip
     picture = file.with_name("learning_curve.png")
     with replacing(picture) as temporary:
-        plot_data_size(table, expected, low, high, f"{config.experiment}: more data?").savefig(temporary, dpi=120)
+        title = caption("{experiment}: more data?", experiment=config.experiment)
+        plot_data_size(table, expected, low, high, title).savefig(temporary, dpi=120)
     write_table(file, table)
     return LearningCurve(table, expected, low, high, message, file, picture)

@@ -19,7 +19,7 @@ from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import build_model, evaluate_on, open_data
 from pbl.models.saving import save_model
 from pbl.models.slips import tell_slips
-from pbl.reports.drawing import caption
+from pbl.reports.drawing import caption, choose_caption_language
 from pbl.runs import Run, runs_folder
 from pbl.storage.writing import replacing
 from pbl.tasks import find_task
@@ -137,7 +137,7 @@ def _draw_curves(run: Run, diagnosis: Diagnosis | None) -> None:
     if not run.config.is_classifier:
         curves = plot_history(history, environment["best_epoch"], caption("{run}: learning curves", run=run.name))
     else:
-        _, headline = diagnosis.paragraphs("ja" if caption("loss") != "loss" else "en")[0]
+        _, headline = diagnosis.paragraphs(choose_caption_language())[0]
         curves = plot_learning_curves(
             history,
             environment["best_epoch"],

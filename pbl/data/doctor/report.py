@@ -21,6 +21,7 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
         The files written.
     """
     from pbl.evaluation.figures import plot_gallery
+    from pbl.reports.drawing import caption
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -30,14 +31,14 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
     files = [folder / "data_check.json"]
     place = {name: (part, i) for part in splits.values() for i, name in enumerate(part.names)}
     for check in dict.fromkeys(finding.check for finding in findings):
-        captions = [caption for finding in findings if finding.check == check for caption in _captions(finding)]
+        captions = [above for finding in findings if finding.check == check for above in _captions(finding)]
         captions = [(name, text) for name, text in captions if name in place]
         if not captions:
             continue
         figure = plot_gallery(
             [place[name][0].pixels[place[name][1]] for name, _ in captions],
             [text for _, text in captions],
-            check.replace("_", " "),
+            caption(check.replace("_", " ")),
         )
         file = folder / "figures" / f"data_check_{check}.png"
         with replacing(file) as temporary:
@@ -48,15 +49,22 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
 
 def _captions(finding: Finding) -> Iterator[tuple[str, str]]:
     """Name and caption of each image in a finding's gallery; the images of a pair stand side by side."""
+    from pbl.reports.drawing import caption
+
     if "pairs" in finding.details:
         for number, pair in enumerate(finding.details["pairs"]):
             distances = finding.details.get("distances")
-            above = f"pair {number + 1}" + (f", distance {distances[number]:.2f}" if distances else "")
+            above = caption("pair {number}", number=number + 1)
+            if distances:
+                told = "pair {number}, distance {distance:.2f}"
+                above = caption(told, number=number + 1, distance=distances[number])
             yield from ((name, f"{above}\n{name}") for name in pair)
     elif "labelled" in finding.details:
         suggested = finding.details.get("suggested")
         for number, (name, label) in enumerate(zip(finding.items, finding.details["labelled"], strict=True)):
-            yield name, f"{name}\nlabelled {label}" + (f"\nperhaps {suggested[number]}" if suggested else "")
+            lines = [name, caption("labelled {name}", name=label)]
+            lines += [caption("perhaps {name}", name=suggested[number])] if suggested else []
+            yield name, "\n".join(lines)
     else:
         yield from ((name, name) for name in finding.items)
 
