@@ -35,7 +35,9 @@ from pbl.evaluation.figures import (
 )
 from pbl.evaluation.generation import Nearest
 from pbl.evaluation.generation_figures import draw_generation, write_images
+from pbl.evaluation.mask_figures import draw_masks
 from pbl.evaluation.metrics import compute_metrics
+from pbl.evaluation.segmentation import tabulate_thresholds as tabulate_mask_thresholds
 from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds
 from pbl.grading.feedback import write_histogram
 from pbl.inspection.figures import plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
@@ -105,7 +107,7 @@ def test_with_a_font_a_figure_is_in_the_readers_language(judged, monkeypatch):
 
 # What a Japanese text may hold of other letters: names of methods, of settings, and of what the tests below draw.
 LATIN = {
-    "AUROC", "Attention", "Brier", "CAM", "ECE", "Grad", "Holm", "Keras", "KID", "PCA", "ROC", "Youden", "image_size", "rollout",
+    "AUROC", "Attention", "Brier", "CAM", "Dice", "ECE", "Grad", "Holm", "Keras", "KID", "PCA", "ROC", "Youden", "image_size", "rollout",
     "youden", "cost", "model", "model_options", "conv", "lion", "wolf", "mlp", "lenet5", "png", "widths", "teamx",
 }  # fmt: skip
 RUN = "実験/001"
@@ -206,6 +208,15 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     grids = of.random.integers(0, 256, (3, 16, 8, 8, 1), np.uint8)
     for _, figure in draw_generation(RUN, "test", of.metrics, of.pixels, nearest, of.pixels, CLASSES, grids, True):
         for name in ("draw_generation", "plot_samples", "plot_course", "plot_pairs", "plot_classes"):
+            yield name, figure
+    masks = (of.random.random((60, 8, 8)) < 0.3).astype(np.uint8) * of.normal[:, None, None]
+    table = tabulate_mask_thresholds(masks == 1, of.random.random(masks.shape))
+    of_masks = {"threshold": {"value": 0.4}}
+    dice = np.where(masks.any(axis=(1, 2)), of.scores / 2, np.nan)
+    for _, figure in draw_masks(
+        RUN, of.pixels, list(map(str, range(60))), masks, masks[::-1], dice, of_masks, table, True
+    ):
+        for name in ("draw_masks", "plot_overlays", "plot_sizes", "plot_mask_thresholds"):
             yield name, figure
     yield "plot_learning_rates", plot_learning_rates(of.rates, 1e-3, "")
     yield "plot_data_size", plot_data_size(of.sizes, 0.8, 0.7, 0.9, "")

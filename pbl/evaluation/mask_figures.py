@@ -45,7 +45,7 @@ def draw_masks(
     yield "sizes", plot_sizes(truth, dice, caption("{of}: Dice by size", of=title))
     if table is not None:
         chosen = (result["threshold"] or {}).get("value")
-        yield "thresholds", plot_thresholds(table, chosen, caption("{of}: which probability is enough", of=title))
+        yield "thresholds", plot_mask_thresholds(table, chosen, caption("{of}: which probability is enough", of=title))
 
 
 def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -115,13 +115,13 @@ def plot_sizes(truth: np.ndarray, dice: np.ndarray, title: str) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(100 * share[of], dice[of], ".", color=BLUE, alpha=0.6)
-    axes.set(xscale="log", ylim=(-0.02, 1.02), xlabel=caption("marked pixels [% of the image]"), ylabel="Dice")
+    axes.set(xscale="log", ylim=(-0.02, 1.02), xlabel=caption("marked pixels [% of the image]"), ylabel=caption("Dice"))
     axes.grid(alpha=0.3)
     axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
     return figure
 
 
-def plot_thresholds(table: Thresholds, chosen: float | None, title: str) -> Figure:
+def plot_mask_thresholds(table: Thresholds, chosen: float | None, title: str) -> Figure:
     """Draws what each threshold would do: mean Dice, and the share of images without a region that get one."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()

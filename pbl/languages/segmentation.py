@@ -42,6 +42,7 @@ SEGMENTATION = {
     "the mean mask": "平均のマスク",
     "brightness and a threshold": "明るさとしきい値",
     # Figures
+    "Dice": "Dice",
     "Dice, mean over images that have the class": "Dice（そのクラスがある画像の平均）",
     "best images": "最もよい画像",
     "chosen: {threshold:.3f}": "選んだ値：{threshold:.3f}",
