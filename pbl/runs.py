@@ -9,7 +9,8 @@
 | best.keras, best.weights.h5                    | train           | the model with the lowest validation loss                  |
 | checkpoint/                                    | train           | the last states of a training that has not ended           |
 | final.keras                                    | train           | the model after the last epoch                             |
-| metrics_val.json, predictions_val.npz          | train, evaluate | metrics; labels, probabilities, names and hashes by image  |
+| metrics_val.json, predictions_val.npz          | train, evaluate | metrics; labels, probabilities, names and hashes by image, |
+|                                                |                 | of a classifier also small images of mistakes              |
 | metrics_test.json, predictions_test.npz        | evaluate        | the same of the test split                                 |
 | traceback.txt                                  | train, evaluate | of an error in one's own code, which was told in one line  |
 | test_uses.csv                                  | evaluate        | one row for each time that the test split was used         |
@@ -41,6 +42,7 @@ import numpy as np
 
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
+from pbl.evaluation.mistakes import LONGEST_SIDE, MOST_KEPT
 from pbl.languages import say
 from pbl.storage.escapes import for_shell
 from pbl.storage.lock import FolderLock, InUse
@@ -204,6 +206,30 @@ class Run:
                 raise ValueError("not a name for each class")
             hashes.astype("S")  # raises where they are no letters of ASCII
             return Predictions(labels, probabilities, hashes, names, class_names)
+
+    def read_small_images(self, split: str) -> dict[int, np.ndarray]:
+        """Reads from `predictions_<split>.npz` small images of mistakes, `uint8 [height, width, 1 or 3]`, by their place among the images.
+
+        Earlier versions kept none.
+
+        Args:
+            split: "val" or "test".
+
+        Raises:
+            InputError: As `read_predictions`.
+        """
+        with self._reading_predictions(split) as file:
+            saved = read_arrays(file, self.path, ("mistakes", "small_images"))
+            if len(saved) < 2:
+                return {}
+            places, pixels = saved["mistakes"], saved["small_images"]
+            if places.ndim != 1 or places.dtype.kind not in "iu" or pixels.dtype != np.uint8 or pixels.ndim != 4:
+                raise ValueError("no images")
+            if not len(places) == len(pixels) <= MOST_KEPT or not max(pixels.shape[1:3]) <= LONGEST_SIDE:
+                raise ValueError("too many images, or too large ones")
+            if 0 in pixels.shape[1:3] or pixels.shape[3] not in (1, 3):
+                raise ValueError("no images")
+            return dict(zip(places.tolist(), pixels, strict=True))
 
     @contextlib.contextmanager
     def _reading_predictions(self, split: str) -> Iterator[Path]:

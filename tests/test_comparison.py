@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 
 from pbl.cli import main
 from pbl.comparison import Failure, compare, describe, find_runs, write_results
+from pbl.comparison.figures import plot_comparison
 from pbl.comparison.own_code import hash_own_code
 from pbl.comparison.run import _compare_architectures, _judge
 from pbl.comparison.tables import read_results
@@ -68,6 +71,15 @@ def of_two(folder: Path, seeds: int = 3, difference: float = 0.08, **others):
     return compare(find_runs([folder]))
 
 
+def plot_drawn(result):
+    runs = result.runs.assign(
+        device=[str(at) for at in range(len(result.runs))]
+    )  # so weights are the axis, not seconds
+    figure = plot_comparison(dataclasses.replace(result, runs=runs))
+    figure.canvas.draw()  # only then do ticks have their texts
+    return figure
+
+
 def test_two_questions(tmp_path):
     result = of_two(tmp_path)
     (pair,) = result.pairs.itertuples()
@@ -87,7 +99,12 @@ def test_two_questions(tmp_path):
         2
     ].stat().st_size > 10_000
     assert len(table) == 6 and not table.drop(columns="run").map(lambda value: "," in str(value)).any().any()
-    assert table["seconds_to_target"].notna().all() and table["parameters"].dtype.kind == "i"
+    assert table["seconds_to_target"].notna().all() and (table["parameters"] == 1234).all()  # in files as numbers,
+    assert text.count("| 1,234 |") == 2 and "1234" not in text  # for people with separators
+    ticks = [label.get_text() for label in plot_drawn(result).axes[0].get_xticklabels()]
+    assert any(re.fullmatch(r"\d{1,2},000", label) for label in ticks) and not any(
+        re.search(r"\d{4}", label) for label in ticks
+    )
     facts = json.loads(files[3].read_text())
     assert facts["notes"] == result.notes and (facts["margin"], facts["split"], facts["images"]) == (1.0, "val", N)
     assert facts["pairs"][0]["p"] == pair.p and facts["runs"][0]["log_loss"] == 0.3  # in full precision

@@ -1,7 +1,9 @@
 """The page of a run: what stands on it, what a stranger's run cannot do, and how a browser shows and prints it."""
 
 import ast
+import base64
 import html
+import io
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +22,13 @@ import pytest
 from jinja2 import Environment, nodes
 from PIL import Image
 
+import pbl
 from pbl.config import Config
 from pbl.data.split import SAID, SAID_OF_GROUPS
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
+from pbl.evaluation.metrics import compute_metrics
+from pbl.evaluation.mistakes import find_pairs, make_small_images
 from pbl.languages import SENTENCES
 from pbl.languages.doctor import FOUND
 from pbl.languages.report import PAGE, WORDS
@@ -660,3 +666,120 @@ def test_it_prints_on_a4(tmp_path, language):
     for size, texts, _ in pages:
         assert size == pytest.approx((595, 842), abs=1) and texts > 5
     assert sum(pictures for _, _, pictures in pages) >= 8
+
+
+# From a number of the confusion matrix to the images
+
+
+class Sections(HTMLParser):
+    """Of each element that has an id: the text, the pictures and the links in it; and all links of the page, each with its sentence and text."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.open, self.ids, self.links = [], {}, []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        about = dict(attributes)
+        if tag == "a":
+            self.links.append([about["href"], about.get("aria-label"), ""])
+        if tag == "img":
+            for name in filter(None, self.open):
+                self.ids[name]["pictures"].append(about["src"])
+        if tag not in ("meta", "img"):
+            self.open.append(about.get("id"))
+            if "id" in about:
+                assert about["id"] not in self.ids
+                self.ids[about["id"]] = {"text": "", "pictures": [], "focus": about.get("tabindex")}
+
+    def handle_endtag(self, tag):
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.links and self.links[-1][2] == "":
+            self.links[-1][2] = data
+        for name in filter(None, self.open):
+            self.ids[name]["text"] += data
+
+
+def pixels_of(source: str) -> np.ndarray:
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as picture:
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_each_number_of_mistakes_leads_to_its_images(trained_run, tmp_path, language):
+    run = Run(shutil.copytree(trained_run.path, tmp_path / "copy"))
+    saved, names = run.read_predictions("val"), run.split["class_names"]
+    predicted = saved.probabilities.argmax(axis=1)
+    data = pbl.load_data("digits").images("val")
+    images = dict(zip(data.hashes, data.pixels, strict=True))
+    page = Sections(write_report(run, language=language).file.read_text(encoding="utf-8"))
+    leading = [link for link in page.links if link[1]]
+    expected = Counter(zip(saved.labels.tolist(), predicted.tolist(), strict=True))
+    expected = {pair: count for pair, count in expected.items() if pair[0] != pair[1]}
+    assert len(leading) == len(expected) > 5 and len({target for target, *_ in leading}) == len(leading)
+    for target, told, text in leading:
+        true, other = map(int, target.split("-")[2:])
+        places = np.flatnonzero((saved.labels == true) & (predicted == other))
+        section = page.ids[target.removeprefix("#")]
+        assert int(text) == expected[true, other] == len(places) and section["focus"] == "-1"
+        assert f"{text}" in told and names[true] in told and names[other] in told
+        surest = places[np.argsort(-saved.probabilities[places].max(axis=1), kind="stable")][:6]
+        numbers = [re.search(r"\d+$", saved.names[place])[0] for place in surest]
+        word = "画像" if language == "ja" else "image"
+        assert re.findall(rf"{word} (\d+) \(0\.", section["text"]) == numbers
+        if section["pictures"]:
+            for place, picture in zip(surest, section["pictures"], strict=True):
+                np.testing.assert_array_equal(pixels_of(picture), images[saved.hashes[place]][..., 0])
+    assert sum(bool(page.ids[target[1:]]["pictures"]) for target, *_ in leading) == min(24, len(leading))
+    assert {target[1:] for target, *_ in page.links} <= set(page.ids)  # also back, and of the contents
+
+    # What an earlier version, or a stranger, left in place of the images: then the names alone.
+    with np.load(run.path / "predictions_val.npz") as arrays:
+        arrays = dict(arrays)
+    small = arrays.pop("small_images")
+    for other in (
+        {},
+        {"small_images": small.astype(float)},
+        {"small_images": np.zeros((len(small), 9000, 1, 1), np.uint8)},
+    ):
+        np.savez_compressed(run.path / "predictions_val.npz", **arrays, **other)
+        without = Sections(write_report(run, language=language).file.read_text(encoding="utf-8"))
+        assert not any(section["pictures"] for name, section in without.ids.items() if name.startswith("mistakes"))
+        assert [link[::2] for link in without.links if link[1]] == [link[::2] for link in leading]
+        for target, *_ in leading:
+            known, again = (re.findall(r"\d+ \(0\.\d+\)", one.ids[target[1:]]["text"]) for one in (page, without))
+            assert known == again
+
+
+def test_of_many_classes_the_pairs_that_the_page_shows_lead_to_images(tmp_path):
+    """And the page stays small, whatever the images: 24 pairs of 6, of 48 pixels a side."""
+    names, random = [f"class {number}" for number in range(30)], np.random.default_rng(0)
+    labels = np.arange(3000) % 30
+    probabilities = random.dirichlet(np.ones(30), 3000).astype(np.float32)
+    run = make_run(tmp_path, metrics_test=None, metrics_val=compute_metrics(labels, probabilities, names))
+    places = [place for pair in find_pairs(labels, probabilities) for place in pair.places]
+    small = make_small_images(random.integers(0, 256, (len(places), 70, 96, 3), np.uint8))
+    assert small.shape == (24 * 6, 35, 48, 3)
+    arrays = {
+        "labels": labels,
+        "probabilities": probabilities,
+        "hashes": labels.astype(str),
+        "names": labels.astype(str),
+    }
+    before = write_report(run).bytes
+    np.savez_compressed(run / "predictions_val.npz", **arrays, class_names=names, mistakes=places, small_images=small)
+    written = write_report(run)
+    page = Sections(written.file.read_text(encoding="utf-8"))
+    leading = [link for link in page.links if link[1]]
+    assert len(leading) == 20 and all(len(page.ids[target[1:]]["pictures"]) == 6 for target, *_ in leading)
+    assert 100_000 < written.bytes - before < 1_200_000
+
+
+@needs_browser
+def test_a_browser_shows_the_mistakes_at_any_width(trained_run, tmp_path):
+    pages = [Path(write_report(trained_run, tmp_path / f"{language}.html", language).file).read_text(encoding="utf-8") for language in ("en", "ja")]  # fmt: skip
+    for one in look_at(tmp_path, pages, (1280, 390)):
+        assert one["needs"] <= one["has"] <= one["width"] and not one["out"] and one["pale"] == [], one
+        assert len(one["pictures"]) > 20 and all(width > 0 for width in one["pictures"])

@@ -16,6 +16,14 @@ MOST_PAIRS = 15
 MOST_NAMES = 30  # of more architectures only those on the front are named
 
 
+class _Thousands(LogFormatter):
+    """Labels of a logarithmic axis, as the tables write numbers: 10,000."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = super().__call__(x, pos)
+        return f"{int(text):,}" if text.isdecimal() else text
+
+
 def plot_comparison(comparison: Any) -> Figure:
     """Draws accuracy, or what else runs are judged by, by training time or weights, and the differences between architectures with the margin shaded.
 
@@ -101,7 +109,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         axes.legend(names.values(), names.keys(), fontsize="small", loc=place)
     axes.set_xscale("log")
     for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        set_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
+        set_formatter(_Thousands(minor_thresholds=(1.2, 0.5)))
     told = (
         "{split} {measure} [%], 95% interval; dots: seeds"
         if scale == 100

@@ -268,3 +268,13 @@ def say_made_by(made_by: Any, language: str, in_full: bool = True) -> str | None
     fields = {"first": facts.get("fold", share), "second": facts.get("folds"), "percent": share[:-1], **facts}
     sentence = say(SAID[facts["kind"], facts.get("of")][form], language, **fields)
     return sentence + (say(SAID_OF_GROUPS[form], language) if facts["groups"] else "")
+
+
+def find_number(name: str) -> str | None:
+    """Returns the number in the name of an image of a numbered set, "1729" of "train/1729"; None of any other name.
+
+    The split in such a name is that of the source, which says nothing of the split that a run has cut from it: people are shown
+    the number alone.
+    """
+    numbered = re.fullmatch(r"(?:.*/)?(?:train|val|validation|test)/(\d+)", name)
+    return numbered[1] if numbered else None

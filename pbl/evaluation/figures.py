@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from pbl.errors import Sentence
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, find_bins
-from pbl.evaluation.metrics import count_confusions, rank_one_against_rest
+from pbl.evaluation.metrics import rank_one_against_rest
+from pbl.evaluation.mistakes import count_confusions
 from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds, write_threshold
 from pbl.reports.drawing import (
     BLUE,

@@ -9,6 +9,7 @@ from sklearn import metrics as sklearn_metrics
 
 from pbl.errors import InputError, name_nearest
 from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, fit_temperature
+from pbl.evaluation.mistakes import count_confusions
 from pbl.evaluation.thresholds import F1, Aim, choose_threshold, describe_aim, judge_threshold, resample_threshold
 from pbl.statistics import wilson_interval
 
@@ -144,14 +145,6 @@ def compute_metrics(
         matrix if matrix is None else [(row / row.sum()).tolist() if row.sum() else None for row in matrix]
     )
     return result
-
-
-def count_confusions(labels: np.ndarray, predicted: np.ndarray) -> list[tuple[int, int, int]]:
-    """Returns true class, predicted class and images of each pair of classes that is confused, the most frequent first."""
-    wrong = labels != predicted
-    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return [(int(a), int(b), int(n)) for (a, b), n in zip(pairs[order], counts[order], strict=True)]
 
 
 def rank_worst(by_class: dict[str, dict[str, Any]], most: int) -> list[str]:

@@ -55,7 +55,6 @@ FIGURES = {
     "threshold on the probability of the positive class": "陽性クラスの確率のしきい値",
     "Youden's J": "Youden の J",
     "Confusion matrix": "混同行列",
-    "image {number}": "画像 {number}",
     " (the first {most} of {n})": "（{n} 枚のうち最初の {most} 枚）",
     # evaluation/anomaly_figures.py, tasks/anomaly.py
     " (leak: likely too good)": "（データリーク：実際より高い値）",

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 
+from pbl.data.split import find_number
 from pbl.languages import choose_language, say, wrapping
 
 # Okabe and Ito's colours: colour-blind people can tell them apart, and their lightness differs in grey print.
@@ -124,12 +125,9 @@ def wrap(text: str, width: int, most: int | None = None) -> str:
 
 
 def shorten_name(name: str) -> str:
-    """Returns an image's name as a picture shows it: "image 1729" for "train/1729" of a set of numbered images.
-
-    The split in such a name is that of the source, which says nothing of the split that the run has cut from it.
-    """
-    numbered = re.fullmatch(r"(?:.*/)?(?:train|val|validation|test)/(\d+)", name)
-    return caption("image {number}", number=numbered[1]) if numbered else name
+    """Returns an image's name as a picture shows it: "image 1729" for "train/1729" of a set of numbered images."""
+    number = find_number(name)
+    return name if number is None else caption("image {number}", number=number)
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: int = 8) -> None:

@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from pbl import __version__
 from pbl.config import Config, as_word, flatten
-from pbl.data.split import say_made_by
+from pbl.data.split import find_number, say_made_by
 from pbl.diagnosis.by_task import diagnose_run
 from pbl.diagnosis.rules import COLOURS
 from pbl.errors import InputError, Sentence
+from pbl.evaluation.mistakes import MOST_PAIRS, find_pairs, write_png
 from pbl.languages import choose_language, say, say_sentence
 from pbl.languages.doctor import say_finding
 from pbl.languages.report import WORDS
@@ -41,6 +43,7 @@ MOST_PICTURES = 100
 MOST_PIXELS = 50_000_000  # of a picture; a browser needs 4 bytes for each
 MOST_ROWS = 200  # of a table
 MOST_CLASSES, MOST_OF_PAIRS = 40, 20  # of more classes the tables have so many that tell most
+MOST_NAMED = 100  # pairs of classes whose mistakes are named; images are kept of fewer
 
 SPLITS = ("val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -419,6 +422,11 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         test_uses = say("How often this run has used the test split is not known: test_uses.csv is missing or damaged.")
     else:
         test_uses = _say_uses(len(uses or []), say)
+    mistakes = {
+        name: _describe_mistakes(run, folder, name, result, say)
+        for name, result in results.items()
+        if "metrics" not in result  # of a classifier
+    }
     pictures = _read_pictures(folder, say)
     by_name = {picture.name: picture for picture in pictures}
     in_place = {"learning_curves", *(f"confusion_matrix_{name}" for name in results)}
@@ -449,7 +457,12 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "metrics": _compare([*METRICS, *_own_metrics(results)], results, say),
         "calibration": _compare(CALIBRATION, results, say),
         "thresholds": [found for name, result in results.items() if (found := _thresholds(name, result, say))],
-        "by_class": {name: _by_class(result, say) for name, result in results.items() if "metrics" not in result},
+        "by_class": {
+            name: _by_class(result, mistakes[name]["links"], say)
+            for name, result in results.items()
+            if "metrics" not in result
+        },
+        "mistakes": mistakes,
         "is_classifier": config.is_classifier,
         "results": results,
         "has_resampled": any(_dictionary(result.get("intervals")) for result in results.values()),
@@ -728,7 +741,7 @@ def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
     }
 
 
-def _by_class(result: dict, say: _Voice) -> dict[str, Any]:
+def _by_class(result: dict, links: dict[tuple[str, str], str], say: _Voice) -> dict[str, Any]:
     """A row a class."""
     classes = _dictionary(result.get("by_class"))
     known = result.get("class_names")
@@ -755,8 +768,97 @@ def _by_class(result: dict, say: _Voice) -> dict[str, Any]:
         "caption": say("The {n} of {all:,} classes with the lowest F1", n=len(rows), all=len(names))
         if is_worst
         else say("Class by class"),
-        "pairs": _list_pairs(result) if len(names) > MOST_OF_PAIRS else [],
+        "pairs": _list_pairs(result, links, say) if len(names) > MOST_OF_PAIRS else [],
     }
+
+
+def _describe_mistakes(run: Run, folder: _Folder, split: str, result: dict, say: _Voice) -> dict[str, Any]:
+    """The confusion matrix of not too many classes, and the pairs that are confused, each with the images that show it.
+
+    Images and names come from the predictions; where these do not fit, there is the matrix alone.
+    """
+    known = result.get("class_names")
+    names = known if isinstance(known, list) and all(isinstance(name, str) for name in known) else []
+    pairs, shown, images = [], {}, {}
+    if folder.find(f"predictions_{split}.npz", MOST_OF_SPLIT) is not None:
+        with contextlib.suppress(InputError, UnreadableFile):
+            saved = run.read_predictions(split)
+            fits = saved.probabilities.shape[1] == len(set(names)) == len(names)
+            # Earlier versions kept no names: then there is nothing to lead to.
+            if fits and saved.names is not None and np.isfinite(saved.probabilities).all():
+                most = MOST_NAMED if len(names) <= MOST_OF_PAIRS else MOST_OF_PAIRS
+                pairs = find_pairs(saved.labels, saved.probabilities, most)
+                confidence = saved.probabilities.max(axis=1)
+                shown = {place: (saved.names[place], confidence[place]) for pair in pairs for place in pair.places}
+                images = run.read_small_images(split)
+    links = {
+        (names[pair.true], names[pair.predicted]): f"mistakes-{split}-{pair.true}-{pair.predicted}" for pair in pairs
+    }
+    listed = []
+    for number, pair in enumerate(pairs):
+        entries = []
+        for place in pair.places:
+            name, sure = shown[place]
+            small = images.get(place) if number < MOST_PAIRS else None
+            picture = None if small is None else {"source": embed_png(write_png(small)), "size": small.shape[1::-1]}
+            entries.append({"name": _shorten_name(str(name), say), "confidence": f"{sure:.2f}", "picture": picture})
+        classes = {"true": names[pair.true], "predicted": names[pair.predicted]}
+        about = {"id": links[names[pair.true], names[pair.predicted]], "count": pair.count, "images": entries}
+        listed.append({**classes, **about, "more": pair.count - len(entries)})
+    return {
+        "matrix": _show_matrix(result, names, links, say) if 1 < len(names) <= MOST_OF_PAIRS else None,
+        "is_upright": len(names) > 5 and max(map(len, names)) > 3,
+        "with_images": [entry for entry in listed if any(one["picture"] for one in entry["images"])],
+        "with_names": [entry for entry in listed if not any(one["picture"] for one in entry["images"])],
+        "links": links,
+        "is_without_images": bool(pairs) and not images,
+    }
+
+
+def _show_matrix(
+    result: dict, names: list[str], links: dict[tuple[str, str], str], say: _Voice
+) -> list[tuple[str, list[dict[str, Any]]]] | None:
+    """The confusion matrix, a row a class; what leads to images has a `link` and a sentence that says so."""
+    matrix = result.get("confusion_matrix")
+    if not isinstance(matrix, list) or len(matrix) != len(names):
+        return None
+    rows = []
+    for true, counts in enumerate(matrix):
+        if not isinstance(counts, list) or len(counts) != len(names):
+            return None
+        cells = []
+        for other, value in enumerate(counts):
+            count = _number(value)
+            text = "—" if count is None else f"{count:,}"
+            cells.append(
+                {"text": text, "is_right": true == other, **_lead(links, names[true], names[other], count, say)}
+            )
+        rows.append((names[true], cells))
+    return rows
+
+
+def _lead(
+    links: dict[tuple[str, str], str], true: str, predicted: str, count: float | None, say: _Voice
+) -> dict[str, str]:
+    """Where a number of mistakes leads to, and a sentence that says so; empty where there is nothing to show."""
+    link = links.get((true, predicted)) if count else None
+    if link is None:
+        return {"link": "", "told": ""}
+    told = say(
+        "{count:,} image(s) of {true}, predicted as {predicted}: show them",
+        count=count,
+        true=shorten(true, MOST_LETTERS_OF_NAME),
+        predicted=shorten(predicted, MOST_LETTERS_OF_NAME),
+    )
+    return {"link": link, "told": told}
+
+
+def _shorten_name(name: str, say: _Voice, most: int = 28) -> str:
+    """An image's number where it has one, else the end of its name: a path ends with the file's name."""
+    number = find_number(name)
+    if number is not None:
+        return say("image {number}", number=number)
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _rank_worst(classes: dict, names: list[str]) -> list[str]:
@@ -765,14 +867,15 @@ def _rank_worst(classes: dict, names: list[str]) -> list[str]:
     return [name for f1, name in sorted(pair for pair in known if pair[0] is not None)[:MOST_OF_PAIRS]]
 
 
-def _list_pairs(result: dict) -> list[tuple[str, list[str]]]:
+def _list_pairs(result: dict, links: dict[tuple[str, str], str], say: _Voice) -> list[dict[str, Any]]:
     """The classes that are confused most often, a row a pair."""
     pairs, rows = result.get("most_confused"), []
     for pair in map(_dictionary, pairs[:MOST_OF_PAIRS] if isinstance(pairs, list) else []):
         true, predicted = pair.get("true"), pair.get("predicted")
         images, share = _number(pair.get("images")), _number(pair.get("share"))
         if isinstance(true, str) and isinstance(predicted, str) and images is not None and share is not None:
-            rows.append((true, [predicted, f"{images:,}", f"{share:.0%}"]))
+            row = {"true": true, "predicted": predicted, "images": f"{images:,}", "share": f"{share:.0%}"}
+            rows.append(row | _lead(links, true, predicted, images, say))
     return rows
 
 

@@ -13,6 +13,7 @@ from pbl.diagnosis.monitor import OverfittingMonitor
 from pbl.errors import InputError
 from pbl.evaluation.figures import draw
 from pbl.evaluation.metrics import add_what_validation_chose, choose_by_validation, compute_metrics
+from pbl.evaluation.mistakes import find_pairs, make_small_images
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_probabilities
 from pbl.runs import Run
@@ -101,7 +102,15 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         if "threshold" in metrics:
             metrics["threshold"]["interval"] = interval
     figures = draw(question.run, question.split, metrics, images, probabilities, question.all_figures)
-    return Judged(metrics, {"labels": labels, "probabilities": probabilities}, figures)
+    places = [place for pair in find_pairs(labels, probabilities) for place in pair.places]
+    small = make_small_images([images.pixels[place] for place in places])  # so that the report can show them later
+    arrays = {
+        "labels": labels,
+        "probabilities": probabilities,
+        "mistakes": np.array(places, int),
+        "small_images": small,
+    }
+    return Judged(metrics, arrays, figures)
 
 
 TASK = Task(check, compile_arguments, watch, judge, predict=predict)
