@@ -97,13 +97,16 @@ def main(arguments: list[str] | None = None) -> int:
         if status == 130:  # typer's answer to Ctrl-C
             print(say("pbl: stopped"), file=sys.stderr)
         return status
-    except OSError as error:  # what a Drive fails to do is no bug of ours
-        if error.errno not in PASSING:
+    except OSError as error:  # what a Drive fails to do, or a person may not, is no bug of ours
+        about = {"file": error.filename or Sentence("A file"), "reason": error.strerror}
+        if error.errno in PASSING:
+            what = Sentence("{file} cannot be read or written now: {reason}. Give the same command again.", **about)
+        elif isinstance(error, PermissionError):
+            what = Sentence(
+                "{file} cannot be read or written: {reason}. Let its owner open it, or give another.", **about
+            )
+        else:
             raise
-        what = Sentence(
-            "{file} cannot be read or written now: {reason}. Give the same command again.",
-            file=error.filename or Sentence("A file"), reason=error.strerror,
-        )  # fmt: skip
         message = say_sentence(what)
     except InputError as error:
         message = " ".join(say_sentence(error).split())

@@ -4,6 +4,7 @@ A data set of your own is a function without arguments that returns a `Source`, 
 `DATASETS` under the name by which the configuration calls it.
 """
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -56,7 +57,7 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
         data_dir: Folder of prepared sets; else the variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
 
     Raises:
-        InputError: No set of this name, none for image classification, or not prepared here and no network.
+        InputError: No set of this name, none for image classification, not prepared here and no network, or not to be read.
     """
     # With Colab's versions tensorflow_metadata wants a newer protobuf than TensorFlow allows, and the import fails
     # (tensorflow/metadata issue 68). Its generated code works with the older one.
@@ -64,7 +65,7 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
     import tensorflow_datasets as tfds
 
     # TFDS reads the variable only when it is imported, so it would ignore one that a notebook sets later.
-    data_dir, _ = prepared_datasets(data_dir)
+    data_dir = str(_choose_folder(data_dir))
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except ModuleNotFoundError as error:  # of a set that another package holds, such as huggingface:mnist
@@ -90,8 +91,15 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
                 registered=", ".join(sorted(DATASETS)),
             ) from None
         raise InputError("Data set '{name}': {error}", name=name, error=error) from None
+    except OSError as error:  # its description is damaged, or somebody else's
+        raise InputError(
+            "Data set '{name}' in {data_dir} cannot be read: {reason}. Take it from a copy, or let its owner open its files for reading.",
+            name=name, data_dir=data_dir, reason=error.strerror or "dataset_info.json",
+        ) from None  # fmt: skip
     image_key, label_key = _find_image_and_label(builder, name)
     if not builder.info.splits:
+        for folder in (Path(data_dir), Path(data_dir) / builder.name, Path(builder.data_path)):
+            _check_readable(folder)  # what cannot be read looks as if it were not there
         _download(builder, name, data_dir)
 
     def part(split: str) -> Callable[[], Iterable[Example]] | None:
@@ -117,6 +125,23 @@ class _Prepared:
         return self._builder.info.splits[self._split].num_examples
 
     def __iter__(self) -> Iterator[Example]:
+        import tensorflow as tf
+
+        try:
+            yield from self._read()
+        except tf.errors.OpError as error:
+            reasons = {
+                tf.errors.PermissionDeniedError: "Permission denied",
+                tf.errors.NotFoundError: "No such file or directory",
+            }
+            raise InputError(
+                "Data set '{name}' in {data_dir} cannot be read: {reason}. Take it from a copy, or let its owner open its files for reading.",
+                name=self._builder.name,
+                data_dir=self._builder.data_path,
+                reason=reasons.get(type(error), Sentence("it is damaged")),
+            ) from error
+
+    def _read(self) -> Iterator[Example]:
         import tensorflow_datasets as tfds
 
         image_key, label_key = self._keys
@@ -135,7 +160,9 @@ class _Prepared:
         """A digest of the files' names, sizes and times; of names alone where they lie on no disk of this machine."""
         status = []
         for file in sorted(map(Path, self._builder.info.splits[self._split].filepaths)):
-            found = file.stat() if file.exists() else None
+            found = None
+            with contextlib.suppress(OSError):
+                found = file.stat()
             status.append((file.name, found and (found.st_size, found.st_mtime_ns)))
         return hashlib.sha256(repr(status).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -253,6 +280,30 @@ def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False) -
 
 
 def prepared_datasets(data_dir: str | None = None) -> tuple[str, list[str]]:
-    """Returns the folder of prepared TensorFlow Datasets (see `tensorflow_dataset`), and the names of the sets in it."""
-    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    """Returns the folder of prepared TensorFlow Datasets (see `tensorflow_dataset`), and the names of the sets in it.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
+    folder = _choose_folder(data_dir)
+    _check_readable(folder)
     return str(folder), sorted({file.parent.parent.name for file in folder.glob("*/*/dataset_info.json")})
+
+
+def _choose_folder(data_dir: str | None) -> Path:
+    return expand(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def _check_readable(folder: Path) -> None:
+    """Raises InputError where a folder is there, or may be, and what it holds cannot be told."""
+    try:
+        with os.scandir(folder):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise InputError(
+            "The folder {folder} of TensorFlow Datasets cannot be read: {reason}. Let its owner open it, or give another one"
+            " (data_dir=..., or the variable TFDS_DATA_DIR).",
+            folder=folder, reason=error.strerror,
+        ) from None  # fmt: skip

@@ -315,6 +315,7 @@ ERRORS = {
     "{file} is not used, since {reason}.": "{file} は使いません：{reason}。",
     "{file} cannot be read now: {reason}. Nothing is lost by that: give the same command when it can be read.": "{file} を今は読めません（{reason}）。何も失われていません。読めるようになったら、同じコマンドをもう一度実行してください。",
     "{file} cannot be read now: {reason}.": "{file} を今は読めません（{reason}）。",
+    "{file} cannot be read or written: {reason}. Let its owner open it, or give another.": "{file} の読み書きができません（{reason}）。読み書きできるようにするよう所有者に頼むか、別のものを指定してください。",
     "{file} cannot be read or written now: {reason}. Give the same command again.": "{file} を今は読み書きできません（{reason}）。同じコマンドをもう一度実行してください。",
     "A file": "ファイル",
     "'{word}': options of {key} were given before. Give one of the two.": "'{word}'：{key} のオプションがすでに指定されています。どちらか一方にしてください。",
@@ -371,6 +372,8 @@ ERRORS = {
     "Data set '{name}' has no split 'train': it has {splits}.": "データセット '{name}' には 'train' がありません（あるもの：{splits}）。",
     "Data set '{name}' is not for image classification: it gives {keys}.": "データセット '{name}' は画像分類用ではありません（あるもの：{keys}）。",
     "Data set '{name}' is not prepared in {data_dir}, and there is no network to download it. Connect, or give the folder that holds it (data_dir=..., or the variable TFDS_DATA_DIR), or take dataset=digits, which needs none.": "データセット '{name}' は {data_dir} に準備されておらず、ダウンロードするネットワークもありません。ネットワークにつなぐか、データのあるフォルダを指定する（data_dir=... か変数 TFDS_DATA_DIR）か、ダウンロードのいらない dataset=digits を使ってください。",
+    "Data set '{name}' in {data_dir} cannot be read: {reason}. Take it from a copy, or let its owner open its files for reading.": "{data_dir} のデータセット '{name}' が読めません（{reason}）。コピーし直すか、ファイルを読めるようにするよう所有者に頼んでください。",
+    "The folder {folder} of TensorFlow Datasets cannot be read: {reason}. Let its owner open it, or give another one (data_dir=..., or the variable TFDS_DATA_DIR).": "TensorFlow Datasets のフォルダ {folder} が読めません（{reason}）。読めるようにするよう所有者に頼むか、別のフォルダを指定してください（data_dir=... または変数 TFDS_DATA_DIR）。",
     "Data set '{name}' could not be downloaded to {data_dir}: {reason}": "データセット '{name}' を {data_dir} にダウンロードできませんでした：{reason}",
     "DATASETS['{name}'] returned a {kind}. Return pbl.data.from_arrays(images, labels, class_names).": "DATASETS['{name}'] が {kind} を返しました。pbl.data.from_arrays(images, labels, class_names) を返してください。",
     # store.py
