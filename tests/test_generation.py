@@ -119,6 +119,18 @@ def test_planted_generators_get_their_names(planted, kind):
         assert found.headline.name == NAMES[kind], (seed, [finding.name for finding in found.findings], measured)
 
 
+def test_classes_in_wrong_shares_are_a_collapse(planted):
+    """Of good images, none of whose classes is missing."""
+    train, others, labels, reference = planted
+    samples = plant("real", train, others, labels, 0, 297)
+    measured = describe(measure_samples(samples, reference).numbers, reference, list("0123456789"))
+    assert diagnose_samples(measured).headline.name == "healthy"
+    counts = np.full(10, 17)
+    counts[3] += 297 - counts.sum()
+    found = diagnose_samples({**measured, "samples": {**measured["samples"], "counts": counts.tolist()}}).headline
+    assert found.name == "mode_collapse" and "3 is made most beyond its share: 48%" in found.message, found
+
+
 # Trainings, told from the course
 
 

@@ -254,9 +254,9 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
         return make_finding(
             "mode_collapse",
             "The classes are made in other shares than real images have: {distance:.0%} of the images would have to be of another class."
-            " {name} is made most beyond its share: {share:.0%} of the images, where real ones have {real:.0%}. The judge's classes are right"
+            " {most} is made most beyond its share: {share:.0%} of the images, where real ones have {real:.0%}. The judge's classes are right"
             " on {right:.0%} of real images.",
-            distance=distance, name=names[most], share=of["counts"][most] / of["samples"],
+            distance=distance, most=names[most], share=of["counts"][most] / of["samples"],
             real=of["real_counts"][most] / total, right=measured["floor"]["right"],
         )  # fmt: skip
     told = ", ".join(
