@@ -111,6 +111,28 @@ def test_two_questions(tmp_path):
     assert describe(read_results(files[3])) == describe(result) == files[1].read_text()
 
 
+def test_a_comparison_is_read_again_in_the_readers_language(tmp_path):
+    """From the file of facts too, whose sentences are English; a template that is none of ours is not said."""
+    names = "mlp lenet5 Holm McNemar Wilson Newcombe MACs ECE MiB AUROC CPU accuracy"
+    of_two(tmp_path, seeds=4, difference=0.01)
+    make_run(tmp_path, 0.5, 9, status="failed")
+    for runs in (find_runs([tmp_path]), find_runs([tmp_path])[:2]):
+        result = compare(runs)
+        file = write_results(result, tmp_path / "out")[3]
+        ours = describe(read_results(file), "ja")
+        assert ours == describe(result, "ja") and describe(read_results(file), "en") == describe(result, "en")
+        plain = re.sub("python -m pbl [ -~]+|--split test", "", ours)  # what is to be typed
+        words = {word for word in re.findall("[A-Za-z]{3,}[0-9]?", plain) if word not in names.split()}
+        assert words == set(), ours
+        facts = json.loads(file.read_text())
+        english = next(iter(facts["sentences"]))
+        facts["sentences"][english] = {"template": "{a.__class__}" + english, "fields": {"a": 1}}
+        file.write_text(json.dumps(facts))
+        assert describe(read_results(file), "en") == describe(result, "en") and "class" not in describe(
+            read_results(file), "ja"
+        )
+
+
 def test_equal_ones_are_tied_and_it_is_said_what_would_separate_them(tmp_path):
     result = of_two(tmp_path, difference=0.004)
     (pair,) = result.pairs.itertuples()

@@ -234,6 +234,8 @@ def test_a_comparison_is_read_from_its_facts(team):
     runs = [Run(team / "a" / name) for name in ("001", "002", "004")]
     beside = team.parent / "comparison"
     write_results(compare(runs), beside)
+    ours = Page(write_team_report(team, "ja").file).text.partition("付録：比較（comparison）")[2]
+    assert "注意すること" in ours and "first better" not in ours and "images" not in ours
     found = []
     for damaged in (None, b"{", b'{"runs": []}', b"[]"):
         if damaged is not None:

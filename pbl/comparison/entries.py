@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config, flatten
 from pbl.errors import InputError, Sentence
+from pbl.languages import is_known
 from pbl.runs import Run, find_places, runs_on
 from pbl.storage.escapes import for_shell
 from pbl.storage.reading import UnreadableFile
@@ -145,7 +146,8 @@ def read_entry(run: Run, split: str) -> Entry:
     }
     if entry.row["status"] != "finished":
         why = f": {environment['reason']}" if environment.get("reason") else ""
-        entry.reason = Sentence("{status}{why}", status=entry.row["status"], why=why)
+        status = entry.row["status"]
+        entry.reason = Sentence("{status}{why}", status=Sentence(status) if is_known(status) else status, why=why)
     elif config.is_classifier:
         _add_results(entry, split)
     else:

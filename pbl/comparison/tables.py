@@ -1,5 +1,7 @@
 """A comparison as tables and sentences for people, and as files: the facts in `results.json`, the same to be read in `results.md`."""
 
+import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pandas as pd
 
 from pbl.comparison.run import FEWEST_DISCORDANT, MEASURES, MOST_PAIRS, Comparison, find_scale
 from pbl.errors import InputError, Sentence
+from pbl.languages import choose_language, is_known, say, say_sentence
 from pbl.statistics import FEWEST_SEEDS
 from pbl.storage.escapes import for_markdown
 from pbl.storage.reading import read_json
@@ -45,12 +48,33 @@ def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
 
 
 def as_dictionary(comparison: Comparison) -> dict[str, Any]:
-    """Returns margin, split, images, measure, the four tables as rows and the notes; for JSON, what is no finite number as None."""
+    """Returns margin, split, images, measure, the four tables as rows, the notes and their sentences; for JSON, what is no finite number as None."""
     facts = {name: getattr(comparison, name) for name in ("margin", "split", "images", "measure")}
     for name in TABLES:
         table = getattr(comparison, name).replace([np.inf, -np.inf], np.nan).astype(object)
         facts[name] = table.where(table.notna(), None).to_dict("records")
-    return {**facts, "notes": [*comparison.notes]}
+    facts["notes"] = [*comparison.notes]
+    cells = (cell for name in TABLES for cell in getattr(comparison, name).to_numpy(dtype=object).ravel())
+    # What is said in words, once more as a sentence and its fields: so it can be said in another language.
+    said = {str(one): _take_apart(one) for one in (*facts["notes"], *cells) if isinstance(one, Sentence)}
+    return {**facts, "sentences": said}
+
+
+def _take_apart(value: Any) -> Any:
+    """A sentence as its template and fields; another value as it is."""
+    if not isinstance(value, Sentence):
+        return value
+    return {"template": value.template, "fields": {name: _take_apart(of) for name, of in value.fields.items()}}
+
+
+def _put_together(value: Any) -> Any:
+    """The opposite; a template that is none of ours stays unsaid, for it may be a stranger's."""
+    if not isinstance(value, dict):
+        return value
+    is_joined = re.fullmatch(r"(\{\w+\}|[^\w{}])+", value["template"])  # of others, without a word of its own
+    if not is_joined and not is_known(value["template"]):
+        raise ValueError(value["template"])
+    return Sentence(value["template"], **{name: _put_together(of) for name, of in value["fields"].items()})
 
 
 def read_results(file: Path) -> Comparison:
@@ -62,15 +86,30 @@ def read_results(file: Path) -> Comparison:
     facts = read_json(file)
     tables = {name: pd.DataFrame(facts[name]) for name in TABLES}
     measure = facts.get("measure", "accuracy")  # an earlier version compared by accuracy alone
-    return Comparison(
-        **tables, **{name: facts[name] for name in ("notes", "split", "images", "margin")}, measure=measure
-    )
+    said = {}
+    for text, parts in facts.get("sentences", {}).items():  # an earlier version kept none
+        with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, AttributeError):
+            if (sentence := _put_together(parts)) == text:
+                said[text] = sentence
+    for table in tables.values():
+        for column in table:
+            cells = [said.get(cell, cell) if isinstance(cell, str) else cell for cell in table[column]]
+            if any(isinstance(cell, Sentence) for cell in cells):
+                table[column] = _column(cells)
+    notes = [said.get(note, note) for note in facts["notes"]]
+    about = {name: facts[name] for name in ("split", "images", "margin")}
+    return Comparison(**tables, notes=notes, **about, measure=measure)
 
 
-def describe(comparison: Comparison) -> str:
-    """Returns the comparison as Markdown: the margin, the architectures, the two questions, what to keep in mind."""
-    lines = ["# Comparison", ""]
-    for kind, content in list_blocks(comparison):
+def describe(comparison: Comparison, language: str | None = None) -> str:
+    """Returns the comparison as Markdown: the margin, the architectures, the two questions, what to keep in mind.
+
+    Args:
+        comparison, language: As for `list_blocks`.
+    """
+    language = choose_language(language)
+    lines = [f"# {say('Comparison', language)}", ""]
+    for kind, content in list_blocks(comparison, language):
         if kind == "table":
             lines += _markdown(content)
         elif kind == "list":
@@ -87,61 +126,61 @@ def _markdown(rows: list[list[str]]) -> list[str]:
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
-def list_blocks(comparison: Comparison) -> Iterator[tuple[str, Any]]:
-    """Yields what a page tells of a comparison: "heading" and "text" with words, "list" with lines, "table" with rows of cells."""
-    shown, split = comparison.architectures, {"val": "validation", "test": "test"}[comparison.split]
-    runs = int((comparison.runs["reason"] == "").sum())
-    yield (
-        "text",
-        f"{runs} runs, judged on the same {comparison.images} {split} images. A difference of less than"
-        f" {comparison.margin:g}{' points of' if comparison.scale == 100 else ' in'} {comparison.measure_name} is taken not to matter.",
-    )
-    yield "heading", "Architectures"
-    yield "table", _list_rows(show_architectures(shown, comparison.measure))
+def list_blocks(comparison: Comparison, language: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Yields what a page tells of a comparison: "heading" and "text" with words, "list" with lines, "table" with rows of cells.
+
+    Args:
+        comparison: What `compare` found, or `read_results` read.
+        language: "en" or "ja"; by `pbl.languages.choose_language` unless given.
+    """
+    language, shown, measure = choose_language(language), comparison.architectures, comparison.measure
+    is_accuracy = measure == "accuracy"
+    told = "{runs:,} runs, judged on the same {images:,} {split} images. A difference of less than {margin:g} in {measure} is taken not to matter."
+    if comparison.scale == 100:
+        told = "{runs:,} runs, judged on the same {images:,} {split} images. A difference of less than {margin:g} points of {measure} is taken not to matter."
+    about = {
+        "runs": int((comparison.runs["reason"] == "").sum()),
+        "images": comparison.images,
+        "split": Sentence({"val": "validation", "test": "test"}[comparison.split]),
+        "margin": comparison.margin,
+        "measure": comparison.measure_name,
+    }
+    yield "text", say(told, language, **about)
+    yield "heading", say("Architectures", language)
+    yield "table", _list_rows(show_architectures(shown, measure), language)
     if shown["tie_group"].any():
-        yield "text", "Architectures that share a letter in the column ties are not separated by these runs."
+        told = "Architectures that share a letter in the column ties are not separated by these runs."
+        yield "text", say(told, language)
     if (shown["seeds"] == 1).any():
-        yield (
-            "text",
-            "The interval of an architecture with one seed is of the images alone"
-            + (" (Wilson's)" if comparison.measure == "accuracy" else "")
-            + ": another seed may lie outside.",
-        )
-    yield "heading", "This architecture against that one"
+        told = "The interval of an architecture with one seed is of the images alone: another seed may lie outside."
+        if is_accuracy:
+            told = "The interval of an architecture with one seed is of the images alone (Wilson's): another seed may lie outside."
+        yield "text", say(told, language)
+    yield "heading", say("This architecture against that one", language)
     if len(comparison.pairs):
-        yield (
-            "text",
-            "Over the seeds and images that might have been drawn instead. Each 95% interval is for its own row; p, by Holm, is for"
-            " all rows at once, so an interval may leave out 0 where the verdict is not separated. What would separate them:"
-            " four times in five, were the difference the one seen.",
-        )
-        yield "table", _list_rows(show_pairs(comparison.pairs, comparison.measure))
+        told = "Over the seeds and images that might have been drawn instead. Each 95% interval is for its own row; p, by Holm, is for all rows at once, so an interval may leave out 0 where the verdict is not separated. What would separate them: four times in five, were the difference the one seen."
+        yield "text", say(told, language)
+        yield "table", _list_rows(show_pairs(comparison.pairs, measure), language)
     elif (shown["seeds"] >= FEWEST_SEEDS).all():
-        yield "text", "There is one architecture, or none of the same kind to compare it with."
+        yield "text", say("There is one architecture, or none of the same kind to compare it with.", language)
     else:
-        yield "text", f"No claim about architectures: each needs at least {FEWEST_SEEDS} seeds."
-    yield "heading", "This trained model against that one"
+        yield "text", say("No claim about architectures: each needs at least {n} seeds.", language, n=FEWEST_SEEDS)
+    yield "heading", say("This trained model against that one", language)
     if len(comparison.models):
-        yield (
-            "text",
-            "Over the images alone: it says which of two files to hand in, not which architecture is better."
-            + (
-                f" Paired bootstrap intervals (95%; Newcombe's where fewer than {FEWEST_DISCORDANT} images tell two apart), exact McNemar"
-                " tests,"
-                if comparison.measure == "accuracy"
-                else " Paired 95% intervals and t tests of each image's part (of an area DeLong's),"
-            )
-            + " p by Holm over all pairs of these models, shown or not.",
-        )
-        yield "table", _list_rows(show_models(comparison.models, comparison.measure))
+        told = "Over the images alone: it says which of two files to hand in, not which architecture is better. Paired 95% intervals and t tests of each image's part (of an area DeLong's), p by Holm over all pairs of these models, shown or not."
+        if is_accuracy:
+            told = "Over the images alone: it says which of two files to hand in, not which architecture is better. Paired bootstrap intervals (95%; Newcombe's where fewer than {n} images tell two apart), exact McNemar tests, p by Holm over all pairs of these models, shown or not."
+        yield "text", say(told, language, n=FEWEST_DISCORDANT)
+        yield "table", _list_rows(show_models(comparison.models, measure), language)
     else:
-        yield "text", "There is one model, or none of the same kind to compare it with."
-    yield "heading", "To keep in mind"
-    yield "list", [*comparison.notes]
+        yield "text", say("There is one model, or none of the same kind to compare it with.", language)
+    yield "heading", say("To keep in mind", language)
+    yield "list", [say_sentence(note, language) for note in comparison.notes]
 
 
-def _list_rows(table: pd.DataFrame) -> list[list[str]]:
-    return [[str(cell) for cell in row] for row in (table.columns, *table.itertuples(index=False))]
+def _list_rows(table: pd.DataFrame, language: str) -> list[list[str]]:
+    head = [say(column, language) for column in table.columns]
+    return [head, *([say_sentence(cell, language) for cell in row] for row in table.itertuples(index=False))]
 
 
 def show_architectures(table: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:

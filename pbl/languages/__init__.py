@@ -311,6 +311,11 @@ def _tables() -> dict[str, str]:
     return {english: japanese for table in tables for english, japanese in table.items()}
 
 
+def is_known(template: Any) -> bool:
+    """Whether a sentence is one of ours, and not what a stranger wrote into a file."""
+    return isinstance(template, str) and template in _tables()
+
+
 def choose_language(language: str | None = None) -> str:
     """Returns the language, "en" or "ja", of what is shown to a person.
 

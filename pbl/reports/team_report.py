@@ -214,7 +214,7 @@ def _collect(
         "tests": [
             (run.name, *known, run.test_uses) for run in group if (known := read_accuracy(Run(run.path), "test"))
         ],
-        "comparison": _read_comparison(folder),
+        "comparison": _read_comparison(folder, language),
         "most_rows": MOST_ROWS,
         "pictures": [picture for picture in pictures if picture[1]],
         "gains": _draw(group, language) if compared else None,
@@ -345,7 +345,7 @@ def _letter(number: int) -> str:
     return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
-def _read_comparison(folder: Path) -> dict[str, Any] | None:
+def _read_comparison(folder: Path, language: str) -> dict[str, Any] | None:
     """The newest `results.*` of a comparison; None where there is none.
 
     They are looked for in the folder of the runs, in folders in it, and in `comparison` beside it, where `compare` writes them.
@@ -356,16 +356,16 @@ def _read_comparison(folder: Path) -> dict[str, Any] | None:
     if not files:
         return None
     place = max(files, key=lambda file: file.stat().st_mtime).parent
-    return {"name": place.name, "blocks": _read_blocks(place), "picture": _read_png(place / "results.png")}
+    return {"name": place.name, "blocks": _read_blocks(place, language), "picture": _read_png(place / "results.png")}
 
 
-def _read_blocks(place: Path) -> list[tuple[str, Any]]:
+def _read_blocks(place: Path, language: str) -> list[tuple[str, Any]]:
     """What a comparison found, as `pbl.comparison.tables.list_blocks` gives it; an earlier version wrote no `results.json`."""
     if (place / "results.json").is_file():
         from pbl.comparison.tables import list_blocks, read_results
 
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            return [block for block in list_blocks(read_results(place / "results.json")) if block[1]]
+            return [block for block in list_blocks(read_results(place / "results.json"), language) if block[1]]
     with contextlib.suppress(OSError, ValueError):
         if blocks := _parse_markdown(read_bytes(place / "results.md").decode("utf-8")):
             return blocks
