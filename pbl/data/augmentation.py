@@ -40,7 +40,7 @@ def augment(
     """
     a = augmentation
     n, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    has_masks = labels.shape.rank == 3
+    has_masks = len(labels.shape) == 3
     if has_masks:
         images = tf.concat([images, labels[..., None]], axis=-1)  # what moves one moves the other
     if a.flip:
