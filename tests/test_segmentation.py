@@ -452,8 +452,9 @@ def squares():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    pbl.DATASETS["squares"] = lambda: from_masked_arrays(*draw_shapes(150))
-    return pbl.train(pbl.Config(**SETTINGS).replace(epochs=15), folder=tmp_path_factory.mktemp("runs"))
+    with pytest.MonkeyPatch.context() as patch:  # what is entered for a whole file would stay for the files after it
+        patch.setitem(pbl.DATASETS, "squares", lambda: from_masked_arrays(*draw_shapes(150)))
+        return pbl.train(pbl.Config(**SETTINGS).replace(epochs=15), folder=tmp_path_factory.mktemp("runs"))
 
 
 def test_a_run_from_training_to_prediction(trained, tmp_path, command):
@@ -474,6 +475,7 @@ def test_a_run_from_training_to_prediction(trained, tmp_path, command):
     history = pd.read_csv(trained.path / "history.csv")
     assert history["val_dice"].max() > 0.3 and trained.environment["best_epoch"] == history["val_dice"].idxmax() + 1
 
+    assert command("check", trained.path, "--out", tmp_path / "check")[0] == 0
     status, out, _ = command("evaluate", trained.path, "--split", "test", "--json")
     of_test = json.loads(out)
     assert status == 0 and of_test["threshold"]["value"] == metrics["threshold"]["value"]
@@ -526,6 +528,9 @@ def test_cut_off_and_resumed_to_the_bit(tmp_path):
         ({"task_options": {"loss": "focal"}}, "Valid: cross_entropy, dice, both"),
         ({"task_options": {"class_weights": "5"}}, "a number, 0 or more, for each class"),
         ({"task_options": {"false_images": 2}}, "from 0 to below 1"),
+        ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 number(s), and there are 2 classes"),
+        ({"label_smoothing": 0.1}, "Valid: task_options.loss=cross_entropy, dice, both"),
+        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix mix labels"),
         ({"dataset": "digits"}, "has classes and no masks"),
         ({"task": "classification", "task_options": {}}, "task=segmentation"),
     ],

@@ -93,13 +93,16 @@ def _load_data(source: str, settings: list[str], out: str | None):
         from pbl import data
         from pbl.data.store import DifferentSizes
         from pbl.models.slips import tell_slips
+        from pbl.tasks import find_task
+    known = {*data.DATA_SETTINGS, "task", "task_options"}
     for name in values:
-        if name not in data.DATA_SETTINGS:
-            valid = ", ".join(sorted(data.DATA_SETTINGS))
+        if name not in known:
+            valid = ", ".join(sorted(known))
             raise InputError("{name} is no setting of the data. Valid: {valid}.", name=name, valid=valid)
     if out and Path(out).exists() and not Path(out).is_dir():
         raise InputError("--out {out} is a file. Give a folder.", out=out)
-    options = {name: getattr(config, name) for name in data.DATA_SETTINGS}
+    task = find_task(config)
+    options = {**{name: getattr(config, name) for name in data.DATA_SETTINGS}, **task.loads(task.options)}
     try:
         with tell_slips(Path(out or "data_check")):
             return source, data.load_data(source, **options)

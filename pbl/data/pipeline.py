@@ -145,6 +145,8 @@ class Data:
         self.name, self.class_names, self.num_classes = name, list(source.class_names), len(source.class_names)
         self._source, self._settings, self._one_hot = source, settings, one_hot
         self.augmentation = Augmentation(**settings.augmentation)
+        if self.augmentation.mixes_labels and source.has_masks:
+            raise InputError("MixUp and CutMix mix labels, and masks have none: leave them out.")
         if self.augmentation.mixes_labels and not one_hot:
             raise InputError(
                 "MixUp and CutMix mix labels too: set loss=categorical_crossentropy (load_data: labels='one_hot')."

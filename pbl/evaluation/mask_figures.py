@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from pbl.evaluation.segmentation import Thresholds
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut_start, literal
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut_start, literal, shorten_name
 
 # Told apart by people who confuse red and green too (Okabe and Ito 2008): right, missed, false.
 RIGHT, MISSED, FALSE = (0, 158, 115), (0, 114, 178), (230, 159, 0)
@@ -72,14 +72,15 @@ def plot_overlays(
     """Draws the worst, the median and the best images, and images without any class in which one was found."""
     known = np.flatnonzero(~np.isnan(dice))
     order = known[np.argsort(dice[known], kind="stable")]
-    middle = max(0, len(order) // 2 - SHOWN // 2)
+    of_each = min(SHOWN, len(order) // 3 or len(order))  # of few images none is shown twice
+    middle = (len(order) - of_each) // 2
     empty = np.flatnonzero(np.isnan(dice))
     falsely = empty[np.argsort(-(predicted[empty] > 0).sum(axis=(1, 2)), kind="stable")]
     falsely = [at for at in falsely if predicted[at].any()]
     rows = [
-        (caption("worst images"), order[:SHOWN]),
-        (caption("median images"), order[middle : middle + SHOWN]),
-        (caption("best images"), order[::-1][:SHOWN]),
+        (caption("worst images"), order[:of_each]),
+        (caption("median images"), order[middle : middle + of_each] if len(order) > 2 else order[:0]),
+        (caption("best images"), order[::-1][:of_each] if len(order) > 2 else order[:0]),
         (caption("found, and nothing is there"), falsely[:SHOWN]),
     ]
     rows = [(name, of) for name, of in rows if len(of)]
@@ -93,7 +94,7 @@ def plot_overlays(
             axes.axis("on")
             axes.imshow(lay_over(pixels[at], truth[at], predicted[at]))
             told = "" if np.isnan(dice[at]) else f"Dice {dice[at]:.2f}\n"
-            axes.set_title(literal(f"{told}{cut_start(str(names[at]), 18)}"), fontsize=6)
+            axes.set_title(literal(f"{told}{cut_start(shorten_name(str(names[at])), 18)}"), fontsize=6)
             axes.set(xticks=[], yticks=[])
         axes_of_row[0].set_ylabel(name, fontsize=8)
     handles = [

@@ -28,6 +28,9 @@ SEGMENTATION = {
     "task=segmentation: {model} gives {found} for {n} images; it must give {shape}, a probability of each class for each pixel. Take model=unet, or end yours with Conv2D(num_classes, 1, activation='softmax', dtype='float32').": "task=segmentation：{model} は {n} 枚の画像に {found} を返します。画素ごとの各クラスの確率 {shape} が必要です。model=unet を使うか、最後を Conv2D(num_classes, 1, activation='softmax', dtype='float32') にしてください。",
     "task_options.class_weights={weights}: a number, 0 or more, for each class, the background first: [1, 5].": "task_options.class_weights={weights}：クラスごとに0以上の数を、背景から順に指定してください。例：[1, 5]",
     "task_options.false_images={share}: a share of the images without a region, from 0 to below 1, such as 0.1.": "task_options.false_images={share}：領域のない画像に占める割合を0以上1未満で指定してください。例：0.1",
+    "task=segmentation: loss and label_smoothing are for classes. Valid: task_options.loss={valid}.": "task=segmentation：loss と label_smoothing はクラス分類のための設定です。使えるもの：task_options.loss={valid}。",
+    "task_options.class_weights has {given} number(s), and there are {classes} classes: one each, the background first.": "task_options.class_weights の数は {given} 個、クラスは {classes} 個です。背景から順に1個ずつ指定してください。",
+    "MixUp and CutMix mix labels, and masks have none: leave them out.": "MixUp と CutMix はラベルを混ぜるもので、マスクには使えません。外してください。",
     "task_options.loss={loss}. Valid: {valid}.": "task_options.loss={loss}。使えるもの：{valid}。",
     # On the screen and in the report
     "Dice {dice:.3f}, validation {val_dice:.3f}": "Dice {dice:.3f}、検証 {val_dice:.3f}",

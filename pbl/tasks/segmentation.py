@@ -81,7 +81,12 @@ def check(model: keras.Model, data: Data) -> str:
 
 
 def compile_arguments(config: Config) -> dict[str, Any]:
-    """The loss by the task's options, and Dice."""
+    """The loss by the task's options, and Dice; raises InputError for settings that mean nothing of masks."""
+    if config.label_smoothing or config.loss != Config.model_fields["loss"].default:
+        raise InputError(
+            "task=segmentation: loss and label_smoothing are for classes. Valid: task_options.loss={valid}.",
+            valid=", ".join(KINDS),
+        )
     options = {**OPTIONS, **config.task_options}
     return {"loss": MaskLoss(options["loss"], options["class_weights"]), "metrics": [MeanDice()]}
 
@@ -264,5 +269,5 @@ TASK = Task(
     loads=load_arguments,
     predict=predict,
     draw_maps=draw_maps,
-    mutes=frozenset({"reference_accuracy"}),
+    mutes=frozenset({"reference_accuracy", "small_validation"}),
 )

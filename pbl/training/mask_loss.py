@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from pbl.errors import InputError
+
 KINDS = ("cross_entropy", "dice", "both")
 SMOOTH = 1.0  # pixels: of an image without a class that is predicted without it Dice is 1, and its loss 0
 
@@ -31,6 +33,12 @@ class MaskLoss(keras.losses.Loss):
         classes = y_pred.shape[-1]
         probabilities = ops.cast(y_pred, "float32")
         truth = ops.one_hot(ops.cast(y_true, "int32"), classes)
+        if self.class_weights and len(self.class_weights) != classes:
+            raise InputError(
+                "task_options.class_weights has {given} number(s), and there are {classes} classes: one each, the background first.",
+                given=len(self.class_weights),
+                classes=classes,
+            )
         loss = 0.0
         if self.kind != "dice":
             of_true = ops.sum(truth * probabilities, axis=-1)
