@@ -229,10 +229,10 @@ def _list_missing(measured: Mapping[str, Any]) -> list[int]:
     return missing
 
 
-def _is_far_from_real(measured: Mapping[str, Any]) -> bool:
+def _is_far_from_real(measured: Mapping[str, Any], limit: float = 1.5) -> bool:
     """Whether the samples are so unlike any image that the judge's classes mean nothing."""
     of, floor = measured["samples"], measured["floor"]
-    far = of["nearest"] > 1.5 and of["precision"] < floor["precision"] - LIMITS["less_precise"].value
+    far = of["nearest"] > limit and of["precision"] < floor["precision"] - LIMITS["less_precise"].value
     return bool(far)
 
 
@@ -240,7 +240,8 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
     missing = _list_missing(measured)
     of, names = measured["samples"], measured["classes"]
     total = sum(of["real_counts"])
-    if _is_far_from_real(measured) or not names:
+    # A rare class of such images is how the judge calls them: another judge has another one.
+    if _is_far_from_real(measured, LIMITS["very_far"].value) or not names:
         return None
     if not missing:
         shares = [
