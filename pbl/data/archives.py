@@ -32,8 +32,9 @@ LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyt
 
 
 def zip_archive(file: str | Path, open_folder: Callable[[Path], Source] = class_folders) -> Source:
-    """Opens a `.zip` of a folder of class folders, or of another that `open_folder` opens. Its images are unpacked once, into the local cache.
+    """Opens a `.zip` of a folder of class folders, or of another that `open_folder` opens.
 
+    Its images are unpacked once, into the local cache.
     The cache knows an archive by what is in it (names, sizes and checksums), so a changed archive is unpacked anew.
 
     Args:

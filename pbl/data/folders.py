@@ -42,7 +42,10 @@ _JAPANESE = [word for word in {*FILLERS, *set().union(*SPLITS.values())} if not 
 _WORD = re.compile("|".join([*sorted(_JAPANESE, key=len, reverse=True), "[a-z]+", r"\d+", r"[^\W_]"]))
 MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one number and other endings happen
 MASK_FOLDERS = {"masks", "mask", "ground_truth", "groundtruth", "gt"}
-_MASK = re.compile(r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)(?=[ _-]*\d*$)", re.IGNORECASE)
+MASK_WORD = (
+    r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)"  # behind the name of an image: that of its mask
+)
+_MASK = re.compile(MASK_WORD + r"(?=[ _-]*\d*$)", re.IGNORECASE)
 
 READ_AHEAD = 64 * 2**20  # bytes of files that wait for being decoded; a single file may be larger
 PIECE = 8  # files that one thread reads in one go
@@ -71,7 +74,11 @@ class Files:
                     waiting -= ahead[0][1]
                     yield from self._examples(ahead.popleft())
                 ahead.append(
-                    (piece, size, threads.submit(lambda piece: [self._read(name) for name, _ in piece], piece))
+                    (
+                        piece,
+                        size,
+                        threads.submit(lambda piece: [read_content(self.root, name) for name, _ in piece], piece),
+                    )
                 )
                 waiting += size
             while ahead:
@@ -120,12 +127,14 @@ class Files:
         """A digest of the files' names, classes, sizes and times: another one where a file may have changed."""
         return hashlib.sha256(repr((self.files, self._status)).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _read(self, name: str) -> bytes | Unreadable:
-        file = self.root / name
-        try:
-            return read_patiently(file.read_bytes, file, name)
-        except Unreadable as error:
-            return error
+
+def read_content(root: Path, name: str) -> bytes | Unreadable:
+    """Returns what stands in a file of a data set; or, where it cannot be read, the error that tells it, for all to be told together."""
+    file = root / name
+    try:
+        return read_patiently(file.read_bytes, file, name)
+    except Unreadable as error:
+        return error
 
 
 def class_folders(folder: str | Path, has_anomalies: bool = False) -> Source:

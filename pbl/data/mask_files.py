@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pbl.data.doctor.finding import Finding, one_finding
-from pbl.data.folders import MASK_FOLDERS, find_role, normalize, read_patiently
+from pbl.data.folders import MASK_FOLDERS, MASK_WORD, find_role, normalize, read_content, read_patiently
 from pbl.data.images import MOST_PIXELS, is_image_file, opened
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Example, Source, Unreadable
@@ -42,7 +42,7 @@ ALL_MASK_FOLDERS = MASK_FOLDERS | {
 }
 MOST_CLASSES = 64  # a mask with more values is a photograph, or was saved as JPEG, which blurs classes
 NAMES_FILE = "classes.txt"
-_ENDING = re.compile(r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)?[ _-]*\d*$", re.IGNORECASE)
+_ENDING = re.compile(MASK_WORD + r"[ _-]*\d*$", re.IGNORECASE)
 
 
 class Coding(NamedTuple):
@@ -171,15 +171,8 @@ class MaskedFiles:
 
     def __iter__(self) -> Iterator[Example]:
         for name, masks in self.files:
-            parts = tuple(self._read(mask) for mask in masks)
-            yield self._read(name), Mask(parts, masks, self.coding), normalize(name)
-
-    def _read(self, name: str) -> bytes | Unreadable:
-        file = self.root / name
-        try:
-            return read_patiently(file.read_bytes, file, name)
-        except Unreadable as error:
-            return error
+            parts = tuple(read_content(self.root, mask) for mask in masks)
+            yield read_content(self.root, name), Mask(parts, masks, self.coding), normalize(name)
 
     @property
     def place(self) -> str:
@@ -306,31 +299,18 @@ def _match(root: Path, images: Path, masks: Path) -> list[tuple[str, tuple[str, 
     for name in _list_files(masks):
         path = PurePosixPath(name)
         by_stem.setdefault((str(path.parent), path.stem), []).append(name)
-    within, plain = {}, {}
+    within, marked = {}, {}
     for (parent, stem), names in by_stem.items():
         within.setdefault(parent, []).extend(names)
         bare = _ENDING.sub("", stem)
         if bare != stem:
-            plain.setdefault((parent, bare), []).extend(names)
+            marked.setdefault((parent, bare), []).extend(names)
     matched = []
     for name in _list_files(images):
         path = PurePosixPath(name)
         key = (str(path.parent), path.stem)
-        marked = [
-            other
-            for other in plain.get(key, [])
-            if re.fullmatch(
-                re.escape(path.stem) + r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)[ _-]*\d*",
-                PurePosixPath(other).stem,
-                re.IGNORECASE,
-            )
-        ]
-        found = by_stem.get(key) or marked or within.get(str(path.parent / path.stem), [])
-        where = [
-            (place / other).relative_to(root).as_posix()
-            for place, others in ((masks, sorted(found)),)
-            for other in others
-        ]
+        found = by_stem.get(key) or marked.get(key) or within.get(str(path.parent / path.stem), [])
+        where = [(masks / other).relative_to(root).as_posix() for other in sorted(found)]
         matched.append(((images / name).relative_to(root).as_posix(), tuple(where)))
     if not matched:
         raise InputError("{folder} holds no image. Put the images there.", folder=images)

@@ -144,9 +144,8 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         "masks": judged, "without_network": baselines, "is_validation": question.is_validation,
         "threshold": _judge_threshold(table, foreground, truth, names, groups, question),
     }  # fmt: skip
-    dice = count_overlap(truth, predicted, len(names)).dice[:, 1:]
-    has = np.stack([(truth == number).any(axis=(1, 2)) for number in range(1, len(names))], axis=1)
-    dice = np.where(has, dice, np.nan)
+    overlap = count_overlap(truth, predicted, len(names))
+    dice = np.where(overlap.truth > 0, overlap.dice, np.nan)[:, 1:]
     arrays = {"masks": predicted, **_list_values(dice, images, groups)}
     figures = draw_masks(
         f"{question.run}, {question.split}", images.view, images.names, truth, predicted,
