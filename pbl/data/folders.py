@@ -42,9 +42,8 @@ _JAPANESE = [word for word in {*FILLERS, *set().union(*SPLITS.values())} if not 
 _WORD = re.compile("|".join([*sorted(_JAPANESE, key=len, reverse=True), "[a-z]+", r"\d+", r"[^\W_]"]))
 MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one number and other endings happen
 MASK_FOLDERS = {"masks", "mask", "ground_truth", "groundtruth", "gt"}
-MASK_WORD = (
-    r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)"  # behind the name of an image: that of its mask
-)
+# Behind the name of an image: that of its mask.
+MASK_WORD = r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)"
 _MASK = re.compile(MASK_WORD + r"(?=[ _-]*\d*$)", re.IGNORECASE)
 
 READ_AHEAD = 64 * 2**20  # bytes of files that wait for being decoded; a single file may be larger
@@ -73,13 +72,8 @@ class Files:
                 while ahead and waiting + size > READ_AHEAD:
                     waiting -= ahead[0][1]
                     yield from self._examples(ahead.popleft())
-                ahead.append(
-                    (
-                        piece,
-                        size,
-                        threads.submit(lambda piece: [read_content(self.root, name) for name, _ in piece], piece),
-                    )
-                )
+                reading = threads.submit(lambda piece: [read_content(self.root, name) for name, _ in piece], piece)
+                ahead.append((piece, size, reading))
                 waiting += size
             while ahead:
                 yield from self._examples(ahead.popleft())

@@ -226,14 +226,19 @@ def _list_values(dice: np.ndarray, images: Images, groups: list[str] | None) -> 
     }
 
 
+def _choose_masks(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields places of some images after others, and their masks: by the threshold that validation chose, else by the likeliest class."""
+    value = _read_threshold(run.path)  # of two classes alone there is one
+    for place, probabilities in predict_masks(model, pixels):
+        masks = probabilities.argmax(axis=-1) if value is None else probabilities[..., 1].astype(np.float64) >= value
+        yield place, masks.astype(np.uint8)
+
+
 def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
     """Measures the predicted masks: of each class but the background its pixels, their share of the image, and how many regions."""
-    names = run.split["class_names"]
-    value = _read_threshold(run.path) if len(names) == 2 else None
-    rows = []
-    for _, probabilities in predict_masks(model, pixels):
-        for of_image in probabilities:
-            mask = of_image.argmax(axis=-1) if value is None else (of_image[..., 1].astype(np.float64) >= value)
+    names, rows = run.split["class_names"], []
+    for _, masks in _choose_masks(model, pixels, run):
+        for mask in masks:
             row: dict[str, Any] = {}
             for number, name in enumerate(names[1:], 1):
                 place = mask == number
@@ -248,9 +253,8 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
 
 def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figure]:
     """Draws each image with its predicted mask over it."""
-    for place, probabilities in predict_masks(model, pixels):
-        for image, of_image in zip(pixels[place], probabilities, strict=True):
-            mask = of_image.argmax(axis=-1).astype(np.uint8)
+    for place, masks in _choose_masks(model, pixels, run):
+        for image, mask in zip(pixels[place], masks, strict=True):
             figure = Figure(figsize=(4, 4), layout="constrained")
             axes = figure.subplots()
             axes.imshow(lay_over(image, mask, mask))
