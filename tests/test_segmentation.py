@@ -13,7 +13,8 @@ from scipy import stats
 from test_checkpoint import Cut, PowerCut
 
 import pbl
-from pbl.data import from_masked_arrays
+from pbl.data import fit_image, from_masked_arrays
+from pbl.data.images import unfit_mask
 from pbl.data.pipeline import order_of_epoch
 from pbl.errors import InputError
 from pbl.evaluation.segmentation import (
@@ -29,6 +30,7 @@ from pbl.models.cost import count_trainable_weights
 from pbl.models.unet import unet
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.mask_loss import MaskLoss, MeanDice
+from pbl.training.trials import find_learning_rate, memorise
 
 
 def draw_masks(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -488,8 +490,34 @@ def test_a_run_from_training_to_prediction(trained, tmp_path, command):
     save(tmp_path / "one.png", images.pixels[0, ..., 0])
     status, out, _ = command("predict", trained.path, tmp_path / "one.png", "--maps", tmp_path / "maps", "--json")
     assert status == 0 and (tmp_path / "maps" / "one_map.png").is_file()
+    with Image.open(tmp_path / "maps" / "one_mask.png") as picture:
+        assert (
+            picture.size == (16, 16)
+            and int((np.asarray(picture) > 0).sum()) == json.loads(out)[0]["foreground: pixels"]
+        )
+    assert (tmp_path / "maps" / "classes.txt").read_text() == "0 background\n1 foreground\n"
+    assert "foreground: share" in command("predict", trained.path, tmp_path / "one.png")[1]
     marked = int((predicted[0, ..., 1].astype(np.float64) >= metrics["threshold"]["value"]).sum())
     assert str(marked) in out
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("shape", [(40, 60), (90, 30), (64, 64), (17, 31)])
+def test_a_mask_goes_back_to_where_its_image_was(fit, shape):
+    """A block in an image, fitted as a model takes it, marked there, and brought back, is where it was, but for its border."""
+    image = np.zeros((*shape, 1), np.uint8)
+    rows, columns = (slice(side // 3, side // 3 + side // 2) for side in shape)
+    image[rows, columns] = 255
+    fitted = fit_image(image, (64, 48), 1, fit)[..., 0] > 127
+    own = unfit_mask(fitted.astype(np.uint8), shape, fit) > 0
+    expected = image[..., 0] > 0
+    assert own.shape == shape
+    if fit == "crop":  # what was cut off is not known
+        seen = unfit_mask(np.ones((64, 48), np.uint8), shape, fit) > 0
+        assert 0.2 < seen.mean() <= 1 and not own[~seen].any()
+        expected &= seen
+    dice = 2 * (own & expected).sum() / (own.sum() + expected.sum())
+    assert dice > 0.9, dice
 
 
 @pytest.mark.slow
@@ -505,6 +533,18 @@ def test_with_groups_each_counts_once(tmp_path):
     with np.load(run.path / "predictions_val.npz") as saved:
         assert len(saved["values"]) == metrics["masks"]["classes"][0]["dice"]["count"] < metrics["images"]
         assert saved["values"].mean() == pytest.approx(metrics["metrics"]["dice"])
+
+
+@pytest.mark.slow
+def test_trials_of_masks():
+    """A rate is suggested that trains, and a few masks are learned by heart; with a rate that is none they are not."""
+    config = pbl.Config(**SETTINGS)
+    assert memorise(config, count=8, steps=200)[0] > 0.95
+    assert memorise(config.replace(learning_rate=1e-7), count=8, steps=20)[0] < 0.8
+    data = pbl.load_data("squares", masks=True)
+    model = unet(data.input_shape, data.num_classes, width=4, depth=2)
+    model.compile(optimizer="adam", loss=MaskLoss())
+    assert 1e-4 < find_learning_rate(model, data).suggestion < 0.1
 
 
 @pytest.mark.slow

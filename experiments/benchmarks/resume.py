@@ -7,6 +7,7 @@ the validation images, the metrics; of a GAN also both networks, the distances b
 
 Command:  python experiments/benchmarks/resume.py --moments 20 --write
           python experiments/benchmarks/resume.py --moments 10 --only GAN
+          python experiments/benchmarks/resume.py --moments 5 --only U-Net
 Result:   resume.md, beside this file; exit status 1 where something differed
 """
 
@@ -14,12 +15,14 @@ import argparse
 import json
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 
+SHAPES = Path(__file__).resolve().parent.parent / "shapes_unet.py"
 AUGMENTATION = {"flip": True, "crop": 1, "rotation": 10, "cutout": 2}
 RESNET = {
     "model": "resnet20", "model_options": {"stochastic_depth": 0.3}, "augmentation": AUGMENTATION, "epochs": 6,
@@ -51,6 +55,15 @@ CASES = {
         **GAN, "model_options": {**GAN["model_options"], "conditional": False, "loss": "wgan_gp"}, "precision": "float32",
     },
 }  # fmt: skip
+UNET = {
+    "task": "segmentation", "dataset": "shapes", "model": "unet", "model_options": {"width": 4, "depth": 2, "dropout": 0.3},
+    "augmentation": {"flip": True, "crop": 2, "rotation": 10, "zoom": 0.1}, "task_options": {"loss": "both"}, "epochs": 6, "batch_size": 16,
+    "learning_rate": 0.01,
+}  # fmt: skip
+CASES |= {
+    f"U-Net, images and masks augmented, {precision}": {**UNET, "precision": precision}
+    for precision in ("float32", "mixed_bfloat16")
+}
 PLACES = ("step", "validation", "save")
 
 
@@ -89,8 +102,9 @@ def train(case: str, folder: str, place: str, count: int, delay: float) -> None:
     settings = CASES[case]
     callbacks = [*settings.get("callbacks", []), "killer"]
     config = pbl.Config(
-        **{**settings, "callbacks": callbacks}, experiment="killed", dataset="digits", checkpoint_minutes=0.005
+        **{"dataset": "digits", **settings, "callbacks": callbacks}, experiment="killed", checkpoint_minutes=0.005
     )
+    pbl.DATASETS["shapes"] = partial(runpy.run_path(str(SHAPES))["shapes"], 240)
     pbl.train(config, folder=folder)
 
 

@@ -367,13 +367,16 @@ def predict(
     ] = None,
     maps: Annotated[
         Path | None,
-        Option(metavar="FOLDER", help="Of anomaly detection: write there a picture of where each image's error is."),
+        Option(
+            metavar="FOLDER",
+            help="Write there a picture of each image: of anomaly detection where the error is, of segmentation what is marked, and the mask.",
+        ),
     ] = None,
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Predict the class of image files; of anomaly detection their score."""
+    """Predict the class of image files; of anomaly detection their score, of segmentation what is marked."""
     choose_code([run], trust, no_code)
     from pbl.runs import load_run
     from pbl.storage.writing import write_table
@@ -399,6 +402,12 @@ def predict(
             for file, score, above, alarm in table.itertuples(index=False, name=None)
         ]
         print_table([say("image"), say("score"), say("of normal images below"), say("alarm")], rows)
+    elif "class" not in table:
+        rows = [
+            [row[0], *(f"{value:,}" if isinstance(value, int) else format_number(value) for value in row[1:])]
+            for row in table.itertuples(index=False, name=None)
+        ]
+        print_table([say("image"), *table.columns[1:]], rows)
     else:
         found = table.iloc[:, :3].itertuples(index=False, name=None)
         rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]

@@ -358,6 +358,31 @@ def fit_picture(picture: Image.Image, size: tuple[int, int], channels: int, fit:
     return picture
 
 
+def unfit_mask(mask: np.ndarray, shape: tuple[int, int], fit: str = "crop") -> np.ndarray:
+    """Brings the mask of a fitted image back to the image's own size, by nearest neighbour.
+
+    Args:
+        mask: `uint8 [height, width]`, of what `fit_image` gave.
+        shape: Height and width of the image itself.
+        fit: As for `fit_image`. What `crop` cut off was never seen: there the mask is 0.
+
+    Returns:
+        `uint8 [*shape]`.
+    """
+    height, width = shape
+    scale = max if fit == "crop" else min  # of the fitted size by the image's own
+    factor = scale(mask.shape[0] / height, mask.shape[1] / width)
+    across = (factor, factor) if fit != "stretch" else (mask.shape[0] / height, mask.shape[1] / width)
+    # The middle of each pixel, in the fitted mask; both lie around one centre.
+    rows, columns = (
+        np.floor((np.arange(own) + 0.5 - own / 2) * of + fitted / 2).astype(int)
+        for own, of, fitted in zip(shape, across, mask.shape, strict=True)
+    )
+    inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
+    found = mask[rows.clip(0, mask.shape[0] - 1)[:, None], columns.clip(0, mask.shape[1] - 1)]
+    return np.where(inside, found, 0).astype(np.uint8)
+
+
 def find_image_files(paths: list[str | Path]) -> list[Path]:
     """Returns the image files among `paths`: files as they are, folders searched to the bottom, sorted by name.
 

@@ -4,18 +4,15 @@ As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold
 """
 
 import math
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from pbl.config import Config, as_word
-from pbl.diagnosis.advice import Experiment
+from pbl.config import Config
 from pbl.diagnosis.evidence import Finding, make_finding
+from pbl.diagnosis.planning import GROUP, LONGER, Advice, find_leak, plan_experiments, read_metrics
 from pbl.diagnosis.rules import Diagnosis, Threshold
-from pbl.errors import InputError, Sentence
+from pbl.errors import Sentence
 from pbl.runs import Run
 from pbl.storage.schemas import AnomalyMetrics
 
@@ -40,18 +37,6 @@ LIMITS = {
 }  # fmt: skip
 
 
-class Advice(NamedTuple):
-    """What to try next: a sentence, and settings of `train` where it is a matter of settings.
-
-    `change` gets the run's settings and the options of its model's builder. It returns what to set; {} where nothing is to be set;
-    None where the run has that already, or its model has no such option.
-    """
-
-    name: str
-    template: str
-    change: Callable[[Config, Mapping[str, Any]], dict[str, Any] | None] = lambda config, options: {}
-
-
 def _code_times(factor: float) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
     def change(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
         now = options.get("code_size")
@@ -61,11 +46,6 @@ def _code_times(factor: float) -> Callable[[Config, Mapping[str, Any]], dict[str
     return change
 
 
-GROUP = Advice(
-    "groups",
-    "Keep what belongs together on one side of the split, by a word of the names (groups='(part[0-9]+)') or by groups=look_alike, and train again.",
-    lambda config, options: None if config.groups == "look_alike" else {"groups": "look_alike"},
-)
 SMALLER = Advice(
     "smaller_code",
     "Make the code smaller: what it cannot hold shows as an error.",
@@ -76,7 +56,6 @@ LARGER = Advice(
     "Make the code larger, so that normal images can be reconstructed.",
     _code_times(4),
 )
-LONGER = Advice("longer", "Train for three times the epochs.", lambda config, options: {"epochs": 3 * config.epochs})
 MORE_NORMAL = Advice(
     "more_normal",
     "Collect more normal images; until then stop earlier, or make the code smaller.",
@@ -141,7 +120,7 @@ def diagnose_anomalies(
         All that holds; the first is the headline.
     """
     rules = (
-        _find_leak,
+        find_leak,
         _find_contamination,
         _find_no_threshold,
         _find_nothing_kept,
@@ -160,58 +139,6 @@ def diagnose_anomalies(
     return Diagnosis(tuple(findings), planned)
 
 
-def plan_experiments(
-    advices: Sequence[Advice], config: Config, options: Mapping[str, Any] | None, run: str
-) -> tuple[Experiment, ...]:
-    """Returns what to try next as commands: each advice that the run can still follow.
-
-    Args:
-        advices: In the order in which they are told.
-        config: The run's settings.
-        options: The options of its model's builder, those of the settings unless given.
-        run: Its folder, for the commands.
-    """
-    experiments = []
-    for advice in advices:
-        settings = advice.change(config, config.model_options if options is None else options)
-        if settings is None:
-            continue
-        words = [f"{key}={as_word(value)}" for key, value in settings.items()]
-        command = shlex.join(["python", "-m", "pbl", "train", run, *words]) if words else ""
-        epochs = settings.get("epochs", config.epochs) if settings else 0
-        experiments.append(
-            Experiment(
-                name=advice.name,
-                message=advice.template,
-                settings=settings,
-                epochs=epochs,
-                gain=None,
-                lowest=None,
-                highest=None,
-                helped=0,
-                tried=0,
-                sources=(),
-                pairs=0,
-                command=command,
-                details={},
-                template=advice.template,
-            )
-        )
-    return tuple(experiments)
-
-
-def read_metrics(run: Run, schema: type[BaseModel]) -> dict[str, Any]:
-    """Reads a run's `metrics_val.json`; raises InputError where it is missing, or not of this schema."""
-    metrics = run.read_json("metrics_val.json")
-    try:
-        schema.model_validate(metrics)
-    except ValidationError:
-        raise InputError(
-            "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
-        ) from None
-    return metrics
-
-
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     """Says what a run of `task=anomaly` suffers from, by its `metrics_val.json`.
 
@@ -220,29 +147,6 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     """
     metrics = read_metrics(run, AnomalyMetrics)
     return diagnose_anomalies(metrics, run.config, str(run.path), run.environment.get("builder_options"))
-
-
-def _find_leak(metrics: Mapping[str, Any]) -> Finding | None:
-    if not metrics["leak"]:
-        return None
-    check, items = metrics["leak"].get("check"), metrics["leak"]["items"]
-    if check == "altered_copies_in_train":
-        return make_finding(
-            "leak_suspected",
-            "Training images that look like altered copies of others: {items} at least. A split by chance has such copies on both sides: the numbers here are likely too good.",
-            items=items,
-        )
-    if check == "copies_across":
-        return make_finding(
-            "leak_suspected",
-            "Validation images that stand in training too: {items}. The numbers here are likely too good.",
-            items=items,
-        )
-    return make_finding(
-        "leak_suspected",
-        "Validation images that look like altered copies of training images: {items}. The numbers here are likely too good.",
-        items=items,
-    )
 
 
 def _find_contamination(metrics: Mapping[str, Any]) -> Finding | None:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from pbl.config import Config
-from pbl.diagnosis.anomalies import Advice, plan_experiments, read_metrics
 from pbl.diagnosis.evidence import Finding, make_finding
+from pbl.diagnosis.planning import LOWER_RATE, Advice, plan_experiments, read_history, read_metrics
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import Sentence
 from pbl.runs import Run
@@ -58,11 +58,6 @@ LONGER = Advice(
     "longer",
     "Train for twice the epochs: the distance to real images was still falling.",
     lambda config, options: {"epochs": 2 * config.epochs},
-)
-LOWER_RATE = Advice(
-    "lower_rate",
-    "Lower the learning rate to a third.",
-    lambda config, options: {"learning_rate": config.learning_rate / 3},
 )
 WASSERSTEIN = Advice(
     "wasserstein",
@@ -151,16 +146,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     Raises:
         InputError: A file is missing or damaged.
     """
-    metrics = read_metrics(run, GenerationMetrics)
-    history = []
-    for row in run.read_table("history.csv", "epoch"):
-        numbers = {}
-        for name, value in row.items():
-            try:
-                numbers[name] = float(value)
-            except (TypeError, ValueError):
-                continue
-        history.append(numbers)
+    metrics, history = read_metrics(run, GenerationMetrics), read_history(run)
     return diagnose_samples(metrics, history, run.config, str(run.path), run.environment.get("builder_options"))
 
 

@@ -13,10 +13,12 @@ import keras
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pbl import models
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, hash_image, load_data, read_image, shorten
+from pbl.data.images import unfit_mask
 from pbl.data.paths import looks_like_path
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError, Sentence, join_sentences
@@ -326,7 +328,9 @@ def predict(
         tell: Called with a line where files in a folder are no images: they are left out.
         note: Called with a line where the answers are worth less than they look: images that the run was trained on, and images in
             colour where it knows grey ones alone.
-        maps: Of a task that draws maps (anomaly detection: where the error is): a folder for a picture of each image; made if absent.
+        maps: Of a task that draws maps (anomaly detection: where the error is; segmentation: what is marked): a folder for a picture of
+            each image; made if absent. Of segmentation also each mask, a PNG of the image's own size with a grey value a class, and
+            `classes.txt`.
 
     Returns:
         One row an image: `file`, `class`, `probability`, and one column of probabilities for each class; of anomaly detection
@@ -356,6 +360,8 @@ def predict(
         table = task.predict(model, pixels, run)
         if maps is not None:
             _write_maps(task.draw_maps(model, pixels, run), files, Path(maps))
+        if maps is not None and task.mask is not None:
+            _write_masks(task.mask(model, pixels, run), files, Path(maps), run)
     table.insert(0, "file", [str(file) for file in files])
     return table
 
@@ -367,11 +373,25 @@ def _write_maps(figures: Iterable[Figure], files: Sequence[Path], folder: Path) 
         raise InputError(
             "--maps {folder}: {reason}. Give another folder.", folder=folder, reason=error.strerror
         ) from None
-    taken = Counter(file.stem for file in files)
-    for number, (figure, file) in enumerate(zip(figures, files, strict=True)):
-        name = file.stem if taken[file.stem] == 1 else f"{file.stem}_{number}"
+    for figure, name in zip(figures, _name_pictures(files), strict=True):
         with replacing(folder / f"{name}_map.png") as temporary:
             figure.savefig(temporary, dpi=120)
+
+
+def _write_masks(masks: Iterable[np.ndarray], files: Sequence[Path], folder: Path, run: Run) -> None:
+    """Writes each mask in the size of its own image, a grey value a class, and what the values mean."""
+    for mask, file, name in zip(masks, files, _name_pictures(files), strict=True):
+        own = unfit_mask(mask, read_image(file).shape[:2], run.split["fit"])
+        with replacing(folder / f"{name}_mask.png") as temporary:
+            Image.fromarray(own).save(temporary, format="PNG")
+    with replacing(folder / "classes.txt") as temporary:
+        named = (f"{number} {name}\n" for number, name in enumerate(run.split["class_names"]))
+        temporary.write_text("".join(named), encoding="utf-8")
+
+
+def _name_pictures(files: Sequence[Path]) -> list[str]:
+    taken = Counter(file.stem for file in files)
+    return [file.stem if taken[file.stem] == 1 else f"{file.stem}_{number}" for number, file in enumerate(files)]
 
 
 def read_images(

@@ -26,6 +26,8 @@ FINDINGS = {
     "overfitting": "過学習",
     "healthy": "問題なし",
     "unknown": "原因不明",
+    "learned_nothing": "何も学習していない",
+    "false_regions": "何もない画像での誤検出",
     "contaminated_training": "正常画像への異常の混入",
     "no_threshold": "しきい値を決められない",
     "reconstructs_nothing": "再構成できていない",

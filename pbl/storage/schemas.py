@@ -211,6 +211,91 @@ class GenerationMetrics(BaseModel):
         return self
 
 
+class _Average(BaseModel):
+    model_config = _AS_IT_IS
+    value: Share | None
+    low: Share | None
+    high: Share | None
+    count: Count
+
+
+class _MaskClass(BaseModel):
+    model_config = _AS_IT_IS
+    name: Name
+    images: Count
+    dice: _Average
+    missed_images: Count
+    empty_images: Count
+    false_images: Count
+    found_regions: Count
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> "_MaskClass":
+        if self.false_images > self.empty_images:
+            raise ValueError("false_images")
+        return self
+
+
+class _Masks(BaseModel):
+    model_config = _AS_IT_IS
+    pixel_accuracy: Share
+    all_background: Share
+    dice: Share | None
+    classes: list[_MaskClass]
+
+
+class _Marked(BaseModel):
+    model_config = _AS_IT_IS
+    images: Count
+    marked_images: Count
+
+
+class _Doubtful(BaseModel):
+    model_config = _AS_IT_IS
+    images: Count
+    found: Count
+    share: Share
+    low: Share
+    high: Share
+    agreeing: Share
+    as_sure: Share | None
+    names: list[Name]
+
+
+class _Gap(BaseModel):
+    model_config = _AS_IT_IS
+    value: float
+    low: float | None
+    high: float | None
+
+
+class _MaskTraining(BaseModel):
+    model_config = _AS_IT_IS
+    images: Count
+    dice: Share | None
+    gap: _Gap | None
+    doubtful: _Doubtful
+
+
+class _MaskShift(BaseModel):
+    model_config = _AS_IT_IS
+    auc: Share
+    statistic: Name
+
+
+class SegmentationMetrics(BaseModel):
+    """`metrics_val.json` of segmentation: what its diagnosis reads."""
+
+    model_config = _AS_IT_IS
+    images: Count
+    masks: _Masks
+    difference: _Difference | None
+    marked: _Marked
+    training: _MaskTraining | None
+    leak: _Leak | None
+    shift: _MaskShift | None
+
+
 class HeadlineMetrics(BaseModel):
     """`metrics_<split>.json` of a task other than classification: by what it is judged."""
 

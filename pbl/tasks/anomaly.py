@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.data.doctor import measure_contamination
+from pbl.data.doctor.finding import find_leak
 from pbl.data.masks import find_masks
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.anomalies import (
@@ -161,7 +162,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     metrics["reconstruction"] = _describe_reconstruction(
         model, data, images, by_score, normal, by_baseline["mean_image"], score
     )
-    metrics["leak"] = _find_leak(question.findings)
+    metrics["leak"] = find_leak(question.findings)
     # The verdict reads validation's alone.
     metrics["contamination"] = _find_contamination(data, images, normal) if question.is_validation else None
     masks = find_masks(data, images, ~normal)
@@ -331,17 +332,6 @@ def _draw_suspects(run: str, data: Data, contamination: Mapping[str, Any]) -> It
     names = contamination["names"]
     title = caption("{run}, training: called normal, and most like known anomalies", run=run)
     yield "suspects", plot_gallery(train.view[[place[name] for name in names]], names, title)
-
-
-def _find_leak(findings: Any) -> dict[str, Any] | None:
-    """What the data doctor found of altered copies on both sides of the split: then no score is to be believed."""
-    for finding in findings:
-        if (
-            finding["check"] in ("altered_copies", "altered_copies_in_train", "copies_across")
-            and finding["severity"] != "note"
-        ):
-            return {"check": finding["check"], "items": len(finding["items"])}
-    return None
 
 
 def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:

@@ -18,26 +18,17 @@ from scipy import ndimage
 from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.errors import InputError
+from pbl.evaluation.mask_evidence import Units, average_classes, measure_masks, name_groups, predict_masks
 from pbl.evaluation.mask_figures import draw_masks, lay_over
-from pbl.evaluation.segmentation import (
-    NEIGHBOURS,
-    Thresholds,
-    choose_threshold,
-    count_overlap,
-    judge_masks,
-    make_baselines,
-    tabulate_thresholds,
-)
+from pbl.evaluation.mask_monitor import MaskMonitor
+from pbl.evaluation.segmentation import NEIGHBOURS, Thresholds, choose_threshold, judge_masks, tabulate_thresholds
 from pbl.models.calls import is_overridden
-from pbl.models.prediction import predict_outputs
 from pbl.runs import Run
 from pbl.storage.reading import UnreadableFile
 from pbl.tasks.task import Judged, Question, Task
 from pbl.training.mask_loss import KINDS, MaskLoss, MeanDice
 
 OPTIONS = {"loss": "cross_entropy", "class_weights": (), "false_images": None}
-AT_ONCE = 2**22  # pixels whose probabilities are in memory together
-MOST_TRAIN = 500  # training images with which the baselines are made
 
 
 def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,16 +82,9 @@ def compile_arguments(config: Config) -> dict[str, Any]:
     return {"loss": MaskLoss(options["loss"], options["class_weights"]), "metrics": [MeanDice()]}
 
 
-def watch(data: Data, file: Path) -> None:
-    """Nothing: loss and Dice of training and validation stand in the history."""
-
-
-def predict_masks(model: keras.Model, pixels: Any) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields places of some images after others, and their probabilities, `float32 [some, height, width, classes]`."""
-    at_once = max(1, AT_ONCE // int(np.prod(pixels.shape[1:3])))
-    for start in range(0, len(pixels), at_once):
-        place = slice(start, min(start + at_once, len(pixels)))
-        yield place, predict_outputs(model, pixels[place])
+def watch(data: Data, file: Path) -> keras.callbacks.Callback:
+    """`MaskMonitor`, whose numbers stand in the history."""
+    return MaskMonitor(data)
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
@@ -113,52 +97,29 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         question: What is asked; `options` are the task's.
     """
     truth, names = images.masks, data.class_names
-    predicted = np.zeros(truth.shape, np.uint8)
-    foreground = np.zeros(truth.shape, np.float32) if len(names) == 2 else None
-    for place, probabilities in predict_masks(model, images.view):
-        if not np.isfinite(probabilities).all():
-            raise InputError("The model's outputs are not all numbers: its training diverged. Lower learning_rate.")
-        predicted[place] = probabilities.argmax(axis=-1)
-        if foreground is not None:
-            foreground[place] = probabilities[..., 1]
-    groups = None
-    if question.groups is not None:  # an image in no group is one of its own
-        groups = [word or f"\0{at}" for at, word in enumerate(question.groups)]
-    judged = judge_masks(truth, predicted, names, groups)
+    measured = measure_masks(model, data, images, question.findings, question.is_validation, question.groups)
+    if measured is None:
+        raise InputError("The model's outputs are not all numbers: its training diverged. Lower learning_rate.")
+    numbers, predicted, groups = measured.numbers, measured.predicted, name_groups(question.groups)
+    judged, foreground = numbers["masks"], predicted.foreground
     table = None if foreground is None else tabulate_thresholds(truth == 1, foreground)
-    train = data.sample("train", MOST_TRAIN)
-    baselines = []
-    for baseline in make_baselines(train.pixels, train.masks, images.pixels, len(names)):
-        of = judge_masks(truth, baseline.masks, names, groups)
-        baselines.append(
-            {"name": baseline.name, "dice": of["dice"], "pixel_accuracy": of["pixel_accuracy"], **baseline.settings}
-        )
-    metrics = {"dice": judged["dice"], "pixel_accuracy": judged["pixel_accuracy"]}
+    metrics, intervals = {"dice": judged["dice"], "pixel_accuracy": judged["pixel_accuracy"]}, {}
     if len(names) == 2:
         (one,) = judged["classes"]
         metrics |= {"iou": one["iou"]["value"], "pooled_dice": one["pooled_dice"], "distance": one["distance"]}
-    headline = [of["dice"] for of in judged["classes"]]
+        if one["dice"]["low"] is not None:
+            intervals["dice"] = [one["dice"]["low"], one["dice"]["high"]]
     result = {
-        "images": len(truth), "headline": "dice", "better": "higher", "metrics": metrics,
-        "intervals": {"dice": [headline[0]["low"], headline[0]["high"]]} if len(headline) == 1 and headline[0]["low"] is not None else {},
-        "masks": judged, "without_network": baselines, "is_validation": question.is_validation,
+        "headline": "dice", "better": "higher", "metrics": metrics, "intervals": intervals, **numbers,
+        "is_validation": question.is_validation,
         "threshold": _judge_threshold(table, foreground, truth, names, groups, question),
     }  # fmt: skip
-    overlap = count_overlap(truth, predicted, len(names))
-    dice = np.where(overlap.truth > 0, overlap.dice, np.nan)[:, 1:]
-    arrays = {"masks": predicted, **_list_values(dice, images, groups)}
+    arrays = {"masks": predicted.masks, **_list_values(measured.units, images, groups)}
     figures = draw_masks(
-        f"{question.run}, {question.split}", images.view, images.names, truth, predicted,
-        _mean_known(dice), result, table, question.all_figures,
+        f"{question.run}, {question.split}", images.view, images.names, truth, predicted.masks,
+        average_classes(measured.dice), result, table, question.all_figures,
     )  # fmt: skip
     return Judged(result, arrays, figures)
-
-
-def _mean_known(values: np.ndarray) -> np.ndarray:
-    """The mean of each row's numbers, NaN where it has none."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def _judge_threshold(
@@ -193,36 +154,17 @@ def _read_threshold(folder: Path | None) -> float | None:
     return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
 
 
-def _list_values(dice: np.ndarray, images: Images, groups: list[str] | None) -> dict[str, np.ndarray]:
-    """A value for each image that has a class, or for each group, whose mean is the headline: what `compare` reads.
-
-    Args:
-        dice: `float [n, classes]`, without the background; NaN where an image has it not.
-        images: The images.
-        groups: A word for each, or None.
-    """
-    units = np.arange(len(dice)) if groups is None else np.unique(groups, return_inverse=True)[1]
+def _list_values(units: Units, images: Images, groups: list[str] | None) -> dict[str, np.ndarray]:
+    """A value for each image that has a class, or for each group, whose mean is the headline: what `compare` reads."""
     words = images.names if groups is None else sorted(set(groups))
-    count = int(units.max()) + 1
-    values, has_any = np.zeros(count), np.zeros(count, bool)
-    for of_class in dice.T:
-        known = ~np.isnan(of_class)
-        total = np.bincount(units[known], of_class[known], minlength=count)
-        of = np.bincount(units[known], minlength=count)
-        has = of > 0
-        if has.any():
-            values[has] += total[has] / of[has] / has.sum() / dice.shape[1]
-        has_any |= has
-    values *= has_any.sum()
-    hashes = [hashlib.sha256() for _ in range(count)]
-    for at in sorted(range(len(dice)), key=lambda at: images.hashes[at]):
-        hashes[units[at]].update(images.hashes[at].encode())
-    kept = np.flatnonzero(has_any)
+    hashes = [hashlib.sha256() for _ in words]
+    for at in sorted(range(len(images.hashes)), key=lambda at: images.hashes[at]):
+        hashes[units.of_image[at]].update(images.hashes[at].encode())
     return {
-        "names": np.array([words[at] for at in kept]),
-        "hashes": np.array([images.hashes[at] if groups is None else hashes[at].hexdigest() for at in kept]),
-        "truth": np.ones(len(kept), np.int32),
-        "values": values[kept],
+        "names": np.array([words[at] for at in units.kept]),
+        "hashes": np.array([images.hashes[at] if groups is None else hashes[at].hexdigest() for at in units.kept]),
+        "truth": np.ones(len(units.kept), np.int32),
+        "values": units.values,
     }
 
 
@@ -235,29 +177,38 @@ def _choose_masks(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[
 
 
 def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
-    """Measures the predicted masks: of each class but the background its pixels, their share of the image, and how many regions."""
+    """Measures the predicted masks, in the size that the network sees.
+
+    Returns:
+        Of each class but the background `<class>: pixels`, `<class>: share` (of the image's pixels, 0 to 1) and `<class>: regions`.
+    """
     names, rows = run.split["class_names"], []
-    for _, masks in _choose_masks(model, pixels, run):
-        for mask in masks:
-            row: dict[str, Any] = {}
-            for number, name in enumerate(names[1:], 1):
-                place = mask == number
-                row |= {
-                    f"{name}: pixels": int(place.sum()),
-                    f"{name}: share": float(place.mean()),
-                    f"{name}: regions": int(ndimage.label(place, NEIGHBOURS)[1]),
-                }
-            rows.append(row)
+    for of_image in mask(model, pixels, run):
+        row: dict[str, Any] = {}
+        for number, name in enumerate(names[1:], 1):
+            place = of_image == number
+            row |= {
+                f"{name}: pixels": int(place.sum()),
+                f"{name}: share": float(place.mean()),
+                f"{name}: regions": int(ndimage.label(place, NEIGHBOURS)[1]),
+            }
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def mask(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[np.ndarray]:
+    """Yields the predicted mask of each image."""
+    for _, masks in _choose_masks(model, pixels, run):
+        yield from masks
 
 
 def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figure]:
     """Draws each image with its predicted mask over it."""
     for place, masks in _choose_masks(model, pixels, run):
-        for image, mask in zip(pixels[place], masks, strict=True):
+        for image, marked in zip(pixels[place], masks, strict=True):
             figure = Figure(figsize=(4, 4), layout="constrained")
             axes = figure.subplots()
-            axes.imshow(lay_over(image, mask, mask))
+            axes.imshow(lay_over(image, marked, marked))
             axes.axis("off")
             yield figure
 
@@ -272,5 +223,6 @@ TASK = Task(
     loads=load_arguments,
     predict=predict,
     draw_maps=draw_maps,
+    mask=mask,
     mutes=frozenset({"reference_accuracy", "small_validation"}),
 )

@@ -86,6 +86,7 @@ class Task(NamedTuple):
             has a value that it cannot have.
         predict: `(model, pixels, run)`: a table of one row an image, for images of nobody knows what; or None.
         draw_maps: `(model, pixels, run)`: a figure for each image, of where something is in it; or None.
+        mask: `(model, pixels, run)`: for each image the class of each pixel, `uint8 [height, width]`; or None.
         inspect: What `inspect` draws beside filters and feature maps: by the picture's name `(run, model, data)`, which gives the
             figure and its numbers.
         has_classes: Whether the model knows the classes, so that other images must be of the same ones.
@@ -101,6 +102,7 @@ class Task(NamedTuple):
     loads: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
     predict: Callable[[keras.Model, np.ndarray, Any], Any] | None = None
     draw_maps: Callable[[keras.Model, np.ndarray, Any], Iterable[Figure]] | None = None
+    mask: Callable[[keras.Model, np.ndarray, Any], Iterable[np.ndarray]] | None = None
     inspect: Mapping[str, Drawing] = MappingProxyType({})
     has_classes: bool = True
     mutes: frozenset[str] = frozenset()

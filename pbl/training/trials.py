@@ -29,6 +29,7 @@ SMOOTHING = 0.9
 DIVERGED = 4.0  # times the lowest loss so far: nothing more is to be seen
 MEMORISED = 0.95
 BLOCK = 10  # steps, over which accuracy is the mean
+MEASURES = {"classification": "accuracy", "segmentation": "dice"}  # by task, what says that all is known
 
 
 @dataclass(frozen=True)
@@ -169,10 +170,11 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
         steps: At most so many; each sees all of them.
 
     Returns:
-        The share of them that was classified rightly in the last ten steps, how many it took, and the number of images
-        (there may be fewer than `count`). From 0.95 on all is well.
+        The share of them that was classified rightly in the last ten steps (of segmentation the mean Dice), how many it took, and the
+        number of images (there may be fewer than `count`). From 0.95 on all is well.
     """
-    config.check_is_classifier("train --memorise")
+    if config.task not in MEASURES:
+        config.check_is_classifier("train --memorise")
     options = {name: value for name, value in config.optimizer_options.items() if name != "weight_decay"}
     config = config.replace(
         augmentation={},
@@ -204,9 +206,12 @@ def _memorise(config: Config, count: int, steps: int) -> tuple[float, int, int]:
     for weight in model.trainable_weights:
         weight.regularizer = None
 
+    measure = MEASURES[config.task]
+    enough = 1.0 if config.is_classifier else 0.99  # of masks a pixel of a border may stay wrong
+
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-            self.model.stop_training = logs["accuracy"] == 1 or not np.isfinite(logs["loss"])
+            self.model.stop_training = logs[measure] >= enough or not np.isfinite(logs["loss"])
 
     # Its accuracy is that of the steps themselves: batch normalisation's averages for new images lag behind.
     with fused_operations(model):
@@ -218,7 +223,7 @@ def _memorise(config: Config, count: int, steps: int) -> tuple[float, int, int]:
             shuffle=False,
             verbose=0,
         ).history
-    return float(history["accuracy"][-1]), BLOCK * len(history["accuracy"]), data.split["images"]["train"]
+    return float(history[measure][-1]), BLOCK * len(history[measure]), data.split["images"]["train"]
 
 
 def dry_run(config: Config, folder: str | Path | None = None) -> Run:
@@ -252,6 +257,15 @@ def describe_memorising(config: Config, accuracy: float, count: int, steps: int)
             "The model has memorised {count} images in {steps} steps: it can learn, and gradients reach all of it.",
             count=count,
             steps=steps,
+        )
+    if not config.is_classifier:
+        return Sentence(
+            "After {steps} steps the Dice is {accuracy:.2f} on {count} images, where it should be near 1. Either the model or its learning"
+            " rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; a softmax at the end.",
+            steps=steps,
+            accuracy=accuracy,
+            count=count,
+            rate=config.learning_rate,
         )
     return Sentence(
         "After {steps} steps the model knows {accuracy:.0%} of {count} images, where it should know all. Either it or its learning"

@@ -1,6 +1,6 @@
 """What a check gets, and what it gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -79,3 +79,22 @@ def one_finding(
 def is_official(split: str, official: bool | set[str]) -> bool:
     """Whether a split came with the data set; `official` as `examine` takes it."""
     return official if isinstance(official, bool) else split in official
+
+
+def find_leak(findings: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the data doctor found of altered copies on both sides of the split: then no score is to be believed."""
+    for finding in findings:
+        if (
+            finding["check"] in ("altered_copies", "altered_copies_in_train", "copies_across")
+            and finding["severity"] != "note"
+        ):
+            return {"check": finding["check"], "items": len(finding["items"])}
+    return None
+
+
+def find_shift(findings: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """By what validation images are told from training images, where the data doctor found that: `auc`, and its `statistic`."""
+    for finding in findings:
+        if finding["check"] == "shift" and finding["details"]["split"] == "val":
+            return {name: finding["details"][name] for name in ("auc", "statistic")}
+    return None

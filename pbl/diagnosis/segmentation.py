@@ -1,0 +1,326 @@
+"""What a network of masks suffers from, told from what `pbl.tasks.segmentation.judge` measured on validation, and from the history.
+
+As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pbl.config import Config
+from pbl.diagnosis.evidence import Finding, make_finding
+from pbl.diagnosis.planning import (
+    GROUP,
+    LONGER,
+    LOWER_RATE,
+    Advice,
+    find_leak,
+    plan_experiments,
+    read_history,
+    read_metrics,
+)
+from pbl.diagnosis.rules import Diagnosis, Threshold
+from pbl.errors import Sentence
+from pbl.runs import Run
+from pbl.statistics import wilson_interval
+from pbl.storage.schemas import SegmentationMetrics
+
+BASELINE_NAMES = {
+    "background": "all background",
+    "mean_mask": "the mean mask",
+    "brightness": "brightness and a threshold",
+}
+LIMITS = {
+    "marked": Threshold(0.05, "of the images that have a class, the share in which anything is marked; below, the network marks nothing"),
+    "fewest": Threshold(5, "images that have a class; of fewer nothing is said of it"),
+    "gap": Threshold(0.1, "Dice on training minus validation images"),
+    "gap_low": Threshold(0.03, "lower end of its interval; best of many epochs on validation is a little too good"),
+    "low": Threshold(0.7, "mean Dice on training images; convention: of such masks a third of the pixels is wrong"),
+    "rises": Threshold(0.02, "Dice on validation at the end above that of a third of the epochs before"),
+    "unlike": Threshold(0.05, "lower end of the share of training images where the network marks another place than the mask (Dice below .5)"),
+    "agreeing": Threshold(0.3, "share of training images with a Dice of .7 and more; of fewer the network has learned too little to contradict"),
+    "as_sure": Threshold(0.2, "chance that it is as sure of the first as of the second; .5 is no difference"),
+    "false_images": Threshold(0.1, "lower end of the share of images without a class in which one is marked"),
+}  # fmt: skip
+
+
+def _option(name: str, value: Callable[[Any], Any]) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
+    def change(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        now = options.get(name)
+        return None if now is None else {f"model_options.{name}": value(now)}
+
+    return change
+
+
+def _augment(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    missing = {
+        key: value
+        for key, value in {"augmentation.flip": True, "augmentation.rotation": 10, "augmentation.zoom": 0.1}.items()
+        if not config.augmentation.get(key.split(".")[1])
+    }
+    return missing or None
+
+
+def _take_other_loss(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    is_plain = config.task_options.get("loss", "cross_entropy") == "cross_entropy"
+    return {"task_options.loss": "both"} if is_plain else None
+
+
+LOOK = Advice(
+    "look", "Look at these masks beside their images, and at how they were matched; mend them, and train again."
+)
+LOSS = Advice(
+    "dice_loss",
+    "Take cross-entropy and Dice together: where little is marked, background alone has a low cross-entropy.",
+    _take_other_loss,
+)
+WIDER = Advice("wider", "Take a wider network.", _option("width", lambda now: 2 * now))
+AUGMENT = Advice("augment", "Turn, flip and zoom the training images, their masks with them.", _augment)
+DROP = Advice("dropout", "Put dropout back.", lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None)  # fmt: skip
+MORE = Advice("more_images", "Collect more images with masks, of other patients or places above all.")
+FEWER_FALSE = Advice(
+    "threshold",
+    "Choose the threshold for fewer false regions: at most a tenth of the images without one.",
+    lambda config, options: {"task_options.false_images": 0.1} if config.task_options.get("false_images") is None else None,
+)  # fmt: skip
+EMPTY = Advice("empty_images", "Give training more images in which nothing is to be found, with black masks.")
+SAME_SOURCE = Advice(
+    "same_source", "Look at what differs between the images of training and validation, and draw the split anew."
+)
+# By the name of what is found: severity, and what to try.
+REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
+    "leak_suspected": ("stop", (GROUP,)),
+    "learned_nothing": ("act", (LOSS, LONGER, LOWER_RATE)),
+    "no_better_than_baseline": ("act", (LONGER, WIDER, MORE)),
+    "label_noise_suspected": ("act", (LOOK,)),
+    "shift_suspected": ("act", (SAME_SOURCE, AUGMENT)),
+    "class_never_found": ("act", (LOSS, LONGER)),
+    "overfitting": ("act", (AUGMENT, DROP, MORE)),
+    "underfitting": ("act", (LONGER, WIDER, LOSS)),
+    "false_regions": ("act", (FEWER_FALSE, EMPTY)),
+    "healthy": ("note", ()),
+}  # fmt: skip
+
+
+def diagnose_masks(
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]] = (),
+    config: Config | None = None,
+    run: str = "RUN",
+    options: Mapping[str, Any] | None = None,
+) -> Diagnosis:
+    """Says what a network of masks suffers from.
+
+    Args:
+        metrics: `metrics_val.json` of a run with `task=segmentation`, or what `pbl.MaskMonitor` measured.
+        history: Of each epoch `val_dice`; empty where it is not known.
+        config: The run's settings, for the experiments; none are named without them.
+        run: Its folder, for the commands.
+        options: The options of its model's builder.
+
+    Returns:
+        All that holds; the first is the headline.
+    """
+    rules = (
+        find_leak, _find_nothing, _find_label_noise, _find_baseline, _find_shift, _find_lost_classes, _find_overfitting,
+        _find_underfitting, _find_false_regions,
+    )  # fmt: skip
+    findings: list[Finding] = []
+    for rule in rules:
+        finding = rule(metrics) if rule is not _find_underfitting else rule(metrics, history)
+        if finding is not None and not any(finding.name in EXPLAINED.get(other.name, ()) for other in findings):
+            findings.append(finding)
+    if not findings:
+        findings = [_find_health(metrics)]
+    findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
+    advices = REMEDIES[findings[0].name][1] if config is not None else ()
+    return Diagnosis(tuple(findings), plan_experiments(advices, config, options, run))
+
+
+# What follows from an earlier finding, and is no further one.
+EXPLAINED = {
+    "learned_nothing": ("label_noise_suspected", "no_better_than_baseline", "class_never_found", "underfitting", "overfitting"),
+    "label_noise_suspected": ("underfitting", "overfitting"),
+    "no_better_than_baseline": ("class_never_found",),
+    "shift_suspected": ("overfitting",),
+}  # fmt: skip
+
+
+def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
+    """Says what a run of `task=segmentation` suffers from, by its `metrics_val.json` and `history.csv`.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
+    metrics, history = read_metrics(run, SegmentationMetrics), read_history(run)
+    return diagnose_masks(metrics, history, run.config, str(run.path), run.environment.get("builder_options"))
+
+
+def _find_nothing(metrics: Mapping[str, Any]) -> Finding | None:
+    marked, difference = metrics["marked"], metrics["difference"]
+    if (
+        marked["marked_images"] <= LIMITS["marked"].value * marked["images"]
+        and marked["images"] >= LIMITS["fewest"].value
+    ):
+        return make_finding(
+            "learned_nothing",
+            "The network marks nothing, or nearly so: of {images} images that show something it marks anything in {found}. That"
+            " {right:.1%} of the pixels are right says nothing: all background has {background:.1%}.",
+            images=marked["images"], found=marked["marked_images"], right=metrics["masks"]["pixel_accuracy"],
+            background=metrics["masks"]["all_background"],
+        )  # fmt: skip
+    if difference is not None and difference["high"] is not None and difference["high"] <= 0:
+        return make_finding(
+            "learned_nothing",
+            "The network does worse than {baseline}, which needs no network: its Dice is {dice:.3f}, a difference of {value:+z.3f} (95%"
+            " interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+            **_tell_baseline(metrics),
+        )
+    return None
+
+
+def _tell_baseline(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    difference = metrics["difference"]
+    details = {name: difference[name] for name in ("value", "low", "high")}
+    baseline = Sentence(BASELINE_NAMES[difference["baseline"]])
+    return details | {"baseline": baseline, "dice": metrics["masks"]["dice"] or 0.0}
+
+
+def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
+    difference = metrics["difference"]
+    if difference is None or difference["low"] is None or difference["low"] > 0 or difference["high"] <= 0:
+        return None
+    return make_finding(
+        "no_better_than_baseline",
+        "The network is not clearly better than {baseline}, which needs no network: its Dice is {dice:.3f}, a difference of"
+        " {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+        **_tell_baseline(metrics),
+    )
+
+
+def _find_label_noise(metrics: Mapping[str, Any]) -> Finding | None:
+    """Wrong masks are met on both sides; on training images a network that had learned what is there would agree with them."""
+    of = None if metrics["training"] is None else metrics["training"]["doubtful"]
+    if of is None or of["as_sure"] is None or of["low"] < LIMITS["unlike"].value:
+        return None
+    if of["agreeing"] < LIMITS["agreeing"].value or of["as_sure"] < LIMITS["as_sure"].value:
+        return None
+    return make_finding(
+        "label_noise_suspected",
+        "Of {images} training images that show something the network marks another place than the mask in {found} ({share:.0%}; 95%"
+        " interval {low_share:.0%} to {high_share:.0%}), and it is about as sure there as where it agrees with the mask ({agreeing:.0%} of the"
+        " images). A network that errs by itself is less sure. Are these masks moved, or of other images? Look first at: {examples}.",
+        images=of["images"], found=of["found"], share=of["share"], low_share=of["low"], high_share=of["high"],
+        agreeing=of["agreeing"], as_sure=of["as_sure"], examples=", ".join(of["names"][:10]),
+    )  # fmt: skip
+
+
+def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
+    shift, gap = metrics["shift"], _read_gap(metrics)
+    if shift is None or gap is None:
+        return None
+    return make_finding(
+        "shift_suspected",
+        "Validation images look otherwise than training images (by {statistic} alone they are told apart: AUROC {auc:.2f}), and their"
+        " masks are predicted worse: Dice {val:.3f} beside {train:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to"
+        " {high:+z.3f}).",
+        auc=shift["auc"], statistic=Sentence(shift["statistic"]), **gap,
+    )  # fmt: skip
+
+
+def _read_gap(metrics: Mapping[str, Any]) -> dict[str, float] | None:
+    """The gap between training and validation images, where it is large and sure."""
+    training = metrics["training"]
+    gap = None if training is None else training["gap"]
+    if gap is None or gap["low"] is None:
+        return None
+    if gap["value"] < LIMITS["gap"].value or gap["low"] < LIMITS["gap_low"].value:
+        return None
+    return {"train": training["dice"], "val": training["dice"] - gap["value"], **gap}
+
+
+def _find_lost_classes(metrics: Mapping[str, Any]) -> Finding | None:
+    classes = metrics["masks"]["classes"]
+    lost = [
+        of for of in classes
+        if of["images"] >= LIMITS["fewest"].value and of["found_regions"] == 0 and of["missed_images"] == of["images"]
+    ]  # fmt: skip
+    if not lost or len(classes) < 2:
+        return None
+    return make_finding(
+        "class_never_found",
+        "Never found: {classes} (in brackets the validation images that have it).",
+        classes=", ".join(f"{of['name']} ({of['images']})" for of in lost[:10]),
+    )
+
+
+def _find_overfitting(metrics: Mapping[str, Any]) -> Finding | None:
+    gap = _read_gap(metrics)
+    if gap is None:
+        return None
+    return make_finding(
+        "overfitting",
+        "On training images, not augmented, the Dice is {train:.3f}, on validation images {val:.3f}: a difference of {value:+z.3f} (95%"
+        " interval {low:+z.3f} to {high:+z.3f}).",
+        **gap,
+    )
+
+
+def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    training = metrics["training"]
+    if training is None or training["dice"] is None or training["dice"] >= LIMITS["low"].value:
+        return None
+    known = [row for row in history if math.isfinite(row.get("val_dice", math.nan))]
+    if len(known) > 2:
+        before, last = known[-1 - max(1, len(known) // 3)], known[-1]
+        if last["val_dice"] > before["val_dice"] + LIMITS["rises"].value:
+            return make_finding(
+                "underfitting",
+                "On training images themselves the Dice is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch"
+                " {then:.0f}, {now:.3f} after epoch {epoch:.0f}.",
+                cause="train_longer", train=training["dice"], before=before["val_dice"], then=before["epoch"],
+                now=last["val_dice"], epoch=last["epoch"],
+            )  # fmt: skip
+    return make_finding(
+        "underfitting",
+        "On training images themselves the Dice is only {train:.3f}: the network has not learned their masks.",
+        train=training["dice"],
+    )
+
+
+def _find_false_regions(metrics: Mapping[str, Any]) -> Finding | None:
+    worst = None
+    for of in metrics["masks"]["classes"]:
+        if not of["empty_images"]:
+            continue
+        low, high = wilson_interval(of["false_images"], of["empty_images"])
+        if low >= LIMITS["false_images"].value and (worst is None or low > worst[1]):
+            worst = of, low, high
+    if worst is None:
+        return None
+    of, low, high = worst
+    return make_finding(
+        "false_regions",
+        "In {false} of {empty} images without {kind} it is found all the same ({share:.0%}; 95% interval {low_share:.0%} to"
+        " {high_share:.0%}). The mean Dice does not show it: it is of images that have it.",
+        kind=of["name"], false=of["false_images"], empty=of["empty_images"], share=of["false_images"] / of["empty_images"],
+        low_share=low, high_share=high,
+    )  # fmt: skip
+
+
+def _find_health(metrics: Mapping[str, Any]) -> Finding:
+    training, difference = metrics["training"] or {}, metrics["difference"]
+    if difference is None or metrics["masks"]["dice"] is None:
+        return make_finding(
+            "healthy", "No fault was found, and validation has too few images with a class to say more."
+        )
+    details = _tell_baseline(metrics)
+    details["of_baseline"] = details["dice"] - details["value"]
+    details["train"] = training.get("dice") or 0.0
+    return make_finding(
+        "healthy",
+        "No fault was found: the Dice is {dice:.3f} on validation images and {train:.3f} on training images; {baseline} has"
+        " {of_baseline:.3f} without a network.",
+        **details,
+    )

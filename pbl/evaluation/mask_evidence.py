@@ -1,0 +1,314 @@
+"""What tells a sound network of masks from a faulty one, beside its Dice: training images, baselines, and masks that are doubtful.
+
+`pbl.diagnosis.segmentation` judges; this measures. NumPy and SciPy, and a model that predicts.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from scipy import stats
+
+from pbl.data.doctor.finding import find_leak, find_shift
+from pbl.evaluation.segmentation import count_overlap, judge_masks, make_baselines
+from pbl.models.prediction import predict_outputs
+from pbl.statistics import wilson_interval
+
+AT_ONCE = 2**22  # pixels whose probabilities are in memory together
+MOST_TRAIN = 500  # training images that are looked at
+UNLIKE, ALIKE = 0.5, 0.7  # Dice: below, two masks mark different places; from there on they agree
+SHOWN = 200  # names of doubtful masks that are kept
+
+
+class Predicted(NamedTuple):
+    """Masks that a model predicted.
+
+    Attributes:
+        masks: `uint8 [n, height, width]`, the likeliest class of each pixel.
+        foreground: `float32 [n, height, width]`, with two classes the second one's probability; None with more.
+        confidence: `float [n]`, the mean probability of what is marked; NaN where nothing is.
+    """
+
+    masks: np.ndarray
+    foreground: np.ndarray | None
+    confidence: np.ndarray
+
+
+def predict_masks(model: keras.Model, pixels: Any) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields places of some images after others, and their probabilities, `float32 [some, height, width, classes]`."""
+    at_once = max(1, AT_ONCE // int(np.prod(pixels.shape[1:3])))
+    for start in range(0, len(pixels), at_once):
+        place = slice(start, min(start + at_once, len(pixels)))
+        yield place, predict_outputs(model, pixels[place])
+
+
+def predict_with_confidence(model: keras.Model, pixels: Any, num_classes: int) -> Predicted | None:
+    """Predicts masks, and how sure the network is of them.
+
+    Args:
+        model: Images to probabilities of each class for each pixel.
+        pixels: `uint8 [n, height, width, channels]`, or what gives them of a slice.
+        num_classes: With the background.
+
+    Returns:
+        What was predicted; None where an output is no number.
+    """
+    shape = (len(pixels), *pixels.shape[1:3])
+    masks, confidence = np.zeros(shape, np.uint8), np.full(len(pixels), np.nan)
+    foreground = np.zeros(shape, np.float32) if num_classes == 2 else None
+    for place, probabilities in predict_masks(model, pixels):
+        if not np.isfinite(probabilities).all():
+            return None
+        masks[place] = found = probabilities.argmax(axis=-1)
+        if foreground is not None:
+            foreground[place] = probabilities[..., 1]
+        marked = (found > 0).sum(axis=(1, 2))
+        total = (probabilities.max(axis=-1) * (found > 0)).sum(axis=(1, 2))
+        confidence[place] = np.where(marked > 0, total / np.maximum(marked, 1), np.nan)
+    return Predicted(masks, foreground, confidence)
+
+
+def name_groups(groups: Sequence[str] | None) -> list[str] | None:
+    """The groups' words; an image in no group, whose word is "", is one of its own. None where there are no groups."""
+    return None if groups is None else [word or f"\0{at}" for at, word in enumerate(groups)]
+
+
+def describe_marked(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """How much is marked: `share` of the pixels, `true_share`, and of the images with a class (`images`) in how many anything is."""
+    has = truth.reshape(len(truth), -1).any(axis=1)
+    found = predicted.reshape(len(predicted), -1).any(axis=1)
+    return {
+        "share": float((predicted > 0).mean()), "true_share": float((truth > 0).mean()),
+        "images": int(has.sum()), "marked_images": int((has & found).sum()),
+    }  # fmt: skip
+
+
+class Units(NamedTuple):
+    """A value for each image that has a class, or for each group; their mean is the mean Dice of the classes.
+
+    Attributes:
+        values: `float [units]`.
+        kept: `int [units]`, their numbers among all: the image's, or that of the sorted word.
+        of_image: `int [n]`, the unit's number of each image.
+    """
+
+    values: np.ndarray
+    kept: np.ndarray
+    of_image: np.ndarray
+
+
+def share_out(dice: np.ndarray, groups: Sequence[str] | None = None) -> Units:
+    """Shares the mean Dice of the classes out to images or groups: where not all have all classes, each counts by what it has.
+
+    Args:
+        dice: `float [n, classes]`, without the background; NaN where an image has it not.
+        groups: A word for each image, or None.
+    """
+    of_image = np.arange(len(dice)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(of_image.max(initial=-1)) + 1
+    values, has_any = np.zeros(count), np.zeros(count, bool)
+    for of_class in dice.T:
+        known = ~np.isnan(of_class)
+        total = np.bincount(of_image[known], of_class[known], minlength=count)
+        of = np.bincount(of_image[known], minlength=count)
+        has = of > 0
+        if has.any():
+            values[has] += total[has] / of[has] / has.sum() / dice.shape[1]
+        has_any |= has
+    values *= has_any.sum()
+    kept = np.flatnonzero(has_any)
+    return Units(values[kept], kept, of_image)
+
+
+def measure_dice(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """`float [n, classes]` without the background: Dice of each image; NaN where it has not the class."""
+    overlap = count_overlap(truth, predicted, num_classes)
+    return np.where(overlap.truth > 0, overlap.dice, np.nan)[:, 1:]
+
+
+class Difference(NamedTuple):
+    """A difference of two mean Dice coefficients, first minus second, with its 95% interval; None of fewer than two values."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def compare_means(first: np.ndarray, second: np.ndarray) -> Difference:
+    """Compares means of different images, by Welch's interval."""
+    value = float(first.mean() - second.mean())
+    if min(len(first), len(second)) < 2:
+        return Difference(value, None, None)
+    if first.std() == 0 == second.std():
+        return Difference(value, value, value)
+    low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return Difference(value, float(low), float(high))
+
+
+def compare_pairs(first: np.ndarray, second: np.ndarray) -> Difference:
+    """Compares means of the same images, by Student's interval of their differences."""
+    difference = first - second
+    value = float(difference.mean())
+    if len(difference) < 2:
+        return Difference(value, None, None)
+    reach = float(stats.t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference)))
+    return Difference(value, value - reach, value + reach)
+
+
+def compare_baselines(
+    train: tuple[np.ndarray, np.ndarray],
+    pixels: np.ndarray,
+    truth: np.ndarray,
+    units: Units,
+    class_names: Sequence[str],
+    groups: Sequence[str] | None,
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Judges what needs no network on the same images.
+
+    Args:
+        train: Pixels and masks of training images.
+        pixels, truth: Of the images that are judged.
+        units: The network's values on these.
+        class_names: The background's first.
+        groups: A word for each image, or None.
+
+    Returns:
+        Of each baseline `name`, `dice`, `pixel_accuracy` and its settings; and how much better the network is than the best of them:
+        `baseline`, `value`, `low`, `high`, of the same images; None where no image has a class.
+    """
+    baselines, best = [], None
+    for baseline in make_baselines(*train, pixels, len(class_names)):
+        of = judge_masks(truth, baseline.masks, class_names, groups)
+        row = {"name": baseline.name, "dice": of["dice"], "pixel_accuracy": of["pixel_accuracy"], **baseline.settings}
+        baselines.append(row)
+        theirs = share_out(measure_dice(truth, baseline.masks, len(class_names)), groups).values
+        if len(theirs) and (best is None or theirs.mean() > best[1].mean()):
+            best = baseline.name, theirs
+    if best is None:
+        return baselines, None
+    return baselines, {"baseline": best[0], **compare_pairs(units.values, best[1])._asdict()}
+
+
+def describe_training(
+    predicted: Predicted,
+    truth: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[str] | None,
+    val: Units,
+    num_classes: int,
+) -> dict[str, Any]:
+    """What the network makes of training images, beside validation: `dice`, `images`, and the `gap` with its interval.
+
+    Args:
+        predicted, truth, names, groups: Of training images, which were looked at as they are.
+        val: What it is worth on validation images.
+        num_classes: With the background.
+    """
+    dice = measure_dice(truth, predicted.masks, num_classes)
+    units = share_out(dice, groups)
+    gap = compare_means(units.values, val.values) if len(units.values) and len(val.values) else None
+    return {
+        "images": len(truth),
+        "dice": float(units.values.mean()) if len(units.values) else None,
+        "gap": None if gap is None else gap._asdict(),
+        "doubtful": find_doubtful(average_classes(dice), predicted.confidence, names),
+    }
+
+
+def average_classes(dice: np.ndarray) -> np.ndarray:
+    """`float [n]`, the mean Dice of the classes that an image has; NaN where it has none."""
+    known = ~np.isnan(dice)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, dice, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
+def find_doubtful(dice: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Finds masks that mark another place than the network does, and asks whether the network is less sure there.
+
+    Where a network errs by itself, it is mostly less sure than where it is right. Where some masks are wrong, it cannot tell which: what
+    the right ones have in common it marks on these images as surely as on all others. A network that learned wrong masks by heart shows
+    nothing of that on training images.
+
+    Args:
+        dice: `float [n]`, by image; NaN where nothing is to be found.
+        confidence: `float [n]`, the mean probability of what is marked; NaN where nothing is.
+        names: Of the images.
+
+    Returns:
+        `images` that have a class; `found`, of them with another place marked (Dice below .5), with `share`, `low` and `high` (Wilson's 95%
+        interval); `agreeing`, the share with Dice of .7 and more; `as_sure`: the chance that one of the first is marked as
+        surely as one of the second, 0 to 1, of which .5 is no difference (AUROC), None where there are none; `names` of the first.
+    """
+    known = ~np.isnan(dice)
+    unlike = known & ~np.isnan(confidence) & (np.nan_to_num(dice) < UNLIKE)
+    alike = known & (np.nan_to_num(dice) >= ALIKE)
+    images, found = int(known.sum()), np.flatnonzero(unlike)
+    found = found[np.argsort(dice[found], kind="stable")]
+    low, high = wilson_interval(len(found), images) if images else (0.0, 1.0)
+    as_sure = None
+    if len(found) and alike.any():
+        test = stats.mannwhitneyu(confidence[found], confidence[alike])
+        as_sure = float(test.statistic / (len(found) * alike.sum()))
+    return {
+        "images": images, "found": len(found), "share": len(found) / max(images, 1), "low": low, "high": high,
+        "agreeing": float(alike.sum() / max(images, 1)), "as_sure": as_sure, "names": [str(names[at]) for at in found[:SHOWN]],
+    }  # fmt: skip
+
+
+class Measured(NamedTuple):
+    """What a model is worth on images with masks.
+
+    Attributes:
+        numbers: Ready for JSON: what `pbl.diagnosis.segmentation` reads.
+        predicted: Its masks.
+        dice: `float [n, classes]` without the background; NaN where an image has not the class.
+        units: By image or group.
+    """
+
+    numbers: dict[str, Any]
+    predicted: Predicted
+    dice: np.ndarray
+    units: Units
+
+
+def measure_masks(
+    model: keras.Model,
+    data: Any,
+    images: Any,
+    findings: Iterable[Mapping[str, Any]],
+    is_validation: bool,
+    groups: Sequence[str] | None = None,
+) -> Measured | None:
+    """Measures all that is told of a network of masks, but its threshold.
+
+    Args:
+        model: Images to probabilities of each class for each pixel.
+        data: Data with masks (`pbl.load_data`).
+        images: The images that are judged.
+        findings: What the data doctor found, as dictionaries.
+        is_validation: Whether they are validation images: then training images are looked at too.
+        groups: A word for each image, "" of one in none; None where there are no groups.
+
+    Returns:
+        What was measured; None where the model gives something else than numbers.
+    """
+    names, truth, groups = data.class_names, images.masks, name_groups(groups)
+    predicted = predict_with_confidence(model, images.view, len(names))
+    if predicted is None:
+        return None
+    dice = measure_dice(truth, predicted.masks, len(names))
+    units = share_out(dice, groups)
+    train = data.sample("train", MOST_TRAIN)
+    baselines, difference = compare_baselines((train.pixels, train.masks), images.pixels, truth, units, names, groups)
+    training = None
+    if is_validation and (of_train := predict_with_confidence(model, train.view, len(names))) is not None:
+        of_groups = name_groups(data.groups_of(train.names))
+        training = describe_training(of_train, train.masks, train.names, of_groups, units, len(names))
+    numbers = {
+        "images": len(truth), "masks": judge_masks(truth, predicted.masks, names, groups), "without_network": baselines,
+        "doubtful": find_doubtful(average_classes(dice), predicted.confidence, images.names),
+        "difference": difference, "marked": describe_marked(predicted.masks, truth), "training": training,
+        "leak": find_leak(findings), "shift": find_shift(findings),
+    }  # fmt: skip
+    return Measured(numbers, predicted, dice, units)
