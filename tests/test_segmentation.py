@@ -16,7 +16,9 @@ import pbl
 from pbl.data import fit_image, from_masked_arrays
 from pbl.data.images import unfit_mask
 from pbl.data.pipeline import order_of_epoch
+from pbl.diagnosis.segmentation import diagnose_masks
 from pbl.errors import InputError
+from pbl.evaluation.mask_evidence import measure_masks
 from pbl.evaluation.segmentation import (
     average,
     choose_threshold,
@@ -28,6 +30,7 @@ from pbl.evaluation.segmentation import (
 )
 from pbl.models.cost import count_trainable_weights
 from pbl.models.unet import unet
+from pbl.storage.schemas import SegmentationMetrics
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.mask_loss import MaskLoss, MeanDice
 from pbl.training.trials import find_learning_rate, memorise
@@ -439,6 +442,140 @@ def test_the_published_size_of_u_net():
     assert not any(
         isinstance(layer, keras.layers.Concatenate) for layer in unet((16, 16, 1), 2, width=2, skips=False).layers
     )
+
+
+# --- the verdict
+
+
+class Planted:
+    """A network that gives for each image what was planted for it, known by its pixels."""
+
+    def __init__(self, pixels: np.ndarray, probabilities: np.ndarray):
+        self.of = {image.tobytes(): given for image, given in zip(pixels, probabilities, strict=True)}
+        self.nothing = np.full_like(probabilities[0], 1 / probabilities.shape[-1])
+
+    def predict(self, images: np.ndarray, **_) -> np.ndarray:
+        return np.stack([self.of.get(image.tobytes(), self.nothing) for image in images])
+
+
+def plant(masks: np.ndarray, classes: int, sure: float | np.ndarray = 0.95) -> np.ndarray:
+    """Probabilities that mark these masks, as surely as is said of each."""
+    sure = np.broadcast_to(sure, len(masks))[:, None, None, None]
+    chosen = np.eye(classes)[masks]
+    return (chosen * sure + (1 - chosen) * (1 - sure) / (classes - 1)).astype(np.float32)
+
+
+def roll(masks: np.ndarray, at: np.ndarray) -> np.ndarray:
+    moved = masks.copy()
+    moved[at] = np.roll(moved[at], 8, axis=1)
+    return moved
+
+
+def tell(data, found: dict[str, np.ndarray], findings=()) -> tuple[list[str], dict[str, dict]]:
+    """The verdict on masks planted for training and validation: names of what is found, and the numbers of each."""
+    sides = {split: data.images(split) for split in ("train", "val")}
+    pixels = np.concatenate([images.pixels for images in sides.values()])
+    network = Planted(pixels, np.concatenate([found[split] for split in sides]))
+    measured = measure_masks(network, data, sides["val"], findings, is_validation=True)
+    verdict = diagnose_masks(SegmentationMetrics.model_validate(json.loads(json.dumps(measured.numbers))).model_dump())
+    return [finding.name for finding in verdict.findings], {of.name: of.details for of in verdict.findings}
+
+
+def test_what_the_verdict_says_of_planted_masks():
+    images, masks = draw_shapes(300, seed=4)
+    images[::2] = 255 - images[::2]  # brightness alone does not tell
+    data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
+    truth = {split: data.images(split).masks.copy() for split in ("train", "val")}
+    random = np.random.default_rng(0)
+    no, third = {split: np.zeros(len(of), bool) for split, of in truth.items()}, {}
+    for split, of in truth.items():
+        third[split] = random.random(len(of)) < 0.3
+
+    def network(moved=no, less_sure=no, change=lambda split, masks: masks):
+        return {
+            split: plant(change(split, roll(of, moved[split])), 2, np.where(less_sure[split], 0.6, 0.95))
+            for split, of in truth.items()
+        }
+
+    assert tell(data, network())[0] == ["healthy"]
+    names, of = tell(data, network(change=lambda split, masks: 0 * masks))
+    assert (
+        names == ["learned_nothing"]
+        and of[names[0]]["found"] == 0
+        and of[names[0]]["right"] == of[names[0]]["background"]
+    )
+    assert tell(data, network(change=lambda split, masks: np.roll(masks, 8, axis=1)))[0][0] == "learned_nothing"
+    names, of = tell(data, network(moved=third))  # as if these masks were moved, and it knew no better
+    has = truth["train"].any(axis=(1, 2))
+    assert names[0] == "label_noise_suspected" and of[names[0]]["images"] == -(-int(has.sum()) // 2)
+    assert of[names[0]]["share"] == pytest.approx(0.3, abs=0.12) and of[names[0]]["agreeing"] == pytest.approx(
+        1 - of[names[0]]["share"]
+    )
+    assert "label_noise_suspected" not in tell(data, network(moved=third, less_sure=third))[0]  # its own errors
+    names, of = tell(data, network(moved={"train": no["train"], "val": third["val"]}))
+    assert names[0] == "overfitting" and of["overfitting"]["train"] == 1
+    assert of["overfitting"]["val"] == pytest.approx(1 - of["overfitting"]["value"])
+    shift = {
+        "check": "shift",
+        "severity": "note",
+        "items": [],
+        "details": {"split": "val", "auc": 0.9, "statistic": "brightness"},
+    }
+    assert tell(data, network(moved={"train": no["train"], "val": third["val"]}), [shift])[0][0] == "shift_suspected"
+    assert tell(data, network(), [shift])[0] == ["healthy"]  # seen, and no harm
+    leak = {"check": "altered_copies", "severity": "stop", "items": ["a", "b"], "details": {}}
+    assert tell(data, network(), [leak])[0][0] == "leak_suspected"
+
+    def mark_empty(split, masks):
+        masks[~masks.any(axis=(1, 2)), :3, :3] = 1
+        return masks
+
+    names, of = tell(data, network(change=mark_empty))
+    empty = int((~truth["val"].any(axis=(1, 2))).sum())
+    assert names == ["false_regions"] and (of[names[0]]["false"], of[names[0]]["empty"]) == (empty, empty)
+
+    def mark_less(split, masks):  # half of each square: a Dice of two thirds, on both sides
+        masks[:, ::2] = 0
+        return masks
+
+    assert tell(data, network(change=mark_less))[0] == ["underfitting"]
+
+
+def test_a_class_that_is_never_found_is_named():
+    images, masks = draw_shapes(300, seed=5)
+    masks *= 1 + (np.arange(300) % 2)[:, None, None].astype(np.uint8)
+    data = pbl.load_data(lambda: from_masked_arrays(images, masks, ["ground", "left", "right"]), masks=True)
+    found = {
+        split: plant(np.where(of == 2, 0, of), 3) for split, of in ((s, data.images(s).masks) for s in ("train", "val"))
+    }
+    names, of = tell(data, found)
+    count = int((data.images("val").masks == 2).any(axis=(1, 2)).sum())
+    assert "class_never_found" in names and of["class_never_found"]["classes"] == f"right ({count})"
+
+
+def test_the_monitor_measures_the_gap_and_changes_nothing():
+    """Its numbers are those of the model at the end; the weights are those of a training without it."""
+    data = pbl.load_data("squares", masks=True, batch_size=16, split_seed=1)
+    weights = []
+    for callbacks in ([], [pbl.MaskMonitor(data)]):
+        keras.utils.set_random_seed(0)
+        model = unet(data.input_shape, data.num_classes, width=4, depth=2)
+        model.compile(optimizer=keras.optimizers.Adam(0.01), loss=MaskLoss(), metrics=[MeanDice()])
+        data.seek(0)
+        history = model.fit(data.train, validation_data=data.val, epochs=2, callbacks=callbacks, verbose=0).history
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    (monitor,) = callbacks
+    val = data.images("val")
+    predicted = model.predict(val.pixels, verbose=0).argmax(axis=-1)
+    expected = judge_masks(val.masks, predicted, data.class_names)["dice"]
+    assert history["val_probe_dice"][-1] == pytest.approx(expected, abs=1e-5) == monitor.rows[-1]["val_probe_dice"]
+    assert history["gap"][-1] == pytest.approx(history["probe_dice"][-1] - history["val_probe_dice"][-1])
+    assert history["gap_low"][-1] <= history["gap"][-1] <= history["gap_high"][-1]
+    assert monitor.diagnosis.headline.name in ("learned_nothing", "underfitting", "no_better_than_baseline")
+    with pytest.raises(InputError, match="data with masks"):
+        pbl.MaskMonitor(pbl.load_data("digits"))
 
 
 SETTINGS = {

@@ -90,7 +90,7 @@ def strew_digits(folder: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
         if draw.random() < 0.8:
             small = np.asarray(Image.fromarray(digit).resize((18, 18)))
             top, left = draw.integers(0, 14, 2)
-            image[top : top + 18, left : left + 18] += small / 255 * draw.choice([-1, 1]) * draw.uniform(40, 90)
+            image[top : top + 18, left : left + 18] += small / 255 * draw.choice([-1, 1]) * draw.uniform(80, 160)
             mask[top : top + 18, left : left + 18] = small > 100
     return images.clip(0, 255).astype(np.uint8), masks
 

@@ -38,9 +38,8 @@ LIMITS = {
     "gap_low": Threshold(0.03, "lower end of its interval; best of many epochs on validation is a little too good"),
     "low": Threshold(0.7, "mean Dice on training images; convention: of such masks a third of the pixels is wrong"),
     "rises": Threshold(0.02, "Dice on validation at the end above that of a third of the epochs before"),
-    "unlike": Threshold(0.05, "lower end of the share of training images where the network marks another place than the mask (Dice below .5)"),
-    "agreeing": Threshold(0.3, "share of training images with a Dice of .7 and more; of fewer the network has learned too little to contradict"),
-    "as_sure": Threshold(0.2, "chance that it is as sure of the first as of the second; .5 is no difference"),
+    "unlike": Threshold(0.05, "lower end of the share of the surer half of the training images where another place is marked (Dice below .5)"),
+    "agreeing": Threshold(0.3, "share of them with a Dice of .7 and more; of fewer the network has learned too little to contradict"),
     "false_images": Threshold(0.1, "lower end of the share of images without a class in which one is marked"),
 }  # fmt: skip
 
@@ -123,8 +122,8 @@ def diagnose_masks(
         All that holds; the first is the headline.
     """
     rules = (
-        find_leak, _find_nothing, _find_label_noise, _find_baseline, _find_shift, _find_lost_classes, _find_overfitting,
-        _find_underfitting, _find_false_regions,
+        find_leak, _find_nothing, _find_label_noise, _find_shift, _find_lost_classes, _find_overfitting,
+        _find_underfitting, _find_baseline, _find_false_regions,
     )  # fmt: skip
     findings: list[Finding] = []
     for rule in rules:
@@ -170,7 +169,7 @@ def _find_nothing(metrics: Mapping[str, Any]) -> Finding | None:
             images=marked["images"], found=marked["marked_images"], right=metrics["masks"]["pixel_accuracy"],
             background=metrics["masks"]["all_background"],
         )  # fmt: skip
-    if difference is not None and difference["high"] is not None and difference["high"] <= 0:
+    if difference is not None and difference["high"] is not None and difference["high"] < 0:
         return make_finding(
             "learned_nothing",
             "The network does worse than {baseline}, which needs no network: its Dice is {dice:.3f}, a difference of {value:+z.3f} (95%"
@@ -189,7 +188,7 @@ def _tell_baseline(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
     difference = metrics["difference"]
-    if difference is None or difference["low"] is None or difference["low"] > 0 or difference["high"] <= 0:
+    if difference is None or difference["low"] is None or difference["low"] > 0 or difference["high"] < 0:
         return None
     return make_finding(
         "no_better_than_baseline",
@@ -202,17 +201,15 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
 def _find_label_noise(metrics: Mapping[str, Any]) -> Finding | None:
     """Wrong masks are met on both sides; on training images a network that had learned what is there would agree with them."""
     of = None if metrics["training"] is None else metrics["training"]["doubtful"]
-    if of is None or of["as_sure"] is None or of["low"] < LIMITS["unlike"].value:
-        return None
-    if of["agreeing"] < LIMITS["agreeing"].value or of["as_sure"] < LIMITS["as_sure"].value:
+    if of is None or of["low"] < LIMITS["unlike"].value or of["agreeing"] < LIMITS["agreeing"].value:
         return None
     return make_finding(
         "label_noise_suspected",
-        "Of {images} training images that show something the network marks another place than the mask in {found} ({share:.0%}; 95%"
-        " interval {low_share:.0%} to {high_share:.0%}), and it is about as sure there as where it agrees with the mask ({agreeing:.0%} of the"
-        " images). A network that errs by itself is less sure. Are these masks moved, or of other images? Look first at: {examples}.",
+        "Of the {images} training images of which the network is surest it marks another place than the mask in {found} ({share:.0%}; 95%"
+        " interval {low_share:.0%} to {high_share:.0%}), and the same place in {agreeing:.0%}. A network that errs by itself is less sure"
+        " there. Are these masks moved, or of other images? Look first at: {examples}.",
         images=of["images"], found=of["found"], share=of["share"], low_share=of["low"], high_share=of["high"],
-        agreeing=of["agreeing"], as_sure=of["as_sure"], examples=", ".join(of["names"][:10]),
+        agreeing=of["agreeing"], examples=", ".join(of["names"][:10]),
     )  # fmt: skip
 
 

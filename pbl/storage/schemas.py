@@ -258,7 +258,6 @@ class _Doubtful(BaseModel):
     low: Share
     high: Share
     agreeing: Share
-    as_sure: Share | None
     names: list[Name]
 
 
