@@ -538,7 +538,7 @@ def test_what_the_verdict_says_of_planted_masks():
         masks[:, ::2] = 0
         return masks
 
-    assert tell(data, network(change=mark_less))[0] == ["underfitting"]
+    assert tell(data, network(change=mark_less))[0][0] == "underfitting"
 
 
 def test_a_class_that_is_never_found_is_named():
