@@ -17,11 +17,14 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
     """Draws all that Keras logged by epoch, of a model that is no classifier: a panel each, with its validation beside it.
 
     Args:
-        history: Columns `epoch` (from 1), and a column for each quantity, as in `history.csv`; `val_x` belongs to `x`.
+        history: Columns `epoch` (from 1), and a column for each quantity, as in `history.csv`; `val_x` belongs to `x`, and `x_low` and
+            `x_high` are its interval.
         best_epoch: The epoch to mark: that of the model that was kept.
         title: The heading; "Learning curves" in the reader's language unless given.
     """
     names = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
+    banded = [name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)]
+    names = [name for name in names if name.rpartition("_")[0] not in banded]
     rows = max(1, -(-len(names) // 2))
     figure = Figure(figsize=(10, 3.6 * rows), layout="constrained")
     figure.suptitle(literal(caption("Learning curves") if title is None else title))
@@ -33,6 +36,11 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
         ):
             if column in history:
                 axes.plot(history["epoch"], history[column], color=colour, marker=".", label=label)
+        if name in banded:  # a difference between the two sides is of neither
+            axes.lines[0].set_label(caption("training minus validation") if name == "gap" else None)
+            ends = (history[f"{name}_{end}"] for end in ("low", "high"))
+            axes.fill_between(history["epoch"], *ends, color=GREY, alpha=0.2, label=caption("95% interval"))
+            axes.axhline(0, color=GREY, linewidth=0.8)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREEN, linestyle=":", label=caption("kept: epoch {epoch}", epoch=best_epoch))
         shown = {"loss": caption("loss"), "accuracy": caption("accuracy")}.get(name, name)

@@ -198,6 +198,7 @@ SENTENCES = {
     # A team's report
     "{split}: {how}": "{split}：{how}",
     "training": "訓練",
+    "training minus validation": "訓練 − 検証",
     "validation": "検証",
     "test": "テスト",
     "official": "配布元による分割",

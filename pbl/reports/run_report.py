@@ -144,6 +144,14 @@ CAPTIONS = {
     "neighbours": "Generated images and their nearest training images.",
     "loss_line": "Loss and accuracy on the straight line from the first weights to the trained ones.",
 }
+OTHER_CURVES = "Learning curves: what was logged after each epoch, on training and on validation images."
+# By task, where the intervals of its metrics come from.
+INTERVALS = {
+    "classification": "The interval of the accuracy is Wilson's.",
+    "anomaly": "The intervals come from leaving out images, or groups, in turn (jackknife).",
+    "segmentation": "The interval is Student's, over images, or over groups where there are any.",
+    "generation": "The interval is 1.96 standard errors each way.",
+}
 OF_EVALUATION = ("reliability_{split}", "mistakes_{split}", "least_sure_{split}")
 OF_INSPECTION = ("filters", "feature_maps", "grad_cam", "attention", "codes", "walk", "neighbours", "loss_line")
 
@@ -324,9 +332,10 @@ class _Picture:
         return self.width > 1.4 * self.height or self.width >= 1000
 
 
-def _read_pictures(folder: _Folder, say: _Voice) -> list[_Picture]:
+def _read_pictures(folder: _Folder, say: _Voice, is_classifier: bool) -> list[_Picture]:
     order: dict[str, tuple[str, str]] = {}
-    for kind, caption in CAPTIONS.items():
+    captions = CAPTIONS if is_classifier else {**CAPTIONS, "learning_curves": OTHER_CURVES}
+    for kind, caption in captions.items():
         for split in SPLITS if "{split}" in kind else ("",):
             order[kind.format(split=split)] = caption, split
     names = {Path(name).stem: name for name in folder.names_of_pictures()}
@@ -427,7 +436,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         for name, result in results.items()
         if "metrics" not in result  # of a classifier
     }
-    pictures = _read_pictures(folder, say)
+    pictures = _read_pictures(folder, say, config.is_classifier)
     by_name = {picture.name: picture for picture in pictures}
     in_place = {"learning_curves", *(f"confusion_matrix_{name}" for name in results)}
     has_model = folder.find("best.weights.h5", most=2**63) is not None
@@ -465,7 +474,9 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "mistakes": mistakes,
         "is_classifier": config.is_classifier,
         "results": results,
-        "has_resampled": any(_dictionary(result.get("intervals")) for result in results.values()),
+        "interval": INTERVALS.get(config.task),
+        "has_resampled": config.is_classifier
+        and any(_dictionary(result.get("intervals")) for result in results.values()),
         "split_names": SPLIT_NAMES,
         "positive": {
             name: result["positive"]["class"]
