@@ -125,10 +125,36 @@ def test_classes_in_wrong_shares_are_a_collapse(planted):
     samples = plant("real", train, others, labels, 0, 297)
     measured = describe(measure_samples(samples, reference).numbers, reference, list("0123456789"))
     assert diagnose_samples(measured).headline.name == "healthy"
-    counts = np.full(10, 17)
-    counts[3] += 297 - counts.sum()
-    found = diagnose_samples({**measured, "samples": {**measured["samples"], "counts": counts.tolist()}}).headline
-    assert found.name == "mode_collapse" and "3 is made most beyond its share: 48%" in found.message, found
+    random = np.random.default_rng(0)
+    chosen = np.concatenate([random.choice(np.flatnonzero(labels == 3), 130), random.choice(len(labels), 167)])
+    measured = describe(measure_samples(others[chosen], reference).numbers, reference, list("0123456789"))
+    found = next(of for of in diagnose_samples(measured).findings if "other shares" in of.message)
+    expected = (130 + (labels[chosen[130:]] == 3).sum()) / 297
+    assert found.name == "mode_collapse" and "3 is made most beyond its share" in found.message
+    assert found.details["share"] == pytest.approx(expected, abs=0.06)
+
+
+def test_shares_are_estimated_through_a_judge_that_errs():
+    """A judge that is right on 43%: what it says of images of five classes is spread over all ten; the estimate finds the five."""
+    random = np.random.default_rng(1)
+    telling = random.dirichlet(np.full(10, 0.5), 10) * 0.62 + 0.38 * np.eye(10)  # of each class, what is said
+
+    def say(labels):
+        return np.stack([random.dirichlet(20 * telling[label] + 0.05) for label in labels])
+
+    class Judged(Reference):
+        def __init__(self, labels):
+            self.labels = labels
+            said = say(labels)
+            self.told_as = np.stack([said[labels == number].mean(axis=0) for number in range(10)], axis=1)
+
+    reference = Judged(np.arange(2000) % 10)
+    wanted = np.array([0.3, 0, 0.2, 0, 0.1, 0, 0.25, 0, 0.15, 0])
+    said = say(random.choice(10, 2000, p=wanted))
+    shares, apart = reference.measure_shares(said)
+    assert np.abs(shares - wanted).max() < 0.04 and apart == pytest.approx(np.abs(wanted - 0.1).sum() / 2, abs=0.04)
+    assert np.abs(said.mean(axis=0) - wanted).sum() / 2 > 0.2  # what the judge says, taken at its word
+    assert reference.measure_shares(say(np.arange(2000) % 10))[1] < 0.15
 
 
 # Trainings, told from the course

@@ -25,7 +25,7 @@ LIMITS = {
     "variety": Threshold(0.5, "median distance to the nearest other sample, by that of real images; 50 images repeated have 0, healthy networks .8 and more"),
     "missing": Threshold(0.15, "of the images that a class should have; a judge that errs gives it a few"),
     "missing_p": Threshold(1e-6, "chance of so few, binomial"),
-    "shares": Threshold(0.3, "total variation of the judge's classes between samples and real images; a healthy network had .19"),
+    "shares": Threshold(0.3, "total variation of the estimated classes of samples and real images; a healthy network had .19, other real images to .15"),
     "recall": Threshold(0.5, "of the recall of other real images; healthy networks had .85 and more"),
     "no_recall": Threshold(0.25, "the same, after one epoch"),
     "rises": Threshold(1.2, "recall at the end by that of a third of the epochs before"),
@@ -224,27 +224,25 @@ def _is_far_from_real(measured: Mapping[str, Any], limit: float = 1.5) -> bool:
 
 def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
     missing = _list_missing(measured)
-    of, names = measured["samples"], measured["classes"]
+    of, names, floor = measured["samples"], measured["classes"], measured["floor"]
     total = sum(of["real_counts"])
     # A rare class of such images is how the judge calls them: another judge has another one.
     if _is_far_from_real(measured, LIMITS["very_far"].value) or not names:
         return None
     if not missing:
-        shares = [
-            count / max(of["samples"], 1) - real / total
-            for count, real in zip(of["counts"], of["real_counts"], strict=True)
-        ]
-        distance = sum(map(abs, shares)) / 2
-        if distance < LIMITS["shares"].value or of["nearest"] > LIMITS["far"].value:
+        apart, usual = of.get("shares_apart"), floor.get("shares_apart")
+        if apart is None or usual is None:  # of a run made before shares were estimated
+            return None
+        if apart < max(LIMITS["shares"].value, 2 * usual) or of["nearest"] > LIMITS["far"].value:
             return None  # of images unlike any the judge's classes say little
-        most = max(range(len(names)), key=shares.__getitem__)
+        shares, real = of["shares"], floor["shares"]
+        most = max(range(len(names)), key=lambda number: shares[number] - real[number])
         return make_finding(
             "mode_collapse",
-            "The classes are made in other shares than real images have: {distance:.0%} of the images would have to be of another class."
-            " {most} is made most beyond its share: {share:.0%} of the images, where real ones have {real:.0%}. The judge's classes are right"
-            " on {right:.0%} of real images.",
-            distance=distance, most=names[most], share=of["counts"][most] / of["samples"],
-            real=of["real_counts"][most] / total, right=measured["floor"]["right"],
+            "The classes are made in other shares than real images have: an estimated {apart:.0%} of the images would have to be of another"
+            " class, of other real images {usual:.0%}. {most} is made most beyond its share: {share:.0%} of the images, where real ones have"
+            " {real:.0%}. The judge's classes are right on {right:.0%} of real images, and the estimate reckons with how it errs.",
+            apart=apart, usual=usual, most=names[most], share=shares[most], real=real[most], right=floor["right"],
         )  # fmt: skip
     told = ", ".join(
         f"{names[number]} ({of['counts'][number]} / {of['samples'] * of['real_counts'][number] / total:.0f})"

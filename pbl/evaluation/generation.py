@@ -214,11 +214,18 @@ class Reference:
         self.features, self.probabilities = judge.look_at(real)
         # Of training images, which the judge has not seen either.
         others = train[draw.choice(len(train), min(len(train), max(2 * MOST, count)), replace=False)]
-        features, _ = judge.look_at(others)
+        features, probabilities = judge.look_at(others)
         size = min(count, len(others))
         draws = [draw.choice(len(others), size, replace=False) for _ in range(FLOORS)]
         distances = [measure_kernel_distance(self.features, features[chosen]).value for chosen in draws]
         precision, recall = measure_precision_recall(self.features, features[draws[0]])
+        self.told_as = None
+        if judge.has_classes:
+            classes = range(self.probabilities.shape[1])
+            none = np.zeros(len(classes))
+            of_class = [self.probabilities[labels == number] for number in classes]
+            self.told_as = np.stack([of.mean(axis=0) if len(of) else none for of in of_class], axis=1)
+        apart = [self.measure_shares(probabilities[chosen])[1] for chosen in draws] if judge.has_classes else []
         self.floor = {
             "kid": float(np.mean(distances)),
             "kid_sd": float(np.std(distances, ddof=1)),
@@ -227,6 +234,8 @@ class Reference:
             "confidence": float(np.median(self.probabilities.max(axis=1))),
             "unsure": float((self.probabilities.max(axis=1) < 0.5 + 0.5 / self.probabilities.shape[1]).mean()),
             "right": float((self.probabilities.argmax(axis=1) == labels).mean()) if judge.has_classes else None,
+            "shares_apart": float(np.mean(apart)) if apart else None,
+            "shares": (np.bincount(labels, minlength=len(self.told_as)) / len(labels)).tolist() if apart else None,
         }
         some = real[draw.permutation(len(real))[:NEAREST_OF]]
         self.nearest, self.variety = find_nearest(some, self.train).distance, measure_variety(some)
@@ -235,6 +244,30 @@ class Reference:
         for name in BASELINES:
             features, _ = judge.look_at(make_baseline(name, self.train, count))
             self.baselines[name] = measure_kernel_distance(self.features, features).value
+
+    def measure_shares(self, probabilities: np.ndarray) -> tuple[np.ndarray, float]:
+        """Estimates which share of some images is of each class, though the judge errs, by how it errs on real images.
+
+        What the judge says on average, q, is a mixture of what it says on average of each class, C, in the shares p that are asked for:
+        C p = q, with p of 0 or more and a sum of 1 (non-negative least squares).
+
+        Args:
+            probabilities: `float [n, classes]`, the judge's, of the images.
+
+        Returns:
+            The shares, `float [classes]`, and how far they are from those of the real images: the share of the images that would have
+            to be of another class.
+
+        Source: Z. C. Lipton, Y.-X. Wang, A. J. Smola (2018), Detecting and Correcting for Label Shift with Black Box Predictors, ICML,
+        section 3, in its soft form.
+        """
+        from scipy.optimize import nnls
+
+        heavy = 1e3  # so heavy that the sum is 1
+        rows = np.vstack([self.told_as, np.full((1, self.told_as.shape[1]), heavy)])
+        shares, _ = nnls(rows, np.append(probabilities.mean(axis=0, dtype=np.float64), heavy))
+        real = np.bincount(self.labels, minlength=len(shares)) / len(self.labels)
+        return shares, float(np.abs(shares - real).sum() / 2)
 
 
 class Measured(NamedTuple):
@@ -266,7 +299,8 @@ def measure_samples(samples: np.ndarray, reference: Reference, nearest_of: int =
         In `numbers`: `kid` (times 1,000) with its standard `error`; `precision`, `recall`; `classes`: shares of the judge's classes
         among samples and real images; `unsure`: the share of samples of which the judge is unsure; `variety`: the median distance of a
         sample to its nearest other one, by that of real images; `nearest`: the median distance to the training images, by that of
-        real ones; `copies`: the share of samples that are nearer to a training image than real ones ever are.
+        real ones; `copies`: the share of samples that are nearer to a training image than real ones ever are; `shares` of the classes,
+        estimated, and `shares_apart`, as `Reference.measure_shares` gives them.
     """
     features, probabilities = reference.judge.look_at(samples)
     distance = measure_kernel_distance(reference.features, features)
@@ -276,6 +310,7 @@ def measure_samples(samples: np.ndarray, reference: Reference, nearest_of: int =
     limit = COPY * float(np.quantile(reference.nearest, 0.05))
     kinds = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
     confidence = probabilities.max(axis=1)
+    shares, apart = reference.measure_shares(probabilities) if reference.told_as is not None else (None, None)
     numbers = {
         "samples": len(samples),
         "kid": distance.value,
@@ -291,5 +326,7 @@ def measure_samples(samples: np.ndarray, reference: Reference, nearest_of: int =
         "looked_at": len(nearest.distance),
         "counts": kinds.tolist(),
         "real_counts": reference.kinds.tolist(),
+        "shares": None if shares is None else shares.tolist(),
+        "shares_apart": apart,
     }
     return Measured(numbers, distance.by_real, nearest, features, probabilities)

@@ -176,9 +176,13 @@ class _Samples(BaseModel):
     copies_of_real: Share
     counts: list[Count]
     real_counts: list[Count]
+    shares: list[Share] | None = None  # of runs made before they were estimated
+    shares_apart: Share | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "_Samples":
+        if (self.shares is None) != (self.shares_apart is None) or len(self.shares or self.counts) != len(self.counts):
+            raise ValueError("shares")
         if len(self.counts) != len(self.real_counts) or not sum(self.real_counts):
             raise ValueError("counts")
         return self
@@ -192,6 +196,8 @@ class _Floor(BaseModel):
     recall: Share
     unsure: Share
     right: Share | None
+    shares: list[Share] | None = None
+    shares_apart: Share | None = None
 
 
 class GenerationMetrics(BaseModel):
@@ -208,6 +214,8 @@ class GenerationMetrics(BaseModel):
     def _check_lengths(self) -> "GenerationMetrics":
         if self.classes and len(self.classes) != len(self.samples.counts):
             raise ValueError("classes")
+        if len(self.samples.shares or ()) != len(self.floor.shares or ()):
+            raise ValueError("shares")
         return self
 
 
