@@ -6,7 +6,7 @@ From the run's files alone, and without TensorFlow.
 from collections.abc import Callable
 from pathlib import Path
 
-from pbl.diagnosis import advice, anomalies, generation
+from pbl.diagnosis import advice, anomalies, contrast, generation
 from pbl.diagnosis.rules import Diagnosis
 from pbl.runs import Run, load_run
 
@@ -14,6 +14,7 @@ DIAGNOSES: dict[str, Callable[[Run, bool | None], Diagnosis]] = {
     "classification": advice.diagnose_run,
     "anomaly": anomalies.diagnose_run,
     "generation": generation.diagnose_run,
+    "contrast": contrast.diagnose_run,
 }
 
 
