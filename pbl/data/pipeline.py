@@ -427,7 +427,7 @@ class Data:
             fast: Only what takes seconds.
         """
         findings = examine(*self._normal_parts(*splits), self.broken, self._official, fast, self._settings.fit)
-        if self.normal is not None:  # an anomaly that is a normal image too
+        if self.normal is not None or self.identities:  # an anomaly that is a normal image too; a person who is two
             findings += find_copies_with_other_labels(self.parts(*splits), self.class_names)
         findings += [*self._source.findings, *find_damaged_metadata(self._damaged_metadata)]
         return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -451,7 +451,11 @@ class Data:
         )
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
-        """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone."""
+        """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone, of identities as one class."""
+        if self.identities:  # that a split lacks some of them is meant
+            return {
+                split: part._replace(labels=np.zeros_like(part.labels)) for split, part in self.parts(*splits).items()
+            }, ["identity"]
         if self.normal is None:
             return self.parts(*splits), self.class_names
         images = {split: self.images(split).take(self.is_normal(split)) for split in splits}

@@ -1,7 +1,7 @@
 """What a contrastive encoder suffers from, told from its features beside pixels and beside itself untrained, and from its loss.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed. A gain is claimed only where the 95% interval
-of the difference on the same images lies above 0 for every control.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed. A gain is claimed only where the
+difference on the same images is above 0 for every control, and sure for all numbers of labels that were tried together.
 """
 
 import math
@@ -28,7 +28,8 @@ LIMITS = {
     "spread": Threshold(0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy .47 and more (digits)"),
     "guessing": Threshold(0.97, "validation loss by ln(2B - 1), that of telling nothing apart; healthy .9 and less"),
     "learned_little": Threshold(0.9, "the same; above it, with no gain over the untrained network, nothing was learned"),
-    "may_gain": Threshold(0.02, "upper end of the difference from the best control: below, a gain worth the training is ruled out"),
+    "chance": Threshold(0.05, "of a gain by chance at any of the numbers of labels (p of each, times how many there are)"),
+    "may_gain": Threshold(0.03, "upper end of the difference from the best control: below, a gain worth the training is ruled out"),
     "hot": Threshold(1.0, "temperature; above, all negatives count about alike"),
 }  # fmt: skip
 
@@ -161,7 +162,8 @@ def _find_collapse(found: Mapping[str, Any], history: Sequence[Mapping[str, floa
             " point; healthy encoders have .5 and more.",
             spread=found["spread"],
         )
-    if end is None or end[0] < LIMITS["guessing"].value * end[1]:
+    # Of supervised learning the loss has another lowest value, and of classes that were not trained on it is high always.
+    if found["supervised"] or end is None or end[0] < LIMITS["guessing"].value * end[1]:
         return None
     details = {"loss": end[0], "guessing": end[1], "temperature": temperature}
     if temperature is not None and temperature > LIMITS["hot"].value:
@@ -189,6 +191,11 @@ def _choose_best_control(level: Mapping[str, Any]) -> Mapping[str, Any]:
     return min(level["differences"], key=lambda of: of["low"])
 
 
+def _is_sure(of: Mapping[str, Any], tries: int) -> bool:
+    """Whether the encoder is better, and hardly by chance."""
+    return of["value"] > 0 and of["p"] * tries < LIMITS["chance"].value
+
+
 def _find_accuracy(level: Mapping[str, Any], name: str, way: str) -> float:
     return next((of["accuracy"] for of in level["arms"] if (of["name"], of["way"]) == (name, way)), math.nan)
 
@@ -207,7 +214,7 @@ def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float
     if not levels:
         return None
     lines = join_sentences([_tell_level(level) for level in levels])
-    gains = [level for level in levels if _choose_best_control(level)["low"] > 0]
+    gains = [level for level in levels if all(_is_sure(of, len(levels)) for of in level["differences"])]
     if gains:
         others = [level for level in levels if level not in gains]
         if others:
@@ -225,14 +232,14 @@ def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float
         )
     of_untrained = [of for level in levels for of in level["differences"] if of["name"] == "untrained"]
     end = _read_end(history)
-    is_stuck = end is None or end[0] > LIMITS["learned_little"].value * end[1]
-    if of_untrained and is_stuck and not any(of["low"] > 0 for of in of_untrained):
+    is_stuck = found["supervised"] or end is None or end[0] > LIMITS["learned_little"].value * end[1]
+    if of_untrained and is_stuck and not any(_is_sure(of, len(levels)) for of in of_untrained):
         return make_finding(
             "learned_nothing",
             "The features are not clearly better than those of the same network untrained, with however many labels. {lines}",
             lines=lines,
         )
-    if any(_choose_best_control(level)["high"] > LIMITS["may_gain"].value for level in levels):
+    if any(min(of["high"] for of in level["differences"]) > LIMITS["may_gain"].value for level in levels):
         return make_finding(
             "too_noisy_to_say",
             "No gain over the best control is sure, and none is ruled out: {images:,} images are too few to say. {lines}",

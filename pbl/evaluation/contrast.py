@@ -188,7 +188,9 @@ def compare_arms(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
         first, second: `bool [draws, n]`.
     """
     if len(first) > 1:
-        found = crossed_interval(summarise_seeds(first), summarise_seeds(second))
+        # Both learned from the same labels in each draw: what a draw does to both alike is no difference.
+        differences = first.astype(float) - second
+        found = crossed_interval(summarise_seeds(differences), summarise_seeds(np.zeros_like(differences)))
         return {"value": found.difference, "low": found.low, "high": found.high, "p": found.p}
     one, other = first[0], second[0]
     both, only_one, only_other = int((one & other).sum()), int((one & ~other).sum()), int((other & ~one).sum())

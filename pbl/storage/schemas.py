@@ -225,6 +225,7 @@ class _Beside(BaseModel):
     value: float
     low: float
     high: float
+    p: Share
 
 
 class _Level(BaseModel):
@@ -255,6 +256,7 @@ class _PairControl(BaseModel):
 
 class _Contrast(BaseModel):
     model_config = _AS_IT_IS
+    supervised: bool
     identities: bool
     temperature: float | None
     spread: Share
