@@ -113,6 +113,9 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if "baselines" in result:
         _show_generation(result)
         return
+    if "contrast" in result:
+        _show_contrast(result)
+        return
     if "metrics" in result:
         print_table([say("metric"), say("value")], _list_own_metrics(result))
         if "masks" in result:
@@ -176,6 +179,56 @@ def _list_mask(of: dict[str, Any]) -> tuple[str, ...]:
         f"{of['found_regions']:,} / {of['regions']:,}", f"{of['false_regions']:,}",
         f"{of['false_images']:,} / {of['empty_images']:,}",
     )  # fmt: skip
+
+
+def _show_contrast(result: dict[str, Any]) -> None:
+    """Prints what `pbl.tasks.contrast.judge` found: each number beside those of the controls."""
+    from pbl.diagnosis.contrast import CONTROL_NAMES
+    from pbl.evaluation.contrast_figures import ARM_NAMES
+
+    found = result["contrast"]
+    levels = found["levels"]
+    if levels:
+        told = "Accuracy on {images:,} images by the number of labels; the features themselves learned from {all:,} training images."
+        print(say(told, images=result["images"], all=found["training_images"]))
+        if found["supervised"]:
+            print(say("They learned with all labels: what few labels are worth cannot be told of them."))
+        keys = [(of["name"], of["way"]) for of in levels[0]["arms"]]
+        rows = [
+            (say(ARM_NAMES[key]), *(format_number(of["accuracy"]) for level in levels for of in level["arms"] if (of["name"], of["way"]) == key))
+            for key in keys
+        ]  # fmt: skip
+        print_table([say("labels"), *(f"{level['labels']:,}" for level in levels)], rows)
+        rows = [
+            (f"{level['labels']:,}", say(CONTROL_NAMES[of["name"], of["way"]]), f"{of['value']:+.4f}", _say_interval(of["low"], of["high"]))
+            for level in levels
+            for of in level["differences"]
+        ]  # fmt: skip
+        print_table([say("labels"), say("encoder's regression minus"), say("value"), say("95% interval")], rows)
+    if (pairs := found["pairs"]) is not None:
+        told = "{same:,} pairs of the same class and {different:,} of different ones, {classes:,} classes; intervals over classes."
+        if found["identities"]:
+            told = "{same:,} pairs of the same identity and {different:,} of different ones, {classes:,} identities that were not trained on; intervals over identities."
+        print(say(told, same=pairs["same"], different=pairs["different"], classes=pairs["classes"]))
+        names = {
+            "eer": "equal error rate", "true_at_1": "accepted at 1% false acceptance", "true_at_01": "accepted at 0.1% false acceptance",
+        }  # fmt: skip
+        rows = [
+            (say(names[name]), format_number(value), _say_interval(*pairs["intervals"].get(name, (None, None))))
+            for name, value in pairs["metrics"].items()
+        ]
+        for of in found["pair_controls"]:
+            difference = _say_interval(of["low"], of["high"])
+            rows.append((say("equal error rate: {name}", name=Sentence(CONTROL_NAMES[of["name"], "pairs"])), format_number(of["eer"]), say("difference {interval}", interval=difference) if difference else ""))  # fmt: skip
+        print_table([say("measure"), say("value"), say("95% interval")], rows)
+        if not pairs["is_chosen_here"]:
+            rows = [
+                (say(names[name]), f"{pairs['thresholds'][name]:.4f}", format_number(of["false"]), format_number(of["true"]))
+                for name, of in pairs["at_thresholds"].items()
+            ]  # fmt: skip
+            titles = ("threshold of validation", "cosine", "different pairs accepted", "same pairs accepted")
+            print_table([say(title) for title in titles], rows)
+    print(say("Spread of the embeddings: {spread:.3f} (1: all directions alike; 0: one point)", spread=found["spread"]))
 
 
 def _show_generation(result: dict[str, Any]) -> None:
@@ -376,7 +429,7 @@ def predict(
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Predict the class of image files; of anomaly detection their score, of segmentation what is marked."""
+    """Predict the class of image files; of other tasks their score, what is marked, or which are alike."""
     choose_code([run], trust, no_code)
     from pbl.runs import load_run
     from pbl.storage.writing import write_table
@@ -396,6 +449,18 @@ def predict(
         write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
     if as_json:
         print(for_json(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10)))
+    elif "cosine" in table:
+        titles = [say("image"), say("most like it"), say("cosine")]
+        if "same" in table:
+            titles += [say("of different pairs below"), say("the same?")]
+        rows = [
+            (
+                row["file"], row["other"], f"{row['cosine']:.4f}",
+                *((f"{row['above']:.1%}", say("same") if row["same"] else say("different")) if "same" in table else ()),
+            )
+            for row in table.to_dict("records")
+        ]  # fmt: skip
+        print_table(titles, rows)
     elif "score" in table:
         rows = [
             (file, f"{score:.4g}", f"{above:.1%}", say("ALARM") if alarm else "")

@@ -13,9 +13,9 @@ from pbl.config import Augmentation
 FLIP, DOWN, RIGHT, ANGLE, ZOOM, BRIGHTNESS, CONTRAST, SATURATION, CUT_Y, CUT_X, PARTNER, WHICH, SHARE = range(13)
 
 
-def draw(n: int, augmentation: Augmentation, seed: int, epoch: int) -> np.ndarray:
-    """Draws the random numbers for `n` images: `float32 [n, 13]`, a function of `seed` and `epoch` (from 0) alone."""
-    random = np.random.default_rng([seed, epoch, 1])
+def draw(n: int, augmentation: Augmentation, seed: int, epoch: int, view: int = 0) -> np.ndarray:
+    """Draws the random numbers for `n` images: `float32 [n, 13]`, a function of `seed`, `epoch` and `view` (from 0) alone."""
+    random = np.random.default_rng([seed, epoch, 1 + view])
     numbers = random.random((n, SHARE + 1), np.float32)
     shares = [random.beta(alpha, alpha, n) for alpha in (augmentation.mixup, augmentation.cutmix) if alpha]
     if shares:

@@ -34,6 +34,7 @@ TEST_FRACTION = 0.3  # of everything, as the course teaches (7:3), where there i
 VALIDATION_FRACTION = 0.15  # of the other 70%
 OFFICIAL_VALIDATION_FRACTION = 0.1  # of an official training split
 PROBE_SIZE = 2000
+FEWEST_IDENTITIES = 6  # two on each side can be told from each other
 
 SplitName = Literal["train", "val", "test"]
 DATA_SETTINGS = frozenset(
@@ -53,6 +54,8 @@ def load_data(
     normal: Sequence[str] | None = None,
     fewest_classes: int = 2,
     masks: bool = False,
+    views: int = 1,
+    identities: bool = False,
     **settings: Any,
 ) -> "Data":
     """Loads a data set, split into train, validation and test.
@@ -72,6 +75,9 @@ def load_data(
         masks: Whether each image has a mask in place of a class (`pbl.data.mask_files`): a folder of `images/` and `masks/`, a `.zip` of
             one, an `.npz` with `x_train` and `m_train`, or a function that returns `from_masked_arrays(...)`. Splits go by the class
             that has most pixels beside the background.
+        views: With 2, `train` and `val` give each image twice, augmented differently: `uint8 [batch, 2, height, width, channels]`, for
+            contrastive learning. Those of `val` are the same each time.
+        identities: Whether the classes are identities, such as persons: then all images of a class stay on one side of the split.
         **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
             `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
             `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
@@ -109,7 +115,10 @@ def load_data(
         )
     group_of = groups if callable(groups) else None
     fewest = 1 if normal is not None else fewest_classes
-    return Data(opened, name, checked, one_hot=labels == "one_hot", group_of=group_of, normal=normal, fewest=fewest)
+    return Data(
+        opened, name, checked, one_hot=labels == "one_hot", group_of=group_of, normal=normal, fewest=fewest,
+        views=views, identities=identities,
+    )  # fmt: skip
 
 
 class Data:
@@ -141,12 +150,16 @@ class Data:
         group_of: Callable[[str], str] | None = None,
         normal: Sequence[str] | None = None,
         fewest: int = 2,
+        views: int = 1,
+        identities: bool = False,
     ):
         self.name, self.class_names, self.num_classes = name, list(source.class_names), len(source.class_names)
         self._source, self._settings, self._one_hot = source, settings, one_hot
         self.augmentation = Augmentation(**settings.augmentation)
         if self.augmentation.mixes_labels and source.has_masks:
             raise InputError("MixUp and CutMix mix labels, and masks have none: leave them out.")
+        if self.augmentation.mixes_labels and views > 1:
+            raise InputError("MixUp and CutMix mix two images, and a view is of one: leave them out of augmentation.")
         if self.augmentation.mixes_labels and not one_hot:
             raise InputError(
                 "MixUp and CutMix mix labels too: set loss=categorical_crossentropy (load_data: labels='one_hot')."
@@ -154,6 +167,7 @@ class Data:
         check_class_names(self.class_names, name, fewest)
         self.normal, self.masks = _find_normal(normal, self.class_names), source.masks
         self.has_masks = source.has_masks
+        self._views, self.identities = views, identities
         self._leave_out = _read_names(settings.leave_out)
         self._left_out: set[str] = set()
         self.broken: dict[str, str] = {}
@@ -172,6 +186,8 @@ class Data:
         self.input_shape = everything.view.shape[1:]
         self._target = replace(self._target, size=self.input_shape[:2], channels=self.input_shape[2])
         groups = _group(everything, settings.groups, group_of)
+        if identities:
+            groups = self._group_identities(everything, source)
         self._group_of = None if groups is None else dict(zip(everything.names, groups, strict=True))
         self._images, made_by = self._cut(everything, groups)
         if self.normal is not None:
@@ -263,8 +279,10 @@ class Data:
         cut = {"kind": "share", "of": "rest", "groups": groups is not None}
         made_by = {"test": official, "val": official}
         is_test = np.zeros(len(everything.labels), bool)
+        # Of identities no class can be shared out: they are chosen among all.
+        strata = np.zeros_like(everything.labels) if self.identities else everything.labels
         if source.test is None:
-            is_test = hold_out(everything.hashes, everything.labels, TEST_FRACTION, settings.split_seed, "test", groups)
+            is_test = hold_out(everything.hashes, strata, TEST_FRACTION, settings.split_seed, "test", groups)
             images["test"] = everything.take(is_test)
             made_by["test"] = {**cut, "of": "all", "fraction": TEST_FRACTION}
         rest = everything.take(~is_test)
@@ -287,17 +305,32 @@ class Data:
                     last=settings.folds - 1,
                 )
             is_val = choose_fold(
-                rest.hashes, rest.labels, settings.folds, settings.fold, settings.split_seed, rest_groups
+                rest.hashes, strata[~is_test], settings.folds, settings.fold, settings.split_seed, rest_groups
             )
             made_by["val"] = {**cut, "kind": "fold", "fold": settings.fold, "folds": settings.folds}
         else:
             fraction = settings.validation_fraction or (
                 OFFICIAL_VALIDATION_FRACTION if source.test else VALIDATION_FRACTION
             )
-            is_val = hold_out(rest.hashes, rest.labels, fraction, settings.split_seed, "val", rest_groups)
+            is_val = hold_out(rest.hashes, strata[~is_test], fraction, settings.split_seed, "val", rest_groups)
             made_by["val"] = {**cut, "fraction": fraction}
         images["train"], images["val"] = rest.take(~is_val), rest.take(is_val)
         return images, made_by
+
+    def _group_identities(self, everything: Images, source: Source) -> list[str]:
+        """The class of each image as the word of its group."""
+        if self._settings.groups or source.test is not None or source.val is not None:
+            raise InputError(
+                "'{name}': identities are kept on one side of a split that is made here, by class alone. Leave groups out, and give"
+                " data without a validation or test split of their own.",
+                name=self.name,
+            )
+        if len(self.class_names) < FEWEST_IDENTITIES:
+            raise InputError(
+                "'{name}' has {n} identities (classes); {fewest} at least are needed to keep some for validation and test.",
+                name=self.name, n=len(self.class_names), fewest=FEWEST_IDENTITIES,
+            )  # fmt: skip
+        return [self.class_names[label] for label in everything.labels.tolist()]
 
     def _share_out_anomalies(self) -> None:
         """Takes the anomalies out of train; where the test split is our own, it gets 2 of 3 of them, and validation the others.
@@ -355,6 +388,7 @@ class Data:
             self.input_shape,
             settings.fit,
             self._one_hot,
+            *([self._views] if self._views > 1 else []),
         )
         digest.update(json.dumps(words).encode())
         return digest.hexdigest()
@@ -393,7 +427,7 @@ class Data:
             fast: Only what takes seconds.
         """
         findings = examine(*self._normal_parts(*splits), self.broken, self._official, fast, self._settings.fit)
-        if self.normal is not None:  # an anomaly that is a normal image too
+        if self.normal is not None or self.identities:  # an anomaly that is a normal image too; a person who is two
             findings += find_copies_with_other_labels(self.parts(*splits), self.class_names)
         findings += [*self._source.findings, *find_damaged_metadata(self._damaged_metadata)]
         return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -417,7 +451,11 @@ class Data:
         )
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
-        """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone."""
+        """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone, of identities as one class."""
+        if self.identities:  # that a split lacks some of them is meant
+            return {
+                split: part._replace(labels=np.zeros_like(part.labels)) for split, part in self.parts(*splits).items()
+            }, ["identity"]
         if self.normal is None:
             return self.parts(*splits), self.class_names
         images = {split: self.images(split).take(self.is_normal(split)) for split in splits}
@@ -437,6 +475,8 @@ class Data:
 
     @cached_property
     def val(self) -> tf.data.Dataset:
+        if self._views > 1:
+            return self._views_in_order(self._images["val"])
         if self.normal is None:
             return self.batches("val")
         return self.in_order(self._images["val"].take(self.is_normal("val")))
@@ -519,6 +559,30 @@ class Data:
             .with_options(_as_it_is())
         )
 
+    def _views_in_order(self, images: Images) -> tf.data.Dataset:
+        """The batches of some images in their fixed order, each image in two views that are the same each time."""
+        load, size = self._loader(images, None), self._settings.batch_size
+        numbers = self._draw(len(images.labels), 0)
+        return (
+            tf.data.Dataset.from_tensor_slices((np.arange(len(images.labels)), numbers))
+            .batch(size)
+            .map(lambda at, numbers: self._augment(*load(at), numbers), num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+            .with_options(_as_it_is())
+        )
+
+    def _draw(self, n: int, epoch: int) -> np.ndarray:
+        """The random numbers of so many images in an epoch, `float32 [n, 13]`, those of further views beside them."""
+        seed = self._settings.seed
+        return np.concatenate([draw(n, self.augmentation, seed, epoch, view) for view in range(self._views)], axis=1)
+
+    def _augment(self, images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Augments a batch; with two views it gives both, `[batch, 2, height, width, channels]`."""
+        if self._views == 1:
+            return augment(images, labels, numbers, self.augmentation)
+        of_views = tf.split(numbers, self._views, axis=1)
+        return tf.stack([augment(images, labels, of, self.augmentation)[0] for of in of_views], axis=1), labels
+
     def _one_epoch(self, next_epoch: Callable[[], int], inputs: np.ndarray | None = None) -> tf.data.Dataset:
         """The training batches of one epoch; each pass over the data set asks `next_epoch` which one."""
         return self._shuffled(lambda: iter([(next_epoch(), 0)]), inputs).apply(
@@ -529,11 +593,11 @@ class Data:
         """The training batches of the epochs in `starts`, each from its own step on."""
         images, size, seed = self._images["train"], self._settings.batch_size, self._settings.seed
         n, augmentation = len(images.labels), self.augmentation
-        is_augmented = inputs is None and augmentation != Augmentation()
+        is_augmented = inputs is None and (augmentation != Augmentation() or self._views > 1)
 
         def plans() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for epoch, step in starts():
-                numbers = draw(n, augmentation, seed, epoch) if is_augmented else np.zeros((n, 0), np.float32)
+                numbers = self._draw(n, epoch) if is_augmented else np.zeros((n, 0), np.float32)
                 yield order_of_epoch(n, seed, epoch)[step * size :], numbers[step * size :]
 
         load_as_it_is = self._loader(images, inputs)
@@ -542,7 +606,7 @@ class Data:
         def load(at: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, ...]:
             batch = load_as_it_is(at)
             if is_augmented:
-                batch = augment(*batch, numbers, augmentation)
+                batch = self._augment(*batch, numbers)
             return batch if weights is None else (*batch, tf.gather(weights, at))
 
         # Image numbers are shuffled, then whole batches are gathered: all images are shuffled without copying one.

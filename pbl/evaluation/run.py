@@ -25,6 +25,7 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.evaluation.metrics import check_positive_class, keep_what_some_classes_tell
 from pbl.evaluation.thresholds import F1, Aim
 from pbl.languages import say_sentence
+from pbl.models.contrastive import without_download
 from pbl.models.prediction import predict_probabilities as predict_probabilities  # a public name
 from pbl.models.saving import read_comment, read_seal, whole_weights
 from pbl.models.slips import tell_slips
@@ -70,6 +71,11 @@ def build_model(run: Run) -> keras.Model:
     options = models.keep_options(run.config.model, run.config.model_options, run.environment.get("builder_options"))
     if "weights" in models.options_of(models.find_builder(run.config.model)):
         options["weights"] = None
+    options = (
+        without_download(options)
+        if "encoder_options" in models.options_of(models.find_builder(run.config.model))
+        else options
+    )
     policy = run.environment.get("precision", "float32")
     with precision(policy if is_native(policy) else "float32"):
         model = models.build(
@@ -334,7 +340,8 @@ def predict(
 
     Returns:
         One row an image: `file`, `class`, `probability`, and one column of probabilities for each class; of anomaly detection
-        `file`, `score`, `above` and `alarm` (`pbl.tasks.anomaly.predict`).
+        `file`, `score`, `above` and `alarm` (`pbl.tasks.anomaly.predict`); of contrastive learning `file`, `other`, `cosine`, `above` and
+        `same` (`pbl.tasks.contrast.predict`).
 
     Raises:
         InputError: A path does not exist, a folder holds no image, a file that was named is no image (all such files are
@@ -363,6 +370,8 @@ def predict(
         if maps is not None and task.mask is not None:
             _write_masks(task.mask(model, pixels, run), files, Path(maps), run)
     table.insert(0, "file", [str(file) for file in files])
+    if "other" in table:  # of images that are compared with each other: which of them
+        table["other"] = [str(files[number]) for number in table["other"]]
     return table
 
 

@@ -18,6 +18,7 @@ from pbl.errors import InputError, Sentence, name_nearest
 from pbl.models import (
     alexnet,
     autoencoder,
+    contrastive,
     efficientnet,
     gan,
     googlenet,
@@ -50,9 +51,12 @@ FILES = (
     autoencoder,
     gan,
     unet,
+    contrastive,
 )
 CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
 MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}
+
+contrastive.BUILDERS = MODELS  # any of them can be an encoder, one's own too
 
 # `pbl.models.resnet20`; of a builder and a file of the same name, such as `alexnet`, the builder.
 globals().update(MODELS)

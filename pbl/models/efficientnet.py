@@ -32,6 +32,8 @@ from keras import layers
 
 from pbl.errors import InputError, name_nearest
 from pbl.models.card import LARGE, Card, check_size
+from pbl.models.contrastive import load_encoder
+from pbl.models.keras_private import flatten_layers
 
 TAN, TAN_V2 = "Tan and Le 2019, arXiv:1905.11946", "Tan and Le 2021, arXiv:2104.00298"
 FORMERLY = {"batch_norm_momentum": 0.99}  # of the network of 2019; that of 2021 has .9 in `keras.applications` too
@@ -62,8 +64,8 @@ def efficientnet_transfer(
             the backbone as colour images. The backbone was trained at 224x224 (b0) to 300x300 (b3).
         num_classes: Number of classes, at least 2.
         variant: "b0", "b1", "b2" or "b3".
-        weights: "imagenet" (downloaded once by Keras); the folder of a run of this same model on other data, whose
-            backbone is taken over; a `.weights.h5` of the backbone alone; or None: random, and the backbone is trained
+        weights: "imagenet" (downloaded once by Keras); the folder of a run of this same model on other data, or of `task=contrast` with
+            it as encoder, whose backbone is taken over; a `.weights.h5` of the backbone alone; or None: random, and the backbone is trained
             too, batch normalisation included.
         dropout: Share of the pooled features set to zero in training. The papers take .2 for b0 and b1, .3 for b2 and b3.
         batch_norm_momentum: How much of the moving averages a step keeps, 0 to below 1, where `weights` is None; else they
@@ -124,7 +126,7 @@ def _build(
     probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", name="head")(x)
     model = keras.Model(images, probabilities, name=name)
     if from_run:
-        _take_backbone(model, family, Path(weights))
+        _take_backbone(model, family, Path(weights), variant)
     return model
 
 
@@ -154,11 +156,15 @@ def _load_backbone(application, input_shape: tuple[int, int, int], weights: str 
         raise
 
 
-def _take_backbone(model: keras.Model, family: str, folder: Path) -> None:
+def _take_backbone(model: keras.Model, family: str, folder: Path, variant: str) -> None:
     from pbl.models.saving import whole_weights
     from pbl.runs import load_run
 
     run = load_run(folder)
+    if run.config.task == "contrast":
+        options = {} if variant == "b0" else {"variant": variant}
+        find_backbone(model).set_weights(find_backbone(load_encoder(folder, model.name, options)).get_weights())
+        return
     if run.config.model != model.name:
         raise InputError(
             "{run} is a run of {other}, not of {name}.", run=folder, other=run.config.model, name=model.name
@@ -228,6 +234,8 @@ def unfreeze(model: keras.Model, depth: int) -> None:
     """
     backbone = find_backbone(model)
     stages = sorted({layer.name[: len("block1")] for layer in backbone.layers if layer.name.startswith("block")})
+    if not stages and backbone.name == "encoder":  # of `encoder_transfer`: one stage, the whole
+        stages = [""]
     if not 0 <= depth <= len(stages):
         raise InputError(
             "unfreeze={depth}: the backbone of {name} has {count} stages. Valid: 0 to {count}.",
@@ -240,3 +248,8 @@ def unfreeze(model: keras.Model, depth: int) -> None:
     for layer in backbone.layers:
         is_chosen = bool(chosen) and layer.name.startswith(chosen)
         layer.trainable = is_chosen and not isinstance(layer, layers.BatchNormalization)
+    for layer in (
+        flatten_layers(backbone) if stages == [""] else ()
+    ):  # such as within the blocks of a subclassed encoder
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False

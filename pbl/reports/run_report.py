@@ -86,6 +86,12 @@ OF_TASKS = {
     "pooled_dice": "Dice of all pixels together (large regions count most)",
     "pixel_accuracy": "Share of pixels that are right, the background among them",
     "distance": "95% Hausdorff distance of the borders in pixels, median (less is better)",
+    "probe": "Accuracy of a logistic regression on the features",
+    "nearest": "Accuracy of the nearest neighbour by the features",
+    "few_labels": "Accuracy of a logistic regression on the features with few labels",
+    "eer": "Equal error rate of pairs (less is better)",
+    "true_at_1": "Pairs of one class that are accepted where 1% of different pairs are",
+    "true_at_01": "Pairs of one class that are accepted where 0.1% of different pairs are",
     "right_class": "Share of generated images that are of the class that was asked for",
 }
 CALIBRATION = (
@@ -135,12 +141,18 @@ CAPTIONS = {
     "course_{split}": "What the same noise gives after each epoch.",
     "nearest_{split}": "Generated images and the training images that they are nearest to; the number is the distance in grey levels, shifts forgiven.",
     "classes_{split}": "Share of each class among generated and real images of the {split} split, to the eyes of the judge.",
+    "probes_{split}": "Accuracy on the {split} split by the number of labels: the encoder's features, pixels, and the same network untrained.",
+    "pairs_{split}": "How alike pairs of one class and of two are on the {split} split, and the threshold of equal errors.",
+    "neighbours_{split}": "Images of the {split} split and the training images that are nearest to them by the features.",
+    "embeddings_{split}": "A map of the features on the {split} split, coloured by class.",
+    "embeddings": "A map of the features, by principal components and by t-SNE, coloured by class.",
     "filters": "Filters of the first convolution, as they were learned.",
     "feature_maps": "Feature maps: what the layers make of an image.",
     "grad_cam": "Grad-CAM: which parts of an image speak for a class; beside it, to compare, the same network untrained.",
     "attention": "Attention: which parts of an image the network looks at.",
     "codes": "Where the code puts validation images: normal ones, and each kind of anomaly.",
     "walk": "From one noise to another: images that change in steps, not by leaps.",
+    "nearest_images": "Images and the training images that are nearest to them by the features.",
     "neighbours": "Generated images and their nearest training images.",
     "loss_line": "Loss and accuracy on the straight line from the first weights to the trained ones.",
 }
@@ -153,7 +165,18 @@ INTERVALS = {
     "generation": "The interval is 1.96 standard errors each way.",
 }
 OF_EVALUATION = ("reliability_{split}", "mistakes_{split}", "least_sure_{split}")
-OF_INSPECTION = ("filters", "feature_maps", "grad_cam", "attention", "codes", "walk", "neighbours", "loss_line")
+OF_INSPECTION = (
+    "filters",
+    "feature_maps",
+    "grad_cam",
+    "attention",
+    "codes",
+    "walk",
+    "neighbours",
+    "embeddings",
+    "nearest_images",
+    "loss_line",
+)
 
 SECONDS = {
     "data": "load and split the data",

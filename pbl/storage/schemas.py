@@ -303,6 +303,68 @@ class SegmentationMetrics(BaseModel):
     shift: _MaskShift | None
 
 
+class _Arm(BaseModel):
+    model_config = _AS_IT_IS
+    name: Literal["encoder", "untrained", "pixels"]
+    way: Literal["probe", "nearest"]
+    accuracy: Share
+
+
+class _Beside(BaseModel):
+    model_config = _AS_IT_IS
+    name: Literal["untrained", "pixels"]
+    way: Literal["probe", "nearest"]
+    value: float
+    low: float
+    high: float
+    p: Share
+
+
+class _Level(BaseModel):
+    model_config = _AS_IT_IS
+    labels: Count
+    arms: list[_Arm]
+    differences: list[_Beside]
+
+
+class _PairRates(BaseModel):
+    model_config = _AS_IT_IS
+    eer: Share
+
+
+class _Pairs(BaseModel):
+    model_config = _AS_IT_IS
+    classes: Count
+    metrics: _PairRates
+
+
+class _PairControl(BaseModel):
+    model_config = _AS_IT_IS
+    name: Literal["untrained", "pixels"]
+    eer: Share
+    low: float | None
+    high: float | None
+
+
+class _Contrast(BaseModel):
+    model_config = _AS_IT_IS
+    supervised: bool
+    identities: bool
+    temperature: float | None
+    spread: Share
+    levels: list[_Level]
+    pairs: _Pairs | None
+    pair_controls: list[_PairControl]
+
+
+class ContrastMetrics(BaseModel):
+    """`metrics_val.json` of contrastive learning: what its diagnosis reads."""
+
+    model_config = _AS_IT_IS
+    images: Count
+    contrast: _Contrast
+
+
 class HeadlineMetrics(BaseModel):
     """`metrics_<split>.json` of a task other than classification: by what it is judged."""
 

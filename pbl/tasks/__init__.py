@@ -2,7 +2,7 @@
 
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.tasks import anomaly, classification, generation, own, segmentation
+from pbl.tasks import anomaly, classification, contrast, generation, own, segmentation
 from pbl.tasks.task import Drawing, Judged, Question, Task
 
 TASKS: dict[str, Task] = {
@@ -10,6 +10,7 @@ TASKS: dict[str, Task] = {
     "anomaly": anomaly.TASK,
     "generation": generation.TASK,
     "segmentation": segmentation.TASK,
+    "contrast": contrast.TASK,
     "own": own.TASK,
 }
 
@@ -34,7 +35,7 @@ def find_task(config: Config) -> Task:
                 "Task '{name}' has no option '{option}'. {nearest}", name=config.task, option=option, nearest=nearest
             )
     options = {**task.options, **config.task_options}
-    monitor, mode = task.best
+    monitor, mode = task.best(options) if callable(task.best) else task.best
     monitor, mode = options.get("monitor", monitor), options.get("mode", mode)
     if mode not in ("min", "max"):
         raise InputError("task_options.mode={mode}. Valid: min, max.", mode=mode)

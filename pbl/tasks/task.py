@@ -80,7 +80,8 @@ class Task(NamedTuple):
             it has `save()`, that is called when the training is stopped; where it has `seconds`, the run notes them.
         judge: `(model, data, images, question)`: judges a model on images of the data; a `Judged`. The model comes with the
             weights of its best epoch, and compiled only where its builder does so.
-        best: The logged quantity by which the best epoch is chosen, and "min" or "max": Keras's `monitor` and `mode`.
+        best: The logged quantity by which the best epoch is chosen, and "min" or "max": Keras's `monitor` and `mode`; or what gives them,
+            `(options)`.
         options: The `task_options` that it takes, with their defaults.
         loads: `(options)`: what `load_data` is told beside the settings, as keyword arguments. It raises InputError where an option
             has a value that it cannot have.
@@ -97,7 +98,7 @@ class Task(NamedTuple):
     compile: Callable[[Any], dict[str, Any]]
     watch: Callable[[Any, Any], keras.callbacks.Callback | None]
     judge: Callable[[keras.Model, Any, Any, Question], Judged]
-    best: tuple[str, str] = ("val_loss", "min")
+    best: tuple[str, str] | Callable[[Mapping[str, Any]], tuple[str, str]] = ("val_loss", "min")
     options: Mapping[str, Any] = MappingProxyType({})
     loads: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
     predict: Callable[[keras.Model, np.ndarray, Any], Any] | None = None

@@ -99,6 +99,12 @@ def _describe(logs: dict[str, float]) -> list[str]:
     told += [say("accuracy {accuracy:.1%}", accuracy=logs[name]) for name in names]
     names = [name for name in ("val_probe_accuracy", "val_accuracy") if name in logs][:1]
     told += [say("validation {accuracy:.1%}", accuracy=logs[name]) for name in names]
+    if "val_eer" in logs:
+        told.append(say("equal errors {eer:.1%}", eer=logs["val_eer"]))
+    elif "val_probe" in logs:
+        told.append(
+            say("probe {probe:.1%}, nearest {nearest:.1%}", probe=logs["val_probe"], nearest=logs["val_nearest"])
+        )
     if "val_dice" in logs:
         told.append(say("Dice {dice:.3f}, validation {val_dice:.3f}", dice=logs["dice"], val_dice=logs["val_dice"]))
     elif not names and "val_loss" in logs:

@@ -13,6 +13,7 @@ from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import build_model
 from pbl.languages import say
 from pbl.models.calls import is_overridden
+from pbl.models.contrastive import list_body_weights, list_encoder_weights, load_encoder
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
 from pbl.models.saving import read_seal
 from pbl.runs import load_run
@@ -27,7 +28,8 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
 
     Args:
         model: A model just built from `config`.
-        config: Its `initial_weights` is the folder of a run of the same builder, or a `.weights.h5` of the same model.
+        config: Its `initial_weights` is the folder of a run of the same builder, or of a run of `task=contrast` with it as encoder, or a
+            `.weights.h5` of the same model.
         class_names: The model's classes.
 
     Returns:
@@ -49,6 +51,8 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
             ) from None  # fmt: skip
         return Sentence("All weights start from {source}.", source=source)
     run = load_run(source)
+    if run.config.task == "contrast" and config.task != "contrast":
+        return _take_encoder(model, config, source)
     if run.config.model != config.model:
         raise InputError(
             "initial_weights={run} is a run of {other}. Give a run of {model}, or set model={other}.",
@@ -92,6 +96,26 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
     if has_same_classes:
         return Sentence("The weights start from {source}.", source=source)
     return Sentence("The weights start from {source}; the last layer starts anew, for other classes.", source=source)
+
+
+def _take_encoder(model: keras.Model, config: Config, source: Path) -> Sentence:
+    """Gives a classifier, but for its last layer, the weights of an encoder that learned by contrast."""
+    if not isinstance(model.layers[-1], layers.Dense):
+        raise InputError(
+            "initial_weights={run}: {model} does not end in a dense layer. The encoder goes to the classifier that it was cut from.",
+            run=source,
+            model=config.model,
+        )
+    given = list_encoder_weights(load_encoder(source, config.model, config.model_options))
+    ours = list_body_weights(model)
+    if [tuple(weight.shape) for weight in given] != [tuple(weight.shape) for weight in ours]:
+        raise InputError(
+            "{run} learned from images of another shape, and its weights do not fit. Give the same image_size and channels.",
+            run=source,
+        )
+    for weight, value in zip(ours, given, strict=True):
+        weight.assign(value)
+    return Sentence("The encoder's weights start from {source}; the last layer starts anew.", source=source)
 
 
 def check_fine_tuning(model: keras.Model, depth: int) -> None:

@@ -1,0 +1,285 @@
+"""What a contrastive encoder suffers from, told from its features beside pixels and beside itself untrained, and from its loss.
+
+As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed. A gain is claimed only where the
+difference on the same images is above 0 for every control, and sure for all numbers of labels that were tried together.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pbl.config import Config
+from pbl.diagnosis.evidence import Finding, make_finding
+from pbl.diagnosis.planning import Advice, plan_experiments, read_metrics
+from pbl.diagnosis.rules import Diagnosis, Threshold
+from pbl.errors import Sentence, join_sentences
+from pbl.runs import Run
+from pbl.storage.schemas import ContrastMetrics
+
+CONTROL_NAMES = {
+    ("pixels", "probe"): "a logistic regression on pixels",
+    ("pixels", "nearest"): "the nearest neighbour in pixels",
+    ("untrained", "probe"): "a logistic regression on the same network untrained",
+    ("pixels", "pairs"): "the cosine of pixels",
+    ("untrained", "pairs"): "the cosine of the same network untrained",
+}
+LIMITS = {
+    "spread": Threshold(0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy .47 and more (digits)"),
+    "guessing": Threshold(0.97, "validation loss by ln(2B - 1), that of telling nothing apart; healthy .9 and less"),
+    "learned_little": Threshold(0.9, "the same; above it, with no gain over the untrained network, nothing was learned"),
+    "chance": Threshold(0.05, "of a gain by chance at any of the numbers of labels (p of each, times how many there are)"),
+    "may_gain": Threshold(0.03, "upper end of the difference from the best control: below, a gain worth the training is ruled out"),
+    "hot": Threshold(1.0, "temperature; above, all negatives count about alike"),
+}  # fmt: skip
+
+
+def _set_temperature(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    now = options.get("temperature")
+    return {"model_options.temperature": 0.2} if isinstance(now, (int, float)) and now != 0.2 else None
+
+
+NEGATIVES = Advice(
+    "negatives",
+    "Put the negatives back: without them nothing keeps the embeddings apart.",
+    lambda config, options: {"model_options.negatives": True} if options.get("negatives") is False else None,
+)
+TEMPERATURE = Advice(
+    "temperature", "Set the temperature to 0.2: then the most similar others count most.", _set_temperature
+)
+LOWER_RATE = Advice(
+    "lower_rate",
+    "Lower the learning rate to a third.",
+    lambda config, options: {"learning_rate": config.learning_rate / 3},
+)
+LONGER = Advice(
+    "longer",
+    "Train for three times the epochs: contrastive learning is slow.",
+    lambda config, options: {"epochs": 3 * config.epochs},
+)
+LARGER_BATCH = Advice(
+    "larger_batch",
+    "Take larger batches: each image is then told apart from more others.",
+    lambda config, options: {"batch_size": 2 * config.batch_size} if config.batch_size < 512 else None,
+)
+AUGMENT = Advice(
+    "augment",
+    "Look at the augmentation: two views must differ in all that does not matter, and in nothing that does.",
+)
+MORE_IMAGES = Advice(
+    "more_images",
+    "Judge on more images: a larger validation_fraction, or evaluate --split test in the end.",
+    lambda config, options: {"validation_fraction": 0.4} if (config.validation_fraction or 0) < 0.4 else {},
+)
+SIMPLER = Advice("simpler", "Take the simpler way, or say in the report that it does as well.")
+USE = Advice(
+    "use",
+    "Use the encoder where labels are few: model=encoder_transfer model_options.weights=RUN (frozen), or the encoder's own classifier with initial_weights=RUN.",
+)
+# By the name of what is found: severity, and what to try.
+REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
+    "diverged": ("stop", (LOWER_RATE,)),
+    "representation_collapse": ("act", (NEGATIVES, TEMPERATURE, LOWER_RATE, LARGER_BATCH)),
+    "learned_nothing": ("act", (TEMPERATURE, LONGER, AUGMENT)),
+    "no_gain": ("act", (AUGMENT, LONGER, SIMPLER)),
+    "too_noisy_to_say": ("note", (MORE_IMAGES,)),
+    "healthy": ("note", (USE,)),
+}  # fmt: skip
+
+
+def diagnose_features(
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]] = (),
+    config: Config | None = None,
+    run: str = "RUN",
+    options: Mapping[str, Any] | None = None,
+) -> Diagnosis:
+    """Says what a contrastive encoder suffers from.
+
+    Args:
+        metrics: `metrics_val.json` of a run with `task=contrast`.
+        history: Of each epoch `loss`, `val_loss` and `val_guessing`; empty where it is not known.
+        config: The run's settings, for the experiments; none are named without them.
+        run: Its folder, for the commands.
+        options: The options of its model's builder.
+
+    Returns:
+        All that holds; the first is the headline.
+    """
+    found = metrics["contrast"]
+    findings = [_find_divergence(history), _find_collapse(found, history)]
+    if findings[0] is None:
+        findings.append(_judge_gain(found, history, metrics["images"]))
+    findings = [finding for finding in findings if finding is not None]
+    names = [finding.name for finding in findings]
+    if len(names) > 1:  # what is no good is not called healthy in the same breath
+        findings = [finding for finding in findings if finding.name not in ("healthy", "too_noisy_to_say")]
+    findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
+    advices = REMEDIES[findings[0].name][1] if config is not None else ()
+    return Diagnosis(tuple(findings), plan_experiments(advices, config, options, run))
+
+
+def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
+    """Says what a run of `task=contrast` suffers from, by its `metrics_val.json` and `history.csv`.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
+    metrics = read_metrics(run, ContrastMetrics)
+    history = []
+    for row in run.read_table("history.csv", "epoch"):
+        numbers = {}
+        for name, value in row.items():
+            try:
+                numbers[name] = float(value)
+            except (TypeError, ValueError):
+                continue
+        history.append(numbers)
+    return diagnose_features(metrics, history, run.config, str(run.path), run.environment.get("builder_options"))
+
+
+def _find_divergence(history: Sequence[Mapping[str, float]]) -> Finding | None:
+    bad = [row for row in history if not math.isfinite(row.get("loss", 0.0))]
+    if not bad:
+        return None
+    return make_finding(
+        "diverged", "The loss is no number any more from epoch {epoch} on.", epoch=int(bad[0].get("epoch", 0))
+    )
+
+
+def _read_end(history: Sequence[Mapping[str, float]]) -> tuple[float, float] | None:
+    """The last validation loss, and the loss of telling nothing apart; None where they are not known."""
+    known = [row for row in history if math.isfinite(row.get("val_loss", math.nan)) and row.get("val_guessing", 0) > 0]
+    return (known[-1]["val_loss"], known[-1]["val_guessing"]) if known else None
+
+
+def _find_collapse(found: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
+    end, temperature = _read_end(history), found["temperature"]
+    if found["spread"] < LIMITS["spread"].value:
+        return make_finding(
+            "representation_collapse",
+            "All images are put at nearly one point: the spread of the embeddings is {spread:.3f}, where 1 is all directions alike and 0 one"
+            " point; healthy encoders have .5 and more.",
+            spread=found["spread"],
+        )
+    # Of supervised learning the loss has another lowest value, and of classes that were not trained on it is high always.
+    if found["supervised"] or end is None or end[0] < LIMITS["guessing"].value * end[1]:
+        return None
+    details = {"loss": end[0], "guessing": end[1], "temperature": temperature}
+    if temperature is not None and temperature > LIMITS["hot"].value:
+        return make_finding(
+            "representation_collapse",
+            "Hardly any image is told apart from the others: the validation loss is {loss:.3f}, and ln(2B - 1) = {guessing:.3f} is that of"
+            " telling nothing apart. The temperature of {temperature:g} divides all similarities until they are alike.",
+            **details,
+        )
+    return make_finding(
+        "representation_collapse",
+        "Hardly any image is told apart from the others: the validation loss is {loss:.3f}, and ln(2B - 1) = {guessing:.3f} is that of"
+        " telling nothing apart.",
+        **details,
+    )
+
+
+def _judge_gain(found: Mapping[str, Any], history: Sequence[Mapping[str, float]], images: int) -> Finding | None:
+    """Whether the features are better than every control, at some number of labels at least; or by pairs."""
+    return _judge_pairs(found) if found["identities"] else _judge_probes(found, history, images)
+
+
+def _choose_best_control(level: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The difference from the control that is hardest to beat."""
+    return min(level["differences"], key=lambda of: of["low"])
+
+
+def _is_sure(of: Mapping[str, Any], tries: int) -> bool:
+    """Whether the encoder is better, and hardly by chance."""
+    return of["value"] > 0 and of["p"] * tries < LIMITS["chance"].value
+
+
+def _find_accuracy(level: Mapping[str, Any], name: str, way: str) -> float:
+    return next((of["accuracy"] for of in level["arms"] if (of["name"], of["way"]) == (name, way)), math.nan)
+
+
+def _tell_level(level: Mapping[str, Any]) -> Sentence:
+    of = _choose_best_control(level)
+    return Sentence(
+        "With {labels:,} labels: {accuracy:.1%}, {value:+.1%} beside {control} (95% interval {low:+.1%} to {high:+.1%}).",
+        labels=level["labels"], accuracy=_find_accuracy(level, "encoder", "probe"), value=of["value"],
+        control=Sentence(CONTROL_NAMES[of["name"], of["way"]]), low=of["low"], high=of["high"],
+    )  # fmt: skip
+
+
+def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float]], images: int) -> Finding | None:
+    levels = [level for level in found["levels"] if level["differences"]]
+    if not levels:
+        return None
+    lines = join_sentences([_tell_level(level) for level in levels])
+    gains = [level for level in levels if all(_is_sure(of, len(levels)) for of in level["differences"])]
+    if gains:
+        others = [level for level in levels if level not in gains]
+        if others:
+            won, others = (", ".join(f"{level['labels']:,}" for level in some) for some in (gains, others))
+            return make_finding(
+                "healthy",
+                "The features are better than every control with {won} labels; with {others} no gain is sure, and a simpler way may do as"
+                " well. {lines}",
+                lines=lines,
+                won=won,
+                others=others,
+            )
+        return make_finding(
+            "healthy", "The features are better than every control, with however many labels. {lines}", lines=lines
+        )
+    of_untrained = [of for level in levels for of in level["differences"] if of["name"] == "untrained"]
+    end = _read_end(history)
+    is_stuck = found["supervised"] or end is None or end[0] > LIMITS["learned_little"].value * end[1]
+    if of_untrained and is_stuck and not any(_is_sure(of, len(levels)) for of in of_untrained):
+        return make_finding(
+            "learned_nothing",
+            "The features are not clearly better than those of the same network untrained, with however many labels. {lines}",
+            lines=lines,
+        )
+    if any(min(of["high"] for of in level["differences"]) > LIMITS["may_gain"].value for level in levels):
+        return make_finding(
+            "too_noisy_to_say",
+            "No gain over the best control is sure, and none is ruled out: {images:,} images are too few to say. {lines}",
+            images=images,
+            lines=lines,
+        )
+    return make_finding(
+        "no_gain",
+        "No gain here: with no number of labels the features are better than the best control. {lines}",
+        lines=lines,
+    )
+
+
+def _judge_pairs(found: Mapping[str, Any]) -> Finding | None:
+    pairs, controls = found["pairs"], [of for of in found["pair_controls"] if of["low"] is not None]
+    if pairs is None or not controls:
+        return None
+    worst = max(controls, key=lambda of: of["high"])
+    details = {
+        "eer": pairs["metrics"]["eer"], "classes": pairs["classes"], "control": Sentence(CONTROL_NAMES[worst["name"], "pairs"]),
+        "theirs": worst["eer"], "low": worst["low"], "high": worst["high"],
+    }  # fmt: skip
+    if worst["high"] < 0:
+        return make_finding(
+            "healthy",
+            "Pairs of the same and of different identities are told apart better than by every control: equal error rate {eer:.1%} on"
+            " {classes} identities that were not trained on; {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval"
+            " over identities).",
+            **details,
+        )
+    if worst["low"] < -LIMITS["may_gain"].value:
+        return make_finding(
+            "too_noisy_to_say",
+            "No gain over the best control is sure, and none is ruled out: {classes} identities are too few to say. Equal error rate {eer:.1%};"
+            " {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval over identities).",
+            **details,
+        )
+    return make_finding(
+        "no_gain",
+        "No gain here: pairs are told apart no better than by the best control. Equal error rate {eer:.1%} on {classes} identities that"
+        " were not trained on; {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval over identities).",
+        **details,
+    )

@@ -1,0 +1,343 @@
+"""What learned features are worth: a probe on few labels and on many, nearest neighbours, and pairs of images; beside simple controls.
+
+A number for the encoder alone says nothing: on MNIST the nearest neighbour in plain pixels beats it where all labels are there. So each
+number stands beside that of pixels and of the same network untrained. NumPy and scikit-learn alone.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.statistics import (
+    crossed_interval,
+    mcnemar_test,
+    paired_interval,
+    summarise_seeds,
+    wilson_interval,
+)
+
+SHARES = (0.01, 0.05, 0.1, 1.0)  # of the training labels
+MOST_LABELS = 10_000  # that a probe learns from
+DRAWS = 3  # of the labelled images, where they are few
+FEW = 2_000  # labels; a probe on more is made once
+LENGTH = 10.0  # mean squared length of what a probe is given: with C = 1 about the best for MNIST's pixels, from 200 labels to 10,000
+MOST_PAIRED = 600  # images of which all pairs are looked at
+BOOTSTRAPS = 200
+FALSE_ACCEPTANCE = (0.01, 0.001)
+ARMS = ("encoder", "untrained", "pixels")
+CONTROLS = (
+    ("pixels", "probe"),
+    ("pixels", "nearest"),
+    ("untrained", "probe"),
+)  # with which the encoder's probe is compared
+
+
+def measure_spread(embeddings: np.ndarray) -> float:
+    """Returns how far points on the unit sphere are apart: the root of their variance, 1 for all directions alike, 0 for one point.
+
+    Args:
+        embeddings: `float [n, size]`, each of length 1.
+    """
+    return float(np.sqrt(max(0.0, 1 - np.square(np.asarray(embeddings, np.float64).mean(axis=0)).sum())))
+
+
+def scale_rows(features: np.ndarray) -> np.ndarray:
+    """Each row to length 1, `float32`; a row of zeros stays."""
+    features = features.reshape(len(features), -1).astype(np.float32)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def find_nearest(rows: np.ndarray, among: np.ndarray, itself: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Finds for each row the most similar other one by the cosine.
+
+    Args:
+        rows, among: `float32 [n, size]` and `float32 [m, size]`, of length 1.
+        itself: Whether both are the same images: then a row is not its own nearest.
+
+    Returns:
+        Number and cosine, `int [n]` and `float32 [n]`.
+    """
+    number, cosine = np.empty(len(rows), int), np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), 1_000):
+        similarity = rows[start : start + 1_000] @ among.T
+        if itself:
+            similarity[np.arange(len(similarity)), start + np.arange(len(similarity))] = -np.inf
+        chosen = similarity.argmax(axis=1)
+        number[start : start + 1_000] = chosen
+        cosine[start : start + 1_000] = similarity[np.arange(len(chosen)), chosen]
+    return number, cosine
+
+
+class Probe:
+    """Logistic regression on features that stay as they are (scikit-learn's, with its C of 1).
+
+    Features are centred and brought to one mean length by images that need no labels: so no scale, and no number of features, is at an
+    advantage.
+
+    Args:
+        features: `float [n, ...]`, of images with or without labels.
+    """
+
+    def __init__(self, features: np.ndarray):
+        features = features.reshape(len(features), -1).astype(np.float32)
+        self._mean = features.mean(axis=0)
+        length = float(np.square(features - self._mean).sum(axis=1).mean())
+        self._scale = np.float32(np.sqrt(length / LENGTH)) if length > 0 else np.float32(1)
+
+    def scale(self, features: np.ndarray) -> np.ndarray:
+        """Features as the regression takes them, `float32 [n, size]`."""
+        return (features.reshape(len(features), -1).astype(np.float32) - self._mean) / self._scale
+
+    def predict(self, known: np.ndarray, labels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+        """Learns from features with labels, and returns the classes of others, `int [m]`; what it is given is scaled."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        if len(np.unique(labels)) == 1:
+            return np.full(len(unknown), labels[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return LogisticRegression(max_iter=100, tol=1e-3).fit(known, labels).predict(unknown)
+
+
+def choose_labelled(hashes: Sequence[str], labels: np.ndarray, share: float, draw: int = 0) -> np.ndarray:
+    """Chooses the images whose labels are known: this share of each class, one at least; by content, so that it is the same everywhere.
+
+    Of one `draw` a smaller share is part of a larger one. `bool [n]`.
+    """
+    order = np.array([hashlib.sha256(f"labels {draw} {content}".encode()).hexdigest() for content in hashes])
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        count = max(1, round(share * len(of_class)))
+        chosen[of_class[np.argsort(order[of_class])[:count]]] = True
+    return chosen
+
+
+def list_shares(images: int, kept: int, num_classes: int) -> list[float]:
+    """The shares of the training labels at which is probed: those that give every class two labels or more.
+
+    Args:
+        images: Training images in all.
+        kept: How many of them the probe may learn from; the largest share is of these.
+        num_classes: Number of classes.
+    """
+    few = [share for share in SHARES if share < 1 and 2 * num_classes <= share * images <= kept / 2]
+    return [*few, kept / images]
+
+
+def judge_probes(
+    arms: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    hashes: Sequence[str],
+    labels: np.ndarray,
+    truth: np.ndarray,
+    images: int,
+) -> dict[str, Any]:
+    """Probes features with few labels and with many, by logistic regression and by the nearest neighbour.
+
+    Args:
+        arms: By the names in `ARMS` the features of training images and of those that are judged, `float [n, ...]` and `float [m, ...]`.
+        hashes, labels: Of the training images.
+        truth: `int [m]`: classes of the images that are judged.
+        images: Training images in all, of which these are a sample.
+
+    Returns:
+        `levels`: for each number of labels the accuracy of each arm with its 95% interval, and the differences of the encoder's probe from
+        the controls, on the same images. And `correct`: `bool [m]`, of the encoder's probe on all labels.
+    """
+    probes = {name: Probe(train) for name, (train, _) in arms.items()}
+    scaled = {name: tuple(probes[name].scale(part) for part in arms[name]) for name in arms}
+    unit = {name: tuple(map(scale_rows, arms[name])) for name in arms}
+    levels, correct = [], np.zeros(len(truth), bool)
+    for share in list_shares(images, len(labels), int(labels.max()) + 1):
+        is_all = share * images >= len(labels)
+        draws = 1 if share * images > FEW or is_all else DRAWS
+        right: dict[tuple[str, str], list[np.ndarray]] = {}
+        for draw in range(draws):
+            chosen = choose_labelled(hashes, labels, share * images / len(labels), draw) if not is_all else slice(None)
+            for name in arms:
+                known, unknown = scaled[name]
+                found = probes[name].predict(known[chosen], labels[chosen], unknown)
+                right.setdefault((name, "probe"), []).append(found == truth)
+                number, _ = find_nearest(unit[name][1], unit[name][0][chosen])
+                right.setdefault((name, "nearest"), []).append(labels[chosen][number] == truth)
+        stacked = {key: np.stack(values) for key, values in right.items()}
+        level: dict[str, Any] = {"labels": len(labels[chosen]), "share": float(share), "draws": draws, "arms": []}
+        for (name, way), values in stacked.items():
+            low, high = wilson_interval(round(values.mean() * len(truth)), len(truth))
+            level["arms"].append({"name": name, "way": way, "accuracy": float(values.mean()), "low": low, "high": high})
+        level["differences"] = [
+            {"name": name, "way": way, **compare_arms(stacked["encoder", "probe"], stacked[name, way])}
+            for name, way in CONTROLS
+            if (name, way) in stacked
+        ]
+        levels.append(level)
+        correct = stacked["encoder", "probe"][-1]
+    return {"levels": levels, "correct": correct}
+
+
+def compare_arms(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """The difference in accuracy of two arms on the same images, first minus second, with its 95% interval.
+
+    Of several draws of the labels it is over draws and images (`crossed_interval`), of one over the images.
+
+    Args:
+        first, second: `bool [draws, n]`.
+    """
+    if len(first) > 1:
+        # Both learned from the same labels in each draw: what a draw does to both alike is no difference.
+        differences = first.astype(float) - second
+        found = crossed_interval(summarise_seeds(differences), summarise_seeds(np.zeros_like(differences)))
+        return {"value": found.difference, "low": found.low, "high": found.high, "p": found.p}
+    one, other = first[0], second[0]
+    both, only_one, only_other = int((one & other).sum()), int((one & ~other).sum()), int((other & ~one).sum())
+    low, high = paired_interval(both, only_one, only_other, len(one))
+    p = float(mcnemar_test(only_one, only_other))
+    return {"value": (only_one - only_other) / len(one), "low": low, "high": high, "p": p}
+
+
+class Pairs(NamedTuple):
+    """All pairs of some images, from the most to the least similar.
+
+    Attributes:
+        cosine: `float32 [pairs]`, falling.
+        same: `bool [pairs]`: of one class, or one identity.
+        one, other: `int [pairs]`: classes of both.
+    """
+
+    cosine: np.ndarray
+    same: np.ndarray
+    one: np.ndarray
+    other: np.ndarray
+
+
+def make_pairs(features: np.ndarray, labels: np.ndarray) -> Pairs:
+    """Makes all pairs of some images: `float [n, ...]` and `int [n]`."""
+    rows = scale_rows(features)
+    at = np.triu_indices(len(rows), 1)
+    cosine = (rows @ rows.T)[at]
+    order = np.argsort(-cosine, kind="stable")
+    one, other = labels[at[0]][order], labels[at[1]][order]
+    return Pairs(cosine[order], one == other, one, other)
+
+
+def _accept(pairs: Pairs, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of different and of same pairs that are accepted from each cosine on, `float [pairs]` each.
+
+    Args:
+        pairs: The pairs.
+        weights: How often each class was drawn, `float [classes]`; all once unless given.
+    """
+    if weights is None:
+        of = np.ones(len(pairs.same))
+    else:  # of a pair of two classes both must be drawn; of a class that is drawn twice each pair counts twice
+        of = np.where(pairs.same, weights[pairs.one], weights[pairs.one] * weights[pairs.other])
+    same = np.cumsum(of * pairs.same)
+    different = np.cumsum(of * ~pairs.same)
+    return different / max(different[-1], 1e-12), same / max(same[-1], 1e-12)
+
+
+def _read_rates(false: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """The rates that are told: the equal error rate, and the true acceptance at each rate of false acceptance."""
+    at = int(np.argmax(false >= 1 - true))  # from here on more different pairs are accepted than same ones refused
+    before = max(at - 1, 0)
+    equal = float((max(false[at], 1 - true[at]) + min(false[at], 1 - true[at])) / 2)
+    equal = min(equal, float((false[before] + 1 - true[before]) / 2))
+    rates = {"eer": equal}
+    for share in FALSE_ACCEPTANCE:
+        allowed = np.searchsorted(false, share + 1e-12, side="right") - 1  # the last place where no more are accepted
+        rates[name_rate(share)] = float(true[allowed]) if allowed >= 0 else 0.0
+    return rates
+
+
+def name_rate(share: float) -> str:
+    """`true_at_1` for 0.01, in percent of false acceptance; `true_at_01` for 0.001."""
+    return "true_at_" + f"{100 * share:g}".replace("0.", "0")
+
+
+def judge_pairs(
+    pairs: Pairs, thresholds: Mapping[str, float] | None = None, samples: int = BOOTSTRAPS
+) -> tuple[dict[str, Any], np.ndarray] | tuple[None, None]:
+    """Measures how well the cosine tells pairs of one class from pairs of two.
+
+    Args:
+        pairs: The pairs.
+        thresholds: Those that validation chose; chosen here unless given.
+        samples: Of the bootstrap.
+
+    Returns:
+        The equal error rate `eer`, the true acceptance at 1% and 0.1% false acceptance (None where there are too few different
+        pairs to see such a share), each with a 95% interval over the classes (bootstrap samples of them); `thresholds`: the cosine of
+        equal errors, and that of each false acceptance; `at_thresholds`: what these give on these pairs. And the equal error rate of each
+        bootstrap sample, which is the same sample for other features of the same images. None where there are no two kinds of pairs.
+
+    Source: A. Jain, A. Ross, K. Nandakumar (2011), Introduction to biometrics, section 1.4; the interval resamples identities, since pairs
+    that share one are not independent (R. M. Bolle, N. K. Ratha, S. Pankanti (2004), Error analysis of pattern recognition systems, CVIU 93).
+    """
+    n_same, n_different = int(pairs.same.sum()), int((~pairs.same).sum())
+    if not n_same or not n_different:
+        return None, None
+    false, true = _accept(pairs)
+    rates = _read_rates(false, true)
+    classes = np.unique(np.concatenate([pairs.one, pairs.other]))
+    random, drawn_rates = np.random.default_rng(0), []
+    for _ in range(samples):
+        drawn = np.bincount(classes[random.integers(0, len(classes), len(classes))], minlength=classes[-1] + 1)
+        if (drawn > 0).sum() > 1 and (drawn[pairs.one[pairs.same]] > 0).any():
+            drawn_rates.append(_read_rates(*_accept(pairs, drawn.astype(float))))
+    metrics, intervals = {}, {}
+    for name, value in rates.items():
+        share = next((share for share in FALSE_ACCEPTANCE if name_rate(share) == name), None)
+        is_known = share is None or n_different * share >= 10
+        metrics[name] = value if is_known else None
+        if is_known and len(drawn_rates) > samples // 2:
+            ends = np.quantile([of[name] for of in drawn_rates], [0.025, 0.975])
+            intervals[name] = [float(min(ends[0], value)), float(max(ends[1], value))]
+    if thresholds is None:
+        thresholds = {"eer": _find_threshold(pairs, int(np.argmax(false >= 1 - true)))}
+        for share in FALSE_ACCEPTANCE:
+            allowed = int(np.searchsorted(false, share + 1e-12, side="right")) - 1
+            if metrics[name_rate(share)] is not None:
+                thresholds[name_rate(share)] = _find_threshold(pairs, allowed)
+    at_thresholds = {
+        name: {
+            "false": float((pairs.cosine[~pairs.same] >= value).mean()),
+            "true": float((pairs.cosine[pairs.same] >= value).mean()),
+        }
+        for name, value in thresholds.items()
+    }
+    result = {
+        "same": n_same, "different": n_different, "classes": len(classes), "metrics": metrics, "intervals": intervals,
+        "thresholds": dict(thresholds), "at_thresholds": at_thresholds,
+        "quantiles": np.quantile(pairs.cosine[~pairs.same], np.linspace(0, 1, 201)).tolist(),
+    }  # fmt: skip
+    return result, np.array([of["eer"] for of in drawn_rates])
+
+
+def _find_threshold(pairs: Pairs, last: int) -> float:
+    """A cosine between the last pair that is accepted and the next one."""
+    last = min(max(last, 0), len(pairs.cosine) - 1)
+    after = pairs.cosine[min(last + 1, len(pairs.cosine) - 1)]
+    return float((float(pairs.cosine[last]) + float(after)) / 2)
+
+
+def map_features(features: np.ndarray, way: str, seed: int = 0) -> np.ndarray:
+    """Brings features to two dimensions, `float [n, 2]`.
+
+    Args:
+        features: `float [n, ...]`; of length 1 each, so that distances are those of the cosine.
+        way: "pca": the directions of the largest variance; "tsne": L. van der Maaten, G. Hinton (2008), JMLR 9: neighbours stay neighbours,
+            and distances between groups mean little.
+        seed: Of t-SNE.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows = scale_rows(features).astype(np.float64)
+    if way == "pca" or len(rows) < 4:
+        return PCA(2, random_state=seed).fit_transform(rows)
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)

@@ -1,0 +1,122 @@
+"""`ContrastMonitor`: what an encoder's features are worth after each epoch; `pbl.diagnosis.contrast` judges."""
+
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from pbl.errors import InputError, Sentence
+from pbl.evaluation.contrast import (
+    Probe,
+    find_nearest,
+    judge_pairs,
+    make_pairs,
+    measure_spread,
+    scale_rows,
+)
+from pbl.models.calls import is_overridden
+from pbl.models.prediction import predict_outputs
+from pbl.storage.writing import Growing
+
+LABELLED, JUDGED = 1_000, 1_000  # training images with labels, and validation images
+MEASURED = 10  # times in a training, and after the first and the last epoch
+
+
+class ContrastMonitor(keras.callbacks.Callback):
+    """Looks after each epoch at what the features of an encoder are worth.
+
+    ```python
+    monitor = pbl.ContrastMonitor(data)
+    model.fit(data.train, validation_data=data.val, epochs=10, callbacks=[monitor])
+    ```
+
+    It stands first in the list: then the others see what it enters into `logs`: `val_probe` (the accuracy of a logistic regression on the
+    features of 1,000 training images, on at most 1,000 validation images; `val_probe_error` is its standard error, NaN where this epoch was
+    not measured), `val_nearest` (of the nearest neighbour among them) and `val_embedding_spread` (1: all directions; 0: all images at
+    one point). Of identities, whose classes validation does not share, `val_eer` in place of the first two: the equal error rate of pairs.
+    The loss does not say whether the features serve: it depends on the batch and the temperature. The training itself is not changed.
+
+    Args:
+        data: The data (`pbl.load_data` with `views=2`).
+        every: Measured after the first epoch, after every so many, and after the last; between, the newest values stand. A tenth of the
+            epochs unless given.
+
+    Attributes:
+        rows: What was measured: by epoch, from 1.
+        seconds: How long the measuring took so far.
+
+    Raises:
+        InputError: The model is none that learns by contrast.
+    """
+
+    def __init__(self, data: Any, *, every: int | None = None):
+        super().__init__()
+        self._data, self._every = data, every
+        self.rows: list[dict[str, Any]] = []
+        self.seconds, self.looks_at_end = 0.0, True
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        check_encoder(self.model, self._data)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        start = time.perf_counter()
+        logs = {} if logs is None else logs
+        is_last = epoch + 1 >= self.params.get("epochs", 0) or self.model.stop_training
+        every = self._every or max(1, self.params.get("epochs", 0) // MEASURED)
+        measures = epoch % every == 0 or is_last or not self.rows
+        if measures:
+            self.rows.append({"epoch": epoch + 1, **self._measure()})
+        logs |= {name: value for name, value in self.rows[-1].items() if name != "epoch"}
+        if not measures and "val_probe_error" in logs:
+            logs["val_probe_error"] = float("nan")
+        self.seconds += time.perf_counter() - start
+
+    def _measure(self) -> dict[str, float]:
+        val = self._data.sample("val", JUDGED)
+        features = predict_outputs(self.model, val.pixels)
+        spread = {"val_embedding_spread": measure_spread(embed(self.model, features))}
+        if not np.isfinite(features).all():  # the loss shows it, and StopAtNaN ends the training
+            names = ("val_eer",) if self._data.identities else ("val_probe", "val_probe_error", "val_nearest")
+            return dict.fromkeys((*names, *spread), float("nan"))
+        if self._data.identities:
+            judged, _ = judge_pairs(make_pairs(features, val.labels), samples=0)
+            return {"val_eer": judged["metrics"]["eer"] if judged else float("nan"), **spread}
+        train = self._data.sample("train", LABELLED)
+        known = predict_outputs(self.model, train.pixels)
+        probe = Probe(known)
+        right = probe.predict(probe.scale(known), train.labels, probe.scale(features)) == val.labels
+        number, _ = find_nearest(scale_rows(features), scale_rows(known))
+        share = float(right.mean())
+        return {
+            "val_probe": share,
+            "val_probe_error": float(np.sqrt(share * (1 - share) / len(right))),
+            "val_nearest": float((train.labels[number] == val.labels).mean()),
+            **spread,
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        return {"rows": Growing("rows", self.rows)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
+def embed(model: keras.Model, features: np.ndarray) -> np.ndarray:
+    """What the loss compares, for features that are known, each of length 1: `float32 [n, size]`; of a model without projection the features."""
+    projection = getattr(model, "projection", None)
+    if not isinstance(projection, keras.Model):
+        return scale_rows(features)
+    return scale_rows(predict_outputs(projection, features.astype(np.float32)))
+
+
+def check_encoder(model: keras.Model, data: Any) -> None:
+    """Raises InputError unless a model has an encoder and a training step for two views, and gives features of images."""
+    told = "task=contrast: {model} {fault}. It takes model=simclr or supcon, or your own: a keras.Model with an encoder, a train_step for two views of each image ([batch, 2, height, width, channels]) and a call from images to features [batch, features]."
+    if not isinstance(getattr(model, "encoder", None), keras.Model):
+        raise InputError(told, model=model.name, fault=Sentence("has no encoder"))
+    if not is_overridden(model, "train_step"):
+        raise InputError(told, model=model.name, fault=Sentence("has no training step of its own"))
+    shape = tuple(model(np.zeros((2, *data.input_shape), np.uint8), training=False).shape)
+    if len(shape) != 2 or shape[0] != 2:
+        raise InputError(told, model=model.name, fault=Sentence("gives {shape} for two images", shape=shape))

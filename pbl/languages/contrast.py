@@ -1,0 +1,3 @@
+"""Contrastive learning, in Japanese."""
+
+CONTRAST = {}
