@@ -174,6 +174,33 @@ class WithoutHead(keras.Model):
         return cls(keras.saving.deserialize_keras_object(config.pop("classifier")), **config)
 
 
+def build_classifier(
+    name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict[str, Any] | None = None
+) -> keras.Model:
+    """Builds a classifier that an encoder is cut from; arguments and errors as for `build_encoder`."""
+    if name not in BUILDERS:
+        raise InputError(
+            "model_options.encoder: no model is called '{name}'. {nearest}",
+            name=name,
+            nearest=name_nearest(name, BUILDERS),
+        )
+    if not isinstance(options or {}, dict):
+        raise InputError(
+            "model_options.encoder_options={options}: the encoder's own options by their names, such as"
+            ' model_options.encoder_options={{"dropout":0.1}}.',
+            options=options,
+        )
+    try:
+        return BUILDERS[name](input_shape, num_classes, **(options or {}))
+    except TypeError as error:
+        raise InputError(
+            "model_options.encoder_options={options} do not fit '{name}': {error}",
+            options=options,
+            name=name,
+            error=error,
+        ) from None
+
+
 def build_encoder(
     name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict[str, Any] | None = None
 ) -> keras.Model:
@@ -191,27 +218,7 @@ def build_encoder(
     Raises:
         InputError: There is no such model or option; it is no classifier, or ends in several outputs.
     """
-    if name not in BUILDERS:
-        raise InputError(
-            "model_options.encoder: no model is called '{name}'. {nearest}",
-            name=name,
-            nearest=name_nearest(name, BUILDERS),
-        )
-    if not isinstance(options or {}, dict):
-        raise InputError(
-            "model_options.encoder_options={options}: the encoder's own options by their names, such as"
-            ' model_options.encoder_options={{"dropout":0.1}}.',
-            options=options,
-        )
-    try:
-        classifier = BUILDERS[name](input_shape, num_classes, **(options or {}))
-    except TypeError as error:
-        raise InputError(
-            "model_options.encoder_options={options} do not fit '{name}': {error}",
-            options=options,
-            name=name,
-            error=error,
-        ) from None
+    classifier = build_classifier(name, input_shape, num_classes, options)
     is_functional = bool(getattr(classifier, "inputs", None))  # one that is subclassed does not know them
     head = classifier.layers[-1] if classifier.layers else None
     if not isinstance(head, layers.Dense) or (is_functional and len(classifier.outputs) > 1):
@@ -433,3 +440,37 @@ def without_download(options: dict[str, Any]) -> dict[str, Any]:
     if "weights" in inner or name.endswith("_transfer"):
         return {**options, "encoder_options": {**inner, "weights": None}}
     return options
+
+
+def load_classifier(folder: Path, name: str, options: dict[str, Any]) -> keras.Model:
+    """Returns the trained classifier of a run, or of a run of `task=contrast` its encoder.
+
+    Args:
+        folder: The run's.
+        name, options: What it must be, as for `build_encoder`.
+
+    Raises:
+        InputError: There is no such run, or it is of another model or other options.
+    """
+    from pbl.models.saving import whole_weights
+    from pbl.runs import load_run
+
+    run = load_run(folder)
+    if run.config.task == "contrast":
+        return load_encoder(folder, name, options)
+    kept, wanted = (
+        {key: value for key, value in of.items() if key not in MAY_DIFFER} for of in (run.config.model_options, options)
+    )
+    if run.config.model != name or kept != wanted:
+        raise InputError(
+            "{run} is a run of {theirs} with the options {kept}; asked for is {name} with {wanted}. Give the same.",
+            run=folder, theirs=run.config.model, kept=kept, name=name, wanted=wanted,
+        )  # fmt: skip
+    bare = {**run.config.model_options, **({"weights": None} if name.endswith("_transfer") else {})}
+    donor = BUILDERS[name](tuple(run.split["input_shape"]), len(run.split["class_names"]), **bare)
+    try:
+        with whole_weights(folder, "best", donor, run.environment.get("best_epoch")) as file:
+            donor.load_weights(file)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError("The weights of {run} cannot be taken over: {error}", run=folder, error=error) from None
+    return donor
