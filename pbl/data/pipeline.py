@@ -413,7 +413,13 @@ class Data:
     def part(self, images: Images) -> Part:
         """Some of the images as `pbl.data.doctor` takes them."""
         return Part(
-            images.view, images.labels, images.names, images.hashes, images.shapes, self.groups_of(images.names)
+            images.view,
+            images.labels,
+            images.names,
+            images.hashes,
+            images.shapes,
+            self.groups_of(images.names),
+            images.mask_view if self.has_masks else None,
         )
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
