@@ -1,15 +1,22 @@
 """Masks as data: what the doctor finds in them, what is kept of them, where they come from, and broken ones."""
 
-import shutil
+import json
+import os
 
 import numpy as np
 import pytest
-from test_segmentation import draw_shapes, save
+from test_segmentation import draw_shapes, save, write_pairs
 
 import pbl
-from pbl.data import from_masked_arrays
+from pbl.data import from_masked_arrays, mask_files, mask_values, store
+from pbl.data.cache import cache_folder
+from pbl.errors import InputError
 
 # --- the doctor
+
+
+def read_findings(folder):
+    return json.loads((folder / "data_check.json").read_text(encoding="utf-8"))["findings"]
 
 
 def draw_clean(count: int = 200, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -186,12 +193,153 @@ def test_ultrasound_images_look_alike(shared_data, command, tmp_path):
         "--json",
     ]
     assert command(*words, "--out", tmp_path / "a")[0] == 1
-    found = pbl.storage.reading.read_json(tmp_path / "a" / "data_check.json")["findings"]
+    found = read_findings(tmp_path / "a")
     severities = {(finding["check"], finding["severity"]) for finding in found}
     assert {("altered_copies", "stop"), ("altered_copies_in_train", "stop")} <= severities
     (twice,) = (finding for finding in found if finding["check"] == "copies_with_other_masks")
     assert set(twice["items"]) == {"images/benign/benign_433.jpg", "images/malignant/malignant_145.jpg"}
     assert not {check for check, _ in severities} & {"masks_are_images", "masks_by_brightness", "inverted_masks"}
     assert command(*words, "--out", tmp_path / "b", "groups=look_alike")[0] == 0
-    found = pbl.storage.reading.read_json(tmp_path / "b" / "data_check.json")["findings"]
+    found = read_findings(tmp_path / "b")
     assert not [finding for finding in found if finding["severity"] == "stop" or "altered" in finding["check"]]
+
+
+# --- what is kept, and other sources
+
+
+def test_masks_are_looked_through_once(tmp_path, monkeypatch):
+    """Until one changes, or what was kept is damaged; then anew."""
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "KEPT_FROM", -1)
+    monkeypatch.setattr(mask_values, "KEPT_FROM", -1)
+    folder = write_pairs(tmp_path / "photos")
+    first = pbl.load_data(str(folder), masks=True)
+    with monkeypatch.context() as blind:
+        for module in (mask_values, mask_files):
+            blind.setattr(module, "decode_values", lambda *_: pytest.fail("decoded again"))
+        again = pbl.load_data(str(folder), masks=True)
+    assert again.images_hash == first.images_hash and again.class_names == first.class_names
+    (kept,) = (tmp_path / "cache").glob("*.json")
+    for damage in (b"", b"[]", b'{"listing": 1}', kept.read_bytes().replace(b'"grey"', b'"gray"')):
+        kept.write_bytes(damage)
+        assert pbl.load_data(str(folder), masks=True).images_hash == first.images_hash
+    mask = folder / "masks" / "4.png"
+    save(mask, np.full((16, 16), 7, np.uint8))
+    assert pbl.load_data(str(folder), masks=True).class_names == ["background", "7", "255"]
+
+
+def test_small_folders_leave_nothing_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
+    pbl.load_data(str(write_pairs(tmp_path / "photos")), masks=True)
+    assert not (tmp_path / "cache").exists() or not list(cache_folder().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (None, ["background", "1", "3"]),
+        ("2 ground\n1 pet\n3 border\n", ["ground", "pet", "border"]),
+        ("pet\nground\nborder\n", ["pet", "ground", "border"]),
+    ],
+)
+def test_without_a_value_0_the_commonest_is_the_background(tmp_path, classes, names):
+    """Which is told; `classes.txt` says otherwise, with values or in their order."""
+    coding = np.array([2, 1], np.uint8)
+    folder = write_pairs(
+        tmp_path / "photos", coding=lambda mask: np.where(np.arange(16) < 1, np.uint8(3), coding[mask])
+    )
+    if classes:
+        (folder / "classes.txt").write_text(classes)
+    data = pbl.load_data(str(folder), masks=True)
+    assert data.class_names == names
+    told = [finding for finding in data.check("train", "val", fast=True) if finding.check == "background_chosen"]
+    assert len(told) == (classes is None)
+    if told:
+        assert "The commonest value, 2, is taken for it: 8" in told[0].message and told[0].severity == "act"
+    first = {"ground": 2, "pet": 1}.get(names[0], 2)
+    expected = {first: 0, **{value: at for at, value in enumerate(sorted({1, 2, 3} - {first}), 1)}}
+    masks = draw_shapes(30)[1]
+    for mask, name in zip(data.everything.masks, data.everything.names, strict=True):
+        values = np.where(np.arange(16) < 1, 3, coding[masks[int(name.split("/")[-1][:-4])]])
+        np.testing.assert_array_equal(mask, np.vectorize(expected.get)(values))
+
+
+def test_arrays_are_read_by_their_values_too():
+    images, masks = draw_shapes(30)
+    plain = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
+    for other in (masks * 255, masks.astype(bool), masks.astype(np.int64)[..., None], list(masks * np.uint16(999))):
+        data = pbl.load_data(lambda other=other: from_masked_arrays(images, other), masks=True)
+        assert data.class_names == ["background", "foreground"] and data.images_hash == plain.images_hash
+
+
+def make_set(name: str, folder, map_feature, values: list[int], count: int = 40):
+    """Writes a set of TensorFlow Datasets with classes, boxes, and maps of squares, of images of many sizes."""
+    os.environ.setdefault("TEMPORARILY_DISABLE_PROTOBUF_VERSION_CHECK", "true")
+    import tensorflow_datasets as tfds
+
+    images, masks = draw_shapes(count)
+
+    def make(numbers):
+        for at in numbers:
+            high = 14 + at % 3
+            values_of = np.array(values, np.uint8)[masks[at, :high]]
+            values_of[0] = values[-1]
+            box = tfds.features.BBox(0.0, 0.0, 0.5, 0.5 + at / 100)
+            yield at, {"image": images[at, :high, :, None], "segmentation_mask": values_of[..., None], "label": at % 2, "boxes": [box] * (at % 3)}  # fmt: skip
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 1)),
+            "segmentation_mask": map_feature(tfds),
+            "label": tfds.features.ClassLabel(num_classes=2),
+            "boxes": tfds.features.Sequence(tfds.features.BBoxFeature()),
+        }
+    )
+    splits = {"train": list(make(range(count - 9))), "test": list(make(range(count - 9, count)))}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name, "4.0.0", features, splits, data_dir=folder, disable_shuffling=True
+    )
+    return images, masks
+
+
+def plain_map(tfds):
+    return tfds.features.Image(shape=(None, None, 1), dtype=np.uint8)
+
+
+def named_map(tfds):
+    return tfds.features.LabeledImage(labels=["ground", "square", "sky"], shape=(None, None, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "map_feature", "values", "names"),
+    [
+        ("oxford_iiit_pet", plain_map, [2, 1, 3], ["background", "pet", "border"]),
+        ("my_maps", plain_map, [0, 255], ["background", "foreground"]),
+        ("my_maps", named_map, [0, 1, 2], ["ground", "square", "sky"]),
+    ],
+)
+def test_tensorflow_datasets_with_a_segmentation_map(tmp_path, name, map_feature, values, names):
+    images, masks = make_set(name, tmp_path, map_feature, values)
+    settings = {"data_dir": str(tmp_path), "image_size": (14, 16), "fit": "stretch"}
+    data = pbl.load_data(name, masks=True, **settings)
+    assert data.class_names == names and len(data.images("test").names) == 9
+    assert data.split["made_by"]["test"]["kind"] == "official"
+    everything = data.everything
+    for at, image_name in enumerate(everything.names):
+        number = int(image_name.split("/")[-1])
+        if number % 3 == 0:  # 14 pixels high
+            np.testing.assert_array_equal(everything.pixels[at, ..., 0], images[number, :14])
+            expected = masks[number, :14].copy()
+            expected[0] = len(names) - 1
+            np.testing.assert_array_equal(everything.masks[at], expected)
+    if name == "oxford_iiit_pet":  # which has classes too; maps and boxes of many sizes make no batch, and are not read
+        of_classes = pbl.load_data(name, **settings)
+        assert of_classes.num_classes == 37 and set(of_classes.images("test").labels) == {0, 1}
+
+
+def test_tensorflow_datasets_without_a_map_or_with_one_more_value(tmp_path):
+    make_set("my_maps", tmp_path, named_map, [0, 7])
+    with pytest.raises(InputError, match=r"has the value 7 in 1[0-9]+ pixel"):
+        pbl.load_data("my_maps", masks=True, data_dir=str(tmp_path), image_size=14)
+    with pytest.raises(InputError, match=r"no image with one segmentation map.*it gives image, label"):
+        pbl.load_data("mnist", masks=True, data_dir=str(tmp_path))

@@ -14,7 +14,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -98,19 +98,7 @@ class Files:
     @cached_property
     def _status(self) -> list[tuple[int, int, int]]:
         """Size in bytes of each file, and the times at which its content and its entry were last changed; zeros where unknown."""
-        root = str(self.root)
-
-        def look(file: tuple[str, int]) -> tuple[int, int, int]:
-            try:
-                status = os.stat(f"{root}/{file[0]}")  # noqa: PTH116, a Path for each would take longer than to ask
-            except OSError:
-                return 0, 0, 0
-            return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-        if not is_remote(self.root.resolve()):
-            return list(map(look, self.files))
-        with ThreadPoolExecutor(16) as threads:
-            return list(threads.map(look, self.files))
+        return list_status(self.root, [name for name, _ in self.files])
 
     @property
     def place(self) -> str:
@@ -120,6 +108,23 @@ class Files:
     def listing(self) -> str:
         """A digest of the files' names, classes, sizes and times: another one where a file may have changed."""
         return hashlib.sha256(repr((self.files, self._status)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def list_status(root: Path, names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Size in bytes of each file, and the times at which its content and its entry were last changed; zeros where unknown."""
+    folder = str(root)
+
+    def look(name: str) -> tuple[int, int, int]:
+        try:
+            status = os.stat(f"{folder}/{name}")  # noqa: PTH116, a Path for each would take longer than to ask
+        except OSError:
+            return 0, 0, 0
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    if not is_remote(root.resolve()):
+        return list(map(look, names))
+    with ThreadPoolExecutor(16) as threads:
+        return list(threads.map(look, names))
 
 
 def read_content(root: Path, name: str) -> bytes | Unreadable:
