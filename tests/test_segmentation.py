@@ -338,7 +338,7 @@ def break_folder(folder: Path, how: str) -> None:
         ("no picture", "1 mask(s) cannot be read"),
         ("cut off", "The mask masks/3.png cannot be decoded"),
         ("photographs", "256 different values"),
-        ("nothing marked", "nothing is marked in any of 30 masks"),
+        ("nothing marked", "no value but 0: in none of 30 masks"),
         ("too few names", "names 1 class(es), and the masks have 2 values: 0, 255"),
         ("too many names", "Begin each line with its value"),
         ("a value without a name", "has no name for the value 255"),

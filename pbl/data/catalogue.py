@@ -21,7 +21,7 @@ from pbl.data.archives import npz_arrays, zip_archive
 from pbl.data.doctor.finding import Finding
 from pbl.data.folders import class_folders
 from pbl.data.mask_files import Mask, masked_folder
-from pbl.data.mask_values import Coding, choose_coding, find_values
+from pbl.data.mask_values import Coding, choose_coding, find_values, name_numbers
 from pbl.data.paths import expand, looks_like_path
 from pbl.data.source import Example, Source, from_arrays
 from pbl.errors import InputError, Sentence, name_nearest
@@ -257,7 +257,7 @@ def _find_image_and_mask(builder, name: str) -> tuple[str, str]:
 def _find_coding(builder: Any, image_key: str, mask_key: str) -> tuple[Coding, list[Finding]]:
     """What the values of masks mean; where nothing says it, all are looked through for it."""
     if names := getattr(builder.info.features[mask_key], "names", None):
-        return Coding(tuple(range(len(names))), tuple(names), False), []
+        return name_numbers(names, builder.name), []
     splits = [split for split in ("train", "validation", "test") if split in builder.info.splits]
     parts = [_Prepared(builder, split, image_key, mask_key) for split in splits]
     found = find_values(

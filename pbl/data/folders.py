@@ -151,8 +151,19 @@ def class_folders(folder: str | Path, has_anomalies: bool = False) -> Source:
             train has not; folders of splits and others stand side by side.
     """
     root = expand(folder)
+    return open_patiently(lambda: _open_folder(root, folder, has_anomalies), root, folder)
+
+
+def open_patiently(open_folder: Callable[[], Source], root: Path, folder: str | Path) -> Source:
+    """Opens a folder that may lie on a mounted Drive; raises InputError where it, or a folder in it, cannot be read.
+
+    Args:
+        open_folder: Opens it.
+        root: The folder.
+        folder: What errors call it.
+    """
     try:
-        return try_again(lambda: _open_folder(root, folder, has_anomalies), root)
+        return try_again(open_folder, root)
     except OSError as error:
         if error.errno in PASSING:
             raise not_mounted(root, error) from None
@@ -414,7 +425,7 @@ def _open_classes(
         classes = _match_classes(written, class_names, folders[split])
         files = []
         for label, name in enumerate(class_names):
-            listed = list(_list_images(classes[name], passed_over)) if name in classes else []
+            listed = list(list_images(classes[name], passed_over)) if name in classes else []
             if not listed and split == "train" and name in classes:
                 _refuse_empty_class(classes[name])
             above = f"{root}/"
@@ -540,7 +551,7 @@ def _folders_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
 
 
-def _list_images(
+def list_images(
     folder: str | Path, passed_over: Counter[str], seen: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[str]:
     """All image files below a folder, sorted; a link that leads back to a folder above is not followed.
@@ -560,7 +571,7 @@ def _list_images(
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.is_dir():
-                yield from _list_images(entry.path, passed_over, seen)
+                yield from list_images(entry.path, passed_over, seen)
             elif entry.is_file():
                 if is_image_file(entry.path):
                     yield entry.path

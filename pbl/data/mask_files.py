@@ -13,8 +13,8 @@ A file `classes.txt` beside the folders gives them names, one a line, the backgr
 """
 
 import hashlib
-import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +28,14 @@ from pbl.data.folders import (
     MASK_FOLDERS,
     MASK_WORD,
     find_role,
+    list_images,
     list_status,
     normalize,
+    open_patiently,
     read_content,
     read_patiently,
+    tell_passed_over,
 )
-from pbl.data.images import is_image_file
 from pbl.data.mask_values import (
     MOST_VALUE,
     Coding,
@@ -145,12 +147,19 @@ def masked_folder(folder: str | Path) -> Source:
             values are no classes.
     """
     root = expand(folder)
+    return open_patiently(lambda: _open_folder(root, folder), root, folder)
+
+
+def _open_folder(root: Path, folder: str | Path) -> Source:
     if not root.is_dir():
         raise InputError("No folder {folder}. {near}", folder=folder, near=names_beside(root))
     root = _descend(root)
-    splits = _find_splits(root, folder)
-    files = {split: _match(root, *places) for split, places in splits.items()}
+    splits, set_aside = _find_splits(root, folder)
+    passed_over: Counter[str] = Counter()
+    listed = {split: tuple(_list_files(place, passed_over) for place in places) for split, places in splits.items()}
+    files = {split: _match(root, *places, *listed[split]) for split, places in splits.items()}
     _refuse_missing(files, folder)
+    _refuse_shared(files, folder)
     names = [mask for of_split in files.values() for _, masks in of_split for mask in masks]
     found = find_values(
         ((name, partial(read_patiently, (root / name).read_bytes, root / name, name)) for name in names),
@@ -159,7 +168,14 @@ def masked_folder(folder: str | Path) -> Source:
     )
     coding, findings = choose_coding(found, read_names(root / NAMES_FILE), root / NAMES_FILE)
     parts = {split: partial(MaskedFiles, root, of, coding) for split, of in files.items()}
-    findings += _tell_unused(root, splits, files)
+    findings += [*_tell_unused(root, splits, listed, files), *tell_passed_over(passed_over)]
+    if set_aside:
+        findings += one_finding(
+            "set_aside",
+            "act",
+            "Folders that are not used, since their images have no masks: {folders}; predict can read them.",
+            folders=", ".join(set_aside),
+        )
     return Source(
         list(coding.names),
         parts["train"],
@@ -206,15 +222,28 @@ def _find_pair(folder: Path) -> tuple[Path, Path] | None:
     return (folder / roles["images"][0], folder / roles["masks"][0]) if all(roles.values()) else None
 
 
-def _find_splits(root: Path, folder: str | Path) -> dict[str, tuple[Path, Path]]:
-    """Of each split the folder of its images and that of its masks; "train" alone where there are no official splits."""
+def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
+    """Of each split the folder of its images and that of its masks, "train" alone where there are no official splits; and the folders
+    of splits without masks."""
     splits: dict[str, tuple[Path, Path]] = {}
+    named: dict[str, str] = {}
+    set_aside = []
     pair = _find_pair(root)
     if pair is None:  # train/images, train/masks
         for name in _folders_in(root):
             role = find_role(name)
-            if role and (inner := _find_pair(root / name)) is not None:
-                splits[role[0]] = inner
+            if not role:
+                continue
+            inner = _find_pair(root / name)
+            if inner is None:
+                set_aside.append(name)
+                continue
+            if role[0] in splits:
+                raise InputError(
+                    "{folder} holds {found}: which are the {role}? Keep one.",
+                    folder=folder, found=f"{named[role[0]]} and {name}", role=role[0],
+                )  # fmt: skip
+            splits[role[0]], named[role[0]] = inner, name
     else:
         images, masks = pair
         by_role = {role[0]: name for name in _folders_in(images) if (role := find_role(name)) and not role[1]}
@@ -231,28 +260,21 @@ def _find_splits(root: Path, folder: str | Path) -> dict[str, tuple[Path, Path]]
             folder=folder,
             found=", ".join(_folders_in(root)[:6]) or Sentence("no folder"),
         )
-    return splits
+    return splits, set_aside
 
 
-def _list_files(folder: Path) -> list[str]:
+def _list_files(folder: Path, passed_over: Counter[str]) -> list[str]:
     """The image files below a folder, by names relative to it, sorted."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found += [
-            Path(place, name).relative_to(folder).as_posix()
-            for name in sorted(files)
-            if not is_hidden(name) and is_image_file(Path(place, name))
-        ]
-    return found
+    return [Path(file).relative_to(folder).as_posix() for file in list_images(folder, passed_over)]
 
 
-def _match(root: Path, images: Path, masks: Path) -> list[tuple[str, tuple[str, ...]]]:
+def _match(
+    root: Path, images: Path, masks: Path, image_files: Sequence[str], mask_files: Sequence[str]
+) -> list[tuple[str, tuple[str, ...]]]:
     """Of each image its masks: the same path and stem, `stem_mask`, `stem_mask_1` ..., or all files of a folder `stem/`."""
     by_stem: dict[tuple[str, str], list[str]] = {}
-    for name in _list_files(masks):
-        path = PurePosixPath(name)
-        by_stem.setdefault((str(path.parent), path.stem), []).append(name)
+    for name in mask_files:
+        by_stem.setdefault(_split_name(name), []).append(name)
     within, marked = {}, {}
     for (parent, stem), names in by_stem.items():
         within.setdefault(parent, []).extend(names)
@@ -260,15 +282,21 @@ def _match(root: Path, images: Path, masks: Path) -> list[tuple[str, tuple[str, 
         if bare != stem:
             marked.setdefault((parent, bare), []).extend(names)
     matched = []
-    for name in _list_files(images):
-        path = PurePosixPath(name)
-        key = (str(path.parent), path.stem)
-        found = by_stem.get(key) or marked.get(key) or within.get(str(path.parent / path.stem), [])
+    for name in image_files:
+        parent, stem = _split_name(name)
+        key = (parent, stem)
+        found = by_stem.get(key) or marked.get(key) or within.get(str(PurePosixPath(parent, stem)), [])
         where = [(masks / other).relative_to(root).as_posix() for other in sorted(found)]
         matched.append(((images / name).relative_to(root).as_posix(), tuple(where)))
     if not matched:
         raise InputError("{folder} holds no image. Put the images there.", folder=images)
     return matched
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """Folder and stem, in the spelling that all systems share."""
+    path = PurePosixPath(normalize(name))
+    return str(path.parent), path.stem
 
 
 def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
@@ -281,13 +309,27 @@ def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
         )  # fmt: skip
 
 
-def _tell_unused(root: Path, splits: Mapping[str, tuple[Path, Path]], files: Mapping[str, list]) -> list[Finding]:
+def _refuse_shared(files: Mapping[str, list], folder: str | Path) -> None:
+    image_of: dict[str, str] = {}
+    for name, masks in (pair for of_split in files.values() for pair in of_split):
+        for mask in masks:
+            if mask in image_of:
+                raise InputError(
+                    "{folder}: {one} and {other} have one mask, {mask}. Keep one of them, or give each its own.",
+                    folder=folder, one=image_of[mask], other=name, mask=mask,
+                )  # fmt: skip
+            image_of[mask] = name
+
+
+def _tell_unused(
+    root: Path, splits: Mapping[str, tuple[Path, Path]], listed: Mapping[str, tuple], files: Mapping[str, list]
+) -> list[Finding]:
     """Masks without an image, and images with several masks."""
     used = {mask for of_split in files.values() for _, masks in of_split for mask in masks}
     unused = sorted(
         name
-        for _, masks in splits.values()
-        for name in ((masks / other).relative_to(root).as_posix() for other in _list_files(masks))
+        for split, (_, masks) in splits.items()
+        for name in ((masks / other).relative_to(root).as_posix() for other in listed[split][1])
         if name not in used
     )
     several = [name for of_split in files.values() for name, masks in of_split if len(masks) > 1]

@@ -5,13 +5,14 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from pbl.data.cache import cache_folder, make_cache_folder
 from pbl.data.doctor.finding import Finding, one_finding
@@ -21,7 +22,10 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.storage.reading import read_json
 from pbl.storage.writing import write_json
 
-MOST_CLASSES = 64  # a mask with more values is a photograph, or was saved as JPEG, which blurs classes
+MOST_CLASSES = (
+    64  # a mask with more values is a photograph, or was saved as JPEG, which blurs classes, unless they have names
+)
+MOST_NAMED = 256  # a class is a byte
 MOST_VALUE = 65535
 _FORMAT = 1  # of what is kept in the cache; part of its name
 _AT_ONCE = 512  # masks whose files are in memory together
@@ -84,9 +88,16 @@ def decode_values(content: bytes, name: str) -> np.ndarray:
             return values[..., :3] * (values[..., 3:] > 0)
     except MemoryError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(
+            "The mask {name} cannot be decoded: {error}. Save it anew, as PNG.",
+            name=name, error=Sentence("it is no image that can be read") if content else Sentence("it is empty (0 bytes)"),
+        ) from None  # fmt: skip
     except Exception as error:  # Pillow raises nearly any on damaged files
         raise InputError(
-            "The mask {name} cannot be decoded: {error}. Save it anew, as PNG.", name=name, error=error
+            "The mask {name} cannot be decoded: {error}. Save it anew, as PNG.",
+            name=name,
+            error=error.args[0] if error.args and isinstance(error.args[0], Sentence) else error,
         ) from None
 
 
@@ -208,7 +219,9 @@ def read_names(file: Path) -> Named:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError("{file} cannot be read: {error}. Give a class a line.", file=file, error=error) from None
+        raise InputError(
+            "{file} cannot be read: {error}. Give a class a line, in UTF-8.", file=file, error=error
+        ) from None
     named: Named = []
     for line in filter(None, map(str.strip, lines)):
         colour = re.match(r"(\d{1,3})[ \t,;]+(\d{1,3})[ \t,;]+(\d{1,3})[ \t,;:]+(\S.*)", line)
@@ -262,7 +275,8 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
     def say(values: Iterable[int]) -> str:
         return ", ".join(say_value(value, is_colour) for value in values)
 
-    if len(values) > MOST_CLASSES or (found.jpeg and len(values) > 2):
+    _check_count(given, file)
+    if len(values) > max(MOST_CLASSES, len(given)) or (found.jpeg and len(values) > 2):
         raise InputError(
             "The masks have {n} different values, such as {values} in {name}: a mask has one value a class. Saved as JPEG, or made smaller"
             " with smoothing, classes run into each other: save masks as PNG, made smaller by nearest neighbour.",
@@ -292,13 +306,26 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
                 "{file} has no name for the value {value}, which masks have.", file=file, value=say(unnamed[:1])
             )
         coding = Coding(tuple(known), tuple(name for _, name in given), is_colour)
-    if len(values) < 2 and values[0] == coding.values[0]:
+    if len(values) < 2:
         raise InputError(
-            "The masks have no value but {value}: nothing is marked in any of {n} masks. The background is 0, and each class has another"
-            " value.",
+            "The masks have no value but {value}: in none of {n} masks is anything told from the background. That is 0, and each class has"
+            " another value.",
             value=say(values), n=found.masks,
         )  # fmt: skip
     return coding, findings
+
+
+def name_numbers(names: Sequence[str], file: Path | str) -> Coding:
+    """What the values mean where they are the numbers of the classes; raises InputError where there are too many."""
+    _check_count(names, file)
+    return Coding(tuple(range(len(names))), tuple(names), False)
+
+
+def _check_count(names: Sequence, file: Path | str) -> None:
+    if len(names) > MOST_NAMED:
+        raise InputError(
+            "{file} names {n} classes. At most {most} are learned.", file=file, n=len(names), most=MOST_NAMED
+        )
 
 
 def _name(values: list[int], is_colour: bool, names: list[str], file: Path | str, say: Callable) -> Coding:

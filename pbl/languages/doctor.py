@@ -19,6 +19,7 @@ FOUND = {
     "{images} pairs of images look like one picture with two labels, such as {examples}; look at them and keep the right one.": "同じ画像に異なるラベルが付いていると思われる組が {images} 組あります（{examples}）。画像を見て、正しいほうだけを残してください。",
     "Image files that cannot be decoded: {images}, such as {examples}; copy or download them again, or leave them out. The first one: {reason}": "読み込めない画像ファイルが {images} 個あります（{examples}）。コピーかダウンロードをやり直すか、除いてください。最初のファイルの理由：{reason}",
     "Folders that are not used, since they hold no class folders: {folders}; predict can read them.": "クラスのフォルダがないので使われないフォルダがあります：{folders}。predict でなら読めます。",
+    "Folders that are not used, since their images have no masks: {folders}; predict can read them.": "画像にマスクがないので使われないフォルダがあります：{folders}。predict でなら読めます。",
     "Images with damaged metadata (EXIF, colour profile), which was ignored: {images}, such as {examples}; if one is turned, save it again.": "付加情報（EXIF、カラープロファイル）が壊れている画像が {images} 枚あります（{examples}）。付加情報は無視しました。向きが違う画像は、保存し直してください。",
     "{n} mask(s) have no image, such as {name}: nothing is learned from them. Are images missing, or named otherwise?": "画像のないマスクが {n} 枚あります（{name} など）。学習には使われません。画像が足りないか、名前が違っていませんか。",
     "No mask has the value 0, which is the background. The commonest value, {value}, is taken for it: {share:.0%} of the pixels. If it is another, name the classes in classes.txt, the background's first, each line with its value.": "背景の値 0 を持つマスクがありません。最も多い値 {value}（画素の {share:.0%}）を背景とします。違うときは、classes.txt に、背景を1行目にして、各行に値とクラス名を書いてください。",
