@@ -20,7 +20,7 @@ import numpy as np
 from pbl.data.archives import npz_arrays, zip_archive
 from pbl.data.doctor.finding import Finding
 from pbl.data.folders import class_folders
-from pbl.data.mask_files import Mask, masked_folder
+from pbl.data.mask_files import NAMES_FILE, Mask, masked_folder
 from pbl.data.mask_values import Coding, choose_coding, find_values, name_numbers
 from pbl.data.paths import expand, looks_like_path
 from pbl.data.source import Example, Source, from_arrays
@@ -350,7 +350,7 @@ def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False) -
     """Opens a folder, a `.zip` or an `.npz` by its path; `has_anomalies` and `has_masks` as for `open_source`."""
     folder = masked_folder if has_masks else partial(class_folders, has_anomalies=has_anomalies)
     kinds: dict[str, Callable[[str | Path], Source]] = {
-        ".zip": partial(zip_archive, open_folder=folder),
+        ".zip": partial(zip_archive, open_folder=folder, texts=frozenset({NAMES_FILE} if has_masks else ())),
         ".npz": partial(npz_arrays, has_masks=has_masks),
     }
     place = expand(path)

@@ -382,6 +382,15 @@ def from_masked_arrays(
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise InputError("{name} is a {kind}. Give a pair: (images, masks).", name=name, kind=type(pair).__name__)
         of_split, masks_of = pair
+        for what, arrays in (("images", of_split), ("masks", masks_of)):
+            if not hasattr(arrays, "__len__") or (isinstance(arrays, np.ndarray) and not arrays.ndim):
+                raise InputError(
+                    "{name}: the {what} are {kind}. Give an array, or a list of arrays.",
+                    name=name, what=what,
+                    kind=Sentence("a single number") if isinstance(arrays, np.ndarray) else type(arrays).__name__,
+                )  # fmt: skip
+        if not len(of_split) and not len(masks_of):
+            raise InputError("{name} holds no image. Give images, and a mask for each.", name=name)
         if len(of_split) != len(masks_of):
             raise InputError(
                 "{name}: {images} images but {masks} masks. Each image needs one mask.",
@@ -394,7 +403,7 @@ def from_masked_arrays(
                     before, example = grey.get(value, (0, f"{name}/{number}"))
                     grey[value] = (before + count, example)
     found = Values(grey, {}, sum(len(masks_of) for _, masks_of in pairs.values()), 0)
-    coding, findings = choose_coding(found, [(None, str(name)) for name in class_names or ()], "class_names")
+    coding, findings = choose_coding(found, [(None, name) for name in class_names or ()], "class_names")
 
     def part(name: str):
         of_split, masks_of = pairs[name]
@@ -421,15 +430,15 @@ def _as_values(mask: Any, name: str) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.ndim == 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]
-    if mask.ndim != 2 or mask.dtype.kind not in "biu":
+    if mask.ndim != 2 or mask.dtype.kind not in "biu" or not mask.size:
         raise InputError(
             "The mask {name} is {dtype} of shape {shape}. Valid: whole numbers [height, width], 0 for the background; of others"
             " masks.astype('uint8').",
             name=name, dtype=mask.dtype, shape=mask.shape,
         )  # fmt: skip
-    if mask.size and not (mask.min() >= 0 and mask.max() <= MOST_VALUE):
+    if not (mask.min() >= 0 and mask.max() <= MOST_VALUE):
         raise InputError(
             "The mask {name} has values from {low} to {high}. Valid: a value for each class, from 0, the background, to {most}.",
             name=name, low=int(mask.min()), high=int(mask.max()), most=MOST_VALUE,
         )  # fmt: skip
-    return mask.astype(np.uint8 if mask.dtype.kind == "b" else np.min_scalar_type(int(mask.max(initial=0))), copy=False)
+    return mask.astype(np.uint8 if mask.dtype.kind == "b" else np.min_scalar_type(int(mask.max())), copy=False)

@@ -15,7 +15,8 @@ Images whose sides 2^depth does not divide are padded with black at the right an
 import keras
 from keras import layers
 
-from pbl.models.card import DIGIT, Card, check_size
+from pbl.errors import InputError
+from pbl.models.card import DIGIT, Card
 
 CARDS = {
     "unet": Card("Functional", 2015, "Ronneberger et al. 2015, arXiv:1505.04597", DIGIT, 2, 31_036_546, 751_501_312, smallest=8, task="segmentation"),
@@ -46,7 +47,12 @@ def unet(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, height, width, num_classes]`, which sum to 1 for each pixel.
     """
-    check_size("unet", input_shape, 2**depth // 2)
+    if min(input_shape[:2]) < 2**depth // 2:  # more than half of it would be padding
+        raise InputError(
+            "unet with depth={depth} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Lower"
+            " model_options.depth, or give image_size={smallest} or more.",
+            depth=depth, smallest=2**depth // 2, height=input_shape[0], width=input_shape[1],
+        )  # fmt: skip
     rows, columns = (-side % 2**depth for side in input_shape[:2])
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
