@@ -187,7 +187,8 @@ def _look(mask: tuple[str, Callable[[], bytes]]) -> _Looked | InputError:
     except InputError as error:
         return error
     is_colour = values.ndim == 3 and bool((values != values[..., :1]).any())
-    numbers, counts = np.unique(to_numbers(values, is_colour), return_counts=True)
+    numbers = to_numbers(values, True) if is_colour else values if values.ndim == 2 else values[..., 0]
+    numbers, counts = np.unique(numbers, return_counts=True)
     return _Looked(name, numbers, counts, is_colour, content.startswith(b"\xff\xd8"))
 
 

@@ -70,7 +70,8 @@ def load_data(
             there were no others. One class is then enough, and a split may have kinds that train has not (`class_folders`).
         fewest_classes: 1 where nothing is to be told apart, as in generation.
         masks: Whether each image has a mask in place of a class (`pbl.data.mask_files`): a folder of `images/` and `masks/`, a `.zip` of
-            one, an `.npz` with `x_train` and `m_train`, or a function that returns `from_masked_arrays(...)`. Splits go by the class
+            one, an `.npz` with `x_train` and `m_train`, a TensorFlow Datasets name with a segmentation map, or a function that returns
+            `from_masked_arrays(...)`. Splits go by the class
             that has most pixels beside the background.
         **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
             `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
