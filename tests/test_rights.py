@@ -96,3 +96,18 @@ def test_a_prepared_set_that_may_not_be_read(tmp_path, command, monkeypatch, sha
     monkeypatch.chdir(tmp_path)
     status, _, told = command("check", "mnist", f"data_dir={tmp_path / 'sets'}")
     assert (status, told.count("\n")) == (2, 1) and "cannot be read" in told and str(tmp_path / "sets") in told, told
+
+
+@pytest.mark.parametrize("where", [".", "images", "masks", "images/3.png", "masks/3.png", "classes.txt"])
+def test_masks_that_may_not_be_read(tmp_path, command, monkeypatch, forbid, where):
+    monkeypatch.chdir(tmp_path)
+    for number in range(20):
+        for kind in ("images", "masks"):
+            (tmp_path / "photos" / kind).mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 2, (12, 12)).astype(np.uint8)
+            Image.fromarray(pixels * 255).save(tmp_path / "photos" / kind / f"{number}.png")
+    (tmp_path / "photos" / "classes.txt").write_text("ground\nlesion\n")
+    forbid(tmp_path / "photos" / where)
+    status, _, told = command("train", "dataset=photos/", "task=segmentation", "model=unet")
+    assert (status, told.count("\n")) == (2, 1) and "Permission denied" in told, told
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.json"))

@@ -338,7 +338,7 @@ def break_folder(folder: Path, how: str) -> None:
         ("no picture", "1 mask(s) cannot be read"),
         ("cut off", "The mask masks/3.png cannot be decoded"),
         ("photographs", "256 different values"),
-        ("nothing marked", "nothing is marked in any of 30 masks"),
+        ("nothing marked", "no value but 0: in none of 30 masks"),
         ("too few names", "names 1 class(es), and the masks have 2 values: 0, 255"),
         ("too many names", "Begin each line with its value"),
         ("a value without a name", "has no name for the value 255"),
@@ -362,8 +362,8 @@ def test_masks_where_none_are_wanted_and_the_reverse(tmp_path):
         (lambda: from_masked_arrays(images, masks[:-1]), "30 images but 29 masks"),
         (lambda: from_masked_arrays(images, masks - 0.5), "is float64"),
         (
-            lambda: pbl.load_data(lambda: from_masked_arrays(images, masks * 2, ["a", "b"]), masks=True),
-            "the value 2 in",
+            lambda: from_masked_arrays(images, np.where(images > 40, masks * 2, 1), ["a", "b"]),
+            "names 2 class(es), and the masks have 3 values: 0, 1, 2",
         ),
         (lambda: pbl.load_data(lambda: from_masked_arrays(images, masks[:, :8]), masks=True), "has 8x16 pixels"),
     ):
@@ -576,6 +576,53 @@ def test_the_monitor_measures_the_gap_and_changes_nothing():
     assert monitor.diagnosis.headline.name in ("learned_nothing", "underfitting", "no_better_than_baseline")
     with pytest.raises(InputError, match="data with masks"):
         pbl.MaskMonitor(pbl.load_data("digits"))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "scales", "depth"),
+    [("resnet20", [1, 2, 4], 2), ("vgg_small", [1, 2, 4, 8], 3), ("efficientnetv2_transfer", [2, 4, 8, 16, 32], 5)],
+)
+def test_a_classifier_is_the_left_side(encoder, scales, depth):
+    """Its maps of each size go across; the mask has the image's size whatever that is; with `weights=None` all is trained."""
+    model = unet((40, 52, 1), 3, width=4, encoder=encoder)
+    assert model.output_shape == (None, 40, 52, 3)
+    left = model.get_layer("encoder")
+    height = left.inputs[0].shape[1]
+    assert {height // output.shape[1] for output in left.outputs} >= set(scales) and left.trainable_weights
+    assert height % 2**depth == 0 and height - 40 < 2**depth
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 52, 1))
+    assert np.asarray(model(images)).sum(axis=-1) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_is_the_left_side(tmp_path, command):
+    """A classifier's weights are those of the left side, frozen, then fine-tuned; the run is loaded without the classifier's."""
+    images, masks = draw_shapes(150)
+    pbl.DATASETS["kinds"] = lambda: pbl.data.from_arrays(images, masks.any(axis=(1, 2)).astype(int))
+    small = {"model": "small_cnn", "epochs": 1, "precision": "float32"}
+    donor = pbl.train(pbl.Config(dataset="kinds", experiment="donor", **small), folder=tmp_path)
+    options = {"width": 4, "encoder": "small_cnn", "weights": str(donor.path)}
+    config = pbl.Config(**SETTINGS).replace(model_options=options, epochs=1)
+    model = pbl.models.build("unet", (16, 16, 1), 2, **options)
+    left, kernels = model.get_layer("encoder"), [w for w in pbl.load_model(donor).weights if len(w.shape) == 4]
+    assert not left.trainable_weights
+    for weight, given in zip([w for w in left.weights if len(w.shape) == 4], kernels, strict=True):
+        np.testing.assert_array_equal(weight, given)
+    run = pbl.train(config.replace(fine_tune_epochs=1, fine_tune_learning_rate=1e-3, unfreeze=1), folder=tmp_path)
+    donor.path.rename(tmp_path / "gone")
+    predicted = pbl.load_model(run).predict(images[:4, ..., None], verbose=0)
+    assert predicted.shape == (4, 16, 16, 2) and run.environment["fine_tune_from_epoch"] == 2
+    for options, said in (
+        ({"encoder": "mlp"}, "no maps that halve"),
+        ({"encoder": "resnet2"}, "resnet20"),
+        ({"weights": "imagenet"}, "model_options.encoder too"),
+        ({"encoder": "resnet20", "weights": "imagenet"}, "efficientnet_transfer"),
+        ({"encoder": "resnet20", "weights": str(tmp_path / "gone")}, "asked for is resnet20"),
+        ({"encoder": "resnet20", "weights": str(tmp_path / "no")}, "no"),
+    ):
+        with pytest.raises(InputError) as error:
+            pbl.models.build("unet", (16, 16, 1), 2, **options)
+        assert said in str(error.value) and "\n" not in str(error.value)
 
 
 SETTINGS = {

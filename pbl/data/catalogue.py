@@ -10,7 +10,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from pbl.data.archives import npz_arrays, zip_archive
+from pbl.data.doctor.finding import Finding
 from pbl.data.folders import class_folders
-from pbl.data.mask_files import masked_folder
+from pbl.data.mask_files import NAMES_FILE, Mask, masked_folder
+from pbl.data.mask_values import Coding, choose_coding, find_values, name_numbers
 from pbl.data.paths import expand, looks_like_path
 from pbl.data.source import Example, Source, from_arrays
 from pbl.errors import InputError, Sentence, name_nearest
@@ -42,12 +44,21 @@ def digits() -> Source:
 DATASETS: dict[str, Callable[[], Source]] = {"digits": digits}
 
 
+MASK_FEATURES = ("mask", "segmentation", "annotation")  # parts of the names of features that are segmentation maps
+
+
 class UnknownDataset(InputError):
     """No data set has this name."""
 
 
-def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
-    """Opens an image-classification set of TensorFlow Datasets, downloading it once where there is a network.
+# What the values of masks mean where the set itself does not say it; the background's first.
+MEANINGS: dict[str, list[tuple[int, str]]] = {
+    "oxford_iiit_pet": [(2, "background"), (1, "pet"), (3, "border")]  # Parkhi et al. 2012: trimaps
+}
+
+
+def tensorflow_dataset(name: str, data_dir: str | None = None, has_masks: bool = False) -> Source:
+    """Opens a set of TensorFlow Datasets with classes, or masks, downloading it once where there is a network.
 
     The official splits `train`, `validation` and `test` are kept as they are. Image bytes are decoded by
     `pbl.data.images`, like a file that is predicted.
@@ -55,9 +66,11 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
     Args:
         name: Such as "mnist", "cifar10", "cats_vs_dogs" or "mnist:3.0.1".
         data_dir: Folder of prepared sets; else the variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+        has_masks: Whether the images' segmentation maps are wanted in place of their classes. What their values mean is what the set
+            says (a `LabeledImage` with names), else what `MEANINGS` says, else as in a folder (`pbl.data.mask_files`).
 
     Raises:
-        InputError: No set of this name, none for image classification, not prepared here and no network, or not to be read.
+        InputError: No set of this name, none with classes, or with masks, not prepared here and no network, or not to be read.
     """
     # With Colab's versions tensorflow_metadata wants a newer protobuf than TensorFlow allows, and the import fails
     # (tensorflow/metadata issue 68). Its generated code works with the older one.
@@ -96,39 +109,84 @@ def tensorflow_dataset(name: str, data_dir: str | None = None) -> Source:
             "Data set '{name}' in {data_dir} cannot be read: {reason}. Take it from a copy, or let its owner open its files for reading.",
             name=name, data_dir=data_dir, reason=error.strerror or "dataset_info.json",
         ) from None  # fmt: skip
-    image_key, label_key = _find_image_and_label(builder, name)
+    image_key, target_key = (_find_image_and_mask if has_masks else _find_image_and_label)(builder, name)
     if not builder.info.splits:
         for folder in (Path(data_dir), Path(data_dir) / builder.name, Path(builder.data_path)):
             _check_readable(folder)  # what cannot be read looks as if it were not there
         _download(builder, name, data_dir)
 
-    def part(split: str) -> Callable[[], Iterable[Example]] | None:
-        return (lambda: _Prepared(builder, split, image_key, label_key)) if split in builder.info.splits else None
+    splits, features = builder.info.splits, builder.info.features
+    if "train" not in splits:
+        raise InputError("Data set '{name}' has no split 'train': it has {splits}.", name=name, splits=sorted(splits))
+    coding, findings = None, []
+    if has_masks:
+        coding, findings = _find_coding(builder, image_key, target_key)
 
-    train, test, val = part("train"), part("test"), part("validation")
-    if train is None:
-        raise InputError(
-            "Data set '{name}' has no split 'train': it has {splits}.", name=name, splits=sorted(builder.info.splits)
-        )
-    channels = {1: 1, 3: 3, 4: 3}.get(builder.info.features[image_key].shape[-1])
-    return Source(builder.info.features[label_key].names, train, test, val, channels)
+    def part(split: str) -> Callable[[], Iterable[Example]] | None:
+        return (lambda: _Prepared(builder, split, image_key, target_key, coding)) if split in splits else None
+
+    channels = {1: 1, 3: 3, 4: 3}.get(features[image_key].shape[-1])
+    class_names = features[target_key].names if coding is None else list(coding.names)
+    return Source(
+        class_names,
+        part("train"),
+        part("test"),
+        part("validation"),
+        channels,
+        findings=tuple(findings),
+        has_masks=has_masks,
+    )
 
 
 class _Prepared:
-    """The examples of a split that TensorFlow Datasets has prepared; decoded once, they are read from the cache (`store.collect`)."""
+    """The examples of a split that TensorFlow Datasets has prepared; decoded once, they are read from the cache (`store.collect`).
 
-    def __init__(self, builder: Any, split: str, image_key: str, label_key: str):
-        self._builder, self._split, self._keys = builder, split, (image_key, label_key)
-        self.place = f"{builder.data_path} {split}"
+    Args:
+        builder: The set.
+        split: Such as "train".
+        image_key, target_key: Which of its features are the image, and its class or mask.
+        coding: What the masks' values mean; None where there are classes.
+    """
+
+    def __init__(self, builder: Any, split: str, image_key: str, target_key: str, coding: Coding | None = None):
+        self._builder, self._split, self._keys, self._coding = builder, split, (image_key, target_key), coding
+        self.place = f"{builder.data_path} {split}" + (f" {target_key} {coding}" if coding else "")
 
     def __len__(self) -> int:
         return self._builder.info.splits[self._split].num_examples
 
     def __iter__(self) -> Iterator[Example]:
-        import tensorflow as tf
+        for number, (content, target) in enumerate(self._read(self._keys)):
+            name = f"{self._builder.name}/{self._split}/{number}"
+            if self._coding is None:
+                yield content, int(target), name
+            else:
+                yield content, Mask((target,), (self._name_mask(number),), self._coding), name
 
+    def masks(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """Name of each mask, and what gives its file."""
+        for number, (content,) in enumerate(self._read(self._keys[1:])):
+            yield self._name_mask(number), partial(bytes, content)
+
+    def _name_mask(self, number: int) -> str:
+        return f"{self._builder.name}/{self._split}/{number}/{self._keys[1]}"
+
+    def _read(self, keys: Sequence[str]) -> Iterator[tuple]:
+        """Yields these features of each example; of images their files."""
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+
+        features = self._builder.info.features
+        skipped = {key: tfds.decode.SkipDecoding() for key in keys if isinstance(features[key], tfds.features.Image)}
         try:
-            yield from self._read()
+            batches = self._builder.as_dataset(
+                split=self._split,
+                # Other features are not read: boxes, and images of many sizes, make no batch.
+                decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=skipped),
+                read_config=tfds.ReadConfig(interleave_cycle_length=1),  # one file after the other: a fixed order
+            ).batch(256)
+            for batch in tfds.as_numpy(batches):
+                yield from zip(*(batch[key] for key in keys), strict=True)
         except tf.errors.OpError as error:
             reasons = {
                 tf.errors.PermissionDeniedError: "Permission denied",
@@ -140,21 +198,6 @@ class _Prepared:
                 data_dir=self._builder.data_path,
                 reason=reasons.get(type(error), Sentence("it is damaged")),
             ) from error
-
-    def _read(self) -> Iterator[Example]:
-        import tensorflow_datasets as tfds
-
-        image_key, label_key = self._keys
-        batches = self._builder.as_dataset(
-            split=self._split,
-            decoders={image_key: tfds.decode.SkipDecoding()},
-            read_config=tfds.ReadConfig(interleave_cycle_length=1),  # one file after the other: a fixed order
-        ).batch(256)
-        number = 0
-        for batch in tfds.as_numpy(batches):
-            for content, label in zip(batch[image_key], batch[label_key], strict=True):
-                yield content, int(label), f"{self._builder.name}/{self._split}/{number}"
-                number += 1
 
     def listing(self) -> str:
         """A digest of the files' names, sizes and times; of names alone where they lie on no disk of this machine."""
@@ -183,6 +226,46 @@ def _find_image_and_label(builder, name: str) -> tuple[str, str]:
             keys=", ".join(sorted(features)),
         )
     return image_key, label_key
+
+
+def _find_image_and_mask(builder, name: str) -> tuple[str, str]:
+    """The features that are the image and its segmentation map: those that are to be learned, else by their names."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    images = [key for key in features if isinstance(features[key], tfds.features.Image)]
+    keys = builder.info.supervised_keys or ()
+    if len(keys) == 2 and all(isinstance(key, str) and key in images for key in keys):
+        return keys
+    masks = [
+        key
+        for key in images
+        if isinstance(features[key], tfds.features.LabeledImage) or any(word in key.lower() for word in MASK_FEATURES)
+    ]
+    pictures = [key for key in images if key not in masks]
+    if "image" in pictures:
+        pictures = ["image"]
+    if len(masks) != 1 or len(pictures) != 1:
+        raise InputError(
+            "Data set '{name}' has no image with one segmentation map, which task=segmentation needs: it gives {keys}.",
+            name=name,
+            keys=", ".join(sorted(features)),
+        )
+    return pictures[0], masks[0]
+
+
+def _find_coding(builder: Any, image_key: str, mask_key: str) -> tuple[Coding, list[Finding]]:
+    """What the values of masks mean; where nothing says it, all are looked through for it."""
+    if names := getattr(builder.info.features[mask_key], "names", None):
+        return name_numbers(names, builder.name), []
+    splits = [split for split in ("train", "validation", "test") if split in builder.info.splits]
+    parts = [_Prepared(builder, split, image_key, mask_key) for split in splits]
+    found = find_values(
+        (mask for part in parts for mask in part.masks()),
+        f"{builder.data_path} {mask_key}",
+        " ".join(part.listing() for part in parts),
+    )
+    return choose_coding(found, MEANINGS.get(builder.name, []), builder.name)
 
 
 def _download(builder, name: str, data_dir: str) -> None:
@@ -238,7 +321,7 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
         name: Its name.
         data_dir: As for `tensorflow_dataset`.
         has_anomalies: As for `class_folders`.
-        has_masks: Whether a path is one of images with a mask each; see `pbl.data.mask_files`.
+        has_masks: Whether the images have a mask each; see `pbl.data.mask_files`, and `tensorflow_dataset`.
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
@@ -248,7 +331,7 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
         if looks_like_path(name):
             return open_path(name, has_anomalies, has_masks)
         try:
-            return tensorflow_dataset(name, data_dir)
+            return tensorflow_dataset(name, data_dir, has_masks)
         except UnknownDataset:
             if Path(name).is_dir():
                 return open_path(name, has_anomalies, has_masks)
@@ -267,7 +350,7 @@ def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False) -
     """Opens a folder, a `.zip` or an `.npz` by its path; `has_anomalies` and `has_masks` as for `open_source`."""
     folder = masked_folder if has_masks else partial(class_folders, has_anomalies=has_anomalies)
     kinds: dict[str, Callable[[str | Path], Source]] = {
-        ".zip": partial(zip_archive, open_folder=folder),
+        ".zip": partial(zip_archive, open_folder=folder, texts=frozenset({NAMES_FILE} if has_masks else ())),
         ".npz": partial(npz_arrays, has_masks=has_masks),
     }
     place = expand(path)

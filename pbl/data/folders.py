@@ -14,7 +14,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -98,19 +98,7 @@ class Files:
     @cached_property
     def _status(self) -> list[tuple[int, int, int]]:
         """Size in bytes of each file, and the times at which its content and its entry were last changed; zeros where unknown."""
-        root = str(self.root)
-
-        def look(file: tuple[str, int]) -> tuple[int, int, int]:
-            try:
-                status = os.stat(f"{root}/{file[0]}")  # noqa: PTH116, a Path for each would take longer than to ask
-            except OSError:
-                return 0, 0, 0
-            return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-        if not is_remote(self.root.resolve()):
-            return list(map(look, self.files))
-        with ThreadPoolExecutor(16) as threads:
-            return list(threads.map(look, self.files))
+        return list_status(self.root, [name for name, _ in self.files])
 
     @property
     def place(self) -> str:
@@ -120,6 +108,23 @@ class Files:
     def listing(self) -> str:
         """A digest of the files' names, classes, sizes and times: another one where a file may have changed."""
         return hashlib.sha256(repr((self.files, self._status)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def list_status(root: Path, names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Size in bytes of each file, and the times at which its content and its entry were last changed; zeros where unknown."""
+    folder = str(root)
+
+    def look(name: str) -> tuple[int, int, int]:
+        try:
+            status = os.stat(f"{folder}/{name}")  # noqa: PTH116, a Path for each would take longer than to ask
+        except OSError:
+            return 0, 0, 0
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    if not is_remote(root.resolve()):
+        return list(map(look, names))
+    with ThreadPoolExecutor(16) as threads:
+        return list(threads.map(look, names))
 
 
 def read_content(root: Path, name: str) -> bytes | Unreadable:
@@ -146,8 +151,19 @@ def class_folders(folder: str | Path, has_anomalies: bool = False) -> Source:
             train has not; folders of splits and others stand side by side.
     """
     root = expand(folder)
+    return open_patiently(lambda: _open_folder(root, folder, has_anomalies), root, folder)
+
+
+def open_patiently(open_folder: Callable[[], Source], root: Path, folder: str | Path) -> Source:
+    """Opens a folder that may lie on a mounted Drive; raises InputError where it, or a folder in it, cannot be read.
+
+    Args:
+        open_folder: Opens it.
+        root: The folder.
+        folder: What errors call it.
+    """
     try:
-        return try_again(lambda: _open_folder(root, folder, has_anomalies), root)
+        return try_again(open_folder, root)
     except OSError as error:
         if error.errno in PASSING:
             raise not_mounted(root, error) from None
@@ -409,7 +425,7 @@ def _open_classes(
         classes = _match_classes(written, class_names, folders[split])
         files = []
         for label, name in enumerate(class_names):
-            listed = list(_list_images(classes[name], passed_over)) if name in classes else []
+            listed = list(list_images(classes[name], passed_over)) if name in classes else []
             if not listed and split == "train" and name in classes:
                 _refuse_empty_class(classes[name])
             above = f"{root}/"
@@ -535,7 +551,7 @@ def _folders_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
 
 
-def _list_images(
+def list_images(
     folder: str | Path, passed_over: Counter[str], seen: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[str]:
     """All image files below a folder, sorted; a link that leads back to a folder above is not followed.
@@ -555,7 +571,7 @@ def _list_images(
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.is_dir():
-                yield from _list_images(entry.path, passed_over, seen)
+                yield from list_images(entry.path, passed_over, seen)
             elif entry.is_file():
                 if is_image_file(entry.path):
                     yield entry.path

@@ -7,29 +7,48 @@
     photos/masks/1_mask.png  photos/masks/1_mask_1.png  photos/masks/1/a.png ...             several masks of an image: united
 
 A mask has one grey value a class (0, 1, 2, or 0 and 255), or one colour a class; the classes come in the order of the values, of colours
-of red, green and blue, and the background is the value 0, black. A file `classes.txt` beside the folders gives them names, one a line, the
-background's first; a line may begin with its value or colour (`255 0 0 lesion`).
+of red, green and blue, and the background is the value 0, black. Where no mask has it, the commonest value is the background, which is told.
+A file `classes.txt` beside the folders gives them names, one a line, the background's first; a line may begin with its value or colour
+(`255 0 0 lesion`).
 """
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pbl.data.doctor.finding import Finding, one_finding
-from pbl.data.folders import MASK_FOLDERS, MASK_WORD, find_role, normalize, read_content, read_patiently
-from pbl.data.images import MOST_PIXELS, is_image_file, opened
+from pbl.data.folders import (
+    MASK_FOLDERS,
+    MASK_WORD,
+    find_role,
+    list_images,
+    list_status,
+    normalize,
+    open_patiently,
+    read_content,
+    read_patiently,
+    tell_passed_over,
+)
+from pbl.data.mask_values import (
+    MOST_VALUE,
+    Coding,
+    Values,
+    choose_coding,
+    decode_values,
+    find_values,
+    read_names,
+    to_numbers,
+)
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Example, Source, Unreadable
-from pbl.errors import InputError, Sentence, join_sentences
+from pbl.errors import InputError, Sentence
 
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "photos", "jpegimages"}
 ALL_MASK_FOLDERS = MASK_FOLDERS | {
@@ -40,45 +59,8 @@ ALL_MASK_FOLDERS = MASK_FOLDERS | {
     "segmentations",
     "segmentationclass",
 }
-MOST_CLASSES = 64  # a mask with more values is a photograph, or was saved as JPEG, which blurs classes
 NAMES_FILE = "classes.txt"
 _ENDING = re.compile(MASK_WORD + r"[ _-]*\d*$", re.IGNORECASE)
-
-
-class Coding(NamedTuple):
-    """What the values of masks mean.
-
-    Attributes:
-        values: Of each class its grey value, or its colour as red * 65536 + green * 256 + blue.
-        names: Of each class; the background's first.
-        is_colour: Whether the values are colours.
-    """
-
-    values: tuple[int, ...]
-    names: tuple[str, ...]
-    is_colour: bool
-
-    def to_classes(self, values: np.ndarray, name: str) -> np.ndarray:
-        """Returns the class of each pixel, `uint8 [height, width]`; raises InputError where a value is no class."""
-        known = np.array(self.values)
-        order = np.argsort(known)
-        at = np.searchsorted(known[order], values).clip(0, len(known) - 1)
-        wrong = known[order][at] != values
-        if wrong.any():
-            raise InputError(
-                "The mask {name} has the value {value} in {pixels} pixel(s), which is no class. Classes have: {values}.",
-                name=name, value=self._say(int(values[wrong][0])), pixels=int(wrong.sum()),
-                values=", ".join(map(self._say, self.values)),
-            )  # fmt: skip
-        return order[at].astype(np.uint8)
-
-    def _say(self, value: int) -> str:
-        return say_value(value, self.is_colour)
-
-
-def say_value(value: int, is_colour: bool) -> str:
-    """A grey value as a number, a colour as its three."""
-    return f"{value >> 16} {value >> 8 & 255} {value & 255}" if is_colour else str(value)
 
 
 @dataclass(frozen=True)
@@ -122,38 +104,6 @@ class Mask:
         return united
 
 
-def decode_values(content: bytes, name: str) -> np.ndarray:
-    """Decodes a mask as it is, `uint8` or `uint16 [height, width]`, or `uint8 [height, width, 3]`; where it is transparent it is black.
-
-    Raises:
-        InputError: It is empty, no image, damaged, or too large.
-    """
-    try:
-        with opened(content) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise ValueError(Sentence("it has more than {most} million pixels", most=MOST_PIXELS // 10**6))
-            if picture.mode.startswith("I"):  # 16 or 32 bits
-                return np.asarray(picture).astype(np.uint16)
-            if picture.mode in ("1", "L"):
-                return np.asarray(picture.convert("L"))
-            values = np.asarray(picture.convert("RGBA"))
-            return values[..., :3] * (values[..., 3:] > 0)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises nearly any on damaged files
-        raise InputError(
-            "The mask {name} cannot be decoded: {error}. Save it anew, as PNG.", name=name, error=error
-        ) from None
-
-
-def to_numbers(values: np.ndarray, is_colour: bool) -> np.ndarray:
-    """One number a pixel, `int64 [height, width]`: the grey value, or of a colour red * 65536 + green * 256 + blue."""
-    if values.ndim == 2:
-        return values.astype(np.int64) * (0x10101 if is_colour else 1)
-    red, green, blue = np.moveaxis(values.astype(np.int64), -1, 0)
-    return red << 16 | green << 8 | blue if is_colour else red
-
-
 class MaskedFiles:
     """The image files of one split with their masks, as examples (content, `Mask`, name).
 
@@ -181,12 +131,12 @@ class MaskedFiles:
 
     def listing(self) -> str:
         """A digest of the files' names, sizes and times."""
-        status = []
-        for name, masks in self.files:
-            for file in (name, *masks):
-                with_status = (self.root / file).stat() if (self.root / file).exists() else None
-                status.append((file, with_status and (with_status.st_size, with_status.st_mtime_ns)))
-        return hashlib.sha256(repr(status).encode("utf-8", "surrogatepass")).hexdigest()
+        return digest_files(self.root, [file for name, masks in self.files for file in (name, *masks)])
+
+
+def digest_files(root: Path, names: Sequence[str]) -> str:
+    """A digest of files' names, sizes and times: another one where a file may have changed."""
+    return hashlib.sha256(repr((names, list_status(root, names))).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def masked_folder(folder: str | Path) -> Source:
@@ -197,15 +147,35 @@ def masked_folder(folder: str | Path) -> Source:
             values are no classes.
     """
     root = expand(folder)
+    return open_patiently(lambda: _open_folder(root, folder), root, folder)
+
+
+def _open_folder(root: Path, folder: str | Path) -> Source:
     if not root.is_dir():
         raise InputError("No folder {folder}. {near}", folder=folder, near=names_beside(root))
     root = _descend(root)
-    splits = _find_splits(root, folder)
-    files = {split: _match(root, *places) for split, places in splits.items()}
+    splits, set_aside = _find_splits(root, folder)
+    passed_over: Counter[str] = Counter()
+    listed = {split: tuple(_list_files(place, passed_over) for place in places) for split, places in splits.items()}
+    files = {split: _match(root, *places, *listed[split]) for split, places in splits.items()}
     _refuse_missing(files, folder)
-    coding, findings = _find_coding(root, files)
+    _refuse_shared(files, folder)
+    names = [mask for of_split in files.values() for _, masks in of_split for mask in masks]
+    found = find_values(
+        ((name, partial(read_patiently, (root / name).read_bytes, root / name, name)) for name in names),
+        str(root.resolve()),
+        digest_files(root, names),
+    )
+    coding, findings = choose_coding(found, read_names(root / NAMES_FILE), root / NAMES_FILE)
     parts = {split: partial(MaskedFiles, root, of, coding) for split, of in files.items()}
-    findings += _tell_unused(root, splits, files)
+    findings += [*_tell_unused(root, splits, listed, files), *tell_passed_over(passed_over)]
+    if set_aside:
+        findings += one_finding(
+            "set_aside",
+            "act",
+            "Folders that are not used, since their images have no masks: {folders}; predict can read them.",
+            folders=", ".join(set_aside),
+        )
     return Source(
         list(coding.names),
         parts["train"],
@@ -252,15 +222,28 @@ def _find_pair(folder: Path) -> tuple[Path, Path] | None:
     return (folder / roles["images"][0], folder / roles["masks"][0]) if all(roles.values()) else None
 
 
-def _find_splits(root: Path, folder: str | Path) -> dict[str, tuple[Path, Path]]:
-    """Of each split the folder of its images and that of its masks; "train" alone where there are no official splits."""
+def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
+    """Of each split the folder of its images and that of its masks, "train" alone where there are no official splits; and the folders
+    of splits without masks."""
     splits: dict[str, tuple[Path, Path]] = {}
+    named: dict[str, str] = {}
+    set_aside = []
     pair = _find_pair(root)
     if pair is None:  # train/images, train/masks
         for name in _folders_in(root):
             role = find_role(name)
-            if role and (inner := _find_pair(root / name)) is not None:
-                splits[role[0]] = inner
+            if not role:
+                continue
+            inner = _find_pair(root / name)
+            if inner is None:
+                set_aside.append(name)
+                continue
+            if role[0] in splits:
+                raise InputError(
+                    "{folder} holds {found}: which are the {role}? Keep one.",
+                    folder=folder, found=f"{named[role[0]]} and {name}", role=role[0],
+                )  # fmt: skip
+            splits[role[0]], named[role[0]] = inner, name
     else:
         images, masks = pair
         by_role = {role[0]: name for name in _folders_in(images) if (role := find_role(name)) and not role[1]}
@@ -277,28 +260,21 @@ def _find_splits(root: Path, folder: str | Path) -> dict[str, tuple[Path, Path]]
             folder=folder,
             found=", ".join(_folders_in(root)[:6]) or Sentence("no folder"),
         )
-    return splits
+    return splits, set_aside
 
 
-def _list_files(folder: Path) -> list[str]:
+def _list_files(folder: Path, passed_over: Counter[str]) -> list[str]:
     """The image files below a folder, by names relative to it, sorted."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found += [
-            Path(place, name).relative_to(folder).as_posix()
-            for name in sorted(files)
-            if not is_hidden(name) and is_image_file(Path(place, name))
-        ]
-    return found
+    return [Path(file).relative_to(folder).as_posix() for file in list_images(folder, passed_over)]
 
 
-def _match(root: Path, images: Path, masks: Path) -> list[tuple[str, tuple[str, ...]]]:
+def _match(
+    root: Path, images: Path, masks: Path, image_files: Sequence[str], mask_files: Sequence[str]
+) -> list[tuple[str, tuple[str, ...]]]:
     """Of each image its masks: the same path and stem, `stem_mask`, `stem_mask_1` ..., or all files of a folder `stem/`."""
     by_stem: dict[tuple[str, str], list[str]] = {}
-    for name in _list_files(masks):
-        path = PurePosixPath(name)
-        by_stem.setdefault((str(path.parent), path.stem), []).append(name)
+    for name in mask_files:
+        by_stem.setdefault(_split_name(name), []).append(name)
     within, marked = {}, {}
     for (parent, stem), names in by_stem.items():
         within.setdefault(parent, []).extend(names)
@@ -306,15 +282,21 @@ def _match(root: Path, images: Path, masks: Path) -> list[tuple[str, tuple[str, 
         if bare != stem:
             marked.setdefault((parent, bare), []).extend(names)
     matched = []
-    for name in _list_files(images):
-        path = PurePosixPath(name)
-        key = (str(path.parent), path.stem)
-        found = by_stem.get(key) or marked.get(key) or within.get(str(path.parent / path.stem), [])
+    for name in image_files:
+        parent, stem = _split_name(name)
+        key = (parent, stem)
+        found = by_stem.get(key) or marked.get(key) or within.get(str(PurePosixPath(parent, stem)), [])
         where = [(masks / other).relative_to(root).as_posix() for other in sorted(found)]
         matched.append(((images / name).relative_to(root).as_posix(), tuple(where)))
     if not matched:
         raise InputError("{folder} holds no image. Put the images there.", folder=images)
     return matched
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """Folder and stem, in the spelling that all systems share."""
+    path = PurePosixPath(normalize(name))
+    return str(path.parent), path.stem
 
 
 def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
@@ -327,13 +309,27 @@ def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
         )  # fmt: skip
 
 
-def _tell_unused(root: Path, splits: Mapping[str, tuple[Path, Path]], files: Mapping[str, list]) -> list[Finding]:
+def _refuse_shared(files: Mapping[str, list], folder: str | Path) -> None:
+    image_of: dict[str, str] = {}
+    for name, masks in (pair for of_split in files.values() for pair in of_split):
+        for mask in masks:
+            if mask in image_of:
+                raise InputError(
+                    "{folder}: {one} and {other} have one mask, {mask}. Keep one of them, or give each its own.",
+                    folder=folder, one=image_of[mask], other=name, mask=mask,
+                )  # fmt: skip
+            image_of[mask] = name
+
+
+def _tell_unused(
+    root: Path, splits: Mapping[str, tuple[Path, Path]], listed: Mapping[str, tuple], files: Mapping[str, list]
+) -> list[Finding]:
     """Masks without an image, and images with several masks."""
     used = {mask for of_split in files.values() for _, masks in of_split for mask in masks}
     unused = sorted(
         name
-        for _, masks in splits.values()
-        for name in ((masks / other).relative_to(root).as_posix() for other in _list_files(masks))
+        for split, (_, masks) in splits.items()
+        for name in ((masks / other).relative_to(root).as_posix() for other in listed[split][1])
         if name not in used
     )
     several = [name for of_split in files.values() for name, masks in of_split if len(masks) > 1]
@@ -353,110 +349,6 @@ def _tell_unused(root: Path, splits: Mapping[str, tuple[Path, Path]], files: Map
     return found
 
 
-def _find_coding(root: Path, files: Mapping[str, list]) -> tuple[Coding, list[Finding]]:
-    """Looks through all masks for their values."""
-    names = [mask for of_split in files.values() for _, masks in of_split for mask in masks]
-    grey: Counter[int] = Counter()
-    colours: Counter[int] = Counter()
-    example: dict[int, str] = {}
-    problems = []
-
-    def look(name: str) -> tuple[str, np.ndarray, np.ndarray, bool] | InputError:
-        try:
-            content = read_patiently((root / name).read_bytes, root / name, name)
-            values = decode_values(content, name)
-        except InputError as error:
-            return error
-        is_colour = values.ndim == 3 and bool((values != values[..., :1]).any())
-        return name, *np.unique(to_numbers(values, is_colour), return_counts=True), is_colour
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for found in threads.map(look, names):
-            if isinstance(found, InputError):
-                problems.append(Sentence(found.template, **found.fields))
-                continue
-            name, values, counts, is_colour = found
-            into = colours if is_colour else grey
-            for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-                into[value] += count
-                example.setdefault(value, name)
-    if problems:
-        raise InputError(
-            "{n} mask(s) cannot be read: {reasons}{more}", n=len(problems), reasons=join_sentences(problems[:10]),
-            more=Sentence(" And {n} more.", n=len(problems) - 10) if len(problems) > 10 else "",
-        )  # fmt: skip
-    is_colour = bool(colours)
-    if is_colour:  # a mask in which all is of one grey, such as black, is of that colour
-        for value, count in grey.items():
-            colours[value * 0x10101] += count
-    values = sorted({0, *(colours if is_colour else grey)})
-    if len(values) > MOST_CLASSES:
-        raise InputError(
-            "The masks have {n} different values, such as {values} in {name}: a mask has one value a class. Saved as JPEG, or made smaller"
-            " with smoothing, classes run into each other: save masks as PNG, made smaller by nearest neighbour.",
-            n=len(values), values=", ".join(say_value(value, is_colour) for value in values[1:4]), name=example.get(values[1], names[0]),
-        )  # fmt: skip
-    given = _read_names(root / NAMES_FILE)
-    coding = _name(values, is_colour, given, root / NAMES_FILE)
-    if len(coding.values) < 2:
-        raise InputError(
-            "The masks have no value but {value}: nothing is marked in any of {n} masks.",
-            value=say_value(values[0], is_colour), n=len(names),
-        )  # fmt: skip
-    return coding, []
-
-
-def _read_names(file: Path) -> list[tuple[int | None, str]]:
-    """Value or colour, where one is given, and name of each class."""
-    if not file.is_file():
-        return []
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("{file} cannot be read: {error}. Give a class a line.", file=file, error=error) from None
-    named = []
-    for line in filter(None, map(str.strip, lines)):
-        colour = re.match(r"(\d{1,3})[ ,;]+(\d{1,3})[ ,;]+(\d{1,3})[ ,;:]+(\S.*)", line)
-        single = re.match(r"(\d+)[ ,;:]+(\S.*)", line)
-        if colour:
-            red, green, blue = map(int, colour.groups()[:3])
-            named.append((red << 16 | green << 8 | blue, colour[4]))
-        else:
-            named.append((int(single[1]), single[2]) if single else (None, line))
-    return named
-
-
-def _name(values: list[int], is_colour: bool, given: list[tuple[int | None, str]], file: Path) -> Coding:
-    if not given:
-        if len(values) == 2:
-            return Coding(tuple(values), ("background", "foreground"), is_colour)
-        names = ["background", *(f"#{value:06x}" if is_colour else str(value) for value in values[1:])]
-        return Coding(tuple(values), tuple(names), is_colour)
-    if all(value is None for value, _ in given):
-        if len(given) < len(values):
-            raise InputError(
-                "{file} names {named} class(es), and the masks have {n} values: {values}. Name each, the background first.",
-                file=file, named=len(given), n=len(values), values=", ".join(say_value(value, is_colour) for value in values),
-            )  # fmt: skip
-        if len(given) > len(values) and not is_colour and max(values) < len(given):
-            values = list(range(len(given)))  # classes that no mask has
-        elif len(given) > len(values):
-            raise InputError(
-                "{file} names {named} class(es), and the masks have {n} values: {values}. Begin each line with its value.",
-                file=file, named=len(given), n=len(values), values=", ".join(say_value(value, is_colour) for value in values),
-            )  # fmt: skip
-        return Coding(tuple(values), tuple(name for _, name in given), is_colour)
-    known = dict(given)
-    unnamed = [value for value in values if value not in known]
-    if unnamed:
-        raise InputError(
-            "{file} has no name for the value {value}, which masks have.",
-            file=file,
-            value=say_value(unnamed[0], is_colour),
-        )
-    return Coding(tuple(value for value, _ in given), tuple(name for _, name in given), is_colour)
-
-
 def from_masked_arrays(
     images: Any,
     masks: Any,
@@ -468,8 +360,10 @@ def from_masked_arrays(
 
     Args:
         images: `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`, 0 to 255, or a list of images of any sizes.
-        masks: `int [n, height, width]`, the class of each pixel, 0 for the background; a list where sizes differ.
-        class_names: Name of each class, the background's first; "background" and "foreground", or "1", "2", ... unless given.
+        masks: `int [n, height, width]`, a value for each class, 0 for the background, such as 0, 1, 2, or 0 and 255; a list where sizes
+            differ.
+        class_names: Name of each class in the order of the values, the background's first; "background" and "foreground", or "1", "2",
+            ... unless given. With more names than values, the values are the numbers of the classes.
         test: Images and masks of an official test split.
         val: Images and masks of an official validation split.
 
@@ -479,41 +373,72 @@ def from_masked_arrays(
     pairs = {
         name: pair for name, pair in (("train", (images, masks)), ("test", test), ("val", val)) if pair is not None
     }
-    highest = 1
-    for name, (of_split, masks_of) in pairs.items():
+    if isinstance(class_names, str):
+        raise InputError(
+            "class_names is one word, '{name}'. Give a list with one name for each class.", name=class_names
+        )
+    grey: dict[int, tuple[int, str]] = {}
+    for name, pair in pairs.items():
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise InputError("{name} is a {kind}. Give a pair: (images, masks).", name=name, kind=type(pair).__name__)
+        of_split, masks_of = pair
+        for what, arrays in (("images", of_split), ("masks", masks_of)):
+            if not hasattr(arrays, "__len__") or (isinstance(arrays, np.ndarray) and not arrays.ndim):
+                raise InputError(
+                    "{name}: the {what} are {kind}. Give an array, or a list of arrays.",
+                    name=name, what=what,
+                    kind=Sentence("a single number") if isinstance(arrays, np.ndarray) else type(arrays).__name__,
+                )  # fmt: skip
+        if not len(of_split) and not len(masks_of):
+            raise InputError("{name} holds no image. Give images, and a mask for each.", name=name)
         if len(of_split) != len(masks_of):
             raise InputError(
                 "{name}: {images} images but {masks} masks. Each image needs one mask.",
                 name=name, images=len(of_split), masks=len(masks_of),
             )  # fmt: skip
         for number, mask in enumerate(masks_of):
-            mask = np.asarray(mask)
-            if mask.ndim == 3 and mask.shape[-1] == 1:
-                mask = mask[..., 0]
-            if mask.ndim != 2 or mask.dtype.kind not in "biu" or (mask.size and (mask.min() < 0 or mask.max() > 255)):
-                raise InputError(
-                    "The mask {name}/{number} is {dtype} of shape {shape}. Valid: whole numbers [height, width], classes from 0.",
-                    name=name, number=number, dtype=mask.dtype, shape=mask.shape,
-                )  # fmt: skip
-            highest = max(highest, int(mask.max(initial=0)))
-    if class_names is None:
-        class_names = ["background", "foreground"] if highest == 1 else ["background", *map(str, range(1, highest + 1))]
-    coding = Coding(tuple(range(len(class_names))), tuple(class_names), False)
+            mask = _as_values(mask, f"{name}/{number}")
+            for value, count in enumerate(np.bincount(mask.ravel(), minlength=1).tolist()):
+                if count:
+                    before, example = grey.get(value, (0, f"{name}/{number}"))
+                    grey[value] = (before + count, example)
+    found = Values(grey, {}, sum(len(masks_of) for _, masks_of in pairs.values()), 0)
+    coding, findings = choose_coding(found, [(None, name) for name in class_names or ()], "class_names")
 
     def part(name: str):
         of_split, masks_of = pairs[name]
         return lambda: (
             (
                 image[..., None] if np.ndim(image) == 2 else image,
-                Mask((np.asarray(mask).reshape(np.shape(mask)[:2]),), (f"{name}/{number}",), coding),
+                Mask((_as_values(mask, f"{name}/{number}"),), (f"{name}/{number}",), coding),
                 f"{name}/{number}",
             )
             for number, (image, mask) in enumerate(zip(of_split, masks_of, strict=True))
         )
 
     return Source(
-        list(class_names),
+        list(coding.names),
         part("train"),
         *(part(name) if name in pairs else None for name in ("test", "val")),
+        findings=tuple(findings),
         has_masks=True,
     )
+
+
+def _as_values(mask: Any, name: str) -> np.ndarray:
+    """A mask as `uint8` or `uint16 [height, width]`; raises InputError where it is something else."""
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and mask.shape[-1] == 1:
+        mask = mask[..., 0]
+    if mask.ndim != 2 or mask.dtype.kind not in "biu" or not mask.size:
+        raise InputError(
+            "The mask {name} is {dtype} of shape {shape}. Valid: whole numbers [height, width], 0 for the background; of others"
+            " masks.astype('uint8').",
+            name=name, dtype=mask.dtype, shape=mask.shape,
+        )  # fmt: skip
+    if not (mask.min() >= 0 and mask.max() <= MOST_VALUE):
+        raise InputError(
+            "The mask {name} has values from {low} to {high}. Valid: a value for each class, from 0, the background, to {most}.",
+            name=name, low=int(mask.min()), high=int(mask.max()), most=MOST_VALUE,
+        )  # fmt: skip
+    return mask.astype(np.uint8 if mask.dtype.kind == "b" else np.min_scalar_type(int(mask.max())), copy=False)

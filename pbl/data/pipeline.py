@@ -73,7 +73,8 @@ def load_data(
             there were no others. One class is then enough, and a split may have kinds that train has not (`class_folders`).
         fewest_classes: 1 where nothing is to be told apart, as in generation.
         masks: Whether each image has a mask in place of a class (`pbl.data.mask_files`): a folder of `images/` and `masks/`, a `.zip` of
-            one, an `.npz` with `x_train` and `m_train`, or a function that returns `from_masked_arrays(...)`. Splits go by the class
+            one, an `.npz` with `x_train` and `m_train`, a TensorFlow Datasets name with a segmentation map, or a function that returns
+            `from_masked_arrays(...)`. Splits go by the class
             that has most pixels beside the background.
         views: With 2, `train` and `val` give each image twice, augmented differently: `uint8 [batch, 2, height, width, channels]`, for
             contrastive learning. Those of `val` are the same each time.
@@ -447,7 +448,13 @@ class Data:
     def part(self, images: Images) -> Part:
         """Some of the images as `pbl.data.doctor` takes them."""
         return Part(
-            images.view, images.labels, images.names, images.hashes, images.shapes, self.groups_of(images.names)
+            images.view,
+            images.labels,
+            images.names,
+            images.hashes,
+            images.shapes,
+            self.groups_of(images.names),
+            images.mask_view if self.has_masks else None,
         )
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:

@@ -80,7 +80,12 @@ class Images:
     @property
     def masks(self) -> np.ndarray:
         """`uint8 [n, height, width]`, the class of each pixel; only where the images have masks."""
-        return self.store[..., -1][self.index]
+        return self.mask_view[:]
+
+    @property
+    def mask_view(self) -> "PixelView":
+        """The masks, but one is copied only when it is accessed."""
+        return PixelView(self.store[..., -1], self.index)
 
     @property
     def view(self) -> "PixelView":

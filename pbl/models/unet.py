@@ -23,7 +23,7 @@ import keras
 from keras import layers
 
 from pbl.errors import InputError
-from pbl.models.card import DIGIT, Card, check_size
+from pbl.models.card import DIGIT, Card
 from pbl.models.contrastive import build_classifier, load_classifier
 
 CARDS = {
@@ -74,7 +74,12 @@ def unet(
                 "model_options.{option} is of an encoder: give model_options.encoder too, such as resnet20.",
                 option=option,
             )
-    check_size("unet", input_shape, 2**depth // 2)
+    if min(input_shape[:2]) < 2**depth // 2:  # more than half of it would be padding
+        raise InputError(
+            "unet with depth={depth} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Lower"
+            " model_options.depth, or give image_size={smallest} or more.",
+            depth=depth, smallest=2**depth // 2, height=input_shape[0], width=input_shape[1],
+        )  # fmt: skip
     rows, columns = (-side % 2**depth for side in input_shape[:2])
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)

@@ -37,10 +37,18 @@ def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("task_options.loss={loss}. Valid: {valid}.", loss=options["loss"], valid=", ".join(KINDS))
     weights = options["class_weights"]
     is_list = isinstance(weights, (list, tuple))
-    if not is_list or not all(isinstance(w, (int, float)) and not isinstance(w, bool) and w >= 0 for w in weights):
+    if (
+        not is_list
+        or not all(isinstance(w, (int, float)) and not isinstance(w, bool) and w >= 0 for w in weights)
+        or (weights and not any(weights))
+    ):
         raise InputError(
-            "task_options.class_weights={weights}: a number, 0 or more, for each class, the background first: [1, 5].",
+            "task_options.class_weights={weights}: a number, 0 or more, for each class, the background first, and not all 0: [1, 5].",
             weights=weights,
+        )
+    if weights and options["loss"] == "dice":
+        raise InputError(
+            "task_options.class_weights weigh the cross-entropy, and task_options.loss=dice has none. Leave them out, or take loss=both."
         )
     most = options["false_images"]
     if most is not None and not (isinstance(most, (int, float)) and not isinstance(most, bool) and 0 <= most < 1):
@@ -77,6 +85,11 @@ def compile_arguments(config: Config) -> dict[str, Any]:
         raise InputError(
             "task=segmentation: loss and label_smoothing are for classes. Valid: task_options.loss={valid}.",
             valid=", ".join(KINDS),
+        )
+    if config.class_weight is not None:
+        raise InputError(
+            "task=segmentation: class_weight={value} weighs whole images by their class. Weigh pixels: task_options.class_weights=[1, 5].",
+            value=config.class_weight,
         )
     options = {**OPTIONS, **config.task_options}
     return {"loss": MaskLoss(options["loss"], options["class_weights"]), "metrics": [MeanDice()]}

@@ -15,6 +15,7 @@ from pbl.languages import say, say_sentence
 from pbl.models.calls import is_overridden
 from pbl.tasks import Task, find_task
 from pbl.training.callbacks import CALLBACKS
+from pbl.training.mask_loss import MaskLoss
 from pbl.training.optimization import build_optimizer
 from pbl.training.performance import (
     choose_precision,
@@ -91,7 +92,10 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
             model=config.model,
             task=card.task,
         )
-    has_own_loss = not task.compile(config)  # its step may not know of a loss scale: float32 unless told otherwise
+    arguments = task.compile(config)
+    if isinstance(arguments.get("loss"), MaskLoss):
+        arguments["loss"].check(data.num_classes)
+    has_own_loss = not arguments  # its step may not know of a loss scale: float32 unless told otherwise
     if has_own_loss and config.label_smoothing:
         raise InputError(
             "label_smoothing={value} would change nothing: with task={task} the model has its own loss. Leave it out.",

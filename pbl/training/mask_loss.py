@@ -28,17 +28,21 @@ class MaskLoss(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.kind, self.class_weights = kind, tuple(class_weights)
 
-    def call(self, y_true, y_pred):
-        """Labels `int [batch, height, width]`, probabilities `[batch, height, width, classes]`; returns `float32 [batch]`."""
-        classes = y_pred.shape[-1]
-        probabilities = ops.cast(y_pred, "float32")
-        truth = ops.one_hot(ops.cast(y_true, "int32"), classes)
+    def check(self, classes: int) -> None:
+        """Raises InputError unless there is a weight for each class, or none at all."""
         if self.class_weights and len(self.class_weights) != classes:
             raise InputError(
                 "task_options.class_weights has {given} number(s), and there are {classes} classes: one each, the background first.",
                 given=len(self.class_weights),
                 classes=classes,
             )
+
+    def call(self, y_true, y_pred):
+        """Labels `int [batch, height, width]`, probabilities `[batch, height, width, classes]`; returns `float32 [batch]`."""
+        classes = y_pred.shape[-1]
+        probabilities = ops.cast(y_pred, "float32")
+        truth = ops.one_hot(ops.cast(y_true, "int32"), classes)
+        self.check(classes)
         loss = 0.0
         if self.kind != "dice":
             of_true = ops.sum(truth * probabilities, axis=-1)

@@ -22,6 +22,8 @@ __getattr__, __dir__, __all__ = offer(
         "finding": "SEVERITIES Finding Part Severity",
         "labels": "find_labels_harder_than_validation find_labels_unlike_neighbours find_labels_unlike_predictions"
         " bound_wrong_labels",
+        "masks": "count_marked find_absent_marks find_class_shares find_copies_with_other_masks find_empty_masks find_inverted_masks"
+        " find_lost_marks find_masks_like_images find_seldom_marks",
         "reference": "find_reference_accuracy",
         "report": "find_leave_out write_leave_out write_report",
         "shift": "find_shift measure_images",

@@ -6,7 +6,9 @@ A new check is a function that returns findings, in a file beside this one, and 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from pbl.data.doctor import altered_copies, copies, counts, labels, reference, shift, sizes, strangers
+import numpy as np
+
+from pbl.data.doctor import altered_copies, copies, counts, labels, masks, reference, shift, sizes, strangers
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.doctor.vectors import shrink
 
@@ -21,6 +23,7 @@ class Examined(NamedTuple):
     fit: str
     cap: dict[str, int]  # {"cap": n}: slow checks look at no more than n images; {}: as many as by default
     small: Mapping[str, Part]  # `splits`, where the slow checks run with images of at most 32 pixels a side
+    marked: Mapping[str, np.ndarray]  # of masks `masks.count_marked`
 
 
 Check = Callable[[Examined], list[Finding]]
@@ -28,18 +31,32 @@ Check = Callable[[Examined], list[Finding]]
 # Checks that take seconds on 60,000 images.
 CHECKS: tuple[Check, ...] = (
     lambda data: counts.find_broken(data.broken),
-    lambda data: counts.find_absent_classes(data.splits, data.class_names),
-    lambda data: counts.find_small_classes(data.splits, data.class_names),
-    lambda data: counts.find_small_validation(data.splits),
-    lambda data: counts.find_imbalance(data.splits, data.class_names),
     lambda data: sizes.find_small_images(data.splits),
     lambda data: sizes.find_long_images(data.splits, data.fit),
     lambda data: sizes.find_mixed_modes(data.splits, data.class_names),
     lambda data: sizes.find_constant_images(data.splits),
     lambda data: sizes.find_dark_images(data.splits),
     lambda data: copies.find_copies_across(data.splits, data.official),
-    lambda data: copies.find_copies_with_other_labels(data.splits, data.class_names),
     lambda data: copies.find_copies_within(data.splits),
+)
+# Likewise, of data with classes.
+OF_CLASSES: tuple[Check, ...] = (
+    lambda data: counts.find_absent_classes(data.splits, data.class_names),
+    lambda data: counts.find_small_classes(data.splits, data.class_names),
+    lambda data: counts.find_small_validation(data.splits),
+    lambda data: counts.find_imbalance(data.splits, data.class_names),
+    lambda data: copies.find_copies_with_other_labels(data.splits, data.class_names),
+)
+# Likewise, of data with masks.
+OF_MASKS: tuple[Check, ...] = (
+    lambda data: masks.find_absent_marks(data.marked, data.class_names),
+    lambda data: masks.find_seldom_marks(data.marked, data.class_names),
+    lambda data: masks.find_class_shares(data.marked, data.class_names),
+    lambda data: masks.find_empty_masks(data.splits, data.marked),
+    lambda data: masks.find_lost_marks(data.splits, data.marked),
+    lambda data: masks.find_inverted_masks(data.splits, data.marked),
+    lambda data: masks.find_masks_like_images(data.splits, data.marked),
+    lambda data: masks.find_copies_with_other_masks(data.splits),
 )
 # Checks that take long.
 CLOSE: tuple[Check, ...] = (
@@ -92,8 +109,10 @@ def examine(
     Returns:
         Findings, "stop" first, then "act", then "note".
     """
-    data = Examined(splits, class_names, broken, official, fit, {}, splits)
-    findings = [finding for check in CHECKS for finding in check(data)]
+    has_masks = splits["train"].masks is not None
+    marked = masks.count_marked(splits, len(class_names)) if has_masks else {}
+    data = Examined(splits, class_names, broken, official, fit, {}, splits, marked)
+    findings = [finding for check in CHECKS + (OF_MASKS if has_masks else OF_CLASSES) for finding in check(data)]
     if not fast:
         findings += examine_closely(splits, class_names, official)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -112,14 +131,17 @@ def examine_closely(
         most: Each check but that of harder labels looks at so many images of a split at most; by itself it takes more.
 
     Returns:
-        Findings; none where a split is empty, which `examine` has said. Of one class, as in anomaly detection, no label is looked at.
+        Findings; none where a split is empty, which `examine` has said. Of one class, as in anomaly detection, and of images with
+        masks, no label is looked at.
     """
     if not len(splits["val"].labels) or not len(splits["train"].labels):
         return []
     # Most checks look at images of at most 32 pixels a side: they are made small once.
     small = {name: part._replace(pixels=shrink(part.pixels)) for name, part in splits.items()}
-    data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most}, small)
-    has_classes = len(set(splits["train"].labels.tolist())) > 1
+    if has_masks := splits["train"].masks is not None:  # what is marked most in an image is no label of it
+        small = {name: part._replace(labels=np.zeros_like(part.labels)) for name, part in small.items()}
+    data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most}, small, {})
+    has_classes = not has_masks and len(set(splits["train"].labels.tolist())) > 1
     findings = [finding for check in CLOSE + OF_LABELS * has_classes for finding in check(data)]
     if not has_classes:
         return findings

@@ -24,12 +24,14 @@ class Part(NamedTuple):
     groups: list[str] | None = (
         None  # n, the word of each image's group, "" for one that is in none; None where none are set
     )
+    masks: np.ndarray | None = None  # uint8 [n, height, width], the class of each pixel; None where images have classes
 
     def take(self, index: np.ndarray) -> "Part":
         """The images of these numbers."""
         names, hashes = ([words[i] for i in index] for words in (self.names, self.hashes))
         groups = None if self.groups is None else [self.groups[i] for i in index]
-        return Part(self.pixels[index], self.labels[index], names, hashes, self.shapes[index], groups)
+        masks = None if self.masks is None else self.masks[index]
+        return Part(self.pixels[index], self.labels[index], names, hashes, self.shapes[index], groups, masks)
 
     @property
     def units(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pbl.data.doctor.finding import Finding, Part
+from pbl.data.doctor.masks import DRAWN
 from pbl.data.paths import write_name
 from pbl.storage.writing import replacing, write_json
 
@@ -21,6 +22,7 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
         The files written.
     """
     from pbl.evaluation.figures import plot_gallery
+    from pbl.evaluation.mask_figures import lay_over
     from pbl.reports.drawing import caption
 
     folder = Path(folder)
@@ -35,8 +37,12 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
         captions = [(name, text) for name, text in captions if name in place]
         if not captions:
             continue
+        pixels = [part.pixels[at] for part, at in (place[name] for name, _ in captions)]
+        if check in DRAWN:
+            masks = [part.masks[at] for part, at in (place[name] for name, _ in captions)]
+            pixels = [lay_over(image, mask, mask) for image, mask in zip(pixels, masks, strict=True)]
         figure = plot_gallery(
-            [place[name][0].pixels[place[name][1]] for name, _ in captions],
+            pixels,
             [text for _, text in captions],
             caption(check.replace("_", " ")),
         )
