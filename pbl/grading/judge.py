@@ -15,7 +15,7 @@ import numpy as np
 from pbl.evaluation.metrics import compute_metrics
 from pbl.grading.jobs import RESULT, STATUS
 from pbl.grading.outcomes import CAUSES, REASONS
-from pbl.grading.refusals import clean, clean_fields
+from pbl.grading.refusals import clean
 from pbl.statistics import mcnemar_test, wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
@@ -90,6 +90,18 @@ def read_left(folder: Path, count: int, num_classes: int) -> Outcome:
     if wrong.any():
         return Outcome("no_probabilities", {"rows": int(wrong.sum())}, facts)
     return Outcome("ok", {}, facts, result)
+
+
+def clean_fields(fields: Any) -> dict[str, str | int]:
+    """The values of a sentence as a stranger's process gave them: at most eight short texts and whole numbers."""
+    if not isinstance(fields, dict):
+        return {}
+    cleaned: dict[str, str | int] = {}
+    for name, value in list(fields.items())[:8]:
+        if isinstance(name, str) and re.fullmatch(r"[a-z_]{1,20}", name):
+            is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12
+            cleaned[name] = value if is_number else clean(value)
+    return cleaned
 
 
 def read_regular(folder: Path, name: str, most: int) -> bytes | None:

@@ -28,7 +28,7 @@ from pbl.grading.judge import Outcome
 from pbl.grading.ledger import MOST_STARTS, Ledger
 from pbl.grading.orders import describe_work, make_folder
 from pbl.grading.outcomes import explain, status_of
-from pbl.grading.refusals import Refusal, clean, clean_fields
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
@@ -239,7 +239,7 @@ class Runner:
         try:
             told = json.loads(content)
             if event["exit"] != 0 or told["reason"] != "ok":
-                why = explain(told["reason"], clean_fields(told["fields"]))
+                why = explain(told["reason"], judge.clean_fields(told["fields"]))
                 raise InputError("{path} cannot be taken apart: {why}", path=source, why=why)
             places = zip(map(str, told["names"]), told["places"], strict=True)
             return [
@@ -560,7 +560,7 @@ class Runner:
             try:
                 folder = self._put_together(item, wanted, builders, order)
             except Refusal as problem:  # the file has changed since it was hashed
-                return Outcome(problem.reason, clean_fields(problem.fields))
+                return Outcome(problem.reason, judge.clean_fields(problem.fields))
             except OSError as error:
                 if is_full(error):
                     raise
@@ -669,7 +669,7 @@ class Runner:
             team=item.submission.team,
             time=timestamp(),
             reason=ended.reason,
-            fields=clean_fields(ended.fields),
+            fields=judge.clean_fields(ended.fields),
             facts=ended.facts,
             used=item.used,
             isolation=self.isolation if item.used else "",
