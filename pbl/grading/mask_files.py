@@ -51,7 +51,8 @@ def read_masks(path: Path, ids: Sequence[str], sizes: Sequence[Sequence[int]], n
 
 
 def _match(names: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """The file of each image."""
+    """The file of each image; where some are called ID_mask.png, pictures that are called otherwise are no masks."""
+    names = [name for name in names if PICTURE.search(name)[1]] or names
     places = find_words([PICTURE.sub("", name.rpartition("/")[2]) for name in names], ids)
     known = {place: name for name, place in zip(names, places, strict=True) if place is not None}
     if len(names) == len(known) == len(ids):
