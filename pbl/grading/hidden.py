@@ -63,6 +63,11 @@ class Hidden:
         """What a submission is graded by: one of `HEADLINES`."""
         return HEADLINES[self.task]
 
+    @property
+    def judged_classes(self) -> list[str]:
+        """The classes that are judged one by one: of segmentation all but the background."""
+        return self.class_names if self.sizes is None else self.class_names[1:]
+
     def result_name(self, key: str) -> str:
         """What the file of a submission's result is called, by its key in the ledger."""
         return f"{key}.f32" if self.sizes is None else f"{key}.u8"

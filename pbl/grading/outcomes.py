@@ -33,7 +33,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "scores_header": ("corrupt", "predictions.csv begins with '{found}'. The task is anomaly detection; expected: id,score,alarm."),
     "score_number": ("corrupt", "predictions.csv, line {line}: the score '{name}' is no number. Expected: any number, high for an anomaly, such as 0.25."),
     "alarm_word": ("corrupt", "predictions.csv, line {line}: '{name}' is no alarm; expected: yes or no, 1 or 0, true or false. Wrong rows: {rows}."),
-    "mask_form": ("corrupt", "{name} is no mask that can be read ({found}). Expected: a grey PNG of at most 8 bits a pixel, the number of each pixel's class in it. " + WRITE_MASKS),
+    "mask_form": ("corrupt", "{name} is no mask that can be read ({found}). Expected: a grey PNG of 8 bits a pixel, without colours and palette, in it the number of each pixel's class. " + WRITE_MASKS),
     "table_cells": ("corrupt", "predictions.csv, line {line}: {found} cell(s); the header has {expected}."),
     "table_number": ("corrupt", "predictions.csv, line {line}: '{name}' is no probability. Expected: a number from 0 to 1, such as 0.25."),
     "ids_changed": ("corrupt", "predictions.csv, line {line}: '{name}' is no id: a spreadsheet has taken ids for numbers, in {rows} row(s). Write the file anew, and save it with no spreadsheet."),

@@ -300,6 +300,9 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
     constant = {row["team"] for row in rows if CONSTANT & set(row["flags"])}
     predicted = {team: scored[team].predicted for team in scored if team not in constant}
     features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
+    features |= {
+        row["team"]: row["team"] for row in rows if row["facts"].get("kind") == "masks"
+    }  # whose network is not known
     of_team = {row["team"]: row for row in rows}
     for one, other, share, chance in judge.find_agreements(predicted, features, truth):
         if other not in same[one]:
@@ -414,7 +417,7 @@ def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden, rubric:
         cells += [("reason", row["message"])]
         if scoring.by_class:
             of_class = row[scoring.by_class] or {}
-            cells += [(f"{scoring.by_class}({name})", of_class.get(name)) for name in hidden.class_names]
+            cells += [(f"{scoring.by_class}({name})", of_class.get(name)) for name in hidden.judged_classes]
         table.append(cells)
     _write_csv(out / "grades.csv", [name for name, _ in table[0]], [[cell for _, cell in cells] for cells in table])
     kept = [{key: value for key, value in row.items() if key not in ("used", "template")} for row in rows]
