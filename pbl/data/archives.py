@@ -21,7 +21,7 @@ import numpy as np
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.folders import class_folders, read_patiently, tell_passed_over
 from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
-from pbl.data.mask_files import from_masked_arrays
+from pbl.data.mask_files import NAMES_FILE, from_masked_arrays
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source, from_arrays
 from pbl.errors import InputError, Sentence
@@ -90,7 +90,7 @@ def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[s
 def _check_members(
     archive: zipfile.ZipFile, file: Path
 ) -> tuple[dict[str, zipfile.ZipInfo], list[str], dict[str, int]]:
-    """Returns the images in an archive, by their names in Unicode; the folders of all its files; and the endings of the others.
+    """Returns the images in an archive, and the names of masks' classes, by their names in Unicode; the folders of all its files; and the endings of the others.
 
     Raises InputError for what an honest archive of images never holds.
     """
@@ -117,7 +117,8 @@ def _check_members(
             archives.append(name)
         if info.flag_bits & 1:
             raise InputError("{file} is encrypted. Unpack it with its password, and give the folder.", file=file)
-        if suffix not in LISTED and not _is_image(archive, info, suffix):
+        is_kept = PurePosixPath(name).name == NAMES_FILE or suffix in LISTED
+        if not is_kept and not _is_image(archive, info, suffix):
             passed_over[suffix] += 1
             continue
         if name in members:

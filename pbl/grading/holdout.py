@@ -165,7 +165,8 @@ def make_holdout(
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
         is_private = _choose_private(seen, is_hidden, groups, seed)
-        _write_labels(ids, words, making, is_private, _name_groups(seen, is_hidden, groups) if has_masks else None)
+        of_group = find_groups([seen.names[at] for at in np.flatnonzero(is_hidden)], groups) if has_masks else None
+        _write_labels(ids, words, making, is_private, of_group)
         shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
         told = {
             "format": FORMAT,
@@ -269,15 +270,17 @@ def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, s
     if fraction == 1:
         return np.ones(len(splits), bool)
     of_train = np.flatnonzero(splits == "train")
-    words = find_groups([seen.names[place] for place in of_train], groups)
+    all_words = find_groups(seen.names, groups)
+    words = None if all_words is None else [all_words[place] for place in of_train]
     chosen = hold_out(
         [seen.hashes[place] for place in of_train], seen.labels[of_train], fraction, seed, "hidden", words
     )
     is_hidden = np.zeros(len(splits), bool)
     is_hidden[of_train[chosen]] = True
-    # What stands in another official split too would be given out with it.
-    given = {content for content, split in zip(seen.hashes, seen.splits, strict=True) if split != "train"}
-    is_hidden &= ~np.array([content in given for content in seen.hashes])
+    # What stands in another official split too, or is of a group there, would be given out with it.
+    for signs in filter(None, (seen.hashes, all_words)):
+        given = {sign for sign, split in zip(signs, seen.splits, strict=True) if split != "train"}
+        is_hidden &= ~np.array([sign in given for sign in signs])
     if not is_hidden.any() or is_hidden[of_train].all():
         raise InputError(
             "With --fraction {fraction} nothing is left on one side. Give more images or another share.",
@@ -306,12 +309,6 @@ def _check_masks(seen: _Seen, is_hidden: np.ndarray, class_names: Sequence[str])
             most=MOST_HIDDEN,
             limit=MOST_PIXELS / 1e6,
         )
-
-
-def _name_groups(seen: _Seen, is_hidden: np.ndarray, groups: str | None) -> list[str] | None:
-    """The word of each hidden image's group; "" of one in no group."""
-    words = find_groups([seen.names[place] for place in np.flatnonzero(is_hidden)], groups)
-    return None if words is None else [word or "" for word in words]
 
 
 def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:

@@ -15,7 +15,6 @@ STATUSES = tuple(
 )
 
 WRITE_ANEW = "Write the submission anew with `python -m pbl submit RUN --team NAME`."
-WRITE_MASKS = "Or let it be written: `python -m pbl submit RUN --team NAME --predictions IMAGES`."
 # reason: (status, sentence)
 REASONS: dict[str, tuple[str, str]] = {
     "ok": ("ok", "The submission was graded."),
@@ -33,7 +32,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "scores_header": ("corrupt", "predictions.csv begins with '{found}'. The task is anomaly detection; expected: id,score,alarm."),
     "score_number": ("corrupt", "predictions.csv, line {line}: the score '{name}' is no number. Expected: any number, high for an anomaly, such as 0.25."),
     "alarm_word": ("corrupt", "predictions.csv, line {line}: '{name}' is no alarm; expected: yes or no, 1 or 0, true or false. Wrong rows: {rows}."),
-    "mask_form": ("corrupt", "{name} is no mask that can be read ({found}). Expected: a grey PNG of 8 bits a pixel, without colours and palette, in it the number of each pixel's class. " + WRITE_MASKS),
+    "mask_form": ("corrupt", "{name} is no mask that can be read ({found}). Expected: a grey PNG of 8 bits a pixel, without colours and palette, in it the number of each pixel's class."),
     "table_cells": ("corrupt", "predictions.csv, line {line}: {found} cell(s); the header has {expected}."),
     "table_number": ("corrupt", "predictions.csv, line {line}: '{name}' is no probability. Expected: a number from 0 to 1, such as 0.25."),
     "ids_changed": ("corrupt", "predictions.csv, line {line}: '{name}' is no id: a spreadsheet has taken ids for numbers, in {rows} row(s). Write the file anew, and save it with no spreadsheet."),
@@ -77,7 +76,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "no_probabilities": ("incompatible", "The outputs are no probabilities: in {rows} rows they are negative or do not sum to 1. End the model with softmax."),
     "table_sum": ("incompatible", "predictions.csv, line {line}: the probabilities sum to {found}, or one is negative; expected: each from 0 to 1, together 1. Wrong rows: {rows}."),
     "scores_needed": ("incompatible", "The task is anomaly detection: hand in scores of the hidden images, not a model: `python -m pbl submit RUN --team NAME --predictions IMAGES`."),
-    "masks_needed": ("incompatible", "The task is segmentation: hand in a zip of masks of the hidden images, ID.png each, and nothing else. " + WRITE_MASKS),
+    "masks_needed": ("incompatible", "The task is segmentation: hand in a zip of masks of the hidden images, ID.png each, not a model or a table: `python -m pbl submit RUN --team NAME --predictions IMAGES`."),
     "model_needed": ("incompatible", "The task is classification: hand in a model or predictions.csv, not pictures. " + WRITE_ANEW),
     "alarm_unlike_score": ("incompatible", "predictions.csv, line {line}: no alarm, and a score not below that of line {other}, which has an alarm. Expected: each image with an alarm scores higher than every image without one."),
     "label_unlike_probabilities": ("incompatible", "predictions.csv, line {line}: the label is {label}, and {name} has the largest probability; expected: the label's. Wrong rows: {rows}."),
@@ -86,12 +85,12 @@ REASONS: dict[str, tuple[str, str]] = {
     "output_shape": ("wrong_shape", "The model gives {found} for one image; expected one row of {expected} probabilities."),
     "ids": ("wrong_shape", "predictions.csv has {found} of {expected} ids; {missing} are missing, {unknown} unknown, {twice} twice. The first: {first}."),
     "mask_ids": ("wrong_shape", "The zip has masks of {found} of {expected} hidden images; {missing} are missing, {unknown} unknown, {twice} twice. The first: {first}. Expected: one PNG for each, such as {example}."),
-    "mask_size": ("wrong_shape", "{name} has {found} pixels, and its image has {expected}. Bring masks back to the size of their images, by nearest neighbour. " + WRITE_MASKS),
+    "mask_size": ("wrong_shape", "{name} has {found} pixels, and its image has {expected}. Bring masks back to the size of their images, by nearest neighbour."),
     "result_length": ("wrong_shape", "The result has not one row of probabilities for each image."),
     "class_names": ("wrong_classes", "The classes are not those of the task: {missing} missing, {unknown} unknown ({names})."),
     "class_count": ("wrong_classes", "The model has {found} outputs; the task has {expected} classes."),
     "unknown_label": ("wrong_classes", "predictions.csv, line {line}: '{name}' is no class of the task; expected: {classes}. Wrong rows: {rows}."),
-    "mask_value": ("wrong_classes", "{name} has the value {value} in {pixels} pixel(s), which is no class. Expected: 0 for the background, up to {last} for the last class. " + WRITE_MASKS),
+    "mask_value": ("wrong_classes", "{name} has the value {value} in {pixels} pixel(s), which is no class. Expected: 0 for the background, up to {last} for the last class."),
     "weights_not_finite": ("non_finite", "{count} weights are NaN or infinite: the training diverged. Lower the learning rate."),
     "predictions_not_finite": ("non_finite", "{rows} rows of predictions hold NaN or infinity."),
     # while it ran
