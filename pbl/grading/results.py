@@ -177,14 +177,14 @@ def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict
     for row in rows:
         if row["status"] == "ok":
             try:
-                content = (out / "work" / "results" / hidden.result_name(row["key"])).read_bytes()
-                if hashlib.sha256(content).hexdigest() != row["result"]:
-                    raise ValueError
-                if hidden.sizes is not None:
-                    found[row["team"]] = np.frombuffer(content, np.uint8)
+                file = out / "work" / "results" / hidden.result_name(row["key"])
+                if hidden.sizes is not None:  # masks of a whole class may be more than the memory holds
+                    result = np.memmap(file, np.uint8, "r")
                 else:
-                    shape = len(hidden.ids), len(hidden.class_names)
-                    found[row["team"]] = np.frombuffer(content, "<f4").reshape(shape)
+                    result = np.frombuffer(file.read_bytes(), "<f4").reshape(len(hidden.ids), len(hidden.class_names))
+                if hashlib.sha256(result).hexdigest() != row["result"]:
+                    raise ValueError
+                found[row["team"]] = result
             except (OSError, ValueError):
                 _set_reason(row, "result_changed", {"team": row["team"]})
     return found

@@ -73,8 +73,11 @@ def score_masks(
 
 def list_pixels(masks: Sequence[np.ndarray]) -> np.ndarray:
     """`uint8 [pixels]`: of all images one pixel in so many that they are no more than `MOST_COMPARED`."""
-    pixels = np.concatenate([mask.ravel() for mask in masks])
-    return pixels[:: -(-len(pixels) // MOST_COMPARED)]
+    step, left, parts = -(-sum(mask.size for mask in masks) // MOST_COMPARED), 0, []
+    for mask in masks:
+        parts.append(mask.ravel()[left::step])
+        left = (left - mask.size) % step
+    return np.concatenate(parts)
 
 
 def _share_out(dice: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
