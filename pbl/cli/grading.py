@@ -15,12 +15,10 @@ from pbl.storage.escapes import for_shell
 
 def holdout(
     source: Annotated[str, Argument(metavar="SOURCE", help="A data set: a name, a folder, a .zip or an .npz.")],
-    settings: Annotated[
-        list[str] | None,
-        Argument(
-            metavar="[task=segmentation]", help="Images with a mask each: teams hand in masks.", show_default=False
-        ),
-    ] = None,
+    task: Annotated[
+        Literal["classification", "segmentation", "anomaly"],
+        Option(help="segmentation: images with a mask each, and teams hand in masks; anomaly goes with --normal."),
+    ] = "classification",
     fraction: Annotated[
         float, Option(help="Share of each class that is hidden; 1 hides all, and nothing is public.")
     ] = 0.2,
@@ -55,7 +53,6 @@ def holdout(
     with quiet_tensorflow():
         from pbl.grading.holdout import make_holdout
     options = {"fraction": fraction, "hide_test": hide_test, "groups": groups, "as_zip": as_zip, "seed": seed}
-    task = _read_task(settings or [])
     made = make_holdout(
         source, out=out, data_dir=data_dir, normal=normal or (), false_alarms=false_alarms, task=task, **options
     )
@@ -101,18 +98,6 @@ def holdout(
     print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
     _warn_of_exposed_labels(made.path)
     return 0
-
-
-def _read_task(settings: list[str]) -> str:
-    """The task that `holdout` is told, as `train` is."""
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name != "task":
-            raise InputError(
-                "{name} is no setting of holdout. Valid: task=segmentation, and the options below --help.", name=setting
-            )
-        return value
-    return "classification"
 
 
 def _warn_of_exposed_labels(folder: Path) -> None:

@@ -300,7 +300,7 @@ HELP = {
     "The file to hand in; TEAM.zip unless given.": "提出するファイル。省略すると班の名前.zip。",
     "Hand in model.keras, of Keras's own layers, rather than weights.": "重みの代わりに、Keras の層だけでできた model.keras を提出します。",
     "Hand in the classes, of anomaly detection the scores, of segmentation the masks, of these hidden images rather than a model.": "モデルの代わりに、これらの非公開の画像のクラス（異常検知ではスコア、セグメンテーションではマスク）を提出します。",
-    "Images with a mask each: teams hand in masks.": "画像ごとにマスクのあるデータ。班はマスクを提出します。",
+    "segmentation: images with a mask each, and teams hand in masks; anomaly goes with --normal.": "segmentation：画像ごとにマスクのあるデータで、班はマスクを提出します。anomaly は --normal と一緒に使います。",
     "Grade a class on hidden images: one row for every team, none trusted, nothing lost.": "非公開の画像でクラス全体を採点します（すべての班に1行ずつ、どの提出物も信用せず、何も失わない）。",
     "A folder with one folder or file for each team, a download of Moodle, Canvas or Google Classroom, or one submission.": "班ごとに1つのフォルダかファイルがあるフォルダ、Moodle や Canvas、Google Classroom からダウンロードしたもの、または1つの提出物。",
     "The hidden set: a folder that `holdout` made.": "非公開データ（`holdout` が作ったフォルダ）。",

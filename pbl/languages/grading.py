@@ -112,7 +112,6 @@ GRADING = {
     "AUROC (95% interval)": "AUROC（95%信頼区間）",
     # Segmentation
     "task={task}: valid are classification, segmentation, and anomaly with --normal CLASS.": "task={task}：使えるのは classification、segmentation、そして --normal CLASS を付けた anomaly です。",
-    "{name} is no setting of holdout. Valid: task=segmentation, and the options below --help.": "{name} という設定は holdout にありません。使えるのは task=segmentation と、--help に出るオプションです。",
     "No hidden mask would have the class {name}, so nothing would be judged by it. Hide other images or more: another --seed, a larger --fraction.": "非公開のマスクにクラス {name} が1つもなく、このクラスを採点できません。別の画像にするか（--seed を変える）、もっと多く（--fraction を大きく）非公開にしてください。",
     "{images:,} images of {pixels:.0f} million pixels together would be hidden; at most {most:,} of {limit:.0f} million are graded. Hide fewer: a smaller --fraction, or make the images smaller.": "非公開の画像が {images:,} 枚、合わせて {pixels:.0f} 百万画素になります。採点できるのは {most:,} 枚、{limit:.0f} 百万画素までです。--fraction を小さくするか、画像を小さくしてください。",
     ", the masks": "、マスク",
