@@ -19,60 +19,20 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 __version__ = "0.1.0"
 
-# A run keeps its `experiment.py` and is opened years later, so the names that files had before they moved stay valid:
-# `from pbl.callbacks import CALLBACKS`, `pbl.metrics.compute_metrics`.
-_MOVED = {
-    **dict.fromkeys(
-        "callbacks checkpoint divergence learning_curve optimization performance sweep tensorboard_log transfer trials".split(),
-        "training",
-    ),
-    **dict.fromkeys("advice monitor signals".split(), "diagnosis"),
-    **dict.fromkeys("calibration measurement metrics thresholds".split(), "evaluation"),
-    **dict.fromkeys("team_log team_report".split(), "reports"),
-}
-_MOVED = {f"pbl.{name}": f"pbl.{folder}.{name}" for name, folder in _MOVED.items()} | {
-    "pbl.report": "pbl.reports.run_report",
-    "pbl.japanese": "pbl.languages",
-    # Files that became several: the names, by the file that holds them now.
-    "pbl.plotting": {
-        "diagnosis.curves": "plot_learning_curves",
-        "evaluation.figures": "plot_confusion_matrix plot_gallery plot_reliability plot_thresholds",
-        "comparison.figures": "plot_comparison",
-    },
-    "pbl.models.cards": {"models": "CARDS"},
-    "pbl.data.files": {
-        "data.archives": "decode_name npz_arrays zip_archive",
-        "data.cache": "GIGABYTE cache_folder make_cache_folder",
-        "data.catalogue": "open_path",
-        "data.folders": "Files class_folders",
-        "data.paths": "expand looks_like_path",
-    },
-    "pbl.data.sources": {
-        "data.catalogue": "DATASETS UnknownDataset digits open_source prepared_datasets tensorflow_dataset",
-        "data.source": "Example Source check_class_names check_example from_arrays",
-        "data.store": "DifferentSizes",
-    },
-}
-
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Lets `import` find a file under the name that it had before it moved: the same module, not a second one.
-
-    A file that became several is found as a module that offers its names.
-    """
+    """Lets `import` find a file under the name that it had before it moved, as `pbl.moved` tells it: the same module, not a second one."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self) if name in _MOVED else None
+        if not name.startswith("pbl.") or name == "pbl.moved":
+            return None
+        is_moved = name in importlib.import_module("pbl.moved").MOVED
+        return importlib.machinery.ModuleSpec(name, self) if is_moved else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        new = _MOVED[spec.name]
-        if isinstance(new, dict):
-            module = ModuleType(spec.name)
-            module.__getattr__, module.__dir__, module.__all__ = offer("pbl", new)
-        else:
-            module = importlib.import_module(new)
+        module = importlib.import_module("pbl.moved").find(spec.name)
         spec.loader_state = module.__spec__ or spec  # which `import` is about to overwrite
         return module
 

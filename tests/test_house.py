@@ -18,7 +18,7 @@ NEEDS = read_imports(PACKAGE)
 
 # A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
 FLOORS = [
-    "errors config storage runs statistics languages comparison reports __init__"
+    "errors config storage runs statistics languages comparison reports moved __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.mistakes evaluation.figures evaluation.anomalies evaluation.anomaly_figures"
     " evaluation.contrast evaluation.contrast_figures evaluation.generation evaluation.generation_figures evaluation.segmentation evaluation.mask_figures"
     " evaluation.__init__"

@@ -23,7 +23,7 @@ from pbl import languages as japanese
 from pbl.cli import app
 from pbl.config import _WRONG, Augmentation, Config, say_problem
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
-from pbl.grading.feedback import _ANOMALY_REMARKS, _PROMISES, _REMARKS, FLAGS
+from pbl.grading.feedback import _ANOMALY_REMARKS, _MASK_REMARKS, _PROMISES, _REMARKS, FLAGS
 from pbl.grading.formats import _PROGRAMS
 from pbl.grading.outcomes import CAUSES, REASONS, UNTOLD
 from pbl.grading.rubric import Rubric
@@ -136,7 +136,7 @@ def faults_of_submissions() -> set[str]:
 
 def of_grading() -> set[str]:
     sentences = {*(text for _, text in REASONS.values()), *CAUSES.values(), *_REMARKS.values(), UNTOLD}
-    sentences |= {*_ANOMALY_REMARKS.values(), *_PROMISES.values(), *FLAGS.values()}
+    sentences |= {*_ANOMALY_REMARKS.values(), *_MASK_REMARKS.values(), *_PROMISES.values(), *FLAGS.values()}
     return set(filter(is_sentence, sentences))
 
 

@@ -15,6 +15,10 @@ from pbl.storage.escapes import for_shell
 
 def holdout(
     source: Annotated[str, Argument(metavar="SOURCE", help="A data set: a name, a folder, a .zip or an .npz.")],
+    task: Annotated[
+        Literal["classification", "segmentation", "anomaly"],
+        Option(help="segmentation: images with a mask each, and teams hand in masks; anomaly goes with --normal."),
+    ] = "classification",
     fraction: Annotated[
         float, Option(help="Share of each class that is hidden; 1 hides all, and nothing is public.")
     ] = 0.2,
@@ -49,12 +53,16 @@ def holdout(
     with quiet_tensorflow():
         from pbl.grading.holdout import make_holdout
     options = {"fraction": fraction, "hide_test": hide_test, "groups": groups, "as_zip": as_zip, "seed": seed}
-    made = make_holdout(source, out=out, data_dir=data_dir, normal=normal or (), false_alarms=false_alarms, **options)
+    made = make_holdout(
+        source, out=out, data_dir=data_dir, normal=normal or (), false_alarms=false_alarms, task=task, **options
+    )
     public = []
     if made.public is not None:
         public = [(made.public.name, say("{n:,} images for the teams", n=made.public_images))]
     hidden = say("{n:,} hidden images under opaque names, without labels", n=made.images)
+    has_masks = task == "segmentation"
     yours = say("yours alone: labels.csv, how the set was made") + (", copies.csv" if made.findings else "")
+    yours += say(", the masks") if has_masks else ""
     print_table([str(made.path), ""], [*public, ("images, hidden.json", hidden), ("labels", yours)])
     for finding in made.findings:
         told = (
@@ -75,11 +83,18 @@ def holdout(
         scores = make_references(made.path, made.public)
         if scores:
             order = sorted(scores.items(), key=lambda item: item[1])
-            header = [say("reference submission"), "AUROC" if normal else say("accuracy")]
+            header = [say("reference submission"), "AUROC" if normal else "Dice" if has_masks else say("accuracy")]
             print_table(header, [(name, format_number(value)) for name, value in order])
     if normal:
         told = "Teams hand in scores: give them {images} too, and tell them the share of false alarms to promise."
         print(say(told, images=made.path / "images"))
+    if has_masks:
+        print(
+            say(
+                "Teams hand in masks: give them {images} too, late, since people can look at them.",
+                images=made.path / "images",
+            )
+        )
     print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
     _warn_of_exposed_labels(made.path)
     return 0
@@ -108,7 +123,7 @@ def submit(
         str | None,
         Option(
             metavar="IMAGES",
-            help="Hand in the classes, of anomaly detection the scores, of these hidden images rather than a model.",
+            help="Hand in the classes, of anomaly detection the scores, of segmentation the masks, of these hidden images rather than a model.",
         ),
     ] = None,
     trust: Trust = False,
@@ -247,14 +262,12 @@ def grade(
 
 def _check_requirements(requirements: list[Requirement], data: str) -> None:
     from pbl.grading.hidden import open_hidden
+    from pbl.grading.measures import SCORINGS
 
-    is_anomaly = open_hidden(data).task == "anomaly"
+    valid = [name for name in (*SCORINGS[open_hidden(data).task].columns, "points") if name != "promise"]
     for text, name, *_ in requirements:
-        if is_anomaly and name not in ("roc_auc", "average_precision", "found", "false_alarms", "points"):
-            told = '--require "{text}": valid are roc_auc, average_precision, found, false_alarms and points.'
-            raise InputError(told, text=text)
-        if not is_anomaly and name not in ("accuracy", "macro_f1", "log_loss", "points"):
-            raise InputError('--require "{text}": valid are accuracy, macro_f1, log_loss and points.', text=text)
+        if name not in valid:
+            raise InputError('--require "{text}": valid are {valid}.', text=text, valid=", ".join(valid))
 
 
 def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
@@ -263,28 +276,35 @@ def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
     print(say(told, file=out / "predicted.csv", out=for_shell(out)))
 
 
+# The columns of the score, by what it is.
+HEADERS = {
+    "roc_auc": ("AUROC (95% interval)", "found", "false alarms"),
+    "dice": ("Dice (95% interval)", "falsely marked"),
+    "accuracy": ("accuracy (95% interval)",),
+}
+
+
 def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
-    is_anomaly, shown = any("roc_auc" in row for row in rows), []
-    headline = "roc_auc" if is_anomaly else "accuracy"
+    headline, shown = next(name for name in HEADERS if any(name in row for row in rows)), []
     for row in rows:
-        score, detection = "", ("", "") if is_anomaly else ()
+        score, more = "", ("",) * (len(HEADERS[headline]) - 1)
         if row[headline] is not None:
             low, high = row[f"{headline}_interval"]
             score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row[headline], low=low, high=high)
-        if is_anomaly and row[headline] is not None:
-            detection = f"{row['found']:.1%}", f"{row['false_alarms']:.1%} {say(row['promise'].replace('_', ' '))}"
+            if headline == "roc_auc":
+                more = f"{row['found']:.1%}", f"{row['false_alarms']:.1%} {say(row['promise'].replace('_', ' '))}"
+            elif headline == "dice":
+                more = ("" if row["false_images"] is None else f"{row['false_images']:.1%}",)
         points = row["final_points"] if row["total"] is None else row["total"]
         points = "" if points is None else f"{points:g}"
         remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
         shown.append(
             (
-                *(row["team"], row["status"], score, *detection),
+                *(row["team"], row["status"], score, *more),
                 *(points, str(row["tie_group"] or ""), remark or _say_outcome(row)),
             )
         )
-    header = ("team", "status", "accuracy (95% interval)", "points", "tie group")
-    if is_anomaly:
-        header = ("team", "status", "AUROC (95% interval)", "found", "false alarms", "points", "tie group")
+    header = ("team", "status", *HEADERS[headline], "points", "tie group")
     print_table([*(say(title) for title in header), ""], shown)
     told = "{table}, {page}, feedback for each team in {folder}"
     print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))

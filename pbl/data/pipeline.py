@@ -25,7 +25,7 @@ from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.look_alike import LOOK_ALIKE, group_look_alikes, read_groups
 from pbl.data.paths import expand, read_name
-from pbl.data.source import Source, check_class_names
+from pbl.data.source import Source, check_class_names, check_has_masks
 from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence, name_nearest
@@ -106,14 +106,7 @@ def load_data(
             name=name,
             kind=type(opened).__name__,
         )
-    if opened.has_masks and not masks:
-        raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
-    if masks and not opened.has_masks:
-        raise InputError(
-            "'{name}' has classes and no masks, which task=segmentation needs: a folder of images/ and masks/, or a function that"
-            " returns pbl.data.from_masked_arrays(images, masks).",
-            name=name,
-        )
+    check_has_masks(opened, name, masks)
     group_of = groups if callable(groups) else None
     fewest = 1 if normal is not None else fewest_classes
     return Data(

@@ -120,6 +120,18 @@ def check_class_names(names: Sequence[str], source: str, fewest: int = 2) -> Non
         )
 
 
+def check_has_masks(source: Source, name: str, masks: bool) -> None:
+    """Raises InputError where a source has masks and none are wanted, or the reverse."""
+    if source.has_masks and not masks:
+        raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
+    if masks and not source.has_masks:
+        raise InputError(
+            "'{name}' has classes and no masks, which task=segmentation needs: a folder of images/ and masks/, or a function that"
+            " returns pbl.data.from_masked_arrays(images, masks).",
+            name=name,
+        )
+
+
 def check_example(example: Example, num_classes: int, source: str) -> Example:
     """Returns the example if it is what a `Source` promises; else raises InputError with its name."""
     if not (isinstance(example, tuple) and len(example) == 3):

@@ -309,7 +309,7 @@ def _prepare(
         except InputError as error:
             return one._replace(pixels=error)
         fitted = _fit_mask(read, one.pixels.shape[:2], target.fit)
-        return one._replace(pixels=np.dstack([one.pixels, fitted]), label=_find_main_class(read))
+        return one._replace(pixels=np.dstack([one.pixels, fitted]), label=find_main_class(read))
 
     def prepare_file(content: bytes, label: int, name: str) -> _Prepared:
         check_label(label, num_classes, name, source)
@@ -360,7 +360,7 @@ def _fit_mask(mask: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
     return np.asarray(resize(Image.fromarray(mask), size[::-1], Image.Resampling.NEAREST))
 
 
-def _find_main_class(mask: np.ndarray) -> int:
+def find_main_class(mask: np.ndarray) -> int:
     """The class that has most pixels beside the background, 0; the background where there is no other: splits go by it."""
     counts = np.bincount(mask.ravel(), minlength=2)
     return int(counts[1:].argmax()) + 1 if counts[1:].any() else 0

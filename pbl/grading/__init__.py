@@ -6,7 +6,7 @@
 
 What runs where: the judge (`grader`, `judge`, `results`) holds the labels and opens nothing of a team's but names, bytes to copy, a
 short JSON object and an array of known length. A team's files are opened by `worker` (with `archives`, `weights`,
-`architecture`, `predictions`, `fixtures`) alone, in a process that `sandbox` has locked up and `server` watches. `jobs` is
+`architecture`, `predictions`, `mask_files`, `fixtures`) alone, in a process that `sandbox` has locked up and `server` watches. `jobs` is
 what both sides agree on: what such a process is handed, and what it leaves.
 """
 

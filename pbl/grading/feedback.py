@@ -27,6 +27,11 @@ _ANOMALY_REMARKS = {
     "constant_predictions": "Every image got the same score. Does the training loss go down?",
     "below_chance": "Normal images score higher than anomalies. Is a high score that of an anomaly?",
 }
+_MASK_REMARKS = {
+    "all_background": "Nothing is marked in any image. Does the training loss go down, and is the threshold too high?",
+    "constant_predictions": "Every image got the same mask. Does the training loss go down?",
+    "late": _REMARKS["late"],
+}
 _PROMISES = {
     "kept": "Its interval holds the promised share, {promised:g}.",
     "too_many": "That is more than the promised share, {promised:g}. Choose the threshold by normal images that the model was not trained on.",
@@ -38,6 +43,7 @@ _PROMISES = {
 FLAGS = {
     "above_ceiling": "better than the rubric's ceiling: were the labels looked up, or is the ceiling too low?",
     "agrees_on_errors_with": "makes the same mistakes as that team more often than chance explains",
+    "all_background": "nothing is marked in any image",
     "below_chance": "worse than guessing: is the order of the classes another one?",
     "constant_predictions": "the same answer for every image",
     "could_be": "a file without a name of the roster, which may be that team's",
@@ -74,11 +80,11 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     if half == "public":
         lines += _tell_coarsely(row, say)
     else:
-        tell = _tell_detection if hidden.task == "anomaly" else _tell_scores
+        tell = {"anomaly": _tell_detection, "segmentation": _tell_masks}.get(hidden.task, _tell_scores)
         lines += tell(row, hidden, say) if row[hidden.headline] is not None else []
         lines += _tell_marks(row, say, hidden.headline)
     facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
-    known = _ANOMALY_REMARKS if hidden.task == "anomaly" else _REMARKS
+    known = {"anomaly": _ANOMALY_REMARKS, "segmentation": _MASK_REMARKS}.get(hidden.task, _REMARKS)
     told = [flag for flag in row["flags"] if flag in known and (half, flag) != ("public", "below_chance")]
     remarks = [say(known[flag], days=row["days_late"]) for flag in told]
     if facts.get("ties"):
@@ -107,7 +113,7 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
         lines += [f"- {_escape(name.rsplit('/', 1)[-1])}: `{sha}`" for name, sha in sorted(row["files"].items())]
     if row["status"] not in ("ok", "grader_error"):
         own_check = "To check a submission yourself as the grader does: `python -m pbl submit RUN --team NAME`."
-        if hidden.task == "anomaly":
+        if hidden.task != "classification":
             own_check = "To write a submission and check it as the grader does: `python -m pbl submit RUN --team NAME --predictions IMAGES`."
         lines += ["", say(own_check)]
     _write(folder / "feedback.md", "\n".join(lines) + "\n")
@@ -145,6 +151,27 @@ def _tell_detection(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., s
         f"{alarms} {say(_PROMISES[row['promise']], promised=hidden.false_alarms)}",
     ]
     return [f"- {line}" for line in [*told, *_tell_points(row, say)]]
+
+
+def _tell_masks(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
+    """What `_tell_scores` is for classes."""
+    low, high = row["dice_interval"]
+    score = {"dice": row["dice"], "low": low, "high": high, "images": row["images"]}
+    told = [say("Dice: {dice:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)", **score)]
+    if row["false_images"] is not None:
+        told.append(
+            say(
+                "Images in which a class is marked that is not there: {share:.1%} of those that lack one",
+                share=row["false_images"],
+            )
+        )
+    table = []
+    for of in row["classes"]:
+        dice = "" if of["dice"] is None else f"{of['dice']:.4f}"
+        false = say("{n} of {all}", n=of["false_images"], all=of["empty_images"])
+        table.append(f"| {_escape(of['name'])} | {of['images']} | {dice} | {false} |")
+    header = say("| class | images that have it | Dice | falsely marked where it is not |")
+    return [*(f"- {line}" for line in [*told, *_tell_points(row, say)]), "", header, "|---|---|---|---|", *table]
 
 
 def _tell_points(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
@@ -201,7 +228,7 @@ def _write(file: Path, text: str) -> None:
 def write_histogram(
     file: Path, rows: list[dict[str, Any]], references: Mapping[str, float], headline: str = "accuracy"
 ) -> Path | None:
-    """Draws how many teams reached which accuracy, or AUROC, with the reference submissions; returns the file, None where none has a score."""
+    """Draws how many teams reached which accuracy, AUROC or Dice, with the reference submissions; returns the file, None where none has a score."""
     scores = [row[headline] for row in rows if row[headline] is not None]
     if not scores:
         file.unlink(missing_ok=True)
@@ -222,8 +249,12 @@ def write_histogram(
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)
         place, side = (value, top * (1 - 0.09 * (number % 4))), "right" if value > (1 + start) / 2 else "left"
         axes.text(*place, f" {name.replace('_', ' ')} {value:.3f}", fontsize=8, va="top", ha=side, color="#aa3377")
-    of_accuracy, of_area = caption("accuracy on the hidden images"), caption("AUROC on the hidden images")
-    axes.set_xlabel(of_accuracy if headline == "accuracy" else of_area)
+    labels = {
+        "accuracy": caption("accuracy on the hidden images"),
+        "roc_auc": caption("AUROC on the hidden images"),
+        "dice": caption("Dice on the hidden images"),
+    }
+    axes.set_xlabel(labels[headline])
     axes.set_ylabel(caption("teams"))
     axes.set_xlim(start, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -253,7 +284,7 @@ def write_summary(
         is_whole: Whether no line of the ledger was changed.
         hidden: For the name of the hidden set, and its task.
         half: Which half of the hidden images counts.
-        references: Accuracy, or AUROC, of each reference submission.
+        references: Accuracy, AUROC or Dice of each reference submission.
         histogram: A PNG that `write_histogram` has drawn.
         language: "en" or "ja", of the page.
 

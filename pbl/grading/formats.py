@@ -10,13 +10,13 @@ from pbl.grading.refusals import Refusal, clean
 
 FORMAT = 1  # of submission.json
 JSON_LIMIT = 64 * 1024  # bytes of submission.json
-MOST_FILES = 500  # of one submission, counted before anything is opened
 MOST_FIXTURES = 16  # images in fixtures.npz
 
 # Names under which the grader keeps the files, whatever a team or a platform called them.
 DESCRIPTION, WEIGHTS, FIXTURES = "submission.json", "model.weights.h5", "fixtures.npz"
 KERAS, PREDICTIONS, BUILDER, ARCHIVE = "model.keras", "predictions.csv", "builder.py", "submission.zip"
 ROLES = (DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER)
+PICTURE = re.compile(r"([_-]mask)?\.(png|jpe?g|bmp|gif|webp|tiff?)$", re.IGNORECASE)  # how a mask's name ends
 
 # What can run a program when it is opened.
 _PROGRAMS = {
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
     """Which file plays which role.
 
     Attributes:
-        kind: "weights", "keras", "predictions" or "archive".
+        kind: "weights", "keras", "predictions", "masks" or "archive".
         roles: The grader's name of each file: what the team called it.
     """
 
@@ -43,34 +43,31 @@ def is_noise(name: str) -> bool:
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in name.split("/"))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A file's name without the "(1)" and Canvas's "-1" of what was handed in again."""
     return re.sub(r"(?:[ _]?\(\d+\)|-\d+)(?=\.[A-Za-z0-9.]+$)", "", name).lower()
-
-
-def is_as_written(name: str) -> bool:
-    """Whether a file is called as `submit` calls it, and so by no team's name."""
-    return _plain(name) in ROLES
 
 
 def role_of(name: str) -> str | None:
     """Returns the role that a file's own name gives it, or None; a platform's prefix, a "(1)" and Canvas's "-1" of what was
     handed in again do not matter."""
-    plain = _plain(name.rsplit("/", 1)[-1])
-    if plain.endswith(".weights.h5"):
+    called = plain(name.rsplit("/", 1)[-1])
+    if called.endswith(".weights.h5"):
         return WEIGHTS
-    if plain.endswith(".keras"):
+    if called.endswith(".keras"):
         return KERAS
     for role in (DESCRIPTION, FIXTURES, PREDICTIONS, BUILDER):
-        if plain == role or plain.endswith(("_" + role, " " + role, "-" + role)):
+        if called == role or called.endswith(("_" + role, " " + role, "-" + role)):
             return role
-    return ARCHIVE if plain.endswith(".zip") else None
+    return ARCHIVE if called.endswith(".zip") else None
 
 
-def choose_parts(names: Iterable[str]) -> Parts:
+def choose_parts(names: Iterable[str], in_archive: bool = False) -> Parts:
     """Finds out what kind of submission some files are.
 
     Args:
         names: Paths of the files below the submission's folder, with `/`.
+        in_archive: Whether they are those of a zip, which may hold masks; loose masks are no submission.
 
     Raises:
         Refusal: There is none, or several at once, or one that is never opened.
@@ -89,6 +86,8 @@ def choose_parts(names: Iterable[str]) -> Parts:
         if len(found[ARCHIVE]) > 1:
             raise Refusal("two_files", names=_list(found[ARCHIVE]))
         return Parts("archive", {ARCHIVE: found[ARCHIVE][0]})
+    if not present and in_archive and any(map(PICTURE.search, names)):
+        present = ["masks"]
     if not present:
         for name in names:
             for suffix, kind in _PROGRAMS.items():
@@ -102,6 +101,7 @@ def choose_parts(names: Iterable[str]) -> Parts:
         "weights": (WEIGHTS, DESCRIPTION, FIXTURES, BUILDER),
         "keras": (KERAS, DESCRIPTION, FIXTURES),
         "predictions": (PREDICTIONS, DESCRIPTION),
+        "masks": (DESCRIPTION,),
     }[kind]
     roles = {}
     for role in wanted:

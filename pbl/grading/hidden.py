@@ -16,13 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from pbl.data.mask_files import decode_values
 from pbl.errors import InputError, Sentence
 from pbl.grading.tables import Table, TableError, find_words, fold, read_table, reads_as_number
 
 FORMAT = 1  # of hidden.json
 IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
+MASKS = "masks"  # beside labels.csv
 HALVES = ("public", "private")
 ANOMALY_CLASSES = ["normal", "anomaly"]  # of a hidden set of anomaly detection; an anomaly is the second
+# What a submission is graded by: the name of a column of `grades.csv`, for each task.
+HEADLINES = {"classification": "accuracy", "anomaly": "roc_auc", "segmentation": "dice"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,12 @@ class Hidden:
         class_names: The classes, in their order.
         ids: The images' names, sorted.
         shape: (height, width, channels) of the images; None where they differ.
-        task: "classification", or "anomaly": then the classes are `ANOMALY_CLASSES`, and scores of the images are handed in.
+        task: "classification", or "anomaly": then the classes are `ANOMALY_CLASSES`, and scores of the images are handed in; or
+            "segmentation": then masks are handed in, and the first class is the background.
         normal: Of anomaly detection the source's classes that are normal.
         false_alarms: Of anomaly detection the share of normal images that may have an alarm, as teams were told.
         digest: SHA-256 of all of it: another digest, another hidden set.
+        sizes: Of segmentation height and width of each image, in the order of `ids`; else None.
     """
 
     path: Path
@@ -50,11 +56,21 @@ class Hidden:
     task: str = "classification"
     normal: tuple[str, ...] = ()
     false_alarms: float | None = None
+    sizes: tuple[tuple[int, int], ...] | None = None
 
     @property
     def headline(self) -> str:
-        """What a submission is graded by: the name of a column of `grades.csv`."""
-        return "roc_auc" if self.task == "anomaly" else "accuracy"
+        """What a submission is graded by: one of `HEADLINES`."""
+        return HEADLINES[self.task]
+
+    @property
+    def judged_classes(self) -> list[str]:
+        """The classes that are judged one by one: of segmentation all but the background."""
+        return self.class_names if self.sizes is None else self.class_names[1:]
+
+    def result_name(self, key: str) -> str:
+        """What the file of a submission's result is called, by its key in the ledger."""
+        return f"{key}.f32" if self.sizes is None else f"{key}.u8"
 
     @property
     def files(self) -> list[Path]:
@@ -81,15 +97,7 @@ def open_hidden(path: str | Path) -> Hidden:
         told = json.loads(file.read_text(encoding="utf-8"))
         ids, class_names = [str(name) for name in told["ids"]], [str(name) for name in told["class_names"]]
         shape = tuple(told["shape"]) if told["shape"] else None
-        about: dict[str, Any] = {}
-        if told.get("task", "classification") != "classification":
-            about = {
-                "task": told["task"],
-                "normal": tuple(map(str, told["normal"])),
-                "false_alarms": told["false_alarms"],
-            }
-            if about["task"] != "anomaly" or class_names != ANOMALY_CLASSES or not 0 < about["false_alarms"] < 0.5:
-                raise ValueError
+        about = _read_task(told, class_names)
         are_names = ids and all(re.fullmatch(r"[0-9a-f]+", name) for name in ids)
         if told["format"] != FORMAT or not are_names or len(class_names) < 2:
             raise ValueError
@@ -127,6 +135,21 @@ def open_hidden(path: str | Path) -> Hidden:
     return replace(hidden, digest=digest.hexdigest())
 
 
+def _read_task(told: dict[str, Any], class_names: list[str]) -> dict[str, Any]:
+    """What `hidden.json` says of another task than classification; raises ValueError, KeyError or TypeError where it is damaged."""
+    task = told.get("task", "classification")
+    if task == "classification":
+        return {}
+    if task == "segmentation":
+        sizes = tuple((int(height), int(width)) for height, width in told["sizes"])
+        if len(sizes) != len(told["ids"]) or min(map(min, sizes)) < 1:
+            raise ValueError
+        return {"task": task, "sizes": sizes}
+    if task != "anomaly" or class_names != ANOMALY_CLASSES or not 0 < told["false_alarms"] < 0.5:
+        raise ValueError
+    return {"task": task, "normal": tuple(map(str, told["normal"])), "false_alarms": told["false_alarms"]}
+
+
 def hash_file(file: Path) -> str:
     """SHA-256 of a file."""
     with file.open("rb") as stream:
@@ -138,12 +161,16 @@ class Labels:
     """The labels of a hidden set, in the order of its `ids`.
 
     Attributes:
-        classes: `int64 [n]`.
+        classes: `int64 [n]`; of segmentation the commonest class beside the background.
         is_public: `bool [n]`: whether an image is in the half whose scores a leaderboard may show.
+        masks: Of segmentation, `uint8 [height, width]` of each image; else None.
+        groups: Of segmentation, where images belong together, a word for each, such as its patient; else None.
     """
 
     classes: np.ndarray
     is_public: np.ndarray
+    masks: list[np.ndarray] | None = None
+    groups: list[str] | None = None
 
 
 def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
@@ -157,7 +184,7 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
         InputError: They are missing, or those of another set.
     """
     file = Path(file).expanduser() if file else hidden.path / LABELS
-    lines, ids, labels, halves = _read_labels(file)
+    lines, ids, labels, halves, groups = _read_labels(file)
     places, classes = find_words(ids, hidden.ids), find_words(labels, hidden.class_names)
     what, known = None, set(places) - {None}
     changed = [n for n, place in enumerate(places) if place is None and reads_as_number(ids[n])]
@@ -182,11 +209,35 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
         )
     order = np.argsort(places)
     public = np.array([fold(half) == HALVES[0] for half in halves] or [False] * len(ids))
-    return Labels(np.array(classes)[order], public[order])
+    labels = Labels(np.array(classes)[order], public[order])
+    if hidden.sizes is None:
+        return labels
+    # An image in no group is one of its own.
+    words = [groups[at] or f"\0{ids[at]}" for at in order] if any(groups) else None
+    return replace(labels, masks=_read_masks(hidden, file.parent / MASKS), groups=words)
 
 
-def _read_labels(file: Path) -> tuple[list[int], list[str], list[str], list[str]]:
-    """Of each image its line, id, label and half; no halves where there is no such column."""
+def _read_masks(hidden: Hidden, folder: Path) -> list[np.ndarray]:
+    """The masks of a hidden set; raises InputError where one is missing, or is none of this set."""
+    masks = []
+    for name, size in zip(hidden.ids, hidden.sizes, strict=True):
+        file = folder / f"{name}.png"
+        try:
+            mask = decode_values(file.read_bytes(), file.name)
+        except OSError as error:
+            raise InputError(
+                "The mask {file} cannot be read: {reason}. Copy the folder of the labels again.",
+                file=file,
+                reason=error.strerror,
+            ) from None
+        if mask.shape != size or mask.max() >= len(hidden.class_names):
+            raise InputError("The mask {file} is not the one of this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
+        masks.append(mask)
+    return masks
+
+
+def _read_labels(file: Path) -> tuple[list[int], list[str], list[str], list[str], list[str]]:
+    """Of each image its line, id, label, half and group; no halves or groups where there is no such column."""
     try:
         table = read_table(file.read_bytes(), lambda cells: {"id", "label"} <= {fold(cell) for cell in cells})
     except FileNotFoundError:
@@ -196,13 +247,13 @@ def _read_labels(file: Path) -> tuple[list[int], list[str], list[str], list[str]
     except (OSError, TableError):
         table = Table([], [], ",")
     header, *rows = table.rows or [[]]
-    columns = find_words(["id", "label", "half"], header)
+    columns = find_words(["id", "label", "half", "group"], header)
     if None in columns[:2]:
         raise InputError("{file} cannot be read. It is a CSV file with the columns id,label,half.", file=file)
-    ids, labels, halves = (
+    ids, labels, halves, groups = (
         [row[column] if column < len(row) else "" for row in rows] if column is not None else [] for column in columns
     )
-    return table.lines[1:], ids, labels, halves
+    return table.lines[1:], ids, labels, halves, groups
 
 
 def find_exposing_work_tree(folder: Path) -> Path | None:

@@ -19,12 +19,30 @@ from PIL import Image
 from pbl.data import Source, decode_image, fit_image, hash_image, hold_out
 from pbl.data.catalogue import open_source
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
+from pbl.data.mask_files import IMAGE_FOLDERS, NAMES_FILE, Mask
+from pbl.data.source import check_has_masks
 from pbl.data.split import find_groups
+from pbl.data.store import find_main_class
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
-from pbl.grading.hidden import ANOMALY_CLASSES, DESCRIPTION, FORMAT, HALVES, IMAGES, LABELS, hash_file
+from pbl.grading.hidden import (
+    ANOMALY_CLASSES,
+    DESCRIPTION,
+    FORMAT,
+    HALVES,
+    HEADLINES,
+    IMAGES,
+    LABELS,
+    MASKS,
+    hash_file,
+)
+from pbl.grading.packing import encode_mask
 from pbl.storage.escapes import for_csv
 from pbl.storage.writing import name_unfinished, replacing, sweep, timestamp, write_json
 
+MOST_HIDDEN, MOST_PIXELS = (
+    4_000,
+    500_000_000,
+)  # hidden images with masks, and their pixels: more are no zip that a platform takes
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
 COPIES = "copies.csv"
 
@@ -38,6 +56,7 @@ class _Seen(NamedTuple):
     shapes: np.ndarray
     small: np.ndarray
     splits: list[str]
+    classes: list[frozenset[int]]  # that the mask of each has, where the source has masks
 
 
 class Holdout(NamedTuple):
@@ -70,6 +89,7 @@ def make_holdout(
     data_dir: str | None = None,
     normal: Sequence[str] = (),
     false_alarms: float | None = None,
+    task: str = "classification",
 ) -> Holdout:
     """Cuts a hidden set from a source: what `python -m pbl holdout` does, without the reference submissions.
 
@@ -89,11 +109,18 @@ def make_holdout(
         normal: The classes that are normal, for anomaly detection: hidden images are then normal or an anomaly, and teams hand in
             scores of them. The public part keeps its classes, the anomalies among them for teams to judge themselves by.
         false_alarms: Of anomaly detection: the share of normal images that may have an alarm, which teams promise; .05 unless given.
+        task: "segmentation" where the source has a mask for each image: the public part then holds both, with which
+            `task=segmentation` trains, and teams hand in masks of the hidden images. "anomaly" goes with `normal`.
 
     Raises:
-        InputError: The source or a setting is wrong; `out` exists; an image cannot be decoded; normal images or anomalies alone
-            would be hidden.
+        InputError: The source or a setting is wrong; `out` exists; an image or mask cannot be decoded; normal images or anomalies
+            alone would be hidden; a class would be in no hidden mask.
     """
+    if task not in HEADLINES or ((task == "anomaly") != bool(normal) and task != "classification"):
+        raise InputError(
+            "task={task}: valid are classification, segmentation, and anomaly with --normal CLASS.", task=task
+        )
+    has_masks = task == "segmentation"
     if not 0 < fraction <= 1:
         raise InputError("--fraction {fraction}: give a share above 0 and up to 1, such as 0.2.", fraction=fraction)
     if false_alarms is not None and not normal:
@@ -103,7 +130,8 @@ def make_holdout(
         raise InputError(
             "--false-alarms {share}: give a share above 0 and below 0.5, such as 0.05.", share=false_alarms
         )
-    opened = open_source(source, data_dir, has_anomalies=bool(normal))
+    opened = open_source(source, data_dir, has_anomalies=bool(normal), has_masks=has_masks)
+    check_has_masks(opened, source, has_masks)
     for name in normal:
         if name not in opened.class_names:
             nearest = name_nearest(name, opened.class_names)
@@ -129,13 +157,16 @@ def make_holdout(
                 kind=words[0],
                 source=source,
             )
+    if has_masks:
+        _check_masks(seen, is_hidden, opened.class_names)
     findings = _find_copies(seen, is_hidden)
     with _making(path) as making:
         random = np.random.default_rng([seed, 1])
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
         is_private = _choose_private(seen, is_hidden, groups, seed)
-        _write_labels(ids, words, making, is_private)
+        of_group = find_groups([seen.names[at] for at in np.flatnonzero(is_hidden)], groups) if has_masks else None
+        _write_labels(ids, words, making, is_private, of_group)
         shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
         told = {
             "format": FORMAT,
@@ -147,9 +178,13 @@ def make_holdout(
         }
         if normal:
             told |= {"task": "anomaly", "normal": list(normal), "false_alarms": false_alarms}
+        if has_masks:
+            sizes = dict(zip(ids, seen.shapes[is_hidden][:, :2].tolist(), strict=True))
+            told |= {"task": task, "sizes": [sizes[name] for name in sorted(ids)]}
         write_json(making / DESCRIPTION, {**told, "shape": list(shapes.pop()) if len(shapes) == 1 else None})
         settings = {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed}
         settings |= {"normal": list(normal), "false_alarms": false_alarms} if normal else {}
+        settings |= {"task": task} if has_masks else {}
         write_json(making / "labels" / "holdout.json", {**settings, "made": timestamp()})
         _write_copies(findings, making)
     return Holdout(path, path / public if public else None, int(is_hidden.sum()), int((~is_hidden).sum()), findings)
@@ -193,18 +228,20 @@ def _pixels(image: np.ndarray | bytes, name: str) -> np.ndarray:
 
 
 def _go_through(source: Source, called: str) -> _Seen:
-    names, labels, hashes, shapes, small, splits, problems = [], [], [], [], [], [], []
+    names, labels, hashes, shapes, small, splits, classes, problems = [], [], [], [], [], [], [], []
     for split, give in _parts(source):
         for image, label, name in give():
             try:
                 pixels = _pixels(image, name)
+                mask = label.read(name, pixels.shape[:2]) if isinstance(label, Mask) else None
             except InputError as error:
                 problems.append(error)
                 continue
             side = min(CHECKED_SIDE, *(shapes[0][:2] if shapes else pixels.shape[:2]))
             small.append(fit_image(pixels, (side, side), 3, "stretch"))
             names.append(name)
-            labels.append(int(label))
+            labels.append(int(label) if mask is None else find_main_class(mask))
+            classes.append(frozenset() if mask is None else frozenset(np.unique(mask).tolist()))
             hashes.append(hash_image(pixels))
             shapes.append(pixels.shape)
             splits.append(split)
@@ -223,7 +260,7 @@ def _go_through(source: Source, called: str) -> _Seen:
     if len(sides) > 1:  # a first image smaller than the checked side
         side = min(shape[0] for shape in sides)
         small = [fit_image(image, (side, side), 3, "stretch") for image in small]
-    return _Seen(names, np.array(labels), hashes, np.array(shapes), np.stack(small), splits)
+    return _Seen(names, np.array(labels), hashes, np.array(shapes), np.stack(small), splits, classes)
 
 
 def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, seed: int) -> np.ndarray:
@@ -233,21 +270,45 @@ def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, s
     if fraction == 1:
         return np.ones(len(splits), bool)
     of_train = np.flatnonzero(splits == "train")
-    words = find_groups([seen.names[place] for place in of_train], groups)
+    all_words = find_groups(seen.names, groups)
+    words = None if all_words is None else [all_words[place] for place in of_train]
     chosen = hold_out(
         [seen.hashes[place] for place in of_train], seen.labels[of_train], fraction, seed, "hidden", words
     )
     is_hidden = np.zeros(len(splits), bool)
     is_hidden[of_train[chosen]] = True
-    # What stands in another official split too would be given out with it.
-    given = {content for content, split in zip(seen.hashes, seen.splits, strict=True) if split != "train"}
-    is_hidden &= ~np.array([content in given for content in seen.hashes])
+    # What stands in another official split too, or is of a group there, would be given out with it.
+    for signs in filter(None, (seen.hashes, all_words)):
+        given = {sign for sign, split in zip(signs, seen.splits, strict=True) if split != "train"}
+        is_hidden &= ~np.array([sign in given for sign in signs])
     if not is_hidden.any() or is_hidden[of_train].all():
         raise InputError(
             "With --fraction {fraction} nothing is left on one side. Give more images or another share.",
             fraction=fraction,
         )
     return is_hidden
+
+
+def _check_masks(seen: _Seen, is_hidden: np.ndarray, class_names: Sequence[str]) -> None:
+    """Raises InputError where hidden masks would lack a class, or are too many to be handed in."""
+    hidden = frozenset().union(*(seen.classes[at] for at in np.flatnonzero(is_hidden)))
+    known = frozenset().union(*seen.classes)
+    if lacking := sorted(known - hidden - {0}):
+        raise InputError(
+            "No hidden mask would have the class {name}, so nothing would be judged by it. Hide other images or more: another --seed, a"
+            " larger --fraction.",
+            name=class_names[lacking[0]],
+        )
+    images, pixels = int(is_hidden.sum()), int(seen.shapes[is_hidden][:, :2].prod(axis=1).sum())
+    if images > MOST_HIDDEN or pixels > MOST_PIXELS:
+        raise InputError(
+            "{images:,} images of {pixels:.0f} million pixels together would be hidden; at most {most:,} of {limit:.0f} million are graded."
+            " Hide fewer: a smaller --fraction, or make the images smaller.",
+            images=images,
+            pixels=pixels / 1e6,
+            most=MOST_HIDDEN,
+            limit=MOST_PIXELS / 1e6,
+        )
 
 
 def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:
@@ -277,37 +338,71 @@ def _write_images(
 ) -> str | None:
     """Writes both parts, in a second walk through the source; returns the public one's name."""
     (folder / IMAGES).mkdir()
+    if source.has_masks:
+        (folder / LABELS).parent.mkdir(mode=0o700)
+        (folder / LABELS).with_name(MASKS).mkdir()
     waiting = iter(ids)
     has_public = not is_hidden.all()
     several = len({seen.splits[place] for place in np.flatnonzero(~is_hidden)}) > 1
     archive = zipfile.ZipFile(folder / "public.zip", "w", zipfile.ZIP_STORED) if has_public and as_zip else None
+
+    def publish(target: str, content: bytes) -> None:
+        if archive is not None:
+            archive.writestr(zipfile.ZipInfo(target, (2020, 1, 1, 0, 0, 0)), content)
+            return
+        file = folder / "public" / target
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
     place = 0
     with archive or contextlib.nullcontext():
         for split, give in _parts(source):
             for image, label, name in give():
+                mask = None
+                if source.has_masks:
+                    mask = encode_mask(label.read(name, tuple(seen.shapes[place][:2])))
                 if is_hidden[place]:
-                    file = folder / IMAGES / f"{next(waiting)}.png"
+                    called = f"{next(waiting)}.png"
+                    file = folder / IMAGES / called
                     file.write_bytes(_as_png(_pixels(image, name)))
                     os.utime(file, (1_577_836_800,) * 2)  # all of one date
+                    if mask is not None:
+                        (folder / LABELS).with_name(MASKS).joinpath(called).write_bytes(mask)
                 else:
                     content = image if isinstance(image, bytes) else _as_png(image)
-                    target = _public_name(split if several else "", source.class_names[label], name, place, content)
-                    if archive is not None:
-                        archive.writestr(zipfile.ZipInfo(target, (2020, 1, 1, 0, 0, 0)), content)
+                    below = split if several else ""
+                    if mask is None:
+                        publish(_public_name(below, source.class_names[label], name, place, content), content)
                     else:
-                        file = folder / "public" / target
-                        file.parent.mkdir(parents=True, exist_ok=True)
-                        file.write_bytes(content)
+                        target = _name_beside_mask(name, place, content)
+                        publish("/".join(filter(None, (below, IMAGES, target))), content)
+                        stem = str(PurePosixPath(target).with_suffix(".png"))
+                        publish("/".join(filter(None, (below, MASKS, stem))), mask)
                 place += 1
+        if source.has_masks and has_public:
+            lines = [f"{number} {name}\n" for number, name in enumerate(source.class_names)]
+            publish(NAMES_FILE, "".join(lines).encode())
     return None if not has_public else "public.zip" if as_zip else "public"
+
+
+def _name_beside_mask(name: str, place: int, content: bytes) -> str:
+    """A file's place among public images with masks: its own name below the folder of images, where it has one."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    above = [at for at, part in enumerate(parts) if part.casefold() in IMAGE_FOLDERS]
+    below = parts[above[-1] + 1 :] if above else ()
+    return "/".join(below) if below and "." in below[-1] else _number_file(place, content)
+
+
+def _number_file(place: int, content: bytes) -> str:
+    kind = ".jpg" if content.startswith(b"\xff\xd8") else ".png"
+    return f"{place:06d}{kind}"
 
 
 def _public_name(split: str, class_name: str, name: str, place: int, content: bytes) -> str:
     """A file's place in the public part: its own name below its class's folder, where it has one."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     below = parts[parts.index(class_name) + 1 :] if class_name in parts else ()
-    kind = ".jpg" if content.startswith(b"\xff\xd8") else ".png"
-    file = "_".join(below) if below and "." in below[-1] else f"{place:06d}{kind}"
+    file = "_".join(below) if below and "." in below[-1] else _number_file(place, content)
     return "/".join(part for part in (split, class_name.replace("/", "_"), file) if part)
 
 
@@ -325,16 +420,18 @@ def _choose_private(seen: _Seen, is_hidden: np.ndarray, groups: str | None, seed
     return hold_out([seen.hashes[place] for place in places], seen.labels[places], 0.5, seed, "private half", words)
 
 
-def _write_labels(ids: list[str], labels: list[str], folder: Path, is_private: np.ndarray) -> None:
+def _write_labels(
+    ids: list[str], labels: list[str], folder: Path, is_private: np.ndarray, groups: list[str] | None
+) -> None:
     file = folder / LABELS
-    file.parent.mkdir(mode=0o700)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
     half = is_private.astype(int)
+    rows = [[ids[n], labels[n], HALVES[half[n]], *([for_csv(groups[n])] if groups else [])] for n in range(len(ids))]
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         temporary.chmod(0o600)
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["id", "label", "half"])
-        for row in sorted((ids[n], labels[n], HALVES[half[n]]) for n in range(len(ids))):
-            writer.writerow(row)
+        writer.writerow(["id", "label", "half", *(["group"] if groups else [])])
+        writer.writerows(sorted(rows))
 
 
 def _write_copies(findings: list[Finding], folder: Path) -> None:

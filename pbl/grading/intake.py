@@ -30,13 +30,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pbl.errors import InputError
-from pbl.grading.formats import ARCHIVE, DESCRIPTION, MOST_FILES, Parts, choose_parts, is_as_written, is_noise, role_of
+from pbl.grading.formats import ARCHIVE, DESCRIPTION, ROLES, Parts, choose_parts, is_noise, plain, role_of
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.roster import Roster, name_team
 from pbl.grading.sandbox import MEBIBYTE
 from pbl.grading.tables import fold
 
 MOST_DEPTH, MOST_ENTRIES = 12, 100_000
+MOST_FILES = 500  # of one submission, counted before anything is opened
 _MOODLE = re.compile(
     r"^(?P<name>.+?)(?:_(?P<number>\d+))?_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<file>.*))?$"
 )
@@ -44,7 +45,9 @@ _CANVAS = re.compile(r"^(?P<name>\w+?)_(?:LATE_)?(?P<number>\d+)_\d+_(?P<file>.+
 _CANVAS_ANONYMOUS = re.compile(r"^(?:LATE_)?(?P<name>anon_[A-Za-z0-9]+)_\d+_(?P<file>.+)$")
 _CANVAS_LATE = re.compile(r"(?:^|_)LATE_(?=\d+_\d+_|anon_)")
 _NOBODY = frozenset({"participant", "参加者"})  # in place of a name, where Moodle's marking is anonymous
-_PLAIN_NAMES = frozenset({"model", "submission", "predictions", "提出", "提出物"})  # of a file that names no team
+_PLAIN_NAMES = frozenset(
+    {"model", "submission", "predictions", "masks", "提出", "提出物"}
+)  # of a file that names no team
 
 
 class File(NamedTuple):
@@ -206,9 +209,9 @@ def _read_canvas(name: str) -> tuple[Source, str] | None:
 
 
 def _read_classroom(name: str) -> tuple[Source, str] | None:
-    """A file of those that make a submission together, as Google Classroom names it."""
+    """A file of those that make a submission together, as Google Classroom names it: called as `submit` calls it, and so by no team."""
     student, sign, file = name.rpartition(" - ")
-    return (Source(f"{student} - ", student), file) if sign and is_as_written(file) else None
+    return (Source(f"{student} - ", student), file) if sign and plain(file) in ROLES else None
 
 
 def is_marked_late(name: str) -> bool:
@@ -328,7 +331,9 @@ def _own_label(source: Source) -> str:
     """What a source is called where no roster says it: of a class without names the platform's number belongs to it."""
     if source.platform == "moodle" and fold(source.label) in _NOBODY and source.number is not None:
         return f"{source.label} {source.number}"
-    if not source.platform and re.search(r" - .*(submission|predictions|model|提出)", source.label, re.IGNORECASE):
+    if not source.platform and re.search(
+        r" - .*(submission|predictions|masks|model|提出)", source.label, re.IGNORECASE
+    ):
         return source.label.partition(" - ")[0]
     return source.label
 
@@ -384,7 +389,7 @@ def _label_of_file(name: str, roster: Roster | None) -> str:
     is called so: `Team model.zip` is not of `Team` where there is a `Team model`."""
     whole = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
     once = re.sub(r"[ _]?\(\d+\)$", "", whole)
-    ending = re.compile(r"(?: -)?[ _-](submission|predictions|model)$", re.IGNORECASE)
+    ending = re.compile(r"(?: -)?[ _-](submission|predictions|masks|model)$", re.IGNORECASE)
     words = [ending.sub("", text) or text for text in (whole, once)]
     if roster is not None:
         return next((text for text in (whole, once, *words) if roster.match(text)), words[1])

@@ -15,7 +15,7 @@ import numpy as np
 from pbl.evaluation.metrics import compute_metrics
 from pbl.grading.jobs import RESULT, STATUS
 from pbl.grading.outcomes import CAUSES, REASONS
-from pbl.grading.refusals import clean, clean_fields
+from pbl.grading.refusals import clean
 from pbl.statistics import mcnemar_test, wilson_interval
 
 STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
@@ -43,7 +43,7 @@ class Outcome:
         reason: One of `REASONS`, or "needs_pixels".
         fields: The values of the reason's sentence.
         facts: What else the worker said, as far as it is what the grader's own program says.
-        result: `float32 [n, classes]` where the reason is "ok".
+        result: `float32 [n, classes]` where the reason is "ok"; of segmentation `uint8 [pixels]`, the class of each pixel.
         folder: The folder of its last job; None where there is none any more.
     """
 
@@ -54,13 +54,14 @@ class Outcome:
     folder: Path | None = None
 
 
-def read_left(folder: Path, count: int, num_classes: int) -> Outcome:
+def read_left(folder: Path, count: int, num_classes: int, sizes: Sequence[tuple[int, int]] | None = None) -> Outcome:
     """Reads what a worker left in its folder: nothing but a short JSON object and an array of known length.
 
     Args:
         folder: The worker's output folder.
         count: Images that were to be predicted.
         num_classes: Classes of the task.
+        sizes: Of segmentation: height and width of each image.
     """
     content = read_regular(folder, STATUS, STATUS_LIMIT)
     if content is None:
@@ -76,12 +77,15 @@ def read_left(folder: Path, count: int, num_classes: int) -> Outcome:
         return Outcome("no_result")
     if reason != "ok":
         return Outcome(reason, fields, facts)
-    expected = count * num_classes * 4
+    expected = count * num_classes * 4 if sizes is None else sum(height * width for height, width in sizes)
     content = read_regular(folder, RESULT, expected)
     if content is None:
         return Outcome("no_result", facts=facts)
     if len(content) != expected:
         return Outcome("result_length", facts=facts)
+    if sizes is not None:
+        masks = np.frombuffer(content, np.uint8)
+        return Outcome("no_result" if masks.max() >= num_classes else "ok", {}, facts, masks)
     result = np.frombuffer(content, "<f4").reshape(count, num_classes)
     broken = int((~np.isfinite(result)).any(axis=1).sum())
     if broken:
@@ -90,6 +94,18 @@ def read_left(folder: Path, count: int, num_classes: int) -> Outcome:
     if wrong.any():
         return Outcome("no_probabilities", {"rows": int(wrong.sum())}, facts)
     return Outcome("ok", {}, facts, result)
+
+
+def clean_fields(fields: Any) -> dict[str, str | int]:
+    """The values of a sentence as a stranger's process gave them: at most eight short texts and whole numbers."""
+    if not isinstance(fields, dict):
+        return {}
+    cleaned: dict[str, str | int] = {}
+    for name, value in list(fields.items())[:8]:
+        if isinstance(name, str) and re.fullmatch(r"[a-z_]{1,20}", name):
+            is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12
+            cleaned[name] = value if is_number else clean(value)
+    return cleaned
 
 
 def read_regular(folder: Path, name: str, most: int) -> bytes | None:
@@ -138,7 +154,7 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
     "team": lambda value: isinstance(value, str),
     "model": lambda value: isinstance(value, str),
     "saved_with": lambda value: isinstance(value, str),
-    "kind": lambda value: value in ("weights", "keras", "predictions"),
+    "kind": lambda value: value in ("weights", "keras", "predictions", "masks"),
     "parameters": lambda value: type(value) is int and 0 <= value < 10**12,
     "content": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
     "features": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
@@ -174,9 +190,10 @@ class Scored(NamedTuple):
 
     Attributes:
         metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in. Of
-            anomaly detection what `pbl.grading.anomalies.score_anomalies` says.
-        predicted: `int [n]`, the predicted classes.
-        scores: Of anomaly detection `float [n]`, in the order of the scores that were handed in.
+            anomaly detection what `pbl.grading.anomalies.score_anomalies` says, of segmentation `pbl.grading.segmentation.score_masks`.
+        predicted: `int [n]`, the predicted classes; of segmentation those of pixels.
+        scores: Of anomaly detection `float [n]`, in the order of the scores that were handed in; of segmentation the Dice of each image
+            or group and class, NaN where it has not the class.
     """
 
     metrics: dict[str, Any]
@@ -275,7 +292,8 @@ def are_tied(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> bool:
     return mcnemar_test(only_one, only_other) >= 0.05
 
 
-def _are_answers_tied(one: Scored, other: Scored, labels: np.ndarray) -> bool:
+def are_answers_tied(one: Scored, other: Scored, labels: np.ndarray) -> bool:
+    """`are_tied` of two scores."""
     return are_tied(one.predicted, other.predicted, labels)
 
 
@@ -283,7 +301,7 @@ def group_ties(
     scored: Mapping[str, Scored],
     labels: np.ndarray,
     headline: str = "accuracy",
-    tied: Callable[[Scored, Scored, np.ndarray], bool] = _are_answers_tied,
+    tied: Callable[[Scored, Scored, np.ndarray], bool] = are_answers_tied,
 ) -> dict[str, int]:
     """Sorts teams into groups that the hidden images cannot tell apart, from 1 for the best.
 

@@ -37,6 +37,7 @@ def describe_work(
     fit: str | None,
     builders: Sequence[str] = (),
     task: str = "classification",
+    sizes: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Returns the `job.json` of `pbl.grading.worker.work`.
 
@@ -48,7 +49,8 @@ def describe_work(
         shape: (height, width, channels) of `pixels.u8`; None where there is no such file.
         fit: How the images were brought to that shape; None where there is none.
         builders: SHA-256 of those `builder.py` of the team that may be run.
-        task: "classification", or "anomaly": then scores are handed in.
+        task: "classification", or "anomaly": then scores are handed in, or "segmentation": masks.
+        sizes: Of segmentation: height and width of each image.
     """
     return {
         "files": list(files),
@@ -59,6 +61,7 @@ def describe_work(
         "fit": fit,
         "builders": list(builders),
         "task": task,
+        "sizes": None if sizes is None else [list(size) for size in sizes],
     }
 
 

@@ -8,11 +8,12 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from pbl.errors import InputError
 from pbl.grading.formats import (
@@ -166,18 +167,45 @@ def write_scores(
     return _describe_and_write(Path(file), team, class_names, contents, {"kind": "predictions"})
 
 
+def write_masks(
+    file: str | Path, team: str, class_names: Sequence[str], ids: Sequence[str], masks: Iterable[np.ndarray]
+) -> Path:
+    """Writes a submission of segmentation, without checking it: `masks/ID.png` for each image.
+
+    Args:
+        file: The `.zip` to write.
+        team: The team's name.
+        class_names: The background's name first.
+        ids: Names of the hidden images, without their ending.
+        masks: Of each image `uint8 [height, width]`, the class of each pixel, of the image's own size.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    contents = {f"masks/{name}.png": encode_mask(mask) for name, mask in zip(ids, masks, strict=True)}
+    description = _describe(team, class_names, {"kind": "masks"})
+    return write_files(Path(file), {**contents, DESCRIPTION: description})
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Returns a PNG file of a mask, `uint8 [height, width]`."""
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def _describe_and_write(
     file: Path, team: str, class_names: Sequence[str], contents: dict[str, bytes], told: dict[str, Any]
 ) -> Path:
-    description = {
-        "format": FORMAT,
-        "team": team,
-        **told,
-        "class_names": list(class_names),
-        "versions": describe_environment()["versions"],
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    }
-    return write_files(file, {**contents, DESCRIPTION: json.dumps(description, indent=1, ensure_ascii=False).encode()})
+    told["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return write_files(file, {**contents, DESCRIPTION: _describe(team, class_names, told)})
+
+
+def _describe(team: str, class_names: Sequence[str], told: dict[str, Any]) -> bytes:
+    """`submission.json`."""
+    common = {"format": FORMAT, "team": team, "class_names": list(class_names)}
+    description = {**common, **told, "versions": describe_environment()["versions"]}
+    return json.dumps(description, indent=1, ensure_ascii=False).encode()
 
 
 def write_files(target: Path, contents: dict[str, bytes]) -> Path:

@@ -1,6 +1,6 @@
 """What the grader does with the hidden images and with its own known-good submission; trusted, without labels.
 
-The server imports this file in the child that does such work, never for a locked one.
+The server imports this file in the child that does such work, never in one that opens a stranger's file.
 """
 
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 from pbl import models
 from pbl.data.images import fit_image, read_image
 from pbl.grading.jobs import OUTPUT, PIXELS, read_job
-from pbl.grading.packing import write_submission
+from pbl.grading.packing import write_masks, write_submission
+from pbl.grading.walls import try_walls
 from pbl.models.prediction import predict_probabilities
 
 CANARY_IMAGES = 32
@@ -52,5 +53,17 @@ def make_canary(folder: Path) -> None:
     )
 
 
-# What the server may be asked to do without a lock.
-TRUSTED = {"prepare": prepare, "make_canary": make_canary}
+def make_masks(folder: Path) -> None:
+    """Makes known-good masks, so that the grader can be tried where masks are handed in.
+
+    `job.json` holds `ids`, `sizes` and `class_names`. Leaves `output/canary.zip` and `output/expected.u8`.
+    """
+    job = read_job(folder)
+    random = np.random.default_rng(0)
+    masks = [random.integers(0, len(job["class_names"]), size, np.uint8) for size in job["sizes"]]
+    (folder / OUTPUT / "expected.u8").write_bytes(b"".join(mask.tobytes() for mask in masks))
+    write_masks(folder / OUTPUT / "canary.zip", "canary", job["class_names"], job["ids"], masks)
+
+
+# What the server may be asked to do that opens no stranger's file.
+TRUSTED = {"prepare": prepare, "make_canary": make_canary, "make_masks": make_masks, "try_walls": try_walls}

@@ -11,16 +11,19 @@ import numpy as np
 
 from pbl import models
 from pbl.data import Data, fit_image, load_data, read_image
+from pbl.data.images import unfit_mask
 from pbl.data.store import DifferentSizes
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.anomalies import MOST_FITTED, Baselines, choose_threshold
+from pbl.evaluation.segmentation import Baseline, make_baselines
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
-from pbl.grading.packing import write_predictions, write_scores, write_submission
+from pbl.grading.packing import write_masks, write_predictions, write_scores, write_submission
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.models.prediction import predict_probabilities
 from pbl.storage.writing import is_full, temporary_folder, write_json
 
+MOST_MASKS = 500  # public masks with which the baselines are made
 SIDE = 64  # of photographs of different sizes
 NEIGHBOUR_SIDE, MOST_NEIGHBOURS = 32, 20_000
 BY_HEART = 10  # images of each class that the memoriser learns
@@ -42,13 +45,19 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
     | mean_image        | the distance to the mean of the normal public images                                 |
     | nearest_neighbours | the mean distance to the five nearest of them                                       |
 
+    Of segmentation what needs no network either (`pbl.evaluation.segmentation.make_baselines`), made with images of one size:
+
+    | background        | nothing is marked                                                                    |
+    | mean_mask         | where each class is oftenest in the public masks, for every image                    |
+    | brightness        | with two classes: what is brighter, or darker, than a threshold                      |
+
     Args:
         path: The hidden set, into whose `references` they go.
         public: Its public part.
         tell: Gets a line for each.
 
     Returns:
-        The accuracy of each, or its area under the ROC curve; empty where this machine cannot lock up a process, and so grades nothing.
+        The accuracy of each, or its area under the ROC curve, or its mean Dice; empty where this machine cannot lock up a process, and so grades nothing.
 
     Raises:
         InputError: The public part cannot be read, or the grader does not work here.
@@ -70,6 +79,8 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
 def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> dict[str, float]:
     hidden = open_hidden(path)
     settings = {"batch_size": 64, "normal": hidden.normal or None}
+    if hidden.task == "segmentation":  # of whole images, whatever their shape
+        settings |= {"masks": True, "fit": "stretch"}
     try:
         data = load_data(str(public), **settings)
     except DifferentSizes:
@@ -79,6 +90,10 @@ def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> d
     makers = {"majority": _majority, "nearest_neighbour": _nearest_neighbour, "memoriser": _memoriser, "tuned": _tuned}
     if hidden.task == "anomaly":
         makers = {name: partial(_distance, name) for name in ("mean_image", "nearest_neighbours")}
+    if hidden.task == "segmentation":
+        train = data.sample("train", MOST_MASKS)
+        baselines = make_baselines(train.pixels, train.masks, pixels, data.num_classes)
+        makers = {baseline.name: partial(_write_baseline, baseline) for baseline in baselines}
     for name, make in makers.items():
         tell(Sentence("Reference submission: {name}", name=name))
         make(folder / name, hidden, data, pixels)
@@ -95,7 +110,8 @@ def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> d
 
 def _hidden_pixels(hidden: Hidden, data: Data) -> np.ndarray:
     height, width, channels = data.input_shape
-    return np.stack([fit_image(read_image(file), (height, width), channels) for file in hidden.files])
+    fit = data.split["fit"]
+    return np.stack([fit_image(read_image(file), (height, width), channels, fit) for file in hidden.files])
 
 
 def _public(data: Data) -> tuple[np.ndarray, np.ndarray]:
@@ -131,6 +147,12 @@ def _distance(name: str, folder: Path, hidden: Hidden, data: Data, pixels: np.nd
     threshold = choose_threshold(baselines.score(known)[name], hidden.false_alarms).threshold
     scores = baselines.score(pixels)[name]
     write_scores(folder, name, hidden.class_names, hidden.ids, scores, scores > threshold)
+
+
+def _write_baseline(baseline: Baseline, folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:
+    masks = [unfit_mask(mask, size, "stretch") for mask, size in zip(baseline.masks, hidden.sizes, strict=True)]
+    folder.mkdir(parents=True)
+    write_masks(folder / "masks.zip", baseline.name, hidden.class_names, hidden.ids, masks)
 
 
 def _memoriser(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:

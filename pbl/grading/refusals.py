@@ -3,9 +3,7 @@
 The sentences stand in `pbl.grading.outcomes`, outside of the lock.
 """
 
-import re
 import unicodedata
-from typing import Any
 
 # Fixtures: the largest difference of a probability that passes. Float32 on other machines and versions differs by about 1e-5.
 TOLERANCE = 0.05
@@ -40,15 +38,3 @@ def clean(text: object, most: int = 80) -> str:
         kept.append(letter)
     words = " ".join("".join(kept).split())
     return words if len(words) <= most else words[: most - 1] + "…"
-
-
-def clean_fields(fields: Any) -> dict[str, str | int]:
-    """The values of a sentence as a stranger's process gave them: at most eight short texts and whole numbers."""
-    if not isinstance(fields, dict):
-        return {}
-    cleaned: dict[str, str | int] = {}
-    for name, value in list(fields.items())[:8]:
-        if isinstance(name, str) and re.fullmatch(r"[a-z_]{1,20}", name):
-            is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12
-            cleaned[name] = value if is_number else clean(value)
-    return cleaned

@@ -15,13 +15,12 @@ import numpy as np
 
 from pbl.errors import InputError, Sentence
 from pbl.grading import judge
-from pbl.grading.anomalies import MEASURES as ANOMALY_MEASURES
-from pbl.grading.anomalies import are_areas_tied, find_anomaly_flags, score_anomalies
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
 from pbl.grading.intake import is_marked_late
 from pbl.grading.ledger import Ledger
+from pbl.grading.measures import SCORINGS
 from pbl.grading.outcomes import UNTOLD, say, status_of
 from pbl.grading.refusals import clean
 from pbl.grading.roster import Roster, Team, safe_name
@@ -31,6 +30,8 @@ from pbl.storage.escapes import for_csv
 from pbl.storage.writing import replacing, write_json
 
 RECORD, MARKS = "record.json", "marks.csv"
+# Flags of those that answer alike without having copied.
+CONSTANT = {"constant_predictions", "all_background"}
 # A leaderboard's scores go by steps of so many images at least, and of a full point, so that none tells of a single image.
 STEP_IMAGES, STEP_SHARE = 5, 0.01
 Half = Literal["all", "public", "private"]
@@ -128,18 +129,23 @@ def write_all(
             was=record["hidden"],
             path=hidden.path,
         )
-    counts = _choose_half(labels, half)
-    truth = labels.classes[counts]
+    counts, scoring = _choose_half(labels, half), SCORINGS[hidden.task]
     rows = _outcomes(record, ledger)
-    whole = _read_results(out, rows, len(counts), len(hidden.class_names))
-    scored, groups = _score(rows, whole, counts, truth, hidden)
+    whole = _read_results(out, rows, hidden)
+    facts = {row["team"]: row["facts"] for row in rows}
+    scored = {team: scoring.score(result, counts, labels, hidden, facts[team]) for team, result in whole.items()}
+    truth = scoring.find_truth(labels, counts)
+    groups = judge.group_ties(scored, truth, hidden.headline, scoring.is_tied)
     references = read_references(hidden)
-    if hidden.task == "anomaly":  # where a simple method tells all anomalies, who does so too knows no hidden label
+    if scoring.has_ceiling:  # where a simple method has all right, who has so too knows no hidden label
         rubric = rubric.model_copy(update={"ceiling": max([rubric.ceiling, *references.values()])})
     received = {team.name: team.received for team in roster.teams} if roster else {}
     unread = {team.name for team in roster.teams if team.unread} if roster else set()
     for row in rows:
-        _fill(row, scored.get(row["team"]), groups.get(row["team"]), rubric, received, hidden)
+        team = row["team"]
+        _fill(row, scored.get(team), groups.get(team), rubric, received, hidden)
+        if team in scored:
+            row["flags"] += scoring.find_flags(scored[team], whole[team], counts, hidden, rubric.ceiling, facts[team])
         row["flags"] += ["time_unread"] if row["team"] in unread else []
     if rubric.deadline is not None:
         _tell_untimed(rows, tell)
@@ -164,42 +170,26 @@ def write_all(
     return rows
 
 
-def _read_results(out: Path, rows: list[dict[str, Any]], images: int, classes: int) -> dict[str, np.ndarray]:
-    """`float32 [images, classes]` of each team that has any; a row whose result was lost or changed since becomes a fault of ours."""
+def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict[str, np.ndarray]:
+    """`float32 [images, classes]`, or of segmentation `uint8 [pixels]`, of each team that has any; a row whose result was lost or
+    changed since becomes a fault of ours."""
     found = {}
     for row in rows:
         if row["status"] == "ok":
             try:
-                content = (out / "work" / "results" / f"{row['key']}.f32").read_bytes()
-                if hashlib.sha256(content).hexdigest() != row["result"]:
+                file = out / "work" / "results" / hidden.result_name(row["key"])
+                if hidden.sizes is not None:  # masks of a whole class may be more than the memory holds
+                    result = np.memmap(file, np.uint8, "r")
+                else:
+                    result = np.frombuffer(file.read_bytes(), "<f4").reshape(len(hidden.ids), len(hidden.class_names))
+                if hashlib.sha256(result).hexdigest() != row["result"]:
                     raise ValueError
-                found[row["team"]] = np.frombuffer(content, "<f4").reshape(images, classes)
+                found[row["team"]] = result
             except (OSError, ValueError):
                 _set_reason(row, "result_changed", {"team": row["team"]})
     return found
 
 
-def _score(
-    rows: list[dict[str, Any]], whole: dict[str, np.ndarray], counts: np.ndarray, truth: np.ndarray, hidden: Hidden
-) -> tuple[dict[str, judge.Scored], dict[str, int]]:
-    """The score of each team that has a result, and its tie group."""
-    if hidden.task == "anomaly":
-        if len(set(truth.tolist())) < 2:
-            raise InputError(
-                "The hidden images that count are all of one kind, normal or anomalies, by the labels. Take --half all."
-            )
-        scored = {team: score_anomalies(result[counts], truth, hidden.false_alarms) for team, result in whole.items()}
-        return scored, judge.group_ties(scored, truth, hidden.headline, are_areas_tied)
-    has_probabilities = {row["team"]: row["facts"].get("has_probabilities", True) for row in rows}
-    scored = {
-        team: judge.score(result[counts], truth, hidden.class_names, has_probabilities[team])
-        for team, result in whole.items()
-    }
-    return scored, judge.group_ties(scored, truth)
-
-
-# What is measured of a submission; of anomaly detection other things.
-_MEASURES = "accuracy accuracy_interval macro_f1 log_loss recall".split()
 # What a rubric's own function `points` gets beside them.
 _TOLD_TO_RUBRIC = "team images tie_group parameters days_late flags".split()
 
@@ -207,7 +197,7 @@ _TOLD_TO_RUBRIC = "team images tie_group parameters days_late flags".split()
 def _fill(
     row: dict[str, Any], scored: judge.Scored | None, group: int | None, rubric: Rubric, received, hidden: Hidden
 ) -> None:
-    measures = ANOMALY_MEASURES if hidden.task == "anomaly" else _MEASURES
+    measures = SCORINGS[hidden.task].measures
     when = received.get(row["team"]) or (datetime.fromisoformat(row["received"]) if row["received"] else None)
     row["received"] = when.isoformat() if when else None
     days = rubric.days_late(when) if row["status"] != "missing" else 0
@@ -222,20 +212,12 @@ def _fill(
     if scored is None:
         row["points"] = row["final_points"] = rubric.missing_points if row["status"] == "missing" else None
         return
-    metrics = scored.metrics
-    row |= {name: metrics[name] for name in (*measures, "images") if name in metrics}
-    if hidden.task == "classification":
-        row["macro_f1"] = metrics["macro"]["f1"]
-        row["recall"] = {name: of_class["recall"] for name, of_class in metrics["by_class"].items()}
+    row |= {name: scored.metrics[name] for name in (*measures, "images")}
     row["points"] = rubric.give_points({name: row[name] for name in (*measures, *_TOLD_TO_RUBRIC)}, hidden.headline)
     row["level"] = rubric.name_level(row[hidden.headline])
     if row["points"] is not None:
         row["late_points"] = rubric.late_points_per_day * days
         row["final_points"] = max(0.0, row["points"] - row["late_points"])
-    if hidden.task == "anomaly":
-        row["flags"] += find_anomaly_flags(scored, rubric.ceiling)
-    else:
-        row["flags"] += judge.find_flags(scored, len(hidden.class_names), rubric.ceiling, row["facts"])
 
 
 def _choose_half(labels: Labels, half: Half) -> np.ndarray:
@@ -289,7 +271,7 @@ def _find_prints(
     # Labels alone tell nothing where there is one way to write them: all right, nearly so, or one class throughout.
     if scored is not None and not row["facts"].get("has_probabilities", True):
         mistakes = int((scored.predicted != truth).sum())
-        if mistakes < judge.FEWEST_ERRORS or "constant_predictions" in row["flags"]:
+        if mistakes < judge.FEWEST_ERRORS or CONSTANT & set(row["flags"]):
             return set()
     # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
     common = (BUILDER, FIXTURES, DESCRIPTION)
@@ -297,7 +279,7 @@ def _find_prints(
     if "content" in row["facts"]:
         prints.add(f"weights {row['facts']['content']}")
     # Two that answer one class alike have not copied.
-    if whole is not None and "constant_predictions" not in row["flags"]:
+    if whole is not None and not CONSTANT & set(row["flags"]):
         prints.add(f"predictions {hashlib.sha256(whole.tobytes()).hexdigest()}")
     return prints
 
@@ -315,9 +297,12 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
     for row in rows:
         row["duplicate_of"] = sorted(same[row["team"]])
         row["flags"] += [f"duplicate_of:{other}" for other in row["duplicate_of"]]
-    constant = {row["team"] for row in rows if "constant_predictions" in row["flags"]}
+    constant = {row["team"] for row in rows if CONSTANT & set(row["flags"])}
     predicted = {team: scored[team].predicted for team in scored if team not in constant}
     features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
+    features |= {
+        row["team"]: row["team"] for row in rows if row["facts"].get("kind") == "masks"
+    }  # whose network is not known
     of_team = {row["team"]: row for row in rows}
     for one, other, share, chance in judge.find_agreements(predicted, features, truth):
         if other not in same[one]:
@@ -415,24 +400,24 @@ def _unguard(text: str) -> str:
 
 
 def _write_grades(out: Path, rows: list[dict[str, Any]], hidden: Hidden, rubric: Rubric) -> None:
-    with_intervals, others, recalls = ["accuracy"], ["macro_f1", "log_loss"], hidden.class_names
-    if hidden.task == "anomaly":
-        with_intervals, others, recalls = ["roc_auc", "found", "false_alarms"], ["promise", "average_precision"], []
-    table = []
+    scoring, table = SCORINGS[hidden.task], []
     for row in rows:
         cells = [(name, row[name]) for name in ("team", "status")]
-        for name in with_intervals:
+        for name in scoring.with_intervals:
             low, high = row[f"{name}_interval"] or (None, None)
             cells += [(name, row[name]), (f"{name}_low", low), (f"{name}_high", high)]
         cells += [
-            (name, row[name]) for name in (*others, "points", "days_late", "late_points", "final_points", "level")
+            (name, row[name])
+            for name in (*scoring.others, "points", "days_late", "late_points", "final_points", "level")
         ]
         cells += [(name, _as_number(mark)) for name, mark in row["marks"].items()]
         cells += [("total", row["total"])] if rubric.total else []
         cells += [("tie_group", row["tie_group"]), ("flags", " ".join(row["flags"]))]
         cells += [(name, row[name]) for name in ("parameters", "kind", "model", "isolation", "images")]
         cells += [("reason", row["message"])]
-        cells += [(f"recall({name})", (row["recall"] or {}).get(name)) for name in recalls]
+        if scoring.by_class:
+            of_class = row[scoring.by_class] or {}
+            cells += [(f"{scoring.by_class}({name})", of_class.get(name)) for name in hidden.judged_classes]
         table.append(cells)
     _write_csv(out / "grades.csv", [name for name, _ in table[0]], [[cell for _, cell in cells] for cells in table])
     kept = [{key: value for key, value in row.items() if key not in ("used", "template")} for row in rows]

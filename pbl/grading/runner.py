@@ -28,7 +28,7 @@ from pbl.grading.judge import Outcome
 from pbl.grading.ledger import MOST_STARTS, Ledger
 from pbl.grading.orders import describe_work, make_folder
 from pbl.grading.outcomes import explain, status_of
-from pbl.grading.refusals import Refusal, clean, clean_fields
+from pbl.grading.refusals import Refusal, clean
 from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
@@ -60,6 +60,7 @@ class _Item:
     files: dict[str, str]  # the team's name of each file: SHA-256
     key: str
     task: str = "classification"
+    sizes: Sequence[tuple[int, int]] | None = None
     owns_builder: bool = False
     builder: str = ""  # SHA-256 of the team's own program, as far as there is one
     used: dict[str, Any] = field(default_factory=dict)
@@ -239,7 +240,7 @@ class Runner:
         try:
             told = json.loads(content)
             if event["exit"] != 0 or told["reason"] != "ok":
-                why = explain(told["reason"], clean_fields(told["fields"]))
+                why = explain(told["reason"], judge.clean_fields(told["fields"]))
                 raise InputError("{path} cannot be taken apart: {why}", path=source, why=why)
             places = zip(map(str, told["names"]), told["places"], strict=True)
             return [
@@ -269,7 +270,7 @@ class Runner:
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         if is_again:
             self.ledger.add("again", key=key, team=submission.team, time=timestamp())
-        return _Item(submission, files, key, self.hidden.task)
+        return _Item(submission, files, key, self.hidden.task, self.hidden.sizes)
 
     def _write_record(self, items: list[_Item]) -> None:
         """Writes what scoring needs; where nothing was run this time, what was in force stays as it was told before."""
@@ -386,27 +387,34 @@ class Runner:
                 passed=", ".join(passed),
             )
 
-    def _grade_canary(self) -> None:
-        shape = self.hidden.shape or (32, 32, 3)
-        if max(shape[:2]) > 64:
-            shape = (64, 64, shape[2])
-        self._prepare(shape, "crop")
-        folder = self.new_folder(
-            {
-                "shape": shape,
-                "class_names": self.hidden.class_names,
-                "pixels": str(self.pixels[shape, "crop"]),
-                "count": len(self.hidden.ids),
-            }
-        )
-        event = self.workers.run("make_canary", folder, self.limits, locked=False)
+    def _make_canary(self) -> tuple[_Item, np.ndarray]:
+        """A submission that is known to be good, and what must come out for its first images."""
+        item = _Item(Submission("canary"), {}, "canary")
+        job = {"class_names": self.hidden.class_names}
+        if self.hidden.sizes is not None:
+            item.task, item.sizes = self.hidden.task, self.hidden.sizes
+            function, job = "make_masks", {**job, "ids": self.hidden.ids, "sizes": self.hidden.sizes}
+        else:
+            shape = self.hidden.shape or (32, 32, 3)
+            if max(shape[:2]) > 64:
+                shape = (64, 64, shape[2])
+            self._prepare(shape, "crop")
+            self.usual = (shape, "crop")
+            pixels = str(self.pixels[self.usual])
+            function, job = "make_canary", {**job, "shape": shape, "pixels": pixels, "count": len(self.hidden.ids)}
+        folder = self.new_folder(job)
+        event = self.workers.run(function, folder, self.limits, locked=False)
         canary = folder / OUTPUT / "canary.zip"
         if event["exit"] != 0 or not canary.is_file():
             self._stop_for("it could not be made", folder)
-        expected = np.fromfile(folder / OUTPUT / "expected.f32", np.float32)
-        submission = Submission("canary", files=[File("canary.zip", canary)], parts=intake.choose_parts(["canary.zip"]))
-        self.usual = (shape, "crop")
-        steps, event, ended = self._steps(_Item(submission, {}, "canary")), None, None
+        item.submission.files = [File("canary.zip", canary)]
+        item.submission.parts = intake.choose_parts(["canary.zip"])
+        file, kind = ("expected.f32", np.float32) if item.sizes is None else ("expected.u8", np.uint8)
+        return item, np.fromfile(folder / OUTPUT / file, kind)
+
+    def _grade_canary(self) -> None:
+        item, expected = self._make_canary()
+        steps, event, ended = self._steps(item), None, None
         while ended is None:
             try:
                 self._begin(steps.send(event))
@@ -460,7 +468,7 @@ class Runner:
         return event
 
     def _result_file(self, item: _Item) -> Path:
-        return self.work / "results" / f"{item.key}.f32"
+        return self.work / "results" / self.hidden.result_name(item.key)
 
     def _holds_result(self, item: _Item, event: dict[str, Any]) -> bool:
         try:
@@ -556,11 +564,12 @@ class Runner:
                 yield preparing
                 if not self._take_pixels(*wanted, preparing):
                     return Outcome("grader", folder=preparing.folder)
-            order = self._order(item.key)
+            # Masks are found by their images' ids, which tell nothing by their order.
+            order = self._order(item.key) if item.sizes is None else np.arange(len(self.hidden.ids))
             try:
                 folder = self._put_together(item, wanted, builders, order)
             except Refusal as problem:  # the file has changed since it was hashed
-                return Outcome(problem.reason, clean_fields(problem.fields))
+                return Outcome(problem.reason, judge.clean_fields(problem.fields))
             except OSError as error:
                 if is_full(error):
                     raise
@@ -575,7 +584,7 @@ class Runner:
             reason, fields = read_verdict(event, self.limits)
             if reason is not None:
                 return Outcome(reason, fields, folder=folder)
-            left = judge.read_left(folder / OUTPUT, len(self.hidden.ids), len(self.hidden.class_names))
+            left = judge.read_left(folder / OUTPUT, len(order), len(self.hidden.class_names), item.sizes)
             if left.reason == "needs_pixels":
                 shape, fit = tuple(left.facts.get("shape", ())), left.facts.get("fit")
                 is_shape = len(shape) == 3 and max(shape[:2]) <= self.limits.side and shape[2] in (1, 3)
@@ -593,8 +602,8 @@ class Runner:
                         return Outcome("builder_unisolated", folder=folder)
                     builders, item.owns_builder = [item.builder], True
                     continue
-            result = None
-            if left.result is not None:
+            result = left.result
+            if result is not None and item.sizes is None:
                 result = np.empty_like(left.result)
                 result[order] = left.result
             if wanted is not None:
@@ -611,9 +620,8 @@ class Runner:
     def _put_together(self, item: _Item, wanted: Pixels | None, builders: list[str], order: np.ndarray) -> Path:
         names = list(item.files) or [file.name for file in item.submission.files]
         ids = [self.hidden.ids[place] for place in order]
-        work = describe_work(
-            names, ids, self.hidden.class_names, self.limits, *(wanted or (None, None)), builders, item.task
-        )
+        pixels = wanted or (None, None)
+        work = describe_work(names, ids, self.hidden.class_names, self.limits, *pixels, builders, item.task, item.sizes)
         folder = self.new_folder(work)
         for number, name in enumerate(names):
             file = next(file for file in item.submission.files if file.name == name)
@@ -660,7 +668,7 @@ class Runner:
             self._keep_log(ended.folder, safe_name(item.submission.team))
             shutil.rmtree(ended.folder, ignore_errors=True)
         if ended.result is not None:
-            content = np.ascontiguousarray(ended.result, "<f4").tobytes()
+            content = ended.result.tobytes()
             with replacing(self._result_file(item)) as temporary:
                 temporary.write_bytes(content)
         self.ledger.add(
@@ -669,7 +677,7 @@ class Runner:
             team=item.submission.team,
             time=timestamp(),
             reason=ended.reason,
-            fields=clean_fields(ended.fields),
+            fields=judge.clean_fields(ended.fields),
             facts=ended.facts,
             used=item.used,
             isolation=self.isolation if item.used else "",

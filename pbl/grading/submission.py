@@ -18,7 +18,7 @@ from pbl.grading.hidden import ANOMALY_CLASSES
 from pbl.grading.jobs import OUTPUT, PIXELS, SCRATCH, SUBMISSION, command
 from pbl.grading.orders import describe_work, environment, make_folder
 from pbl.grading.outcomes import CAUSES, explain, status_of
-from pbl.grading.packing import size_of, write_files, write_predictions, write_scores, write_submission
+from pbl.grading.packing import size_of, write_files, write_masks, write_predictions, write_scores, write_submission
 from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import name_team, safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
@@ -63,20 +63,23 @@ def submit(
         out: The `.zip` to write (a name without that ending becomes a folder); `TEAM.zip` unless given.
         as_keras: Hand in the whole model as `model.keras` rather than weights; of a model of Keras's own layers.
         predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model. Of anomaly
-            detection their scores and alarms are handed in, and nothing else can be.
+            detection their scores and alarms are handed in, of segmentation their masks, and nothing else can be.
 
     Raises:
         InputError: The run is incomplete; the grader would not grade the submission; it cannot be written.
     """
     run = load_run(run)
-    is_anomaly = run.config.task == "anomaly"
-    if not is_anomaly:
+    task = run.config.task
+    if task not in ("anomaly", "segmentation"):
         run.check_is_classifier("submit")
     elif predictions is None:
+        what = {"anomaly": Sentence("scores"), "segmentation": Sentence("masks")}[task]
         raise InputError(
-            "The run {run} has task=anomaly: hand in scores of the hidden images that your instructor gives out, not the model:"
+            "The run {run} has task={task}: hand in {what} of the hidden images that your instructor gives out, not the model:"
             " --predictions IMAGES.",
             run=run.path,
+            task=task,
+            what=what,
         )
     if not clean(team):
         raise InputError("--team needs the team's name.")
@@ -88,6 +91,8 @@ def submit(
         raise InputError(
             "--out {out}: give a name that ends in .zip, or one without an ending for a folder.", out=target
         )
+    if task == "segmentation" and target.suffix.lower() != ".zip":
+        raise InputError("--out {out}: masks are handed in as one zip; give a name that ends in .zip.", out=target)
     if not target.parent.is_dir():
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
@@ -95,8 +100,10 @@ def submit(
     with telling_full_disks(_tell_full_disk), temporary_folder() as temporary:
         made = Path(temporary) / f"submission{target.suffix}"
         remarks: list[str] = []
-        if is_anomaly:
+        if task == "anomaly":
             told = _write_and_check_scores(made, run, team, predictions, remarks)
+        elif task == "segmentation":
+            told = _write_and_check_masks(made, run, team, predictions, remarks)
         else:
             told = _write_and_check(made, run, team, as_keras, predictions, remarks)
         message = explain(told.reason, told.fields)
@@ -213,14 +220,52 @@ def _write_and_check_scores(
     return check_submission(made, ANOMALY_CLASSES, ids=ids, task="anomaly")
 
 
-def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray]:
-    from pbl.data import find_image_files, fit_image, read_image
+def _write_and_check_masks(
+    made: Path, run: Run, team: str, predictions: str | Path, remarks: list[str]
+) -> judge.Outcome:
+    from pbl.data import read_image
+    from pbl.data.images import unfit_mask
+    from pbl.evaluation.run import load_model
+    from pbl.tasks.segmentation import mask
+
+    folder, class_names, fit = Path(predictions).expanduser(), run.split["class_names"], run.split["fit"]
+    ids, images = _read_images(folder, run)
+    sizes = [read_image(file).shape[:2] for file in _list_images(folder)]
+    fitted = mask(load_model(run), images, run)
+    masks = [unfit_mask(of, size, fit) for of, size in zip(fitted, sizes, strict=True)]
+    write_masks(made, team, class_names, ids, masks)
+    if not any(of.any() for of in masks):
+        remarks.append(Sentence("Nothing is marked in any image: all is background. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
+    if fit == "crop" and any(_is_cut_off(size, images.shape[1:3]) for size in sizes):
+        remarks.append(
+            Sentence(
+                "What fit=crop cuts off at the borders of an image counts as background. Train with fit=pad to mark that too."
+            )
+        )
+    return check_submission(made, class_names, ids=ids, task="segmentation", sizes=sizes)
+
+
+def _is_cut_off(size: tuple[int, int], shape: tuple[int, int]) -> bool:
+    """Whether an image of that size loses more than a pixel at a border where it is cropped to that shape."""
+    (height, width), (own_height, own_width) = size, shape
+    scale = max(own_height / height, own_width / width)
+    return height * scale > own_height + 2 or width * scale > own_width + 2
+
+
+def _list_images(folder: Path) -> list[Path]:
+    from pbl.data import find_image_files
 
     if not folder.is_dir():
         raise InputError(
             "--predictions {folder}: give the folder of hidden images that you were handed.", folder=folder
         )
-    files = find_image_files([folder])
+    return find_image_files([folder])
+
+
+def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray]:
+    from pbl.data import fit_image, read_image
+
+    files = _list_images(folder)
     *size, channels = run.split["input_shape"]
     images = np.stack([fit_image(read_image(file), tuple(size), channels, run.split["fit"]) for file in files])
     return [file.stem for file in files], images
@@ -264,6 +309,7 @@ def check_submission(
     ids: Sequence[str] | None = None,
     limits: Limits | None = None,
     task: str = "classification",
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> judge.Outcome:
     """Does to a submission of one's own what the grader's worker and judge do, in a new process.
 
@@ -276,7 +322,8 @@ def check_submission(
         fit: How they were brought to that shape.
         ids: Of predictions: the ids of the hidden images.
         limits: What it may use.
-        task: "classification", or "anomaly".
+        task: "classification", "anomaly" or "segmentation".
+        sizes: Of segmentation: height and width of each image.
 
     Returns:
         What the grader would conclude, as `pbl.grading.judge.read_left` does.
@@ -296,6 +343,7 @@ def check_submission(
             None if images is None else images.shape[1:],
             fit,
             task=task,
+            sizes=sizes,
         )
         folder = make_folder(Path(temporary) / "job", work)
         for number, file in enumerate(files):
@@ -322,5 +370,5 @@ def check_submission(
                 status=done.returncode,
                 words=clean(" ".join(words[-2:]), 400),
             )
-        left = judge.read_left(folder / OUTPUT, len(ids), len(class_names))
+        left = judge.read_left(folder / OUTPUT, len(ids), len(class_names), sizes)
         return left if left.reason != "needs_pixels" else judge.Outcome("no_result", facts=left.facts)

@@ -165,5 +165,6 @@ FIGURES = {
     # grading/feedback.py
     "accuracy on the hidden images": "非公開の画像での正解率",
     "AUROC on the hidden images": "非公開の画像での AUROC",
+    "Dice on the hidden images": "非公開の画像での Dice 係数",
     "{n} of {all} teams have a score": "{all} 班のうち {n} 班に点数があります",
 }  # fmt: skip

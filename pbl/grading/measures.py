@@ -1,0 +1,139 @@
+"""How submissions of each task are scored, and what the tables say of them: a row for each task.
+
+What a task's feedback says stands in `pbl.grading.feedback`, what may be handed in, in `pbl.grading.worker`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.grading import anomalies, judge, segmentation
+from pbl.grading.hidden import Hidden, Labels
+
+
+class Scoring(NamedTuple):
+    """What is measured of a task's submissions.
+
+    Attributes:
+        called: The headline's name in tables.
+        measures: The keys that a row gets beside the headline's.
+        with_intervals: Of them those that `grades.csv` shows with an interval, in three columns.
+        others: The others that it shows.
+        by_class: The key of a value for each class, which `grades.csv` shows as `KEY(CLASS)`; or None.
+        score: (result, counts, labels, hidden, facts) -> `Scored`, of the images that count.
+        is_tied: (one, other, truth) -> whether the images cannot tell two submissions apart.
+        find_flags: (scored, result, counts, hidden, ceiling, facts) -> the flags of one submission.
+        find_truth: (labels, counts) -> `int [n]`, what `Scored.predicted` is held beside.
+        has_ceiling: Whether the references move the ceiling: where a simple method is as good, a good score is no sign.
+    """
+
+    called: str
+    measures: tuple[str, ...]
+    with_intervals: tuple[str, ...]
+    others: tuple[str, ...]
+    by_class: str | None
+    score: Callable[..., judge.Scored]
+    is_tied: Callable[[judge.Scored, judge.Scored, np.ndarray], bool]
+    find_flags: Callable[..., list[str]]
+    find_truth: Callable[[Labels, np.ndarray], np.ndarray]
+    has_ceiling: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The numbers of `grades.csv`, which `--require` may name."""
+        return (*self.with_intervals, *self.others)
+
+
+def _find_classes(labels: Labels, counts: np.ndarray) -> np.ndarray:
+    return labels.classes[counts]
+
+
+def _score_classes(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
+    has_probabilities = facts.get("has_probabilities", True)
+    scored = judge.score(result[counts], labels.classes[counts], hidden.class_names, has_probabilities)
+    scored.metrics["macro_f1"] = scored.metrics["macro"]["f1"]
+    scored.metrics["recall"] = {name: of["recall"] for name, of in scored.metrics["by_class"].items()}
+    return scored
+
+
+def _flag_classes(scored, result, counts, hidden: Hidden, ceiling: float, facts: Mapping[str, Any]) -> list[str]:
+    return judge.find_flags(scored, len(hidden.class_names), ceiling, facts)
+
+
+def _score_anomalies(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
+    truth = labels.classes[counts]
+    if len(set(truth.tolist())) < 2:
+        raise InputError(
+            "The hidden images that count are all of one kind, normal or anomalies, by the labels. Take --half all."
+        )
+    return anomalies.score_anomalies(result[counts], truth, hidden.false_alarms)
+
+
+def _flag_anomalies(scored, result, counts, hidden: Hidden, ceiling: float, facts: Mapping[str, Any]) -> list[str]:
+    return anomalies.find_anomaly_flags(scored, ceiling)
+
+
+def _choose_masks(masks: list[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
+    return [masks[at] for at in np.flatnonzero(counts)]
+
+
+def _score_masks(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
+    truth = _choose_masks(labels.masks, counts)
+    if not any(mask.any() for mask in truth):
+        raise InputError("In none of the hidden images that count is anything marked, by the masks. Take --half all.")
+    groups = None if labels.groups is None else [labels.groups[at] for at in np.flatnonzero(counts)]
+    masks = _choose_masks(segmentation.split_masks(result, hidden.sizes), counts)
+    scored = segmentation.score_masks(masks, truth, hidden.class_names, groups)
+    scored.metrics["dice_of"] = {of["name"]: of["dice"] for of in scored.metrics["classes"]}
+    return scored
+
+
+def _flag_masks(scored, result, counts, hidden: Hidden, ceiling: float, facts: Mapping[str, Any]) -> list[str]:
+    masks = _choose_masks(segmentation.split_masks(result, hidden.sizes), counts)
+    return segmentation.find_mask_flags(scored, masks, ceiling)
+
+
+def _find_pixels(labels: Labels, counts: np.ndarray) -> np.ndarray:
+    return segmentation.list_pixels(_choose_masks(labels.masks, counts))
+
+
+SCORINGS = {
+    "classification": Scoring(
+        "accuracy",
+        ("accuracy", "accuracy_interval", "macro_f1", "log_loss", "recall"),
+        ("accuracy",),
+        ("macro_f1", "log_loss"),
+        "recall",
+        _score_classes,
+        judge.are_answers_tied,
+        _flag_classes,
+        _find_classes,
+        has_ceiling=False,
+    ),
+    "anomaly": Scoring(
+        "AUROC",
+        tuple(anomalies.MEASURES),
+        ("roc_auc", "found", "false_alarms"),
+        ("promise", "average_precision"),
+        None,
+        _score_anomalies,
+        anomalies.are_areas_tied,
+        _flag_anomalies,
+        _find_classes,
+        has_ceiling=True,
+    ),
+    "segmentation": Scoring(
+        "Dice",
+        (*segmentation.MEASURES, "dice_of"),
+        ("dice",),
+        ("false_images",),
+        "dice_of",
+        _score_masks,
+        segmentation.are_dice_tied,
+        _flag_masks,
+        _find_pixels,
+        has_ceiling=True,
+    ),
+}
