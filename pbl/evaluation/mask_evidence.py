@@ -91,11 +91,14 @@ class Units(NamedTuple):
         values: `float [units]`.
         kept: `int [units]`, their numbers among all: the image's, or that of the sorted word.
         of_image: `int [n]`, the unit's number of each image.
+        interval: Student's 95% interval of the mean; None of fewer than two units. Each counts by how far it lies from the means of the
+            classes that it has (the first order of a mean of ratios), so that it says nothing who has which class.
     """
 
     values: np.ndarray
     kept: np.ndarray
     of_image: np.ndarray
+    interval: tuple[float, float] | None
 
 
 def share_out(dice: np.ndarray, groups: Sequence[str] | None = None) -> Units:
@@ -107,18 +110,23 @@ def share_out(dice: np.ndarray, groups: Sequence[str] | None = None) -> Units:
     """
     of_image = np.arange(len(dice)) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(of_image.max(initial=-1)) + 1
-    values, has_any = np.zeros(count), np.zeros(count, bool)
+    values, deviations, has_any = np.zeros(count), np.zeros(count), np.zeros(count, bool)
     for of_class in dice.T:
         known = ~np.isnan(of_class)
         total = np.bincount(of_image[known], of_class[known], minlength=count)
         of = np.bincount(of_image[known], minlength=count)
         has = of > 0
         if has.any():
-            values[has] += total[has] / of[has] / has.sum() / dice.shape[1]
+            means = total[has] / of[has]
+            values[has] += means / has.sum() / dice.shape[1]
+            deviations[has] += (means - means.mean()) / has.sum() / dice.shape[1]
         has_any |= has
-    values *= has_any.sum()
-    kept = np.flatnonzero(has_any)
-    return Units(values[kept], kept, of_image)
+    kept, interval = np.flatnonzero(has_any), None
+    values, deviations = values[kept] * len(kept), deviations[kept] * len(kept)
+    if len(kept) > 1:
+        reach = float(stats.t.ppf(0.975, len(kept) - 1) * deviations.std(ddof=1) / np.sqrt(len(kept)))
+        interval = max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
+    return Units(values, kept, of_image, interval)
 
 
 def measure_dice(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

@@ -21,7 +21,13 @@ from pbl.errors import InputError
 from pbl.evaluation.mask_evidence import Units, average_classes, measure_masks, name_groups, predict_masks
 from pbl.evaluation.mask_figures import draw_masks, lay_over
 from pbl.evaluation.mask_monitor import MaskMonitor
-from pbl.evaluation.segmentation import NEIGHBOURS, Thresholds, choose_threshold, judge_masks, tabulate_thresholds
+from pbl.evaluation.segmentation import (
+    NEIGHBOURS,
+    Thresholds,
+    choose_threshold,
+    judge_masks,
+    tabulate_thresholds,
+)
 from pbl.models.calls import is_overridden
 from pbl.runs import Run
 from pbl.storage.reading import UnreadableFile
@@ -116,12 +122,12 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     numbers, predicted, groups = measured.numbers, measured.predicted, name_groups(question.groups)
     judged, foreground = numbers["masks"], predicted.foreground
     table = None if foreground is None else tabulate_thresholds(truth == 1, foreground)
-    metrics, intervals = {"dice": judged["dice"], "pixel_accuracy": judged["pixel_accuracy"]}, {}
+    metrics = {"dice": judged["dice"], "pixel_accuracy": judged["pixel_accuracy"]}
     if len(names) == 2:
         (one,) = judged["classes"]
         metrics |= {"iou": one["iou"]["value"], "pooled_dice": one["pooled_dice"], "distance": one["distance"]}
-        if one["dice"]["low"] is not None:
-            intervals["dice"] = [one["dice"]["low"], one["dice"]["high"]]
+    interval = measured.units.interval
+    intervals = {} if interval is None or judged["dice"] is None else {"dice": list(interval)}
     result = {
         "headline": "dice", "better": "higher", "metrics": metrics, "intervals": intervals, **numbers,
         "is_validation": question.is_validation,
