@@ -265,7 +265,7 @@ def make_hostile(key: str, size: tuple[int, int]) -> dict[str, Case]:
         "a path that leads out": (put_in(whole, f"../{name}"), "member_path", {}),
         "an absolute path": (put_in(whole, f"/{name}"), "member_path", {}),
         "a huge file": (put_in(whole + bytes(30 * 10**6)), "mask_large", {"name": name}),
-        "many files": (lambda of: of | {f"x/{n}.png": b"" for n in range(10_100)}, "too_many_files", {}),
+        "many files": (lambda of: of | {f"x/{n}.png": b"" for n in range(4_300)}, "too_many_files", {}),
         "a zip in a zip": (lambda of: {"masks.zip": b"PK"}, "zip_in_zip", {}),
         "no picture": (lambda of: {"README.txt": b"hello"}, "no_submission", {}),
         "a table": (lambda of: {"predictions.csv": b"id,label"}, "masks_needed", {}),
