@@ -50,6 +50,12 @@ SEGMENTATION = {
     "MixUp and CutMix mix labels, and masks have none: leave them out.": "MixUp と CutMix はラベルを混ぜるもので、マスクには使えません。外してください。",
     "task_options.loss={loss}. Valid: {valid}.": "task_options.loss={loss}。使えるもの：{valid}。",
     "After {steps} steps the Dice is {accuracy:.2f} on {count} images, where it should be near 1. Either the model or its learning rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; a softmax at the end.": "{steps} ステップ後の Dice は {count} 枚の画像で {accuracy:.2f} です。1 に近いはずです。モデルか学習率（{rate:g}）に問題があります。試すこと：python -m pbl find-rate、最初の層での画素のスケーリング（Rescaling）、最後のソフトマックス。",
+    "model_options.encoder={name} has no maps that halve in size, as the left side of a U-Net does. Take such as resnet20, vgg_small, vgg16, resnet18 or efficientnetv2_transfer.": "model_options.encoder={name} には、U-Net の左側のように半分ずつ小さくなる特徴マップがありません。resnet20、vgg_small、vgg16、resnet18、efficientnetv2_transfer などを使ってください。",
+    "model_options.{option} is of an encoder: give model_options.encoder too, such as resnet20.": "model_options.{option} はエンコーダの設定です。model_options.encoder も指定してください（例：resnet20）。",
+    "model_options.weights=imagenet: {encoder} has none. Take efficientnet_transfer or efficientnetv2_transfer, or give the folder of a run.": "model_options.weights=imagenet：{encoder} には ImageNet の重みがありません。efficientnet_transfer か efficientnetv2_transfer を使うか、実験のフォルダを指定してください。",
+    "{run} learned from images of another shape, and its weights do not fit. Give the same channels.": "{run} は別の形の画像で学習したので、重みが合いません。channels を同じにしてください。",
+    "{run} is a run of {theirs} with the options {kept}; asked for is {name} with {wanted}. Give the same.": "{run} は {theirs}（オプション {kept}）の実験です。指定されたのは {name}（{wanted}）です。同じものにしてください。",
+    "The weights of {run} cannot be taken over: {error}": "{run} の重みを引き継げません：{error}",
     # On the screen and in the report
     "Dice {dice:.3f}, validation {val_dice:.3f}": "Dice {dice:.3f}、検証 {val_dice:.3f}",
     "pooled": "全画素",
