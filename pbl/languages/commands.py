@@ -262,7 +262,7 @@ HELP = {
     "A run's folder; with --team the folder of all runs, runs/ unless given.": "実験のフォルダ。--team のときはすべての実験があるフォルダ（省略すると runs/）。",
     "A draft of the team's report, of all runs; what only you can write is taken from team_notes.md.": "すべての実験から班のレポートの下書きを作ります。自分たちで書くところは team_notes.md から取り込みます。",
     "Where the page goes; report.html in the run, team_report.html in the folder.": "ページを書き込むファイル。省略すると実験の report.html、またはフォルダの team_report.html。",
-    "Predict the class of image files; of anomaly detection their score.": "画像ファイルのクラスを予測します（異常検知では異常度）。",
+    "Predict the class of image files; of anomaly detection their score; of contrastive learning which are alike.": "画像ファイルのクラスを予測します（異常検知では異常度、対照学習ではどれとどれが似ているか）。",
     "Generate images with a run that learned to (task=generation).": "画像を作る実験（task=generation）で画像を生成します。",
     "How many images.": "画像の枚数。",
     "Of the noise: the same images again; 0 unless given.": "ノイズの乱数シード（同じ値なら同じ画像。省略時：0）。",
