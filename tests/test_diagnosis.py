@@ -10,11 +10,12 @@ import pytest
 
 from pbl import languages as japanese
 from pbl.config import Config
-from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, anomalies, generation, make_finding
+from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, anomalies, contrast, generation, make_finding
 from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.languages.anomaly import ANOMALY
+from pbl.languages.contrast import CONTRAST
 from pbl.languages.generation import GENERATION
 
 
@@ -597,9 +598,9 @@ def sentences_of(file: Path) -> set[str]:
 
 def test_all_is_said_in_japanese_with_the_same_numbers():
     said = set().union(*map(sentences_of, Path(advice.__file__).parent.glob("*.py")))
-    known = {*japanese.SENTENCES, *ANOMALY, *GENERATION}
+    known = {*japanese.SENTENCES, *ANOMALY, *CONTRAST, *GENERATION}
     assert len(said) > 40 and said | {advice.OWN, advice.SOURCE} <= known
-    of_tasks = {**anomalies.REMEDIES, **generation.REMEDIES}
+    of_tasks = {**anomalies.REMEDIES, **generation.REMEDIES, **contrast.REMEDIES}
     assert {of.template for _, tried in of_tasks.values() for of in tried} <= known
     for english, ours in japanese.SENTENCES.items():
         fields = [sorted(field for _, *field, _ in Formatter().parse(text) if field[0]) for text in (english, ours)]

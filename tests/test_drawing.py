@@ -24,6 +24,8 @@ from pbl.diagnosis.anomalies import BASELINE_NAMES
 from pbl.diagnosis.curves import plot_history, plot_learning_curves
 from pbl.diagnosis.signals import Side, Signals
 from pbl.evaluation.anomaly_figures import draw_anomalies, plot_codes, plot_map
+from pbl.evaluation.contrast import judge_pairs, make_pairs
+from pbl.evaluation.contrast_figures import ARM_NAMES, draw_contrast, plot_embeddings
 from pbl.evaluation.figures import (
     MOST_LETTERS,
     draw,
@@ -44,7 +46,7 @@ from pbl.inspection.figures import plot_feature_maps, plot_filters, plot_heat_ma
 from pbl.languages.wrapping import measure
 from pbl.reports import drawing, team_log
 from pbl.reports.team_log import read_log
-from pbl.tasks import anomaly, generation
+from pbl.tasks import anomaly, contrast, generation
 from pbl.training.figures import plot_data_size, plot_learning_rates
 
 NAMES = ["bird", "とても長い名前のクラス_sparrow", "猫"]
@@ -173,6 +175,23 @@ class Course(SimpleNamespace):
         return made
 
 
+def _draw_contrast(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
+    """Those of contrastive learning: all arms, pairs of few classes, and a map of many."""
+    arms = [
+        {"name": name, "way": way, "accuracy": 0.5 + 0.04 * at, "low": 0.4, "high": 0.9}
+        for at, (name, way) in enumerate(ARM_NAMES)
+    ]
+    levels = [{"labels": labels, "arms": arms} for labels in (20, 1_000, 54_000)]
+    features, labels = of.random.normal(size=(60, 5)), np.arange(60) % 3
+    pairs = make_pairs(features, labels)
+    metrics = {"contrast": {"levels": levels, "pairs": judge_pairs(pairs, samples=3)[0]}}
+    gallery = of.pixels[:8], of.pixels[:40].reshape(8, 5, *of.pixels.shape[1:]), labels[:8], labels[:40].reshape(8, 5)
+    for _, figure in draw_contrast(RUN, "val", metrics, features, labels, NAMES, gallery, pairs, True):
+        for name in ("draw_contrast", "plot_probes", "plot_pairs", "plot_neighbours"):
+            yield name, figure
+    yield "plot_embeddings", plot_embeddings(features, np.arange(60), ["lion"] * 60, RUN, ("pca", "tsne"))
+
+
 def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figure]]:
     """Every figure of the package, in all its kinds: the name of its function, and the figure."""
     of = Course()
@@ -218,6 +237,7 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     ):
         for name in ("draw_masks", "plot_overlays", "plot_sizes", "plot_mask_thresholds"):
             yield name, figure
+    yield from _draw_contrast(of)
     yield "plot_learning_rates", plot_learning_rates(of.rates, 1e-3, "")
     yield "plot_data_size", plot_data_size(of.sizes, 0.8, 0.7, 0.9, "")
     for channels, count in ((3, 8), (1, 8), (6, 70)):
@@ -240,6 +260,11 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     gan = models.build("mlp_gan", data.input_shape, 10, widths=[8], noise_size=4)
     for draw_one in (generation.draw_walk, generation.draw_neighbours):
         yield draw_one.__name__, draw_one(run, gan, data)[0]
+
+    two = pbl.load_data("digits", views=2)
+    encoder = models.build("simclr", two.input_shape, 10, encoder="small_cnn", encoder_options={"filters": 2}, hidden=4)
+    yield "draw_embeddings", contrast.draw_embeddings(run, encoder, two)[0]
+    yield "draw_neighbours", contrast.draw_neighbours(run, encoder, two)[0]
 
     # Those that take runs, and those that are only written.
     right = np.arange(200) % 10

@@ -27,7 +27,7 @@ RECIPES = {
 }
 NAMED = {
     "healthy": {"healthy", "too_noisy_to_say", "no_gain"},
-    **{kind: {"representation_collapse"} for kind in list(RECIPES)[1:]},
+    **{recipe: {"representation_collapse"} for recipe in list(RECIPES)[1:]},
 }
 # Of MNIST a small part and a narrow encoder, so that forty trainings take no day.
 SMALL = {

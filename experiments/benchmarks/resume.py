@@ -3,7 +3,7 @@
 Each case is trained once without a break, then with kills (a random step, a random moment in a validation, or one while
 the state is being saved; a run is killed some five times before it ends), until there were `--moments` of them. Equal
 means, bit for bit: the weights of the best and of the last model, the history but for its seconds, every probability of
-the validation images, the metrics; of a GAN also both networks, the distances by image and the grids of each epoch.
+the validation images, the metrics; of a GAN also both networks, the distances by image and the grids of each epoch; of contrastive learning what the probes gave.
 
 Command:  python experiments/benchmarks/resume.py --moments 20 --write
           python experiments/benchmarks/resume.py --moments 10 --only GAN
@@ -45,6 +45,11 @@ GAN = {
     "learning_rate": 0.001, "optimizer_options": {"beta_1": 0.5},
     "model_options": {"noise_size": 16, "width": 16, "kernel_size": 3, "conditional": True},
 }  # fmt: skip
+CONTRAST = {
+    "task": "contrast", "model": "simclr", "validation_fraction": 0.4, "epochs": 8, "batch_size": 32, "optimizer": "adam",
+    "augmentation": {"crop": 1, "rotation": 20, "zoom": 0.2, "contrast": 0.3},
+    "model_options": {"encoder": "resnet20", "encoder_options": {"stochastic_depth": 0.2}, "hidden": 32, "projection": 16},
+}  # fmt: skip
 CASES = {
     "MLP, dropout, early stopping, plateau": {**MLP, "precision": "float32"},
     "ResNet-20, augmentation, dropped branches": {**RESNET, "precision": "float32"},
@@ -53,6 +58,10 @@ CASES = {
     "GAN by classes, mixed float16 (two loss scales)": {**GAN, "precision": "mixed_float16"},
     "GAN, Wasserstein with gradient penalty": {
         **GAN, "model_options": {**GAN["model_options"], "conditional": False, "loss": "wgan_gp"}, "precision": "float32",
+    },
+    "SimCLR, ResNet-20 with dropped branches, mixed float16": {**CONTRAST, "precision": "mixed_float16"},
+    "Supervised contrast, small network": {
+        **CONTRAST, "model": "supcon", "model_options": {"encoder": "small_cnn", "hidden": 32}, "precision": "float32",
     },
 }  # fmt: skip
 UNET = {

@@ -37,6 +37,7 @@ SHOWN = 8  # images beside their nearest
 NEAREST = 5
 MOST_MAPPED = 800  # images on a map
 MOST_COLOURS = 20
+MAPS = ("pca", "tsne")
 
 
 def draw_contrast(
@@ -79,7 +80,7 @@ def draw_contrast(
         yield "neighbours", plot_neighbours(*gallery, class_names, title)
     chosen = np.random.default_rng(0).permutation(len(labels))[:MOST_MAPPED]
     title = caption("{run}, {split}: a map of the features", **of)
-    yield "embeddings", plot_embeddings(features[chosen], labels[chosen], class_names, title, ("pca",))
+    yield "embeddings", plot_embeddings(features[chosen], labels[chosen], class_names, title, MAPS[:1])
 
 
 def plot_probes(levels: Sequence[Mapping[str, Any]], title: str) -> Figure:
@@ -139,7 +140,7 @@ def plot_neighbours(
     class_names: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draws images, and in the same row the training images whose features are nearest; a class that differs stands in brackets."""
+    """Draws images, and in the same row the training images whose features are nearest; a class that differs is bold."""
     rows, columns = nearest.shape[:2]
     figure = Figure(figsize=(0.95 * (columns + 1) + 0.5, 0.95 * rows + 0.5), layout="constrained")
     figure.suptitle(literal(title), fontsize=9)
@@ -150,9 +151,9 @@ def plot_neighbours(
         for column in range(columns):
             name = names[theirs[row, column]]
             is_right = theirs[row, column] == labels[row]
-            show_image(grid[row, column + 1], nearest[row, column], name if is_right else f"({name})", fontsize=7)
+            show_image(grid[row, column + 1], nearest[row, column], name, fontsize=7)
             if not is_right:
-                grid[row, column + 1].title.set_color(ORANGE)
+                grid[row, column + 1].title.set(color=ORANGE, weight="bold")
     return figure
 
 

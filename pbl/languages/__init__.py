@@ -24,6 +24,9 @@ FINDINGS = {
     "too_noisy_to_say": "判定保留（検証画像が足りない）",
     "underfitting": "学習不足",
     "overfitting": "過学習",
+    "representation_collapse": "表現の崩壊（すべてが1点に集まる）",
+    "learned_nothing": "何も学習していない",
+    "no_gain": "簡単な方法を上回らない",
     "healthy": "問題なし",
     "unknown": "原因不明",
     "learned_nothing": "何も学習していない",
@@ -287,6 +290,7 @@ def _tables() -> dict[str, str]:
     from pbl.languages import (
         anomaly,
         commands,
+        contrast,
         doctor,
         errors,
         figures,
@@ -308,6 +312,7 @@ def _tables() -> dict[str, str]:
         figures.FIGURES,
         anomaly.ANOMALY,
         generation.GENERATION,
+        contrast.CONTRAST,
         segmentation.SEGMENTATION,
         SENTENCES,
     )

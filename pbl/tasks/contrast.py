@@ -30,7 +30,15 @@ from pbl.evaluation.contrast import (
     measure_spread,
     scale_rows,
 )
-from pbl.evaluation.contrast_figures import MOST_MAPPED, NEAREST, SHOWN, draw_contrast, plot_embeddings, plot_neighbours
+from pbl.evaluation.contrast_figures import (
+    MAPS,
+    MOST_MAPPED,
+    NEAREST,
+    SHOWN,
+    draw_contrast,
+    plot_embeddings,
+    plot_neighbours,
+)
 from pbl.evaluation.contrast_monitor import ContrastMonitor, check_encoder, embed
 from pbl.models.keras_private import find_seed_state
 from pbl.models.prediction import predict_outputs
@@ -276,7 +284,7 @@ def draw_embeddings(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
     features = predict_outputs(model, val.pixels)
     title = caption("{run}, {split}: a map of the features", run=run.name, split=caption("validation"))
     table = pd.DataFrame({"image": val.names, "class": [data.class_names[label] for label in val.labels]})
-    return plot_embeddings(features, val.labels, data.class_names, title, ("pca", "tsne")), table
+    return plot_embeddings(features, val.labels, data.class_names, title, MAPS), table
 
 
 def draw_neighbours(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
