@@ -29,7 +29,6 @@ FINDINGS = {
     "no_gain": "簡単な方法を上回らない",
     "healthy": "問題なし",
     "unknown": "原因不明",
-    "learned_nothing": "何も学習していない",
     "false_regions": "何もない画像での誤検出",
     "contaminated_training": "正常画像への異常の混入",
     "no_threshold": "しきい値を決められない",
