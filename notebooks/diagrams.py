@@ -56,6 +56,12 @@ JAPANESE = {
     "scores": "得点",
     "softmax: shares": "ソフトマックス：割合",
     "values, mixed by shares": "割合で混ぜた値",
+    "image": "画像",
+    "mask": "マスク",
+    "what is there?": "何があるか",
+    "skip connections: where is it?": "スキップ接続：どこにあるか",
+    "pooling": "プーリング",
+    "up-convolution": "拡大（転置畳み込み）",
 }
 
 
@@ -196,6 +202,27 @@ def draw_attention(language: str) -> Figure:
     return canvas.figure
 
 
+def draw_unet(language: str) -> Figure:
+    canvas = Canvas(7, 2.9, language)
+    levels = ((2.25, 0.95, "32 x 32, 8"), (1.6, 1.6, "16 x 16, 16"), (0.95, 2.25, "8 x 8, 32"))
+    for y, x, text in levels:
+        canvas.box(x, y, text, width=1.15, height=0.4)
+        canvas.box(7 - x, y, text, GREEN, width=1.15, height=0.4)
+        canvas.arrow((x + 0.575, y), (7 - x - 0.575, y), colour=ORANGE)
+        reach = 0.45 if y > 1 else 0.67
+        canvas.arrow((x + 0.2, y - 0.2), (x + reach, y - 0.45))
+        canvas.arrow((7 - x - reach, y - 0.45), (7 - x - 0.2, y - 0.2))
+    canvas.box(3.5, 0.3, "4 x 4, 64", width=1.15, height=0.4)
+    for x, text in ((0.95, "image"), (6.05, "mask")):
+        canvas.write(x, 2.72, text)
+    canvas.arrow((0.95, 2.62), (0.95, 2.45))
+    canvas.arrow((6.05, 2.45), (6.05, 2.62))
+    canvas.write(3.5, 2.42, "skip connections: where is it?", ORANGE)
+    for x, y, text in ((0.95, 0.95, "pooling"), (6.05, 0.95, "up-convolution"), (2.1, 0.3, "what is there?")):
+        canvas.write(x, y, text, GREY)
+    return canvas.figure
+
+
 class Diagram(NamedTuple):
     """Where a diagram stands, and what it shows, for those who do not see it."""
 
@@ -226,6 +253,9 @@ DIAGRAMS = (
     Diagram("05_architectures", "attention-diagram", "attention-by-hand", draw_attention,
             "Attention: patches give queries, keys and values; queries times keys are scores, their softmax the shares by which values are mixed.",
             "アテンション：パッチからクエリ、キー、値を作り、クエリとキーの積が得点、そのソフトマックスの割合で値を混ぜる。"),
+    Diagram("14_segmentation", "unet-diagram", "unet-flow", draw_unet,
+            "U-Net: on the left maps from 32 x 32 down to 4 x 4, on the right up again; skip connections carry the left maps across.",
+            "U-Net：左側で特徴マップが 32 x 32 から 4 x 4 まで小さくなり、右側で元の大きさに戻る。スキップ接続が左の特徴マップを右へ渡す。"),
 )  # fmt: skip
 
 
