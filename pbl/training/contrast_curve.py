@@ -94,7 +94,7 @@ def _make_classifier(config: Config, arm: str, share: float, seed: int, images: 
         task="classification", task_options={}, model=options.get("encoder", "resnet20"),
         model_options=options.get("encoder_options") or {}, seed=seed, train_fraction=share * config.train_fraction,
         batch_size=batch, epochs=epochs, augmentation=config.augmentation if arm != "scratch" else {}, learning_rate=1e-3,
-        initial_weights=encoder if arm == "tuned" else None, callbacks=[],
+        initial_weights=encoder if arm == "tuned" else None, callbacks=[], data_check="report",  # few labels are meant
     )  # fmt: skip
 
 
