@@ -25,6 +25,7 @@ steps of ImageNet (on a small data set the averages would lag many epochs behind
 (b0 of 2021) trainable weights at 1000 classes, as published; frozen, 1,281,000 of them, the head, are.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,10 +250,10 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return keras.Model(model.input, features), keras.Model(features, model.outputs[0], name="head")
 
 
-def _list_stages(backbone: keras.Model, word: str) -> list[str]:
-    """The first letters of the names of layers by stages, such as "block1", "block2"."""
-    found = {layer.name[: len(word) + 1] for layer in backbone.layers if layer.name.startswith(word)}
-    return sorted(name for name in found if name[-1].isdigit())
+def _list_stages(backbone: keras.Model) -> list[str]:
+    """What the names of layers begin with, by stages: "block1", "block2", ...; of ResNet "conv2_", "conv3_", ..."""
+    found = (re.match(r"block\d|conv\d_", layer.name) for layer in backbone.layers)
+    return sorted({name.group() for name in found if name})
 
 
 def unfreeze(model: keras.Model, depth: int) -> None:
@@ -267,7 +268,7 @@ def unfreeze(model: keras.Model, depth: int) -> None:
         InputError: The backbone has fewer stages.
     """
     backbone = find_backbone(model)
-    stages = _list_stages(backbone, "block") or _list_stages(backbone, "conv")  # ResNet's are called so
+    stages = _list_stages(backbone)
     if not stages and backbone.name == "encoder":  # of `encoder_transfer`: one stage, the whole
         stages = [""]
     if not 0 <= depth <= len(stages):
