@@ -480,3 +480,14 @@ def test_wrong_settings_are_told_in_one_line(tmp_path, request, values, said):
     with pytest.raises(InputError) as error:
         pbl.train(pbl.Config(**SETTINGS).replace(**values), folder=tmp_path)
     assert said in str(error.value) and "\n" not in str(error.value), error.value
+
+
+@pytest.mark.nightly
+def test_all_arms_in_one_curve(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("pbl.training.contrast_curve.STEPS", 20)
+    words = [f"{key}={json.dumps(value) if isinstance(value, dict) else value}" for key, value in SETTINGS.items()]
+    status, out, _ = command("train", *words, "epochs=1", "--learning-curve", "--seeds", "2", "--runs", tmp_path)
+    assert status == 0 and "training from scratch" in out
+    assert len(list(tmp_path.glob("x/learning_curve.png"))) == 1
+    status, _, told = command("train", *words, "model=supcon", "--learning-curve", "--runs", tmp_path)
+    assert status == 2 and "uses none" in told

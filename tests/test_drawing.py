@@ -186,7 +186,7 @@ def _draw_contrast(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
     pairs = make_pairs(features, labels)
     metrics = {"contrast": {"levels": levels, "pairs": judge_pairs(pairs, samples=3)[0]}}
     gallery = of.pixels[:8], of.pixels[:40].reshape(8, 5, *of.pixels.shape[1:]), labels[:8], labels[:40].reshape(8, 5)
-    for _, figure in draw_contrast(RUN, "val", metrics, features, labels, NAMES, gallery, pairs, True):
+    for _, figure in draw_contrast(RUN, "val", metrics, features, labels, CLASSES, gallery, pairs, True):
         for name in ("draw_contrast", "plot_probes", "plot_pairs", "plot_neighbours"):
             yield name, figure
     yield "plot_embeddings", plot_embeddings(features, np.arange(60), ["lion"] * 60, RUN, ("pca", "tsne"))

@@ -49,6 +49,9 @@ PLACES = {
     "senet154": 2,
     "efficientnet_transfer": 2,
     "efficientnetv2_transfer": 2,
+    "vgg16_transfer": 2,
+    "resnet50_transfer": 2,
+    "encoder_transfer": 4,
 }
 WITHOUT = {"perceptron", "softmax_regression", "mlp", "mlp_functional", "mlp_subclassed"}
 NO_CLASSES = {name for name, card in CARDS.items() if card.task != "classification"}

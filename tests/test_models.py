@@ -62,7 +62,10 @@ NO_CLASSES = {name for name, card in CARDS.items() if card.task != "classificati
 # What makes a model small enough for a test, and its loss fall without luck; else its smallest image, at least 16x16.
 SMALL_OPTIONS = {
     **{name: {"dense_units": 32} for name in ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16_bn")},
-    **{name: {"weights": None} for name in ("efficientnet_transfer", "efficientnetv2_transfer")},
+    **{
+        name: {"weights": None}
+        for name in ("efficientnet_transfer", "efficientnetv2_transfer", "vgg16_transfer", "resnet50_transfer")
+    },
     **{name: {"depth": 2, "patch": 4} for name in ("vit_tiny", "vit_small", "vit_base")},
     "senet154": {"blocks_per_stage": (1, 1, 1, 1)},
 }
@@ -408,6 +411,35 @@ def test_transfer_takes_a_backbone_from_keras_or_from_a_run(tmp_path):
     for weights, said in [("nowhere", "no such file or run"), (str(tmp_path), "is a folder of runs|is not a run")]:
         with pytest.raises(InputError, match=said):
             models.build("efficientnet_transfer", (32, 32, 3), 4, weights=weights)
+
+
+@pytest.mark.parametrize(("name", "module"), [("vgg16_transfer", "vgg16"), ("resnet50_transfer", "resnet50")])
+def test_pixels_come_as_the_weights_of_imagenet_expect_them(name, module, monkeypatch):
+    """As `keras.applications` prepares them; the file that Keras would fetch is that of the backbone, with its hash; both phases work."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    model = models.build(name, (64, 64, 3), 3, weights=None)
+    application = getattr(keras.applications, module)
+    found = keras.ops.convert_to_numpy(model.get_layer("preprocessing")(images))
+    expected = application.preprocess_input(images.astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    theirs = find_backbone(model)(expected)
+    pooled = keras.ops.convert_to_numpy(keras.ops.mean(theirs, axis=(1, 2)))
+    np.testing.assert_allclose(split_backbone(model)[0].predict_on_batch(images), pooled, atol=1e-4)
+
+    def fetch(fname, *arguments, file_hash=None, **options):
+        raise Exception(f"URL fetch failure: {fname} {file_hash}")
+
+    for place in ("keras.src.applications.vgg16", "keras.src.applications.resnet"):
+        monkeypatch.setattr(f"{place}.file_utils.get_file", fetch)
+    with pytest.raises(InputError, match="could not be downloaded") as error:
+        models.build(name, (64, 64, 3), 3)
+    told = str(error.value.__context__)
+    hashes = {"vgg16": "6d6bbae143d832006294945121d1f1fc", "resnet50": "4d473c1dd8becc155b73f8504c6f6626"}
+    assert "notop" in told and hashes[module] in told
+    grey = models.build(name, (64, 64, 1), 2, weights=None)
+    unfreeze(grey, depth=1)
+    moved = {layer.name[:6] for layer in find_backbone(grey).layers if layer.trainable and layer.weights}
+    assert moved == {{"vgg16": "block5", "resnet50": "conv5_"}[module]}
 
 
 def test_features_and_head_are_the_model():

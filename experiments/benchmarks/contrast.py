@@ -31,7 +31,7 @@ NAMED = {
 }
 # Of MNIST a small part and a narrow encoder, so that forty trainings take no day.
 SMALL = {
-    "train_fraction": 0.07, "validation_fraction": 0.034, "epochs": 5, "batch_size": 128, "learning_rate": 0.001,
+    "train_fraction": 0.035, "validation_fraction": 0.0167, "epochs": 4, "batch_size": 128, "learning_rate": 0.001,
     "model_options.encoder_options": '{"filters":16}',
 }  # fmt: skip
 

@@ -108,7 +108,9 @@ def _measure_learning_curve(config, seeds: int, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training.learning_curve import measure_learning_curve
     found = measure_learning_curve(config, seeds, folder)
-    status = _show_runs(found.table.filter(("train_fraction", "images", "seed", "val_accuracy", "run", "status")))
+    status = _show_runs(
+        found.table.filter(("arm", "share", "train_fraction", "images", "seed", "val_accuracy", "run", "status"))
+    )
     print(say_sentence(found.message))
     print(say("Table: {file}", file=found.file))
     if found.picture:

@@ -146,12 +146,12 @@ def judge_probes(
 
     Returns:
         `levels`: for each number of labels the accuracy of each arm with its 95% interval, and the differences of the encoder's probe from
-        the controls, on the same images. And `correct`: `bool [m]`, of the encoder's probe on all labels.
+        the controls, on the same images. And `by_level`: `float32 [m, levels]`, how often the encoder's probe was right on each image.
     """
     probes = {name: Probe(train) for name, (train, _) in arms.items()}
     scaled = {name: tuple(probes[name].scale(part) for part in arms[name]) for name in arms}
     unit = {name: tuple(map(scale_rows, arms[name])) for name in arms}
-    levels, correct = [], np.zeros(len(truth), bool)
+    levels, by_level = [], []
     for share in list_shares(images, len(labels), int(labels.max()) + 1):
         is_all = share * images >= len(labels)
         draws = 1 if share * images > FEW or is_all else DRAWS
@@ -175,8 +175,8 @@ def judge_probes(
             if (name, way) in stacked
         ]
         levels.append(level)
-        correct = stacked["encoder", "probe"][-1]
-    return {"levels": levels, "correct": correct}
+        by_level.append(stacked["encoder", "probe"].mean(axis=0))
+    return {"levels": levels, "by_level": np.stack(by_level, axis=1).astype(np.float32)}
 
 
 def compare_arms(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

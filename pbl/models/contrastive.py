@@ -19,8 +19,8 @@ from pbl.models.keras_private import open_tape
 CHEN, KHOSLA = "Chen et al. 2020, arXiv:2002.05709", "Khosla et al. 2020, arXiv:2004.11362"
 # Weights of encoder and projection; multiply-accumulates of the encoder, which alone is used afterwards.
 CARDS = {
-    "simclr": Card("subclassed", 2020, CHEN, SMALL, 10, 318_600, 40_550_400, task="contrast"),
-    "supcon": Card("subclassed", 2020, KHOSLA, SMALL, 10, 318_600, 40_550_400, task="contrast"),
+    "simclr": Card("subclassed", 2020, CHEN, SMALL, 10, 318_608, 40_550_400, task="contrast"),
+    "supcon": Card("subclassed", 2020, KHOSLA, SMALL, 10, 318_608, 40_550_400, task="contrast"),
     "encoder_transfer": Card("Functional", 2020, CHEN, SMALL, 10, 269_722, 40_551_040),
 }
 BUILDERS: dict[

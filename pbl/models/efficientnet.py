@@ -25,7 +25,10 @@ steps of ImageNet (on a small data set the averages would lag many epochs behind
 (b0 of 2021) trainable weights at 1000 classes, as published; frozen, 1,281,000 of them, the head, are.
 """
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import layers
@@ -115,7 +118,7 @@ def _build(
     from_run = weights is not None and Path(weights).is_dir()
     images = keras.Input(input_shape)
     x = layers.Concatenate()([images] * 3) if input_shape[-1] == 1 else images
-    backbone = _load_backbone(VARIANTS[family][variant], tuple(x.shape[1:]), None if from_run else weights)
+    backbone = load_backbone(VARIANTS[family][variant], tuple(x.shape[1:]), None if from_run else weights)
     backbone.trainable = weights is None
     for layer in backbone.layers:
         if weights is None and isinstance(layer, layers.BatchNormalization):
@@ -126,11 +129,28 @@ def _build(
     probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", name="head")(x)
     model = keras.Model(images, probabilities, name=name)
     if from_run:
-        _take_backbone(model, family, Path(weights), variant)
+        take_backbone(
+            model,
+            Path(weights),
+            lambda shape, classes, options: _build(
+                family, shape, classes, options.get("variant", "b0"), None, options.get("dropout", 0.2)
+            ),
+            {} if variant == "b0" else {"variant": variant},
+        )
     return model
 
 
-def _load_backbone(application, input_shape: tuple[int, int, int], weights: str | None) -> keras.Model:
+def load_backbone(application, input_shape: tuple[int, int, int], weights: str | None) -> keras.Model:
+    """Builds a network of `keras.applications` without its head.
+
+    Args:
+        application: Its function there.
+        input_shape: (height, width, 3).
+        weights: "imagenet", a `.weights.h5` of it, or None.
+
+    Raises:
+        InputError: There is no such file, it does not fit, or ImageNet's weights cannot be downloaded.
+    """
     if weights not in (None, "imagenet") and not Path(weights).is_file():
         raise InputError(
             "weights='{weights}': there is no such file or run. Valid: imagenet, none, the folder of a run, or a"
@@ -156,31 +176,40 @@ def _load_backbone(application, input_shape: tuple[int, int, int], weights: str 
         raise
 
 
-def _take_backbone(model: keras.Model, family: str, folder: Path, variant: str) -> None:
+def take_backbone(
+    model: keras.Model,
+    folder: Path,
+    build: Callable[[tuple[int, int, int], int, dict[str, Any]], keras.Model],
+    options: dict[str, Any],
+) -> None:
+    """Gives a model the backbone of a run: one of the same model, or of `task=contrast` with it as encoder.
+
+    Args:
+        model: The model.
+        folder: The run's.
+        build: From the shape of the images, the number of classes and the options of a run to its model, without weights.
+        options: Those of `model` that decide which weight belongs where.
+
+    Raises:
+        InputError: There is no such run, or its weights do not fit.
+    """
     from pbl.models.saving import whole_weights
     from pbl.runs import load_run
 
     run = load_run(folder)
     if run.config.task == "contrast":
-        options = {} if variant == "b0" else {"variant": variant}
-        find_backbone(model).set_weights(find_backbone(load_encoder(folder, model.name, options)).get_weights())
-        return
-    if run.config.model != model.name:
+        donor = load_encoder(folder, model.name, options)
+    elif run.config.model != model.name:
         raise InputError(
             "{run} is a run of {other}, not of {name}.", run=folder, other=run.config.model, name=model.name
         )
-    options = {**run.config.model_options, "weights": None}
-    donor = _build(
-        family,
-        tuple(run.split["input_shape"]),
-        len(run.split["class_names"]),
-        options.get("variant", "b0"),
-        None,
-        options.get("dropout", 0.2),
-    )
+    else:
+        theirs = {**run.config.model_options, "weights": None}
+        donor = build(tuple(run.split["input_shape"]), len(run.split["class_names"]), theirs)
     try:
-        with whole_weights(folder, "best", donor, None) as weights:
-            donor.load_weights(weights)
+        if run.config.task != "contrast":
+            with whole_weights(folder, "best", donor, None) as weights:
+                donor.load_weights(weights)
         find_backbone(model).set_weights(find_backbone(donor).get_weights())
     except (OSError, ValueError) as error:
         raise InputError("The backbone of {run} cannot be taken over: {error}", run=folder, error=error) from None
@@ -221,19 +250,25 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return keras.Model(model.input, features), keras.Model(features, model.outputs[0], name="head")
 
 
+def _list_stages(backbone: keras.Model) -> list[str]:
+    """What the names of layers begin with, by stages: "block1", "block2", ...; of ResNet "conv2_", "conv3_", ..."""
+    found = (re.match(r"block\d|conv\d_", layer.name) for layer in backbone.layers)
+    return sorted({name.group() for name in found if name})
+
+
 def unfreeze(model: keras.Model, depth: int) -> None:
     """Makes the last stages of the backbone trainable; batch normalisation stays frozen. Compile the model afterwards.
 
     Args:
         model: A model made by this file.
         depth: How many of the backbone's stages (`block7...`, `block6...`, ...) to train, from the last one on, with
-            the convolution at its top; 0 freezes the backbone again.
+            the convolution at its top, where it has one; 0 freezes the backbone again.
 
     Raises:
         InputError: The backbone has fewer stages.
     """
     backbone = find_backbone(model)
-    stages = sorted({layer.name[: len("block1")] for layer in backbone.layers if layer.name.startswith("block")})
+    stages = _list_stages(backbone)
     if not stages and backbone.name == "encoder":  # of `encoder_transfer`: one stage, the whole
         stages = [""]
     if not 0 <= depth <= len(stages):

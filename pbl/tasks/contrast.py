@@ -176,7 +176,8 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         if len(found["levels"]) > 1:
             few = next(of for of in found["levels"][0]["arms"] if (of["name"], of["way"]) == ("encoder", "probe"))
             metrics["few_labels"], intervals["few_labels"] = few["accuracy"], [few["low"], few["high"]]
-        arrays["values"] = judged["correct"].astype(np.float64)
+        arrays["probes"] = judged["by_level"]
+        arrays["values"] = judged["by_level"][:, -1].astype(np.float64)
     pairs = _judge_pairs(model, untrained, images, features, question, found)
     if found["pairs"] is not None:
         metrics |= found["pairs"]["metrics"]

@@ -15,6 +15,7 @@ from pbl.reports.drawing import caption
 from pbl.runs import load_run
 from pbl.statistics import extrapolate_doubling
 from pbl.storage.writing import replacing, write_table
+from pbl.training.contrast_curve import measure_arms
 from pbl.training.figures import plot_data_size
 from pbl.training.sweep import run_sweep, tell_progress
 
@@ -52,6 +53,8 @@ def measure_learning_curve(
     for each seed. Shares that leave a class fewer than five images are passed over; warm-up and fine-tuning epochs stay as
     they are set.
 
+    Of `task=contrast` it asks what few labels are worth, and trains other arms (`pbl.training.contrast_curve`).
+
     Args:
         config: The settings; `epochs` are those of all images, smaller shares get as many more as they are smaller.
         seeds: How many seeds each share is trained with.
@@ -61,6 +64,9 @@ def measure_learning_curve(
     Raises:
         InputError: `train_fraction` is set already; a class has fewer than ten training images.
     """
+    if config.task == "contrast":
+        table, message, file, picture = measure_arms(config, seeds, folder, tell)
+        return LearningCurve(table, None, None, None, message, file, picture)
     config.check_is_classifier("train --learning-curve")
     if config.train_fraction < 1:
         raise InputError("--learning-curve sets train_fraction itself: leave it out.")

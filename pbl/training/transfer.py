@@ -15,6 +15,7 @@ from pbl.languages import say
 from pbl.models.calls import is_overridden
 from pbl.models.contrastive import list_body_weights, list_encoder_weights, load_encoder
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
+from pbl.models.pretrained import CaffePreprocessing
 from pbl.models.saving import read_seal
 from pbl.runs import load_run
 
@@ -137,6 +138,7 @@ _FIXED = (
     layers.Rescaling,
     layers.Normalization,
     layers.Resizing,
+    CaffePreprocessing,
     layers.GlobalAveragePooling2D,
 )
 
