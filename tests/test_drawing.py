@@ -182,7 +182,7 @@ def _draw_contrast(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
         for at, (name, way) in enumerate(ARM_NAMES)
     ]
     levels = [{"labels": labels, "arms": arms} for labels in (20, 1_000, 54_000)]
-    features, labels = of.random.normal(size=(60, 5)), np.arange(60) % 3
+    features, labels = of.random.normal(size=(60, 5)), np.arange(60) % 2
     pairs = make_pairs(features, labels)
     metrics = {"contrast": {"levels": levels, "pairs": judge_pairs(pairs, samples=3)[0]}}
     gallery = of.pixels[:8], of.pixels[:40].reshape(8, 5, *of.pixels.shape[1:]), labels[:8], labels[:40].reshape(8, 5)
