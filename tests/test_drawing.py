@@ -109,7 +109,7 @@ def test_with_a_font_a_figure_is_in_the_readers_language(judged, monkeypatch):
 
 # What a Japanese text may hold of other letters: names of methods, of settings, and of what the tests below draw.
 LATIN = {
-    "AUROC", "Attention", "Brier", "CAM", "Dice", "ECE", "Grad", "Holm", "Keras", "KID", "PCA", "ROC", "Youden", "image_size", "rollout",
+    "AUROC", "Attention", "Brier", "CAM", "Dice", "ECE", "Grad", "Holm", "Keras", "KID", "PCA", "ROC", "SNE", "Youden", "image_size", "rollout",
     "youden", "cost", "model", "model_options", "conv", "lion", "wolf", "mlp", "lenet5", "png", "widths", "teamx",
 }  # fmt: skip
 RUN = "実験/001"
