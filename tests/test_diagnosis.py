@@ -10,13 +10,14 @@ import pytest
 
 from pbl import languages as japanese
 from pbl.config import Config
-from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, anomalies, contrast, generation, make_finding
+from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, anomalies, contrast, generation, make_finding, segmentation
 from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.languages.anomaly import ANOMALY
 from pbl.languages.contrast import CONTRAST
 from pbl.languages.generation import GENERATION
+from pbl.languages.segmentation import SEGMENTATION
 
 
 def side(labels: np.ndarray, losses: list[float], accuracies: list[float], seed: int) -> Side:
@@ -598,9 +599,9 @@ def sentences_of(file: Path) -> set[str]:
 
 def test_all_is_said_in_japanese_with_the_same_numbers():
     said = set().union(*map(sentences_of, Path(advice.__file__).parent.glob("*.py")))
-    known = {*japanese.SENTENCES, *ANOMALY, *CONTRAST, *GENERATION}
+    known = {*japanese.SENTENCES, *ANOMALY, *CONTRAST, *GENERATION, *SEGMENTATION}
     assert len(said) > 40 and said | {advice.OWN, advice.SOURCE} <= known
-    of_tasks = {**anomalies.REMEDIES, **generation.REMEDIES, **contrast.REMEDIES}
+    of_tasks = {**anomalies.REMEDIES, **generation.REMEDIES, **contrast.REMEDIES, **segmentation.REMEDIES}
     assert {of.template for _, tried in of_tasks.values() for of in tried} <= known
     for english, ours in japanese.SENTENCES.items():
         fields = [sorted(field for _, *field, _ in Formatter().parse(text) if field[0]) for text in (english, ours)]

@@ -271,14 +271,14 @@ def sentences_of_the_page() -> set[str]:
         for table in (report.METRICS, report.OF_TASKS.items(), report.CALIBRATION, report.BY_CLASS)
         for _, label in table
     }
-    for table in (report.UNDEFINED, report.CAPTIONS, report.SECONDS, report.SEVERITIES):
+    for table in (report.UNDEFINED, report.CAPTIONS, report.SECONDS, report.SEVERITIES, report.INTERVALS):
         said |= set(table.values())
     said |= {template for template, _ in SAID.values()} | {SAID_OF_GROUPS[0]}
     nodes_of = [*ast.walk(tree), *ast.walk(ast.parse(Path(reading.__file__).read_text(encoding="utf-8")))]
     words = {node.value for node in nodes_of if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     reasons = {word for word in words if word.startswith(("it is ", "it cannot ", "the page holds "))}
     assert len(reasons) == 8
-    return said | reasons | {report.UNDEFINED_OTHERWISE, report.NOT_THERE}
+    return said | reasons | {report.UNDEFINED_OTHERWISE, report.NOT_THERE, report.OTHER_CURVES}
 
 
 def sentences_of_the_data_doctor() -> set[str]:
