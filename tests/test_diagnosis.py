@@ -10,7 +10,18 @@ import pytest
 
 from pbl import languages as japanese
 from pbl.config import Config
-from pbl.diagnosis import RULES, Remedy, Rule, Threshold, advice, anomalies, contrast, generation, make_finding, segmentation
+from pbl.diagnosis import (
+    RULES,
+    Remedy,
+    Rule,
+    Threshold,
+    advice,
+    anomalies,
+    contrast,
+    generation,
+    make_finding,
+    segmentation,
+)
 from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
