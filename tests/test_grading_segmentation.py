@@ -15,6 +15,7 @@ from scipy import stats
 
 import pbl
 from pbl.errors import InputError
+from pbl.evaluation.segmentation import average_classes
 from pbl.grading import Rubric, grade
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.holdout import make_holdout
@@ -24,7 +25,7 @@ from pbl.grading.packing import encode_mask, write_masks, write_predictions
 from pbl.grading.references import make_references
 from pbl.grading.refusals import Refusal
 from pbl.grading.sandbox import FULL, find_layers
-from pbl.grading.segmentation import are_dice_tied, average_classes, find_mask_flags, score_masks, split_masks
+from pbl.grading.segmentation import are_dice_tied, find_mask_flags, score_masks, split_masks
 from pbl.grading.submission import check_submission, submit
 
 needs_isolation = pytest.mark.skipif(

@@ -18,9 +18,10 @@ from pbl.data.images import unfit_mask
 from pbl.data.pipeline import order_of_epoch
 from pbl.diagnosis.segmentation import diagnose_masks
 from pbl.errors import InputError
-from pbl.evaluation.mask_evidence import measure_masks, share_out
+from pbl.evaluation.mask_evidence import make_units, measure_masks
 from pbl.evaluation.segmentation import (
     average,
+    average_classes,
     choose_threshold,
     count_regions,
     judge_masks,
@@ -150,11 +151,12 @@ def test_the_interval_of_several_classes_holds_their_mean():
     for _ in range(300):
         dice = np.stack([random.beta(4, 2, 40), random.beta(2, 3, 40)], axis=1)
         dice[random.random((40, 2)) < (0.2, 0.6)] = np.nan
-        units = share_out(dice)
+        units = make_units(dice)
         assert units.values.mean() == pytest.approx(np.nanmean(dice, axis=0).mean())
-        low, high = units.interval
+        _, low, high = average_classes(dice)
         held += low <= (4 / 6 + 2 / 5) / 2 <= high
-        assert share_out(dice[:, :1]).interval == pytest.approx(average(dice[:, 0])[1:3])
+        assert average(units.values)[:3] == pytest.approx(average_classes(dice))
+        assert make_units(dice[:, :1]).values == pytest.approx(dice[~np.isnan(dice[:, 0]), 0])
     assert 0.91 * 300 <= held <= 0.985 * 300
 
 
@@ -606,6 +608,23 @@ def test_a_classifier_is_the_left_side(encoder, scales, depth):
     assert height % 2**depth == 0 and height - 40 < 2**depth
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 52, 1))
     assert np.asarray(model(images)).sum(axis=-1) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ["vgg16_transfer", "resnet50_transfer", "efficientnet_transfer"])
+def test_a_backbone_gets_the_pixels_that_it_learned_on(encoder):
+    """The lowest map of the left side is that of the classifier, whose preprocessing may be a layer of its own."""
+    classifier = pbl.models.build(encoder, (64, 64, 1), 2, weights=None)
+    (backbone,) = [layer for layer in classifier.layers if isinstance(layer, keras.Model)]
+    model = unet((64, 64, 1), 2, width=4, encoder=encoder)
+    left = model.get_layer("encoder")
+    left.set_weights(backbone.get_weights()[: len(left.get_weights())])
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.float32)
+    features = keras.Model(classifier.inputs[0], classifier.get_layer("features").output)(images)
+    x = images
+    for layer in model.layers[1 : model.layers.index(left)]:
+        x = layer([x] * 3) if isinstance(layer, keras.layers.Concatenate) else layer(x)
+    lowest = np.asarray(left(x)[-1])
+    assert lowest.mean(axis=(1, 2)) == pytest.approx(np.asarray(features), rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.slow

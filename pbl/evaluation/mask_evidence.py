@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from pbl.data.doctor.finding import find_leak, find_shift
-from pbl.evaluation.segmentation import count_overlap, judge_masks, make_baselines
+from pbl.evaluation.segmentation import count_overlap, judge_masks, make_baselines, share_out, weigh_units
 from pbl.models.prediction import predict_outputs
 from pbl.statistics import wilson_interval
 
@@ -88,45 +88,27 @@ class Units(NamedTuple):
     """A value for each image that has a class, or for each group; their mean is the mean Dice of the classes.
 
     Attributes:
-        values: `float [units]`.
+        values: `float [units]`, as `pbl.evaluation.segmentation.weigh_units` gives them.
         kept: `int [units]`, their numbers among all: the image's, or that of the sorted word.
         of_image: `int [n]`, the unit's number of each image.
-        interval: Student's 95% interval of the mean; None of fewer than two units. Each counts by how far it lies from the means of the
-            classes that it has (the first order of a mean of ratios), so that it says nothing who has which class.
     """
 
     values: np.ndarray
     kept: np.ndarray
     of_image: np.ndarray
-    interval: tuple[float, float] | None
 
 
-def share_out(dice: np.ndarray, groups: Sequence[str] | None = None) -> Units:
-    """Shares the mean Dice of the classes out to images or groups: where not all have all classes, each counts by what it has.
+def make_units(dice: np.ndarray, groups: Sequence[str] | None = None) -> Units:
+    """Shares the mean Dice of the classes out to images or groups.
 
     Args:
         dice: `float [n, classes]`, without the background; NaN where an image has it not.
         groups: A word for each image, or None.
     """
+    table = share_out(dice, groups)
+    kept = np.flatnonzero(~np.isnan(table).all(axis=1))
     of_image = np.arange(len(dice)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    count = int(of_image.max(initial=-1)) + 1
-    values, deviations, has_any = np.zeros(count), np.zeros(count), np.zeros(count, bool)
-    for of_class in dice.T:
-        known = ~np.isnan(of_class)
-        total = np.bincount(of_image[known], of_class[known], minlength=count)
-        of = np.bincount(of_image[known], minlength=count)
-        has = of > 0
-        if has.any():
-            means = total[has] / of[has]
-            values[has] += means / has.sum() / dice.shape[1]
-            deviations[has] += (means - means.mean()) / has.sum() / dice.shape[1]
-        has_any |= has
-    kept, interval = np.flatnonzero(has_any), None
-    values, deviations = values[kept] * len(kept), deviations[kept] * len(kept)
-    if len(kept) > 1:
-        reach = float(stats.t.ppf(0.975, len(kept) - 1) * deviations.std(ddof=1) / np.sqrt(len(kept)))
-        interval = max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
-    return Units(values, kept, of_image, interval)
+    return Units(weigh_units(table[kept]) if len(kept) else np.zeros(0), kept, of_image)
 
 
 def measure_dice(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -190,7 +172,7 @@ def compare_baselines(
         of = judge_masks(truth, baseline.masks, class_names, groups)
         row = {"name": baseline.name, "dice": of["dice"], "pixel_accuracy": of["pixel_accuracy"], **baseline.settings}
         baselines.append(row)
-        theirs = share_out(measure_dice(truth, baseline.masks, len(class_names)), groups).values
+        theirs = make_units(measure_dice(truth, baseline.masks, len(class_names)), groups).values
         if len(theirs) and (best is None or theirs.mean() > best[1].mean()):
             best = baseline.name, theirs
     if best is None:
@@ -214,17 +196,17 @@ def describe_training(
         num_classes: With the background.
     """
     dice = measure_dice(truth, predicted.masks, num_classes)
-    units = share_out(dice, groups)
+    units = make_units(dice, groups)
     gap = compare_means(units.values, val.values) if len(units.values) and len(val.values) else None
     return {
         "images": len(truth),
         "dice": float(units.values.mean()) if len(units.values) else None,
         "gap": None if gap is None else gap._asdict(),
-        "doubtful": find_doubtful(average_classes(dice), predicted.confidence, names),
+        "doubtful": find_doubtful(average_within(dice), predicted.confidence, names),
     }
 
 
-def average_classes(dice: np.ndarray) -> np.ndarray:
+def average_within(dice: np.ndarray) -> np.ndarray:
     """`float [n]`, the mean Dice of the classes that an image has; NaN where it has none."""
     known = ~np.isnan(dice)
     count = known.sum(axis=1)
@@ -299,7 +281,7 @@ def measure_masks(
     if predicted is None:
         return None
     dice = measure_dice(truth, predicted.masks, len(names))
-    units = share_out(dice, groups)
+    units = make_units(dice, groups)
     train = data.sample("train", MOST_TRAIN)
     baselines, difference = compare_baselines((train.pixels, train.masks), images.pixels, truth, units, names, groups)
     training = None
@@ -308,7 +290,7 @@ def measure_masks(
         training = describe_training(of_train, train.masks, train.names, of_groups, units, len(names))
     numbers = {
         "images": len(truth), "masks": judge_masks(truth, predicted.masks, names, groups), "without_network": baselines,
-        "doubtful": find_doubtful(average_classes(dice), predicted.confidence, images.names),
+        "doubtful": find_doubtful(average_within(dice), predicted.confidence, images.names),
         "difference": difference, "marked": describe_marked(predicted.masks, truth), "training": training,
         "leak": find_leak(findings), "shift": find_shift(findings),
     }  # fmt: skip

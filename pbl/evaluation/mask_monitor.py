@@ -10,11 +10,11 @@ import numpy as np
 from pbl.errors import InputError
 from pbl.evaluation.mask_evidence import (
     compare_means,
+    make_units,
     measure_dice,
     measure_masks,
     name_groups,
     predict_with_confidence,
-    share_out,
 )
 from pbl.storage.writing import Growing
 
@@ -82,7 +82,7 @@ class MaskMonitor(keras.callbacks.Callback):
             if predicted is None:  # no numbers: the losses show it, and StopAtNaN ends the training
                 return
             dice = measure_dice(images.masks, predicted.masks, classes)
-            values[side] = share_out(dice, name_groups(self._data.groups_of(images.names))).values
+            values[side] = make_units(dice, name_groups(self._data.groups_of(images.names))).values
         measured = {f"{side}_dice": float(of.mean()) if len(of) else np.nan for side, of in values.items()}
         if all(map(len, values.values())):
             gap = compare_means(*values.values())

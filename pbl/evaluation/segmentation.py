@@ -104,6 +104,68 @@ def average(values: np.ndarray, groups: Sequence[str] | None = None) -> Average:
     return Average(mean, max(0.0, mean - reach), min(1.0, mean + reach), len(values))
 
 
+def share_out(dice: np.ndarray, groups: Sequence[str] | None = None) -> np.ndarray:
+    """Returns the Dice of each class by image, or by group: the mean of its images that have the class, NaN where none has.
+
+    Args:
+        dice: `float [n, classes]`, without the background; NaN where an image has not the class.
+        groups: A word for each image, or None.
+
+    Returns:
+        `float [units, classes]`; groups in the order of their words.
+    """
+    if groups is None:
+        return dice
+    words, of = np.unique(groups, return_inverse=True)
+    known = ~np.isnan(dice)
+    total, count = (np.zeros((len(words), dice.shape[1])) for _ in range(2))
+    np.add.at(total, of, np.where(known, dice, 0))
+    np.add.at(count, of, known)
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def weigh_units(table: np.ndarray) -> np.ndarray:
+    """Returns a value for each image or group whose mean is the mean over classes of the mean over those that have the class.
+
+    Of one class it is their Dice. Of several it is that mean, and how far a unit lies from the mean of each class that it has, times the
+    part that it is of that mean: then the spread of the values is that of the mean (the linearised variance of a ratio; Cochran 1977,
+    Sampling Techniques, 3rd edition, section 6.4), and says nothing of who has which class.
+
+    Args:
+        table: `float [units, classes]`, as `share_out` gives it, or a difference of two; each unit has a class. A class that none has
+            does not count.
+    """
+    table = table[:, ~np.isnan(table).all(axis=0)]
+    known = ~np.isnan(table)
+    count = known.sum(axis=0)
+    means = np.where(known, table, 0).sum(axis=0) / count
+    return means.mean() + (np.where(known, table - means, 0) * len(table) / count).mean(axis=1)
+
+
+class Mean(NamedTuple):
+    """A mean over classes of means over images or groups, with its 95% interval, which may reach beyond what is possible."""
+
+    value: float
+    low: float
+    high: float
+
+
+def average_classes(table: np.ndarray) -> Mean:
+    """Averages over the images that have a class, then over the classes; the interval is Student's, of `weigh_units`.
+
+    Of fewer than two units it is the widest that there is, since nothing is known.
+
+    Args:
+        table: `float [images or groups, classes]`, from -1 to 1; NaN where it has not the class. Some image has one.
+    """
+    values = weigh_units(table[~np.isnan(table).all(axis=1)])
+    value = float(values.mean())
+    if len(values) < 2:
+        return Mean(value, min(value, -1.0), max(value, 1.0))
+    reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Mean(value, value - reach, value + reach)
+
+
 class Regions(NamedTuple):
     """Connected regions of a class in an image.
 

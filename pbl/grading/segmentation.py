@@ -1,12 +1,10 @@
 """What masks that were handed in are worth: Dice as the mean over images or patients, and where a class is marked that is not there."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from pbl.evaluation.segmentation import Overlap, average, count_overlap
+from pbl.evaluation.segmentation import Overlap, average, average_classes, count_overlap, share_out
 from pbl.grading.judge import Scored
 
 # What is told of a team: the mean Dice of the classes with its 95% interval; of the images that lack a class, the share in which one that
@@ -59,7 +57,7 @@ def score_masks(
         told["empty_images"] = int((~has[:, number]).sum())
         classes.append(told | {"false_images": int((~has & is_marked)[:, number].sum())})
     lacks, is_false = (~has).any(axis=1), (~has & is_marked).any(axis=1)
-    table = _share_out(dice, groups)
+    table = share_out(dice, groups)
     mean = average_classes(table)
     metrics = {
         "images": len(truth),
@@ -78,48 +76,6 @@ def list_pixels(masks: Sequence[np.ndarray]) -> np.ndarray:
         parts.append(mask.ravel()[left::step])
         left = (left - mask.size) % step
     return np.concatenate(parts)
-
-
-def _share_out(dice: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
-    """`float [images or groups, classes]`: of each group the mean of its images that have the class, NaN where none has."""
-    if groups is None:
-        return dice
-    words, of = np.unique(groups, return_inverse=True)
-    known = ~np.isnan(dice)
-    total, count = (np.zeros((len(words), dice.shape[1])) for _ in range(2))
-    np.add.at(total, of, np.where(known, dice, 0))
-    np.add.at(count, of, known)
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-
-
-class Mean(NamedTuple):
-    """A mean over classes of means over images or groups, with its 95% interval, which may reach beyond what is possible."""
-
-    value: float
-    low: float
-    high: float
-
-
-def average_classes(table: np.ndarray) -> Mean:
-    """Averages over the images that have a class, then over the classes that an image has.
-
-    The interval is Student's, of what each image or group adds to the mean: its distance from the mean of each class that it has, times
-    the part that it is of that mean (the linearised variance of a ratio; Cochran 1977, Sampling Techniques, 3rd edition, section 6.4).
-    With one class it is that of the mean. Of fewer than two it is the widest that there is, since nothing is known.
-
-    Args:
-        table: `float [images or groups, classes]`, from -1 to 1; NaN where it has not the class. Some image has one.
-    """
-    table = table[:, ~np.isnan(table).all(axis=0)]
-    known = ~np.isnan(table)
-    count, units = known.sum(axis=0), int(known.any(axis=1).sum())
-    means = np.where(known, table, 0).sum(axis=0) / count
-    value = float(means.mean())
-    if units < 2:
-        return Mean(value, min(value, -1.0), max(value, 1.0))
-    added = (np.where(known, table - means, 0) * units / count).mean(axis=1)
-    reach = float(stats.t.ppf(0.975, units - 1) * np.sqrt(np.square(added).sum() / (units - 1) / units))
-    return Mean(value, value - reach, value + reach)
 
 
 def find_mask_flags(scored: Scored, masks: Sequence[np.ndarray], ceiling: float) -> list[str]:

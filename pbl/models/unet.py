@@ -124,7 +124,7 @@ def _build_on(
     takes_weights = encoder.endswith("_transfer")
     if weights == "imagenet" and not takes_weights:
         raise InputError(
-            "model_options.weights=imagenet: {encoder} has none. Take efficientnet_transfer or efficientnetv2_transfer, or give the folder"
+            "model_options.weights=imagenet: {encoder} has none. Take vgg16_transfer, resnet50_transfer, efficientnet_transfer or efficientnetv2_transfer, or give the folder"
             " of a run.",
             encoder=encoder,
         )
@@ -134,12 +134,12 @@ def _build_on(
     while True:  # the image is padded to what 2^depth divides
         rows, columns = (-side % reach for side in input_shape[:2])
         padded = (input_shape[0] + rows, input_shape[1] + columns, input_shape[2])
-        left, scales = _find_maps(encoder, build_classifier(encoder, padded, max(2, num_classes), options))
+        before, left, scales = _find_maps(encoder, build_classifier(encoder, padded, max(2, num_classes), options))
         if 2 ** scales[-1] >= reach:
             break
         reach = 2 ** scales[-1]
     if weights not in (None, "imagenet"):
-        donor, _ = _find_maps(encoder, load_classifier(Path(weights).expanduser(), encoder, encoder_options or {}))
+        _, donor, _ = _find_maps(encoder, load_classifier(Path(weights).expanduser(), encoder, encoder_options or {}))
         if [weight.shape for weight in donor.weights] != [weight.shape for weight in left.weights]:
             raise InputError(
                 "{run} learned from images of another shape, and its weights do not fit. Give the same channels.",
@@ -154,6 +154,8 @@ def _build_on(
         x = layers.ZeroPadding2D(((0, rows), (0, columns)), name="padding")(x)
     if left.input_shape[-1] == 3 and input_shape[-1] == 1:
         x = layers.Concatenate(name="as_colour")([x] * 3)
+    for layer in before:
+        x = layer(x)
     maps = dict(zip(scales, left(x), strict=True))  # by how often they were halved
     lowest = max(maps)
     x = layers.Dropout(dropout)(maps[lowest])
@@ -169,18 +171,23 @@ def _build_on(
     return keras.Model(images, probabilities, name="unet")
 
 
-def _find_maps(name: str, classifier: keras.Model) -> tuple[keras.Model, list[int]]:
-    """The part of a classifier up to its last maps, with the last maps of each size as outputs, and how often each was halved."""
+def _find_maps(name: str, classifier: keras.Model) -> tuple[list[layers.Layer], keras.Model, list[int]]:
+    """The part of a classifier up to its last maps: what prepares pixels for a backbone within, such as the mean colour taken off; the
+    network, with the last maps of each size as outputs; and how often each was halved."""
     inner = [layer for layer in classifier.layers if isinstance(layer, keras.Model)]
-    network = inner[0] if len(inner) == 1 else classifier  # a backbone within
+    network, before = classifier, []
+    if len(inner) == 1:
+        network = inner[0]
+        ahead = classifier.layers[: classifier.layers.index(network)]
+        before = [layer for layer in ahead if not isinstance(layer, (layers.InputLayer, layers.Concatenate))]
     image, found = None, {}
     if getattr(network, "inputs", None) and len(classifier.outputs[0].shape) == 2:
         image = keras.Input(network.inputs[0].shape[1:]) if isinstance(network, keras.Sequential) else network.inputs[0]
         # Maps, and what leads to them step by step: what is pooled at once, as in squeeze and excitation, is none.
         followed = {id(image)}
-        for before, after in _walk(network, image):
+        for given, after in _walk(network, image):
             shape = getattr(after, "shape", ())
-            if len(shape) != 4 or not any(id(x) in followed and 2 * shape[1] + 4 >= x.shape[1] for x in before):
+            if len(shape) != 4 or not any(id(x) in followed and 2 * shape[1] + 8 >= x.shape[1] for x in given):
                 continue
             followed.add(id(after))
             times = max(0, (image.shape[1] // shape[1]).bit_length() - 1)
@@ -193,7 +200,7 @@ def _find_maps(name: str, classifier: keras.Model) -> tuple[keras.Model, list[in
             name=name,
         )
     scales = sorted(found)
-    return keras.Model(image, [found[times] for times in scales], name="encoder"), scales
+    return before, keras.Model(image, [found[times] for times in scales], name="encoder"), scales
 
 
 def _walk(network: keras.Model, image) -> Iterator[tuple[list, Any]]:

@@ -18,12 +18,13 @@ from scipy import ndimage
 from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.errors import InputError
-from pbl.evaluation.mask_evidence import Units, average_classes, measure_masks, name_groups, predict_masks
+from pbl.evaluation.mask_evidence import Units, average_within, measure_masks, name_groups, predict_masks
 from pbl.evaluation.mask_figures import draw_masks, lay_over
 from pbl.evaluation.mask_monitor import MaskMonitor
 from pbl.evaluation.segmentation import (
     NEIGHBOURS,
     Thresholds,
+    average,
     choose_threshold,
     judge_masks,
     tabulate_thresholds,
@@ -126,8 +127,9 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     if len(names) == 2:
         (one,) = judged["classes"]
         metrics |= {"iou": one["iou"]["value"], "pooled_dice": one["pooled_dice"], "distance": one["distance"]}
-    interval = measured.units.interval
-    intervals = {} if interval is None or judged["dice"] is None else {"dice": list(interval)}
+    mean, intervals = average(measured.units.values), {}
+    if mean.low is not None and judged["dice"] is not None:
+        intervals["dice"] = [mean.low, mean.high]
     result = {
         "headline": "dice", "better": "higher", "metrics": metrics, "intervals": intervals, **numbers,
         "is_validation": question.is_validation,
@@ -136,7 +138,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     arrays = {"masks": predicted.masks, **_list_values(measured.units, images, groups)}
     figures = draw_masks(
         f"{question.run}, {question.split}", images.view, images.names, truth, predicted.masks,
-        average_classes(measured.dice), result, table, question.all_figures,
+        average_within(measured.dice), result, table, question.all_figures,
     )  # fmt: skip
     return Judged(result, arrays, figures)
 
