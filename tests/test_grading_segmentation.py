@@ -205,6 +205,7 @@ def test_masks_with_one_reading_are_read(tmp_path, classes, make, name):
         assert (found == mask).all()
 
 
+@pytest.mark.nightly
 def test_class_names_in_another_order_are_put_in_order(tmp_path):
     """A run whose classes have other numbers tells so in `submission.json`."""
     masks = make_masks()
@@ -512,6 +513,7 @@ def test_the_references_need_no_network(hidden):
     assert json.loads((hidden / "references" / "scores.json").read_text()) == found
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_isolation
 def test_of_photographs_of_several_sizes_whole_masks_are_handed_in(tmp_path):
