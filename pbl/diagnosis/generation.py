@@ -233,7 +233,8 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
         apart, usual = of.get("shares_apart"), floor.get("shares_apart")
         if apart is None or usual is None:  # of a run made before shares were estimated
             return None
-        if apart < max(LIMITS["shares"].value, 2 * usual) or of["nearest"] > LIMITS["far"].value:
+        is_strange = of["nearest"] > LIMITS["far"].value or _find_unlike(measured, history) is not None
+        if apart < max(LIMITS["shares"].value, 2 * usual) or is_strange:
             return None  # of images unlike any the judge's classes say little
         shares, real = of["shares"], floor["shares"]
         most = max(range(len(names)), key=lambda number: shares[number] - real[number])
