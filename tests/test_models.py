@@ -551,6 +551,29 @@ def test_wrong_choices(name, options, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "wanted"),
+    [
+        ("mlp", {"batch_norm": "maybe"}, "true or false"),
+        ("mlp", {"dropout": "much"}, "a number"),
+        ("dcgan", {"conditional": 1}, "true or false"),
+        ("dcgan", {"noise_size": 0}, "a whole number, 1 or more"),
+        ("dcgan", {"loss": 3}, "a word"),
+        ("unet", {"depth": 2.5}, "a whole number, 1 or more"),
+        ("unet", {"encoder": 3}, "a word"),
+        ("unet", {"encoder": "resnet20", "weights": False}, "a word"),
+        ("unet", {"encoder": "resnet20", "encoder_options": 3}, 'options by their names, such as {"dropout":0.1}'),
+        ("simclr", {"encoder_options": ["dropout"]}, "options by their names"),
+        ("efficientnet_transfer", {"variant": 0}, "a word"),
+    ],
+)
+def test_an_option_of_another_kind_is_told_in_one_line(name, options, wanted):
+    with pytest.raises(InputError) as error:
+        models.build(name, (32, 32, 3), 3, **options)
+    (option, value), *_ = reversed(options.items())
+    assert str(error.value).startswith(f"model_options.{option}={value}: it must be {wanted}"), error.value
+
+
 def test_an_own_builder_keeps_its_traceback(monkeypatch):
     def broken(input_shape, num_classes, width=3):
         raise ValueError("the student's own mistake")

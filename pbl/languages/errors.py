@@ -13,6 +13,8 @@ ERRORS = {
     "true or false": "true か false",
     "a whole number, 1 or more": "1 以上の整数",
     "a number": "数",
+    "a word": "文字列",
+    "options by their names, such as {example}": "名前つきのオプション（例：{example}）",
     "model_options={options} do not fit '{name}': {error}": "model_options={options} は '{name}' に合いません：{error}",
     "MODELS['{name}'] returned a {kind}. Return a keras.Model.": "MODELS['{name}'] が {kind} を返しました。keras.Model を返してください。",
     # card.py

@@ -126,6 +126,10 @@ def _check_option(option: str, value: Any, kind: Any) -> None:
         wanted = Sentence("a whole number, 1 or more")
     elif kind is float and not (is_number and math.isfinite(value)):
         wanted = Sentence("a number")
+    elif kind in (str, str | None) and isinstance(value, (int, float, list, dict)):
+        wanted = Sentence("a word")
+    elif kind == dict[str, Any] | None and not isinstance(value, dict | None):
+        wanted = Sentence("options by their names, such as {example}", example='{"dropout":0.1}')
     else:
         return
     raise InputError("model_options.{option}={value}: it must be {wanted}.", option=option, value=value, wanted=wanted)
