@@ -428,6 +428,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     for words, said in (
         ({}, "has task=segmentation: hand in masks of the hidden images"),
         ({"predictions": hidden / "images", "out": tmp_path / "folder"}, "masks are handed in as one zip"),
+        ({"predictions": tmp_path / "none"}, "give the folder of hidden images"),
     ):
         with pytest.raises(InputError, match=said):
             submit(run, "run", **{"out": tmp_path / "a.zip", **words})

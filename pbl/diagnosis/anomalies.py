@@ -5,12 +5,11 @@ As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from pbl.config import Config
 from pbl.diagnosis.evidence import Finding, make_finding
-from pbl.diagnosis.planning import GROUP, LONGER, Advice, find_leak, plan_experiments, read_metrics
+from pbl.diagnosis.planning import GROUP, LONGER, Advice, conclude, find_leak, read_metrics
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import Sentence
 from pbl.runs import Run
@@ -134,9 +133,7 @@ def diagnose_anomalies(
     findings = [finding for rule in rules if (finding := rule(metrics)) is not None]
     if not findings:
         findings = [_find_health(metrics)]
-    findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
-    planned = plan_experiments(REMEDIES[findings[0].name][1], config, options, run)
-    return Diagnosis(tuple(findings), planned)
+    return conclude(findings, REMEDIES, config, run, options)
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:

@@ -6,12 +6,11 @@ difference on the same images is above 0 for every control, and sure for all num
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pbl.config import Config
 from pbl.diagnosis.evidence import Finding, make_finding
-from pbl.diagnosis.planning import Advice, plan_experiments, read_metrics
+from pbl.diagnosis.planning import LOWER_RATE, Advice, conclude, read_history, read_metrics
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import Sentence, join_sentences
 from pbl.runs import Run
@@ -46,11 +45,6 @@ NEGATIVES = Advice(
 )
 TEMPERATURE = Advice(
     "temperature", "Set the temperature to 0.2: then the most similar others count most.", _set_temperature
-)
-LOWER_RATE = Advice(
-    "lower_rate",
-    "Lower the learning rate to a third.",
-    lambda config, options: {"learning_rate": config.learning_rate / 3},
 )
 LONGER = Advice(
     "longer",
@@ -114,9 +108,7 @@ def diagnose_features(
     names = [finding.name for finding in findings]
     if len(names) > 1:  # what is no good is not called healthy in the same breath
         findings = [finding for finding in findings if finding.name not in ("healthy", "too_noisy_to_say")]
-    findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
-    advices = REMEDIES[findings[0].name][1] if config is not None else ()
-    return Diagnosis(tuple(findings), plan_experiments(advices, config, options, run))
+    return conclude(findings, REMEDIES, config, run, options)
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
@@ -125,16 +117,7 @@ def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
     Raises:
         InputError: A file is missing or damaged.
     """
-    metrics = read_metrics(run, ContrastMetrics)
-    history = []
-    for row in run.read_table("history.csv", "epoch"):
-        numbers = {}
-        for name, value in row.items():
-            try:
-                numbers[name] = float(value)
-            except (TypeError, ValueError):
-                continue
-        history.append(numbers)
+    metrics, history = read_metrics(run, ContrastMetrics), read_history(run)
     return diagnose_features(metrics, history, run.config, str(run.path), run.environment.get("builder_options"))
 
 

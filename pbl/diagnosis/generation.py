@@ -6,12 +6,11 @@ on one number alone.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pbl.config import Config
 from pbl.diagnosis.evidence import Finding, make_finding
-from pbl.diagnosis.planning import LOWER_RATE, Advice, plan_experiments, read_history, read_metrics
+from pbl.diagnosis.planning import LOWER_RATE, Advice, conclude, read_history, read_metrics
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import Sentence
 from pbl.runs import Run
@@ -135,9 +134,7 @@ def diagnose_samples(
             break
     if not findings:
         findings = [_find_health(measured)]
-    findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
-    advices = REMEDIES[findings[0].name][1] if config is not None else ()
-    return Diagnosis(tuple(findings), plan_experiments(advices, config, options, run))
+    return conclude(findings, REMEDIES, config, run, options)
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pbl.config import Config, as_word
 from pbl.diagnosis.advice import Experiment
 from pbl.diagnosis.evidence import Finding, make_finding
+from pbl.diagnosis.rules import Diagnosis
 from pbl.errors import InputError
 from pbl.runs import Run
 
@@ -76,6 +78,27 @@ def plan_experiments(
             )
         )
     return tuple(experiments)
+
+
+def conclude(
+    findings: Sequence[Finding],
+    remedies: Mapping[str, tuple[str, Sequence[Advice]]],
+    config: Config | None,
+    run: str,
+    options: Mapping[str, Any] | None,
+) -> Diagnosis:
+    """Makes a diagnosis of what was found: each finding gets its severity, and what the first one asks for is planned.
+
+    Args:
+        findings: At least one; the first is the headline.
+        remedies: By the name of what is found: severity, and what to try.
+        config: The run's settings; nothing is planned without them.
+        run: Its folder, for the commands.
+        options: The options of its model's builder, those of the settings unless given.
+    """
+    findings = [replace(finding, severity=remedies[finding.name][0]) for finding in findings]
+    advices = remedies[findings[0].name][1]
+    return Diagnosis(tuple(findings), plan_experiments(advices, config, options, run) if config is not None else ())
 
 
 def read_metrics(run: Run, schema: type[BaseModel]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pbl.config import Config
@@ -15,8 +15,8 @@ from pbl.diagnosis.planning import (
     LONGER,
     LOWER_RATE,
     Advice,
+    conclude,
     find_leak,
-    plan_experiments,
     read_history,
     read_metrics,
 )
@@ -123,18 +123,16 @@ def diagnose_masks(
     """
     rules = (
         find_leak, _find_nothing, _find_label_noise, _find_shift, _find_lost_classes, _find_overfitting,
-        _find_underfitting, _find_baseline, _find_false_regions,
+        partial(_find_underfitting, history=history), _find_baseline, _find_false_regions,
     )  # fmt: skip
     findings: list[Finding] = []
     for rule in rules:
-        finding = rule(metrics) if rule is not _find_underfitting else rule(metrics, history)
+        finding = rule(metrics)
         if finding is not None and not any(finding.name in EXPLAINED.get(other.name, ()) for other in findings):
             findings.append(finding)
     if not findings:
         findings = [_find_health(metrics)]
-    findings = [replace(finding, severity=REMEDIES[finding.name][0]) for finding in findings]
-    advices = REMEDIES[findings[0].name][1] if config is not None else ()
-    return Diagnosis(tuple(findings), plan_experiments(advices, config, options, run))
+    return conclude(findings, REMEDIES, config, run, options)
 
 
 # What follows from an earlier finding, and is no further one.

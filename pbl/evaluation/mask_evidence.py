@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from pbl.data.doctor.finding import find_leak, find_shift
-from pbl.evaluation.segmentation import count_overlap, judge_masks, make_baselines, share_out, weigh_units
+from pbl.evaluation.segmentation import count_overlap, find_reach, judge_masks, make_baselines, share_out, weigh_units
 from pbl.models.prediction import predict_outputs
 from pbl.statistics import wilson_interval
 
@@ -142,7 +142,7 @@ def compare_pairs(first: np.ndarray, second: np.ndarray) -> Difference:
     value = float(difference.mean())
     if len(difference) < 2:
         return Difference(value, None, None)
-    reach = float(stats.t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference)))
+    reach = find_reach(difference)
     return Difference(value, value - reach, value + reach)
 
 
@@ -169,10 +169,10 @@ def compare_baselines(
     """
     baselines, best = [], None
     for baseline in make_baselines(*train, pixels, len(class_names)):
-        of = judge_masks(truth, baseline.masks, class_names, groups)
-        row = {"name": baseline.name, "dice": of["dice"], "pixel_accuracy": of["pixel_accuracy"], **baseline.settings}
-        baselines.append(row)
-        theirs = make_units(measure_dice(truth, baseline.masks, len(class_names)), groups).values
+        dice = measure_dice(truth, baseline.masks, len(class_names))
+        theirs, has_all = make_units(dice, groups).values, (~np.isnan(dice)).any(axis=0).all()
+        row = {"name": baseline.name, "dice": float(theirs.mean()) if has_all else None}
+        baselines.append({**row, "pixel_accuracy": float((truth == baseline.masks).mean()), **baseline.settings})
         if len(theirs) and (best is None or theirs.mean() > best[1].mean()):
             best = baseline.name, theirs
     if best is None:

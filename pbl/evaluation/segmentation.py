@@ -79,6 +79,11 @@ class Average(NamedTuple):
     count: int
 
 
+def find_reach(values: np.ndarray) -> float:
+    """Half of Student's 95% interval of a mean, of two values or more."""
+    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def average(values: np.ndarray, groups: Sequence[str] | None = None) -> Average:
     """Averages over images; with groups over groups, each counted once, by the mean of its images.
 
@@ -100,7 +105,7 @@ def average(values: np.ndarray, groups: Sequence[str] | None = None) -> Average:
     mean = float(values.mean())
     if len(values) < 2:
         return Average(mean, None, None, len(values))
-    reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    reach = find_reach(values)
     return Average(mean, max(0.0, mean - reach), min(1.0, mean + reach), len(values))
 
 
@@ -162,7 +167,7 @@ def average_classes(table: np.ndarray) -> Mean:
     value = float(values.mean())
     if len(values) < 2:
         return Mean(value, min(value, -1.0), max(value, 1.0))
-    reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    reach = find_reach(values)
     return Mean(value, value - reach, value + reach)
 
 

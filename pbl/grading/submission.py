@@ -178,7 +178,7 @@ def _write_and_check(
         own_builder = run.path / "experiment.py"
     model = build_model(run)
     if predictions is not None:
-        ids, images = _read_images(Path(predictions).expanduser(), run)
+        ids, images, _ = _read_images(Path(predictions).expanduser(), run)
         write_predictions(made, team, class_names, ids, predict_probabilities(model, images))
         return check_submission(made, class_names, ids=ids)
     # The submission, its copy in the check, the file taken out of that, and the fresh weights beside it.
@@ -206,7 +206,7 @@ def _write_and_check_scores(
     from pbl.evaluation.run import load_model
     from pbl.tasks.anomaly import predict
 
-    ids, images = _read_images(Path(predictions).expanduser(), run)
+    ids, images, _ = _read_images(Path(predictions).expanduser(), run)
     table = predict(load_model(run), images, run)
     write_scores(made, team, ANOMALY_CLASSES, ids, table["score"], table["alarm"])
     if not table["alarm"].any():
@@ -223,14 +223,12 @@ def _write_and_check_scores(
 def _write_and_check_masks(
     made: Path, run: Run, team: str, predictions: str | Path, remarks: list[str]
 ) -> judge.Outcome:
-    from pbl.data import read_image
     from pbl.data.images import unfit_mask
     from pbl.evaluation.run import load_model
     from pbl.tasks.segmentation import mask
 
-    folder, class_names, fit = Path(predictions).expanduser(), run.split["class_names"], run.split["fit"]
-    ids, images = _read_images(folder, run)
-    sizes = [read_image(file).shape[:2] for file in _list_images(folder)]
+    class_names, fit = run.split["class_names"], run.split["fit"]
+    ids, images, sizes = _read_images(Path(predictions).expanduser(), run)
     fitted = mask(load_model(run), images, run)
     masks = [unfit_mask(of, size, fit) for of, size in zip(fitted, sizes, strict=True)]
     write_masks(made, team, class_names, ids, masks)
@@ -252,23 +250,21 @@ def _is_cut_off(size: tuple[int, int], shape: tuple[int, int]) -> bool:
     return height * scale > own_height + 2 or width * scale > own_width + 2
 
 
-def _list_images(folder: Path) -> list[Path]:
-    from pbl.data import find_image_files
+def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray, list[tuple[int, int]]]:
+    """The ids of the hidden images, their pixels as the run's model takes them, and height and width of each."""
+    from pbl.data import find_image_files, fit_image, read_image
 
     if not folder.is_dir():
         raise InputError(
             "--predictions {folder}: give the folder of hidden images that you were handed.", folder=folder
         )
-    return find_image_files([folder])
-
-
-def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray]:
-    from pbl.data import fit_image, read_image
-
-    files = _list_images(folder)
     *size, channels = run.split["input_shape"]
-    images = np.stack([fit_image(read_image(file), tuple(size), channels, run.split["fit"]) for file in files])
-    return [file.stem for file in files], images
+    files, images, sizes = find_image_files([folder]), [], []
+    for file in files:
+        image = read_image(file)
+        images.append(fit_image(image, tuple(size), channels, run.split["fit"]))
+        sizes.append(image.shape[:2])
+    return [file.stem for file in files], np.stack(images), sizes
 
 
 def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray] | None:

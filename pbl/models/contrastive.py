@@ -383,15 +383,7 @@ def take_encoder(backbone: keras.Model, weights: str, name: str, options: dict[s
     """
     source = Path(weights).expanduser()
     if source.is_dir():
-        given = list_encoder_weights(load_encoder(source, name, options))
-        ours = list_encoder_weights(backbone)
-        if [tuple(weight.shape) for weight in given] != [tuple(weight.shape) for weight in ours]:
-            raise InputError(
-                "{run} learned from images of another shape, and its weights do not fit. Give the same image_size and channels.",
-                run=source,
-            )
-        for weight, value in zip(ours, given, strict=True):
-            weight.assign(value)
+        assign_encoder(list_encoder_weights(backbone), source, name, options)
         return
     try:
         backbone.load_weights(source)
@@ -402,6 +394,27 @@ def take_encoder(backbone: keras.Model, weights: str, name: str, options: dict[s
             name=name,
             error=" ".join(str(error).split())[:200],
         ) from None
+
+
+def assign_encoder(weights: list[keras.Variable], source: Path, name: str, options: dict[str, Any]) -> None:
+    """Assigns the weights of a run's encoder to others, in their order.
+
+    Args:
+        weights: As `list_encoder_weights` or `list_body_weights` gives them.
+        source: The folder of a run of `task=contrast`.
+        name, options: Those of `build_encoder`.
+
+    Raises:
+        InputError: There is no such run, or it is of another encoder, or for images of another shape.
+    """
+    given = list_encoder_weights(load_encoder(source, name, options))
+    if [tuple(weight.shape) for weight in given] != [tuple(weight.shape) for weight in weights]:
+        raise InputError(
+            "{run} learned from images of another shape, and its weights do not fit. Give the same image_size and channels.",
+            run=source,
+        )
+    for weight, value in zip(weights, given, strict=True):
+        weight.assign(value)
 
 
 def load_encoder(folder: Path, name: str, options: dict[str, Any]) -> keras.Model:

@@ -66,61 +66,59 @@ def unet(
     Raises:
         InputError: An option that does not fit; no such run, or one of another classifier.
     """
-    if encoder is not None:
-        return _build_on(encoder, encoder_options, weights, input_shape, num_classes, width, skips, batch_norm, dropout)
-    for option, value in (("encoder_options", encoder_options), ("weights", weights)):
-        if value is not None:
-            raise InputError(
-                "model_options.{option} is of an encoder: give model_options.encoder too, such as resnet20.",
-                option=option,
-            )
-    if min(input_shape[:2]) < 2**depth // 2:  # more than half of it would be padding
-        raise InputError(
-            "unet with depth={depth} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Lower"
-            " model_options.depth, or give image_size={smallest} or more.",
-            depth=depth, smallest=2**depth // 2, height=input_shape[0], width=input_shape[1],
-        )  # fmt: skip
-    rows, columns = (-side % 2**depth for side in input_shape[:2])
     images = keras.Input(input_shape)
-    x = layers.Rescaling(1 / 127.5, offset=-1)(images)
-    if rows or columns:
-        x = layers.ZeroPadding2D(((0, rows), (0, columns)), name="padding")(x)
+    if encoder is not None:
+        maps, border = _take_left(images, encoder, encoder_options, weights, num_classes)
+    else:
+        for option, value in (("encoder_options", encoder_options), ("weights", weights)):
+            if value is not None:
+                raise InputError(
+                    "model_options.{option} is of an encoder: give model_options.encoder too, such as resnet20.",
+                    option=option,
+                )
+        if min(input_shape[:2]) < 2**depth // 2:  # more than half of it would be padding
+            raise InputError(
+                "unet with depth={depth} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Lower"
+                " model_options.depth, or give image_size={smallest} or more.",
+                depth=depth, smallest=2**depth // 2, height=input_shape[0], width=input_shape[1],
+            )  # fmt: skip
+        border = _find_border(input_shape, 2**depth)
+        x = _pad(layers.Rescaling(1 / 127.5, offset=-1)(images), border)
+        maps = {}  # by how often they were halved: [batch, h / 2^level, w / 2^level, width * 2^level]
+        for level in range(depth):
+            x = maps[level] = _convolve_twice(x, width * 2**level, batch_norm, f"down{level + 1}")
+            x = layers.MaxPooling2D(2)(x)
+        maps[depth] = _convolve_twice(x, width * 2**depth, batch_norm, "bottom")
 
-    across = []
-    for level in range(depth):
-        x = _convolve_twice(
-            x, width * 2**level, batch_norm, f"down{level + 1}"
-        )  # [batch, h / 2^level, w / 2^level, width * 2^level]
-        across.append(x)
-        x = layers.MaxPooling2D(2)(x)
-    x = _convolve_twice(x, width * 2**depth, batch_norm, "bottom")
-    x = layers.Dropout(dropout)(x)
-    for level in reversed(range(depth)):
+    lowest = max(maps)
+    x = layers.Dropout(dropout)(maps[lowest])
+    for level in reversed(range(lowest)):
         x = layers.Conv2DTranspose(width * 2**level, 2, strides=2, name=f"up{level + 1}")(x)
-        if skips:
-            x = layers.Concatenate()([across[level], x])
+        if skips and level in maps:
+            x = layers.Concatenate()([maps[level], x])
         x = _convolve_twice(x, width * 2**level, batch_norm, f"up{level + 1}")
 
     x = layers.Conv2D(num_classes, 1, name="classes")(x)
-    if rows or columns:
-        x = layers.Cropping2D(((0, rows), (0, columns)), name="cut_back")(x)
+    if any(border):
+        x = layers.Cropping2D(tuple((0, pixels) for pixels in border), name="cut_back")(x)
     probabilities = layers.Softmax(dtype="float32", name="probabilities")(x)
     return keras.Model(images, probabilities, name="unet")
 
 
-def _build_on(
-    encoder: str,
-    encoder_options: dict[str, Any] | None,
-    weights: str | None,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    width: int,
-    skips: bool,
-    batch_norm: bool,
-    dropout: float,
-) -> keras.Model:
-    """A U-Net whose left side is a classifier without its head."""
-    options = dict(encoder_options or {})
+def _find_border(input_shape: tuple[int, int, int], divisor: int) -> tuple[int, int]:
+    """How many rows and columns are missing to what a number divides."""
+    return -input_shape[0] % divisor, -input_shape[1] % divisor
+
+
+def _pad(x, border: tuple[int, int]):
+    return layers.ZeroPadding2D(tuple((0, pixels) for pixels in border), name="padding")(x) if any(border) else x
+
+
+def _take_left(
+    images, encoder: str, encoder_options: dict[str, Any] | None, weights: str | None, num_classes: int
+) -> tuple[dict[int, Any], tuple[int, int]]:
+    """The maps of a classifier without its head, by how often they were halved; and the border that was added to the images."""
+    options, input_shape = dict(encoder_options or {}), tuple(images.shape[1:])
     takes_weights = encoder.endswith("_transfer")
     if weights == "imagenet" and not takes_weights:
         raise InputError(
@@ -130,14 +128,13 @@ def _build_on(
         )
     if takes_weights:
         options["weights"] = "imagenet" if weights == "imagenet" else None
-    reach = 32  # the most that any encoder halves
-    while True:  # the image is padded to what 2^depth divides
-        rows, columns = (-side % reach for side in input_shape[:2])
-        padded = (input_shape[0] + rows, input_shape[1] + columns, input_shape[2])
+    times, border, wanted = 5, None, _find_border(input_shape, 32)  # no encoder halves more often
+    while border != wanted:  # how often this one does is known when it is built
+        border = wanted
+        padded = (input_shape[0] + border[0], input_shape[1] + border[1], input_shape[2])
         before, left, scales = _find_maps(encoder, build_classifier(encoder, padded, max(2, num_classes), options))
-        if 2 ** scales[-1] >= reach:
-            break
-        reach = 2 ** scales[-1]
+        times = min(times, scales[-1])
+        wanted = _find_border(input_shape, 2**times)
     if weights not in (None, "imagenet"):
         _, donor, _ = _find_maps(encoder, load_classifier(Path(weights).expanduser(), encoder, encoder_options or {}))
         if [weight.shape for weight in donor.weights] != [weight.shape for weight in left.weights]:
@@ -148,27 +145,12 @@ def _build_on(
         left.set_weights(donor.get_weights())
     left.trainable = weights is None
 
-    images = keras.Input(input_shape)
-    x = images
-    if rows or columns:
-        x = layers.ZeroPadding2D(((0, rows), (0, columns)), name="padding")(x)
+    x = _pad(images, border)
     if left.input_shape[-1] == 3 and input_shape[-1] == 1:
         x = layers.Concatenate(name="as_colour")([x] * 3)
     for layer in before:
         x = layer(x)
-    maps = dict(zip(scales, left(x), strict=True))  # by how often they were halved
-    lowest = max(maps)
-    x = layers.Dropout(dropout)(maps[lowest])
-    for level in reversed(range(lowest)):
-        x = layers.Conv2DTranspose(width * 2**level, 2, strides=2, name=f"up{level + 1}")(x)
-        if skips and level in maps:
-            x = layers.Concatenate()([maps[level], x])
-        x = _convolve_twice(x, width * 2**level, batch_norm, f"up{level + 1}")
-    x = layers.Conv2D(num_classes, 1, name="classes")(x)
-    if rows or columns:
-        x = layers.Cropping2D(((0, rows), (0, columns)), name="cut_back")(x)
-    probabilities = layers.Softmax(dtype="float32", name="probabilities")(x)
-    return keras.Model(images, probabilities, name="unet")
+    return dict(zip(scales, left(x), strict=True)), border
 
 
 def _find_maps(name: str, classifier: keras.Model) -> tuple[list[layers.Layer], keras.Model, list[int]]:

@@ -97,12 +97,15 @@ class _Kind(BaseModel):
     roc_auc: Share | None
 
 
-class _Difference(BaseModel):
+class _Gap(BaseModel):
     model_config = _AS_IT_IS
-    baseline: Name
     value: float
     low: float | None
     high: float | None
+
+
+class _Difference(_Gap):
+    baseline: Name
 
 
 class _Promise(BaseModel):
@@ -267,13 +270,6 @@ class _Doubtful(BaseModel):
     high: Share
     agreeing: Share
     names: list[Name]
-
-
-class _Gap(BaseModel):
-    model_config = _AS_IT_IS
-    value: float
-    low: float | None
-    high: float | None
 
 
 class _MaskTraining(BaseModel):

@@ -13,7 +13,7 @@ from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import build_model
 from pbl.languages import say
 from pbl.models.calls import is_overridden
-from pbl.models.contrastive import list_body_weights, list_encoder_weights, load_encoder
+from pbl.models.contrastive import assign_encoder, list_body_weights
 from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
 from pbl.models.pretrained import CaffePreprocessing
 from pbl.models.saving import read_seal
@@ -107,15 +107,7 @@ def _take_encoder(model: keras.Model, config: Config, source: Path) -> Sentence:
             run=source,
             model=config.model,
         )
-    given = list_encoder_weights(load_encoder(source, config.model, config.model_options))
-    ours = list_body_weights(model)
-    if [tuple(weight.shape) for weight in given] != [tuple(weight.shape) for weight in ours]:
-        raise InputError(
-            "{run} learned from images of another shape, and its weights do not fit. Give the same image_size and channels.",
-            run=source,
-        )
-    for weight, value in zip(ours, given, strict=True):
-        weight.assign(value)
+    assign_encoder(list_body_weights(model), source, config.model, config.model_options)
     return Sentence("The encoder's weights start from {source}; the last layer starts anew.", source=source)
 
 
