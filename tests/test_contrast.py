@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -28,6 +29,7 @@ from pbl.evaluation.contrast import (
     scale_rows,
 )
 from pbl.models.contrastive import contrastive_loss, list_body_weights, list_encoder_weights
+from pbl.models.prediction import predict_outputs
 from pbl.tasks.contrast import choose_paired, make_untrained, shrink_pixels
 
 SETTINGS = {
@@ -407,6 +409,31 @@ def test_a_run_from_training_to_pairs(trained, tmp_path, command):
     assert status == 0 and "most like it" in out
     status, _, told = command("predict", run.path, tmp_path / "0.png")
     assert status == 2 and "two or more" in told and told.count("\n") == 1
+
+    # The same file is no find, the same pixels in another one are; the order is that of cosines computed here.
+    words = ("search", run.path, tmp_path / "0.png", "--in", tmp_path)
+    status, out, _ = command(
+        *words, "--most", "2", "--csv", tmp_path / "found.csv", "--out", tmp_path / "out" / ".." / "found.png", "--json"
+    )
+    assert status == 2  # a folder that is not there
+    status, out, _ = command(
+        *words, "--most", "2", "--csv", tmp_path / "found.csv", "--out", tmp_path / "pair.png", "--json"
+    )
+    rows, model = json.loads(out), pbl.load_model(run)
+    features = scale_rows(predict_outputs(model, pbl.load_data("digits").images("val").pixels[:3]))
+    likeness = features @ features[0]
+    nearest = max((1, 2), key=lambda number: likeness[number])
+    assert status == 0 and [Path(row["found"]).stem for row in rows] == ["3", str(nearest)]
+    assert [row["rank"] for row in rows] == [1, 2] and rows[0]["cosine"] == pytest.approx(1, abs=1e-5)
+    assert rows[1]["cosine"] == pytest.approx(likeness[nearest], abs=1e-5)
+    assert Image.open(tmp_path / "pair.png").size[0] > 100 and (tmp_path / "found.csv").read_bytes().count(b"\n") == 3
+    for words, said in (
+        (("--in", tmp_path / "0.png"), "nothing to find"),
+        (("--in", tmp_path / "none"), "none"),
+        (("--in", tmp_path, "--most", "0"), "1 or more"),
+    ):
+        status, _, told = command("search", run.path, tmp_path / "0.png", *words)
+        assert status == 2 and said in told and told.count("\n") == 1, told
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ COMMANDS = {
     "predict": ["predict", RUN, "zero.png"],
     "inspect": ["inspect", RUN, "zero.png"],
     "generate": ["generate", RUN],
+    "search": ["search", RUN, "zero.png", "--in", "."],
     "submit": ["submit", RUN, "--team", "A"],
     "train RUN": ["train", RUN, "--dry-run"],
     "find-rate RUN": ["find-rate", RUN],
@@ -63,7 +64,8 @@ def strangers_run(tmp_path, monkeypatch):
         archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith(RUN)])
     Path(RUN, "experiment.py").write_text("open('executed', 'w').close()\nraise ValueError('and that is all')\n")
     Path(RUN, "predictions_test.npz").unlink(missing_ok=True)
-    Image.new("L", (8, 8)).save("zero.png")
+    for name in ("zero.png", "one.png"):
+        Image.new("L", (8, 8)).save(name)
     return tmp_path / RUN
 
 
@@ -73,7 +75,9 @@ def test_the_table_of_who_executes_code_is_true(strangers_run, command):
     settings = json.loads(Path(RUN, "config.json").read_text())
 
     def call(name: str, *more: str) -> tuple[int, str, str]:
-        task = {"task": "generation"} if name == "generate" else {}
+        task = (
+            {"task": {"generate": "generation", "search": "contrast"}[name]} if name in ("generate", "search") else {}
+        )
         Path(RUN, "config.json").write_text(json.dumps({**settings, **task}))
         return command(*COMMANDS[name], *more)
 

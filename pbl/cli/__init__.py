@@ -41,6 +41,7 @@ for command in (  # as `--help` lists them
     reports.report,
     evaluation.predict,
     evaluation.generate,
+    evaluation.search,
     evaluation.inspect,
     data.check,
     data.models,

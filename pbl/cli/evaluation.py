@@ -1,4 +1,4 @@
-"""What one run is asked: `evaluate`, `predict`, `diagnose`, `inspect`."""
+"""What one run is asked: `evaluate`, `predict`, `search`, `generate`, `diagnose`, `inspect`."""
 
 import sys
 from pathlib import Path
@@ -14,6 +14,7 @@ from pbl.cli.options import (
     RunFolder,
     Split,
     Trust,
+    check_file,
     choose_code,
     parse_requirements,
 )
@@ -448,19 +449,12 @@ def predict(
     if csv is not None:
         write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
     if as_json:
-        print(for_json(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10)))
+        _print_records(table)
     elif "cosine" in table:
-        titles = [say("image"), say("most like it"), say("cosine")]
-        if "same" in table:
-            titles += [say("of different pairs below"), say("the same?")]
-        rows = [
-            (
-                row["file"], row["other"], f"{row['cosine']:.4f}",
-                *((f"{row['above']:.1%}", say("same") if row["same"] else say("different")) if "same" in table else ()),
-            )
-            for row in table.to_dict("records")
-        ]  # fmt: skip
-        print_table(titles, rows)
+        print_table(
+            [say("image"), say("most like it"), *_name_likeness(table)],
+            [(row["file"], row["other"], *_list_likeness(row)) for row in table.to_dict("records")],
+        )
     elif "score" in table:
         rows = [
             (file, f"{score:.4g}", f"{above:.1%}", say("ALARM") if alarm else "")
@@ -477,9 +471,66 @@ def predict(
         found = table.iloc[:, :3].itertuples(index=False, name=None)
         rows = [(file, name, f"{probability:.4f}") for file, name, probability in found]
         print_table([say("image"), say("class"), say("probability")], rows)
+    return _tell_left_out(notes, left_out)
+
+
+def _print_records(table: Any) -> None:
+    print(for_json(table.to_json(orient="records", force_ascii=False, indent=1, double_precision=10)))
+
+
+def _tell_left_out(notes: list[str], left_out: list[str]) -> int:
+    """Prints what is to be said of the images that were read, and returns the exit status."""
     for line in (*notes, *left_out):
         print(f"pbl: {say_sentence(line)}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def _name_likeness(table: Any) -> list[str]:
+    return [say("cosine"), *([say("of different pairs below"), say("the same?")] if "same" in table else [])]
+
+
+def _list_likeness(row: dict[str, Any]) -> list[str]:
+    """What stands in the columns that `_name_likeness` names."""
+    of_pairs = [f"{row['above']:.1%}", say("same") if row["same"] else say("different")] if "same" in row else []
+    return [f"{row['cosine']:.4f}", *of_pairs]
+
+
+def search(
+    run: RunFolder,
+    images: Annotated[
+        list[str], Argument(metavar="IMAGE_OR_FOLDER", help="What is sought: image files, or folders of them.")
+    ],
+    among: Annotated[list[str], Option("--in", metavar="FOLDER", help="What is searched; may be given several times.")],
+    most: Annotated[int, Option(help="How many are found for each image.")] = 5,
+    csv: Annotated[Path | None, Option(metavar="FILE", help="Write the table to this file.")] = None,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="Draw them in this .png: a row for each of the first 8 images.")
+    ] = None,
+    trust: Trust = False,
+    no_code: NoCode = False,
+    as_json: AsJson = False,
+) -> int:
+    """Find the images of a folder that are most like others, with a run that learned by contrast (task=contrast)."""
+    choose_code([run], trust, no_code)
+    from pbl.runs import load_run
+    from pbl.storage.writing import write_table
+
+    opened = load_run(run)
+    check_file("--csv", csv, (".csv",))
+    check_file("--out", out, (".png",))
+    with quiet_tensorflow():
+        from pbl.evaluation import search as found
+    left_out: list[str] = []
+    notes: list[str] = []
+    table = found.search(opened, images, among, most, picture=out, tell=left_out.append, note=notes.append)
+    if csv is not None:
+        write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
+    if as_json:
+        _print_records(table)
+    else:
+        rows = [(row["file"], str(row["rank"]), row["found"], *_list_likeness(row)) for row in table.to_dict("records")]
+        print_table([say("image"), say("rank"), say("found image"), *_name_likeness(table)], rows)
+    return _tell_left_out(notes, left_out)
 
 
 def generate(

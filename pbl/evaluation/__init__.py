@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = offer(
         "contrast_monitor": "ContrastMonitor",
         "gan_monitor": "GanMonitor",
         "mask_monitor": "MaskMonitor",
+        "search": "search",
     },
 )

@@ -141,19 +141,35 @@ def plot_neighbours(
     title: str,
 ) -> Figure:
     """Draws images, and in the same row the training images whose features are nearest; a class that differs is bold."""
-    rows, columns = nearest.shape[:2]
+    names = [literal(cut(name, 10)) for name in number_classes(class_names)]
+    figure = plot_found(
+        images, nearest, [names[label] for label in labels], [[names[label] for label in row] for row in theirs], title
+    )
+    grid = np.reshape(figure.axes, (len(images), -1))
+    for row, column in np.argwhere(theirs != labels[:, None]):
+        grid[row, column + 1].title.set(color=ORANGE, weight="bold")
+    return figure
+
+
+def plot_found(
+    images: np.ndarray, found: np.ndarray, names: Sequence[str], captions: Sequence[Sequence[str]], title: str
+) -> Figure:
+    """Draws images, and in the same row those that were found for them.
+
+    Args:
+        images: `uint8 [n, height, width, channels]`.
+        found: Of each image some others, `uint8 [n, m, height, width, channels]`.
+        names, captions: What stands above them.
+        title: The heading.
+    """
+    rows, columns = found.shape[:2]
     figure = Figure(figsize=(0.95 * (columns + 1) + 0.5, 0.95 * rows + 0.5), layout="constrained")
     figure.suptitle(literal(title), fontsize=9)
     grid = figure.subplots(rows, columns + 1, squeeze=False)
-    names = [literal(cut(name, 10)) for name in number_classes(class_names)]
     for row in range(rows):
-        show_image(grid[row, 0], images[row], names[labels[row]], fontsize=7)
+        show_image(grid[row, 0], images[row], names[row], fontsize=7)
         for column in range(columns):
-            name = names[theirs[row, column]]
-            is_right = theirs[row, column] == labels[row]
-            show_image(grid[row, column + 1], nearest[row, column], name, fontsize=7)
-            if not is_right:
-                grid[row, column + 1].title.set(color=ORANGE, weight="bold")
+            show_image(grid[row, column + 1], found[row, column], captions[row][column], fontsize=7)
     return figure
 
 

@@ -399,8 +399,18 @@ def _write_masks(masks: Iterable[np.ndarray], files: Sequence[Path], folder: Pat
 
 
 def _name_pictures(files: Sequence[Path]) -> list[str]:
-    taken = Counter(file.stem for file in files)
-    return [file.stem if taken[file.stem] == 1 else f"{file.stem}_{number}" for number, file in enumerate(files)]
+    stems = Counter(file.stem for file in files)
+    taken = {stem for stem, count in stems.items() if count == 1}
+    names = []
+    for number, file in enumerate(files):
+        name = file.stem
+        while stems[file.stem] > 1 and name in taken | {
+            file.stem
+        }:  # a.jpg and b/a.jpg, where there may be an a_1.jpg too
+            name, number = f"{file.stem}_{number}", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def read_images(

@@ -271,7 +271,39 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
         raise InputError("A run of task=contrast compares images with each other: give two or more, or a folder.")
     rows = scale_rows(predict_outputs(model, pixels))
     number, cosine = find_nearest(rows, rows, itself=True)
-    table = pd.DataFrame({"other": number, "cosine": cosine.astype(float)})
+    table = _compare_with_pairs(cosine, run)
+    table.insert(0, "other", number)
+    return table
+
+
+def search(model: keras.Model, pixels: np.ndarray, among: np.ndarray, run: Run, most: int = 5) -> pd.DataFrame:
+    """Finds for each image those that are most like it, by the cosine of the features.
+
+    Args:
+        model: The run's model.
+        pixels, among: The images, and those that are searched: `uint8 [n, height, width, channels]` each, as the model takes them.
+        run: The run.
+        most: How many are found for each image; all, where there are fewer.
+
+    Returns:
+        `image` and `found`, places in `pixels` and `among`; `rank` from 1; `cosine`, `above` and `same` as `predict` gives them. The most
+        alike comes first, of equals the earlier.
+    """
+    rows, others = (scale_rows(predict_outputs(model, of)) for of in (pixels, among))
+    found = np.empty((len(rows), min(most, len(others))), int)
+    cosine = np.empty(found.shape, np.float32)
+    for at in range(0, len(rows), 100):  # so many rows of similarity at once
+        similarity = rows[at : at + 100] @ others.T
+        found[at : at + 100] = np.argsort(-similarity, axis=1, kind="stable")[:, : found.shape[1]]
+        cosine[at : at + 100] = np.take_along_axis(similarity, found[at : at + 100], axis=1)
+    image, rank = np.indices(found.shape)
+    table = pd.DataFrame({"image": image.ravel(), "rank": rank.ravel() + 1, "found": found.ravel()})
+    return pd.concat([table, _compare_with_pairs(cosine.ravel(), run)], axis=1)
+
+
+def _compare_with_pairs(cosine: np.ndarray, run: Run) -> pd.DataFrame:
+    """`cosine`; and where validation had pairs `above` and `same`, see `predict`."""
+    table = pd.DataFrame({"cosine": cosine.astype(float)})
     known = read_pairs(run.path)
     if known:
         table["above"] = np.searchsorted(known["quantiles"], cosine) / len(known["quantiles"])
