@@ -11,7 +11,9 @@ __getattr__, __dir__, __all__ = offer(
     {
         "archives": "npz_arrays zip_archive",
         "augmentation": "augment",
+        "boxes": "fit_boxes from_boxed_arrays unfit_boxes",
         "cache": "",
+        "canvases": "digit_canvases",
         "catalogue": "DATASETS open_source",
         "doctor": "",
         "folders": "class_folders",

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from pbl.data.boxes import from_boxed_arrays
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.folders import class_folders, read_patiently, tell_passed_over
 from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
@@ -231,26 +232,32 @@ def _unpack(
         ) from None
 
 
-def npz_arrays(file: str | Path, has_masks: bool = False) -> Source:
+def npz_arrays(file: str | Path, has_masks: bool = False, has_boxes: bool = False) -> Source:
     """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` where there are such.
 
     Args:
         file: Images are `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`; labels whole numbers `[n]` or `[n, 1]`.
             An array `class_names` of words may stand beside them.
         has_masks: Whether masks stand in the place of labels: `m_train`, `m_test`, `m_val`, `[n, height, width]`.
+        has_boxes: Likewise boxes: `b_train`, `b_test`, `b_val`, `[n, most, 5]` (`pbl.data.boxes.from_boxed_arrays`).
 
     Raises:
         InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
             its arrays are others.
     """
     file = expand(file)
-    return read_patiently(lambda: _open_npz(file, has_masks), file, file)
+    make = from_masked_arrays if has_masks else from_boxed_arrays if has_boxes else from_arrays
+    return read_patiently(lambda: _open_npz(file, make), file, file)
 
 
-def _open_npz(file: Path, has_masks: bool) -> Source:
+# By what the arrays become, the letter of those that stand beside the images.
+_LETTERS = {from_arrays: "y", from_masked_arrays: "m", from_boxed_arrays: "b"}
+
+
+def _open_npz(file: Path, make: Callable[..., Source]) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
-    y = "m" if has_masks else "y"
+    y = _LETTERS[make]
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -315,12 +322,14 @@ def _open_npz(file: Path, has_masks: bool) -> Source:
         class_names = [
             name.decode(errors="replace") if isinstance(name, bytes) else name for name in class_names.tolist()
         ]
-    if has_masks:
-        return from_masked_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
-    if class_names is None and all(labels.dtype.kind in "iu" and labels.size for _, labels in pairs.values()):
+    if (
+        make is from_arrays
+        and class_names is None
+        and all(labels.dtype.kind in "iu" and labels.size for _, labels in pairs.values())
+    ):
         # The data check reports a class without training images.
         class_names = [str(number) for number in range(max(int(labels.max()) for _, labels in pairs.values()) + 1)]
-    return from_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
+    return make(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
 
 
 def _check_values(images: np.ndarray, name: str) -> None:

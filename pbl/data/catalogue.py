@@ -312,7 +312,13 @@ def _has_network(seconds: float = 5) -> bool:
     return reached.is_set()
 
 
-def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = False, has_masks: bool = False) -> Source:
+def open_source(
+    name: str,
+    data_dir: str | None = None,
+    has_anomalies: bool = False,
+    has_masks: bool = False,
+    has_boxes: bool = False,
+) -> Source:
     """Opens a source: a function in `DATASETS`, a path (see `open_path`), or a TensorFlow Datasets name.
 
     A bare word is a folder only where TensorFlow Datasets has no set of that name.
@@ -322,6 +328,7 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
         data_dir: As for `tensorflow_dataset`.
         has_anomalies: As for `class_folders`.
         has_masks: Whether the images have a mask each; see `pbl.data.mask_files`, and `tensorflow_dataset`.
+        has_boxes: Whether the images have boxes; see `pbl.data.box_files`, and `tensorflow_dataset`.
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
@@ -329,12 +336,12 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
     name = name if name in DATASETS else next((known for known in DATASETS if known.lower() == name.lower()), name)
     if name not in DATASETS:
         if looks_like_path(name):
-            return open_path(name, has_anomalies, has_masks)
+            return open_path(name, has_anomalies, has_masks, has_boxes)
         try:
             return tensorflow_dataset(name, data_dir, has_masks)
         except UnknownDataset:
             if Path(name).is_dir():
-                return open_path(name, has_anomalies, has_masks)
+                return open_path(name, has_anomalies, has_masks, has_boxes)
             raise
     source = DATASETS[name]()
     if not isinstance(source, Source):
@@ -346,12 +353,12 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
     return source
 
 
-def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False) -> Source:
-    """Opens a folder, a `.zip` or an `.npz` by its path; `has_anomalies` and `has_masks` as for `open_source`."""
+def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False, has_boxes: bool = False) -> Source:
+    """Opens a folder, a `.zip` or an `.npz` by its path; the others as for `open_source`."""
     folder = masked_folder if has_masks else partial(class_folders, has_anomalies=has_anomalies)
     kinds: dict[str, Callable[[str | Path], Source]] = {
         ".zip": partial(zip_archive, open_folder=folder, texts=frozenset({NAMES_FILE} if has_masks else ())),
-        ".npz": partial(npz_arrays, has_masks=has_masks),
+        ".npz": partial(npz_arrays, has_masks=has_masks, has_boxes=has_boxes),
     }
     place = expand(path)
     if place.is_file() and place.suffix.lower() not in kinds:
