@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from pbl.data.boxes import from_boxed_arrays
+from pbl.data.boxes import from_boxed_arrays, pad_boxes
 from pbl.data.source import Source
 from pbl.errors import InputError
 
 TEST_SHARE = 0.25  # of the digits, and of the canvases
 GREY_LEVELS = 16  # of scikit-learn's digits
 PAPER = 40  # the brightest that a canvas's ground may be
+SIZES = (16, 24)  # sides of an enlarged digit in pixels, before the paper around it is cut off
 TRIES = 12  # places that are tried for a digit; where all overlap, the canvas has one digit less
 
 
@@ -55,27 +56,36 @@ def _draw(
     count: int, side: int, most: int, digits: np.ndarray, labels: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws canvases `uint8 [count, side, side]` and their boxes `float32 [count, most, 5]`."""
-    from PIL import Image
-
     images = random.integers(0, PAPER + 1, (count, side, side), np.uint8)
-    boxes = np.tile(np.array([0, 0, 0, 0, -1], np.float32), (count, most, 1))
-    wanted = random.integers(0, most + 1, count)
-    for image, rows, digits_on_it in zip(images, boxes, wanted, strict=True):
-        taken: list[tuple[int, int, int, int]] = []
-        for chosen in random.integers(0, len(digits), digits_on_it):
-            size = int(random.integers(16, 25))
-            grey = Image.fromarray((digits[chosen] * (255 / GREY_LEVELS)).astype(np.uint8))
-            large = np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
-            is_ink = large > PAPER  # what would not be told from the ground is no part of the digit
-            across, down = np.flatnonzero(is_ink.any(axis=0)), np.flatnonzero(is_ink.any(axis=1))
-            ink = large[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
-            height, width = ink.shape
-            for left, top in random.integers(0, (side - width + 1, side - height + 1), (TRIES, 2)).tolist():
-                box = left, top, left + width, top + height
-                if all(box[0] >= x1 or x0 >= box[2] or box[1] >= y1 or y0 >= box[3] for x0, y0, x1, y1 in taken):
-                    place = image[top : box[3], left : box[2]]
-                    np.maximum(place, ink, out=place)
-                    rows[len(taken)] = *box, labels[chosen]
-                    taken.append(box)
-                    break
+    boxes = pad_boxes([np.zeros((0, 5))] * count, most)
+    canvas = np.repeat(np.arange(count), random.integers(0, most + 1, count))  # of each digit
+    chosen = random.integers(0, len(digits), len(canvas))
+    sizes = random.integers(SIZES[0], SIZES[1] + 1, len(canvas))
+    inks: list = [None] * len(canvas)
+    for size in range(SIZES[0], SIZES[1] + 1):
+        at = np.flatnonzero(sizes == size)
+        for number, ink in zip(at, _enlarge(digits[chosen[at]], size), strict=True):
+            # What would not be told from the ground is no part of the digit.
+            rows, columns = (np.flatnonzero((ink > PAPER).any(axis=axis)) for axis in (1, 0))
+            inks[number] = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    places = random.random((len(canvas), TRIES, 2))
+    taken: list[list[tuple[int, int, int, int]]] = [[] for _ in range(count)]
+    for number, ink in enumerate(inks):
+        height, width = ink.shape
+        beside = taken[canvas[number]]
+        for left, top in (places[number] * (side - width + 1, side - height + 1)).astype(int).tolist():
+            right, bottom = left + width, top + height
+            if all(left >= x1 or x0 >= right or top >= y1 or y0 >= bottom for x0, y0, x1, y1 in beside):
+                place = images[canvas[number], top:bottom, left:right]
+                np.maximum(place, ink, out=place)
+                boxes[canvas[number], len(beside)] = left, top, right, bottom, labels[chosen[number]]
+                beside.append((left, top, right, bottom))
+                break
     return images, boxes
+
+
+def _enlarge(digits: np.ndarray, size: int) -> np.ndarray:
+    """Enlarges `float [n, 8, 8]`, 0 to 16, by bilinear interpolation to `uint8 [n, size, size]`, 0 to 255."""
+    where = (np.arange(size) + 0.5) * digits.shape[1] / size - 0.5
+    weights = np.stack([np.interp(where, np.arange(digits.shape[1]), row) for row in np.eye(digits.shape[1])], axis=1)
+    return (weights @ (digits * (255 / GREY_LEVELS)) @ weights.T).round().astype(np.uint8)
