@@ -33,7 +33,10 @@ LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyt
 
 
 def zip_archive(
-    file: str | Path, open_folder: Callable[[Path], Source] = class_folders, texts: frozenset[str] = frozenset()
+    file: str | Path,
+    open_folder: Callable[[Path], Source] = class_folders,
+    texts: frozenset[str] = frozenset(),
+    endings: frozenset[str] = frozenset(),
 ) -> Source:
     """Opens a `.zip` of a folder of class folders, or of another that `open_folder` opens.
 
@@ -44,21 +47,24 @@ def zip_archive(
         file: The archive.
         open_folder: Opens the folder that was in it.
         texts: Names of files that are unpacked too, though they are no images.
+        endings: Endings of such names, as `.xml`.
 
     Raises:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
             more than a picture can hold; the disk is too small; or what `class_folders` says.
     """
     file = expand(file)
-    return read_patiently(lambda: _open_zip(file, open_folder, texts), file, file)
+    return read_patiently(lambda: _open_zip(file, open_folder, texts, endings), file, file)
 
 
-def _open_zip(file: Path, open_folder: Callable[[Path], Source], texts: frozenset[str]) -> Source:
+def _open_zip(
+    file: Path, open_folder: Callable[[Path], Source], texts: frozenset[str], endings: frozenset[str]
+) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
     try:
         with zipfile.ZipFile(file) as archive:
-            members, folders, passed_over = _check_members(archive, file, texts)
+            members, folders, passed_over = _check_members(archive, file, texts, endings)
             listing = "\n".join(
                 [*sorted(f"{name} {info.file_size} {info.CRC}" for name, info in members.items()), *folders]
             )
@@ -92,9 +98,9 @@ def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[s
 
 
 def _check_members(
-    archive: zipfile.ZipFile, file: Path, texts: frozenset[str]
+    archive: zipfile.ZipFile, file: Path, texts: frozenset[str], endings: frozenset[str]
 ) -> tuple[dict[str, zipfile.ZipInfo], list[str], dict[str, int]]:
-    """Returns the images in an archive, and the `texts`, by their names in Unicode; the folders of all its files; and the endings of the others.
+    """Returns the images in an archive, and the `texts` and those of these `endings`, by their names in Unicode; the folders of all its files; and the endings of the others.
 
     Raises InputError for what an honest archive of images never holds.
     """
@@ -121,7 +127,8 @@ def _check_members(
             archives.append(name)
         if info.flag_bits & 1:
             raise InputError("{file} is encrypted. Unpack it with its password, and give the folder.", file=file)
-        if suffix not in LISTED and parts[-1] not in texts and not _is_image(archive, info, suffix):
+        is_wanted = suffix in LISTED or suffix in endings or parts[-1] in texts
+        if not is_wanted and not _is_image(archive, info, suffix):
             passed_over[suffix] += 1
             continue
         if name in members:
