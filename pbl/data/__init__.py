@@ -11,7 +11,11 @@ __getattr__, __dir__, __all__ = offer(
     {
         "archives": "npz_arrays zip_archive",
         "augmentation": "augment",
+        "box_files": "boxed_folder",
+        "box_writing": "write_coco write_voc write_yolo",
+        "boxes": "fit_boxes from_boxed_arrays unfit_boxes",
         "cache": "",
+        "canvases": "digit_canvases",
         "catalogue": "DATASETS open_source",
         "doctor": "",
         "folders": "class_folders",

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from pbl.data.boxes import from_boxed_arrays
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.folders import class_folders, read_patiently, tell_passed_over
 from pbl.data.images import LISTED, NO_IMAGES, begins_as_image
@@ -32,7 +33,10 @@ LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyt
 
 
 def zip_archive(
-    file: str | Path, open_folder: Callable[[Path], Source] = class_folders, texts: frozenset[str] = frozenset()
+    file: str | Path,
+    open_folder: Callable[[Path], Source] = class_folders,
+    texts: frozenset[str] = frozenset(),
+    endings: frozenset[str] = frozenset(),
 ) -> Source:
     """Opens a `.zip` of a folder of class folders, or of another that `open_folder` opens.
 
@@ -43,21 +47,24 @@ def zip_archive(
         file: The archive.
         open_folder: Opens the folder that was in it.
         texts: Names of files that are unpacked too, though they are no images.
+        endings: Endings of such names, as `.xml`.
 
     Raises:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
             more than a picture can hold; the disk is too small; or what `class_folders` says.
     """
     file = expand(file)
-    return read_patiently(lambda: _open_zip(file, open_folder, texts), file, file)
+    return read_patiently(lambda: _open_zip(file, open_folder, texts, endings), file, file)
 
 
-def _open_zip(file: Path, open_folder: Callable[[Path], Source], texts: frozenset[str]) -> Source:
+def _open_zip(
+    file: Path, open_folder: Callable[[Path], Source], texts: frozenset[str], endings: frozenset[str]
+) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
     try:
         with zipfile.ZipFile(file) as archive:
-            members, folders, passed_over = _check_members(archive, file, texts)
+            members, folders, passed_over = _check_members(archive, file, texts, endings)
             listing = "\n".join(
                 [*sorted(f"{name} {info.file_size} {info.CRC}" for name, info in members.items()), *folders]
             )
@@ -91,9 +98,9 @@ def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[s
 
 
 def _check_members(
-    archive: zipfile.ZipFile, file: Path, texts: frozenset[str]
+    archive: zipfile.ZipFile, file: Path, texts: frozenset[str], endings: frozenset[str]
 ) -> tuple[dict[str, zipfile.ZipInfo], list[str], dict[str, int]]:
-    """Returns the images in an archive, and the `texts`, by their names in Unicode; the folders of all its files; and the endings of the others.
+    """Returns the images in an archive, and the `texts` and those of these `endings`, by their names in Unicode; the folders of all its files; and the endings of the others.
 
     Raises InputError for what an honest archive of images never holds.
     """
@@ -120,7 +127,8 @@ def _check_members(
             archives.append(name)
         if info.flag_bits & 1:
             raise InputError("{file} is encrypted. Unpack it with its password, and give the folder.", file=file)
-        if suffix not in LISTED and parts[-1] not in texts and not _is_image(archive, info, suffix):
+        is_wanted = suffix in LISTED or suffix in endings or parts[-1] in texts
+        if not is_wanted and not _is_image(archive, info, suffix):
             passed_over[suffix] += 1
             continue
         if name in members:
@@ -231,26 +239,32 @@ def _unpack(
         ) from None
 
 
-def npz_arrays(file: str | Path, has_masks: bool = False) -> Source:
+def npz_arrays(file: str | Path, has_masks: bool = False, has_boxes: bool = False) -> Source:
     """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` where there are such.
 
     Args:
         file: Images are `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`; labels whole numbers `[n]` or `[n, 1]`.
             An array `class_names` of words may stand beside them.
         has_masks: Whether masks stand in the place of labels: `m_train`, `m_test`, `m_val`, `[n, height, width]`.
+        has_boxes: Likewise boxes: `b_train`, `b_test`, `b_val`, `[n, most, 5]` (`pbl.data.boxes.from_boxed_arrays`).
 
     Raises:
         InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
             its arrays are others.
     """
     file = expand(file)
-    return read_patiently(lambda: _open_npz(file, has_masks), file, file)
+    make = from_masked_arrays if has_masks else from_boxed_arrays if has_boxes else from_arrays
+    return read_patiently(lambda: _open_npz(file, make), file, file)
 
 
-def _open_npz(file: Path, has_masks: bool) -> Source:
+# By what the arrays become, the letter of those that stand beside the images.
+_LETTERS = {from_arrays: "y", from_masked_arrays: "m", from_boxed_arrays: "b"}
+
+
+def _open_npz(file: Path, make: Callable[..., Source]) -> Source:
     if not file.is_file():
         raise InputError("No file {file}. {near}", file=file, near=names_beside(file))
-    y = "m" if has_masks else "y"
+    y = _LETTERS[make]
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -315,12 +329,14 @@ def _open_npz(file: Path, has_masks: bool) -> Source:
         class_names = [
             name.decode(errors="replace") if isinstance(name, bytes) else name for name in class_names.tolist()
         ]
-    if has_masks:
-        return from_masked_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
-    if class_names is None and all(labels.dtype.kind in "iu" and labels.size for _, labels in pairs.values()):
+    if (
+        make is from_arrays
+        and class_names is None
+        and all(labels.dtype.kind in "iu" and labels.size for _, labels in pairs.values())
+    ):
         # The data check reports a class without training images.
         class_names = [str(number) for number in range(max(int(labels.max()) for _, labels in pairs.values()) + 1)]
-    return from_arrays(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
+    return make(*pairs["train"], class_names, test=pairs.get("test"), val=pairs.get("val"))
 
 
 def _check_values(images: np.ndarray, name: str) -> None:

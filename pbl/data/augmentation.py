@@ -2,12 +2,17 @@
 
 `draw` makes the random numbers of an image from the seed, the epoch and the image's place in it alone, so the same augmented
 batch can be made again at any time, on any machine.
+
+Boxes move with their images. The box of a turned object is the box around the four turned corners of its own, so it is a little too large;
+it is cut at the border, and left out where less than a third of its area stays (`pbl.data.boxes.KEPT_SHARE`). What is mirrored at the
+border by a turn, or when the image shrinks, is part of an object once more, and has no box.
 """
 
 import numpy as np
 import tensorflow as tf
 
 from pbl.config import Augmentation
+from pbl.data.boxes import KEPT_SHARE, NO_BOX
 
 # The random numbers of one image, each between 0 and 1, by their place in a row.
 FLIP, DOWN, RIGHT, ANGLE, ZOOM, BRIGHTNESS, CONTRAST, SATURATION, CUT_Y, CUT_X, PARTNER, WHICH, SHARE = range(13)
@@ -31,7 +36,8 @@ def augment(
     Args:
         images: `uint8 [batch, height, width, channels]`.
         labels: `int32 [batch]`, or one-hot `float32 [batch, classes]`, which MixUp and CutMix need; or masks, `uint8 [batch, height,
-            width]`, which move as their images do, by nearest neighbour; where a crop lies beyond the border is background.
+            width]`, which move as their images do, by nearest neighbour; where a crop lies beyond the border is background; or boxes,
+            `float32 [batch, most, 5]`, which move likewise, but stay where `cutout` covers them.
         numbers: What `draw` gives, for these images.
         augmentation: What to do.
 
@@ -40,7 +46,9 @@ def augment(
     """
     a = augmentation
     n, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    has_masks = len(labels.shape) == 3
+    has_masks = len(labels.shape) == 3 and labels.dtype == tf.uint8
+    if len(labels.shape) == 3 and not has_masks:
+        labels = _move_boxes(labels, numbers, augmentation, height, width)
     if has_masks:
         images = tf.concat([images, labels[..., None]], axis=-1)  # what moves one moves the other
     if a.flip:
@@ -88,6 +96,55 @@ def augment(
             x, share = tf.where(is_mixup[:, None, None, None], x, mixed[1][0]), tf.where(is_mixup, share, mixed[1][1])
         labels = share[:, None] * labels + (1 - share[:, None]) * tf.gather(labels, partner)
     return tf.cast(tf.round(x), tf.uint8), labels
+
+
+def _move_boxes(boxes: tf.Tensor, numbers: tf.Tensor, a: Augmentation, height: int, width: int) -> tf.Tensor:
+    """Moves boxes as `augment` moves their images, with the same random numbers: `float32 [batch, most, 5]`."""
+    if not (a.flip or a.crop or a.rotation or a.zoom):
+        return boxes
+    is_box = boxes[..., 4] >= 0
+    left, top, right, bottom, label = tf.unstack(boxes, axis=-1)
+    share = tf.ones_like(left)  # of each box's area that is left
+    if a.flip:
+        flipped = numbers[:, FLIP, None] < 0.5
+        left, right = tf.where(flipped, width - right, left), tf.where(flipped, width - left, right)
+    if a.crop:
+        places = a.crop - tf.floor(numbers[:, DOWN : RIGHT + 1] * (2 * a.crop + 1))
+        down, across = places[:, :1], places[:, 1:]
+        (left, top, right, bottom), share = _cut(
+            left + across, top + down, right + across, bottom + down, height, width
+        )
+    if a.rotation or a.zoom:
+        angles = (2 * numbers[:, ANGLE, None, None] - 1) * a.rotation * np.pi / 180
+        scales = 1 + (2 * numbers[:, ZOOM, None, None] - 1) * a.zoom
+        # The corners, around the centre; `_turn_and_zoom` says where a pixel comes from, this where it goes.
+        x = tf.stack([left, right, right, left], axis=-1) - width / 2
+        y = tf.stack([top, top, bottom, bottom], axis=-1) - height / 2
+        x, y = (
+            scales * (tf.cos(angles) * x + tf.sin(angles) * y) + width / 2,
+            scales * (tf.cos(angles) * y - tf.sin(angles) * x) + height / 2,
+        )
+        (left, top, right, bottom), turned = _cut(
+            *(tf.reduce_min(of, axis=-1) for of in (x, y)),
+            *(tf.reduce_max(of, axis=-1) for of in (x, y)),
+            height,
+            width,
+        )
+        share *= turned
+    moved = tf.stack([left, top, right, bottom, label], axis=-1)
+    return tf.where((is_box & (share >= KEPT_SHARE))[..., None], moved, tf.constant(NO_BOX, tf.float32))
+
+
+def _cut(
+    left: tf.Tensor, top: tf.Tensor, right: tf.Tensor, bottom: tf.Tensor, height: int, width: int
+) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+    """Boxes cut at the border, and the share of each one's area that stays."""
+    x, y = (
+        (tf.clip_by_value(of, 0.0, float(width)) for of in (left, right)),
+        (tf.clip_by_value(of, 0.0, float(height)) for of in (top, bottom)),
+    )
+    (near, far), (high, low) = x, y
+    return (near, high, far, low), tf.math.divide_no_nan((far - near) * (low - high), (right - left) * (bottom - top))
 
 
 def _mix_up(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from pbl.data.archives import npz_arrays, zip_archive
-from pbl.data.doctor.finding import Finding
+from pbl.data.box_files import TEXTS, boxed_folder
+from pbl.data.box_reading import keep
+from pbl.data.boxes import Boxes, find_most
+from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.folders import class_folders
 from pbl.data.mask_files import NAMES_FILE, Mask, masked_folder
 from pbl.data.mask_values import Coding, choose_coding, find_values, name_numbers
@@ -47,6 +50,9 @@ DATASETS: dict[str, Callable[[], Source]] = {"digits": digits}
 MASK_FEATURES = ("mask", "segmentation", "annotation")  # parts of the names of features that are segmentation maps
 
 
+LEFT_OUT = ("is_crowd", "is_difficult")  # of objects that are no boxes to be learned
+
+
 class UnknownDataset(InputError):
     """No data set has this name."""
 
@@ -57,8 +63,10 @@ MEANINGS: dict[str, list[tuple[int, str]]] = {
 }
 
 
-def tensorflow_dataset(name: str, data_dir: str | None = None, has_masks: bool = False) -> Source:
-    """Opens a set of TensorFlow Datasets with classes, or masks, downloading it once where there is a network.
+def tensorflow_dataset(
+    name: str, data_dir: str | None = None, has_masks: bool = False, has_boxes: bool = False
+) -> Source:
+    """Opens a set of TensorFlow Datasets with classes, masks or boxes, downloading it once where there is a network.
 
     The official splits `train`, `validation` and `test` are kept as they are. Image bytes are decoded by
     `pbl.data.images`, like a file that is predicted.
@@ -68,9 +76,11 @@ def tensorflow_dataset(name: str, data_dir: str | None = None, has_masks: bool =
         data_dir: Folder of prepared sets; else the variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         has_masks: Whether the images' segmentation maps are wanted in place of their classes. What their values mean is what the set
             says (a `LabeledImage` with names), else what `MEANINGS` says, else as in a folder (`pbl.data.mask_files`).
+        has_boxes: Whether the boxes in its feature `objects` are wanted (a sequence of `bbox` and `label`); crowds and difficult objects are
+            left out.
 
     Raises:
-        InputError: No set of this name, none with classes, or with masks, not prepared here and no network, or not to be read.
+        InputError: No set of this name, none with classes, masks or boxes, not prepared here and no network, or not to be read.
     """
     # With Colab's versions tensorflow_metadata wants a newer protobuf than TensorFlow allows, and the import fails
     # (tensorflow/metadata issue 68). Its generated code works with the older one.
@@ -109,7 +119,8 @@ def tensorflow_dataset(name: str, data_dir: str | None = None, has_masks: bool =
             "Data set '{name}' in {data_dir} cannot be read: {reason}. Take it from a copy, or let its owner open its files for reading.",
             name=name, data_dir=data_dir, reason=error.strerror or "dataset_info.json",
         ) from None  # fmt: skip
-    image_key, target_key = (_find_image_and_mask if has_masks else _find_image_and_label)(builder, name)
+    find_keys = _find_image_and_mask if has_masks else _find_image_and_objects if has_boxes else _find_image_and_label
+    image_key, target_key = find_keys(builder, name)
     if not builder.info.splits:
         for folder in (Path(data_dir), Path(data_dir) / builder.name, Path(builder.data_path)):
             _check_readable(folder)  # what cannot be read looks as if it were not there
@@ -119,6 +130,8 @@ def tensorflow_dataset(name: str, data_dir: str | None = None, has_masks: bool =
     if "train" not in splits:
         raise InputError("Data set '{name}' has no split 'train': it has {splits}.", name=name, splits=sorted(splits))
     coding, findings = None, []
+    if has_boxes:
+        return _open_boxes(builder, name, image_key, target_key)
     if has_masks:
         coding, findings = _find_coding(builder, image_key, target_key)
 
@@ -158,7 +171,9 @@ class _Prepared:
     def __iter__(self) -> Iterator[Example]:
         for number, (content, target) in enumerate(self._read(self._keys)):
             name = f"{self._builder.name}/{self._split}/{number}"
-            if self._coding is None:
+            if isinstance(target, dict):
+                yield content, self._make_boxes(target, number)[0], name
+            elif self._coding is None:
                 yield content, int(target), name
             else:
                 yield content, Mask((target,), (self._name_mask(number),), self._coding), name
@@ -171,6 +186,21 @@ class _Prepared:
     def _name_mask(self, number: int) -> str:
         return f"{self._builder.name}/{self._split}/{number}/{self._keys[1]}"
 
+    def boxes(self) -> Iterator[tuple[Boxes, int]]:
+        """The boxes of each image, and how many objects are left out."""
+        for number, (objects,) in enumerate(self._read(self._keys[1:])):
+            yield self._make_boxes(objects, number)
+
+    def _make_boxes(self, objects: dict[str, np.ndarray], number: int) -> tuple[Boxes, int]:
+        corners = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]  # ymin, xmin, ymax, xmax
+        rows = np.concatenate([corners, np.asarray(objects["label"], np.float64).reshape(-1, 1)], axis=1)
+        left_out = rows[:, 4] < 0  # whose class is not given
+        for name in LEFT_OUT:
+            if name in objects:
+                left_out |= np.asarray(objects[name], bool)
+        called = f"{self._builder.name}/{self._split}/{number}/{self._keys[1]}"
+        return Boxes(rows[~left_out], called, is_share=True), int(left_out.sum())
+
     def _read(self, keys: Sequence[str]) -> Iterator[tuple]:
         """Yields these features of each example; of images their files."""
         import tensorflow as tf
@@ -179,13 +209,18 @@ class _Prepared:
         features = self._builder.info.features
         skipped = {key: tfds.decode.SkipDecoding() for key in keys if isinstance(features[key], tfds.features.Image)}
         try:
-            batches = self._builder.as_dataset(
+            wanted = {key: _list_wanted(features[key]) for key in keys}
+            examples = self._builder.as_dataset(
                 split=self._split,
                 # Other features are not read: boxes, and images of many sizes, make no batch.
-                decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=skipped),
+                decoders=tfds.decode.PartialDecoding(wanted, decoders=skipped),
                 read_config=tfds.ReadConfig(interleave_cycle_length=1),  # one file after the other: a fixed order
-            ).batch(256)
-            for batch in tfds.as_numpy(batches):
+            )
+            if any(isinstance(of, dict) for of in wanted.values()):
+                for example in tfds.as_numpy(examples):
+                    yield tuple(example[key] for key in keys)
+                return
+            for batch in tfds.as_numpy(examples.batch(256)):
                 yield from zip(*(batch[key] for key in keys), strict=True)
         except tf.errors.OpError as error:
             reasons = {
@@ -208,6 +243,86 @@ class _Prepared:
                 found = file.stat()
             status.append((file.name, found and (found.st_size, found.st_mtime_ns)))
         return hashlib.sha256(repr(status).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _list_wanted(feature: Any) -> Any:
+    """What is read of a feature: all, of a sequence of objects what is known of boxes."""
+    inner = getattr(feature, "feature", None)
+    return (
+        {name: True for name in ("bbox", "label", *LEFT_OUT) if name in inner}
+        if isinstance(inner, dict) or hasattr(inner, "keys")
+        else True
+    )
+
+
+def _open_boxes(builder: Any, name: str, image_key: str, objects_key: str) -> Source:
+    """The source of a set with boxes; all splits are looked through for how many boxes an image has."""
+    features, official = builder.info.features, {"train": "train", "test": "test", "val": "validation"}
+    parts = {
+        split: _Prepared(builder, of, image_key, objects_key)
+        for split, of in official.items()
+        if of in builder.info.splits
+    }
+    listing = " ".join(part.listing() for part in parts.values())
+    counts = keep(
+        f"{builder.data_path} {objects_key}",
+        listing,
+        lambda: {split: [[len(of.rows), left_out] for of, left_out in part.boxes()] for split, part in parts.items()},
+    )
+    bare = [split for split, of in counts.items() if split != "train" and not any(count for count, _ in of)]
+    findings = []
+    if bare:  # as competitions hand out their test images
+        findings += one_finding(
+            "set_aside",
+            "act",
+            "Images that are not used, since no boxes of theirs are given: {folders}; predict can read them.",
+            folders=", ".join(official[split] for split in bare),
+        )
+    kept = {split: of for split, of in counts.items() if split not in bare}
+    names = [f"{builder.name}/{official[split]}/{at}" for split, of in kept.items() for at in range(len(of))]
+    left_out = [count for of in kept.values() for _, count in of]
+    if any(left_out):
+        findings += one_finding(
+            "boxes_left_out",
+            "note",
+            "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} image(s), such as {examples}; what a network finds there counts as wrong.",
+            [names[at] for at in np.argsort(-np.array(left_out), kind="stable") if left_out[at]],
+            boxes=sum(left_out), images=int(np.count_nonzero(left_out)),
+        )  # fmt: skip
+    return Source(
+        features[objects_key].feature["label"].names,
+        *((lambda part=parts[split]: part) if split in kept else None for split in ("train", "test", "val")),
+        {1: 1, 3: 3, 4: 3}.get(features[image_key].shape[-1]),
+        findings=tuple(findings),
+        has_boxes=True,
+        most_boxes=find_most([count for of in kept.values() for count, _ in of], names),
+    )
+
+
+def _find_image_and_objects(builder: Any, name: str) -> tuple[str, str]:
+    """The features that are the image, and a sequence of objects with `bbox` and `label`."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+
+    def is_objects(feature: Any) -> bool:
+        inner = getattr(feature, "feature", None)
+        return (
+            hasattr(inner, "keys")
+            and isinstance(inner.get("bbox"), tfds.features.BBoxFeature)
+            and isinstance(inner.get("label"), tfds.features.ClassLabel)
+        )
+
+    objects = [key for key in features if is_objects(features[key])]
+    images = [key for key in features if isinstance(features[key], tfds.features.Image)]
+    images = ["image"] if "image" in images else images
+    if len(objects) != 1 or len(images) != 1:
+        raise InputError(
+            "Data set '{name}' has no image with one sequence of objects (bbox and label), which task=detection needs: it gives {keys}.",
+            name=name,
+            keys=", ".join(sorted(features)),
+        )
+    return images[0], objects[0]
 
 
 def _find_image_and_label(builder, name: str) -> tuple[str, str]:
@@ -312,7 +427,13 @@ def _has_network(seconds: float = 5) -> bool:
     return reached.is_set()
 
 
-def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = False, has_masks: bool = False) -> Source:
+def open_source(
+    name: str,
+    data_dir: str | None = None,
+    has_anomalies: bool = False,
+    has_masks: bool = False,
+    has_boxes: bool = False,
+) -> Source:
     """Opens a source: a function in `DATASETS`, a path (see `open_path`), or a TensorFlow Datasets name.
 
     A bare word is a folder only where TensorFlow Datasets has no set of that name.
@@ -322,6 +443,7 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
         data_dir: As for `tensorflow_dataset`.
         has_anomalies: As for `class_folders`.
         has_masks: Whether the images have a mask each; see `pbl.data.mask_files`, and `tensorflow_dataset`.
+        has_boxes: Whether the images have boxes; see `pbl.data.box_files`, and `tensorflow_dataset`.
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
@@ -329,12 +451,12 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
     name = name if name in DATASETS else next((known for known in DATASETS if known.lower() == name.lower()), name)
     if name not in DATASETS:
         if looks_like_path(name):
-            return open_path(name, has_anomalies, has_masks)
+            return open_path(name, has_anomalies, has_masks, has_boxes)
         try:
-            return tensorflow_dataset(name, data_dir, has_masks)
+            return tensorflow_dataset(name, data_dir, has_masks, has_boxes)
         except UnknownDataset:
             if Path(name).is_dir():
-                return open_path(name, has_anomalies, has_masks)
+                return open_path(name, has_anomalies, has_masks, has_boxes)
             raise
     source = DATASETS[name]()
     if not isinstance(source, Source):
@@ -346,12 +468,23 @@ def open_source(name: str, data_dir: str | None = None, has_anomalies: bool = Fa
     return source
 
 
-def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False) -> Source:
-    """Opens a folder, a `.zip` or an `.npz` by its path; `has_anomalies` and `has_masks` as for `open_source`."""
-    folder = masked_folder if has_masks else partial(class_folders, has_anomalies=has_anomalies)
+def open_path(path: str, has_anomalies: bool = False, has_masks: bool = False, has_boxes: bool = False) -> Source:
+    """Opens a folder, a `.zip` or an `.npz` by its path; the others as for `open_source`."""
+    folder = (
+        masked_folder
+        if has_masks
+        else boxed_folder
+        if has_boxes
+        else partial(class_folders, has_anomalies=has_anomalies)
+    )
     kinds: dict[str, Callable[[str | Path], Source]] = {
-        ".zip": partial(zip_archive, open_folder=folder, texts=frozenset({NAMES_FILE} if has_masks else ())),
-        ".npz": partial(npz_arrays, has_masks=has_masks),
+        ".zip": partial(
+            zip_archive,
+            open_folder=folder,
+            texts=frozenset({NAMES_FILE} if has_masks else ()),
+            endings=TEXTS if has_boxes else frozenset(),
+        ),
+        ".npz": partial(npz_arrays, has_masks=has_masks, has_boxes=has_boxes),
     }
     place = expand(path)
     if place.is_file() and place.suffix.lower() not in kinds:

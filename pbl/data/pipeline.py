@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from pbl.config import Augmentation, Config
 from pbl.data.augmentation import augment, draw
+from pbl.data.boxes import count_boxes
 from pbl.data.catalogue import open_source
 from pbl.data.doctor.copies import find_copies_with_other_labels
 from pbl.data.doctor.counts import find_damaged_metadata
@@ -25,7 +26,7 @@ from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.look_alike import LOOK_ALIKE, group_look_alikes, read_groups
 from pbl.data.paths import expand, read_name
-from pbl.data.source import Source, check_class_names, check_has_masks
+from pbl.data.source import Source, check_class_names, check_has_boxes, check_has_masks
 from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence, name_nearest
@@ -54,6 +55,7 @@ def load_data(
     normal: Sequence[str] | None = None,
     fewest_classes: int = 2,
     masks: bool = False,
+    boxes: bool = False,
     views: int = 1,
     identities: bool = False,
     **settings: Any,
@@ -76,6 +78,10 @@ def load_data(
             one, an `.npz` with `x_train` and `m_train`, a TensorFlow Datasets name with a segmentation map, or a function that returns
             `from_masked_arrays(...)`. Splits go by the class
             that has most pixels beside the background.
+        boxes: Whether each image has boxes of objects in place of a class: a folder of images with COCO, Pascal VOC or YOLO annotations
+            (`pbl.data.box_files`), a `.zip` of one, an `.npz` with `x_train` and `b_train`, a TensorFlow Datasets name with the feature
+            `objects`, or a function that returns `from_boxed_arrays(...)`. Splits go by the class that most boxes of an image are of;
+            images without boxes are shared out likewise.
         views: With 2, `train` and `val` give each image twice, augmented differently: `uint8 [batch, 2, height, width, channels]`, for
             contrastive learning. Those of `val` are the same each time.
         identities: Whether the classes are identities, such as persons: then all images of a class stay on one side of the split.
@@ -97,7 +103,7 @@ def load_data(
         raise InputError("labels='{labels}'. Valid: int, one_hot.", labels=labels)
     name = str(source) if isinstance(source, (str, PathLike)) else getattr(source, "__name__", "source")
     if isinstance(source, (str, PathLike)):
-        opened = open_source(name, checked.data_dir, normal is not None or fewest_classes == 1, masks)
+        opened = open_source(name, checked.data_dir, normal is not None or fewest_classes == 1, masks, boxes)
     else:
         opened = source() if callable(source) else source
     if not isinstance(opened, Source):
@@ -106,9 +112,14 @@ def load_data(
             name=name,
             kind=type(opened).__name__,
         )
-    check_has_masks(opened, name, masks)
+    if boxes and masks:
+        raise InputError("An image is learned with masks or with boxes: give one of masks=True and boxes=True.")
+    if boxes:
+        check_has_boxes(opened, name, boxes)
+    else:
+        check_has_masks(opened, name, masks)
     group_of = groups if callable(groups) else None
-    fewest = 1 if normal is not None else fewest_classes
+    fewest = 1 if normal is not None or boxes else fewest_classes  # one kind of object is enough
     return Data(
         opened, name, checked, one_hot=labels == "one_hot", group_of=group_of, normal=normal, fewest=fewest,
         views=views, identities=identities,
@@ -131,6 +142,9 @@ class Data:
         masks: As in `Source`.
         has_masks: Whether the images have masks: then the second of `train`, `val` and `test` is `uint8 [batch, height, width]`, the class
             of each pixel.
+        has_boxes: Whether the images have boxes: then it is `float32 [batch, most_boxes, 5]`: left, top, right, bottom, in pixels of the
+            image that the network sees, and class, 0 to `num_classes` - 1; rows that are none are `[0, 0, 0, 0, -1]`.
+        most_boxes: The most boxes that an image of any split has.
         broken: Names of images that could not be decoded and were skipped, with the reasons.
         split: How the split was made, and the content hashes of its images: what `split.json` holds.
     """
@@ -152,6 +166,12 @@ class Data:
         self.augmentation = Augmentation(**settings.augmentation)
         if self.augmentation.mixes_labels and source.has_masks:
             raise InputError("MixUp and CutMix mix labels, and masks have none: leave them out.")
+        if self.augmentation.mixes_labels and source.has_boxes:
+            raise InputError("MixUp and CutMix mix labels, and boxes have none: leave them out.")
+        if source.has_boxes and (normal is not None or views > 1 or identities):
+            raise InputError(
+                "Boxes go with one view of each image, without normal classes and identities: leave these out."
+            )
         if self.augmentation.mixes_labels and views > 1:
             raise InputError("MixUp and CutMix mix two images, and a view is of one: leave them out of augmentation.")
         if self.augmentation.mixes_labels and not one_hot:
@@ -160,7 +180,7 @@ class Data:
             )
         check_class_names(self.class_names, name, fewest)
         self.normal, self.masks = _find_normal(normal, self.class_names), source.masks
-        self.has_masks = source.has_masks
+        self.has_masks, self.has_boxes, self.most_boxes = source.has_masks, source.has_boxes, source.most_boxes
         self._views, self.identities = views, identities
         self._leave_out = _read_names(settings.leave_out)
         self._left_out: set[str] = set()
@@ -175,6 +195,7 @@ class Data:
             settings.memory_budget,
             settings.on_bad_image,
             source.has_masks,
+            source.most_boxes if source.has_boxes else 0,
         )
         everything = self._collect(source.train())
         self.input_shape = everything.view.shape[1:]
@@ -226,15 +247,32 @@ class Data:
             "input_shape": list(self.input_shape),
             "fit": self._settings.fit,
             "images": {purpose: len(images.labels) for purpose, images in self._images.items()},
-            "images_by_class": {
-                purpose: {self.class_names[c]: n for c, n in sorted(Counter(images.labels.tolist()).items())}
-                for purpose, images in self._images.items()
-            },
+            "images_by_class": {purpose: self._count_by_class(images) for purpose, images in self._images.items()},
             "left_out": len(self._left_out),
             "broken": self.broken,
             # 64 bits of each, sorted: so the file does not depend on the order in which the images were found.
             "hashes": {purpose: shorten(images.hashes) for purpose, images in self._images.items()},
+            **({"boxes_by_class": self._count_boxes(), "without_boxes": self._count_empty()} if self.has_boxes else {}),
         }
+
+    def _count_by_class(self, images: Images) -> dict[str, int]:
+        """How many images each class has; of boxes in how many images it occurs."""
+        labels = images.labels.tolist()
+        if images.boxes is not None:
+            labels = [int(c) for rows in images.boxes for c in np.unique(rows[rows[:, 4] >= 0, 4])]
+        return {self.class_names[c]: n for c, n in sorted(Counter(labels).items())}
+
+    def _count_boxes(self) -> dict[str, dict[str, int]]:
+        """How many boxes each class has, by split."""
+        counts = {
+            split: Counter(of.boxes[of.boxes[..., 4] >= 0, 4].astype(int).tolist())
+            for split, of in self._images.items()
+        }
+        return {split: {self.class_names[c]: n for c, n in sorted(of.items())} for split, of in counts.items()}
+
+    def _count_empty(self) -> dict[str, int]:
+        """How many images without boxes each split has."""
+        return {split: int((count_boxes(images.boxes) == 0).sum()) for split, images in self._images.items()}
 
     def _collect(self, examples) -> Images:
         images, broken, left_out, damaged = collect(
@@ -375,6 +413,7 @@ class Data:
         digest.update(images.labels.tobytes())
         digest.update(b"" if self._weights is None else self._weights.tobytes())
         digest.update(images.masks.tobytes() if self.has_masks else b"")
+        digest.update(images.boxes.tobytes() if self.has_boxes else b"")
         words = (
             settings.batch_size,
             settings.seed,
@@ -396,6 +435,9 @@ class Data:
             order = np.argsort(images.hashes, kind="stable")
             digest.update("".join(np.array(images.hashes)[order]).encode() + images.labels[order].tobytes())
             digest.update(images.masks[order].tobytes() if self.has_masks else b"")
+            if self.has_boxes:  # without the rows that are none, whose number goes by all splits
+                boxes = images.boxes[order]
+                digest.update(count_boxes(boxes).tobytes() + boxes[boxes[..., 4] >= 0].tobytes())
         return digest.hexdigest()[:16]
 
     def shrink(self, count: int) -> None:
@@ -448,6 +490,8 @@ class Data:
             images.shapes,
             self.groups_of(images.names),
             images.mask_view if self.has_masks else None,
+            images.boxes,
+            images.box_faults,
         )
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
@@ -620,7 +664,7 @@ class Data:
         )
 
     def _loader(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Makes a function from numbers of `images` to what `fit` gets: pixels (or `inputs`), and labels or masks."""
+        """Makes a function from numbers of `images` to what `fit` gets: pixels (or `inputs`), and labels, masks or boxes."""
         gather = self._gatherer(images, inputs)
         if self.has_masks:
 
@@ -651,6 +695,8 @@ class Data:
 
     def _targets(self, images: Images) -> tf.Tensor:
         with tf.device("CPU"):
+            if self.has_boxes:
+                return tf.constant(images.boxes)
             return tf.constant(
                 np.eye(self.num_classes, dtype=np.float32)[images.labels] if self._one_hot else images.labels
             )

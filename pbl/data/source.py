@@ -36,6 +36,8 @@ class Source:
         findings: What listing it has found, such as files that are no images; the data doctor tells them.
         masks: The folder of exact masks that lies beside the images, or None: masks/crack/7.png, or crack/7_mask.png in it.
         has_masks: Whether an example has a `pbl.data.mask_files.Mask` in place of a class.
+        has_boxes: Whether an example has `pbl.data.boxes.Boxes` in place of a class.
+        most_boxes: The most boxes that an image of any split has, at least 1.
     """
 
     class_names: list[str]
@@ -46,6 +48,8 @@ class Source:
     findings: tuple[Finding, ...] = ()
     masks: Path | None = None
     has_masks: bool = False
+    has_boxes: bool = False
+    most_boxes: int = 1
 
 
 def from_arrays(
@@ -122,6 +126,7 @@ def check_class_names(names: Sequence[str], source: str, fewest: int = 2) -> Non
 
 def check_has_masks(source: Source, name: str, masks: bool) -> None:
     """Raises InputError where a source has masks and none are wanted, or the reverse."""
+    check_has_boxes(source, name, False)
     if source.has_masks and not masks:
         raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
     if masks and not source.has_masks:
@@ -130,6 +135,18 @@ def check_has_masks(source: Source, name: str, masks: bool) -> None:
             " returns pbl.data.from_masked_arrays(images, masks).",
             name=name,
         )
+
+
+def check_has_boxes(source: Source, name: str, boxes: bool) -> None:
+    """Raises InputError where a source has boxes and none are wanted, or the reverse."""
+    if source.has_boxes and not boxes:
+        raise InputError("'{name}' has boxes: train with task=detection (load_data: boxes=True).", name=name)
+    if boxes and not source.has_boxes:
+        raise InputError(
+            "'{name}' has {what} and no boxes, which task=detection needs: a folder of images and boxes (COCO, Pascal VOC or YOLO), or a"
+            " function that returns pbl.data.from_boxed_arrays(images, boxes).",
+            name=name, what=Sentence("masks") if source.has_masks else Sentence("classes"),
+        )  # fmt: skip
 
 
 def check_example(example: Example, num_classes: int, source: str) -> Example:

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from pbl.data.boxes import FAULTS, LOST, find_commonest_class, fit_boxes, pad_boxes
 from pbl.data.cache import GIGABYTE, cache_folder, make_cache_folder
 from pbl.data.images import find_shape, fit_image, fit_picture, open_picture, strips, to_array, without_warnings
 from pbl.data.source import Example, OutOfMemory, Unreadable, check_example, check_label
@@ -57,11 +58,15 @@ class Images:
         store: `uint8 [all, height, width, channels]`: the pixels of these images and maybe of others; a memory map where they
             lie on the disk.
         index: `int64 [n]`: which of them are these.
-        labels: `int32 [n]`.
+        labels: `int32 [n]`, the class; of masks the class that has most pixels beside the background; of boxes the class that most boxes are
+            of, and the number of classes where there is none.
         names: n names, those of files where there are files.
         hashes: n SHA-256 of the pixels before resizing.
         shapes: `int32 [n, 3]`: height, width and channels before resizing.
         has_masks: Whether the store's last channel is none of the image's, but its mask.
+        boxes: `float32 [n, most, 5]`, left, top, right, bottom and class, in pixels of the stored image; rows that are none are
+            `[0, 0, 0, 0, -1]`. None where the images have no boxes.
+        box_faults: `int32 [n, 5]`, how many boxes of an image were cut or left out, by `pbl.data.boxes.FAULTS`; None likewise.
     """
 
     store: np.ndarray
@@ -71,6 +76,8 @@ class Images:
     hashes: list[str]
     shapes: np.ndarray
     has_masks: bool = False
+    boxes: np.ndarray | None = None
+    box_faults: np.ndarray | None = None
 
     @property
     def pixels(self) -> np.ndarray:
@@ -103,6 +110,8 @@ class Images:
             [self.hashes[i] for i in at],
             self.shapes[at],
             self.has_masks,
+            None if self.boxes is None else self.boxes[at],
+            None if self.box_faults is None else self.box_faults[at],
         )
 
     def join(self, other: "Images") -> "Images":
@@ -118,6 +127,8 @@ class Images:
             [hashes[i] for i in order],
             np.concatenate([self.shapes, other.shapes])[order],
             self.has_masks,
+            None if self.boxes is None else np.concatenate([self.boxes, other.boxes])[order],
+            None if self.box_faults is None else np.concatenate([self.box_faults, other.box_faults])[order],
         )
 
 
@@ -147,6 +158,7 @@ class Target:
             disk. Beside them loading takes up to half a gigabyte.
         on_bad_image: "stop" names all images that cannot be decoded; "skip" goes on without them.
         has_masks: Whether the examples have a `Mask` in place of a class: it becomes a channel behind the image's own.
+        most_boxes: Where the examples have `Boxes` in place of a class, the most that an image has; else 0.
     """
 
     size: tuple[int, int] | None = None
@@ -155,6 +167,7 @@ class Target:
     memory_budget: float = 4.0
     on_bad_image: str = "stop"
     has_masks: bool = False
+    most_boxes: int = 0
 
 
 class Collected(NamedTuple):
@@ -182,6 +195,8 @@ class _Prepared(NamedTuple):
     content: str = ""  # the hash
     shape: tuple[int, int, int] = (0, 0, 0)
     is_damaged: bool = False
+    boxes: np.ndarray | None = None
+    faults: np.ndarray | None = None
 
 
 def collect(
@@ -212,13 +227,15 @@ def collect(
             sorted(left_out),
             num_classes,
             *([True] if target.has_masks else []),
+            *(["boxes", target.most_boxes] if target.most_boxes else []),
         )
         cached = _Cached(f"{wanted} {examples.place}", examples.listing())
-        if (found := cached.read(target.memory_budget * GIGABYTE)) is not None:
+        if (found := cached.read(target.memory_budget * GIGABYTE, target.most_boxes)) is not None:
             return found._replace(images=replace(found.images, has_masks=target.has_masks))
     begin = time.perf_counter()
     writer = _Pixels(target.memory_budget * GIGABYTE)
     labels, names, hashes, shapes, broken, unreadable, passed_over, damaged = [], [], [], [], {}, [], set(), []
+    boxes, faults = [], []
     for one in _tell_progress(_prepare(examples, source, num_classes, target, left_out), examples, source):
         image, name = one.pixels, one.name
         if image is None:
@@ -243,6 +260,9 @@ def collect(
             raise DifferentSizes("'{name}' mixes grey and colour images. Give channels=3, or channels=1.", name=source)
         hashes.append(one.content)
         shapes.append(one.shape)
+        if target.most_boxes:
+            boxes.append(one.boxes)
+            faults.append(one.faults)
         labels.append(one.label)
         names.append(name)
         if one.is_damaged:
@@ -271,6 +291,8 @@ def collect(
     is_kept = cached is not None and time.perf_counter() - begin > KEPT_FROM
     store = writer.finish(cached.file if is_kept else None)
     images = Images(store, np.arange(len(names)), labels, names, hashes, shapes, target.has_masks)
+    if target.most_boxes:
+        images = replace(images, boxes=pad_boxes(boxes, target.most_boxes), box_faults=np.array(faults, np.int32))
     collected = Collected(images, broken, passed_over, damaged)
     if is_kept:
         cached.write(collected, writer.checksum)
@@ -289,7 +311,10 @@ def _prepare(
         image, label, name = example
         if name in left_out:
             return _Prepared(None, 0, name)
-        return (prepare_with_mask if target.has_masks else prepare_alone)(image, label, name)
+        prepare_one = (
+            prepare_with_mask if target.has_masks else prepare_with_boxes if target.most_boxes else prepare_alone
+        )
+        return prepare_one(image, label, name)
 
     def prepare_alone(image: np.ndarray | bytes, label: int, name: str) -> _Prepared:
         if isinstance(image, bytes):
@@ -310,6 +335,18 @@ def _prepare(
             return one._replace(pixels=error)
         fitted = _fit_mask(read, one.pixels.shape[:2], target.fit)
         return one._replace(pixels=np.dstack([one.pixels, fitted]), label=find_main_class(read))
+
+    def prepare_with_boxes(image: np.ndarray | bytes, boxes: Any, name: str) -> _Prepared:
+        one = prepare_alone(image, 0, name)
+        if not isinstance(one.pixels, np.ndarray):
+            return one
+        try:
+            rows, faults = boxes.read(name, one.shape[:2])
+        except InputError as error:
+            return one._replace(pixels=error)
+        fitted = fit_boxes(rows, one.shape[:2], target.fit, one.pixels.shape[:2])
+        faults[LOST] = len(rows) - len(fitted)
+        return one._replace(boxes=fitted, faults=faults, label=find_commonest_class(rows, num_classes))
 
     def prepare_file(content: bytes, label: int, name: str) -> _Prepared:
         check_label(label, num_classes, name, source)
@@ -474,13 +511,19 @@ class _Cached:
                     labels=images.labels,
                     shapes=images.shapes,
                     hashes=np.frombuffer(bytes.fromhex("".join(images.hashes)), np.uint8),
+                    **({} if images.boxes is None else {"boxes": images.boxes, "box_faults": images.box_faults}),
                 )
         except InputError as error:
             told = "The decoded images are not kept in the cache, so the next start decodes them again: {reason}"
             print(say(told, reason=error))
 
-    def read(self, budget: float) -> Collected | None:
-        """Returns what was kept, in memory where it takes no more than `budget` bytes; None where it is missing, old or damaged."""
+    def read(self, budget: float, most_boxes: int = 0) -> Collected | None:
+        """Returns what was kept, in memory where it takes no more than `budget` bytes; None where it is missing, old or damaged.
+
+        Args:
+            budget: Bytes.
+            most_boxes: As in `Target`.
+        """
         # Whatever is wrong with a cache, it is written again.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             with np.load(self.file.with_suffix(".npz"), allow_pickle=False) as saved:
@@ -488,6 +531,9 @@ class _Cached:
                 if text["listing"] != self._listing:
                     return None
                 labels, shapes, hashes = saved["labels"], saved["shapes"], saved["hashes"].tobytes().hex()
+                boxes, faults = (saved["boxes"], saved["box_faults"]) if most_boxes else (None, None)
+            if most_boxes and (boxes.shape, faults.shape) != ((n := len(labels), most_boxes, 5), (n, len(FAULTS))):
+                return None
             names, shape = text["names"], (len(text["names"]), *text["shape"])
             size = int(np.prod(shape, dtype=np.int64))
             if self.file.stat().st_size != size:
@@ -503,6 +549,8 @@ class _Cached:
                 names,
                 [hashes[i : i + 64] for i in range(0, len(hashes), 64)],
                 shapes,
+                boxes=boxes,
+                box_faults=faults,
             )
             broken = {name: Sentence(template, **fields) for name, (template, fields) in text["broken"].items()}
             return Collected(images, broken, set(text["left_out"]), text["damaged"])

@@ -109,10 +109,14 @@ def examine(
     Returns:
         Findings, "stop" first, then "act", then "note".
     """
-    has_masks = splits["train"].masks is not None
+    has_masks, has_boxes = splits["train"].masks is not None, splits["train"].boxes is not None
     marked = masks.count_marked(splits, len(class_names)) if has_masks else {}
     data = Examined(splits, class_names, broken, official, fit, {}, splits, marked)
-    findings = [finding for check in CHECKS + (OF_MASKS if has_masks else OF_CLASSES) for finding in check(data)]
+    findings = [
+        finding
+        for check in CHECKS + (OF_MASKS if has_masks else () if has_boxes else OF_CLASSES)
+        for finding in check(data)
+    ]
     if not fast:
         findings += examine_closely(splits, class_names, official)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -132,16 +136,17 @@ def examine_closely(
 
     Returns:
         Findings; none where a split is empty, which `examine` has said. Of one class, as in anomaly detection, and of images with
-        masks, no label is looked at.
+        masks or boxes, no label is looked at.
     """
     if not len(splits["val"].labels) or not len(splits["train"].labels):
         return []
     # Most checks look at images of at most 32 pixels a side: they are made small once.
     small = {name: part._replace(pixels=shrink(part.pixels)) for name, part in splits.items()}
-    if has_masks := splits["train"].masks is not None:  # what is marked most in an image is no label of it
+    has_classes = splits["train"].masks is None and splits["train"].boxes is None
+    if not has_classes:  # what is marked most in an image is no label of it
         small = {name: part._replace(labels=np.zeros_like(part.labels)) for name, part in small.items()}
     data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most}, small, {})
-    has_classes = not has_masks and len(set(splits["train"].labels.tolist())) > 1
+    has_classes = has_classes and len(set(splits["train"].labels.tolist())) > 1
     findings = [finding for check in CLOSE + OF_LABELS * has_classes for finding in check(data)]
     if not has_classes:
         return findings

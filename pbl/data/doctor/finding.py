@@ -25,13 +25,16 @@ class Part(NamedTuple):
         None  # n, the word of each image's group, "" for one that is in none; None where none are set
     )
     masks: np.ndarray | None = None  # uint8 [n, height, width], the class of each pixel; None where images have classes
+    boxes: np.ndarray | None = None  # float32 [n, most, 5], see `pbl.data.boxes`; None where images have none
+    box_faults: np.ndarray | None = None  # int32 [n, 5], how many of them were cut or left out; None likewise
 
     def take(self, index: np.ndarray) -> "Part":
         """The images of these numbers."""
         names, hashes = ([words[i] for i in index] for words in (self.names, self.hashes))
         groups = None if self.groups is None else [self.groups[i] for i in index]
-        masks = None if self.masks is None else self.masks[index]
-        return Part(self.pixels[index], self.labels[index], names, hashes, self.shapes[index], groups, masks)
+        masks, boxes, faults = (None if of is None else of[index] for of in (self.masks, self.boxes, self.box_faults))
+        pixels, labels, shapes = self.pixels[index], self.labels[index], self.shapes[index]
+        return Part(pixels, labels, names, hashes, shapes, groups, masks, boxes, faults)
 
     @property
     def units(self) -> np.ndarray:

@@ -1,0 +1,138 @@
+"""Writes boxes as COCO, Pascal VOC or YOLO, as `pbl.data.box_files` and other tools read them.
+
+names, shapes = ["1.jpg", "2.jpg"], [(480, 640), (480, 640)]          # height and width
+boxes = [[[10.5, 20, 110, 220, 0]], []]                               # left, top, right, bottom, class; of the second image none
+pbl.data.write_yolo("photos/labels", names, shapes, boxes, ["cat", "dog"])
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from pbl.data.boxes import check_boxes
+from pbl.errors import InputError
+from pbl.storage.writing import replacing, write_json
+
+DIGITS = 6  # behind the point of YOLO's shares, as its tools write them
+
+
+def write_coco(
+    file: str | Path,
+    names: Sequence[str],
+    shapes: Sequence[Sequence[int]],
+    boxes: Sequence[Any],
+    class_names: Sequence[str],
+) -> Path:
+    """Writes one COCO file of boxes; ids count from 1.
+
+    Args:
+        file: Such as annotations/instances_train.json.
+        names: Of each image the path that `file_name` gets.
+        shapes: Of each image its height and width in pixels; what stands behind them is not looked at.
+        boxes: Of each image `float [k, 5]`: left, top, right, bottom in pixels of the image, and class; rows of class -1 are none. Numbers
+            of 32 bits are read back exactly.
+        class_names: Name of class 0, 1, ...
+
+    Raises:
+        InputError: Counts that differ, or boxes that are none.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for name, (height, width), rows in _check(names, shapes, boxes, class_names):
+        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+        for left, top, right, bottom, label in rows.tolist():
+            size = [right - left, bottom - top]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1, "image_id": len(images), "category_id": int(label) + 1,
+                    "bbox": [left, top, *size], "area": size[0] * size[1], "iscrowd": 0,
+                }
+            )  # fmt: skip
+    categories = [{"id": number, "name": name} for number, name in enumerate(class_names, 1)]
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"images": images, "annotations": annotations, "categories": categories})
+    return file
+
+
+def write_voc(
+    folder: str | Path,
+    names: Sequence[str],
+    shapes: Sequence[Sequence[int]],
+    boxes: Sequence[Any],
+    class_names: Sequence[str],
+) -> list[Path]:
+    """Writes one Pascal VOC file an image, `folder/1.xml` of 1.jpg; corners count pixels from 1. Arguments, errors as for `write_coco`."""
+    written = []
+    for name, (height, width), rows in _check(names, shapes, boxes, class_names):
+        root = ElementTree.Element("annotation")
+        ElementTree.SubElement(root, "filename").text = PurePosixPath(name).name
+        size = ElementTree.SubElement(root, "size")
+        for what, value in (("width", width), ("height", height)):
+            ElementTree.SubElement(size, what).text = str(value)
+        for left, top, right, bottom, label in rows.tolist():
+            one = ElementTree.SubElement(root, "object")
+            ElementTree.SubElement(one, "name").text = class_names[int(label)]
+            ElementTree.SubElement(one, "difficult").text = "0"
+            box = ElementTree.SubElement(one, "bndbox")
+            for what, value in (("xmin", left + 1), ("ymin", top + 1), ("xmax", right), ("ymax", bottom)):
+                ElementTree.SubElement(box, what).text = str(int(value)) if value == int(value) else repr(value)
+        ElementTree.indent(root)
+        written.append(
+            _write(Path(folder) / PurePosixPath(name).with_suffix(".xml"), ElementTree.tostring(root, "utf-8"))
+        )
+    return written
+
+
+def write_yolo(
+    folder: str | Path,
+    names: Sequence[str],
+    shapes: Sequence[Sequence[int]],
+    boxes: Sequence[Any],
+    class_names: Sequence[str],
+) -> list[Path]:
+    """Writes one YOLO file an image, `folder/1.txt` of 1.jpg, and `classes.txt`, which names the classes.
+
+    Shares have six digits behind the point, so positions are kept to a millionth of the image's sides. Arguments, errors as for
+    `write_coco`.
+    """
+    written = []
+    for name, (height, width), rows in _check(names, shapes, boxes, class_names):
+        lines = [
+            f"{int(label)} "
+            + " ".join(
+                f"{share:.{DIGITS}f}"
+                for share in (
+                    (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height,
+                )
+            )
+            for left, top, right, bottom, label in rows.tolist()
+        ]  # fmt: skip
+        text = "".join(f"{line}\n" for line in lines)
+        written.append(_write(Path(folder) / PurePosixPath(name).with_suffix(".txt"), text.encode()))
+    return [*written, _write(Path(folder) / "classes.txt", "".join(f"{name}\n" for name in class_names).encode())]
+
+
+def _check(
+    names: Sequence[str], shapes: Sequence[Sequence[int]], boxes: Sequence[Any], class_names: Sequence[str]
+) -> Iterator[tuple[str, tuple[int, int], np.ndarray]]:
+    """Name, height and width, and boxes of each image, all looked at before the first is written."""
+    if not len(names) == len(shapes) == len(boxes):
+        raise InputError(
+            "{names} names, {shapes} shapes and boxes of {boxes} images: give one of each for every image.",
+            names=len(names), shapes=len(shapes), boxes=len(boxes),
+        )  # fmt: skip
+    checked = [check_boxes(rows, name, len(class_names)) for name, rows in zip(names, boxes, strict=True)]
+    return (
+        (name, (int(shape[0]), int(shape[1])), rows) for name, shape, rows in zip(names, shapes, checked, strict=True)
+    )
+
+
+def _write(file: Path, content: bytes) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+    return file
