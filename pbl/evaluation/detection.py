@@ -1,0 +1,419 @@
+"""What found boxes are worth: average precision as COCO has it, with its interval; and at a threshold, whether the count is right.
+
+Average precision goes through all thresholds, so it says how well boxes are ranked, and not what a user sees, who has one threshold: a
+network with .98 of it may count the objects of each fourth image wrongly. So both are told. The threshold is chosen on validation, and
+judged elsewhere. Boxes are matched once, within their image; all numbers, and all bootstrap samples of images, are made of these
+matches. NumPy alone.
+
+Boxes are `float32 [n, most, 5]`, rows `left, top, right, bottom, class` in pixels, class -1 where there is none; found ones
+`[n, found, 6]`, with the score behind.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pbl.errors import InputError
+from pbl.statistics import wilson_interval
+
+LEVELS = np.linspace(0.5, 0.95, 10)  # IoU from which a box is right
+RECALLS = np.linspace(0, 1, 101)  # at which precision is read
+MOST_FOUND = 100  # boxes of a class in an image; further ones, of lower score, are not looked at
+DRAWS = 1000  # bootstrap samples
+CELLS = 8  # to the right and down: how finely a baseline knows where objects lie
+AT_ONCE = 2**22  # numbers of an array that are computed together
+
+
+class Matches(NamedTuple):
+    """Found boxes beside the true ones; of images in their order, and within an image by falling score.
+
+    Attributes:
+        image, kind, score: Of each found box: the number of its image, its class, `float64` its score. `[m]`
+        row: Its place among its image's found boxes, `[m]`.
+        right: `bool [m, 10]`: whether it has a true box of its own at each IoU of `LEVELS`.
+        partner: That true box at an IoU of .5, its place among the image's; -1 where it has none. `[m]`
+        truth: `int [n, classes]`: how many true boxes there are.
+    """
+
+    image: np.ndarray
+    kind: np.ndarray
+    score: np.ndarray
+    row: np.ndarray
+    right: np.ndarray
+    partner: np.ndarray
+    truth: np.ndarray
+
+
+def is_box(boxes: np.ndarray) -> np.ndarray:
+    """Returns which rows are boxes: of a class, and of true ones with an area. `bool [..., rows]`"""
+    has_class = boxes[..., 4] >= 0
+    return has_class if boxes.shape[-1] > 5 else has_class & (boxes[..., 2:4] > boxes[..., :2]).all(axis=-1)
+
+
+def compute_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Computes how much boxes overlap: what both cover, by what either covers (Jaccard 1912).
+
+    Args:
+        one: `[..., m, 4 or more]`, in pixels.
+        other: `[..., k, 4 or more]`.
+
+    Returns:
+        `float64 [..., m, k]`, 0 to 1.
+    """
+    one, other = np.asarray(one, np.float64)[..., :, None, :], np.asarray(other, np.float64)[..., None, :, :]
+    sides = np.minimum(one[..., 2:4], other[..., 2:4]) - np.maximum(one[..., :2], other[..., :2])
+    both = np.where((sides > 0).all(axis=-1), sides.prod(axis=-1), 0.0)
+    areas = [(boxes[..., 2:4] - boxes[..., :2]).prod(axis=-1) for boxes in (one, other)]
+    either = areas[0] + areas[1] - both
+    return np.divide(both, either, out=np.zeros_like(both), where=both > 0)
+
+
+def match(truth: np.ndarray, found: np.ndarray, num_classes: int) -> Matches:
+    """Gives found boxes true ones of their class, as COCO does (Lin et al. 2014, arXiv:1405.0312; pycocotools' `COCOeval`).
+
+    In each image, from the highest score on, a box takes the true box that it overlaps most among those that none has taken yet. Of boxes
+    with equal scores the first is first.
+
+    Args:
+        truth: `[n, most, 5]`.
+        found: `[n, k, 6]`.
+        num_classes: How many classes there are.
+
+    Raises:
+        InputError: What was found are not all numbers.
+    """
+    if not np.isfinite(found).all():
+        raise InputError("The model's outputs are not all numbers: its training diverged. Lower learning_rate.")
+    parts, at_once = [], max(1, AT_ONCE // max(1, truth.shape[1] * found.shape[1]))
+    for start in range(0, len(truth), at_once):
+        image, *others = _match_images(truth[start : start + at_once], found[start : start + at_once], num_classes)
+        parts.append((image + start, *others))
+    kinds = np.where(is_box(truth), truth[..., 4], num_classes).astype(int)
+    places = np.arange(len(truth))[:, None] * (num_classes + 1) + kinds
+    counts = np.bincount(places.ravel(), minlength=len(truth) * (num_classes + 1)).reshape(len(truth), -1)
+    return Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), counts[:, :num_classes])
+
+
+def _match_images(truth: np.ndarray, found: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
+    """The columns of `Matches` of some images, without their truth."""
+    n, most = truth.shape[:2]
+    valid = is_box(found)
+    order = np.argsort(np.where(valid, -found[..., 5].astype(np.float64), np.inf), axis=1, kind="stable")
+    found = np.take_along_axis(found, order[..., None], axis=1)
+    valid = np.take_along_axis(valid, order, axis=1)
+    if found.shape[1] > MOST_FOUND:
+        for number in range(num_classes):
+            of = valid & (found[..., 4] == number)
+            valid &= ~(of & (of.cumsum(axis=1) > MOST_FOUND))
+    same = (found[..., 4][:, :, None] == truth[..., 4][:, None]) & valid[..., None] & is_box(truth)[:, None]
+    overlap = np.where(same, compute_iou(found, truth), -1.0)  # [n, k, most]
+    levels = np.minimum(LEVELS, 1 - 1e-10)[:, None]  # a box is right at an IoU of 1, whatever rounding left of it
+
+    # Boxes that overlap no true one by a half can take none: they are passed over.
+    near = overlap.max(axis=2, initial=-1) >= levels[0, 0]
+    first = np.argsort(~near, axis=1, kind="stable")[:, : near.sum(axis=1).max(initial=0)]
+    right, partner = np.zeros((*valid.shape, len(LEVELS)), bool), np.full(valid.shape, -1)
+    free, images = np.ones((n, len(LEVELS), most), bool), np.arange(n)
+    for place in first.T:
+        here = overlap[images, place][:, None]  # [n, 1, most]
+        possible = free & (here >= levels)
+        taken = most - 1 - np.where(possible, here, -1.0)[..., ::-1].argmax(axis=2)  # of equal ones the last, as COCO does
+        hit = possible.any(axis=2)
+        at, level = np.nonzero(hit)
+        free[at, level, taken[hit]] = False
+        right[images, place] |= hit
+        partner[images, place] = np.where(hit[:, 0], taken[:, 0], partner[images, place])
+    image, place = np.nonzero(valid)
+    boxes = found[image, place]
+    kind, score = boxes[:, 4].astype(int), boxes[:, 5].astype(np.float64)
+    return image, kind, score, order[image, place], right[image, place], partner[image, place]
+
+
+def compute_average_precision(matches: Matches) -> np.ndarray:
+    """Computes average precision: of each class, at each IoU, the mean of the precision at 101 recalls from 0 to 1.
+
+    Precision at a recall is the best that is reached there or at a higher one (Everingham et al. 2010; with 101 recalls as in
+    pycocotools). Its mean over classes at IoU .5 is mAP50, over all IoUs as well mAP.
+
+    Returns:
+        `float [classes, 10]`; NaN of a class that no image has: pycocotools leaves such out of the mean too.
+    """
+    ones = np.ones((1, len(matches.truth)))
+    return np.stack([_resample(matches, level, ones)[0] for level in range(len(LEVELS))], axis=1)
+
+
+def _resample(matches: Matches, level: int, weights: np.ndarray) -> np.ndarray:
+    """Average precision where each image counts so many times, `[draws, n]`: `float [draws, classes]`."""
+    order = np.argsort(-matches.score, kind="stable")
+    table = np.full((len(weights), matches.truth.shape[1]), np.nan)
+    for number in range(table.shape[1]):
+        total = weights @ matches.truth[:, number]  # [draws]
+        of = order[matches.kind[order] == number]
+        places = np.flatnonzero(matches.right[of, level])
+        of = of[: places[-1] + 1 if len(places) else 0]  # what comes after the last right box changes nothing
+        counted = weights[:, matches.image[of]]
+        # Recall rises, and precision is highest, where a box is right: no other places are needed.
+        right = counted[:, places].cumsum(axis=1)
+        precision = right / (counted.cumsum(axis=1)[:, places] + np.spacing(1))
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        best = np.concatenate([best, np.zeros((len(weights), 1))], axis=1)  # a recall that is not reached
+        for draw in np.flatnonzero(total):
+            at = np.searchsorted(right[draw] / total[draw], RECALLS)
+            table[draw, number] = best[draw, at].mean()
+    return table
+
+
+def average_over_classes(table: np.ndarray) -> np.ndarray:
+    """Returns the mean over those classes, on the last axis, that some image has; NaN where none has any."""
+    known = ~np.isnan(table)
+    total, count = np.where(known, table, 0).sum(axis=-1), known.sum(axis=-1)
+    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+
+
+def resample_map(
+    matches: Matches, groups: Sequence[str] | None = None, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
+    """Returns the 95% interval of mAP50: between the percentiles of bootstrap samples of the images (Efron 1979).
+
+    Args:
+        matches: Of all images.
+        groups: A word for each image, such as its patient: then groups are drawn, each with all its images.
+        draws: Samples.
+        seed: Of chance.
+
+    Returns:
+        Low and high, each from 0 to 1; None with fewer than two images or groups, or no true box.
+    """
+    n = len(matches.truth)
+    _, of = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
+    units = int(of.max(initial=-1)) + 1
+    if units < 2 or not matches.truth.any():
+        return None
+    random, values = np.random.default_rng(seed), []
+    at_once = max(1, AT_ONCE // max(1, n, len(matches.image) // max(1, matches.truth.shape[1])))
+    for start in range(0, draws, at_once):
+        drawn = random.multinomial(units, np.full(units, 1 / units), size=min(at_once, draws - start))
+        values.append(average_over_classes(_resample(matches, 0, drawn[:, of].astype(np.float64))))
+    low, high = np.nanquantile(np.concatenate(values), [0.025, 0.975])
+    return float(low), float(high)
+
+
+class Shown(NamedTuple):
+    """The boxes that a threshold shows, beside the true ones at an IoU of .5; each `int [n]`, by image.
+
+    Attributes:
+        right: Those that have a true box of their own.
+        shown: All of them.
+        truth: True boxes.
+        wrong_classes: Classes of which more or fewer are shown than there are.
+    """
+
+    right: np.ndarray
+    shown: np.ndarray
+    truth: np.ndarray
+    wrong_classes: np.ndarray
+
+
+def count_shown(matches: Matches, threshold: float) -> Shown:
+    """Counts the boxes whose score is the threshold or more. To match them by themselves gives the same: lower ones take nothing away."""
+    n, classes = matches.truth.shape
+    is_shown = matches.score >= threshold
+    image, kind = matches.image[is_shown], matches.kind[is_shown]
+    by_class = np.bincount(image * classes + kind, minlength=n * classes).reshape(n, classes)
+    right = np.bincount(image[matches.right[is_shown, 0]], minlength=n)
+    return Shown(right, by_class.sum(axis=1), matches.truth.sum(axis=1), (by_class != matches.truth).sum(axis=1))
+
+
+def score_images(matches: Matches, threshold: float) -> np.ndarray:
+    """Scores each image by the F1 of its boxes at this threshold and an IoU of .5: what pairs the images of two runs.
+
+    mAP is no mean over images, so no image has a part of it.
+
+    Returns:
+        `float [n]`, 0 to 1: 2 right / (shown + true); 1 of an image without objects in which nothing is shown.
+    """
+    counts = count_shown(matches, threshold)
+    total = counts.shown + counts.truth
+    return np.divide(2 * counts.right, total, out=np.ones(len(total)), where=total > 0)
+
+
+def judge_threshold(matches: Matches, threshold: float) -> dict[str, Any]:
+    """Judges what a threshold shows, at an IoU of .5.
+
+    Returns:
+        JSON. `threshold`; `precision`, `recall`, `f1` of all boxes together (None without a denominator); `image_f1`, the mean of
+        `score_images`; `right_count`, the share of images in which the number of boxes of each class is right, and its 95%
+        interval `right_count_interval` (Wilson's); `count_error`, the mean over images of how far the number of boxes is off; `empty`, images without
+        objects, and `empty_with_boxes`, those of them in which something is shown.
+    """
+    counts = count_shown(matches, threshold)
+    right, shown, total = (int(values.sum()) for values in counts[:3])
+    n, empty = len(counts.truth), counts.truth == 0
+    is_right = int((counts.wrong_classes == 0).sum())
+    return {
+        "threshold": float(threshold),
+        "precision": right / shown if shown else None,
+        "recall": right / total if total else None,
+        "f1": 2 * right / (shown + total) if shown + total else None,
+        "image_f1": float(score_images(matches, threshold).mean()),
+        "right_count": is_right / n,
+        "right_count_interval": list(wilson_interval(is_right, n)),
+        "count_error": float(np.abs(counts.shown - counts.truth).mean()),
+        "empty": int(empty.sum()),
+        "empty_with_boxes": int((empty & (counts.shown > 0)).sum()),
+    }
+
+
+class Thresholds(NamedTuple):
+    """What thresholds show, from the highest on; each `float [thresholds]`.
+
+    Attributes:
+        threshold: A box is shown if its score is as high.
+        precision: 1 where none is shown.
+        recall, f1: Of all boxes, at an IoU of .5; 0 without true boxes.
+        right_count: Share of images in which the number of boxes of each class is right.
+    """
+
+    threshold: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    right_count: np.ndarray
+
+
+def tabulate_thresholds(matches: Matches) -> Thresholds:
+    """Tries every threshold that makes a difference: above all scores, half way between two, and below the lowest."""
+    order = np.argsort(-matches.score, kind="stable")
+    ranked, right = matches.score[order], matches.right[order, 0].cumsum()
+    ends = np.flatnonzero(np.diff(ranked, append=-np.inf))  # the last box of each score
+    distinct = np.append(ranked[ends], 0.0)
+    highest = (1 + distinct[0]) / 2 if distinct[0] < 1 else np.nextafter(distinct[0], 2)
+    thresholds = np.concatenate([[highest], (distinct[:-1] + distinct[1:]) / 2])
+    right, shown = np.concatenate([[0], right[ends]]), np.concatenate([[0], ends + 1])
+    total = matches.truth.sum()
+    low, high = _find_right_counts(matches)
+    # Images whose count is right from above `low` to `high`: how many began, less how many ended.
+    counted = np.searchsorted(np.sort(low), thresholds) - np.searchsorted(np.sort(high), thresholds)
+    return Thresholds(
+        thresholds,
+        np.where(shown > 0, right / np.maximum(shown, 1), 1.0),
+        right / max(1, total),
+        2 * right / np.maximum(1, shown + total),
+        counted / max(1, len(matches.truth)),
+    )
+
+
+def _find_right_counts(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+    """For each image that has one the range of thresholds, from above the first to the second, that show as many boxes of each class as
+    there are: below the score of the last one that is wanted, above that of the next."""
+    n, classes = matches.truth.shape
+    low, high = np.full((n, classes), -np.inf), np.where(matches.truth > 0, -np.inf, np.inf)
+    place = matches.image * classes + matches.kind
+    order = np.argsort(place, kind="stable")  # within an image and class by falling score, as they stand
+    place, score = place[order], matches.score[order]
+    starts = np.concatenate([[0], np.bincount(place, minlength=n * classes).cumsum()])[:-1]
+    rank, wanted = np.arange(len(place)) - starts[place], matches.truth.ravel()[place]
+    low.ravel()[place[rank == wanted]] = score[rank == wanted]
+    high.ravel()[place[rank == wanted - 1]] = score[rank == wanted - 1]
+    low, high = low.max(axis=1, initial=-np.inf), high.min(axis=1, initial=np.inf)
+    return low[low < high], high[low < high]
+
+
+def choose_threshold(matches: Matches) -> float | None:
+    """Returns the threshold at which F1 over all boxes is best, at an IoU of .5; of several the lowest, which finds most.
+
+    Args:
+        matches: Of validation images: a threshold that was chosen on the images on which it is judged flatters itself.
+
+    Returns:
+        The threshold, half way between two scores; None where no box is right.
+    """
+    if not matches.right[:, 0].any():
+        return None
+    table = tabulate_thresholds(matches)
+    return float(table.threshold[np.flatnonzero(table.f1 >= table.f1.max() - 1e-12)[-1]])
+
+
+def judge_boxes(
+    truth: np.ndarray,
+    found: np.ndarray,
+    names: Sequence[str],
+    threshold: float | None,
+    groups: Sequence[str] | None = None,
+    draws: int = DRAWS,
+) -> tuple[dict[str, Any], Matches]:
+    """Judges found boxes.
+
+    Args:
+        truth: `[n, most, 5]`.
+        found: `[n, k, 6]`.
+        names: Of the classes.
+        threshold: What validation chose; None where it chose none.
+        groups: A word for each image, over which intervals are; or None.
+        draws: Bootstrap samples of the interval.
+
+    Returns:
+        JSON, and the matches. `map50`, `map`, `map75` (None without true boxes); `map50_interval`; `classes`: of each `name`, `boxes`
+        and `images` that have it, `ap50`, `ap`; `at_threshold`: what `judge_threshold` gives, or None.
+    """
+    matches = match(truth, found, len(names))
+    table = compute_average_precision(matches)
+
+    def tell(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    interval = resample_map(matches, groups, draws) if draws else None
+    by_level = average_over_classes(table.T)  # [10]
+    result = {
+        "map50": tell(by_level[0]),
+        "map75": tell(by_level[5]),
+        "map": tell(by_level.mean()),
+        "map50_interval": None if interval is None else list(interval),
+        "classes": [
+            {
+                "name": name,
+                "boxes": int(count.sum()),
+                "images": int((count > 0).sum()),
+                "ap50": tell(row[0]),
+                "ap": tell(row.mean()),
+            }
+            for name, count, row in zip(names, matches.truth.T, table, strict=True)
+        ],
+        "at_threshold": None if threshold is None else judge_threshold(matches, threshold),
+    }
+    return result, matches
+
+
+def make_baselines(truth: np.ndarray, size: tuple[int, int], n: int, num_classes: int) -> dict[str, np.ndarray]:
+    """Finds boxes without looking at the images: a network that is no better has learned nothing of what is in them.
+
+    Where objects lie is counted on 8x8 cells of the image; a box is the mean of the training boxes of its class whose centre is in the
+    cell, and its score their number by that of the images.
+
+    Args:
+        truth: `[m, most, 5]`, of training images.
+        size: (height, width) of the images.
+        n: How many images get boxes.
+        num_classes: How many classes there are.
+
+    Returns:
+        By name `float32 [n, found, 6]`, the same for each image: "nothing"; "mean_box": of each class at its commonest place;
+        "mean_boxes": the 100 commonest of all.
+    """
+    rows = truth[is_box(truth)].astype(np.float64)
+    middle = (rows[:, :2] + rows[:, 2:4]) / 2 / np.array(size[::-1])
+    cell = np.clip(np.floor(CELLS * middle), 0, CELLS - 1).astype(int)
+    place = (rows[:, 4].astype(int) * CELLS + cell[:, 1]) * CELLS + cell[:, 0]
+    count = np.bincount(place, minlength=num_classes * CELLS**2)
+    boxes = np.zeros((len(count), 6))
+    for side in range(4):
+        boxes[:, side] = np.bincount(place, rows[:, side], minlength=len(count)) / np.maximum(count, 1)
+    boxes[:, 4] = np.arange(len(count)) // CELLS**2
+    # "Objects in an image" may be above 1, of many in one cell.
+    boxes[:, 5] = np.minimum(1.0, count / max(1, len(truth)))
+    order = np.argsort(-count, kind="stable")
+    order = order[count[order] > 0]
+    _, first = np.unique(boxes[order, 4], return_index=True)
+    made = {"nothing": np.array([[0, 0, 0, 0, -1, 0.0]]), "mean_box": boxes[order[np.sort(first)]], "mean_boxes": boxes[order[:MOST_FOUND]]}  # fmt: skip
+    return {name: np.broadcast_to(rows.astype(np.float32), (n, *rows.shape)).copy() for name, rows in made.items()}

@@ -1,0 +1,104 @@
+"""The loss of CenterNet: of heat, and of sizes and offsets at the boxes' centres (`pbl.models.center_net`)."""
+
+import keras
+from keras import ops
+
+from pbl.models.center_net import STRIDE
+
+ALPHA, BETA = 2, 4  # powers in equation 1 of Zhou et al. 2019
+OF_SIZES, OF_OFFSETS = 0.1, 1.0  # weights in equation 4
+OVERLAP = 0.7  # IoU that a box may fall to; CornerNet's code has it, and its text .3
+LEAST = 1e-30  # heat: its logarithm is finite, and its gradient not cut off
+LEAST_LEFT = 1e-7  # of 1 - heat: float32 has nothing between 1 - 6e-8 and 1
+
+
+def find_radius(width, height, overlap: float = OVERLAP):
+    """Finds how far both corners of a box may move at once, sideways and up or down, and it still overlaps the box so much.
+
+    Law and Deng (2018), CornerNet, arXiv:1808.01244, section 3.2. If no corner moves by more than r, the overlap is least where both move
+    the same way, both inward or both outward:
+
+        (w - r)(h - r) = 2t / (1 + t) wh        the same way
+        (w - 2r)(h - 2r) = t wh                 inward
+        t (w + 2r)(h + 2r) = wh                 outward
+
+    Inward has the least r, for any box and any t: the smaller root of 4r^2 - 2(w + h)r + (1 - t)wh = 0. CornerNet's code, and CenterNet's
+    after it, divides roots by 2 in place of 2a, and takes the larger one of two: its radius is about three times this one, and boxes
+    of half its reach overlap by less than t.
+
+    Args:
+        width, height: Of boxes, in one unit, 0 or more.
+        overlap: t, an IoU between 0 and 1.
+
+    Returns:
+        r, in the same unit.
+    """
+    total, less = width + height, (1 - overlap) * width * height
+    # Not (total - root) / 4, which cancels.
+    return less / ops.maximum(total + ops.sqrt(ops.maximum(total * total - 4 * less, 0.0)), 1e-12)
+
+
+@keras.saving.register_keras_serializable("pbl")
+class CenterLoss(keras.losses.Loss):
+    """The loss of a batch of maps, one number an image (Zhou et al. 2019, equations 1 to 4).
+
+        focal loss of the heat + .1 * |size - true size| + |offset - true offset|
+
+    The true heat of a class is 1 at the cells of its centres, and falls off around each as a Gaussian with a sigma of (2r + 1) / 6 cells, r of
+    `find_radius`; where two overlap the higher counts. A cell without a centre costs -(1 - true)^4 heat^2 log(1 - heat): near a
+    centre less. Sizes and offsets are compared at the centres alone. Two boxes whose centres lie in one cell both count there.
+
+    Each image's loss is divided by its own boxes ("the number of keypoints in image I"), by 1 where it has none. The paper's code divides a
+    batch's by the batch's. By image the mean does not depend on how images are put into batches, and validation's is that of the images.
+
+    Args:
+        overlap: The t of `find_radius`.
+    """
+
+    def __init__(self, overlap: float = OVERLAP, name: str = "center_loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.overlap = overlap
+
+    def call(self, y_true, y_pred):
+        """Boxes `[batch, most, 5]` in pixels, maps `[batch, rows, columns, classes + 4]`; returns `float [batch]`."""
+        classes = y_pred.shape[-1] - 4
+        heat, at_cells = y_pred[..., :classes], y_pred[..., classes:]
+        true_heat, centres, sizes, offsets, is_box = self._draw(y_true, y_pred)
+        count = ops.maximum(ops.sum(is_box, axis=1), 1.0)  # [batch]
+
+        of_centres = (1 - heat) ** ALPHA * ops.log(ops.maximum(heat, LEAST))
+        of_others = (1 - true_heat) ** BETA * heat**ALPHA * ops.log1p(-ops.minimum(heat, 1 - LEAST_LEFT))
+        focal = -ops.sum(ops.where(true_heat == 1, of_centres, of_others), axis=(1, 2, 3))
+
+        here = ops.einsum("bmrc,brcv->bmv", centres, at_cells)  # [batch, most, 4]: the maps at each box's centre
+        of_sizes = ops.sum(ops.abs(here[..., :2] - sizes), axis=-1)
+        of_offsets = ops.sum(ops.abs(here[..., 2:] - offsets), axis=-1)
+        return (focal + ops.sum(is_box * (OF_SIZES * of_sizes + OF_OFFSETS * of_offsets), axis=1)) / count
+
+    def _draw(self, boxes, maps):
+        """What the maps should be: heat `[batch, rows, columns, classes]`; and of each box its cell `[batch, most, rows, columns]`, its size
+        and offset in cells `[batch, most, 2]`, and whether it is one, `[batch, most]`; rows of no area are none."""
+        rows, columns, classes = maps.shape[1], maps.shape[2], maps.shape[3] - 4
+        boxes = ops.cast(boxes, maps.dtype)
+        near, far, kind = boxes[..., :2] / STRIDE, boxes[..., 2:4] / STRIDE, boxes[..., 4]
+        sizes, middle = far - near, (near + far) / 2  # in cells: to the right, and down
+        is_box = ops.cast((kind >= 0) & ops.all(sizes > 0, axis=-1), maps.dtype)
+        last = ops.convert_to_tensor([columns - 1, rows - 1], maps.dtype)
+        cell = ops.clip(ops.floor(middle), 0.0, last)
+        across = ops.arange(columns, dtype=maps.dtype) - cell[..., 0, None]  # [batch, most, columns]
+        down = ops.arange(rows, dtype=maps.dtype) - cell[..., 1, None]  # [batch, most, rows]
+        sizes = ops.maximum(sizes, 0.0)
+        sigma = (2 * find_radius(sizes[..., 0], sizes[..., 1], self.overlap) + 1) / 6
+        distance = down[..., :, None] ** 2 + across[..., None, :] ** 2  # [batch, most, rows, columns]
+        centres = ops.cast(distance == 0, maps.dtype)
+        # Below 1 but at the centre, however large a box is.
+        around = ops.minimum(ops.exp(-distance / (2 * sigma[..., None, None] ** 2)), 1 - LEAST_LEFT)
+        hills = ops.where(distance == 0, 1.0, around) * is_box[..., None, None]
+        # A class after another: all at once would need so many times the memory.
+        of_classes = [
+            ops.max(hills * ops.cast(kind == number, maps.dtype)[..., None, None], axis=1) for number in range(classes)
+        ]
+        return ops.stack(of_classes, axis=-1), centres, sizes, middle - cell, is_box
+
+    def get_config(self):
+        return {**super().get_config(), "overlap": self.overlap}
