@@ -106,11 +106,13 @@ class _Labelled(NamedTuple):
         splits: Of each split its images and their annotations: (name, annotation's name, annotation).
         class_names: Name of class 0, 1, ...
         findings: What was found on the way.
+        is_share: Whether positions are shares of width and height.
     """
 
     splits: dict[str, list[tuple[str, str, Annotation]]]
     class_names: list[str]
     findings: list[Finding]
+    is_share: bool = False
 
 
 def boxed_folder(folder: str | Path) -> Source:
@@ -134,7 +136,6 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
         )
     labelled = _read_folder(held, folder)
     number_of = {name: number for number, name in enumerate(labelled.class_names)}
-    is_share = bool(held.texts) and any(name.endswith(".txt") for of in labelled.splits.values() for _, name, _ in of)
     files: dict[str, list[tuple[str, Boxes]]] = {}
     for split, of_split in labelled.splits.items():
         files[split] = []
@@ -143,7 +144,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
             if of.rows:
                 rows[:, :4] = of.rows
                 rows[:, 4] = [label if isinstance(label, int) else number_of[label] for label in of.classes]
-            files[split].append((image, Boxes(rows, name, of.size, is_share)))
+            files[split].append((image, Boxes(rows, name, of.size, labelled.is_share)))
     counts = [(len(boxes.rows), name) for of_split in files.values() for name, boxes in of_split]
     most = find_most([count for count, _ in counts], [name for _, name in counts])
     if not any(count for count, _ in counts):
@@ -457,7 +458,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
                 "{file} has the class {number}, and {source} names {n}, from 0 to {last}: {names}. Name it there, or mend the number.",
                 file=largest[1], number=largest[0], source=source, n=len(names), last=len(names) - 1, names=", ".join(names[:20]),
             )  # fmt: skip
-        return _Labelled(labelled, names, findings)
+        return _Labelled(labelled, names, findings, is_share=True)
     class_names = _name_voc_classes(held, labelled, folder)
     if any(one.from_zero for of in labelled.values() for _, _, one in of):
         labelled = {

@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = offer(
         "classifiers": "NEIGHBOURS describe_images",
         "altered_copies": "find_altered_copies",
         "contamination": "Contamination measure_contamination",
+        "boxes": "count_objects find_absent_objects find_copies_with_other_boxes find_empty_images find_faulty_boxes find_seldom_objects"
+        " find_shared_centres find_tiny_boxes find_whole_image_boxes",
         "copies": "find_copies_across find_copies_with_other_labels find_copies_within",
         "counts": "FEWEST_IN_CLASS find_absent_classes find_broken find_imbalance find_small_classes find_small_validation",
         "examination": "CHECKS CLOSE_CHECKS examine examine_closely",

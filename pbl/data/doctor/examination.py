@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pbl.data.doctor import altered_copies, copies, counts, labels, masks, reference, shift, sizes, strangers
+from pbl.data.doctor import altered_copies, boxes, copies, counts, labels, masks, reference, shift, sizes, strangers
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.doctor.vectors import shrink
 
@@ -23,7 +23,7 @@ class Examined(NamedTuple):
     fit: str
     cap: dict[str, int]  # {"cap": n}: slow checks look at no more than n images; {}: as many as by default
     small: Mapping[str, Part]  # `splits`, where the slow checks run with images of at most 32 pixels a side
-    marked: Mapping[str, np.ndarray]  # of masks `masks.count_marked`
+    marked: Mapping[str, np.ndarray]  # of masks `masks.count_marked`, of boxes `boxes.count_objects`
 
 
 Check = Callable[[Examined], list[Finding]]
@@ -57,6 +57,18 @@ OF_MASKS: tuple[Check, ...] = (
     lambda data: masks.find_inverted_masks(data.splits, data.marked),
     lambda data: masks.find_masks_like_images(data.splits, data.marked),
     lambda data: masks.find_copies_with_other_masks(data.splits),
+)
+# Likewise, of data with boxes.
+OF_BOXES: tuple[Check, ...] = (
+    lambda data: boxes.find_absent_objects(data.marked, data.class_names),
+    lambda data: boxes.find_seldom_objects(data.splits, data.marked, data.class_names),
+    lambda data: boxes.find_class_shares(data.marked, data.class_names),
+    lambda data: boxes.find_empty_images(data.splits),
+    lambda data: boxes.find_faulty_boxes(data.splits),
+    lambda data: boxes.find_tiny_boxes(data.splits),
+    lambda data: boxes.find_whole_image_boxes(data.splits),
+    lambda data: boxes.find_shared_centres(data.splits),
+    lambda data: boxes.find_copies_with_other_boxes(data.splits),
 )
 # Checks that take long.
 CLOSE: tuple[Check, ...] = (
@@ -110,13 +122,11 @@ def examine(
         Findings, "stop" first, then "act", then "note".
     """
     has_masks, has_boxes = splits["train"].masks is not None, splits["train"].boxes is not None
-    marked = masks.count_marked(splits, len(class_names)) if has_masks else {}
+    count = masks.count_marked if has_masks else boxes.count_objects
+    marked = count(splits, len(class_names)) if has_masks or has_boxes else {}
     data = Examined(splits, class_names, broken, official, fit, {}, splits, marked)
-    findings = [
-        finding
-        for check in CHECKS + (OF_MASKS if has_masks else () if has_boxes else OF_CLASSES)
-        for finding in check(data)
-    ]
+    of_kind = OF_MASKS if has_masks else OF_BOXES if has_boxes else OF_CLASSES
+    findings = [finding for check in CHECKS + of_kind for finding in check(data)]
     if not fast:
         findings += examine_closely(splits, class_names, official)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

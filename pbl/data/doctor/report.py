@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from pbl.data.doctor.boxes import DRAWN as DRAWN_BOXES
+from pbl.data.doctor.boxes import outline
 from pbl.data.doctor.finding import Finding, Part
 from pbl.data.doctor.masks import DRAWN
 from pbl.data.paths import write_name
@@ -41,6 +43,9 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
         if check in DRAWN:
             masks = [part.masks[at] for part, at in (place[name] for name, _ in captions)]
             pixels = [lay_over(image, mask, mask) for image, mask in zip(pixels, masks, strict=True)]
+        if check in DRAWN_BOXES:
+            boxes = [part.boxes[at] for part, at in (place[name] for name, _ in captions)]
+            pixels = [outline(image, rows) for image, rows in zip(pixels, boxes, strict=True)]
         figure = plot_gallery(
             pixels,
             [text for _, text in captions],
