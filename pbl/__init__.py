@@ -75,7 +75,7 @@ __getattr__, __dir__, __all__ = offer(
         "storage.trust": "trust_run",
         "data": "DATASETS load_data",
         "diagnosis": "RULES OverfittingMonitor diagnose diagnose_run",
-        "evaluation": "ContrastMonitor GanMonitor MaskMonitor evaluate load_model predict search",
+        "evaluation": "BoxMonitor ContrastMonitor GanMonitor MaskMonitor evaluate load_model predict search",
         "grading": "",
         "inspection": "attention_maps grad_cam inspect_run",
         "models": "MODELS",

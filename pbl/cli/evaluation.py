@@ -24,6 +24,7 @@ from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.languages.wrapping import wrap
 from pbl.storage.escapes import for_json, for_screen
 
+BOX_COLUMNS = {"score": ".3f", "left": ".1f", "top": ".1f", "right": ".1f", "bottom": ".1f"}  # and how they are shown
 MOST_CLASSES, MOST_WORST = 40, 20  # in the table of classes; of more it has the worst
 
 
@@ -117,6 +118,9 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if "contrast" in result:
         _show_contrast(result)
         return
+    if "boxes" in result:
+        _show_boxes(result)
+        return
     if "metrics" in result:
         print_table([say("metric"), say("value")], _list_own_metrics(result))
         if "masks" in result:
@@ -180,6 +184,42 @@ def _list_mask(of: dict[str, Any]) -> tuple[str, ...]:
         f"{of['found_regions']:,} / {of['regions']:,}", f"{of['false_regions']:,}",
         f"{of['false_images']:,} / {of['empty_images']:,}",
     )  # fmt: skip
+
+
+def _show_boxes(result: dict[str, Any]) -> None:
+    """Prints what `pbl.tasks.detection.judge` found: how well boxes are ranked, and what the threshold shows."""
+    from pbl.diagnosis.detection import BASELINE_NAMES
+
+    of = result["boxes"]
+    rows = [
+        ("mAP50", format_number(of["map50"]), _say_interval(*(of["map50_interval"] or (None, None)))),
+        ("mAP75", format_number(of["map75"]), ""),
+        ("mAP", format_number(of["map"]), ""),
+    ]
+    if (shown := of["at_threshold"]) is not None:
+        rows += [
+            (say("right count"), f"{shown['right_count']:.1%}", _say_interval(*shown["right_count_interval"])),
+            (say("right of what is shown"), format_number(shown["precision"]), ""),
+            (say("found of what is there"), format_number(shown["recall"]), ""),
+            (say("boxes too many or too few, a mean image"), f"{shown['count_error']:.2f}", ""),
+        ]
+        if shown["empty"]:
+            told = f"{shown['empty_with_boxes']:,} / {shown['empty']:,}"
+            rows.append((say("images without an object that show one"), told, ""))
+    print_table([say("measure"), say("value"), say("95% interval")], rows)
+    told = "mAP50: average precision at an IoU of .5, mean over classes; it ranks boxes over all thresholds, and does not count them."
+    print(say(told))
+    if shown is not None:
+        told = "The rest: at the threshold of {threshold:.3f} that validation chose. Right count: the number of objects of each class is right."
+        print(say(told, threshold=shown["threshold"]))
+    classes = sorted(of["classes"], key=lambda one: -1 if one["ap50"] is None else one["ap50"])[:MOST_CLASSES]
+    rows = [
+        (one["name"], format_number(one["ap50"]), format_number(one["ap"]), f"{one['boxes']:,}", f"{one['images']:,}")
+        for one in classes
+    ]
+    print_table([say(title) for title in ("class", "AP50", "AP", "boxes", "images")], rows)
+    rows = [(say(BASELINE_NAMES[one["name"]]), format_number(one["map50"])) for one in result["baselines"]]
+    print_table([say("without a network"), "mAP50"], rows)
 
 
 def _show_contrast(result: dict[str, Any]) -> None:
@@ -423,14 +463,14 @@ def predict(
         Path | None,
         Option(
             metavar="FOLDER",
-            help="Write there a picture of each image: of anomaly detection where the error is, of segmentation what is marked, and the mask.",
+            help="Write there a picture of each image: of anomaly detection where the error is, of segmentation what is marked, and the mask, of detection the boxes.",
         ),
     ] = None,
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Predict the class of image files; of other tasks their score, what is marked, or which are alike."""
+    """Predict the class of image files; of other tasks their score, what is marked or found, or which are alike."""
     choose_code([run], trust, no_code)
     from pbl.runs import load_run
     from pbl.storage.writing import write_table
@@ -455,6 +495,16 @@ def predict(
             [say("image"), say("most like it"), *_name_likeness(table)],
             [(row["file"], row["other"], *_list_likeness(row)) for row in table.to_dict("records")],
         )
+    elif "left" in table:
+        rows = [
+            (
+                row["file"],
+                say("nothing found") if row["class"] is None else row["class"],
+                *("" if row["class"] is None else f"{row[name]:{form}}" for name, form in BOX_COLUMNS.items()),
+            )
+            for row in table.astype({"class": object}).where(table["class"].notna(), None).to_dict("records")
+        ]
+        print_table([say("image"), say("class"), say("score"), *(say(name) for name in list(BOX_COLUMNS)[1:])], rows)
     elif "score" in table:
         rows = [
             (file, f"{score:.4g}", f"{above:.1%}", say("ALARM") if alarm else "")

@@ -187,7 +187,7 @@ def find_rate(
     choose_code([experiment], trust, no_code)
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)
-    if config.task not in ("classification", "segmentation"):  # others have losses of their own
+    if config.task not in ("classification", "segmentation", "detection"):  # others have losses of their own
         config.check_is_classifier("find-rate")
     with quiet_tensorflow():
         from pbl.evaluation.run import open_data

@@ -58,6 +58,7 @@ MEASURES = {
     "roc_auc": "AUROC",
     "kid": "KID x 1000",
     "dice": "Dice",
+    "map50": "mAP50",
 }  # in words; another one is called what it is called
 FEWEST_DISCORDANT = 10  # images that tell two models apart, from which on a bootstrap of them means something
 

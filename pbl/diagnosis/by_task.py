@@ -6,7 +6,7 @@ From the run's files alone, and without TensorFlow.
 from collections.abc import Callable
 from pathlib import Path
 
-from pbl.diagnosis import advice, anomalies, contrast, generation, segmentation
+from pbl.diagnosis import advice, anomalies, contrast, detection, generation, segmentation
 from pbl.diagnosis.rules import Diagnosis
 from pbl.runs import Run, load_run
 
@@ -16,6 +16,7 @@ DIAGNOSES: dict[str, Callable[[Run, bool | None], Diagnosis]] = {
     "generation": generation.diagnose_run,
     "segmentation": segmentation.diagnose_run,
     "contrast": contrast.diagnose_run,
+    "detection": detection.diagnose_run,
 }
 
 

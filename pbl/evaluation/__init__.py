@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = offer(
     {
         "run": "build_model evaluate evaluate_on load_model open_data predict predict_probabilities read_images",
         "metrics": "compute_metrics",
+        "box_monitor": "BoxMonitor",
         "contrast_monitor": "ContrastMonitor",
         "gan_monitor": "GanMonitor",
         "mask_monitor": "MaskMonitor",

@@ -18,6 +18,7 @@ from PIL import Image
 from pbl import models
 from pbl.config import Config
 from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, hash_image, load_data, read_image, shorten
+from pbl.data.boxes import unfit_boxes
 from pbl.data.images import unfit_mask
 from pbl.data.paths import looks_like_path
 from pbl.diagnosis.advice import read_findings
@@ -341,7 +342,8 @@ def predict(
     Returns:
         One row an image: `file`, `class`, `probability`, and one column of probabilities for each class; of anomaly detection
         `file`, `score`, `above` and `alarm` (`pbl.tasks.anomaly.predict`); of contrastive learning `file`, `other`, `cosine`, `above` and
-        `same` (`pbl.tasks.contrast.predict`).
+        `same` (`pbl.tasks.contrast.predict`). Of detection one row a box: `file`, `class`, `score`, and `left`, `top`, `right`, `bottom` in
+        pixels of the image's own (`pbl.tasks.detection.predict`).
 
     Raises:
         InputError: A path does not exist, a folder holds no image, a file that was named is no image (all such files are
@@ -369,7 +371,10 @@ def predict(
             _write_maps(task.draw_maps(model, pixels, run), files, Path(maps))
         if maps is not None and task.mask is not None:
             _write_masks(task.mask(model, pixels, run), files, Path(maps), run)
-    table.insert(0, "file", [str(file) for file in files])
+    if "left" in table:  # places in what the network sees
+        table = _unfit_places(table, files, run)
+    places = table.pop("image") if "image" in table else range(len(files))  # one of several boxes, or each image once
+    table.insert(0, "file", [str(files[place]) for place in places])
     if "other" in table:  # of images that are compared with each other: which of them
         table["other"] = [str(files[number]) for number in table["other"]]
     return table
@@ -396,6 +401,15 @@ def _write_masks(masks: Iterable[np.ndarray], files: Sequence[Path], folder: Pat
     with replacing(folder / "classes.txt") as temporary:
         named = (f"{number} {name}\n" for number, name in enumerate(run.split["class_names"]))
         temporary.write_text("".join(named), encoding="utf-8")
+
+
+def _unfit_places(table: pd.DataFrame, files: Sequence[Path], run: Run) -> pd.DataFrame:
+    """Brings boxes to the pixels of their own images."""
+    corners, fit, seen = ["left", "top", "right", "bottom"], run.split["fit"], tuple(run.split["input_shape"][:2])
+    for image, rows in table.groupby("image"):
+        size = read_image(files[image]).shape[:2]
+        table.loc[rows.index, corners] = unfit_boxes(rows[corners].to_numpy(), size, fit, seen)
+    return table
 
 
 def _name_pictures(files: Sequence[Path]) -> list[str]:

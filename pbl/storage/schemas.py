@@ -299,6 +299,60 @@ class SegmentationMetrics(BaseModel):
     shift: _MaskShift | None
 
 
+class _BoxClass(BaseModel):
+    model_config = _AS_IT_IS
+    name: Name
+    boxes: Count
+    images: Count
+    ap50: Share | None
+    ap: Share | None
+
+
+class _Shown(BaseModel):
+    model_config = _AS_IT_IS
+    threshold: Share
+    precision: Share | None
+    recall: Share | None
+    image_f1: Share
+    right_count: Share
+    right_count_interval: tuple[Share, Share]
+    count_error: float = Field(ge=0)
+    empty: Count
+    empty_with_boxes: Count
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> "_Shown":
+        if self.empty_with_boxes > self.empty:
+            raise ValueError("empty_with_boxes")
+        return self
+
+
+class _FoundBoxes(BaseModel):
+    model_config = _AS_IT_IS
+    map50: Share | None
+    map: Share | None
+    classes: list[_BoxClass]
+    at_threshold: _Shown | None
+
+
+class _BoxTraining(BaseModel):
+    model_config = _AS_IT_IS
+    images: Count
+    map50: Share | None
+    gap: _Gap | None
+
+
+class DetectionMetrics(BaseModel):
+    """`metrics_val.json` of detection: what its diagnosis reads."""
+
+    model_config = _AS_IT_IS
+    images: Count
+    boxes: _FoundBoxes
+    difference: _Difference | None
+    training: _BoxTraining | None
+    leak: _Leak | None
+
+
 class _Arm(BaseModel):
     model_config = _AS_IT_IS
     name: Literal["encoder", "untrained", "pixels"]

@@ -2,7 +2,7 @@
 
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, name_nearest
-from pbl.tasks import anomaly, classification, contrast, generation, own, segmentation
+from pbl.tasks import anomaly, classification, contrast, detection, generation, own, segmentation
 from pbl.tasks.task import Drawing, Judged, Question, Task
 
 TASKS: dict[str, Task] = {
@@ -11,6 +11,7 @@ TASKS: dict[str, Task] = {
     "generation": generation.TASK,
     "segmentation": segmentation.TASK,
     "contrast": contrast.TASK,
+    "detection": detection.TASK,
     "own": own.TASK,
 }
 

@@ -85,7 +85,8 @@ class Task(NamedTuple):
         options: The `task_options` that it takes, with their defaults.
         loads: `(options)`: what `load_data` is told beside the settings, as keyword arguments. It raises InputError where an option
             has a value that it cannot have.
-        predict: `(model, pixels, run)`: a table of one row an image, for images of nobody knows what; or None.
+        predict: `(model, pixels, run)`: a table of one row an image, for images of nobody knows what; or of one row a box, where `image` is
+            the place of its image, and `left`, `top`, `right`, `bottom` are in pixels that the network sees. Or None.
         draw_maps: `(model, pixels, run)`: a figure for each image, of where something is in it; or None.
         mask: `(model, pixels, run)`: for each image the class of each pixel, `uint8 [height, width]`; or None.
         inspect: What `inspect` draws beside filters and feature maps: by the picture's name `(run, model, data)`, which gives the

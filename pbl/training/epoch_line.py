@@ -105,6 +105,8 @@ def _describe(logs: dict[str, float]) -> list[str]:
         told.append(
             say("probe {probe:.1%}, nearest {nearest:.1%}", probe=logs["val_probe"], nearest=logs["val_nearest"])
         )
+    if "val_map50" in logs:
+        told.append(say("mAP50 {train:.3f}, validation {val:.3f}", train=logs["probe_map50"], val=logs["val_map50"]))
     if "val_dice" in logs:
         told.append(say("Dice {dice:.3f}, validation {val_dice:.3f}", dice=logs["dice"], val_dice=logs["val_dice"]))
     elif not names and "val_loss" in logs:
