@@ -1,0 +1,27 @@
+"""Detection of handwritten digits strewn over canvases: where they are, which, and how many. Look at figures/boxes_val.png.
+
+Paper:    Zhou et al. 2019, arXiv:1904.07850 (objects as points), with a small network
+Data:     8,000 canvases of 64x64 pixels, drawn here from scikit-learn's digits; test and validation show other digits than train
+Command:  python -m pbl train experiments/canvas_detection.py
+"""
+
+from pbl import DATASETS, Config
+from pbl.data import digit_canvases
+
+
+def canvases():
+    """Up to five digits on a canvas, on some none."""
+    return digit_canvases(8000)
+
+
+DATASETS["canvases"] = canvases
+config = Config(
+    task="detection",
+    dataset="canvases",
+    model="center_net",
+    optimizer="adam",
+    learning_rate=0.003,
+    learning_rate_schedule="cosine",
+    batch_size=32,
+    epochs=8,
+)
