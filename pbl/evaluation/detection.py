@@ -118,7 +118,9 @@ def _match_images(truth: np.ndarray, found: np.ndarray, num_classes: int) -> tup
     for place in first.T:
         here = overlap[images, place][:, None]  # [n, 1, most]
         possible = free & (here >= levels)
-        taken = most - 1 - np.where(possible, here, -1.0)[..., ::-1].argmax(axis=2)  # of equal ones the last, as COCO does
+        taken = (
+            most - 1 - np.where(possible, here, -1.0)[..., ::-1].argmax(axis=2)
+        )  # of equal ones the last, as COCO does
         hit = possible.any(axis=2)
         at, level = np.nonzero(hit)
         free[at, level, taken[hit]] = False
