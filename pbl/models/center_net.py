@@ -20,7 +20,7 @@ from keras import layers, ops
 
 from pbl.errors import InputError
 from pbl.models.card import Card, check_size
-from pbl.models.left_side import check_encoder, convolve_twice, find_border, pad, take_left
+from pbl.models.left_side import check_encoder, find_border, pad, take_left
 
 CARDS = {
     "center_net": Card("Functional", 2019, "Zhou et al. 2019, arXiv:1904.07850", (64, 64, 1), 10, 0, 0, smallest=16, task="detection"),
