@@ -34,7 +34,7 @@ from pbl.data.box_formats import (
     read_yaml_names,
 )
 from pbl.data.box_reading import read_annotations
-from pbl.data.boxes import Boxes, find_most
+from pbl.data.boxes import Boxes, find_most, tell_left_out, tell_set_aside
 from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.folders import Files, find_role, normalize, open_patiently, read_patiently, tell_passed_over
 from pbl.data.images import LISTED, is_image_file
@@ -48,7 +48,7 @@ PLACES = IMAGE_FOLDERS | ALL_MASK_FOLDERS | {"annotation", "annots", "xml", "xml
 NAMES_FILES = ("classes.txt", "labels.txt", "predefined_classes.txt")
 SPLIT_LISTS = {"train": "train", "val": "val", "valid": "val", "test": "test", "trainval": "trainval"}
 _PARSE = {"Pascal VOC": parse_voc, "YOLO": parse_yolo}
-VALID = "COCO (.json), Pascal VOC (.xml) or YOLO (.txt)"
+VALID = Sentence("COCO (.json), Pascal VOC (.xml) or YOLO (.txt)")
 
 
 class BoxedFiles(Files):
@@ -158,10 +158,16 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
         parts["train"],
         parts.get("test"),
         parts.get("val"),
-        findings=(*labelled.findings, *_tell_left_out(labelled), *tell_passed_over(held.passed_over)),
+        findings=(*labelled.findings, *tell_left_out(*_count_left_out(labelled)), *tell_passed_over(held.passed_over)),
         has_boxes=True,
         most_boxes=most,
     )
+
+
+def _count_left_out(labelled: _Labelled) -> tuple[list[int], list[str]]:
+    """How many boxes of each image are left out, and the images' names."""
+    found = [(one.left_out, image) for of in labelled.splits.values() for image, _, one in of]
+    return [count for count, _ in found], [image for _, image in found]
 
 
 def _descend(root: Path) -> Path:
@@ -328,7 +334,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
                     folder=folder, image=image, one=by_split[split_of[image]], other=by_split[split],
                 )  # fmt: skip
             split_of[image] = split
-    findings = _tell_set_aside(set_aside)
+    findings = tell_set_aside(set_aside)
     rest = [image for image in held.images if image not in split_of]
     if rest and not set_aside:
         findings += one_finding(
@@ -427,7 +433,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
             "{folder}: no image of train has an annotation. Valid: {valid}, a file of each image's name.",
             folder=folder, valid=VALID,
         )  # fmt: skip
-    findings += _tell_set_aside(set_aside)
+    findings += tell_set_aside(set_aside)
     if bare:
         findings += one_finding(
             "images_without_annotation",
@@ -602,31 +608,3 @@ def _read_yaml_folders(held: _Folder) -> dict[str, str]:
         if "train" in split_of.values() and len(set(split_of.values())) > 1:
             return split_of
     return {}
-
-
-# --- findings
-
-
-def _tell_set_aside(names: Sequence[str]) -> list[Finding]:
-    if not names:
-        return []
-    return one_finding(
-        "set_aside",
-        "act",
-        "Images that are not used, since no boxes of theirs are given: {folders}; predict can read them.",
-        folders=", ".join(names),
-    )
-
-
-def _tell_left_out(labelled: _Labelled) -> list[Finding]:
-    """Crowds of objects and difficult objects: a "note", since they are neither learned nor judged."""
-    found = [(one.left_out, image) for of in labelled.splits.values() for image, _, one in of if one.left_out]
-    if not found:
-        return []
-    return one_finding(
-        "boxes_left_out",
-        "note",
-        "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} image(s), such as {examples}; what a network finds there counts as wrong.",
-        [image for _, image in sorted(found, key=lambda pair: -pair[0])],
-        boxes=sum(count for count, _ in found), images=len(found),
-    )  # fmt: skip

@@ -226,6 +226,7 @@ def parse_coco(content: bytes, name: str) -> Coco | None:
         )
     names = _read_categories(categories or [], {_hashable(one.get("category_id")) for one in annotations}, name)
     files, found = _read_coco_images(held["images"], name)
+    numbers, corners = [], []
     for number, one in enumerate(annotations):
         called = f"{name}, annotations[{number}]"
         image, label = _hashable(one.get("image_id")), _hashable(one.get("category_id"))
@@ -243,8 +244,12 @@ def parse_coco(content: bytes, name: str) -> Coco | None:
         if one.get("iscrowd") in (1, True):
             found[files[image]] = of_image._replace(left_out=of_image.left_out + 1)
             continue
-        of_image.rows.append(_read_coco_box(one, called))
+        corners.append(_read_coco_box(one, called))
+        numbers.append(number)
+        of_image.rows.append(corners[-1])
         of_image.classes.append(names[label])
+    if corners:
+        check_corners(np.array(corners), lambda at: f"{name}, annotations[{numbers[at]}]")
     return Coco(list(names.values()), found, "annotations" in held)
 
 
@@ -315,8 +320,8 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
                 "{name} has a bbox of width {width:g} and height {height:g}. Valid: left, top, width, height, none of these two below 0.",
                 name=name, width=width, height=height,
             )  # fmt: skip
-        found = [left, top, left + width, top + height]
-    elif (
+        return [left, top, left + width, top + height]
+    if (
         not box
         and isinstance(shapes, list)
         and shapes
@@ -325,14 +330,11 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
         x, y = (
             [_to_number(value, f"{name}, segmentation") for of in shapes for value in of[first::2]] for first in (0, 1)
         )
-        found = [min(x), min(y), max(x), max(y)]
-    else:
-        raise InputError(
-            "{name} has no bbox (found: {found}). Valid: left, top, width, height in pixels, or polygons as 'segmentation'.",
-            name=name, found=_say(box),
-        )  # fmt: skip
-    check_corners(np.array([found]), lambda _: name)
-    return found
+        return [min(x), min(y), max(x), max(y)]
+    raise InputError(
+        "{name} has no bbox (found: {found}). Valid: left, top, width, height in pixels, or polygons as 'segmentation'.",
+        name=name, found=_say(box),
+    )  # fmt: skip
 
 
 def read_name_lines(content: bytes, name: str) -> list[str]:

@@ -288,6 +288,7 @@ def _tables() -> dict[str, str]:
     """All sentences, English to Japanese; read when the first one is said in Japanese."""
     from pbl.languages import (
         anomaly,
+        boxes,
         commands,
         contrast,
         doctor,
@@ -313,6 +314,7 @@ def _tables() -> dict[str, str]:
         generation.GENERATION,
         contrast.CONTRAST,
         segmentation.SEGMENTATION,
+        boxes.BOXES,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}
