@@ -33,14 +33,12 @@ class Annotation(NamedTuple):
         classes: Of each box the name of its class; of YOLO its number.
         size: Height and width of the image where they are stated.
         left_out: How many objects are no boxes to be learned.
-        from_zero: Whether corners of Pascal VOC cannot be counted from 1.
     """
 
     rows: list[list[float]]
     classes: list[str | int]
     size: tuple[int, int] | None = None
     left_out: int = 0
-    from_zero: bool = False
 
 
 class Coco(NamedTuple):
@@ -70,7 +68,7 @@ def parse_voc(content: bytes, name: str) -> Annotation:
             " VOC or YOLO.",
             name=name, tag=root.tag,
         )  # fmt: skip
-    rows, classes, left_out, from_zero = [], [], 0, False
+    rows, classes, left_out = [], [], 0
     for number, one in enumerate(root.findall("object"), 1):
         called = f"{name}, {number}"
         label = (one.findtext("name") or "").strip()
@@ -83,13 +81,12 @@ def parse_voc(content: bytes, name: str) -> Annotation:
         if box is None:
             raise InputError("The object {name} has no <bndbox>. Mark its box, or take it out.", name=called)
         corners = [_to_number(box.findtext(of), f"{called}, {of}") for of in ("xmin", "ymin", "xmax", "ymax")]
-        from_zero |= any(0 <= corner < 1 for corner in corners[:2])
         corners = [corners[0] - 1, corners[1] - 1, *corners[2:]]
         rows.append(corners)
         classes.append(label)
     _check(rows, name)
     size = [_to_size(root.findtext(f"size/{of}")) for of in ("height", "width")]
-    return Annotation(rows, classes, tuple(size) if all(size) else None, left_out, from_zero)
+    return Annotation(rows, classes, tuple(size) if all(size) else None, left_out)
 
 
 def _parse_xml(content: bytes, name: str) -> Element:
