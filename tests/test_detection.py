@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import stats
 
 import pbl
 from pbl.errors import InputError
@@ -17,12 +18,13 @@ from pbl.evaluation.detection import (
     compute_average_precision,
     compute_iou,
     count_shown,
+    find_interval,
     judge_boxes,
     judge_threshold,
     make_baselines,
     match,
-    resample_map,
     score_images,
+    split_map,
     tabulate_thresholds,
 )
 from pbl.models.center_net import center_net, decode
@@ -124,21 +126,34 @@ def test_average_precision_by_hand():
         match(truth, found * np.nan, 2)
 
 
-def test_a_sample_of_images_has_the_average_precision_of_these_images():
-    """The interval's ends are those of samples that are matched anew, image by image."""
-    truth, found, classes = (np.concatenate([draw_case(seed)[0][:, :1] for seed in range(2, 40, 4)]), None, 4)
+def test_the_interval_is_that_of_images_left_out_and_drawn_anew():
+    """Each image is left out, and each sample drawn, by matching these very images once more."""
+    truth, classes = np.concatenate([draw_case(seed)[0][:, :1] for seed in range(2, 40, 4)]), 4
     random = np.random.default_rng(0)
     found = np.concatenate([truth, random.random((*truth.shape[:2], 1))], axis=-1).astype(np.float32)
     found[..., :4] += random.integers(-2, 3, found[..., :4].shape)
-    matches, n, values = match(truth, found, classes), len(truth), []
-    for counts in np.random.default_rng(3).multinomial(n, np.full(n, 1 / n), size=60):
-        at = np.repeat(np.arange(n), counts)
-        values.append(average_over_classes(compute_average_precision(match(truth[at], found[at], classes)).T)[0])
-    assert resample_map(matches, draws=60, seed=3) == pytest.approx(tuple(np.nanquantile(values, [0.025, 0.975])))
+
+    def measure(at: np.ndarray) -> float:
+        return average_over_classes(compute_average_precision(match(truth[at], found[at], classes)).T)[0]
+
+    matches, n = match(truth, found, classes), len(truth)
+    whole, everything = measure(np.arange(n)), np.arange(n)
+    without = np.array([measure(np.delete(everything, at)) for at in range(n)])
+    values = split_map(matches)
+    assert values.mean() == pytest.approx(whole) and np.diff(values) == pytest.approx(-(n - 1) * np.diff(without))
+    # The jackknife's standard error (Efron and Stein 1981), Student's quantile, and the mean of samples that were drawn.
+    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    drawn = np.random.default_rng(3).multinomial(n, np.full(n, 1 / n), size=60)
+    bias = np.mean([measure(np.repeat(everything, counts)) for counts in drawn]) - whole
+    reach = stats.t.ppf(0.975, n - 1) * error
+    wanted = max(0, min(whole - bias - reach, whole)), min(1, max(whole - bias + reach, whole))
+    assert find_interval(matches, draws=60, seed=3) == pytest.approx(wanted)
     groups = [str(at // 10) for at in range(n)]
-    low, high = resample_map(matches, groups)
-    assert 0 <= low < high <= 1 and (low, high) == resample_map(matches, groups) != resample_map(matches)
-    assert resample_map(matches, ["one"] * n) is None
+    low, high = find_interval(matches, groups)
+    assert 0 <= low < high <= 1 and (low, high) == find_interval(matches, groups) != find_interval(matches)
+    assert find_interval(matches, ["one"] * n) is None
+    of_groups = np.array([measure(np.flatnonzero(np.array(groups) != word)) for word in sorted(set(groups))])
+    assert np.diff(split_map(matches, groups)) == pytest.approx(-(len(of_groups) - 1) * np.diff(of_groups))
 
 
 def count_by_loops(truth: np.ndarray, found: np.ndarray, classes: int, threshold: float) -> dict:
