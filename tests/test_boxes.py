@@ -535,7 +535,9 @@ def test_names_are_matched_however_they_are_spelled_and_images_may_lie_on_the_di
     write_voc(tmp_path / "photos" / "Annotations", apart, [(HEIGHT, WIDTH)] * 30, boxes, NAMES[:2])
     (tmp_path / "photos" / "notes.docx").write_text("x")
     data = pbl.load_data(str(tmp_path / "photos"), boxes=True, memory_budget=1e-6, batch_size=30, groups="([0-9])")
-    assert isinstance(data.everything.store, np.memmap) and "passed_over" in {f.check for f in data.check("train", "val", fast=True)}
+    assert isinstance(data.everything.store, np.memmap) and "passed_over" in {
+        f.check for f in data.check("train", "val", fast=True)
+    }
     for images_of, rows_of in data.probe:
         for image, rows in zip(images_of.numpy(), rows_of.numpy(), strict=True):
             at = int(np.flatnonzero((images == image[..., 0]).all(axis=(1, 2)))[0])
@@ -927,15 +929,15 @@ FOLDERS = {
     "an image in two lists": ("voc", also(write("ImageSets/Main/train.txt", "1\n2\n"), write("ImageSets/Main/val.txt", "1\n")), "images/1.png is in ImageSets/Main/val.txt and in ImageSets/Main/train.txt"),
     "no names": ("yolo", remove("labels/classes.txt"), "does not name its classes, of which labels/"),
     "a number above the names": ("yolo", yolo("7 0.5 0.5 0.1 0.1"), "labels/3.txt has the class 7, and labels/classes.txt names 2, from 0 to 1: cat, dog"),
-    "pixels in place of shares": ("yolo", yolo("0 12 10 4 5"), "The line labels/3.txt, 1 has 12. YOLO's numbers are shares of the image's width and height, from 0 to 1: are these pixels?"),
+    "pixels in place of shares": ("yolo", yolo("0 12 10 4 5"), "The line labels/3.txt:1 has 12. YOLO's numbers are shares of the image's width and height, from 0 to 1: are these pixels?"),
     "a share below 0": ("yolo", yolo("0 0.5 -0.5 0.1 0.1"), "has -0.5. YOLO's numbers are shares of the image's width and height, from 0 to 1."),
-    "a line of four": ("yolo", yolo("0 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1"), "The line labels/3.txt, 2 has 4 words. Valid: class, centre x"),
+    "a line of four": ("yolo", yolo("0 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1"), "The line labels/3.txt:2 has 4 words. Valid: class, centre x"),
     "predictions": ("yolo", yolo("0 0.5 0.5 0.1 0.1 0.98"), "has 6 words. Valid: class, centre x, centre y, width, height, as shares from 0 to 1, without a confidence"),
-    "a class by its name": ("yolo", yolo("cat 0.5 0.5 0.1 0.1"), "labels/3.txt, 1 is 'cat': a number is needed"),
+    "a class by its name": ("yolo", yolo("cat 0.5 0.5 0.1 0.1"), "labels/3.txt:1 is 'cat': a number is needed"),
     "half a class": ("yolo", yolo("0.5 0.5 0.5 0.1 0.1"), "has the class 0.5. Valid: its number, from 0 on"),
     "a class below 0": ("yolo", yolo("-1 0.5 0.5 0.1 0.1"), "has the class -1"),
-    "a share of NaN": ("yolo", yolo("0 nan 0.5 0.1 0.1"), "The line labels/3.txt, 1 has a number that is not finite"),
-    "numbers with commas": ("yolo", yolo("0 0,5 0,5 0,1 0,1"), "labels/3.txt, 1 is '0,5': a number is needed"),
+    "a share of NaN": ("yolo", yolo("0 nan 0.5 0.1 0.1"), "The line labels/3.txt:1 has a number that is not finite"),
+    "numbers with commas": ("yolo", yolo("0 0,5 0,5 0,1 0,1"), "labels/3.txt:1 is '0,5': a number is needed"),
     "labels that are no text": ("yolo", text("labels/3.txt", b"\xff\xfe\x00"), "labels/3.txt is no text in UTF-8"),
     "YAML damaged": ("yolo", write("data.yaml", "names: [cat, dog"), "data.yaml is no YAML, or damaged"),
     "a gap in the names": ("yolo", write("data.yaml", "names: {0: cat, 2: dog}"), "data.yaml: 'names' has no class 1"),
