@@ -155,7 +155,7 @@ def parse_yolo(content: bytes, name: str) -> Annotation:
         words = line.split()
         if not words:
             continue
-        called = f"{name}, {number}"
+        called = f"{name}:{number}"
         if len(words) < 5 or (len(words) > 5 and len(words) % 2 == 0):
             raise InputError(
                 "The line {name} has {n} words. Valid: class, centre x, centre y, width, height, as shares from 0 to 1{hint}.",

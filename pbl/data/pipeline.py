@@ -146,7 +146,8 @@ class Data:
             image that the network sees, and class, 0 to `num_classes` - 1; rows that are none are `[0, 0, 0, 0, -1]`.
         most_boxes: The most boxes that an image of any split has.
         broken: Names of images that could not be decoded and were skipped, with the reasons.
-        split: How the split was made, and the content hashes of its images: what `split.json` holds.
+        split: How the split was made, and the content hashes of its images: what `split.json` holds. Of boxes `images_by_class` counts the
+            images in which a class occurs, so an image counts for each of its classes; `boxes_by_class` and `without_boxes` stand beside it.
     """
 
     def __init__(
