@@ -6,7 +6,7 @@ from pbl.data.boxes import from_boxed_arrays, pad_boxes
 from pbl.data.source import Source
 from pbl.errors import InputError
 
-TEST_SHARE = 0.25  # of the digits, and of the canvases
+SHARES = {"train": 0.6, "val": 0.15, "test": 0.25}  # of the digits, and of the canvases
 GREY_LEVELS = 16  # of scikit-learn's digits
 PAPER = 40  # the brightest that a canvas's ground may be
 SIZES = (16, 24)  # sides of an enlarged digit in pixels, before the paper around it is cut off
@@ -18,11 +18,11 @@ def digit_canvases(count: int = 1000, side: int = 64, most: int = 5, seed: int =
 
     Each digit is one of scikit-learn's 1,797 real ones of 8x8 pixels (`pbl.data.catalogue.digits`), enlarged to between 2 and 3 times that
     size by bilinear interpolation, brighter than the ground, which is grey noise. A box is that of the pixels that were drawn. Boxes do not
-    overlap. A quarter of the canvases are an official test split, of digits that no training canvas shows: not the very same image of a
-    digit stands on both sides.
+    overlap. A quarter of the canvases are an official test split, and 15% the official validation split, each of digits that no other
+    canvas shows: not the very same image of a digit stands on two sides.
 
     Args:
-        count: Canvases, test split included.
+        count: Canvases, validation and test split included.
         side: Height and width of a canvas in pixels, at least 32.
         most: The most digits on a canvas, at least 1; each number from 0 on is as frequent, but where there is no room.
         seed: Another seed, other canvases.
@@ -40,16 +40,16 @@ def digit_canvases(count: int = 1000, side: int = 64, most: int = 5, seed: int =
     bunch = load_digits()
     random = np.random.default_rng(seed)
     order = random.permutation(len(bunch.target))
-    for_test = round(TEST_SHARE * len(order))
-    canvases = round(TEST_SHARE * count)
-    drawn = {
-        split: _draw(number, side, most, bunch.images[chosen], bunch.target[chosen], random)
-        for split, number, chosen in (
-            ("train", count - canvases, order[for_test:]),
-            ("test", canvases, order[:for_test]),
+    ends = np.cumsum(list(SHARES.values()))
+    drawn = {}
+    for split, begin, end in zip(SHARES, [0.0, *ends[:-1]], ends, strict=True):
+        canvases, chosen = (slice(round(begin * of), round(end * of)) for of in (count, len(order)))
+        digits = order[chosen]
+        drawn[split] = _draw(
+            canvases.stop - canvases.start, side, most, bunch.images[digits], bunch.target[digits], random
         )
-    }
-    return from_boxed_arrays(*drawn["train"], [str(digit) for digit in range(10)], test=drawn["test"])
+    names = [str(digit) for digit in range(10)]
+    return from_boxed_arrays(*drawn["train"], names, test=drawn["test"], val=drawn["val"])
 
 
 def _draw(
