@@ -23,7 +23,7 @@ from pbl.models.card import Card, check_size
 from pbl.models.left_side import check_encoder, find_border, pad, take_left
 
 CARDS = {
-    "center_net": Card("Functional", 2019, "Zhou et al. 2019, arXiv:1904.07850", (64, 64, 1), 10, 0, 0, smallest=16, task="detection"),
+    "center_net": Card("Functional", 2019, "Zhou et al. 2019, arXiv:1904.07850", (64, 64, 1), 10, 280_158, 23_576_576, smallest=16, task="detection"),
 }  # fmt: skip
 STRIDE = 4  # pixels of a cell of the maps, to the right and down; the paper's R
 MOST_FOUND = 100  # boxes of an image; the paper's, and COCO's

@@ -7,7 +7,7 @@ from pbl.models.center_net import STRIDE
 
 ALPHA, BETA = 2, 4  # powers in equation 1 of Zhou et al. 2019
 OF_SIZES, OF_OFFSETS = 0.1, 1.0  # weights in equation 4
-OVERLAP = 0.7  # IoU that a box may fall to; CornerNet's code has it, and its text .3
+OVERLAP = 0.3  # IoU that a box may fall to: CornerNet's text; its code has .7, with wrong roots (see `find_radius`)
 LEAST = 1e-30  # heat: its logarithm is finite, and its gradient not cut off
 LEAST_LEFT = 1e-7  # of 1 - heat: float32 has nothing between 1 - 6e-8 and 1
 
@@ -23,8 +23,9 @@ def find_radius(width, height, overlap: float = OVERLAP):
         t (w + 2r)(h + 2r) = wh                 outward
 
     Inward has the least r, for any box and any t: the smaller root of 4r^2 - 2(w + h)r + (1 - t)wh = 0. CornerNet's code, and CenterNet's
-    after it, divides roots by 2 in place of 2a, and takes the larger one of two: its radius is about three times this one, and boxes
-    of half its reach overlap by less than t.
+    after it, divides roots by 2 in place of 2a, and takes the larger one of two: for a square and t = .7 it has .27 of the side in place of
+    .08, and boxes at its reach overlap by .21. With right roots t = .3 gives .23 of the side, nearly the hills that their networks learned
+    from, and on digits strewn over canvases more images with the right count than .7 (82.7% beside 79.4%, one seed).
 
     Args:
         width, height: Of boxes, in one unit, 0 or more.
