@@ -198,7 +198,7 @@ def _show_boxes(result: dict[str, Any]) -> None:
     ]
     if (shown := of["at_threshold"]) is not None:
         rows += [
-            (say("right count"), f"{shown['right_count']:.1%}", _say_interval(*shown["right_count_interval"])),
+            (say("right count"), format_number(shown["right_count"]), _say_interval(*shown["right_count_interval"])),
             (say("right of what is shown"), format_number(shown["precision"]), ""),
             (say("found of what is there"), format_number(shown["recall"]), ""),
             (say("boxes too many or too few, a mean image"), f"{shown['count_error']:.2f}", ""),
