@@ -24,7 +24,7 @@ FINDINGS = {
     "too_noisy_to_say": "判定保留（検証画像が足りない）",
     "underfitting": "学習不足",
     "overfitting": "過学習",
-    "representation_collapse": "表現の崩壊（すべてが1点に集まる）",
+    "representation_collapse": "表現の崩壊",
     "learned_nothing": "何も学習していない",
     "no_gain": "簡単な方法を上回らない",
     "healthy": "問題なし",
