@@ -127,6 +127,7 @@ def make_holdout(
             task=task,
         )
     has_masks, has_boxes = task == "segmentation", task == "detection"
+    is_marked = has_masks or has_boxes
     if not 0 < fraction <= 1:
         raise InputError("--fraction {fraction}: give a share above 0 and up to 1, such as 0.2.", fraction=fraction)
     if false_alarms is not None and not normal:
@@ -167,7 +168,7 @@ def make_holdout(
                 kind=words[0],
                 source=source,
             )
-    if has_masks or has_boxes:
+    if is_marked:
         _check_marked(seen, is_hidden, opened.class_names, has_masks)
     findings = _find_copies(seen, is_hidden)
     with _making(path) as making:
@@ -175,11 +176,7 @@ def make_holdout(
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
         is_private = _choose_private(seen, is_hidden, groups, seed)
-        of_group = (
-            find_groups([seen.names[at] for at in np.flatnonzero(is_hidden)], groups)
-            if has_masks or has_boxes
-            else None
-        )
+        of_group = find_groups([seen.names[at] for at in np.flatnonzero(is_hidden)], groups) if is_marked else None
         _write_labels(ids, words, making, is_private, of_group)
         shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
         told = {
@@ -192,13 +189,13 @@ def make_holdout(
         }
         if normal:
             told |= {"task": "anomaly", "normal": list(normal), "false_alarms": false_alarms}
-        if has_masks or has_boxes:
+        if is_marked:
             sizes = dict(zip(ids, seen.shapes[is_hidden][:, :2].tolist(), strict=True))
             told |= {"task": task, "sizes": [sizes[name] for name in sorted(ids)]}
         write_json(making / DESCRIPTION, {**told, "shape": list(shapes.pop()) if len(shapes) == 1 else None})
         settings = {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed}
         settings |= {"normal": list(normal), "false_alarms": false_alarms} if normal else {}
-        settings |= {"task": task} if has_masks or has_boxes else {}
+        settings |= {"task": task} if is_marked else {}
         write_json(making / "labels" / "holdout.json", {**settings, "made": timestamp()})
         _write_copies(findings, making)
     return Holdout(path, path / public if public else None, int(is_hidden.sum()), int((~is_hidden).sum()), findings)
@@ -247,7 +244,7 @@ def _go_through(source: Source, called: str) -> _Seen:
         for image, label, name in give():
             try:
                 pixels = _pixels(image, name)
-                marked = None if isinstance(label, int | np.integer) else label.read(name, pixels.shape[:2])
+                marked = label.read(name, pixels.shape[:2]) if isinstance(label, Mask | Boxes) else None
             except InputError as error:
                 problems.append(error)
                 continue
@@ -384,8 +381,8 @@ def _write_images(
         file.write_bytes(content)
 
     listed: dict[
-        str, list[tuple[str, int]]
-    ] = {}  # of boxes: names and places of each split's public images, of "" the hidden ones
+        str, dict[str, int]
+    ] = {}  # of each split's public images, and as "" of the hidden ones: places by names
     place = 0
     with archive or contextlib.nullcontext():
         for split, give in _parts(source):
@@ -398,7 +395,7 @@ def _write_images(
                     file = folder / IMAGES / called
                     file.write_bytes(_as_png(_pixels(image, name)))
                     os.utime(file, (1_577_836_800,) * 2)  # all of one date
-                    listed.setdefault("", []).append((called, place))
+                    listed.setdefault("", {})[called] = place
                     if mask is not None:
                         (folder / LABELS).with_name(MASKS).joinpath(called).write_bytes(mask)
                 else:
@@ -406,10 +403,11 @@ def _write_images(
                     below = split if several else ""
                     if source.has_boxes:
                         target = _name_below_images(name, place, content)
-                        target = "/".join(filter(None, ("" if target.startswith(f"{below}/") else below, target)))
-                        if any(target == other for other, _ in listed.get(split, [])):  # from two folders of images
-                            target = "/".join(filter(None, (below, _number_file(place, content))))
-                        listed.setdefault(split, []).append((target, place))
+                        if below and not target.startswith(f"{below}/"):
+                            target = f"{below}/{target}"
+                        if target in listed.setdefault(split, {}):  # of two folders of images
+                            target = f"{split}/{_number_file(place, content)}"
+                        listed[split][target] = place
                         publish(f"{IMAGES}/{target}", content)
                     elif mask is None:
                         publish(_public_name(below, source.class_names[label], name, place, content), content)
@@ -422,12 +420,12 @@ def _write_images(
         if source.has_masks and has_public:
             lines = [f"{number} {name}\n" for number, name in enumerate(source.class_names)]
             publish(NAMES_FILE, "".join(lines).encode())
-        for split, named in (
-            sorted(listed.items(), reverse=True) if source.has_boxes else ()
-        ):  # the hidden ones' last, and to stay
-            images, places = zip(*named, strict=True)
+        for split in (
+            sorted(listed, reverse=True) if source.has_boxes else ()
+        ):  # the hidden ones' file is the last, and stays
+            names, places = list(listed[split]), list(listed[split].values())
             boxes = [seen.boxes[at] for at in places]
-            file = write_coco((folder / LABELS).with_name(BOXES), images, seen.shapes[[*places]], boxes, source.class_names)  # fmt: skip
+            file = write_coco((folder / LABELS).with_name(BOXES), names, seen.shapes[places], boxes, source.class_names)
             if split:
                 publish(f"annotations/instances_{split}.json", file.read_bytes())
     return None if not has_public else "public.zip" if as_zip else "public"
