@@ -26,6 +26,8 @@ from pbl.diagnosis.signals import Side, Signals
 from pbl.evaluation.anomaly_figures import draw_anomalies, plot_codes, plot_map
 from pbl.evaluation.contrast import judge_pairs, make_pairs
 from pbl.evaluation.contrast_figures import ARM_NAMES, draw_contrast, plot_embeddings
+from pbl.evaluation.detection import choose_threshold, match
+from pbl.evaluation.detection_figures import draw_boxes, draw_detection
 from pbl.evaluation.figures import (
     MOST_LETTERS,
     draw,
@@ -192,6 +194,23 @@ def _draw_contrast(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
     yield "plot_embeddings", plot_embeddings(features, np.arange(60), ["lion"] * 60, RUN, ("pca", "tsne"))
 
 
+def _draw_detection(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
+    """Images with missed, right and false boxes, and without any object; few classes and many."""
+    corner = of.random.integers(0, 4, (60, 2, 2))
+    kind = of.random.integers(0, 2, (60, 2, 1))
+    truth = np.concatenate([corner, corner + 3, kind], axis=-1).astype(np.float32)
+    truth[:20] = [0, 0, 0, 0, -1]
+    found = np.concatenate([truth, of.random.random((60, 2, 1))], axis=-1).astype(np.float32)
+    found[:30, 0] = [1, 1, 4, 4, 0, 0.9]
+    for names in (CLASSES, ["wolf"] * 30):
+        matches = match(truth, found, len(names))
+        given = RUN, of.pixels, list(map(str, range(60))), truth, found, matches, names
+        for _, figure in draw_detection(*given, choose_threshold(matches), True):
+            for name in ("draw_detection", "plot_boxes", "plot_box_curves", "plot_box_thresholds"):
+                yield name, figure
+    yield "draw_boxes", draw_boxes(of.pixels[0], found[0], CLASSES)
+
+
 def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figure]]:
     """Every figure of the package, in all its kinds: the name of its function, and the figure."""
     of = Course()
@@ -237,6 +256,7 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     ):
         for name in ("draw_masks", "plot_overlays", "plot_sizes", "plot_mask_thresholds"):
             yield name, figure
+    yield from _draw_detection(of)
     yield from _draw_contrast(of)
     yield "plot_learning_rates", plot_learning_rates(of.rates, 1e-3, "")
     yield "plot_data_size", plot_data_size(of.sizes, 0.8, 0.7, 0.9, "")

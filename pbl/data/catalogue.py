@@ -309,8 +309,9 @@ def _find_image_and_objects(builder: Any, name: str) -> tuple[str, str]:
         inner = getattr(feature, "feature", None)
         return (
             hasattr(inner, "keys")
-            and isinstance(inner.get("bbox"), tfds.features.BBoxFeature)
-            and isinstance(inner.get("label"), tfds.features.ClassLabel)
+            and {"bbox", "label"} <= set(inner.keys())
+            and isinstance(inner["bbox"], tfds.features.BBoxFeature)
+            and isinstance(inner["label"], tfds.features.ClassLabel)
         )
 
     objects = [key for key in features if is_objects(features[key])]

@@ -290,6 +290,7 @@ def _tables() -> dict[str, str]:
         anomaly,
         commands,
         contrast,
+        detection,
         doctor,
         errors,
         figures,
@@ -313,6 +314,7 @@ def _tables() -> dict[str, str]:
         generation.GENERATION,
         contrast.CONTRAST,
         segmentation.SEGMENTATION,
+        detection.DETECTION,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

@@ -145,8 +145,6 @@ CAPTIONS = {
     "sizes_{split}": "Dice of each image of the {split} split by how much of it is marked.",
     "thresholds_{split}": "What each threshold of the probability would do on the {split} split.",
     "boxes_{split}": "Boxes of the {split} split: found, missed and false, of the worst, median and best images.",
-    "precision_recall_boxes_{split}": "Precision by recall on the {split} split, of each class.",
-    "box_thresholds_{split}": "What each threshold of the score would show on the {split} split.",
     "samples_{split}": "Generated images, the first of a seed: none was chosen.",
     "course_{split}": "What the same noise gives after each epoch.",
     "nearest_{split}": "Generated images and the training images that they are nearest to; the number is the distance in grey levels, shifts forgiven.",

@@ -87,10 +87,9 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         "is_validation": question.is_validation,
     }  # fmt: skip
     arrays = {"boxes": measured.found, **_list_values(measured.values, images, name_groups(question.groups))}
-    threshold = UNKNOWN if numbers["threshold"] is None else numbers["threshold"]
     figures = draw_detection(
         f"{question.run}, {question.split}", images.view, images.names, images.boxes, measured.found, measured.matches,
-        data.class_names, threshold, question.all_figures,
+        data.class_names, numbers["threshold"], question.all_figures,
     )  # fmt: skip
     return Judged(result, arrays, figures)
 

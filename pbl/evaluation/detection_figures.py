@@ -1,0 +1,220 @@
+"""Pictures of found boxes: which are right, missed and false; and what thresholds show."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from pbl.evaluation.detection import (
+    Matches,
+    Thresholds,
+    compute_average_precision,
+    is_box,
+    score_images,
+    tabulate_thresholds,
+)
+from pbl.reports.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    caption,
+    cut,
+    cut_start,
+    literal,
+    number_classes,
+    shorten_name,
+    show_image,
+)
+
+# Told apart by colour (Okabe and Ito 2008) and, in grey print too, by the line: found rightly, missed, found falsely.
+RIGHT, MISSED, FALSE = ("#56B4E9", "-"), ("#F0E442", (0, (1, 1.2))), (ORANGE, (0, (4, 2)))
+SHOWN = 6  # images in a row
+MOST_CURVES = 10  # classes that have a colour each; of more the worst and the best are shown
+LINES = ("-", "--", ":", "-.")
+
+
+def draw_detection(
+    title: str,
+    pixels: Any,
+    names: Sequence[str],
+    truth: np.ndarray,
+    found: np.ndarray,
+    matches: Matches,
+    class_names: Sequence[str],
+    threshold: float | None,
+    all_figures: bool,
+) -> Iterator[tuple[str, Figure]]:
+    """Draws the figures of an evaluation.
+
+    Args:
+        title: Run and split.
+        pixels: The images, or what gives `uint8 [height, width, 1 or 3]` of a number.
+        names: Theirs.
+        truth, found: `[n, most, 5]`, `[n, k, 6]`.
+        matches: `pbl.evaluation.detection.match` of them.
+        class_names: Of the classes.
+        threshold: Score from which a box is shown, as validation chose it; None: .5 for the pictures.
+        all_figures: Whether more than the first are drawn.
+    """
+    shown = 0.5 if threshold is None else threshold
+    yield (
+        "boxes",
+        plot_boxes(pixels, names, truth, found, matches, class_names, shown, caption("{of}: boxes", of=title)),
+    )
+    if not all_figures:
+        return
+    yield "precision_recall", plot_box_curves(matches, class_names, caption("{of}: precision and recall of boxes", of=title))  # fmt: skip
+    table = tabulate_thresholds(matches)
+    yield "thresholds", plot_box_thresholds(table, threshold, caption("{of}: from which score a box is shown", of=title))  # fmt: skip
+
+
+def plot_boxes(
+    pixels: Any,
+    names: Sequence[str],
+    truth: np.ndarray,
+    found: np.ndarray,
+    matches: Matches,
+    class_names: Sequence[str],
+    threshold: float,
+    title: str,
+) -> Figure:
+    """Draws the worst, the median and the best images by the F1 of their boxes, and images without objects in which one is found."""
+    values, has = score_images(matches, threshold), matches.truth.any(axis=1)
+    is_shown = matches.score >= threshold
+    known = np.flatnonzero(has)
+    order = known[np.argsort(values[known], kind="stable")]
+    of_each = min(SHOWN, len(order) // 3 or len(order))  # of few images none is shown twice
+    middle = (len(order) - of_each) // 2
+    falsely = np.bincount(matches.image[is_shown], minlength=len(has)) * ~has
+    rows = [
+        (caption("worst images"), order[:of_each]),
+        (caption("median images"), order[middle : middle + of_each] if len(order) > 2 else order[:0]),
+        (caption("best images"), order[::-1][:of_each] if len(order) > 2 else order[:0]),
+        (
+            caption("found, and nothing is there"),
+            np.argsort(-falsely, kind="stable")[: min(SHOWN, (falsely > 0).sum())],
+        ),
+    ]
+    rows = [(name, of) for name, of in rows if len(of)]
+    figure = Figure(figsize=(1.75 * SHOWN + 0.8, 2.05 * max(1, len(rows)) + 1.0), layout="constrained")
+    figure.suptitle(textwrap.fill(literal(title), 80), fontsize="medium")
+    panels = figure.subplots(max(1, len(rows)), SHOWN, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    words = [literal(cut(name, 8)) for name in number_classes(class_names)]
+    for (name, of), axes_of_row in zip(rows, panels, strict=False):
+        for axes, at in zip(axes_of_row, of, strict=False):
+            told = caption("F1 {value:.2f}", value=values[at]) + "\n" if has[at] else ""
+            show_image(axes, pixels[at], literal(f"{told}{cut_start(shorten_name(str(names[at])), 20)}"), 7)
+            of_image = (matches.image == at) & is_shown
+            partners = matches.partner[of_image]
+            for row, kind, partner in zip(matches.row[of_image], matches.kind[of_image], partners, strict=True):
+                outline(axes, found[at, row], words[kind], *(RIGHT if partner >= 0 else FALSE))
+            for row in np.setdiff1d(np.flatnonzero(is_box(truth[at])), partners):
+                outline(axes, truth[at, row], words[int(truth[at, row, 4])], *MISSED, is_below=True)
+        axes_of_row[0].axis("on")
+        axes_of_row[0].set_ylabel(name, fontsize=8)
+    handles = [
+        Line2D([], [], color=colour, linestyle=line, linewidth=2, label=label)
+        for (colour, line), label in (
+            (RIGHT, caption("found rightly")),
+            (MISSED, caption("missed")),
+            (FALSE, caption("found falsely")),
+        )
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small", facecolor="#404040", labelcolor="white")  # fmt: skip
+    return figure
+
+
+def draw_boxes(image: np.ndarray, found: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws an image, `uint8 [height, width, 1 or 3]`, with its boxes, `[k, 6]`, the class and the score of each."""
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    axes = figure.subplots()
+    show_image(axes, image, "")
+    words = [literal(cut(name, 12)) for name in number_classes(class_names)]
+    for box in found[is_box(found)]:
+        outline(axes, box, f"{words[int(box[4])]} {box[5]:.2f}", *RIGHT, size=8)
+    return figure
+
+
+def outline(
+    axes: Axes, box: np.ndarray, word: str, colour: str, line: Any, is_below: bool = False, size: int = 6
+) -> None:
+    """Draws a box into an image, with a word at its upper or lower edge.
+
+    Args:
+        axes: With the image, whose pixel 0 reaches from -.5 to .5 in them, and in a box from 0 to 1.
+        box: `[4 or more]`, left, top, right, bottom.
+        word: Its class, and what else shall be told.
+        colour, line: Of its lines.
+        is_below: Whether the word stands below.
+        size: Of its letters.
+    """
+    left, top, right, bottom = (float(side) - 0.5 for side in box[:4])
+    # A dark line below makes each colour seen on bright pixels too.
+    for width, shade, style in ((2.6, "#202020", "-"), (1.4, colour, line)):
+        axes.add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=width, edgecolor=shade, linestyle=style, alpha=0.55 if shade != colour else 1)
+        )  # fmt: skip
+    # Outside of the box, but where that would be outside of the image.
+    room = 0.08 * abs(np.subtract(*axes.get_ylim()))
+    edge, is_upper = (bottom, bottom > max(axes.get_ylim()) - room) if is_below else (top, top >= room)
+    axes.annotate(
+        word, (left, edge), (1, 1 if is_upper else -1), textcoords="offset points", va="bottom" if is_upper else "top", fontsize=size, color=colour,
+        bbox={"facecolor": "#202020", "edgecolor": "none", "pad": 0.6, "alpha": 0.7}, annotation_clip=False,
+    )  # fmt: skip
+
+
+def plot_box_curves(matches: Matches, class_names: Sequence[str], title: str) -> Figure:
+    """Draws precision against recall of each class at an IoU of .5, over all scores; of many classes those of the least and most area."""
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    curves, areas = [], compute_average_precision(matches)[:, 0]
+    for number, name in enumerate(number_classes(class_names)):
+        total = matches.truth[:, number].sum()
+        if not total:
+            continue
+        of = np.flatnonzero(matches.kind == number)
+        of = of[np.argsort(-matches.score[of], kind="stable")]
+        right = matches.right[of, 0].cumsum()
+        recall, precision = right / total, right / np.arange(1, len(of) + 1)
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        curves.append((areas[number], name, recall, best))
+    if len(curves) > MOST_CURVES:
+        curves.sort(key=lambda curve: curve[0])
+        curves = curves[: MOST_CURVES // 2] + curves[-(MOST_CURVES // 2) :]
+    colours = (BLUE, ORANGE, GREEN, GREY, "#CC79A7")
+    for place, (area, name, recall, best) in enumerate(curves):
+        axes.plot(
+            np.concatenate([[0], recall]), np.concatenate([best[:1], best]), color=colours[place % len(colours)],
+            linestyle=LINES[place // len(colours) % len(LINES)], label=f"{literal(cut(name, 16))}  {area:.3f}",
+        )  # fmt: skip
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=caption("recall: found of all true boxes"), ylabel=caption("precision: right of all found boxes"))  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+    if curves:
+        figure.legend(
+            loc="outside right upper", fontsize="small", title=caption("average precision"), title_fontsize="small"
+        )
+    return figure
+
+
+def plot_box_thresholds(table: Thresholds, chosen: float | None, title: str) -> Figure:
+    """Draws what each threshold would do: F1 of boxes, and the share of images whose number of boxes is right, of each class."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.step(table.threshold, table.f1, where="post", color=BLUE, label=caption("F1 of boxes"))
+    axes.step(table.threshold, table.right_count, where="post", color=ORANGE, linestyle="--", label=caption("images with the right number of each class"))  # fmt: skip
+    if chosen is not None:
+        axes.axvline(chosen, color=GREEN, linestyle=":", label=caption("chosen: {threshold:.3f}", threshold=chosen))
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=caption("score from which a box is shown"))
+    axes.grid(alpha=0.3)
+    axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
+    axes.legend(fontsize="small")
+    return figure
