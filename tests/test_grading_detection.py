@@ -4,24 +4,34 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
-from pbl.data.boxes import pad_boxes
-from pbl.grading import judge
+import pbl
+from pbl.data.box_writing import write_coco
+from pbl.data.boxes import from_boxed_arrays, pad_boxes, unfit_boxes
+from pbl.errors import InputError
+from pbl.evaluation.detection import make_baselines
+from pbl.grading import Rubric, grade, judge
 from pbl.grading.box_rows import MOST_OF_IMAGE, find_problem, split_rows
 from pbl.grading.detection import find_box_flags, list_cells, score_boxes
 from pbl.grading.formats import BOXES_LIMIT, parse_json
-from pbl.grading.outcomes import explain
-from pbl.grading.packing import write_boxes
+from pbl.grading.hidden import open_hidden, open_labels
+from pbl.grading.holdout import make_holdout
+from pbl.grading.outcomes import REASONS, explain
+from pbl.grading.packing import write_boxes, write_files, write_predictions
 from pbl.grading.predictions import read_boxes
+from pbl.grading.references import make_references
 from pbl.grading.refusals import Refusal
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.segmentation import are_dice_tied
-from pbl.grading.submission import check_submission
+from pbl.grading.submission import check_submission, submit
+from pbl.models.center_net import center_net
 
 needs_isolation = pytest.mark.skipif(
     any(find_layers()[layer] for layer in FULL), reason="this machine's kernel has no Landlock or no seccomp filters"
