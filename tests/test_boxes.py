@@ -500,6 +500,11 @@ def test_what_voc_says_beside_boxes(tmp_path):
     assert "corners_from_zero" in {f.check for f in data.check("train", "val", fast=True)}
     whole, plain = boxes_by_name(data.everything)["2.png"], draw_scenes()[1][2]
     np.testing.assert_array_equal(whole, np.add(plain, [1, 1, 0, 0, 0]))
+    file.write_text(file.read_text().replace("<ymin>", "<ymin>-3<!-- ").replace("</ymin>", " --></ymin>"))
+    data = pbl.load_data(
+        str(folder), boxes=True
+    )  # a box that begins above its image: now 0 may be one that begins left of it
+    np.testing.assert_array_equal(boxes_by_name(data.everything)["2.png"], plain)
 
 
 def test_competitions_hand_out_test_images_without_boxes(tmp_path):
@@ -515,6 +520,28 @@ def test_competitions_hand_out_test_images_without_boxes(tmp_path):
         assert data.split["made_by"]["test"]["kind"] == "share"
         (told,) = (f for f in data.check("train", "val", fast=True) if f.check == "set_aside")
         assert told.severity == "act" and "no boxes of theirs are given" in told.message
+
+
+def test_names_are_matched_however_they_are_spelled_and_images_may_lie_on_the_disk(tmp_path, monkeypatch):
+    """macOS writes が as two letters; folders of folders, a link to one, and an image whose boxes are none."""
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
+    images, boxes = draw_scenes(30)
+    names = [f"病院/画像が{number}.png" for number in range(30)]
+    for name, image in zip(names, images, strict=True):
+        save(tmp_path / "elsewhere" / name, image)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "images").symlink_to(tmp_path / "elsewhere")
+    apart = [name.replace("が", "か\u3099") for name in names]
+    write_voc(tmp_path / "photos" / "Annotations", apart, [(HEIGHT, WIDTH)] * 30, boxes, NAMES[:2])
+    (tmp_path / "photos" / "notes.docx").write_text("x")
+    data = pbl.load_data(str(tmp_path / "photos"), boxes=True, memory_budget=1e-6, batch_size=30, groups="([0-9])")
+    assert isinstance(data.everything.store, np.memmap) and "passed_over" in {
+        f.check for f in data.check("train", "val", fast=True)
+    }
+    for images_of, rows_of in data.probe:
+        for image, rows in zip(images_of.numpy(), rows_of.numpy(), strict=True):
+            at = int(np.flatnonzero((images == image[..., 0]).all(axis=(1, 2)))[0])
+            np.testing.assert_array_equal(rows[rows[:, 4] >= 0], boxes[at])
 
 
 def test_npz(tmp_path):

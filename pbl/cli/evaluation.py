@@ -218,7 +218,7 @@ def _show_boxes(result: dict[str, Any]) -> None:
         for one in classes
     ]
     print_table([say(title) for title in ("class", "AP50", "AP", "boxes", "images")], rows)
-    rows = [(say(BASELINE_NAMES[one["name"]]), format_number(one["map50"])) for one in result["baselines"]]
+    rows = [(say(BASELINE_NAMES[one["name"]]), format_number(one["map50"])) for one in result["without_network"]]
     print_table([say("without a network"), "mAP50"], rows)
 
 

@@ -34,7 +34,7 @@ from pbl.data.box_formats import (
     read_yaml_names,
 )
 from pbl.data.box_reading import read_annotations
-from pbl.data.boxes import Boxes, find_most
+from pbl.data.boxes import Boxes, find_most, tell_left_out, tell_set_aside
 from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.folders import Files, find_role, normalize, open_patiently, read_patiently, tell_passed_over
 from pbl.data.images import LISTED, is_image_file
@@ -48,7 +48,7 @@ PLACES = IMAGE_FOLDERS | ALL_MASK_FOLDERS | {"annotation", "annots", "xml", "xml
 NAMES_FILES = ("classes.txt", "labels.txt", "predefined_classes.txt")
 SPLIT_LISTS = {"train": "train", "val": "val", "valid": "val", "test": "test", "trainval": "trainval"}
 _PARSE = {"Pascal VOC": parse_voc, "YOLO": parse_yolo}
-VALID = "COCO (.json), Pascal VOC (.xml) or YOLO (.txt)"
+VALID = Sentence("COCO (.json), Pascal VOC (.xml) or YOLO (.txt)")
 
 
 class BoxedFiles(Files):
@@ -158,10 +158,16 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
         parts["train"],
         parts.get("test"),
         parts.get("val"),
-        findings=(*labelled.findings, *_tell_left_out(labelled), *tell_passed_over(held.passed_over)),
+        findings=(*labelled.findings, *tell_left_out(*_count_left_out(labelled)), *tell_passed_over(held.passed_over)),
         has_boxes=True,
         most_boxes=most,
     )
+
+
+def _count_left_out(labelled: _Labelled) -> tuple[list[int], list[str]]:
+    """How many boxes of each image are left out, and the images' names."""
+    found = [(one.left_out, image) for of in labelled.splits.values() for image, _, one in of]
+    return [count for count, _ in found], [image for _, image in found]
 
 
 def _descend(root: Path) -> Path:
@@ -328,7 +334,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
                     folder=folder, image=image, one=by_split[split_of[image]], other=by_split[split],
                 )  # fmt: skip
             split_of[image] = split
-    findings = _tell_set_aside(set_aside)
+    findings = tell_set_aside(set_aside)
     rest = [image for image in held.images if image not in split_of]
     if rest and not set_aside:
         findings += one_finding(
@@ -427,7 +433,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
             "{folder}: no image of train has an annotation. Valid: {valid}, a file of each image's name.",
             folder=folder, valid=VALID,
         )  # fmt: skip
-    findings += _tell_set_aside(set_aside)
+    findings += tell_set_aside(set_aside)
     if bare:
         findings += one_finding(
             "images_without_annotation",
@@ -442,44 +448,55 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
             "{n} annotation file(s) have no image, such as {name}: nothing is learned from them. Are images missing, or named otherwise?",
             unused, n=len(unused), name=unused[0],
         )  # fmt: skip
-    if kind == "YOLO":
-        names, source = _find_names(held, folder)
-        largest = max(
-            ((label, file) for of in labelled.values() for _, file, one in of for label in one.classes), default=(0, "")
-        )
-        if names is None:
-            raise InputError(
-                "{folder} does not name its classes, of which {file} has number {number}. Write classes.txt into it, a class a line, the first"
-                " line that of number 0; or data.yaml with names: [cat, dog].",
-                folder=folder, file=largest[1] or files[0], number=largest[0],
-            )  # fmt: skip
-        if largest[0] >= len(names):
-            raise InputError(
-                "{file} has the class {number}, and {source} names {n}, from 0 to {last}: {names}. Name it there, or mend the number.",
-                file=largest[1], number=largest[0], source=source, n=len(names), last=len(names) - 1, names=", ".join(names[:20]),
-            )  # fmt: skip
-        return _Labelled(labelled, names, findings, is_share=True)
-    class_names = _name_voc_classes(held, labelled, folder)
-    if any(one.from_zero for of in labelled.values() for _, _, one in of):
-        labelled = {
-            split: [
-                (image, file, one._replace(rows=[[row[0] + 1, row[1] + 1, *row[2:]] for row in one.rows]))
-                for image, file, one in of
-            ]
-            for split, of in labelled.items()
-        }
-        findings += one_finding(
-            "corners_from_zero",
-            "note",
-            "Corners in the Pascal VOC files are counted from 0, in {file} for one, where the format counts pixels from 1: they are taken as the edges of the boxes, as they stand.",
-            file=next(file for of in labelled.values() for _, file, one in of if one.from_zero),
+    label = _label_yolo if kind == "YOLO" else _label_voc
+    return label(held, _Labelled(labelled, [], findings), folder)
+
+
+def _label_yolo(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labelled:
+    """The same with the names of the classes, which other files have."""
+    names, source = _find_names(held, folder)
+    numbers = ((label, file) for of in labelled.splits.values() for _, file, one in of for label in one.classes)
+    largest, file = max(numbers, default=(0, held.images[0]))
+    if names is None:
+        raise InputError(
+            "{folder} does not name its classes, of which {file} has number {number}. Write classes.txt into it, a class a line, the first"
+            " line that of number 0; or data.yaml with names: [cat, dog].",
+            folder=folder, file=file, number=largest,
         )  # fmt: skip
-    return _Labelled(labelled, class_names, findings)
+    if largest >= len(names):
+        raise InputError(
+            "{file} has the class {number}, and {source} names {n}, from 0 to {last}: {names}. Name it there, or mend the number.",
+            file=file, number=largest, source=source, n=len(names), last=len(names) - 1, names=", ".join(names[:20]),
+        )  # fmt: skip
+    return labelled._replace(class_names=names, is_share=True)
 
 
-def _name_voc_classes(held: _Folder, labelled: Mapping[str, list], folder: str | Path) -> list[str]:
+def _label_voc(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labelled:
+    """The same with the names of the classes. Where corners are 0, and none is below, they are not counted from 1, and stay as they are."""
+    labelled = labelled._replace(class_names=_name_voc_classes(held, labelled.splits, folder))
+    starts = [(min(row[:2]), file) for of in labelled.splits.values() for _, file, one in of for row in one.rows]
+    first, file = min(starts, default=(0, ""))
+    if not -1 <= first < 0:  # `parse_voc` has taken 1 away
+        return labelled
+    splits = {
+        split: [
+            (image, of, one._replace(rows=[[row[0] + 1, row[1] + 1, *row[2:]] for row in one.rows]))
+            for image, of, one in of_split
+        ]
+        for split, of_split in labelled.splits.items()
+    }
+    told = one_finding(
+        "corners_from_zero",
+        "note",
+        "Corners in the Pascal VOC files are counted from 0, in {file} for one, where the format counts pixels from 1: they are taken as the edges of the boxes, as they stand.",
+        file=file,
+    )
+    return labelled._replace(splits=splits, findings=labelled.findings + told)
+
+
+def _name_voc_classes(held: _Folder, splits: Mapping[str, list], folder: str | Path) -> list[str]:
     """The names in `classes.txt` where there is one, else all that occur, sorted."""
-    first = {label: file for of in labelled.values() for _, file, one in of for label in one.classes}
+    first = {label: file for of in splits.values() for _, file, one in of for label in one.classes}
     names, source = _find_names(held, folder)
     if names is None:
         return sorted(
@@ -602,31 +619,3 @@ def _read_yaml_folders(held: _Folder) -> dict[str, str]:
         if "train" in split_of.values() and len(set(split_of.values())) > 1:
             return split_of
     return {}
-
-
-# --- findings
-
-
-def _tell_set_aside(names: Sequence[str]) -> list[Finding]:
-    if not names:
-        return []
-    return one_finding(
-        "set_aside",
-        "act",
-        "Images that are not used, since no boxes of theirs are given: {folders}; predict can read them.",
-        folders=", ".join(names),
-    )
-
-
-def _tell_left_out(labelled: _Labelled) -> list[Finding]:
-    """Crowds of objects and difficult objects: a "note", since they are neither learned nor judged."""
-    found = [(one.left_out, image) for of in labelled.splits.values() for image, _, one in of if one.left_out]
-    if not found:
-        return []
-    return one_finding(
-        "boxes_left_out",
-        "note",
-        "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} image(s), such as {examples}; what a network finds there counts as wrong.",
-        [image for _, image in sorted(found, key=lambda pair: -pair[0])],
-        boxes=sum(count for count, _ in found), images=len(found),
-    )  # fmt: skip

@@ -33,14 +33,12 @@ class Annotation(NamedTuple):
         classes: Of each box the name of its class; of YOLO its number.
         size: Height and width of the image where they are stated.
         left_out: How many objects are no boxes to be learned.
-        from_zero: Whether corners of Pascal VOC cannot be counted from 1.
     """
 
     rows: list[list[float]]
     classes: list[str | int]
     size: tuple[int, int] | None = None
     left_out: int = 0
-    from_zero: bool = False
 
 
 class Coco(NamedTuple):
@@ -70,7 +68,7 @@ def parse_voc(content: bytes, name: str) -> Annotation:
             " VOC or YOLO.",
             name=name, tag=root.tag,
         )  # fmt: skip
-    rows, classes, left_out, from_zero = [], [], 0, False
+    rows, classes, left_out = [], [], 0
     for number, one in enumerate(root.findall("object"), 1):
         called = f"{name}, {number}"
         label = (one.findtext("name") or "").strip()
@@ -83,13 +81,12 @@ def parse_voc(content: bytes, name: str) -> Annotation:
         if box is None:
             raise InputError("The object {name} has no <bndbox>. Mark its box, or take it out.", name=called)
         corners = [_to_number(box.findtext(of), f"{called}, {of}") for of in ("xmin", "ymin", "xmax", "ymax")]
-        from_zero |= any(0 <= corner < 1 for corner in corners[:2])
         corners = [corners[0] - 1, corners[1] - 1, *corners[2:]]
         rows.append(corners)
         classes.append(label)
     _check(rows, name)
     size = [_to_size(root.findtext(f"size/{of}")) for of in ("height", "width")]
-    return Annotation(rows, classes, tuple(size) if all(size) else None, left_out, from_zero)
+    return Annotation(rows, classes, tuple(size) if all(size) else None, left_out)
 
 
 def _parse_xml(content: bytes, name: str) -> Element:
@@ -226,6 +223,7 @@ def parse_coco(content: bytes, name: str) -> Coco | None:
         )
     names = _read_categories(categories or [], {_hashable(one.get("category_id")) for one in annotations}, name)
     files, found = _read_coco_images(held["images"], name)
+    numbers, corners = [], []
     for number, one in enumerate(annotations):
         called = f"{name}, annotations[{number}]"
         image, label = _hashable(one.get("image_id")), _hashable(one.get("category_id"))
@@ -243,8 +241,12 @@ def parse_coco(content: bytes, name: str) -> Coco | None:
         if one.get("iscrowd") in (1, True):
             found[files[image]] = of_image._replace(left_out=of_image.left_out + 1)
             continue
-        of_image.rows.append(_read_coco_box(one, called))
+        corners.append(_read_coco_box(one, called))
+        numbers.append(number)
+        of_image.rows.append(corners[-1])
         of_image.classes.append(names[label])
+    if corners:
+        check_corners(np.array(corners), lambda at: f"{name}, annotations[{numbers[at]}]")
     return Coco(list(names.values()), found, "annotations" in held)
 
 
@@ -315,8 +317,8 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
                 "{name} has a bbox of width {width:g} and height {height:g}. Valid: left, top, width, height, none of these two below 0.",
                 name=name, width=width, height=height,
             )  # fmt: skip
-        found = [left, top, left + width, top + height]
-    elif (
+        return [left, top, left + width, top + height]
+    if (
         not box
         and isinstance(shapes, list)
         and shapes
@@ -325,14 +327,11 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
         x, y = (
             [_to_number(value, f"{name}, segmentation") for of in shapes for value in of[first::2]] for first in (0, 1)
         )
-        found = [min(x), min(y), max(x), max(y)]
-    else:
-        raise InputError(
-            "{name} has no bbox (found: {found}). Valid: left, top, width, height in pixels, or polygons as 'segmentation'.",
-            name=name, found=_say(box),
-        )  # fmt: skip
-    check_corners(np.array([found]), lambda _: name)
-    return found
+        return [min(x), min(y), max(x), max(y)]
+    raise InputError(
+        "{name} has no bbox (found: {found}). Valid: left, top, width, height in pixels, or polygons as 'segmentation'.",
+        name=name, found=_say(box),
+    )  # fmt: skip
 
 
 def read_name_lines(content: bytes, name: str) -> list[str]:

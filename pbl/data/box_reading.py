@@ -19,7 +19,7 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.storage.reading import read_json
 from pbl.storage.writing import write_json
 
-_FORMAT = 1  # of what is kept in the cache; part of its name
+_FORMAT = 2  # of what is kept in the cache; part of its name
 _AT_ONCE = 512  # files that are read together
 _MOST_KEPT = 2**30  # bytes
 
@@ -44,8 +44,8 @@ def read_annotations(
     listing = hashlib.sha256(status.encode("utf-8", "surrogatepass")).hexdigest()
     kept = keep(f"{parse.__name__} {root.resolve()}", listing, lambda: _read_files(root, names, parse))
     return {
-        name: Annotation(rows, classes, size and tuple(size), left_out, from_zero)
-        for name, (rows, classes, size, left_out, from_zero) in zip(names, kept, strict=True)
+        name: Annotation(rows, classes, size and tuple(size), left_out)
+        for name, (rows, classes, size, left_out) in zip(names, kept, strict=True)
     }
 
 

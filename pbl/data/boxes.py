@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.source import Source
 from pbl.errors import InputError, Sentence
 
@@ -260,6 +261,39 @@ def check_corners(boxes: np.ndarray, name_of: Callable[[int], str]) -> None:
             " top, width, height? Right is left + width.",
             name=name_of(at), corners=", ".join(f"{corner:g}" for corner in boxes[at, :4]),
         )  # fmt: skip
+
+
+def tell_left_out(left_out: Sequence[int], names: Sequence[str]) -> list[Finding]:
+    """Crowds of objects and difficult objects: a "note", since they are neither learned nor judged.
+
+    Args:
+        left_out: How many of each image are left out.
+        names: Of the images.
+    """
+    found = sorted(
+        ((count, name) for count, name in zip(left_out, names, strict=True) if count), key=lambda pair: -pair[0]
+    )
+    if not found:
+        return []
+    return one_finding(
+        "boxes_left_out",
+        "note",
+        "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} image(s), such as {examples}; what a network finds there counts as wrong.",
+        [name for _, name in found],
+        boxes=sum(count for count, _ in found), images=len(found),
+    )  # fmt: skip
+
+
+def tell_set_aside(names: Sequence[str]) -> list[Finding]:
+    """Splits of images without boxes, as competitions hand out their test images: "act"."""
+    if not names:
+        return []
+    return one_finding(
+        "set_aside",
+        "act",
+        "Images that are not used, since no boxes of theirs are given: {folders}; predict can read them.",
+        folders=", ".join(names),
+    )
 
 
 def from_boxed_arrays(

@@ -20,8 +20,8 @@ import numpy as np
 from pbl.data.archives import npz_arrays, zip_archive
 from pbl.data.box_files import TEXTS, boxed_folder
 from pbl.data.box_reading import keep
-from pbl.data.boxes import Boxes, find_most
-from pbl.data.doctor.finding import Finding, one_finding
+from pbl.data.boxes import Boxes, find_most, tell_left_out, tell_set_aside
+from pbl.data.doctor.finding import Finding
 from pbl.data.folders import class_folders
 from pbl.data.mask_files import NAMES_FILE, Mask, masked_folder
 from pbl.data.mask_values import Coding, choose_coding, find_values, name_numbers
@@ -270,25 +270,10 @@ def _open_boxes(builder: Any, name: str, image_key: str, objects_key: str) -> So
         lambda: {split: [[len(of.rows), left_out] for of, left_out in part.boxes()] for split, part in parts.items()},
     )
     bare = [split for split, of in counts.items() if split != "train" and not any(count for count, _ in of)]
-    findings = []
-    if bare:  # as competitions hand out their test images
-        findings += one_finding(
-            "set_aside",
-            "act",
-            "Images that are not used, since no boxes of theirs are given: {folders}; predict can read them.",
-            folders=", ".join(official[split] for split in bare),
-        )
     kept = {split: of for split, of in counts.items() if split not in bare}
     names = [f"{builder.name}/{official[split]}/{at}" for split, of in kept.items() for at in range(len(of))]
-    left_out = [count for of in kept.values() for _, count in of]
-    if any(left_out):
-        findings += one_finding(
-            "boxes_left_out",
-            "note",
-            "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} image(s), such as {examples}; what a network finds there counts as wrong.",
-            [names[at] for at in np.argsort(-np.array(left_out), kind="stable") if left_out[at]],
-            boxes=sum(left_out), images=int(np.count_nonzero(left_out)),
-        )  # fmt: skip
+    findings = tell_set_aside([official[split] for split in bare])
+    findings += tell_left_out([left_out for of in kept.values() for _, left_out in of], names)
     return Source(
         features[objects_key].feature["label"].names,
         *((lambda part=parts[split]: part) if split in kept else None for split in ("train", "test", "val")),

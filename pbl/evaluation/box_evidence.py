@@ -27,7 +27,7 @@ class Measured:
     """What a network's boxes are worth.
 
     Attributes:
-        numbers: What `metrics_<split>.json` holds of it: `images`, `boxes` (see `judge_boxes`), `threshold`, `baselines`, `difference`,
+        numbers: What `metrics_<split>.json` holds of it: `images`, `boxes` (see `judge_boxes`), `threshold`, `without_network`, `difference`,
             `training`, `leak`.
         found: `float32 [n, 100, 6]`.
         matches: With the true boxes.
@@ -76,7 +76,7 @@ def measure_boxes(
         "images": len(images.names),
         "threshold": threshold,
         "boxes": judged,
-        "baselines": baselines,
+        "without_network": baselines,
         "difference": difference,
         "training": _measure_training(model, data, judged) if is_validation else None,
         "leak": find_leak(findings),

@@ -2,8 +2,8 @@
 
 Average precision goes through all thresholds, so it says how well boxes are ranked, and not what a user sees, who has one threshold: a
 network with .98 of it may count the objects of each fourth image wrongly. So both are told. The threshold is chosen on validation, and
-judged elsewhere. Boxes are matched once, within their image; all numbers, and all bootstrap samples of images, are made of these
-matches. NumPy alone.
+judged elsewhere. Boxes are matched once, within their image; all numbers, and all samples of images, are made of these
+matches.
 
 Boxes are `float32 [n, most, 5]`, rows `left, top, right, bottom, class` in pixels, class -1 where there is none; found ones
 `[n, found, 6]`, with the score behind.
@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pbl.errors import InputError
+from pbl.evaluation.segmentation import find_reach
 from pbl.statistics import wilson_interval
 
 LEVELS = np.linspace(0.5, 0.95, 10)  # IoU from which a box is right
 RECALLS = np.linspace(0, 1, 101)  # at which precision is read
 MOST_FOUND = 100  # boxes of a class in an image; further ones, of lower score, are not looked at
-DRAWS = 1000  # bootstrap samples
+DRAWS = 200  # bootstrap samples, whose mean alone is taken
 CELLS = 8  # to the right and down: how finely a baseline knows where objects lie
 AT_ONCE = 2**22  # numbers of an array that are computed together
 
@@ -173,32 +174,41 @@ def average_over_classes(table: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
 
 
-def resample_map(
+def find_interval(
     matches: Matches, groups: Sequence[str] | None = None, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Returns the 95% interval of mAP50: between the percentiles of bootstrap samples of the images (Efron 1979).
+    """Returns the 95% interval of mAP50: Student's by the jackknife's values (`split_map`), moved by the bias that a bootstrap shows.
+
+    Average precision takes the best precision of any higher recall, so chance raises it: of 100 images that a weak detector looked at,
+    by .04. Samples of the images repeat that step (Efron 1979), and how much higher they are on average is taken off. On six made-up
+    detectors of 100 and 300 images such intervals held the mAP50 of 20,000 images in 91% to 95% of 150 draws; the percentiles of the
+    bootstrap in 70% to 91%, the jackknife's unmoved in 85% to 95%.
 
     Args:
         matches: Of all images.
         groups: A word for each image, such as its patient: then groups are drawn, each with all its images.
-        draws: Samples.
+        draws: Bootstrap samples.
         seed: Of chance.
 
     Returns:
-        Low and high, each from 0 to 1; None with fewer than two images or groups, or no true box.
+        Low and high, each from 0 to 1; mAP50 itself lies between. None with fewer than two images or groups, or no true box.
     """
     n = len(matches.truth)
     _, of = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
     units = int(of.max(initial=-1)) + 1
     if units < 2 or not matches.truth.any():
         return None
-    random, values = np.random.default_rng(seed), []
+    values = split_map(matches, groups)
+    whole = float(values.mean())
+    random, samples = np.random.default_rng(seed), []
     at_once = max(1, AT_ONCE // max(1, n, len(matches.image) // max(1, matches.truth.shape[1])))
     for start in range(0, draws, at_once):
         drawn = random.multinomial(units, np.full(units, 1 / units), size=min(at_once, draws - start))
-        values.append(average_over_classes(_resample(matches, 0, drawn[:, of].astype(np.float64))))
-    low, high = np.nanquantile(np.concatenate(values), [0.025, 0.975])
-    return float(low), float(high)
+        samples.append(average_over_classes(_resample(matches, 0, drawn[:, of].astype(np.float64))))
+    bias = float(np.nanmean(np.concatenate(samples))) - whole
+    reach = find_reach(values)
+    low, high = min(whole - bias - reach, whole), max(whole - bias + reach, whole)
+    return max(0.0, low), min(1.0, high)
 
 
 def split_map(matches: Matches, groups: Sequence[str] | None = None) -> np.ndarray:
@@ -393,7 +403,7 @@ def judge_boxes(
     def tell(value: float) -> float | None:
         return None if np.isnan(value) else float(value)
 
-    interval = resample_map(matches, groups, draws) if draws else None
+    interval = find_interval(matches, groups, draws) if draws else None
     by_level = average_over_classes(table.T)  # [10]
     result = {
         "map50": tell(by_level[0]),

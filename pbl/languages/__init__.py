@@ -288,6 +288,7 @@ def _tables() -> dict[str, str]:
     """All sentences, English to Japanese; read when the first one is said in Japanese."""
     from pbl.languages import (
         anomaly,
+        boxes,
         commands,
         contrast,
         detection,
@@ -314,6 +315,7 @@ def _tables() -> dict[str, str]:
         generation.GENERATION,
         contrast.CONTRAST,
         segmentation.SEGMENTATION,
+        boxes.BOXES,
         detection.DETECTION,
         SENTENCES,
     )

@@ -1,7 +1,7 @@
 """The builders: `builder(input_shape, num_classes, **options) -> keras.Model`, not compiled.
 
 Input: raw pixels 0 to 255 (scaling is the first layer, so training and prediction cannot differ). Output: float32 probabilities;
-of an autoencoder pixels.
+of an autoencoder pixels, of a centre network maps.
 A builder of your own is entered in an experiment file: `MODELS["mine"] = mine`.
 """
 
@@ -18,6 +18,7 @@ from pbl.errors import InputError, Sentence, name_nearest
 from pbl.models import (
     alexnet,
     autoencoder,
+    center_net,
     contrastive,
     efficientnet,
     gan,
@@ -54,6 +55,7 @@ FILES = (
     gan,
     unet,
     contrastive,
+    center_net,
 )
 CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
 MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}

@@ -170,7 +170,7 @@ INTERVALS = {
     "classification": "The interval of the accuracy is Wilson's.",
     "anomaly": "The intervals come from leaving out images, or groups, in turn (jackknife).",
     "segmentation": "The interval is Student's, over images, or over groups where there are any.",
-    "detection": "The interval of mAP50 is a bootstrap's, over images, or over groups where there are any; that of the count is Wilson's.",
+    "detection": "The interval of mAP50 comes from leaving out images, or groups, in turn (jackknife), and from samples of them; that of the count is Wilson's.",
     "generation": "The interval is 1.96 standard errors each way.",
 }
 OF_EVALUATION = ("reliability_{split}", "mistakes_{split}", "least_sure_{split}")

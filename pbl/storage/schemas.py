@@ -315,7 +315,7 @@ class _Shown(BaseModel):
     recall: Share | None
     image_f1: Share
     right_count: Share
-    right_count_interval: tuple[Share, Share]
+    right_count_interval: list[Share] = Field(min_length=2, max_length=2)
     count_error: float = Field(ge=0)
     empty: Count
     empty_with_boxes: Count

@@ -77,7 +77,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     shown = judged["at_threshold"]
     metrics, intervals = {name: judged[name] for name in ("map50", "map75", "map")}, {}
     if (interval := judged["map50_interval"]) is not None:
-        intervals["map50"] = [min(interval[0], judged["map50"]), max(interval[1], judged["map50"])]
+        intervals["map50"] = interval
     if shown is not None:
         metrics |= {name: shown[name] for name in ("right_count", "precision", "recall", "image_f1")}
         metrics = {("box_" + name if name in ("precision", "recall") else name): of for name, of in metrics.items()}

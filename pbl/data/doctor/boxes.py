@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pbl.data.boxes import CUT, DOUBLED, FLAT, LOST, OUTSIDE, count_boxes, measure_areas
+from pbl.data.boxes import CUT, DOUBLED, FLAT, LOST, OUTSIDE, count_boxes, fit_boxes, measure_areas
 from pbl.data.doctor.counts import FEWEST_IN_CLASS
 from pbl.data.doctor.finding import Finding, Part, one_finding
 
@@ -29,7 +29,7 @@ LARGEST_SIZE = 4  # times the size now, that is suggested
 DRAWN = frozenset(
     {
         "seldom_objects", "boxes_outside", "double_boxes", "flat_boxes", "lost_boxes", "tiny_boxes", "whole_image_boxes",
-        "shared_centres", "copies_with_other_boxes", "empty_images",
+        "shared_centres", "copies_with_other_boxes", "empty_images", "boxes_left_out", "images_without_annotation",
     }
 )  # fmt: skip
 # Colours of classes, told apart by people who confuse red and green too (Okabe and Ito 2008).
@@ -241,12 +241,26 @@ def find_tiny_boxes(splits: Mapping[str, Part]) -> list[Finding]:
     )  # fmt: skip
 
 
-def find_whole_image_boxes(splits: Mapping[str, Part]) -> list[Finding]:
-    """Boxes that cover the whole image in most training images that have any: "act"."""
+def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding]:
+    """Boxes that cover the whole image in most training images that have any: "act".
+
+    Args:
+        splits: See `examine`.
+        fit: How images were brought to the model's shape: of `pad` the bars are no part of an image.
+    """
     train = splits["train"]
-    height, width = train.pixels.shape[1:3]
+    size = train.pixels.shape[1:3]
+    of_shape = {
+        (height, width): measure_areas(
+            fit_boxes(np.array([[0.0, 0, width, height, 0]]), (height, width), fit, size)
+        ).max(initial=0)
+        for height, width in {tuple(shape[:2]) for shape in train.shapes.tolist()}
+    }
+    areas = np.array(
+        [min(of_shape[tuple(shape[:2])] or np.prod(size), np.prod(size)) for shape in train.shapes.tolist()]
+    )
     has = count_boxes(train.boxes) > 0
-    covers = (measure_areas(train.boxes) >= WHOLE * height * width).any(axis=1)
+    covers = (measure_areas(train.boxes) >= WHOLE * areas[:, None]).any(axis=1)
     if not has.any() or covers.sum() <= has.sum() / 2:
         return []
     return one_finding(

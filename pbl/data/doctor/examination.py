@@ -66,7 +66,7 @@ OF_BOXES: tuple[Check, ...] = (
     lambda data: boxes.find_empty_images(data.splits),
     lambda data: boxes.find_faulty_boxes(data.splits),
     lambda data: boxes.find_tiny_boxes(data.splits),
-    lambda data: boxes.find_whole_image_boxes(data.splits),
+    lambda data: boxes.find_whole_image_boxes(data.splits, data.fit),
     lambda data: boxes.find_shared_centres(data.splits),
     lambda data: boxes.find_copies_with_other_boxes(data.splits),
 )
