@@ -19,11 +19,11 @@ from pbl.errors import InputError
 from pbl.evaluation.detection import make_baselines
 from pbl.grading import Rubric, grade, judge
 from pbl.grading.box_rows import MOST_OF_IMAGE, find_problem, split_rows
-from pbl.grading.detection import find_box_flags, list_cells, score_boxes
+from pbl.grading.detection import find_box_flags, score_boxes
 from pbl.grading.formats import BOXES_LIMIT, parse_json
 from pbl.grading.hidden import open_hidden, open_labels
 from pbl.grading.holdout import make_holdout
-from pbl.grading.outcomes import REASONS, explain
+from pbl.grading.outcomes import REASONS, explain, say
 from pbl.grading.packing import write_boxes, write_files, write_predictions
 from pbl.grading.predictions import read_boxes
 from pbl.grading.references import make_references
@@ -117,7 +117,7 @@ def as_rows(found: list[np.ndarray]) -> np.ndarray:
 
 def score(truth, found, sizes, threshold: float = 0.1, groups=None):
     padded = pad_boxes(truth, max(1, *map(len, truth)))
-    return score_boxes(split_rows(as_rows(found), sizes), padded, sizes, NAMES, threshold, groups)
+    return score_boxes(split_rows(as_rows(found), sizes), padded, NAMES, threshold, groups)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -180,23 +180,28 @@ def test_flags_of_boxes():
         assert find_box_flags(scored, rows, sizes, threshold, 0.999) == flags
 
 
-def test_cells_hold_the_surest_box():
-    boxes = split_rows(np.array([[1, 0, 0, 10, 10, 1, 0.4], [1, 2, 2, 8, 8, 0, 0.9], [1, 70, 30, 80, 40, 1, 0.2]]), [(40, 80)] * 2)  # fmt: skip
-    cells = list_cells(boxes, [(40, 80)] * 2).reshape(2, 8, 8)
-    assert (cells[0] == 0).all() and cells[1, 1, 0] == 1 and cells[1, 7, 7] == 2 and cells.astype(bool).sum() == 2
+def test_answers_are_objects_found_and_boxes_of_none():
+    """Of three objects in two images: one found twice, one by the other class, one by a box below the threshold."""
+    truth = pad_boxes([np.array([[0, 0, 10, 10, 0], [20, 20, 30, 30, 1]]), np.array([[0, 0, 8, 8, 1]])], 2)
+    found = np.full((2, 4, 6), -1.0)
+    found[0, :3] = [0, 0, 10, 9, 0, 0.9], [0, 1, 10, 10, 0, 0.8], [20, 20, 30, 30, 0, 0.7]
+    found[1, 0] = 0, 0, 8, 8, 1, 0.2
+    expected = [1, 0, 0] + [2, 0] + [0, 0]  # noqa: RUF005
+    assert score_boxes(found, truth, NAMES, 0.5).predicted.tolist() == expected
+    assert score_boxes(found, truth, NAMES, 0.1).predicted.tolist() == [1, 0, 1, *expected[3:]]
 
 
 # --- What is handed in
 
 IDS, SIZES = ["a1c", "b2c", "c3c"], [(60, 80), (50, 50), (400, 700)]
-BOX = [1, 2, 30.5, 40, "disc", 0.75]
+BOX = [1, 2, 30.5, 20, "disc", 0.75]
 
 
 def make_file(**changes) -> dict[str, Any]:
     return {"threshold": 0.4, "images": {"a1c": [BOX, [0, 0, 80, 60, "square", 1]], "b2c": [], "c3c": [BOX]}} | changes
 
 
-EXPECTED = np.array([[0, 1, 2, 30.5, 40, 0, 0.75], [0, 0, 0, 80, 60, 1, 1], [2, 1, 2, 30.5, 40, 0, 0.75]])
+EXPECTED = np.array([[0, 1, 2, 30.5, 20, 0, 0.75], [0, 0, 0, 80, 60, 1, 1], [2, 1, 2, 30.5, 20, 0, 0.75]])
 FORMS: dict[str, Callable[[dict], bytes]] = {
     "plain": lambda told: json.dumps(told).encode(),
     "indented, with a mark of UTF-8": lambda told: b"\xef\xbb\xbf" + json.dumps(told, indent=4).encode(),
@@ -305,9 +310,9 @@ HOSTILE: dict[str, Case] = {
     "a class that draws": (spoil_box(4, "\u202e\n\x1b[31mdisc"), "box_class", {"number": 2}),
     "a score above 1": (spoil_box(5, 75), "box_score", {"number": 2, "score": "75"}),
     "a score below 0": (spoil_box(5, -0.1), "box_score", {"number": 2, "score": "-0.1"}),
-    "inverted": (spoil_box(2, 0.5), "box_corners", {"number": 2, "corners": "1, 2, 0.5, 40"}),
+    "inverted": (spoil_box(2, 0.5), "box_corners", {"number": 2, "corners": "1, 2, 0.5, 20"}),
     "no area": (spoil_box(3, 2), "box_corners", {"number": 2, "corners": "1, 2, 30.5, 2"}),
-    "outside": (spoil_box(2, 5000), "box_outside", {"number": 2, "corners": "1, 2, 5000, 40"}),
+    "outside": (spoil_box(2, 5000), "box_outside", {"number": 2, "corners": "1, 2, 5000, 20"}),
     "left of the image": (spoil_box(0, -3), "box_outside", {"number": 2}),
     "too many of an image": (spoil_last([BOX] * (MOST_OF_IMAGE + 1)), "boxes_many", {"count": MOST_OF_IMAGE + 1, "limit": MOST_OF_IMAGE}),
     "a million boxes": (spoil_last([[0, 0, 9, 9, "disc", 1]] * 10**6), "boxes_many", {"count": 10**6}),
@@ -323,7 +328,7 @@ def test_what_is_hostile_is_refused_by_name(name):
     except Refusal as refusal:
         told = refusal.reason, refusal.fields
     assert told is not None and told[0] == reason and fields.items() <= told[1].items(), told
-    assert explain(reason, told[1]).isprintable() and "?" not in explain(reason, told[1])
+    assert explain(reason, told[1]).isprintable() and set(say(reason, {})[1]) <= told[1].keys()
 
 
 def test_what_a_worker_says_is_looked_at(tmp_path):
@@ -342,7 +347,7 @@ def test_what_a_worker_says_is_looked_at(tmp_path):
         rows[0, at] = value
         assert leave(rows).reason == "no_result", (at, value)
     assert leave(EXPECTED[::-1]).reason == "no_result"  # in another order
-    assert leave(np.where(EXPECTED == 40, np.nan, EXPECTED)).reason == "predictions_not_finite"
+    assert leave(np.where(EXPECTED == 30.5, np.nan, EXPECTED)).reason == "predictions_not_finite"
     assert leave(EXPECTED, b"1234567").reason == "result_length"
     for facts in ({}, {"threshold": float("nan")}, {"threshold": 7.0}, {"threshold": "0.4"}):
         assert leave(EXPECTED, facts=facts).reason == "no_result"
@@ -556,7 +561,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
         return found
 
     others = {f"other{number}": make_others() for number in range(4)}
-    copied = [rows + [0.25, 0, 0.25, 0, 0, 0] for rows in others["other0"]]
+    copied = [rows + np.array([0.25, 0, 0.25, 0, 0, 0]) for rows in others["other0"]]
     copied = [rows.clip(0, [32, 32, 32, 32, 1, 1]) for rows in copied]
     constant = [np.array([[4.0, 4, 14, 14, 0, 0.9]])] * len(told.ids)
     truth = [np.column_stack([rows, np.ones(len(rows))]) for rows in labels.boxes]
@@ -564,6 +569,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     for team, of in teams.items():
         write_boxes(handed_in / f"{team}.zip", team, NAMES, told.ids, of, 0.4)
     whole = {"threshold": 0.4, "images": {key: [[*row[:4], NAMES[int(row[4])], row[5]] for row in rows.tolist()] for key, rows in zip(told.ids, others["other1"], strict=True)}}  # fmt: skip
+    whole["images"][told.ids[0]] = [BOX]
     for number, (spoil, _, _) in enumerate(HOSTILE.values()):  # half of them as the file alone, half in a zip
         content = spoil(json.loads(json.dumps(whole)))
         if number % 2:
@@ -598,7 +604,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     assert graded["constant"]["flags"] == ["constant_predictions"]
     assert graded["truth"]["tie_group"] < graded["other1"]["tie_group"] < graded["nothing"]["tie_group"]
     assert any(flag.startswith("agrees_on_errors_with:other0=") for flag in graded["copy"]["flags"])
-    assert not any(graded[f"other{number}"]["flags"] for number in (1, 2, 3))
+    assert [graded[f"other{number}"]["flags"] for number in (1, 2, 3)] == [[], [], []]
     assert graded["table"]["reason"] == graded["model"]["reason"] == "boxes_needed"
     assert graded["sealed"]["reason"] == "changed_file" and graded["bomb"]["reason"] == "member_large"
     assert graded["path"]["reason"] == "member_path" and graded["two"]["reason"] == "two_files"
@@ -606,7 +612,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     for number, (name, (_, reason, _)) in enumerate(HOSTILE.items()):
         row = graded[f"fault{number}"]
         assert row["reason"] == reason and row["map50"] is None, (name, row["reason"], row["message"])
-        assert row["used"]["seconds"] < 20 and row["status"] == REASONS[reason][0], (name, row["used"])
+        assert row["used"]["processor_seconds"] < 60 and row["status"] == REASONS[reason][0], (name, row["used"])
 
     header = (tmp_path / "grades" / "grades.csv").read_text("utf-8-sig").partition("\n")[0]
     assert header.startswith("team,status,map50,map50_low,map50_high,right_count,right_count_low,right_count_high,map,precision,recall,threshold,points")  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pbl.evaluation.detection import CELLS, is_box, judge_boxes, split_map
+from pbl.evaluation.detection import Matches, is_box, judge_boxes, split_map
 from pbl.grading.judge import Scored
 
 # What is told of a team: mAP50 with its 95% interval; mAP; at its threshold the share of images of which the count is right, with its
@@ -17,7 +17,6 @@ MEASURES = (
 def score_boxes(
     found: np.ndarray,
     truth: np.ndarray,
-    sizes: Sequence[tuple[int, int]],
     class_names: Sequence[str],
     threshold: float,
     groups: Sequence[str] | None = None,
@@ -27,36 +26,31 @@ def score_boxes(
     Args:
         found: `[n, k, 6]`, as `pbl.grading.box_rows.split_rows` gives it.
         truth: `[n, most, 5]`; some image has a box.
-        sizes: Height and width of each image.
         class_names: The classes.
         threshold: The team's own, from which on a box is shown.
         groups: A word for each image, such as its patient, over which intervals are.
 
     Returns:
         `metrics` is of `MEASURES`, as `pbl.evaluation.detection.judge_boxes` has them; an image or group alone says nothing of others: from 0
-        to 1. `predicted` is what `list_cells` says of the boxes that are shown. `scores` is what each image or group adds to mAP50
+        to 1. `predicted` is what `list_answers` says. `scores` is what each image or group adds to mAP50
         (`split_map`), `[n, 1]`.
     """
     judged, matches = judge_boxes(truth, found, class_names, threshold, groups)
-    low, high = judged["map50_interval"] or (0.0, 1.0)
     metrics = {"images": len(truth), **{name: judged[name] for name in ("map50", "map", "classes")}}
-    metrics["map50_interval"] = [min(low, judged["map50"]), max(high, judged["map50"])]
+    metrics["map50_interval"] = judged["map50_interval"] or [0.0, 1.0]
     metrics |= {name: of for name, of in judged["at_threshold"].items() if name in MEASURES}
-    shown = np.where(found[..., 5:] >= threshold, found, [0, 0, 0, 0, -1, 0])
-    return Scored(metrics, list_cells(shown, sizes), split_map(matches, groups)[:, None])
+    return Scored(metrics, list_answers(matches, truth, threshold), split_map(matches, groups)[:, None])
 
 
-def list_cells(boxes: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """`int [images * 64]`: on 8x8 cells of each image the class of the surest box whose centre is there, from 1; 0 where there is none."""
-    image, place = np.nonzero(is_box(boxes))
-    rows = boxes[image, place]
-    order = np.argsort(rows[:, 5], kind="stable") if boxes.shape[-1] > 5 else np.arange(len(rows))
-    image, rows = image[order], rows[order]
-    middle = (rows[:, :2] + rows[:, 2:4]) / 2 / np.array(sizes)[image, ::-1]
-    across, down = np.clip(np.floor(CELLS * middle), 0, CELLS - 1).astype(int).T
-    cells = np.zeros((len(boxes), CELLS, CELLS), int)
-    cells[image, down, across] = rows[:, 4] + 1  # of several the last stays
-    return cells.ravel()
+def list_answers(matches: Matches, truth: np.ndarray, threshold: float) -> np.ndarray:
+    """`int [true boxes + images * classes]`: of each true box 1 where a box that is shown has found it (IoU .5), then of each image and class
+    how many are shown that are none. Boxes that were moved by a pixel answer alike."""
+    is_shown, (n, classes) = matches.score >= threshold, matches.truth.shape
+    right, wrong = is_shown & matches.right[:, 0], is_shown & ~matches.right[:, 0]
+    is_found = np.zeros(truth.shape[:2], int)
+    is_found[matches.image[right], matches.partner[right]] = 1
+    false = np.bincount(matches.image[wrong] * classes + matches.kind[wrong], minlength=n * classes)
+    return np.concatenate([is_found[is_box(truth)], false])
 
 
 def find_box_flags(

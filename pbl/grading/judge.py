@@ -219,7 +219,7 @@ class Scored(NamedTuple):
         metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in. Of
             anomaly detection what `pbl.grading.anomalies.score_anomalies` says, of segmentation `pbl.grading.segmentation.score_masks`, of
             detection `pbl.grading.detection.score_boxes`.
-        predicted: `int [n]`, the predicted classes; of segmentation those of pixels, of detection of cells.
+        predicted: `int [n]`, the predicted classes; of segmentation those of pixels, of detection whether each object is found.
         scores: Of anomaly detection `float [n]`, in the order of the scores that were handed in; of segmentation the Dice of each image
             or group and class, NaN where it has not the class.
     """

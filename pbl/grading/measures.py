@@ -101,19 +101,18 @@ def _find_pixels(labels: Labels, counts: np.ndarray, hidden: Hidden) -> np.ndarr
     return segmentation.list_pixels(_choose_masks(labels.masks, counts))
 
 
-def _choose_boxes(labels: Labels, counts: np.ndarray, hidden: Hidden) -> tuple[np.ndarray, np.ndarray]:
-    """True boxes and sizes of the images that count."""
+def _choose_boxes(labels: Labels, counts: np.ndarray) -> np.ndarray:
     boxes = [rows for rows, does_count in zip(labels.boxes, counts, strict=True) if does_count]
-    return pad_boxes(boxes, max(1, *map(len, boxes))), np.array(hidden.sizes)[counts]
+    return pad_boxes(boxes, max(1, *map(len, boxes)))
 
 
 def _score_boxes(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
-    truth, sizes = _choose_boxes(labels, counts, hidden)
+    truth = _choose_boxes(labels, counts)
     if not (truth[..., 4] >= 0).any():
         raise InputError("None of the hidden images that count has a box. Take --half all.")
     groups = None if labels.groups is None else [labels.groups[at] for at in np.flatnonzero(counts)]
     found = split_rows(result, hidden.sizes)[counts]
-    scored = detection.score_boxes(found, truth, sizes, hidden.class_names, facts["threshold"], groups)
+    scored = detection.score_boxes(found, truth, hidden.class_names, facts["threshold"], groups)
     scored.metrics["ap50"] = {of["name"]: of["ap50"] for of in scored.metrics["classes"]}
     return scored
 
@@ -123,8 +122,9 @@ def _flag_boxes(scored, result, counts, hidden: Hidden, ceiling: float, facts: M
     return detection.find_box_flags(scored, found, sizes, facts["threshold"], ceiling)
 
 
-def _find_cells(labels: Labels, counts: np.ndarray, hidden: Hidden) -> np.ndarray:
-    return detection.list_cells(*_choose_boxes(labels, counts, hidden))
+def _find_answers(labels: Labels, counts: np.ndarray, hidden: Hidden) -> np.ndarray:
+    boxes = int((_choose_boxes(labels, counts)[..., 4] >= 0).sum())
+    return np.repeat([1, 0], [boxes, int(counts.sum()) * len(hidden.class_names)])
 
 
 SCORINGS = {
@@ -173,7 +173,7 @@ SCORINGS = {
         _score_boxes,
         segmentation.are_dice_tied,  # paired over images, whatever each adds to the mean
         _flag_boxes,
-        _find_cells,
+        _find_answers,
         has_ceiling=True,
     ),
 }
