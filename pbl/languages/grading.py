@@ -147,7 +147,6 @@ GRADING = {
     # Detection
     "{images:,} images would be hidden; at most {most:,} are graded by their boxes. Hide fewer: a smaller --fraction.": "非公開の画像が {images:,} 枚になりますが、枠で採点できるのは {most:,} 枚までです。--fraction を小さくしてください。",
     ", the boxes": "、正解の枠",
-    "boxes": "検出枠",
     "Teams hand in boxes: give them {images} too, late, since people can look at them.": "班は検出枠を提出します。{images} も配りますが、人が見てもわかるので、配るのは遅いほうが安全です。",
     "Validation chose no threshold, since no box was right there: {threshold} is handed in. See: python -m pbl evaluate {run}.": "検証データで正しい検出枠が1つもなく、しきい値が選ばれていないので、{threshold} を提出します。python -m pbl evaluate {run} を見てください。",
     "In no image a box reaches the threshold: nothing is found. See: python -m pbl evaluate {run}.": "どの画像にもしきい値以上の検出枠がなく、何も見つかっていません。python -m pbl evaluate {run} を見てください。",
@@ -172,9 +171,8 @@ GRADING = {
     "; of the boxes that are shown {precision:.1%} are right, and {recall:.1%} of the objects are found.": "。表示される検出枠の {precision:.1%} が正しく、物体の {recall:.1%} が見つかりました。",
     "| class | boxes | images that have it | AP50 |": "| クラス | 正解の枠 | それがある画像 | AP50 |",
     "mAP50 is the mean over the classes of the average precision of boxes that overlap a true one by half (IoU .5). Teams of one tie group cannot be told apart by these images: the interval of the difference of their mAP50 to the group's first, paired over what each image adds to it (jackknife), holds 0. A flag is for you to judge; none changes a score.": "mAP50 は、正解の枠と半分以上重なる（IoU 0.5 以上の）検出枠を正しいとした平均適合率の、クラスについての平均です。同じ同点グループの班は、この画像では差があるといえません（グループの先頭との mAP50 の差の、画像ごとの寄与（ジャックナイフ法）を対応させた95%信頼区間が 0 を含みます）。フラグは教員が判断するためのもので、点数は変わりません。",
-    "Right count: of the images, the share in which as many boxes of each class are shown as there are, at the threshold that the team has handed in.": "個数の正解：班が提出したしきい値で、どのクラスの検出枠の数も正解と同じになった画像の割合。",
+    "Right count: of the images, the share in which as many boxes of each class are shown as there are, at the threshold that the team has handed in.": "個数の正解率：班が提出したしきい値で、どのクラスの検出枠の数も正解と同じになった画像の割合。",
     "histogram of mAP50": "mAP50 のヒストグラム",
-    "right count": "個数の正解",
     "{share:.1%} ({low:.1%} to {high:.1%})": "{share:.1%}（{low:.1%}〜{high:.1%}）",
     "mAP50 (95% interval)": "mAP50（95%信頼区間）",
     # submission.py
