@@ -16,8 +16,10 @@ from pbl.storage.escapes import for_shell
 def holdout(
     source: Annotated[str, Argument(metavar="SOURCE", help="A data set: a name, a folder, a .zip or an .npz.")],
     task: Annotated[
-        Literal["classification", "segmentation", "anomaly"],
-        Option(help="segmentation: images with a mask each, and teams hand in masks; anomaly goes with --normal."),
+        Literal["classification", "segmentation", "detection", "anomaly"],
+        Option(
+            help="segmentation: images with a mask each, and teams hand in masks; detection: with boxes, likewise; anomaly goes with --normal."
+        ),
     ] = "classification",
     fraction: Annotated[
         float, Option(help="Share of each class that is hidden; 1 hides all, and nothing is public.")
@@ -60,9 +62,9 @@ def holdout(
     if made.public is not None:
         public = [(made.public.name, say("{n:,} images for the teams", n=made.public_images))]
     hidden = say("{n:,} hidden images under opaque names, without labels", n=made.images)
-    has_masks = task == "segmentation"
+    marked = {"segmentation": "masks", "detection": "boxes"}.get(task)
     yours = say("yours alone: labels.csv, how the set was made") + (", copies.csv" if made.findings else "")
-    yours += say(", the masks") if has_masks else ""
+    yours += {"masks": say(", the masks"), "boxes": say(", the boxes"), None: ""}[marked]
     print_table([str(made.path), ""], [*public, ("images, hidden.json", hidden), ("labels", yours)])
     for finding in made.findings:
         told = (
@@ -83,18 +85,18 @@ def holdout(
         scores = make_references(made.path, made.public)
         if scores:
             order = sorted(scores.items(), key=lambda item: item[1])
-            header = [say("reference submission"), "AUROC" if normal else "Dice" if has_masks else say("accuracy")]
+            called = {"segmentation": "Dice", "detection": "mAP50"}.get(task, "AUROC" if normal else say("accuracy"))
+            header = [say("reference submission"), called]
             print_table(header, [(name, format_number(value)) for name, value in order])
     if normal:
         told = "Teams hand in scores: give them {images} too, and tell them the share of false alarms to promise."
         print(say(told, images=made.path / "images"))
-    if has_masks:
-        print(
-            say(
-                "Teams hand in masks: give them {images} too, late, since people can look at them.",
-                images=made.path / "images",
-            )
-        )
+    if marked:
+        told = {
+            "masks": "Teams hand in masks: give them {images} too, late, since people can look at them.",
+            "boxes": "Teams hand in boxes: give them {images} too, late, since people can look at them.",
+        }
+        print(say(told[marked], images=made.path / "images"))
     print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
     _warn_of_exposed_labels(made.path)
     return 0
@@ -123,7 +125,7 @@ def submit(
         str | None,
         Option(
             metavar="IMAGES",
-            help="Hand in the classes, of anomaly detection the scores, of segmentation the masks, of these hidden images rather than a model.",
+            help="Hand in the classes, of anomaly detection the scores, of segmentation the masks, of detection the boxes, of these hidden images rather than a model.",
         ),
     ] = None,
     trust: Trust = False,
@@ -280,6 +282,7 @@ def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
 HEADERS = {
     "roc_auc": ("AUROC (95% interval)", "found", "false alarms"),
     "dice": ("Dice (95% interval)", "falsely marked"),
+    "map50": ("mAP50 (95% interval)", "right count"),
     "accuracy": ("accuracy (95% interval)",),
 }
 
@@ -295,6 +298,8 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
                 more = f"{row['found']:.1%}", f"{row['false_alarms']:.1%} {say(row['promise'].replace('_', ' '))}"
             elif headline == "dice":
                 more = ("" if row["false_images"] is None else f"{row['false_images']:.1%}",)
+            elif headline == "map50":
+                more = (f"{row['right_count']:.1%}",)
         points = row["final_points"] if row["total"] is None else row["total"]
         points = "" if points is None else f"{points:g}"
         remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""

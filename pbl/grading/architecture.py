@@ -32,12 +32,8 @@ _TAKE_FUNCTIONS = frozenset(
 def _classes(module: ModuleType, base: type, own: str) -> set[str]:
     """Names of a module's classes, as far as Keras itself has written them."""
     kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, base)}
-    return (
-        {name for name, kind in kinds.items() if kind.__module__.startswith(own)}
-        - _RUN_CODE
-        - _READ_FILES
-        - _TAKE_FUNCTIONS
-    )
+    found = {name for name, kind in kinds.items() if kind.__module__.startswith(own)}
+    return found - _RUN_CODE - _READ_FILES - _TAKE_FUNCTIONS
 
 
 # (module, class) of all that a config may name: Keras's own layers, and the operations that stand for `x + y` or `keras.ops.mean(x)`.

@@ -350,7 +350,7 @@ def _write_autograder(file: Path, out: Path, rows: Sequence[dict[str, Any]], ros
         page = out / "teams" / row["folder"] / "feedback.md"
         told = {"score": round(grade, 4), "output": page.read_text(encoding="utf-8"), "output_format": "md"}
         told |= {"visibility": "after_published"}
-        for name, called in (("accuracy", "Accuracy"), ("roc_auc", "AUROC"), ("dice", "Dice")):
+        for name, called in (("accuracy", "Accuracy"), ("roc_auc", "AUROC"), ("dice", "Dice"), ("map50", "mAP50")):
             if row.get(name) is not None:
                 told["leaderboard"] = [{"name": called, "value": round(row[name], 4), "order": "desc"}]
         teams[row["team"]] = told

@@ -32,6 +32,11 @@ _MASK_REMARKS = {
     "constant_predictions": "Every image got the same mask. Does the training loss go down?",
     "late": _REMARKS["late"],
 }
+_BOX_REMARKS = {
+    "nothing_found": "No box reaches the threshold in any image. Does the training loss go down, and is the threshold too high?",
+    "constant_predictions": "Every image got the same boxes. Does the training loss go down?",
+    "late": _REMARKS["late"],
+}
 _PROMISES = {
     "kept": "Its interval holds the promised share, {promised:g}.",
     "too_many": "That is more than the promised share, {promised:g}. Choose the threshold by normal images that the model was not trained on.",
@@ -51,6 +56,7 @@ FLAGS = {
     "late": "received after the deadline",
     "late_on_platform": "the platform calls it late; no time of receipt is known here",
     "names_inside": "names that other team inside its file",
+    "nothing_found": "no box reaches the team's threshold in any image",
     "not_on_roster": "no team of the roster",
     "skewed_preprocessing": "its own test images got other probabilities here than on the team's machine",
     "time_unread": "its time of receipt in the roster could not be read",
@@ -80,11 +86,13 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     if half == "public":
         lines += _tell_coarsely(row, say)
     else:
-        tell = {"anomaly": _tell_detection, "segmentation": _tell_masks}.get(hidden.task, _tell_scores)
+        tells = {"anomaly": _tell_alarms, "segmentation": _tell_masks, "detection": _tell_boxes}
+        tell = tells.get(hidden.task, _tell_scores)
         lines += tell(row, hidden, say) if row[hidden.headline] is not None else []
         lines += _tell_marks(row, say, hidden.headline)
     facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
-    known = {"anomaly": _ANOMALY_REMARKS, "segmentation": _MASK_REMARKS}.get(hidden.task, _REMARKS)
+    remarks_of = {"anomaly": _ANOMALY_REMARKS, "segmentation": _MASK_REMARKS, "detection": _BOX_REMARKS}
+    known = remarks_of.get(hidden.task, _REMARKS)
     told = [flag for flag in row["flags"] if flag in known and (half, flag) != ("public", "below_chance")]
     remarks = [say(known[flag], days=row["days_late"]) for flag in told]
     if facts.get("ties"):
@@ -134,7 +142,7 @@ def _tell_scores(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
     return [*(f"- {line}" for line in told), "", say("| class | recall |"), "|---|---|", *table]
 
 
-def _tell_detection(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
+def _tell_alarms(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
     """What `_tell_scores` is for classes."""
 
     def share(name: str) -> dict[str, float]:
@@ -172,6 +180,33 @@ def _tell_masks(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str])
         table.append(f"| {_escape(of['name'])} | {of['images']} | {dice} | {false} |")
     header = say("| class | images that have it | Dice | falsely marked where it is not |")
     return [*(f"- {line}" for line in [*told, *_tell_points(row, say)]), "", header, "|---|---|---|---|", *table]
+
+
+def _tell_boxes(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
+    """What `_tell_scores` is for classes."""
+    low, high = row["map50_interval"]
+    score = {"map50": row["map50"], "low": low, "high": high, "images": row["images"]}
+    told = [
+        say("mAP50: {map50:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)", **score),
+        say("mAP (IoU .50 to .95): {map:.4f}", map=row["map"]),
+    ]
+    low, high = row["right_count_interval"]
+    shown = {"threshold": row["threshold"], "share": row["right_count"], "low": low, "high": high}
+    count = "Right count at your threshold {threshold:.3g}: in {share:.1%} of the images ({low:.1%} to {high:.1%})"
+    told.append(f"{say(count, **shown)}{_say_errors(row, say)}")
+    table = []
+    for of in row["classes"]:
+        value = "" if of["ap50"] is None else f"{of['ap50']:.4f}"
+        table.append(f"| {_escape(of['name'])} | {of['boxes']} | {of['images']} | {value} |")
+    header = say("| class | boxes | images that have it | AP50 |")
+    return [*(f"- {line}" for line in [*told, *_tell_points(row, say)]), "", header, "|---|---|---|---|", *table]
+
+
+def _say_errors(row: Mapping[str, Any], say: Callable[..., str]) -> str:
+    if row["precision"] is None:
+        return say("; no box is shown.")
+    told = "; of the boxes that are shown {precision:.1%} are right, and {recall:.1%} of the objects are found."
+    return say(told, precision=row["precision"], recall=row["recall"])
 
 
 def _tell_points(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
@@ -228,7 +263,7 @@ def _write(file: Path, text: str) -> None:
 def write_histogram(
     file: Path, rows: list[dict[str, Any]], references: Mapping[str, float], headline: str = "accuracy"
 ) -> Path | None:
-    """Draws how many teams reached which accuracy, AUROC or Dice, with the reference submissions; returns the file, None where none has a score."""
+    """Draws how many teams reached which accuracy, AUROC, Dice or mAP50, with the reference submissions; returns the file, None where none has a score."""
     scores = [row[headline] for row in rows if row[headline] is not None]
     if not scores:
         file.unlink(missing_ok=True)
@@ -253,6 +288,7 @@ def write_histogram(
         "accuracy": caption("accuracy on the hidden images"),
         "roc_auc": caption("AUROC on the hidden images"),
         "dice": caption("Dice on the hidden images"),
+        "map50": caption("mAP50 on the hidden images"),
     }
     axes.set_xlabel(labels[headline])
     axes.set_ylabel(caption("teams"))
@@ -284,7 +320,7 @@ def write_summary(
         is_whole: Whether no line of the ledger was changed.
         hidden: For the name of the hidden set, and its task.
         half: Which half of the hidden images counts.
-        references: Accuracy, AUROC or Dice of each reference submission.
+        references: Accuracy, AUROC, Dice or mAP50 of each reference submission.
         histogram: A PNG that `write_histogram` has drawn.
         language: "en" or "ja", of the page.
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,13 +10,14 @@ from typing import Any, NamedTuple
 from pbl.grading.refusals import Refusal, clean
 
 FORMAT = 1  # of submission.json
-JSON_LIMIT = 64 * 1024  # bytes of submission.json
+JSON_LIMIT, BOXES_LIMIT = 64 * 1024, 64 * 1024**2  # bytes of submission.json, of boxes.json
 MOST_FIXTURES = 16  # images in fixtures.npz
 
 # Names under which the grader keeps the files, whatever a team or a platform called them.
 DESCRIPTION, WEIGHTS, FIXTURES = "submission.json", "model.weights.h5", "fixtures.npz"
 KERAS, PREDICTIONS, BUILDER, ARCHIVE = "model.keras", "predictions.csv", "builder.py", "submission.zip"
-ROLES = (DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER)
+BOXES = "boxes.json"
+ROLES = (DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER, BOXES)
 PICTURE = re.compile(r"([_-]mask)?\.(png|jpe?g|bmp|gif|webp|tiff?)$", re.IGNORECASE)  # how a mask's name ends
 
 # What can run a program when it is opened.
@@ -30,7 +32,7 @@ class Parts(NamedTuple):
     """Which file plays which role.
 
     Attributes:
-        kind: "weights", "keras", "predictions", "masks" or "archive".
+        kind: "weights", "keras", "predictions", "masks", "boxes" or "archive".
         roles: The grader's name of each file: what the team called it.
     """
 
@@ -56,7 +58,7 @@ def role_of(name: str) -> str | None:
         return WEIGHTS
     if called.endswith(".keras"):
         return KERAS
-    for role in (DESCRIPTION, FIXTURES, PREDICTIONS, BUILDER):
+    for role in (DESCRIPTION, FIXTURES, PREDICTIONS, BUILDER, BOXES):
         if called == role or called.endswith(("_" + role, " " + role, "-" + role)):
             return role
     return ARCHIVE if called.endswith(".zip") else None
@@ -78,10 +80,11 @@ def choose_parts(names: Iterable[str], in_archive: bool = False) -> Parts:
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(role_of(name) or "", []).append(name)
-    kinds = {"weights": WEIGHTS, "keras": KERAS, "predictions": PREDICTIONS}
+    kinds = {"weights": WEIGHTS, "keras": KERAS, "predictions": PREDICTIONS, "boxes": BOXES}
     present = [kind for kind, role in kinds.items() if role in found]
-    if len(names) == 1 and not present and names[0].lower().endswith(".csv"):
-        return Parts("predictions", {PREDICTIONS: names[0]})
+    for ending, kind in ((".csv", "predictions"), (".json", "boxes")):
+        if len(names) == 1 and "" in found and names[0].lower().endswith(ending):
+            return Parts(kind, {kinds[kind]: names[0]})
     if not present and ARCHIVE in found:
         if len(found[ARCHIVE]) > 1:
             raise Refusal("two_files", names=_list(found[ARCHIVE]))
@@ -102,6 +105,7 @@ def choose_parts(names: Iterable[str], in_archive: bool = False) -> Parts:
         "keras": (KERAS, DESCRIPTION, FIXTURES),
         "predictions": (PREDICTIONS, DESCRIPTION),
         "masks": (DESCRIPTION,),
+        "boxes": (BOXES, DESCRIPTION),
     }[kind]
     roles = {}
     for role in wanted:
@@ -129,21 +133,20 @@ def parse_json(content: bytes, name: str, limit: int = JSON_LIMIT, depth: int = 
         raise Refusal("json_large", file=name, limit=limit // 1024)
     if not content:
         raise Refusal("empty_file", file=name)
-    level = deepest = 0
-    for sign in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", content, flags=re.DOTALL)):
-        level += 1 if sign in b"[{" else -1
-        deepest = max(deepest, level)
-    if deepest > depth:
-        raise Refusal("json_large", file=name, limit=limit // 1024)
+    level = 0
+    for sign in re.finditer(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', content, flags=re.DOTALL):  # words are passed over
+        level += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(sign[0], 0)
+        if level > depth:
+            raise Refusal("json_large", file=name, limit=limit // 1024)
 
     def refuse(word: str) -> None:
         raise ValueError(word)
 
     def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [key for key, _ in pairs]
-        if len(set(names)) < len(names):
-            raise Refusal("key_twice", file=name, name=clean(next(key for key in names if names.count(key) > 1)))
-        return dict(pairs)
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            raise Refusal("key_twice", file=name, name=clean(Counter(key for key, _ in pairs).most_common(1)[0][0]))
+        return value
 
     try:
         value = json.loads(content.decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=take)
@@ -213,7 +216,7 @@ def read_description(content: bytes, kind: str, most_pixels: int) -> Description
     need("fit", fit in ("crop", "pad", "stretch"), "crop, pad or stretch")
     names = given.get("class_names")
     if names is not None:
-        is_list = isinstance(names, list) and 2 <= len(names) <= 10_000
+        is_list = isinstance(names, list) and (1 if kind == "boxes" else 2) <= len(names) <= 10_000
         need(
             "class_names",
             is_list and all(isinstance(name, str) and 0 < len(name) <= 200 for name in names),

@@ -2,7 +2,7 @@
 
 HIDDEN/images/a3f0....png   what models see; handed out only where teams hand in predictions
 HIDDEN/hidden.json          task, class names, number and shape of the images: no labels
-HIDDEN/labels/labels.csv    id,label,half: the instructor's alone
+HIDDEN/labels/labels.csv    id,label,half: the instructor's alone; beside it masks/ or boxes.json (COCO), where there are such
 HIDDEN/references/          submissions that show the scale of grades
 """
 
@@ -16,17 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from pbl.data.box_formats import parse_coco
+from pbl.data.boxes import find_commonest_class
 from pbl.data.mask_files import decode_values
 from pbl.errors import InputError, Sentence
 from pbl.grading.tables import Table, TableError, find_words, fold, read_table, reads_as_number
 
 FORMAT = 1  # of hidden.json
 IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
-MASKS = "masks"  # beside labels.csv
+MASKS, BOXES = "masks", "boxes.json"  # beside labels.csv
 HALVES = ("public", "private")
 ANOMALY_CLASSES = ["normal", "anomaly"]  # of a hidden set of anomaly detection; an anomaly is the second
 # What a submission is graded by: the name of a column of `grades.csv`, for each task.
-HEADLINES = {"classification": "accuracy", "anomaly": "roc_auc", "segmentation": "dice"}
+HEADLINES = {"classification": "accuracy", "anomaly": "roc_auc", "segmentation": "dice", "detection": "map50"}
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class Hidden:
         ids: The images' names, sorted.
         shape: (height, width, channels) of the images; None where they differ.
         task: "classification", or "anomaly": then the classes are `ANOMALY_CLASSES`, and scores of the images are handed in; or
-            "segmentation": then masks are handed in, and the first class is the background.
+            "segmentation": then masks are handed in, and the first class is the background; or "detection": then boxes are.
         normal: Of anomaly detection the source's classes that are normal.
         false_alarms: Of anomaly detection the share of normal images that may have an alarm, as teams were told.
         digest: SHA-256 of all of it: another digest, another hidden set.
-        sizes: Of segmentation height and width of each image, in the order of `ids`; else None.
+        sizes: Of segmentation and detection height and width of each image, in the order of `ids`; else None.
     """
 
     path: Path
@@ -66,11 +68,11 @@ class Hidden:
     @property
     def judged_classes(self) -> list[str]:
         """The classes that are judged one by one: of segmentation all but the background."""
-        return self.class_names if self.sizes is None else self.class_names[1:]
+        return self.class_names[1:] if self.task == "segmentation" else self.class_names
 
     def result_name(self, key: str) -> str:
         """What the file of a submission's result is called, by its key in the ledger."""
-        return f"{key}.f32" if self.sizes is None else f"{key}.u8"
+        return key + {"segmentation": ".u8", "detection": ".f64"}.get(self.task, ".f32")
 
     @property
     def files(self) -> list[Path]:
@@ -99,7 +101,8 @@ def open_hidden(path: str | Path) -> Hidden:
         shape = tuple(told["shape"]) if told["shape"] else None
         about = _read_task(told, class_names)
         are_names = ids and all(re.fullmatch(r"[0-9a-f]+", name) for name in ids)
-        if told["format"] != FORMAT or not are_names or len(class_names) < 2:
+        fewest = 1 if told.get("task") == "detection" else 2  # one kind of object is enough
+        if told["format"] != FORMAT or not are_names or len(class_names) < fewest:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError("{file} is damaged. Make the hidden set anew, or copy it again.", file=file) from None
@@ -140,7 +143,7 @@ def _read_task(told: dict[str, Any], class_names: list[str]) -> dict[str, Any]:
     task = told.get("task", "classification")
     if task == "classification":
         return {}
-    if task == "segmentation":
+    if task in ("segmentation", "detection"):
         sizes = tuple((int(height), int(width)) for height, width in told["sizes"])
         if len(sizes) != len(told["ids"]) or min(map(min, sizes)) < 1:
             raise ValueError
@@ -161,15 +164,18 @@ class Labels:
     """The labels of a hidden set, in the order of its `ids`.
 
     Attributes:
-        classes: `int64 [n]`; of segmentation the commonest class beside the background.
+        classes: `int64 [n]`; of segmentation the commonest class beside the background, of detection that of most boxes; one beyond the last
+            class where there is none.
         is_public: `bool [n]`: whether an image is in the half whose scores a leaderboard may show.
         masks: Of segmentation, `uint8 [height, width]` of each image; else None.
-        groups: Of segmentation, where images belong together, a word for each, such as its patient; else None.
+        boxes: Of detection, `float64 [k, 5]` of each image: left, top, right, bottom, class; else None.
+        groups: Of segmentation and detection, where images belong together, a word for each, such as its patient; else None.
     """
 
     classes: np.ndarray
     is_public: np.ndarray
     masks: list[np.ndarray] | None = None
+    boxes: list[np.ndarray] | None = None
     groups: list[str] | None = None
 
 
@@ -185,7 +191,8 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
     """
     file = Path(file).expanduser() if file else hidden.path / LABELS
     lines, ids, labels, halves, groups = _read_labels(file)
-    places, classes = find_words(ids, hidden.ids), find_words(labels, hidden.class_names)
+    known_classes = [*hidden.class_names, *([""] if hidden.task == "detection" else [])]  # an image may show no object
+    places, classes = find_words(ids, hidden.ids), find_words(labels, known_classes)
     what, known = None, set(places) - {None}
     changed = [n for n, place in enumerate(places) if place is None and reads_as_number(ids[n])]
     no_half = next((n for n, half in enumerate(halves) if fold(half) not in HALVES), None)
@@ -214,7 +221,29 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
         return labels
     # An image in no group is one of its own.
     words = [groups[at] or f"\0{ids[at]}" for at in order] if any(groups) else None
+    if hidden.task == "detection":
+        boxes = _read_boxes(hidden, file.parent / BOXES)
+        found = np.array([find_commonest_class(rows, len(hidden.class_names)) for rows in boxes])
+        return replace(labels, classes=found, boxes=boxes, groups=words)
     return replace(labels, masks=_read_masks(hidden, file.parent / MASKS), groups=words)
+
+
+def _read_boxes(hidden: Hidden, file: Path) -> list[np.ndarray]:
+    """The boxes of a hidden set; raises InputError where they cannot be read, or are none of this set."""
+    try:
+        coco = parse_coco(file.read_bytes(), file.name)
+    except (OSError, InputError) as error:
+        reason = error if isinstance(error, InputError) else f"{error.strerror}."
+        raise InputError("The boxes {file} cannot be read: {reason} Copy the folder of the labels again.", file=file, reason=reason) from None  # fmt: skip
+    of_image = {} if coco is None else coco.images
+    known = {f"{name}.png": size for name, size in zip(hidden.ids, hidden.sizes, strict=True)}
+    if {name: of.size for name, of in of_image.items()} != known or coco.class_names != hidden.class_names:
+        raise InputError("The boxes {file} are not those of this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
+    number_of, boxes = {name: number for number, name in enumerate(hidden.class_names)}, []
+    for name in known:
+        rows = [[*corners, number_of[kind]] for corners, kind in zip(of_image[name].rows, of_image[name].classes, strict=True)]  # fmt: skip
+        boxes.append(np.array(rows, np.float64).reshape(-1, 5))
+    return boxes
 
 
 def _read_masks(hidden: Hidden, folder: Path) -> list[np.ndarray]:

@@ -17,15 +17,18 @@ import numpy as np
 from PIL import Image
 
 from pbl.data import Source, decode_image, fit_image, hash_image, hold_out
+from pbl.data.box_writing import write_coco
+from pbl.data.boxes import Boxes, find_commonest_class
 from pbl.data.catalogue import open_source
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
 from pbl.data.mask_files import IMAGE_FOLDERS, NAMES_FILE, Mask
-from pbl.data.source import check_has_masks
+from pbl.data.source import check_has_boxes, check_has_masks
 from pbl.data.split import find_groups
 from pbl.data.store import find_main_class
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading.hidden import (
     ANOMALY_CLASSES,
+    BOXES,
     DESCRIPTION,
     FORMAT,
     HALVES,
@@ -42,7 +45,7 @@ from pbl.storage.writing import name_unfinished, replacing, sweep, timestamp, wr
 MOST_HIDDEN, MOST_PIXELS = (
     4_000,
     500_000_000,
-)  # hidden images with masks, and their pixels: more are no zip that a platform takes
+)  # hidden images with masks or boxes, and pixels of masks: more are no zip that a platform takes
 CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
 COPIES = "copies.csv"
 
@@ -56,7 +59,8 @@ class _Seen(NamedTuple):
     shapes: np.ndarray
     small: np.ndarray
     splits: list[str]
-    classes: list[frozenset[int]]  # that the mask of each has, where the source has masks
+    classes: list[frozenset[int]]  # that the mask or the boxes of each have, where the source has such
+    boxes: list[np.ndarray]  # of each image, where the source has boxes
 
 
 class Holdout(NamedTuple):
@@ -110,7 +114,8 @@ def make_holdout(
             scores of them. The public part keeps its classes, the anomalies among them for teams to judge themselves by.
         false_alarms: Of anomaly detection: the share of normal images that may have an alarm, which teams promise; .05 unless given.
         task: "segmentation" where the source has a mask for each image: the public part then holds both, with which
-            `task=segmentation` trains, and teams hand in masks of the hidden images. "anomaly" goes with `normal`.
+            `task=segmentation` trains, and teams hand in masks of the hidden images; "detection" likewise where it has boxes.
+            "anomaly" goes with `normal`.
 
     Raises:
         InputError: The source or a setting is wrong; `out` exists; an image or mask cannot be decoded; normal images or anomalies
@@ -118,9 +123,11 @@ def make_holdout(
     """
     if task not in HEADLINES or ((task == "anomaly") != bool(normal) and task != "classification"):
         raise InputError(
-            "task={task}: valid are classification, segmentation, and anomaly with --normal CLASS.", task=task
+            "task={task}: valid are classification, segmentation, detection, and anomaly with --normal CLASS.",
+            task=task,
         )
-    has_masks = task == "segmentation"
+    has_masks, has_boxes = task == "segmentation", task == "detection"
+    is_marked = has_masks or has_boxes
     if not 0 < fraction <= 1:
         raise InputError("--fraction {fraction}: give a share above 0 and up to 1, such as 0.2.", fraction=fraction)
     if false_alarms is not None and not normal:
@@ -130,8 +137,11 @@ def make_holdout(
         raise InputError(
             "--false-alarms {share}: give a share above 0 and below 0.5, such as 0.05.", share=false_alarms
         )
-    opened = open_source(source, data_dir, has_anomalies=bool(normal), has_masks=has_masks)
-    check_has_masks(opened, source, has_masks)
+    opened = open_source(source, data_dir, has_anomalies=bool(normal), has_masks=has_masks, has_boxes=has_boxes)
+    if has_boxes:
+        check_has_boxes(opened, source, has_boxes)
+    else:
+        check_has_masks(opened, source, has_masks)
     for name in normal:
         if name not in opened.class_names:
             nearest = name_nearest(name, opened.class_names)
@@ -147,7 +157,8 @@ def make_holdout(
     seed = secrets.randbits(63) if seed is None else seed
     seen = _go_through(opened, source)
     is_hidden = _choose(seen, fraction, hide_test, groups, seed)
-    words = [opened.class_names[label] for label in seen.labels[is_hidden]]  # what labels.csv says of each
+    known = [*opened.class_names, ""]  # an image may have no box
+    words = [known[label] for label in seen.labels[is_hidden]]  # what labels.csv says of each
     if normal:
         words = [ANOMALY_CLASSES[word not in normal] for word in words]
         if len(set(words)) < 2:
@@ -157,15 +168,15 @@ def make_holdout(
                 kind=words[0],
                 source=source,
             )
-    if has_masks:
-        _check_masks(seen, is_hidden, opened.class_names)
+    if is_marked:
+        _check_marked(seen, is_hidden, opened.class_names, has_masks)
     findings = _find_copies(seen, is_hidden)
     with _making(path) as making:
         random = np.random.default_rng([seed, 1])
         ids = _draw_ids(random, int(is_hidden.sum()))
         public = _write_images(opened, seen, is_hidden, ids, making, as_zip)
         is_private = _choose_private(seen, is_hidden, groups, seed)
-        of_group = find_groups([seen.names[at] for at in np.flatnonzero(is_hidden)], groups) if has_masks else None
+        of_group = find_groups([seen.names[at] for at in np.flatnonzero(is_hidden)], groups) if is_marked else None
         _write_labels(ids, words, making, is_private, of_group)
         shapes = {tuple(shape) for shape in seen.shapes[is_hidden].tolist()}
         told = {
@@ -178,13 +189,13 @@ def make_holdout(
         }
         if normal:
             told |= {"task": "anomaly", "normal": list(normal), "false_alarms": false_alarms}
-        if has_masks:
+        if is_marked:
             sizes = dict(zip(ids, seen.shapes[is_hidden][:, :2].tolist(), strict=True))
             told |= {"task": task, "sizes": [sizes[name] for name in sorted(ids)]}
         write_json(making / DESCRIPTION, {**told, "shape": list(shapes.pop()) if len(shapes) == 1 else None})
         settings = {"source": source, "fraction": fraction, "hide_test": hide_test, "groups": groups, "seed": seed}
         settings |= {"normal": list(normal), "false_alarms": false_alarms} if normal else {}
-        settings |= {"task": task} if has_masks else {}
+        settings |= {"task": task} if is_marked else {}
         write_json(making / "labels" / "holdout.json", {**settings, "made": timestamp()})
         _write_copies(findings, making)
     return Holdout(path, path / public if public else None, int(is_hidden.sum()), int((~is_hidden).sum()), findings)
@@ -228,20 +239,28 @@ def _pixels(image: np.ndarray | bytes, name: str) -> np.ndarray:
 
 
 def _go_through(source: Source, called: str) -> _Seen:
-    names, labels, hashes, shapes, small, splits, classes, problems = [], [], [], [], [], [], [], []
+    names, labels, hashes, shapes, small, splits, classes, boxes, problems = [], [], [], [], [], [], [], [], []
     for split, give in _parts(source):
         for image, label, name in give():
             try:
                 pixels = _pixels(image, name)
-                mask = label.read(name, pixels.shape[:2]) if isinstance(label, Mask) else None
+                marked = label.read(name, pixels.shape[:2]) if isinstance(label, Mask | Boxes) else None
             except InputError as error:
                 problems.append(error)
                 continue
             side = min(CHECKED_SIDE, *(shapes[0][:2] if shapes else pixels.shape[:2]))
             small.append(fit_image(pixels, (side, side), 3, "stretch"))
             names.append(name)
-            labels.append(int(label) if mask is None else find_main_class(mask))
-            classes.append(frozenset() if mask is None else frozenset(np.unique(mask).tolist()))
+            if isinstance(label, Mask):
+                labels.append(find_main_class(marked))
+                classes.append(frozenset(np.unique(marked).tolist()))
+            elif isinstance(label, Boxes):
+                labels.append(find_commonest_class(marked.rows, len(source.class_names)))
+                classes.append(frozenset(marked.rows[:, 4].astype(int).tolist()))
+                boxes.append(marked.rows)
+            else:
+                labels.append(int(label))
+                classes.append(frozenset())
             hashes.append(hash_image(pixels))
             shapes.append(pixels.shape)
             splits.append(split)
@@ -260,7 +279,7 @@ def _go_through(source: Source, called: str) -> _Seen:
     if len(sides) > 1:  # a first image smaller than the checked side
         side = min(shape[0] for shape in sides)
         small = [fit_image(image, (side, side), 3, "stretch") for image in small]
-    return _Seen(names, np.array(labels), hashes, np.array(shapes), np.stack(small), splits, classes)
+    return _Seen(names, np.array(labels), hashes, np.array(shapes), np.stack(small), splits, classes, boxes)
 
 
 def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, seed: int) -> np.ndarray:
@@ -289,18 +308,24 @@ def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, s
     return is_hidden
 
 
-def _check_masks(seen: _Seen, is_hidden: np.ndarray, class_names: Sequence[str]) -> None:
-    """Raises InputError where hidden masks would lack a class, or are too many to be handed in."""
+def _check_marked(seen: _Seen, is_hidden: np.ndarray, class_names: Sequence[str], has_masks: bool) -> None:
+    """Raises InputError where hidden masks or boxes would lack a class, or are too many to be handed in."""
     hidden = frozenset().union(*(seen.classes[at] for at in np.flatnonzero(is_hidden)))
     known = frozenset().union(*seen.classes)
-    if lacking := sorted(known - hidden - {0}):
+    if lacking := sorted(known - hidden - ({0} if has_masks else set())):
         raise InputError(
-            "No hidden mask would have the class {name}, so nothing would be judged by it. Hide other images or more: another --seed, a"
+            "No hidden image would have the class {name}, so nothing would be judged by it. Hide other images or more: another --seed, a"
             " larger --fraction.",
             name=class_names[lacking[0]],
         )
     images, pixels = int(is_hidden.sum()), int(seen.shapes[is_hidden][:, :2].prod(axis=1).sum())
-    if images > MOST_HIDDEN or pixels > MOST_PIXELS:
+    if images > MOST_HIDDEN and not has_masks:
+        raise InputError(
+            "{images:,} images would be hidden; at most {most:,} are graded by their boxes. Hide fewer: a smaller --fraction.",
+            images=images,
+            most=MOST_HIDDEN,
+        )
+    if has_masks and (images > MOST_HIDDEN or pixels > MOST_PIXELS):
         raise InputError(
             "{images:,} images of {pixels:.0f} million pixels together would be hidden; at most {most:,} of {limit:.0f} million are graded."
             " Hide fewer: a smaller --fraction, or make the images smaller.",
@@ -338,8 +363,9 @@ def _write_images(
 ) -> str | None:
     """Writes both parts, in a second walk through the source; returns the public one's name."""
     (folder / IMAGES).mkdir()
-    if source.has_masks:
+    if source.has_masks or source.has_boxes:
         (folder / LABELS).parent.mkdir(mode=0o700)
+    if source.has_masks:
         (folder / LABELS).with_name(MASKS).mkdir()
     waiting = iter(ids)
     has_public = not is_hidden.all()
@@ -354,6 +380,9 @@ def _write_images(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
 
+    listed: dict[
+        str, dict[str, int]
+    ] = {}  # of each split's public images, and as "" of the hidden ones: places by names
     place = 0
     with archive or contextlib.nullcontext():
         for split, give in _parts(source):
@@ -366,15 +395,24 @@ def _write_images(
                     file = folder / IMAGES / called
                     file.write_bytes(_as_png(_pixels(image, name)))
                     os.utime(file, (1_577_836_800,) * 2)  # all of one date
+                    listed.setdefault("", {})[called] = place
                     if mask is not None:
                         (folder / LABELS).with_name(MASKS).joinpath(called).write_bytes(mask)
                 else:
                     content = image if isinstance(image, bytes) else _as_png(image)
                     below = split if several else ""
-                    if mask is None:
+                    if source.has_boxes:
+                        target = _name_below_images(name, place, content)
+                        if below and not target.startswith(f"{below}/"):
+                            target = f"{below}/{target}"
+                        if target in listed.setdefault(split, {}):  # of two folders of images
+                            target = f"{split}/{_number_file(place, content)}"
+                        listed[split][target] = place
+                        publish(f"{IMAGES}/{target}", content)
+                    elif mask is None:
                         publish(_public_name(below, source.class_names[label], name, place, content), content)
                     else:
-                        target = _name_beside_mask(name, place, content)
+                        target = _name_below_images(name, place, content)
                         publish("/".join(filter(None, (below, IMAGES, target))), content)
                         stem = str(PurePosixPath(target).with_suffix(".png"))
                         publish("/".join(filter(None, (below, MASKS, stem))), mask)
@@ -382,14 +420,22 @@ def _write_images(
         if source.has_masks and has_public:
             lines = [f"{number} {name}\n" for number, name in enumerate(source.class_names)]
             publish(NAMES_FILE, "".join(lines).encode())
+        for split in (
+            sorted(listed, reverse=True) if source.has_boxes else ()
+        ):  # the hidden ones' file is the last, and stays
+            names, places = list(listed[split]), list(listed[split].values())
+            boxes = [seen.boxes[at] for at in places]
+            file = write_coco((folder / LABELS).with_name(BOXES), names, seen.shapes[places], boxes, source.class_names)
+            if split:
+                publish(f"annotations/instances_{split}.json", file.read_bytes())
     return None if not has_public else "public.zip" if as_zip else "public"
 
 
-def _name_beside_mask(name: str, place: int, content: bytes) -> str:
-    """A file's place among public images with masks: its own name below the folder of images, where it has one."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
+def _name_below_images(name: str, place: int, content: bytes) -> str:
+    """A file's place among public images with masks or boxes: its own name below the folder of images, where it has one."""
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..")]
     above = [at for at, part in enumerate(parts) if part.casefold() in IMAGE_FOLDERS]
-    below = parts[above[-1] + 1 :] if above else ()
+    below = parts[above[-1] + 1 :] if above else parts
     return "/".join(below) if below and "." in below[-1] else _number_file(place, content)
 
 

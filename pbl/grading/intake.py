@@ -4,7 +4,7 @@ Understood as they come:
 
 | where from                         | names                                                                        |
 |------------------------------------|------------------------------------------------------------------------------|
-| a folder of one's own              | one folder, `.zip`, `.keras` or `.csv` for each team                         |
+| a folder of one's own              | one folder, `.zip`, `.keras`, `.csv` or `.json` for each team                |
 | Moodle, a folder for each          | `NAME_123_assignsubmission_file_/`, without the last `_` since 4.1           |
 | Moodle, files in one folder        | `NAME_123_assignsubmission_file_FILE`                                        |
 | Moodle, groups since 4.0           | `GROUP_12_assignsubmission_file/`, `Default group_assignsubmission_file/`    |
@@ -46,7 +46,7 @@ _CANVAS_ANONYMOUS = re.compile(r"^(?:LATE_)?(?P<name>anon_[A-Za-z0-9]+)_\d+_(?P<
 _CANVAS_LATE = re.compile(r"(?:^|_)LATE_(?=\d+_\d+_|anon_)")
 _NOBODY = frozenset({"participant", "参加者"})  # in place of a name, where Moodle's marking is anonymous
 _PLAIN_NAMES = frozenset(
-    {"model", "submission", "predictions", "masks", "提出", "提出物"}
+    {"model", "submission", "predictions", "masks", "boxes", "提出", "提出物"}
 )  # of a file that names no team
 
 
@@ -332,7 +332,7 @@ def _own_label(source: Source) -> str:
     if source.platform == "moodle" and fold(source.label) in _NOBODY and source.number is not None:
         return f"{source.label} {source.number}"
     if not source.platform and re.search(
-        r" - .*(submission|predictions|masks|model|提出)", source.label, re.IGNORECASE
+        r" - .*(submission|predictions|masks|boxes|model|提出)", source.label, re.IGNORECASE
     ):
         return source.label.partition(" - ")[0]
     return source.label
@@ -387,9 +387,9 @@ def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[st
 def _label_of_file(name: str, roster: Roster | None) -> str:
     """The words of a file's name that name its team. What a browser or a team puts behind them is taken off only where no team
     is called so: `Team model.zip` is not of `Team` where there is a `Team model`."""
-    whole = re.sub(r"\.(zip|keras|csv|weights\.h5)$", "", name, flags=re.IGNORECASE)
+    whole = re.sub(r"\.(zip|keras|csv|json|weights\.h5)$", "", name, flags=re.IGNORECASE)
     once = re.sub(r"[ _]?\(\d+\)$", "", whole)
-    ending = re.compile(r"(?: -)?[ _-](submission|predictions|masks|model)$", re.IGNORECASE)
+    ending = re.compile(r"(?: -)?[ _-](submission|predictions|masks|boxes|model)$", re.IGNORECASE)
     words = [ending.sub("", text) or text for text in (whole, once)]
     if roster is not None:
         return next((text for text in (whole, once, *words) if roster.match(text)), words[1])

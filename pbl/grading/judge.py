@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pbl.evaluation.metrics import compute_metrics
+from pbl.grading.box_rows import ROW, find_problem
+from pbl.grading.formats import BOXES_LIMIT
 from pbl.grading.jobs import RESULT, STATUS
 from pbl.grading.outcomes import CAUSES, REASONS
 from pbl.grading.refusals import clean
@@ -43,7 +45,8 @@ class Outcome:
         reason: One of `REASONS`, or "needs_pixels".
         fields: The values of the reason's sentence.
         facts: What else the worker said, as far as it is what the grader's own program says.
-        result: `float32 [n, classes]` where the reason is "ok"; of segmentation `uint8 [pixels]`, the class of each pixel.
+        result: `float32 [n, classes]` where the reason is "ok"; of segmentation `uint8 [pixels]`, the class of each pixel; of detection
+            `float64 [boxes, 7]` (see `pbl.grading.box_rows`).
         folder: The folder of its last job; None where there is none any more.
     """
 
@@ -54,14 +57,21 @@ class Outcome:
     folder: Path | None = None
 
 
-def read_left(folder: Path, count: int, num_classes: int, sizes: Sequence[tuple[int, int]] | None = None) -> Outcome:
-    """Reads what a worker left in its folder: nothing but a short JSON object and an array of known length.
+def read_left(
+    folder: Path,
+    count: int,
+    num_classes: int,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    ids: Sequence[str] | None = None,
+) -> Outcome:
+    """Reads what a worker left in its folder: nothing but a short JSON object and an array of known length, or of boxes.
 
     Args:
         folder: The worker's output folder.
         count: Images that were to be predicted.
         num_classes: Classes of the task.
-        sizes: Of segmentation: height and width of each image.
+        sizes: Of segmentation and detection: height and width of each image.
+        ids: Of detection: the ids of the images.
     """
     content = read_regular(folder, STATUS, STATUS_LIMIT)
     if content is None:
@@ -77,6 +87,8 @@ def read_left(folder: Path, count: int, num_classes: int, sizes: Sequence[tuple[
         return Outcome("no_result")
     if reason != "ok":
         return Outcome(reason, fields, facts)
+    if ids is not None:
+        return _read_boxes(folder, ids, sizes, num_classes, facts)
     expected = count * num_classes * 4 if sizes is None else sum(height * width for height, width in sizes)
     content = read_regular(folder, RESULT, expected)
     if content is None:
@@ -94,6 +106,20 @@ def read_left(folder: Path, count: int, num_classes: int, sizes: Sequence[tuple[
     if wrong.any():
         return Outcome("no_probabilities", {"rows": int(wrong.sum())}, facts)
     return Outcome("ok", {}, facts, result)
+
+
+def _read_boxes(
+    folder: Path, ids: Sequence[str], sizes: Sequence[tuple[int, int]], num_classes: int, facts: dict[str, Any]
+) -> Outcome:
+    # The shortest box that JSON can write takes 16 bytes, and 56 here.
+    content = read_regular(folder, RESULT, 4 * BOXES_LIMIT)
+    if content is None or "threshold" not in facts:
+        return Outcome("no_result", facts=facts)
+    if len(content) % (8 * ROW):
+        return Outcome("result_length", facts=facts)
+    rows = np.frombuffer(content, "<f8").reshape(-1, ROW)
+    reason, fields = find_problem(rows, ids, sizes, num_classes) or ("ok", {})
+    return Outcome(reason, fields, facts, rows if reason == "ok" else None)
 
 
 def clean_fields(fields: Any) -> dict[str, str | int]:
@@ -154,7 +180,8 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
     "team": lambda value: isinstance(value, str),
     "model": lambda value: isinstance(value, str),
     "saved_with": lambda value: isinstance(value, str),
-    "kind": lambda value: value in ("weights", "keras", "predictions", "masks"),
+    "kind": lambda value: value in ("weights", "keras", "predictions", "masks", "boxes"),
+    "threshold": lambda value: isinstance(value, float) and 0 <= value <= 1,
     "parameters": lambda value: type(value) is int and 0 <= value < 10**12,
     "content": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
     "features": lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
@@ -190,8 +217,9 @@ class Scored(NamedTuple):
 
     Attributes:
         metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in. Of
-            anomaly detection what `pbl.grading.anomalies.score_anomalies` says, of segmentation `pbl.grading.segmentation.score_masks`.
-        predicted: `int [n]`, the predicted classes; of segmentation those of pixels.
+            anomaly detection what `pbl.grading.anomalies.score_anomalies` says, of segmentation `pbl.grading.segmentation.score_masks`, of
+            detection `pbl.grading.detection.score_boxes`.
+        predicted: `int [n]`, the predicted classes; of segmentation those of pixels, of detection whether each object is found.
         scores: Of anomaly detection `float [n]`, in the order of the scores that were handed in; of segmentation the Dice of each image
             or group and class, NaN where it has not the class.
     """

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pbl.data.boxes import pad_boxes
 from pbl.errors import InputError
-from pbl.grading import anomalies, judge, segmentation
+from pbl.grading import anomalies, detection, judge, segmentation
+from pbl.grading.box_rows import split_rows
 from pbl.grading.hidden import Hidden, Labels
 
 
@@ -25,7 +27,7 @@ class Scoring(NamedTuple):
         score: (result, counts, labels, hidden, facts) -> `Scored`, of the images that count.
         is_tied: (one, other, truth) -> whether the images cannot tell two submissions apart.
         find_flags: (scored, result, counts, hidden, ceiling, facts) -> the flags of one submission.
-        find_truth: (labels, counts) -> `int [n]`, what `Scored.predicted` is held beside.
+        find_truth: (labels, counts, hidden) -> `int [n]`, what `Scored.predicted` is held beside.
         has_ceiling: Whether the references move the ceiling: where a simple method is as good, a good score is no sign.
     """
 
@@ -37,7 +39,7 @@ class Scoring(NamedTuple):
     score: Callable[..., judge.Scored]
     is_tied: Callable[[judge.Scored, judge.Scored, np.ndarray], bool]
     find_flags: Callable[..., list[str]]
-    find_truth: Callable[[Labels, np.ndarray], np.ndarray]
+    find_truth: Callable[[Labels, np.ndarray, Hidden], np.ndarray]
     has_ceiling: bool
 
     @property
@@ -46,7 +48,7 @@ class Scoring(NamedTuple):
         return (*self.with_intervals, *self.others)
 
 
-def _find_classes(labels: Labels, counts: np.ndarray) -> np.ndarray:
+def _find_classes(labels: Labels, counts: np.ndarray, hidden: Hidden) -> np.ndarray:
     return labels.classes[counts]
 
 
@@ -95,8 +97,34 @@ def _flag_masks(scored, result, counts, hidden: Hidden, ceiling: float, facts: M
     return segmentation.find_mask_flags(scored, masks, ceiling)
 
 
-def _find_pixels(labels: Labels, counts: np.ndarray) -> np.ndarray:
+def _find_pixels(labels: Labels, counts: np.ndarray, hidden: Hidden) -> np.ndarray:
     return segmentation.list_pixels(_choose_masks(labels.masks, counts))
+
+
+def _choose_boxes(labels: Labels, counts: np.ndarray) -> np.ndarray:
+    boxes = [rows for rows, does_count in zip(labels.boxes, counts, strict=True) if does_count]
+    return pad_boxes(boxes, max(1, *map(len, boxes)))
+
+
+def _score_boxes(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
+    truth = _choose_boxes(labels, counts)
+    if not (truth[..., 4] >= 0).any():
+        raise InputError("None of the hidden images that count has a box. Take --half all.")
+    groups = None if labels.groups is None else [labels.groups[at] for at in np.flatnonzero(counts)]
+    found = split_rows(result, hidden.sizes)[counts]
+    scored = detection.score_boxes(found, truth, hidden.class_names, facts["threshold"], groups)
+    scored.metrics["ap50"] = {of["name"]: of["ap50"] for of in scored.metrics["classes"]}
+    return scored
+
+
+def _flag_boxes(scored, result, counts, hidden: Hidden, ceiling: float, facts: Mapping[str, Any]) -> list[str]:
+    found, sizes = split_rows(result, hidden.sizes)[counts], np.array(hidden.sizes)[counts]
+    return detection.find_box_flags(scored, found, sizes, facts["threshold"], ceiling)
+
+
+def _find_answers(labels: Labels, counts: np.ndarray, hidden: Hidden) -> np.ndarray:
+    boxes = int((_choose_boxes(labels, counts)[..., 4] >= 0).sum())
+    return np.repeat([1, 0], [boxes, int(counts.sum()) * len(hidden.class_names)])
 
 
 SCORINGS = {
@@ -134,6 +162,18 @@ SCORINGS = {
         segmentation.are_dice_tied,
         _flag_masks,
         _find_pixels,
+        has_ceiling=True,
+    ),
+    "detection": Scoring(
+        "mAP50",
+        (*detection.MEASURES, "ap50"),
+        ("map50", "right_count"),
+        ("map", "precision", "recall", "threshold"),
+        "ap50",
+        _score_boxes,
+        segmentation.are_dice_tied,  # paired over images, whatever each adds to the mean
+        _flag_boxes,
+        _find_answers,
         has_ceiling=True,
     ),
 }

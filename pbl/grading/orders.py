@@ -49,8 +49,8 @@ def describe_work(
         shape: (height, width, channels) of `pixels.u8`; None where there is no such file.
         fit: How the images were brought to that shape; None where there is none.
         builders: SHA-256 of those `builder.py` of the team that may be run.
-        task: "classification", or "anomaly": then scores are handed in, or "segmentation": masks.
-        sizes: Of segmentation: height and width of each image.
+        task: "classification", or "anomaly": then scores are handed in, "segmentation": masks, or "detection": boxes.
+        sizes: Of segmentation and detection: height and width of each image.
     """
     return {
         "files": list(files),

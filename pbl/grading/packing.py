@@ -16,7 +16,9 @@ import numpy as np
 from PIL import Image
 
 from pbl.errors import InputError
+from pbl.grading.box_rows import MOST_OF_IMAGE
 from pbl.grading.formats import (
+    BOXES,
     BUILDER,
     DESCRIPTION,
     FIXTURES,
@@ -185,6 +187,40 @@ def write_masks(
     contents = {f"masks/{name}.png": encode_mask(mask) for name, mask in zip(ids, masks, strict=True)}
     description = _describe(team, class_names, {"kind": "masks"})
     return write_files(Path(file), {**contents, DESCRIPTION: description})
+
+
+def write_boxes(
+    file: str | Path,
+    team: str,
+    class_names: Sequence[str],
+    ids: Sequence[str],
+    boxes: Iterable[np.ndarray],
+    threshold: float,
+) -> Path:
+    """Writes a submission of detection, without checking it: `boxes.json`.
+
+    Args:
+        file: See `write_submission`.
+        team: The team's name.
+        class_names: The classes.
+        ids: Names of the hidden images, without their ending.
+        boxes: Of each image `float [k, 6]`: left, top, right, bottom in its own pixels, class and score from 0 to 1, by falling score; class -1
+            where there is none. At most 1,000 of an image are written.
+        threshold: The score from which a box is shown.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    lines = []
+    for name, rows in zip(ids, boxes, strict=True):
+        # All digits that 32 bits have: no score may move across the threshold.
+        found = [
+            [*(float(str(number)) for number in row[:4]), class_names[int(row[4])], float(row[5])]
+            for row in rows.astype(np.float32)[rows[:, 4] >= 0][:MOST_OF_IMAGE]
+        ]
+        lines.append(f"  {json.dumps(name)}: {json.dumps(found, ensure_ascii=False)}")
+    text = f'{{"threshold": {float(threshold)!r}, "images": {{\n' + ",\n".join(lines) + "\n}}\n"
+    return _describe_and_write(Path(file), team, class_names, {BOXES: text.encode()}, {"kind": "boxes"})
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

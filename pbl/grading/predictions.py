@@ -1,10 +1,11 @@
-"""`predictions.csv` of strangers, read in the locked worker alone."""
+"""`predictions.csv` and `boxes.json` of strangers, read in the locked worker alone."""
 
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from pbl.grading.formats import BOXES, BOXES_LIMIT, PICTURE, PREDICTIONS, parse_json
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.tables import TableError, find_words, fold, read_table, reads_as_number
 
@@ -89,6 +90,45 @@ def read_scores(content: bytes, ids: Sequence[str]) -> tuple[np.ndarray, dict[st
     return result, {"has_probabilities": len(levels) > 2}
 
 
+def read_boxes(content: bytes, ids: Sequence[str], class_names: Sequence[str]) -> tuple[np.ndarray, float]:
+    """Reads found boxes; where they lie and what they score the judge looks at (`pbl.grading.box_rows`).
+
+    Args:
+        content: `{"threshold": t, "images": {ID: [[left, top, right, bottom, CLASS, score], ...], ...}}`: the score from which a box is
+            shown, and every image, with [] where nothing is found; ids as for `read_predictions`, classes by name.
+        ids: The ids of the hidden images, by whose order the result is sorted.
+        class_names: The classes of the task.
+
+    Returns:
+        `float64 [boxes, 7]`: number of the image, left, top, right, bottom, number of the class, score; and the threshold.
+
+    Raises:
+        Refusal: It cannot be read, or lacks ids, or names other classes; the first box that is wrong is named.
+    """
+    told = parse_json(content, BOXES, BOXES_LIMIT, depth=8)
+    threshold, images = told.get("threshold"), told.get("images")
+    if not isinstance(images, dict) or not _is_number(threshold) or not 0 <= threshold <= 1:
+        raise Refusal("boxes_form", name="threshold" if isinstance(images, dict) else "images")
+    number_of, rows = dict[str, int | None](), []
+    for place, name in sorted(zip(_read_ids(list(images), None, ids), images, strict=True)):
+        for number, box in enumerate(images[name] if isinstance(images[name], list) else [images[name]], 1):
+            *corners, kind, score = box if isinstance(box, list) and len(box) == 6 else [None] * 6
+            if not all(map(_is_number, [*corners, score])) or not isinstance(kind, str):
+                raise Refusal("box_form", image=clean(name, 40), number=number, found=clean(box, 60))
+            if kind not in number_of:
+                number_of[kind] = find_words([kind], class_names)[0]
+            if number_of[kind] is None:
+                told = {"name": clean(kind, 40), "classes": clean(", ".join(class_names))}
+                raise Refusal("box_class", image=clean(name, 40), number=number, **told)
+            rows.append([place, *corners, number_of[kind], score])
+    return np.array(rows, np.float64).reshape(-1, 7), float(threshold)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that no array of numbers is too small for."""
+    return type(value) in (int, float) and abs(value) < 1e9
+
+
 def _split(content: bytes, expected: list[str], reason: str) -> tuple[list[str], list[list[str]], list[int], str]:
     """The header, the rows below it, their lines, and the separator; a header that begins otherwise is refused for `reason`."""
 
@@ -131,24 +171,24 @@ def _read_columns(cells: list[str], class_names: Sequence[str]) -> list[int]:
     return [found.index(place) for place in range(len(class_names))]
 
 
-def _read_ids(cells: list[str], lines: list[int], ids: Sequence[str]) -> list[int]:
-    cells = [re.sub(r"\.(png|jpe?g|bmp|gif|webp|tiff?)$", "", re.split(r"[/\\]", cell.strip())[-1], flags=re.IGNORECASE) for cell in cells]  # fmt: skip
+def _read_ids(cells: list[str], lines: list[int] | None, ids: Sequence[str]) -> list[int]:
+    """The image of each cell; a file that is no table has no lines."""
+    cells = [PICTURE.sub("", re.split(r"[/\\]", cell.strip())[-1]) for cell in cells]
     found = find_words(cells, ids)
     known, strange = set(found) - {None}, [number for number, place in enumerate(found) if place is None]
     if len(found) == len(known) == len(ids):
         return found
     changed = [number for number in strange if reads_as_number(cells[number])]
-    if changed:
+    if changed and lines is not None:
         raise Refusal("ids_changed", rows=len(changed), line=lines[changed[0]], name=clean(cells[changed[0]], 40))
     told = {"found": len(known), "expected": len(ids), "missing": len(ids) - len(known), "unknown": len(strange)}
-    first, seen = "", set()
-    for cell, line, place in zip(cells, lines, found, strict=True):
-        if place is None or place in seen:
-            first = f"{clean(cell, 40)} (line {line})"
-            break
-        seen.add(place)
-    first = first or ids[min(set(range(len(ids))) - known)]
-    raise Refusal("ids", **told, twice=len(found) - len(strange) - len(known), first=first)
+    first_at = {place: at for at, place in reversed(list(enumerate(found)))}
+    at = next((at for at, place in enumerate(found) if place is None or first_at[place] != at), None)
+    first = ids[min(set(range(len(ids))) - known)] if at is None else clean(cells[at], 40)
+    if at is not None and lines is not None:
+        first += f" (line {lines[at]})"
+    told |= {"twice": len(found) - len(strange) - len(known), "first": first}
+    raise Refusal("ids", file=BOXES if lines is None else PREDICTIONS, **told)
 
 
 def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str]) -> list[int]:
@@ -159,12 +199,8 @@ def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str])
         found = found if None in numbers else numbers
     strange = [number for number, place in enumerate(found) if place is None]
     if strange:
-        told = {
-            "name": clean(cells[strange[0]], 40),
-            "line": lines[strange[0]],
-            "classes": clean(", ".join(class_names)),
-        }
-        raise Refusal("unknown_label", rows=len(strange), **told)
+        told = {"line": lines[strange[0]], "classes": clean(", ".join(class_names))}
+        raise Refusal("unknown_label", rows=len(strange), name=clean(cells[strange[0]], 40), **told)
     return found
 
 

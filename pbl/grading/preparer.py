@@ -10,7 +10,7 @@ import numpy as np
 from pbl import models
 from pbl.data.images import fit_image, read_image
 from pbl.grading.jobs import OUTPUT, PIXELS, read_job
-from pbl.grading.packing import write_masks, write_submission
+from pbl.grading.packing import write_boxes, write_masks, write_submission
 from pbl.grading.walls import try_walls
 from pbl.models.prediction import predict_probabilities
 
@@ -65,5 +65,24 @@ def make_masks(folder: Path) -> None:
     write_masks(folder / OUTPUT / "canary.zip", "canary", job["class_names"], job["ids"], masks)
 
 
+def make_boxes(folder: Path) -> None:
+    """Makes known-good boxes, as `make_masks` does masks; `output/expected.f64` holds rows of `pbl.grading.box_rows`."""
+    job, rows = read_job(folder), []
+    random = np.random.default_rng(0)
+    for image, (height, width) in enumerate(job["sizes"]):
+        share = random.uniform(0, 0.4, 5)
+        corners = [share[0] * width, share[1] * height, (1 - share[2]) * width, (1 - share[3]) * height]
+        rows.append([image, *corners, random.integers(len(job["class_names"])), share[4]])
+    rows = np.array(rows).astype(np.float32).astype(np.float64)
+    (folder / OUTPUT / "expected.f64").write_bytes(rows.tobytes())
+    write_boxes(folder / OUTPUT / "canary.zip", "canary", job["class_names"], job["ids"], rows[:, None, 1:], 0.5)
+
+
 # What the server may be asked to do that opens no stranger's file.
-TRUSTED = {"prepare": prepare, "make_canary": make_canary, "make_masks": make_masks, "try_walls": try_walls}
+TRUSTED = {
+    "prepare": prepare,
+    "make_canary": make_canary,
+    "make_masks": make_masks,
+    "make_boxes": make_boxes,
+    "try_walls": try_walls,
+}

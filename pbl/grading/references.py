@@ -11,14 +11,16 @@ import numpy as np
 
 from pbl import models
 from pbl.data import Data, fit_image, load_data, read_image
+from pbl.data.boxes import unfit_boxes
 from pbl.data.images import unfit_mask
 from pbl.data.store import DifferentSizes
 from pbl.errors import InputError, Sentence
+from pbl.evaluation import detection
 from pbl.evaluation.anomalies import MOST_FITTED, Baselines, choose_threshold
 from pbl.evaluation.segmentation import Baseline, make_baselines
 from pbl.grading.grader import grade
 from pbl.grading.hidden import REFERENCES, Hidden, open_hidden
-from pbl.grading.packing import write_masks, write_predictions, write_scores, write_submission
+from pbl.grading.packing import write_boxes, write_masks, write_predictions, write_scores, write_submission
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.models.prediction import predict_probabilities
 from pbl.storage.writing import is_full, temporary_folder, write_json
@@ -51,13 +53,19 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
     | mean_mask         | where each class is oftenest in the public masks, for every image                    |
     | brightness        | with two classes: what is brighter, or darker, than a threshold                      |
 
+    Of detection too (`pbl.evaluation.detection.make_baselines`); the threshold of each is chosen on validation images:
+
+    | nothing           | no box                                                                               |
+    | mean_box          | of each class the mean public box at its commonest place, for every image            |
+    | mean_boxes        | the 100 commonest of all                                                             |
+
     Args:
         path: The hidden set, into whose `references` they go.
         public: Its public part.
         tell: Gets a line for each.
 
     Returns:
-        The accuracy of each, or its area under the ROC curve, or its mean Dice; empty where this machine cannot lock up a process, and so grades nothing.
+        The accuracy of each, or its area under the ROC curve, its mean Dice, its mAP50; empty where this machine cannot lock up a process, and so grades nothing.
 
     Raises:
         InputError: The public part cannot be read, or the grader does not work here.
@@ -81,6 +89,8 @@ def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> d
     settings = {"batch_size": 64, "normal": hidden.normal or None}
     if hidden.task == "segmentation":  # of whole images, whatever their shape
         settings |= {"masks": True, "fit": "stretch"}
+    if hidden.task == "detection":
+        settings |= {"boxes": True, "fit": "stretch"}
     try:
         data = load_data(str(public), **settings)
     except DifferentSizes:
@@ -94,6 +104,8 @@ def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> d
         train = data.sample("train", MOST_MASKS)
         baselines = make_baselines(train.pixels, train.masks, pixels, data.num_classes)
         makers = {baseline.name: partial(_write_baseline, baseline) for baseline in baselines}
+    if hidden.task == "detection":
+        makers = {name: partial(_write_boxes, name) for name in ("nothing", "mean_box", "mean_boxes")}
     for name, make in makers.items():
         tell(Sentence("Reference submission: {name}", name=name))
         make(folder / name, hidden, data, pixels)
@@ -153,6 +165,16 @@ def _write_baseline(baseline: Baseline, folder: Path, hidden: Hidden, data: Data
     masks = [unfit_mask(mask, size, "stretch") for mask, size in zip(baseline.masks, hidden.sizes, strict=True)]
     folder.mkdir(parents=True)
     write_masks(folder / "masks.zip", baseline.name, hidden.class_names, hidden.ids, masks)
+
+
+def _write_boxes(name: str, folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:
+    train, val = data.images("train").boxes, data.images("val").boxes
+    shape, classes = data.input_shape[:2], data.num_classes
+    (rows,) = detection.make_baselines(train, shape, 1, classes)[name]
+    matches = detection.match(val, np.broadcast_to(rows, (len(val), *rows.shape)), classes)
+    boxes = [unfit_boxes(rows, size, "stretch", shape) for size in hidden.sizes]
+    threshold = detection.choose_threshold(matches) or 0.5
+    write_boxes(folder, name, hidden.class_names, hidden.ids, boxes, threshold)
 
 
 def _memoriser(folder: Path, hidden: Hidden, data: Data, pixels: np.ndarray) -> None:

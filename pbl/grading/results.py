@@ -15,6 +15,7 @@ import numpy as np
 
 from pbl.errors import InputError, Sentence
 from pbl.grading import judge
+from pbl.grading.box_rows import ROW
 from pbl.grading.feedback import write_feedback, write_histogram, write_summary
 from pbl.grading.formats import BUILDER, DESCRIPTION, FIXTURES, role_of
 from pbl.grading.hidden import REFERENCES, Hidden, Labels
@@ -31,7 +32,7 @@ from pbl.storage.writing import replacing, write_json
 
 RECORD, MARKS = "record.json", "marks.csv"
 # Flags of those that answer alike without having copied.
-CONSTANT = {"constant_predictions", "all_background"}
+CONSTANT = {"constant_predictions", "all_background", "nothing_found"}
 # A leaderboard's scores go by steps of so many images at least, and of a full point, so that none tells of a single image.
 STEP_IMAGES, STEP_SHARE = 5, 0.01
 Half = Literal["all", "public", "private"]
@@ -134,7 +135,7 @@ def write_all(
     whole = _read_results(out, rows, hidden)
     facts = {row["team"]: row["facts"] for row in rows}
     scored = {team: scoring.score(result, counts, labels, hidden, facts[team]) for team, result in whole.items()}
-    truth = scoring.find_truth(labels, counts)
+    truth = scoring.find_truth(labels, counts, hidden)
     groups = judge.group_ties(scored, truth, hidden.headline, scoring.is_tied)
     references = read_references(hidden)
     if scoring.has_ceiling:  # where a simple method has all right, who has so too knows no hidden label
@@ -171,15 +172,18 @@ def write_all(
 
 
 def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict[str, np.ndarray]:
-    """`float32 [images, classes]`, or of segmentation `uint8 [pixels]`, of each team that has any; a row whose result was lost or
-    changed since becomes a fault of ours."""
+    """`float32 [images, classes]`, of segmentation `uint8 [pixels]`, of detection `float64 [boxes, 7]`, of each team that has any; a row whose
+    result was lost or changed since becomes a fault of ours."""
     found = {}
     for row in rows:
         if row["status"] == "ok":
             try:
                 file = out / "work" / "results" / hidden.result_name(row["key"])
-                if hidden.sizes is not None:  # masks of a whole class may be more than the memory holds
+                if hidden.task == "segmentation":  # masks of a whole class may be more than the memory holds
                     result = np.memmap(file, np.uint8, "r")
+                elif hidden.task == "detection":  # and of no box there is nothing to map
+                    result = np.memmap(file, "<f8", "r") if file.stat().st_size else np.zeros(0)
+                    result = result.reshape(-1, ROW)
                 else:
                     result = np.frombuffer(file.read_bytes(), "<f4").reshape(len(hidden.ids), len(hidden.class_names))
                 if hashlib.sha256(result).hexdigest() != row["result"]:
@@ -301,7 +305,7 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
     predicted = {team: scored[team].predicted for team in scored if team not in constant}
     features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
     features |= {
-        row["team"]: row["team"] for row in rows if row["facts"].get("kind") == "masks"
+        row["team"]: row["team"] for row in rows if row["facts"].get("kind") in ("masks", "boxes")
     }  # whose network is not known
     of_team = {row["team"]: row for row in rows}
     for one, other, share, chance in judge.find_agreements(predicted, features, truth):
@@ -469,7 +473,7 @@ def climb(accuracy: float, images: int, told: Iterable[tuple[float, float]]) -> 
     """Returns the accuracy that the next try must beat by a step, and the score that is told: rounded down to a step, in hundredths.
 
     Args:
-        accuracy: Of this try; of anomaly detection the area under the ROC curve, which goes by the same steps.
+        accuracy: Of this try; of another task its headline (`pbl.grading.hidden.HEADLINES`), which goes by the same steps.
         images: On so many images.
         told: What was told before, a score and the accuracy to beat of each try.
     """

@@ -26,7 +26,7 @@ Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # The columns of grades.csv, which no mark may be called like.
 COLUMNS = (
     "team status accuracy accuracy_low accuracy_high macro_f1 log_loss roc_auc roc_auc_low roc_auc_high found found_low found_high"
-    " false_alarms false_alarms_low false_alarms_high promise average_precision dice dice_low dice_high false_images points days_late late_points final_points level total tie_group"
+    " false_alarms false_alarms_low false_alarms_high promise average_precision dice dice_low dice_high false_images map50 map50_low map50_high right_count right_count_low right_count_high map precision recall threshold points days_late late_points final_points level total tie_group"
     " flags parameters kind model isolation images reason".split()
 )
 
@@ -42,7 +42,7 @@ class Rubric(BaseModel):
 
     bands: list[tuple[Share, Points]] = Field(
         [],
-        description="(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points; of anomaly detection the least AUROC, of segmentation the least Dice",
+        description="(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points; of anomaly detection the least AUROC, of segmentation the least Dice, of detection the least mAP50",
     )
     points: Callable[[dict[str, Any]], float] | None = Field(
         None, description="a function from a row of the table to points, in place of bands"
@@ -66,7 +66,7 @@ class Rubric(BaseModel):
     )
     late_points_per_day: Points = Field(0, description="points taken off for each day begun after the deadline")
     ceiling: Share = Field(
-        0.999, description="an accuracy, AUROC or Dice above it is flagged: the hidden labels may be known"
+        0.999, description="an accuracy, AUROC, Dice or mAP50 above it is flagged: the hidden labels may be known"
     )
     builders: dict[str, str] = Field(
         {}, description="SHA-256 of builder.py of a team, read by you, and a note of when and by whom"
@@ -94,7 +94,7 @@ class Rubric(BaseModel):
             raise InputError("The rubric has both bands and points. Give one of them.")
         for place, mark in enumerate(self.marks):
             taken = {*COLUMNS, *map(fold, self.marks[:place]), "チーム", "班", ""}
-            if fold(mark) in taken or fold(mark).startswith(("recall(", "dice_of(")):
+            if fold(mark) in taken or fold(mark).startswith(("recall(", "dice_of(", "ap50(")):
                 raise InputError(
                     "Rubric: the mark '{mark}' is called like another, or like a column of grades.csv ({columns}). Give it another name.",
                     mark=mark,
@@ -122,7 +122,7 @@ class Rubric(BaseModel):
 
         Args:
             row: The row.
-            headline: The measure that bands go by: "accuracy", or of anomaly detection "roc_auc", of segmentation "dice".
+            headline: The measure that bands go by: "accuracy", of anomaly detection "roc_auc", of segmentation "dice", of detection "map50".
 
         Raises:
             InputError: The rubric's own function failed.

@@ -393,7 +393,8 @@ class Runner:
         job = {"class_names": self.hidden.class_names}
         if self.hidden.sizes is not None:
             item.task, item.sizes = self.hidden.task, self.hidden.sizes
-            function, job = "make_masks", {**job, "ids": self.hidden.ids, "sizes": self.hidden.sizes}
+            function = {"segmentation": "make_masks", "detection": "make_boxes"}[item.task]
+            job = {**job, "ids": self.hidden.ids, "sizes": self.hidden.sizes}
         else:
             shape = self.hidden.shape or (32, 32, 3)
             if max(shape[:2]) > 64:
@@ -409,8 +410,8 @@ class Runner:
             self._stop_for("it could not be made", folder)
         item.submission.files = [File("canary.zip", canary)]
         item.submission.parts = intake.choose_parts(["canary.zip"])
-        file, kind = ("expected.f32", np.float32) if item.sizes is None else ("expected.u8", np.uint8)
-        return item, np.fromfile(folder / OUTPUT / file, kind)
+        kind = {"segmentation": np.uint8, "detection": np.float64}.get(item.task, np.float32)
+        return item, np.fromfile(folder / OUTPUT / self.hidden.result_name("expected"), kind)
 
     def _grade_canary(self) -> None:
         item, expected = self._make_canary()
@@ -564,7 +565,7 @@ class Runner:
                 yield preparing
                 if not self._take_pixels(*wanted, preparing):
                     return Outcome("grader", folder=preparing.folder)
-            # Masks are found by their images' ids, which tell nothing by their order.
+            # Masks and boxes are found by their images' ids, which tell nothing by their order.
             order = self._order(item.key) if item.sizes is None else np.arange(len(self.hidden.ids))
             try:
                 folder = self._put_together(item, wanted, builders, order)
@@ -584,7 +585,8 @@ class Runner:
             reason, fields = read_verdict(event, self.limits)
             if reason is not None:
                 return Outcome(reason, fields, folder=folder)
-            left = judge.read_left(folder / OUTPUT, len(order), len(self.hidden.class_names), item.sizes)
+            ids = self.hidden.ids if item.task == "detection" else None
+            left = judge.read_left(folder / OUTPUT, len(order), len(self.hidden.class_names), item.sizes, ids)
             if left.reason == "needs_pixels":
                 shape, fit = tuple(left.facts.get("shape", ())), left.facts.get("fit")
                 is_shape = len(shape) == 3 and max(shape[:2]) <= self.limits.side and shape[2] in (1, 3)

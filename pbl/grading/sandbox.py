@@ -113,22 +113,14 @@ def find_layers() -> dict[str, str]:
         missing["other_user"] = "only root can become another user"
     elif not all(_is_reachable(path) for path in python_paths()):
         missing["other_user"] = "the user nobody cannot reach this Python"
-    if not _has_capability(_CAP_SYS_ADMIN):
+    if not int(_read_status("CapEff") or "0", 16) >> _CAP_SYS_ADMIN & 1:
         missing["no_network"] = "no right to make a network namespace; seccomp closes the network too"
     return missing
 
 
 def python_paths() -> list[Path]:
     """What a process of this Python reads while it computes: the interpreter, its packages, libraries, this package."""
-    paths = {
-        sys.prefix,
-        sys.base_prefix,
-        sys.exec_prefix,
-        *(entry for entry in sys.path if entry),
-        "/usr",
-        "/lib",
-        "/lib64",
-    }
+    paths = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path), "/usr", "/lib", "/lib64"]
     # The folder that holds this package may hold anything else too; it is no place to read from as a whole.
     package = Path(__file__).resolve().parent.parent
     found = {Path(path).resolve() for path in paths if Path(path).exists()} - {package.parent}
@@ -202,7 +194,7 @@ def _become_nobody() -> None:
 
 
 def _set_limits(limits: Limits, is_nobody: bool) -> None:
-    data = _data_bytes()
+    data = int(_read_status("VmData")) * 1024
     for name, value in (
         (resource.RLIMIT_CPU, limits.cpu),
         (resource.RLIMIT_FSIZE, limits.file * MEBIBYTE),
@@ -219,21 +211,16 @@ def _set_limits(limits: Limits, is_nobody: bool) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def _data_bytes() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError("VmData is not told")
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _read_status(name: str) -> str:
+    """What the system says of this process; "" where it does not."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "")
 
 
 def _call(function: str, *arguments: Any) -> int:
     """Calls a function of the C library; numbers as long as a register."""
     words = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
-    result = getattr(_libc(), function)(*words)
+    result = getattr(ctypes.CDLL(None, use_errno=True), function)(*words)
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{function}: {os.strerror(number)}")
@@ -243,13 +230,6 @@ def _call(function: str, *arguments: Any) -> int:
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 1, 38, 22, 24
 _NEW_NETWORK, _NEW_IPC = 0x40000000, 0x08000000
 _CAP_SYS_ADMIN = 21
-
-
-def _has_capability(number: int) -> bool:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> number & 1)
-    return False
 
 
 def _drop_capabilities() -> None:

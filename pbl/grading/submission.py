@@ -18,7 +18,15 @@ from pbl.grading.hidden import ANOMALY_CLASSES
 from pbl.grading.jobs import OUTPUT, PIXELS, SCRATCH, SUBMISSION, command
 from pbl.grading.orders import describe_work, environment, make_folder
 from pbl.grading.outcomes import CAUSES, explain, status_of
-from pbl.grading.packing import size_of, write_files, write_masks, write_predictions, write_scores, write_submission
+from pbl.grading.packing import (
+    size_of,
+    write_boxes,
+    write_files,
+    write_masks,
+    write_predictions,
+    write_scores,
+    write_submission,
+)
 from pbl.grading.refusals import TOLERANCE, clean
 from pbl.grading.roster import name_team, safe_name
 from pbl.grading.sandbox import FULL, Limits, find_layers
@@ -63,17 +71,17 @@ def submit(
         out: The `.zip` to write (a name without that ending becomes a folder); `TEAM.zip` unless given.
         as_keras: Hand in the whole model as `model.keras` rather than weights; of a model of Keras's own layers.
         predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model. Of anomaly
-            detection their scores and alarms are handed in, of segmentation their masks, and nothing else can be.
+            detection their scores and alarms are handed in, of segmentation their masks, of detection their boxes, and nothing else can be.
 
     Raises:
         InputError: The run is incomplete; the grader would not grade the submission; it cannot be written.
     """
     run = load_run(run)
     task = run.config.task
-    if task not in ("anomaly", "segmentation"):
+    if task not in ("anomaly", "segmentation", "detection"):
         run.check_is_classifier("submit")
     elif predictions is None:
-        what = {"anomaly": Sentence("scores"), "segmentation": Sentence("masks")}[task]
+        what = {"anomaly": Sentence("scores"), "segmentation": Sentence("masks"), "detection": Sentence("boxes")}[task]
         raise InputError(
             "The run {run} has task={task}: hand in {what} of the hidden images that your instructor gives out, not the model:"
             " --predictions IMAGES.",
@@ -104,6 +112,8 @@ def submit(
             told = _write_and_check_scores(made, run, team, predictions, remarks)
         elif task == "segmentation":
             told = _write_and_check_masks(made, run, team, predictions, remarks)
+        elif task == "detection":
+            told = _write_and_check_boxes(made, run, team, predictions, remarks)
         else:
             told = _write_and_check(made, run, team, as_keras, predictions, remarks)
         message = explain(told.reason, told.fields)
@@ -234,13 +244,44 @@ def _write_and_check_masks(
     write_masks(made, team, class_names, ids, masks)
     if not any(of.any() for of in masks):
         remarks.append(Sentence("Nothing is marked in any image: all is background. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
-    if fit == "crop" and any(_is_cut_off(size, images.shape[1:3]) for size in sizes):
-        remarks.append(
-            Sentence(
-                "What fit=crop cuts off at the borders of an image counts as background. Train with fit=pad to mark that too."
-            )
-        )
+    remarks += _tell_crop(fit, sizes, images.shape[1:3])
     return check_submission(made, class_names, ids=ids, task="segmentation", sizes=sizes)
+
+
+def _write_and_check_boxes(
+    made: Path, run: Run, team: str, predictions: str | Path, remarks: list[str]
+) -> judge.Outcome:
+    from pbl.data.boxes import measure_areas, unfit_boxes
+    from pbl.evaluation.run import load_model
+    from pbl.models.prediction import predict_outputs
+    from pbl.tasks.detection import UNKNOWN, read_threshold
+
+    class_names, fit = run.split["class_names"], run.split["fit"]
+    ids, images, sizes = _read_images(Path(predictions).expanduser(), run)
+    threshold, boxes = read_threshold(run.path), []
+    for rows, size in zip(predict_outputs(load_model(run), images), sizes, strict=True):
+        own = unfit_boxes(rows[np.argsort(-rows[:, 5], kind="stable")], size, fit, images.shape[1:3])
+        boxes.append(own[measure_areas(own) > 0])  # some lie in the borders of `pad` alone
+    if threshold is None:
+        threshold = UNKNOWN
+        told = "Validation chose no threshold, since no box was right there: {threshold} is handed in. See: python -m pbl evaluate {run}."
+        remarks.append(Sentence(told, threshold=threshold, run=run.path))
+    write_boxes(made, team, class_names, ids, boxes, threshold)
+    if not any((rows[:, 5] >= threshold).any() for rows in boxes):
+        remarks.append(Sentence("In no image a box reaches the threshold: nothing is found. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
+    remarks += _tell_crop(fit, sizes, images.shape[1:3])
+    return check_submission(made, class_names, ids=ids, task="detection", sizes=sizes)
+
+
+def _tell_crop(fit: str, sizes: Sequence[tuple[int, int]], shape: tuple[int, int]) -> list[str]:
+    """What a network loses that sees the middle of some images alone."""
+    if fit != "crop" or not any(_is_cut_off(size, shape) for size in sizes):
+        return []
+    return [
+        Sentence(
+            "What fit=crop cuts off at the borders of an image is never seen: nothing is found there. Train with fit=pad to see it too."
+        )
+    ]
 
 
 def _is_cut_off(size: tuple[int, int], shape: tuple[int, int]) -> bool:
@@ -318,8 +359,8 @@ def check_submission(
         fit: How they were brought to that shape.
         ids: Of predictions: the ids of the hidden images.
         limits: What it may use.
-        task: "classification", "anomaly" or "segmentation".
-        sizes: Of segmentation: height and width of each image.
+        task: "classification", "anomaly", "segmentation" or "detection".
+        sizes: Of segmentation and detection: height and width of each image.
 
     Returns:
         What the grader would conclude, as `pbl.grading.judge.read_left` does.
@@ -366,5 +407,6 @@ def check_submission(
                 status=done.returncode,
                 words=clean(" ".join(words[-2:]), 400),
             )
-        left = judge.read_left(folder / OUTPUT, len(ids), len(class_names), sizes)
+        of_boxes = ids if task == "detection" else None
+        left = judge.read_left(folder / OUTPUT, len(ids), len(class_names), sizes, of_boxes)
         return left if left.reason != "needs_pixels" else judge.Outcome("no_result", facts=left.facts)

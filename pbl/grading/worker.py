@@ -17,10 +17,10 @@ import numpy as np
 
 from pbl.grading import architecture, fixtures, formats
 from pbl.grading.archives import Archive
-from pbl.grading.formats import ARCHIVE, BUILDER, DESCRIPTION, FIXTURES, KERAS, PREDICTIONS, WEIGHTS, Description
+from pbl.grading.formats import ARCHIVE, BOXES, BUILDER, DESCRIPTION, FIXTURES, KERAS, PREDICTIONS, WEIGHTS, Description
 from pbl.grading.jobs import NAMES, OUTPUT, PIXELS, RESULT, SCRATCH, STATUS, SUBMISSION, read_job
 from pbl.grading.mask_files import read_masks
-from pbl.grading.predictions import read_predictions, read_scores
+from pbl.grading.predictions import read_boxes, read_predictions, read_scores
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE, Limits
 from pbl.grading.weights import load_weights
@@ -31,6 +31,7 @@ TAKEN = {
     "classification": (("weights", "keras", "predictions"), "model_needed"),
     "anomaly": (("predictions",), "scores_needed"),
     "segmentation": (("masks",), "masks_needed"),
+    "detection": (("boxes",), "boxes_needed"),
 }
 PIXEL_BYTES = 64 * MEBIBYTE  # of the images that are predicted in one call; it holds them three times
 
@@ -39,7 +40,7 @@ def work(folder: Path) -> None:
     """Grades the submission of a job's folder as far as it can be without labels.
 
     `job.json` holds what `pbl.grading.orders.describe_work` gives. Leaves `output/status.json` and, where the reason is "ok",
-    `output/predictions.f32`: `float32 [n, classes]`, or of segmentation `uint8 [pixels]`.
+    `output/predictions.f32`: `float32 [n, classes]`, of segmentation `uint8 [pixels]`, of detection `float64 [boxes, 7]`.
     """
     job = read_job(folder)
     facts: dict[str, Any] = {}
@@ -72,6 +73,10 @@ def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.nda
     if kind == "masks":
         masks = read_masks(files[ARCHIVE], job["ids"], job["sizes"], len(columns))
         return np.argsort(columns).astype(np.uint8)[masks]
+    if kind == "boxes":
+        content = _read(files[BOXES], BOXES, limits.file * MEBIBYTE)
+        boxes, facts["threshold"] = read_boxes(content, job["ids"], job["class_names"])
+        return boxes
     if kind == "predictions":
         content = _read(files[PREDICTIONS], PREDICTIONS, limits.file * MEBIBYTE)
         if job["task"] == "anomaly":
@@ -250,12 +255,8 @@ def _match_classes(names: tuple[str, ...] | None, expected: list[str]) -> list[i
     place = {unicodedata.normalize("NFC", name): number for number, name in enumerate(names)}
     missing, unknown = [name for name in expected if name not in place], sorted(place.keys() - set(expected))
     if missing or unknown:
-        raise Refusal(
-            "class_names",
-            missing=len(missing),
-            unknown=len(unknown),
-            names=clean(", ".join(unknown[:3]) or f"{len(names)} classes"),
-        )
+        called = clean(", ".join(unknown[:3]) or f"{len(names)} classes")
+        raise Refusal("class_names", missing=len(missing), unknown=len(unknown), names=called)
     return [place[name] for name in expected]
 
 

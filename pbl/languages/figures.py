@@ -166,5 +166,6 @@ FIGURES = {
     "accuracy on the hidden images": "非公開の画像での正解率",
     "AUROC on the hidden images": "非公開の画像での AUROC",
     "Dice on the hidden images": "非公開の画像での Dice 係数",
+    "mAP50 on the hidden images": "非公開の画像での mAP50",
     "{n} of {all} teams have a score": "{all} 班のうち {n} 班に点数があります",
 }  # fmt: skip

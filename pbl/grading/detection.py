@@ -1,0 +1,69 @@
+"""What boxes that were handed in are worth: average precision, and whether the count is right at the team's own threshold."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pbl.evaluation.detection import Matches, is_box, judge_boxes, split_map
+from pbl.grading.judge import Scored
+
+# What is told of a team: mAP50 with its 95% interval; mAP; at its threshold the share of images of which the count is right, with its
+# interval, precision and recall; each class for itself.
+MEASURES = (
+    "map50 map50_interval map right_count right_count_interval precision recall count_error threshold classes".split()
+)
+
+
+def score_boxes(
+    found: np.ndarray,
+    truth: np.ndarray,
+    class_names: Sequence[str],
+    threshold: float,
+    groups: Sequence[str] | None = None,
+) -> Scored:
+    """Scores one submission.
+
+    Args:
+        found: `[n, k, 6]`, as `pbl.grading.box_rows.split_rows` gives it.
+        truth: `[n, most, 5]`; some image has a box.
+        class_names: The classes.
+        threshold: The team's own, from which on a box is shown.
+        groups: A word for each image, such as its patient, over which intervals are.
+
+    Returns:
+        `metrics` is of `MEASURES`, as `pbl.evaluation.detection.judge_boxes` has them; an image or group alone says nothing of others: from 0
+        to 1. `predicted` is what `list_answers` says. `scores` is what each image or group adds to mAP50
+        (`split_map`), `[n, 1]`.
+    """
+    judged, matches = judge_boxes(truth, found, class_names, threshold, groups)
+    metrics = {"images": len(truth), **{name: judged[name] for name in ("map50", "map", "classes")}}
+    metrics["map50_interval"] = judged["map50_interval"] or [0.0, 1.0]
+    metrics |= {name: of for name, of in judged["at_threshold"].items() if name in MEASURES}
+    return Scored(metrics, list_answers(matches, truth, threshold), split_map(matches, groups)[:, None])
+
+
+def list_answers(matches: Matches, truth: np.ndarray, threshold: float) -> np.ndarray:
+    """`int [true boxes + images * classes]`: of each true box 1 where a box that is shown has found it (IoU .5), then of each image and class
+    how many are shown that are none. Boxes that were moved by a pixel answer alike."""
+    is_shown, (n, classes) = matches.score >= threshold, matches.truth.shape
+    right, wrong = is_shown & matches.right[:, 0], is_shown & ~matches.right[:, 0]
+    is_found = np.zeros(truth.shape[:2], int)
+    is_found[matches.image[right], matches.partner[right]] = 1
+    false = np.bincount(matches.image[wrong] * classes + matches.kind[wrong], minlength=n * classes)
+    return np.concatenate([is_found[is_box(truth)], false])
+
+
+def find_box_flags(
+    scored: Scored, found: np.ndarray, sizes: Sequence[tuple[int, int]], threshold: float, ceiling: float
+) -> list[str]:
+    """The flags that one submission's own boxes raise."""
+    flags = []
+    shares = found.copy()
+    shares[..., :4] = np.round(shares[..., :4] / np.tile(np.array(sizes)[:, None, ::-1], 2), 3)
+    if not ((found[..., 4] >= 0) & (found[..., 5] >= threshold)).any():
+        flags.append("nothing_found")
+    elif len(found) > 1 and (shares == shares[:1]).all():
+        flags.append("constant_predictions")
+    if scored.metrics["map50"] > ceiling:
+        flags.append("above_ceiling")
+    return flags
