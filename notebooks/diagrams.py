@@ -62,6 +62,17 @@ JAPANESE = {
     "skip connections: where is it?": "スキップ接続：どこにあるか",
     "pooling": "プーリング",
     "up-convolution": "拡大（転置畳み込み）",
+    "image A": "画像 A",
+    "image B": "画像 B",
+    "view": "ビュー",
+    "encoder": "エンコーダ",
+    "features": "特徴",
+    "projection": "射影",
+    "embeddings": "埋め込み",
+    "attract": "引き合う",
+    "push apart": "遠ざける",
+    "kept": "残す",
+    "thrown away": "捨てる",
 }
 
 
@@ -223,6 +234,32 @@ def draw_unet(language: str) -> Figure:
     return canvas.figure
 
 
+def draw_simclr(language: str) -> Figure:
+    canvas = Canvas(7, 2.6, language)
+    heights = (2.15, 1.65, 0.95, 0.45)
+    for name, colour, pair in (("image A", BLUE, heights[:2]), ("image B", ORANGE, heights[2:])):
+        canvas.box(0.55, sum(pair) / 2, name, colour, width=0.9, height=0.4)
+        for y in pair:
+            canvas.arrow((1.0, sum(pair) / 2), (1.3, y))
+            canvas.box(1.65, y, "view", colour, width=0.7, height=0.36)
+            canvas.arrow((2.0, y), (2.3, y))
+            canvas.arrow((3.3, y), (4.0, y))
+            canvas.arrow((5.0, y), (5.35, y))
+            canvas.axes.plot(5.5, y, "o", color=colour, markersize=9)
+        canvas.axes.annotate("", (5.5, pair[1] + 0.08), (5.5, pair[0] - 0.08), arrowprops={"arrowstyle": "-", "color": colour, "lw": 1.6})  # fmt: skip
+        canvas.write(5.65, sum(pair) / 2, "attract", colour, ha="left")
+    canvas.box(2.8, 1.3, "encoder", GREEN, width=1.0, height=2.1)
+    canvas.box(4.5, 1.3, "projection", GREY, width=1.0, height=2.1)
+    style = {"arrowstyle": "<|-|>", "color": GREY, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+    canvas.axes.annotate("", (5.5, heights[2] + 0.12), (5.5, heights[1] - 0.12), arrowprops=style)
+    canvas.write(5.65, 1.3, "push apart", GREY, ha="left")
+    canvas.write(3.65, 2.42, "features", GREY)
+    canvas.write(5.5, 2.42, "embeddings", GREY)
+    for x, text in ((2.8, "kept"), (4.5, "thrown away")):
+        canvas.write(x, 0.12, text, GREY)
+    return canvas.figure
+
+
 class Diagram(NamedTuple):
     """Where a diagram stands, and what it shows, for those who do not see it."""
 
@@ -256,6 +293,9 @@ DIAGRAMS = (
     Diagram("14_segmentation", "unet-diagram", "unet-flow", draw_unet,
             "U-Net: on the left maps from 32 x 32 down to 4 x 4, on the right up again; skip connections carry the left maps across.",
             "U-Net：左側で特徴マップが 32 x 32 から 4 x 4 まで小さくなり、右側で元の大きさに戻る。スキップ接続が左の特徴マップを右へ渡す。"),
+    Diagram("15_contrastive_learning", "simclr-diagram", "loss", draw_simclr,
+            "SimCLR: two views of each image go through encoder and projection; embeddings of one image attract, all others are pushed apart.",
+            "SimCLR：各画像の2つのビューがエンコーダと射影を通る。同じ画像の埋め込みは引き合い、ほかは遠ざけられる。"),
 )  # fmt: skip
 
 

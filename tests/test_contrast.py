@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import keras
@@ -459,6 +460,16 @@ def test_the_encoder_goes_to_a_classifier(trained, tmp_path):
     model, _ = pbl.training.build.build_and_compile(whole, data)
     for weight, given in zip(list_body_weights(model), theirs, strict=True):
         np.testing.assert_array_equal(weight.numpy(), given)
+    # Of a folder that was copied in part the weights are older than the run says: they are not taken.
+    shutil.copytree(trained.path, tmp_path / "half")
+    half = pbl.load_run(tmp_path / "half")
+    half.update_environment(best_epoch=99)
+    with pytest.raises(InputError, match="was not copied"):
+        pbl.training.build.build_and_compile(whole.replace(initial_weights=str(half.path)), data)
+    with pytest.raises(InputError, match="was not copied"):
+        models.build(
+            "encoder_transfer", (8, 8, 1), 10, encoder="small_cnn", encoder_options=encoder, weights=str(half.path)
+        )
 
 
 @pytest.mark.slow

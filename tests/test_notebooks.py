@@ -280,6 +280,66 @@ def my_join(low, left):
             ],
         ),
     },
+    "15_contrastive_learning": {
+        "exercise-1": ("my_number = 6.907", ["my_number = 6.908", "my_number = 6.215", "my_number = 6.906", "my_number = 6.213", "my_number = 999"]),
+        "exercise-2": (
+            """
+def my_loss(z, temperature):
+    powers = np.exp(z @ z.T / temperature)
+    np.fill_diagonal(powers, 0)
+    i = np.arange(len(z))
+    return -np.log(powers[i, np.roll(i, len(z) // 2)] / powers.sum(axis=1)).mean()""",
+            [
+                """
+def my_loss(z, temperature):
+    powers = np.exp(z @ z.T / temperature)
+    i = np.arange(len(z))
+    return -np.log(powers[i, np.roll(i, len(z) // 2)] / powers.sum(axis=1)).mean()""",
+                """
+def my_loss(z, temperature):
+    powers = np.exp(z @ z.T / 0.5)
+    np.fill_diagonal(powers, 0)
+    i = np.arange(len(z))
+    return -np.log(powers[i, np.roll(i, len(z) // 2)] / powers.sum(axis=1)).mean()""",
+                """
+def my_loss(z, temperature):
+    powers = np.exp(z @ z.T / temperature)
+    np.fill_diagonal(powers, 0)
+    i = np.arange(len(z))
+    return -np.log(powers[i, i ^ 1] / powers.sum(axis=1)).mean()""",
+                """
+def my_loss(z, temperature):
+    powers = np.exp(z @ z.T / temperature)
+    np.fill_diagonal(powers, 0)
+    i = np.arange(len(z))
+    return -np.log(powers[i, np.roll(i, len(z) // 2)] / powers.sum(axis=1))""",
+            ],
+        ),
+        "exercise-3": (
+            """
+def my_verdict(spread, loss, images):
+    if spread < 0.15:
+        return "one_point"
+    return "alike" if loss >= 0.97 * np.log(2 * images - 1) else "healthy\"""",
+            [
+                """
+def my_verdict(spread, loss, images):
+    return "alike" if loss >= 0.97 * np.log(2 * images - 1) else "healthy\"""",
+                """
+def my_verdict(spread, loss, images):
+    if spread < 0.15:
+        return "one_point"
+    return "alike" if loss >= 0.97 * np.log(images) else "healthy\"""",
+                """
+def my_verdict(spread, loss, images):
+    if spread < 0.15:
+        return "one_point"
+    return "alike" if loss >= 0.97 * np.log(2 * 128 - 1) else "healthy\"""",
+            ],
+        ),
+        "exercise-4": ("my_eer = 0.2", ["my_eer = 0.4", "my_eer = 0.3", "my_eer = 0.1", "my_eer = 0.25", "my_eer = 20"]),
+        "exercise-5": ('my_sentences = {"b", "d"}', ['my_sentences = {"a", "d"}', 'my_sentences = {"b"}', 'my_sentences = {"b", "c", "d"}', 'my_sentences = {"d", "e"}']),
+    },
 }  # fmt: skip
 
 

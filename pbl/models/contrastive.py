@@ -440,7 +440,7 @@ def load_encoder(folder: Path, name: str, options: dict[str, Any]) -> keras.Mode
     shape, count = tuple(run.split["input_shape"]), len(run.split["class_names"])
     donor = BUILDERS[run.config.model](shape, count, **without_download({**run.config.model_options}))
     try:
-        with whole_weights(folder, "best", donor, None) as file:
+        with whole_weights(folder, "best", donor, run.environment.get("best_epoch")) as file:
             donor.load_weights(file)
     except (OSError, ValueError, KeyError) as error:
         raise InputError("The encoder of {run} cannot be taken over: {error}", run=folder, error=error) from None

@@ -208,7 +208,7 @@ def take_backbone(
         donor = build(tuple(run.split["input_shape"]), len(run.split["class_names"]), theirs)
     try:
         if run.config.task != "contrast":
-            with whole_weights(folder, "best", donor, None) as weights:
+            with whole_weights(folder, "best", donor, run.environment.get("best_epoch")) as weights:
                 donor.load_weights(weights)
         find_backbone(model).set_weights(find_backbone(donor).get_weights())
     except (OSError, ValueError) as error:
