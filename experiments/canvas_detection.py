@@ -19,9 +19,10 @@ config = Config(
     task="detection",
     dataset="canvases",
     model="center_net",
+    model_options={"width": 12},
     optimizer="adam",
-    learning_rate=0.003,
+    learning_rate=0.005,
     learning_rate_schedule="cosine",
-    batch_size=32,
-    epochs=8,
+    batch_size=16,
+    epochs=5,
 )
