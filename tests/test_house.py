@@ -23,10 +23,10 @@ FLOORS = [
     " evaluation.contrast evaluation.contrast_figures evaluation.generation evaluation.generation_figures evaluation.segmentation evaluation.mask_figures evaluation.detection evaluation.detection_figures"
     " evaluation.__init__"
     " diagnosis.signals diagnosis.evidence diagnosis.classes diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
-    " diagnosis.rules diagnosis.advice diagnosis.planning diagnosis.anomalies diagnosis.generation diagnosis.contrast diagnosis.segmentation diagnosis.by_task diagnosis.curves diagnosis.__init__"
+    " diagnosis.rules diagnosis.advice diagnosis.planning diagnosis.anomalies diagnosis.generation diagnosis.contrast diagnosis.detection diagnosis.segmentation diagnosis.by_task diagnosis.curves diagnosis.__init__"
     " training.figures training.__init__ inspection.figures inspection.__init__ data.split data.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.journal training.box_loss training.mask_loss training.optimization training.performance training.tensorboard_log"
-    " evaluation.image_judge evaluation.samples evaluation.gan_monitor evaluation.mask_evidence evaluation.mask_monitor evaluation.contrast_monitor",
+    " evaluation.image_judge evaluation.samples evaluation.gan_monitor evaluation.mask_evidence evaluation.mask_monitor evaluation.box_evidence evaluation.box_monitor evaluation.contrast_monitor",
     "tasks",
     "evaluation training.transfer training.divergence training.build",
     "training inspection grading",
