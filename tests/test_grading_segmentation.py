@@ -395,10 +395,10 @@ def test_a_folder_of_photographs_with_colours_and_patients(tmp_path, as_zip):
     ("source", "settings", "said"),
     [
         ("digits", {}, "'digits' has classes and no masks"),
-        ("{}", {"normal": ["disc"]}, "task=segmentation: valid are classification, segmentation, and anomaly with"),
+        ("{}", {"normal": ["disc"]}, "task=segmentation: valid are classification, segmentation, detection, and anomaly with"),
         ("{}", {"task": "anomaly"}, "task=anomaly: valid are"),
         ("{}", {"task": "contrast"}, "task=contrast: valid are"),
-        ("{}", {"fraction": 0.02}, "No hidden mask would have the class square, so nothing would be judged by it"),
+        ("{}", {"fraction": 0.02}, "No hidden image would have the class square, so nothing would be judged by it"),
     ],
 )
 def test_a_set_that_cannot_be_judged_is_not_made(tmp_path, source, settings, said):

@@ -280,10 +280,19 @@ def write_histogram(
     edges = [start + (1 - start) * step / 20 for step in range(21)]
     axes.hist(scores, bins=edges, color="#4477aa", edgecolor="white")
     top = axes.get_ylim()[1]
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # a bar may stand behind
     for number, (name, value) in enumerate(sorted(references.items(), key=lambda item: item[1])):
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)
         place, side = (value, top * (1 - 0.09 * (number % 4))), "right" if value > (1 + start) / 2 else "left"
-        axes.text(*place, f" {name.replace('_', ' ')} {value:.3f}", fontsize=8, va="top", ha=side, color="#aa3377")
+        axes.text(
+            *place,
+            f" {name.replace('_', ' ')} {value:.3f}",
+            fontsize=8,
+            va="top",
+            ha=side,
+            color="#aa3377",
+            bbox=ground,
+        )
     labels = {
         "accuracy": caption("accuracy on the hidden images"),
         "roc_auc": caption("AUROC on the hidden images"),

@@ -387,7 +387,7 @@ def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[st
 def _label_of_file(name: str, roster: Roster | None) -> str:
     """The words of a file's name that name its team. What a browser or a team puts behind them is taken off only where no team
     is called so: `Team model.zip` is not of `Team` where there is a `Team model`."""
-    whole = re.sub(r"\.(zip|keras|csv|json|weights\.h5)$", "", name, flags=re.IGNORECASE)
+    whole = re.sub(r"\.(zip|keras|csv|weights\.h5)$|(?<!submission)\.json$", "", name, flags=re.IGNORECASE)
     once = re.sub(r"[ _]?\(\d+\)$", "", whole)
     ending = re.compile(r"(?: -)?[ _-](submission|predictions|masks|boxes|model)$", re.IGNORECASE)
     words = [ending.sub("", text) or text for text in (whole, once)]

@@ -173,7 +173,6 @@ GRADING = {
     "mAP50 is the mean over the classes of the average precision of boxes that overlap a true one by half (IoU .5). Teams of one tie group cannot be told apart by these images: the interval of the difference of their mAP50 to the group's first, paired over what each image adds to it (jackknife), holds 0. A flag is for you to judge; none changes a score.": "mAP50 は、正解の枠と半分以上重なる（IoU 0.5 以上の）検出枠を正しいとした平均適合率の、クラスについての平均です。同じ同点グループの班は、この画像では差があるといえません（グループの先頭との mAP50 の差の、画像ごとの寄与（ジャックナイフ法）を対応させた95%信頼区間が 0 を含みます）。フラグは教員が判断するためのもので、点数は変わりません。",
     "Right count: of the images, the share in which as many boxes of each class are shown as there are, at the threshold that the team has handed in.": "個数の正解率：班が提出したしきい値で、どのクラスの検出枠の数も正解と同じになった画像の割合。",
     "histogram of mAP50": "mAP50 のヒストグラム",
-    "{share:.1%} ({low:.1%} to {high:.1%})": "{share:.1%}（{low:.1%}〜{high:.1%}）",
     "mAP50 (95% interval)": "mAP50（95%信頼区間）",
     # submission.py
     "--team needs the team's name.": "--team には班の名前が必要です。",
