@@ -18,6 +18,7 @@ from pbl.diagnosis import (
     advice,
     anomalies,
     contrast,
+    detection,
     generation,
     make_finding,
     segmentation,
@@ -27,6 +28,7 @@ from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.languages.anomaly import ANOMALY
 from pbl.languages.contrast import CONTRAST
+from pbl.languages.detection import DETECTION
 from pbl.languages.generation import GENERATION
 from pbl.languages.segmentation import SEGMENTATION
 
@@ -610,10 +612,11 @@ def sentences_of(file: Path) -> set[str]:
 
 def test_all_is_said_in_japanese_with_the_same_numbers():
     said = set().union(*map(sentences_of, Path(advice.__file__).parent.glob("*.py")))
-    known = {*japanese.SENTENCES, *ANOMALY, *CONTRAST, *GENERATION, *SEGMENTATION}
+    known = {*japanese.SENTENCES, *ANOMALY, *CONTRAST, *DETECTION, *GENERATION, *SEGMENTATION}
     assert len(said) > 40 and said | {advice.OWN, advice.SOURCE} <= known
-    of_tasks = {**anomalies.REMEDIES, **generation.REMEDIES, **contrast.REMEDIES, **segmentation.REMEDIES}
-    assert {of.template for _, tried in of_tasks.values() for of in tried} <= known
+    tasks = (anomalies, contrast, detection, generation, segmentation)
+    of_tasks = {name: found for task in tasks for name, found in task.REMEDIES.items()}
+    assert {of.template for task in tasks for _, tried in task.REMEDIES.values() for of in tried} <= known
     for english, ours in japanese.SENTENCES.items():
         fields = [sorted(field for _, *field, _ in Formatter().parse(text) if field[0]) for text in (english, ours)]
         assert fields[0] == fields[1], english

@@ -395,7 +395,11 @@ def test_a_folder_of_photographs_with_colours_and_patients(tmp_path, as_zip):
     ("source", "settings", "said"),
     [
         ("digits", {}, "'digits' has classes and no masks"),
-        ("{}", {"normal": ["disc"]}, "task=segmentation: valid are classification, segmentation, detection, and anomaly with"),
+        (
+            "{}",
+            {"normal": ["disc"]},
+            "task=segmentation: valid are classification, segmentation, detection, and anomaly with",
+        ),
         ("{}", {"task": "anomaly"}, "task=anomaly: valid are"),
         ("{}", {"task": "contrast"}, "task=contrast: valid are"),
         ("{}", {"fraction": 0.02}, "No hidden image would have the class square, so nothing would be judged by it"),

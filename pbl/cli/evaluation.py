@@ -217,7 +217,7 @@ def _show_boxes(result: dict[str, Any]) -> None:
         (one["name"], format_number(one["ap50"]), format_number(one["ap"]), f"{one['boxes']:,}", f"{one['images']:,}")
         for one in classes
     ]
-    print_table([say(title) for title in ("class", "AP50", "AP", "boxes", "images")], rows)
+    print_table([say("class"), "AP50", "AP", say("boxes"), say("images")], rows)
     rows = [(say(BASELINE_NAMES[one["name"]]), format_number(one["map50"])) for one in result["without_network"]]
     print_table([say("without a network"), "mAP50"], rows)
 

@@ -30,6 +30,8 @@ FINDINGS = {
     "healthy": "問題なし",
     "unknown": "原因不明",
     "false_regions": "何もない画像での誤検出",
+    "false_boxes": "物体のない画像での誤検出",
+    "wrong_count": "個数の誤り",
     "contaminated_training": "正常画像への異常の混入",
     "no_threshold": "しきい値を決められない",
     "reconstructs_nothing": "再構成できていない",

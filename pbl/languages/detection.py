@@ -21,6 +21,7 @@ DETECTION = {
     "task=detection: class_weight={value} weighs whole images by their class, and these have boxes: leave it out.": "task=detection：class_weight={value} は画像全体にクラスの重みを付けるもので、枠には使えません。外してください。",
     "BoxMonitor takes data with boxes: pbl.load_data(..., boxes=True).": "BoxMonitor には枠のあるデータを渡してください：pbl.load_data(..., boxes=True)。",
     "mAP50 {train:.3f}, validation {val:.3f}": "mAP50 {train:.3f}、検証 {val:.3f}",
+    "mAP50": "mAP50",
     "right count": "個数の正解率",
     "right of what is shown": "示した枠のうち正しいもの（適合率）",
     "found of what is there": "物体のうち見つけたもの（再現率）",
