@@ -319,7 +319,9 @@ HOSTILE: dict[str, Case] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name == "a million boxes")) for name in HOSTILE]
+)
 def test_what_is_hostile_is_refused_by_name(name):
     spoil, reason, fields = HOSTILE[name]
     try:
@@ -643,6 +645,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     )  # those that were refused do not reach it
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_isolation
 def test_the_references_need_no_network(hidden):

@@ -510,6 +510,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     assert status == 2 and "valid are dice, false_images, points" in err
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_isolation
 def test_the_references_need_no_network(hidden):

@@ -55,13 +55,4 @@ DETECTION = {
     "mAP50 is {found:.3f}, and yet the number of objects is right in {right:.0%} of the images alone (95% interval {low:.0%} to {high:.0%}), at the threshold of {threshold:.2f} that validation chose: average precision ranks boxes, and does not count them. Of what is there {recall:.0%} is found, of what is shown {precision:.0%} is right.": "mAP50 は {found:.3f} ですが、検証で選んだしきい値 {threshold:.2f} で物体の数が合っている画像は {right:.0%} だけです（95% 信頼区間 {low:.0%}～{high:.0%}）。平均適合率は枠の順位を評価し、個数は評価しません。物体のうち {recall:.0%} を見つけ、示した枠のうち {precision:.0%} が正しいものです。",
     "No fault was found, and validation has too few boxes to say more.": "問題は見つかりませんでした。検証用の枠が少なく、それ以上は言えません。",
     "No fault was found: mAP50 is {found:.3f} on validation images and {train:.3f} on training images; {baseline} has {of_baseline:.3f} without a network. The number of objects is right in {right:.0%} of the images.": "問題は見つかりませんでした。mAP50 は検証画像で {found:.3f}、訓練画像で {train:.3f}、ネットワークのいらない方法（{baseline}）では {of_baseline:.3f} です。物体の数は {right:.0%} の画像で合っています。",
-    # The report
-    "Average precision at an IoU of .5, mean over classes (mAP50)": "IoU 0.5 での平均適合率、クラスについての平均（mAP50）",
-    "Average precision at an IoU of .75, mean over classes": "IoU 0.75 での平均適合率、クラスについての平均",
-    "Average precision, mean over IoUs of .5 to .95 and over classes (mAP)": "平均適合率、IoU 0.5～0.95 とクラスについての平均（mAP）",
-    "Share of images in which the number of objects of each class is right": "各クラスの物体の数が合っている画像の割合",
-    "Share of the boxes shown that are right (at an IoU of .5)": "示した枠のうち正しいものの割合（IoU 0.5）",
-    "Share of the objects that are found (at an IoU of .5)": "物体のうち見つけたものの割合（IoU 0.5）",
-    "F1 of the boxes of an image, mean over images": "画像ごとの枠の F1、画像についての平均",
-    "The interval of mAP50 comes from leaving out images, or groups, in turn (jackknife), and from samples of them; that of the count is Wilson's.": "mAP50 の信頼区間は画像（グループがあればグループ）を順に除くジャックナイフと再標本から、個数の信頼区間は Wilson の方法で求めました。",
 }
