@@ -25,7 +25,7 @@ from pbl.diagnosis.curves import plot_history, plot_learning_curves
 from pbl.diagnosis.signals import Side, Signals
 from pbl.evaluation.anomaly_figures import draw_anomalies, plot_codes, plot_map
 from pbl.evaluation.contrast import judge_pairs, make_pairs
-from pbl.evaluation.contrast_figures import ARM_NAMES, draw_contrast, plot_embeddings
+from pbl.evaluation.contrast_figures import ARM_NAMES, draw_contrast, plot_embeddings, plot_found
 from pbl.evaluation.detection import choose_threshold, match
 from pbl.evaluation.detection_figures import draw_boxes, draw_detection
 from pbl.evaluation.figures import (
@@ -191,6 +191,16 @@ def _draw_contrast(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
     for _, figure in draw_contrast(RUN, "val", metrics, features, labels, CLASSES, gallery, pairs, True):
         for name in ("draw_contrast", "plot_probes", "plot_pairs", "plot_neighbours"):
             yield name, figure
+    words = [RUN[:6]] * 8, [["0.50"] * 5] * 8
+    yield (
+        "plot_found",
+        plot_found(
+            gallery[0],
+            gallery[1],
+            *words,
+            pbl.reports.drawing.caption("{run}: the most alike, and the cosine of their features", run=RUN),
+        ),
+    )
     yield "plot_embeddings", plot_embeddings(features, np.arange(60), ["lion"] * 60, RUN, ("pca", "tsne"))
 
 
