@@ -1,15 +1,15 @@
 """Detection in photographs of your own: a folder of images with boxes, as labelImg, CVAT, Roboflow or Label Studio write them.
 
 Paper:    Zhou et al. 2019, arXiv:1904.07850 (objects as points); EfficientNetV2 (Tan and Le 2021) with ImageNet's weights as encoder
-Data:     photos/ with images and COCO JSON, Pascal VOC XML or YOLO text files (pbl/data/box_files.py), or a .zip of it
-Command:  python -m pbl train experiments/folder_detection.py dataset=photos.zip
+Data:     scenes/ with images and COCO JSON, Pascal VOC XML or YOLO text files (pbl/data/box_files.py), or a .zip of it
+Command:  python -m pbl train experiments/folder_detection.py dataset=scenes.zip
 """
 
 from pbl import Config
 
 config = Config(
     task="detection",
-    dataset="photos.zip",
+    dataset="scenes.zip",
     image_size=256,
     channels=3,
     fit="pad",  # crop would cut objects off at two sides

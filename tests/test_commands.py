@@ -109,14 +109,23 @@ def photographs(tmp_path, monkeypatch) -> Path:
         shutil.copytree(f"animals/{name}", f"tiles/{kind}")
     shutil.make_archive("tiles", "zip", "tiles")
     shutil.rmtree("tiles")
-    for name in ("cat", "dog"):  # what is bright is marked
-        Path("scans/masks", name).mkdir(parents=True)
-        shutil.copytree(f"animals/{name}", f"scans/images/{name}")
-        for file in Path("animals", name).iterdir():
+    for name in ("cat", "dog"):  # what is bright is marked, and lies in a box
+        for kind in ("scans/images", "scans/masks", "scenes/images", "scenes/labels"):
+            Path(kind, name).mkdir(parents=True)
+        for number, file in enumerate(sorted(Path("animals", name).iterdir())):
             mask = np.asarray(Image.open(file).convert("L")) > 100
-            Image.fromarray((mask * 255).astype(np.uint8)).save(f"scans/masks/{name}/{file.name}")
+            rows, columns = (np.flatnonzero(mask.any(axis=of)) for of in (1, 0))
+            (top, left), (bottom, right) = (rows[0], columns[0]), (rows[-1] + 1, columns[-1] + 1)
+            of_patient, of_scene = f"patient{number // 4}_{file.stem}", f"scene{number // 4}_{file.stem}"
+            shutil.copy(file, f"scans/images/{name}/{of_patient}.png")
+            Image.fromarray((mask * 255).astype(np.uint8)).save(f"scans/masks/{name}/{of_patient}.png")
+            shutil.copy(file, f"scenes/images/{name}/{of_scene}.png")
+            box = ((left + right) / 80, (top + bottom) / 80, (right - left) / 40, (bottom - top) / 40)
+            line = " ".join(map(str, (("cat", "dog").index(name), *box)))
+            Path(f"scenes/labels/{name}/{of_scene}.txt").write_text(line + "\n")
+    Path("scenes/classes.txt").write_text("cat\ndog\n")
     shutil.make_archive("ultrasound", "zip", "scans")
-    shutil.rmtree("scans")
+    shutil.make_archive("scenes", "zip", "scenes")
     Path("photos_with_faults").symlink_to("animals")
     Path("photos").mkdir()
     for number in chosen[0][:3]:

@@ -97,7 +97,7 @@ FAULTS = [
     (
         ["id,score,alarm", *RIGHT[:3]],
         "ids",
-        {"found": 3, "expected": 4, "missing": 1, "unknown": 0, "twice": 0, "first": "d4c"},
+        {"file": "predictions.csv", "found": 3, "expected": 4, "missing": 1, "unknown": 0, "twice": 0, "first": "d4c"},
     ),
 ]
 
