@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -36,7 +36,15 @@ from pbl.data.box_formats import (
 from pbl.data.box_reading import read_annotations
 from pbl.data.boxes import Boxes, find_most, tell_left_out, tell_set_aside
 from pbl.data.doctor.finding import Finding, one_finding
-from pbl.data.folders import Files, find_role, normalize, open_patiently, read_patiently, tell_passed_over
+from pbl.data.folders import (
+    Files,
+    find_role,
+    normalize,
+    open_patiently,
+    read_patiently,
+    tell_passed_over,
+    walk_files,
+)
 from pbl.data.images import LISTED, is_image_file
 from pbl.data.mask_files import ALL_MASK_FOLDERS, IMAGE_FOLDERS
 from pbl.data.paths import expand, is_hidden, names_beside
@@ -187,7 +195,8 @@ def _list_folder(root: Path) -> _Folder:
     kinds: dict[str, list[str]] = {ending: [] for ending in (*TEXTS, "")}
     names: list[str] = []
     passed_over: Counter[str] = Counter()
-    for name in _walk(root, frozenset()):
+    for entry in walk_files(root):
+        name = Path(entry.path).relative_to(root).as_posix()
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in LISTED or (suffix not in TEXTS and is_image_file(root / name)):
             kinds[""].append(name)
@@ -207,22 +216,6 @@ def _list_folder(root: Path) -> _Folder:
         names,
         passed_over,
     )
-
-
-def _walk(folder: Path, seen: frozenset[tuple[int, int]], above: str = "") -> Iterator[str]:
-    """All files below a folder, sorted; a link that leads back to a folder above is not followed."""
-    status = folder.stat()
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen |= {(status.st_dev, status.st_ino)}
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if is_hidden(entry.name):
-                continue
-            if entry.is_dir():
-                yield from _walk(folder / entry.name, seen, f"{above}{entry.name}/")
-            elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is named as unreadable
-                yield above + entry.name
 
 
 def _key(name: str) -> str:

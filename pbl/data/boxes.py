@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pbl.data.doctor.finding import Finding, one_finding
-from pbl.data.source import Source
+from pbl.data.source import Source, pair_arrays
 from pbl.errors import InputError, Sentence
 
 NO_BOX = (0, 0, 0, 0, -1)
@@ -316,25 +316,9 @@ def from_boxed_arrays(
     Raises:
         InputError: Counts or shapes that differ; boxes that are none.
     """
-    pairs = {
-        name: pair for name, pair in (("train", (images, boxes)), ("test", test), ("val", val)) if pair is not None
-    }
-    if isinstance(class_names, str):
-        raise InputError(
-            "class_names is one word, '{name}'. Give a list with one name for each class.", name=class_names
-        )
+    pairs = pair_arrays((images, boxes), test, val, class_names, "boxes")
     checked: dict[str, list[np.ndarray]] = {}
-    for split, pair in pairs.items():
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            raise InputError("{name} is a {kind}. Give a pair: (images, boxes).", name=split, kind=type(pair).__name__)
-        of_split, boxes_of = pair
-        for what, arrays in (("images", of_split), ("boxes", boxes_of)):
-            if not hasattr(arrays, "__len__") or (isinstance(arrays, np.ndarray) and not arrays.ndim):
-                raise InputError(
-                    "{name}: the {what} are {kind}. Give an array, or a list of arrays.",
-                    name=split, what=what,
-                    kind=Sentence("a single number") if isinstance(arrays, np.ndarray) else type(arrays).__name__,
-                )  # fmt: skip
+    for split, (of_split, boxes_of) in pairs.items():
         if not len(of_split) and not len(boxes_of):
             raise InputError("{name} holds no image. Give images, and the boxes of each.", name=split)
         if len(of_split) != len(boxes_of):

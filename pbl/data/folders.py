@@ -551,14 +551,11 @@ def _folders_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
 
 
-def list_images(
-    folder: str | Path, passed_over: Counter[str], seen: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[str]:
-    """All image files below a folder, sorted; a link that leads back to a folder above is not followed.
+def walk_files(folder: str | Path, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry]:
+    """All files below a folder, sorted, and links that lead nowhere; a link that leads back to a folder above is not followed.
 
     Args:
         folder: The folder.
-        passed_over: Counts the endings of the files that are no images.
         seen: The folders above.
     """
     status = Path(folder).stat()
@@ -569,16 +566,28 @@ def list_images(
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_hidden(entry.name):
                 continue
-            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.is_dir():
-                yield from list_images(entry.path, passed_over, seen)
-            elif entry.is_file():
-                if is_image_file(entry.path):
-                    yield entry.path
-                else:
-                    passed_over[suffix] += 1
-            elif suffix in LISTED and not Path(entry.path).exists():  # a link that leads nowhere is named as unreadable
+                yield from walk_files(entry.path, seen)
+            elif entry.is_file() or entry.is_symlink():
+                yield entry
+
+
+def list_images(folder: str | Path, passed_over: Counter[str]) -> Iterator[str]:
+    """All image files below a folder, as `walk_files` finds them.
+
+    Args:
+        folder: The folder.
+        passed_over: Counts the endings of the files that are no images.
+    """
+    for entry in walk_files(folder):
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if entry.is_file():
+            if is_image_file(entry.path):
                 yield entry.path
+            else:
+                passed_over[suffix] += 1
+        elif suffix in LISTED:  # a link that leads nowhere is named as unreadable
+            yield entry.path
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

@@ -47,7 +47,7 @@ from pbl.data.mask_values import (
     to_numbers,
 )
 from pbl.data.paths import expand, is_hidden, names_beside
-from pbl.data.source import Example, Source, Unreadable
+from pbl.data.source import Example, Source, Unreadable, pair_arrays
 from pbl.errors import InputError, Sentence
 
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "photos", "jpegimages"}
@@ -370,25 +370,9 @@ def from_masked_arrays(
     Raises:
         InputError: Counts or shapes that differ; values that are no class.
     """
-    pairs = {
-        name: pair for name, pair in (("train", (images, masks)), ("test", test), ("val", val)) if pair is not None
-    }
-    if isinstance(class_names, str):
-        raise InputError(
-            "class_names is one word, '{name}'. Give a list with one name for each class.", name=class_names
-        )
+    pairs = pair_arrays((images, masks), test, val, class_names, "masks")
     grey: dict[int, tuple[int, str]] = {}
-    for name, pair in pairs.items():
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            raise InputError("{name} is a {kind}. Give a pair: (images, masks).", name=name, kind=type(pair).__name__)
-        of_split, masks_of = pair
-        for what, arrays in (("images", of_split), ("masks", masks_of)):
-            if not hasattr(arrays, "__len__") or (isinstance(arrays, np.ndarray) and not arrays.ndim):
-                raise InputError(
-                    "{name}: the {what} are {kind}. Give an array, or a list of arrays.",
-                    name=name, what=what,
-                    kind=Sentence("a single number") if isinstance(arrays, np.ndarray) else type(arrays).__name__,
-                )  # fmt: skip
+    for name, (of_split, masks_of) in pairs.items():
         if not len(of_split) and not len(masks_of):
             raise InputError("{name} holds no image. Give images, and a mask for each.", name=name)
         if len(of_split) != len(masks_of):

@@ -26,7 +26,7 @@ from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.look_alike import LOOK_ALIKE, group_look_alikes, read_groups
 from pbl.data.paths import expand, read_name
-from pbl.data.source import Source, check_class_names, check_has_boxes, check_has_masks
+from pbl.data.source import Source, check_class_names, check_targets
 from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence, name_nearest
@@ -114,10 +114,7 @@ def load_data(
         )
     if boxes and masks:
         raise InputError("An image is learned with masks or with boxes: give one of masks=True and boxes=True.")
-    if boxes:
-        check_has_boxes(opened, name, boxes)
-    else:
-        check_has_masks(opened, name, masks)
+    check_targets(opened, name, masks, boxes)
     group_of = groups if callable(groups) else None
     fewest = 1 if normal is not None or boxes else fewest_classes  # one kind of object is enough
     return Data(

@@ -94,6 +94,39 @@ def from_arrays(
     )
 
 
+def pair_arrays(
+    train: tuple, test: tuple | None, val: tuple | None, class_names: Sequence[str] | None, what: str
+) -> dict[str, tuple]:
+    """Returns the splits that are given, each a pair of images and of what belongs to them.
+
+    Args:
+        train, test, val: The pairs.
+        class_names: Names of classes, or None.
+        what: What belongs to the images: "masks" or "boxes".
+
+    Raises:
+        InputError: The names are one word; a split is no pair, or of something without a length.
+    """
+    if isinstance(class_names, str):
+        raise InputError(
+            "class_names is one word, '{name}'. Give a list with one name for each class.", name=class_names
+        )
+    pairs = {split: pair for split, pair in (("train", train), ("test", test), ("val", val)) if pair is not None}
+    for split, pair in pairs.items():
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise InputError(
+                "{name} is a {kind}. Give a pair: (images, {what}).", name=split, kind=type(pair).__name__, what=what
+            )
+        for kind, arrays in zip(("images", what), pair, strict=True):
+            if not hasattr(arrays, "__len__") or (isinstance(arrays, np.ndarray) and not arrays.ndim):
+                raise InputError(
+                    "{name}: the {what} are {kind}. Give an array, or a list of arrays.",
+                    name=split, what=kind,
+                    kind=Sentence("a single number") if isinstance(arrays, np.ndarray) else type(arrays).__name__,
+                )  # fmt: skip
+    return pairs
+
+
 def _check_labels(labels: Sequence[int] | np.ndarray, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1 or not (np.issubdtype(labels.dtype, np.integer) or not labels.size):
@@ -124,21 +157,8 @@ def check_class_names(names: Sequence[str], source: str, fewest: int = 2) -> Non
         )
 
 
-def check_has_masks(source: Source, name: str, masks: bool) -> None:
-    """Raises InputError where a source has masks and none are wanted, or the reverse."""
-    check_has_boxes(source, name, False)
-    if source.has_masks and not masks:
-        raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
-    if masks and not source.has_masks:
-        raise InputError(
-            "'{name}' has classes and no masks, which task=segmentation needs: a folder of images/ and masks/, or a function that"
-            " returns pbl.data.from_masked_arrays(images, masks).",
-            name=name,
-        )
-
-
-def check_has_boxes(source: Source, name: str, boxes: bool) -> None:
-    """Raises InputError where a source has boxes and none are wanted, or the reverse."""
+def check_targets(source: Source, name: str, masks: bool = False, boxes: bool = False) -> None:
+    """Raises InputError where a source has masks or boxes and none are wanted, or the reverse."""
     if source.has_boxes and not boxes:
         raise InputError("'{name}' has boxes: train with task=detection (load_data: boxes=True).", name=name)
     if boxes and not source.has_boxes:
@@ -147,6 +167,14 @@ def check_has_boxes(source: Source, name: str, boxes: bool) -> None:
             " function that returns pbl.data.from_boxed_arrays(images, boxes).",
             name=name, what=Sentence("masks") if source.has_masks else Sentence("classes"),
         )  # fmt: skip
+    if source.has_masks and not masks:
+        raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
+    if masks and not source.has_masks:
+        raise InputError(
+            "'{name}' has classes and no masks, which task=segmentation needs: a folder of images/ and masks/, or a function that"
+            " returns pbl.data.from_masked_arrays(images, masks).",
+            name=name,
+        )
 
 
 def check_example(example: Example, num_classes: int, source: str) -> Example:

@@ -22,7 +22,7 @@ from pbl.data.boxes import Boxes, find_commonest_class
 from pbl.data.catalogue import open_source
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
 from pbl.data.mask_files import IMAGE_FOLDERS, NAMES_FILE, Mask
-from pbl.data.source import check_has_boxes, check_has_masks
+from pbl.data.source import check_targets
 from pbl.data.split import find_groups
 from pbl.data.store import find_main_class
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
@@ -138,10 +138,7 @@ def make_holdout(
             "--false-alarms {share}: give a share above 0 and below 0.5, such as 0.05.", share=false_alarms
         )
     opened = open_source(source, data_dir, has_anomalies=bool(normal), has_masks=has_masks, has_boxes=has_boxes)
-    if has_boxes:
-        check_has_boxes(opened, source, has_boxes)
-    else:
-        check_has_masks(opened, source, has_masks)
+    check_targets(opened, source, has_masks, has_boxes)
     for name in normal:
         if name not in opened.class_names:
             nearest = name_nearest(name, opened.class_names)

@@ -20,7 +20,6 @@ BOXES = {
     "The boxes of {image} are for {stated} pixels ({name}), and the image has {found} (height x width){turned}.": "{image} の枠は {stated} 画素の画像のもの（{name}）ですが、画像は {found} 画素です（高さ x 幅）{turned}。",
     ": it is turned by its EXIF, so turn the boxes, or save it upright and mark them anew": "。EXIF によって向きが変わっています。枠も回すか、画像を正しい向きで保存して付け直してください",
     ": mark them on this image, or give the image that they were marked on": "。この画像に付け直すか、枠を付けたときの画像を使ってください",
-    "{name} is a {kind}. Give a pair: (images, boxes).": "{name} は {kind} です。組 (images, boxes) を指定してください。",
     "{name} holds no image. Give images, and the boxes of each.": "{name} に画像がありません。画像と、それぞれの枠を指定してください。",
     "{name}: {images} images but boxes of {boxes}. Each image needs its rows, of no box [0, 0, 0, 0, -1].": "{name}：画像 {images} 枚に対して、枠は {boxes} 枚分です。画像ごとに行が必要です（枠のない行は [0, 0, 0, 0, -1]）。",
     "{names} names, {shapes} shapes and boxes of {boxes} images: give one of each for every image.": "名前が {names} 個、大きさが {shapes} 個、枠が {boxes} 枚分です。画像ごとに1つずつ指定してください。",

@@ -14,7 +14,7 @@ SEGMENTATION = {
     "it is no image that can be read": "読める画像ではありません",
     "it is empty (0 bytes)": "中身が空（0 バイト）です",
     "its values are no whole numbers from 0 to {most}": "値が 0 から {most} の整数ではありません",
-    "{name} is a {kind}. Give a pair: (images, masks).": "{name} は {kind} です。組 (images, masks) を指定してください。",
+    "{name} is a {kind}. Give a pair: (images, {what}).": "{name} は {kind} です。組 (images, {what}) を指定してください。",
     "{file}: the value of '{name}' stands there twice. Give each class its own.": "{file}：'{name}' の値が2回あります。クラスごとに別の値にしてください。",
     "{file}: the line '{line}' has no value, and others have one. Begin each line with its value, or none.": "{file}：'{line}' の行に値がなく、ほかの行にはあります。すべての行を値で始めるか、どの行にも付けないでください。",
     "{file}: '{name}' is not the first line, which is that of the background. Put it there.": "{file}：1行目は背景です。'{name}' を1行目に移してください。",

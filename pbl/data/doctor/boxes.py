@@ -4,15 +4,15 @@ boxes that a network of centres cannot tell apart; one image with two sets of bo
 What is harmless was mended when the boxes were read (`pbl.data.boxes`), and is told here.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pbl.data.boxes import CUT, DOUBLED, FLAT, LOST, OUTSIDE, count_boxes, fit_boxes, measure_areas
-from pbl.data.doctor.counts import FEWEST_IN_CLASS
-from pbl.data.doctor.finding import Finding, Part, one_finding
+from pbl.data.doctor.copies import find_differing
+from pbl.data.doctor.counts import FEWEST_IN_CLASS, find_few, list_absent
+from pbl.data.doctor.finding import Finding, Part, list_names, one_finding
 
 # Conventions, not measured.
 NEARLY_ALL = 0.95  # share of the images that have no box
@@ -44,10 +44,6 @@ def count_objects(splits: Mapping[str, Part], classes: int) -> dict[str, np.ndar
     }
 
 
-def _list(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
 def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
     """Classes of which a split has no box: "stop" in train where another split has them, and in val where it has no box at all; else "act".
 
@@ -58,32 +54,27 @@ def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str
         class_names: Name of class 0, 1, ...
     """
     has = {split: counts.any(axis=0) for split, counts in objects.items()}
+    nowhere, absent = list_absent(has, class_names)
     findings = []
-    nowhere = [class_names[at] for at in np.flatnonzero(~np.any(list(has.values()), axis=0))]
     if nowhere:
         findings += one_finding(
             "absent_objects",
             "act",
             "No image has a box of {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or take it out of the list of classes.",
-            listed=_list(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
+            listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
         )  # fmt: skip
-    for split, of_split in has.items():
-        for other in has if split == "train" else ("train",):
-            absent = [class_names[at] for at in np.flatnonzero(~of_split & has[other])]
-            if not absent:
-                continue
-            is_blind = split == "train" or (split == "val" and not of_split.any())
-            findings += one_finding(
-                "absent_objects",
-                "stop" if is_blind else "act",
-                "No {split} image has a box of {listed} ({classes} of {all_classes} classes), and {earlier} images do: "
-                + (
-                    "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
-                    if split == "train"
-                    else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
-                ),
-                split=split, earlier=other, listed=_list(absent), classes=len(absent), all_classes=len(class_names), absent=absent,
-            )  # fmt: skip
+    for split, other, classes, is_blind in absent:
+        findings += one_finding(
+            "absent_objects",
+            "stop" if is_blind else "act",
+            "No {split} image has a box of {listed} ({classes} of {all_classes} classes), and {earlier} images do: "
+            + (
+                "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
+                if split == "train"
+                else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
+            ),
+            split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
+        )  # fmt: skip
     return findings
 
 
@@ -93,8 +84,7 @@ def find_seldom_objects(
     """Classes that occur in fewer than 5 training images: "act"."""
     has = objects["train"] > 0
     images = has.sum(axis=0)
-    order = np.argsort(images, kind="stable")
-    few = {class_names[at]: int(images[at]) for at in order if 0 < images[at] < FEWEST_IN_CLASS}
+    few = find_few(images, class_names, FEWEST_IN_CLASS)
     if not few:
         return []
     rarest = min(few, key=few.get)
@@ -118,7 +108,7 @@ def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str])
         "note",
         "Boxes of the training images: {boxes:,}, {mean:.1f} an image, at most {most} ({listed}).",
         boxes=int(train.sum()), mean=float(objects["train"].sum(axis=1).mean()), most=int(objects["train"].sum(axis=1).max()),
-        listed=_list([f"{class_names[at]} {train[at]:,}" for at in order], 6),
+        listed=list_names([f"{class_names[at]} {train[at]:,}" for at in order], 6),
         by_split={split: dict(zip(class_names, of.tolist(), strict=True)) for split, of in counts.items()},
     )  # fmt: skip
     if (train > 0).sum() > 1 and train.max() > DOMINANT * train.sum():
@@ -298,15 +288,7 @@ def find_shared_centres(splits: Mapping[str, Part]) -> list[Finding]:
 
 def find_copies_with_other_boxes(splits: Mapping[str, Part]) -> list[Finding]:
     """Images of equal pixels, in any splits, whose boxes differ by more than a pixel: "act", one set of boxes is wrong."""
-    places = defaultdict(list)
-    for part in splits.values():
-        for at, content in enumerate(part.hashes):
-            places[content].append((part, at))
-    groups = []
-    for copies in places.values():
-        (part, at), *others = copies
-        if any(_differ(part.boxes[at], other.boxes[place]) for other, place in others):
-            groups.append([of.names[place] for of, place in copies])
+    groups = find_differing(splits, lambda part, at, other, place: _differ(part.boxes[at], other.boxes[place]))
     if not groups:
         return []
     return one_finding(

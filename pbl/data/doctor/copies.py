@@ -1,7 +1,7 @@
 """Copies of equal pixels."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pbl.data.doctor.finding import Finding, Part, is_official, one_finding
 
@@ -48,6 +48,24 @@ def _groups_of_copies(parts: list[Part]) -> list[list[tuple[str, int]]]:
             if count[content] > 1:
                 groups[content].append((name, label))
     return list(groups.values())
+
+
+def find_differing(splits: Mapping[str, Part], differ: Callable[[Part, int, Part, int], bool]) -> list[list[str]]:
+    """Names of images of equal pixels, in any splits, of which one has other masks or boxes than the first: a list for each content.
+
+    Args:
+        splits: See `examine`.
+        differ: Says so of two images, each a part and its place in it.
+    """
+    places = defaultdict(list)
+    for part in splits.values():
+        for at, content in enumerate(part.hashes):
+            places[content].append((part, at))
+    return [
+        [part.names[at] for part, at in copies]
+        for copies in places.values()
+        if any(differ(*copies[0], *other) for other in copies[1:])
+    ]
 
 
 def find_copies_with_other_labels(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:

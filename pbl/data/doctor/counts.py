@@ -1,10 +1,11 @@
 """How many images there are: files that are broken, classes without images or with few, a small validation split."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from pbl.data.doctor.finding import Finding, Part, one_finding
+from pbl.data.doctor.finding import Finding, Part, list_names, one_finding
 from pbl.statistics import wilson_interval
 
 # Conventions, not measured.
@@ -47,6 +48,44 @@ def _count_classes(part: Part, class_names: list[str]) -> np.ndarray:
     return np.bincount(part.labels, minlength=len(class_names))
 
 
+def find_few(counts: np.ndarray, class_names: Sequence[str], limit: int) -> dict[str, int]:
+    """Of how many images each class is that is of some and of fewer than `limit`, the rarest first."""
+    return {class_names[c]: int(counts[c]) for c in np.argsort(counts, kind="stable") if 0 < counts[c] < limit}
+
+
+class Absent(NamedTuple):
+    """Classes that a split lacks and another has.
+
+    Attributes:
+        split, other: The split that lacks them, and the one that has them.
+        classes: Their names.
+        is_blind: Whether nothing can be learned, or judged, for want of them: train lacks them, or val has no class at all.
+    """
+
+    split: str
+    other: str
+    classes: list[str]
+    is_blind: bool
+
+
+def list_absent(has: Mapping[str, np.ndarray], class_names: Sequence[str]) -> tuple[list[str], list[Absent]]:
+    """Finds classes that are marked in no split, and those that a split lacks and another has: train beside each, the others beside train.
+
+    Args:
+        has: Whether each split has each class, `bool [classes]`.
+        class_names: Name of class 0, 1, ...
+    """
+    nowhere = [class_names[at] for at in np.flatnonzero(~np.any(list(has.values()), axis=0))]
+    absent = []
+    for split, of_split in has.items():
+        for other in has if split == "train" else ("train",):
+            names = [class_names[at] for at in np.flatnonzero(~of_split & has[other])]
+            if names:
+                is_blind = split == "train" or (split == "val" and not of_split.any())
+                absent.append(Absent(split, other, names, is_blind))
+    return nowhere, absent
+
+
 def find_absent_classes(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
     """Classes without an image in a split: "stop" in train and val, "act" in test."""
     findings = []
@@ -60,7 +99,7 @@ def find_absent_classes(splits: Mapping[str, Part], class_names: list[str]) -> l
                 split=name,
                 classes=len(absent),
                 all_classes=len(class_names),
-                listed=", ".join(absent[:5]) + (", ..." if len(absent) > 5 else ""),
+                listed=list_names(absent),
                 absent=absent,
             )
     return findings
@@ -69,7 +108,7 @@ def find_absent_classes(splits: Mapping[str, Part], class_names: list[str]) -> l
 def find_small_classes(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
     """Classes with few training images: "stop" below 5, "act" below 20."""
     counts = _count_classes(splits["train"], class_names)
-    few = {class_names[c]: int(counts[c]) for c in np.argsort(counts, kind="stable") if 0 < counts[c] < FEW_IN_CLASS}
+    few = find_few(counts, class_names, FEW_IN_CLASS)
     if not few:
         return []
     rarest = min(few, key=few.get)

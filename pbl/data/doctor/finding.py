@@ -66,6 +66,11 @@ class Finding:
     template: str = ""
 
 
+def list_names(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and three dots where there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def one_finding(
     check: str, severity: Severity, template: str, items: Sequence[str] = (), **details: Any
 ) -> list[Finding]:
@@ -76,7 +81,7 @@ def one_finding(
         items: Names of the images concerned, the worst first; the first three fill the field `examples`.
         **details: The other fields of `template`, and what else stands in the file.
     """
-    details["examples"] = ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+    details["examples"] = list_names(items, 3)
     details |= {name: Sentence(details[name]) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)}
     return [Finding(check, severity, Sentence(template, **details), list(items), details, template)]
 

@@ -3,13 +3,13 @@
 A mask has a class for each pixel, 0 for the background. "Marked" is what has another class.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pbl.data.doctor.counts import FEWEST_IN_CLASS
-from pbl.data.doctor.finding import Finding, Part, one_finding
+from pbl.data.doctor.copies import find_differing
+from pbl.data.doctor.counts import FEWEST_IN_CLASS, find_few, list_absent
+from pbl.data.doctor.finding import Finding, Part, list_names, one_finding
 from pbl.data.doctor.vectors import choose
 
 # Conventions, not measured.
@@ -48,10 +48,6 @@ def _blocks(part: Part) -> Iterator[tuple[slice, np.ndarray]]:
         yield place, part.masks[place]
 
 
-def _list(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
 def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
     """Classes that no mask of a split has, but the background: "stop" in train where another split has them.
 
@@ -63,43 +59,34 @@ def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         class_names: Name of each class, the background's first.
     """
     has = {split: (counts[:, 1:] > 0).any(axis=0) for split, counts in marked.items()}
+    nowhere, absent = list_absent(has, class_names[1:])
     findings = []
-    nowhere = [class_names[at + 1] for at in np.flatnonzero(~np.any(list(has.values()), axis=0))]
     if nowhere:
         findings += one_finding(
             "absent_marks",
             "act",
             "No mask marks {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or take it out of the list of classes.",
-            listed=_list(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
+            listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
         )  # fmt: skip
-    for split, of_split in has.items():
-        for other in has if split == "train" else ("train",):
-            absent = [class_names[at + 1] for at in np.flatnonzero(~of_split & has[other])]
-            if not absent:
-                continue
-            is_blind = split == "train" or (split == "val" and not of_split.any())
-            findings += one_finding(
-                "absent_marks",
-                "stop" if is_blind else "act",
-                "No {split} mask marks {listed} ({classes} of {all_classes} classes), and {earlier} masks do: "
-                + (
-                    "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
-                    if split == "train"
-                    else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
-                ),
-                split=split, earlier=other, listed=_list(absent), classes=len(absent), all_classes=len(class_names), absent=absent,
-            )  # fmt: skip
+    for split, other, classes, is_blind in absent:
+        findings += one_finding(
+            "absent_marks",
+            "stop" if is_blind else "act",
+            "No {split} mask marks {listed} ({classes} of {all_classes} classes), and {earlier} masks do: "
+            + (
+                "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
+                if split == "train"
+                else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
+            ),
+            split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
+        )  # fmt: skip
     return findings
 
 
 def find_seldom_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
     """Classes that fewer than 5 training masks have: "act"."""
     images = (marked["train"][:, 1:] > 0).sum(axis=0)
-    few = {
-        class_names[at + 1]: int(images[at])
-        for at in np.argsort(images, kind="stable")
-        if 0 < images[at] < FEWEST_IN_CLASS
-    }
+    few = find_few(images, class_names[1:], FEWEST_IN_CLASS)
     if not few:
         return []
     rarest = min(few, key=few.get)
@@ -123,7 +110,7 @@ def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         "class_shares",
         "note",
         "Pixels of the training masks: {listed}. A network that marks nothing has {background:.1%} of the pixels right: look at Dice, not at the share of right pixels.",
-        listed=_list([f"{class_names[at]} {of_train[at]:.1%}" for at in np.argsort(-of_train, kind="stable")], 6),
+        listed=list_names([f"{class_names[at]} {of_train[at]:.1%}" for at in np.argsort(-of_train, kind="stable")], 6),
         background=float(of_train[0]), shares=by_split,
     )  # fmt: skip
     rare = [int(at) for at in np.argsort(of_train, kind="stable") if at and 0 < of_train[at] < RARE]
@@ -132,7 +119,7 @@ def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) 
             "rare_class",
             "note",
             "Classes that have less than {limit:.1%} of the training pixels: {classes} ({listed}); a network may pass over them: try task_options.loss=dice, or task_options.class_weights={weights}.",
-            limit=RARE, classes=len(rare), listed=_list([f"{class_names[at]} {of_train[at]:.2%}" for at in rare]),
+            limit=RARE, classes=len(rare), listed=list_names([f"{class_names[at]} {of_train[at]:.2%}" for at in rare]),
             weights="[" + ",".join(str(HEAVY if at in rare else 1) for at in range(len(class_names))) + "]",
         )  # fmt: skip
     return findings
@@ -290,15 +277,7 @@ def _compare(image: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:
 
 def find_copies_with_other_masks(splits: Mapping[str, Part]) -> list[Finding]:
     """Images of equal pixels, in any splits, whose masks differ: "act", one of the masks is wrong."""
-    places = defaultdict(list)
-    for part in splits.values():
-        for at, content in enumerate(part.hashes):
-            places[content].append((part, at))
-    groups = []
-    for copies in places.values():
-        (part, at), *others = copies
-        if any((part.masks[at] != other.masks[place]).any() for other, place in others):
-            groups.append([of.names[place] for of, place in copies])
+    groups = find_differing(splits, lambda part, at, other, place: (part.masks[at] != other.masks[place]).any())
     if not groups:
         return []
     return one_finding(
