@@ -26,7 +26,7 @@ FLOORS = [
     " diagnosis.rules diagnosis.advice diagnosis.planning diagnosis.anomalies diagnosis.generation diagnosis.contrast diagnosis.detection diagnosis.segmentation diagnosis.by_task diagnosis.curves diagnosis.__init__"
     " training.figures training.__init__ inspection.figures inspection.__init__ data.split data.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.journal training.box_loss training.mask_loss training.optimization training.performance training.tensorboard_log"
-    " evaluation.image_judge evaluation.samples evaluation.gan_monitor evaluation.mask_evidence evaluation.mask_monitor evaluation.box_evidence evaluation.box_monitor evaluation.contrast_monitor",
+    " evaluation.image_judge evaluation.samples evaluation.epoch_monitor evaluation.gan_monitor evaluation.mask_evidence evaluation.mask_monitor evaluation.box_evidence evaluation.box_monitor evaluation.contrast_monitor",
     "tasks",
     "evaluation training.transfer training.divergence training.build",
     "training inspection grading",

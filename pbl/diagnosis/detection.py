@@ -3,14 +3,26 @@
 As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from pbl.config import Config
 from pbl.diagnosis.evidence import Finding, make_finding
-from pbl.diagnosis.planning import GROUP, LONGER, LOWER_RATE, Advice, conclude, find_leak, read_history, read_metrics
+from pbl.diagnosis.planning import (
+    GROUP,
+    LONGER,
+    LOWER_RATE,
+    Advice,
+    add_augmentation,
+    collect_findings,
+    conclude,
+    find_leak,
+    read_course,
+    read_gap,
+    read_history,
+    read_metrics,
+)
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import Sentence
 from pbl.runs import Run
@@ -40,17 +52,12 @@ def _widen(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if now is None or options.get("encoder") else {"model_options.width": 2 * now}
 
 
-def _augment(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
-    missing = {
-        f"augmentation.{key}": value
-        for key, value in {"crop": 4, "zoom": 0.2, "brightness": 0.2}.items()
-        if not config.augmentation.get(key)
-    }
-    return missing or None
-
-
 WIDER = Advice("wider", "Take a wider network.", _widen)
-AUGMENT = Advice("augment", "Move, zoom and brighten the training images, their boxes with them.", _augment)
+AUGMENT = Advice(
+    "augment",
+    "Move, zoom and brighten the training images, their boxes with them.",
+    add_augmentation(crop=4, zoom=0.2, brightness=0.2),
+)
 MORE = Advice("more_images", "Collect more images with boxes, of other places above all.")
 OF_CLASS = Advice("more_of_class", "Collect more images of these classes, or merge them with others.")
 LARGER = Advice("larger_images", "Give the network larger images (image_size): objects of a few pixels are lost at a quarter of the size.")  # fmt: skip
@@ -93,12 +100,8 @@ def diagnose_boxes(
         find_leak, _find_nothing, _find_baseline, partial(_find_underfitting, history=history), _find_lost_classes,
         _find_overfitting, _find_false_boxes, _find_wrong_count,
     )  # fmt: skip
-    findings: list[Finding] = []
-    for rule in rules:
-        finding = rule(metrics)
-        if finding is not None and not any(finding.name in EXPLAINED.get(other.name, ()) for other in findings):
-            findings.append(finding)
-    return conclude(findings or [_find_health(metrics)], REMEDIES, config, run, options)
+    findings = collect_findings(rules, metrics, EXPLAINED) or [_find_health(metrics)]
+    return conclude(findings, REMEDIES, config, run, options)
 
 
 # What follows from an earlier finding, and is no further one.
@@ -176,8 +179,8 @@ def _find_lost_classes(metrics: Mapping[str, Any]) -> Finding | None:
 
 def _find_overfitting(metrics: Mapping[str, Any]) -> Finding | None:
     training = metrics["training"]
-    gap = None if training is None else training["gap"]
-    if gap is None or gap["value"] < LIMITS["gap"].value or gap["low"] < LIMITS["gap_low"].value:
+    gap = read_gap(training, LIMITS)
+    if gap is None:
         return None
     return make_finding(
         "overfitting",
@@ -191,9 +194,8 @@ def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str
     training = metrics["training"]
     if training is None or training["map50"] is None or training["map50"] >= LIMITS["low"].value:
         return None
-    known = [row for row in history if math.isfinite(row.get("val_map50", math.nan))]
-    if len(known) > 2:
-        before, last = known[-1 - max(1, len(known) // 3)], known[-1]
+    if (course := read_course(history, "val_map50", fewest=3)) is not None:
+        before, last = course
         if last["val_map50"] > before["val_map50"] + LIMITS["rises"].value:
             return make_finding(
                 "underfitting",

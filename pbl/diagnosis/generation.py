@@ -10,7 +10,7 @@ from typing import Any
 
 from pbl.config import Config
 from pbl.diagnosis.evidence import Finding, make_finding
-from pbl.diagnosis.planning import LOWER_RATE, Advice, conclude, read_history, read_metrics
+from pbl.diagnosis.planning import LOWER_RATE, Advice, conclude, read_course, read_history, read_metrics
 from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import Sentence
 from pbl.runs import Run
@@ -259,7 +259,7 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
     if of["recall"] >= LIMITS["recall"].value * floor["recall"] or _is_far_from_real(measured) or of["variety"] > 1:
         return None
     name, course = "mode_collapse", ""
-    before, last = _read_course(history, "val_recall") or ({}, {})
+    before, last = read_course(history, "val_recall") or ({}, {})
     if (balance := _find_balance(last)) is not None:
         name, course = "generator_wins", Sentence(" {why}", why=balance)
     elif before and last["val_recall"] > LIMITS["rises"].value * before["val_recall"]:
@@ -277,14 +277,6 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
         " ones.{course}",
         recall=of["recall"], floor=floor["recall"], variety=of["variety"], course=course,
     )  # fmt: skip
-
-
-def _read_course(
-    history: Sequence[Mapping[str, float]], name: str
-) -> tuple[Mapping[str, float], Mapping[str, float]] | None:
-    """The epoch a third of the training before the end, and the last; of one that one twice, of none None."""
-    known = [row for row in history if math.isfinite(row.get(name, math.nan))]
-    return (known[-min(len(known), 1 + max(1, len(known) // 3))], known[-1]) if known else None
 
 
 def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
@@ -331,7 +323,7 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
 
 def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
     """Which of the two networks is to blame, or that it only takes longer; by the end of the training."""
-    course = _read_course(history, "val_kid")
+    course = read_course(history, "val_kid")
     if course is None:
         return "unlike_real_images", Sentence("The course of the training is not known.")
     before, last = course

@@ -1,5 +1,6 @@
-"""What the diagnoses of tasks other than classification share: advice as commands, what a run's files say, and the leak."""
+"""What the diagnoses of tasks other than classification share: advice as commands, what a run's files say, the gap, the course, and the leak."""
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pbl.config import Config, as_word
 from pbl.diagnosis.advice import Experiment
 from pbl.diagnosis.evidence import Finding, make_finding
-from pbl.diagnosis.rules import Diagnosis
+from pbl.diagnosis.rules import Diagnosis, Threshold
 from pbl.errors import InputError
 from pbl.runs import Run
 
@@ -25,6 +26,17 @@ class Advice(NamedTuple):
     name: str
     template: str
     change: Callable[[Config, Mapping[str, Any]], dict[str, Any] | None] = lambda config, options: {}
+
+
+def add_augmentation(**wanted: Any) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
+    """Makes an advice's `change`: sets those of these kinds of augmentation that the run has not."""
+
+    def change(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        return {
+            f"augmentation.{kind}": value for kind, value in wanted.items() if not config.augmentation.get(kind)
+        } or None
+
+    return change
 
 
 GROUP = Advice(
@@ -78,6 +90,42 @@ def plan_experiments(
             )
         )
     return tuple(experiments)
+
+
+def collect_findings(
+    rules: Sequence[Callable[[Mapping[str, Any]], Finding | None]],
+    metrics: Mapping[str, Any],
+    explained: Mapping[str, Sequence[str]],
+) -> list[Finding]:
+    """Returns what the rules find, in their order, but for what follows from an earlier finding.
+
+    Args:
+        rules: Each gives a finding of the metrics, or None.
+        metrics: What was measured.
+        explained: By the name of a finding, the names of what follows from it.
+    """
+    findings: list[Finding] = []
+    for rule in rules:
+        finding = rule(metrics)
+        if finding is not None and not any(finding.name in explained.get(other.name, ()) for other in findings):
+            findings.append(finding)
+    return findings
+
+
+def read_gap(training: Mapping[str, Any] | None, limits: Mapping[str, Threshold]) -> Mapping[str, float] | None:
+    """Returns the gap between training and validation images, where it is as large as `gap` and as sure as `gap_low` of the limits say."""
+    gap = None if training is None else training["gap"]
+    if gap is None or gap["low"] is None:
+        return None
+    return None if gap["value"] < limits["gap"].value or gap["low"] < limits["gap_low"].value else gap
+
+
+def read_course(
+    history: Sequence[Mapping[str, float]], name: str, fewest: int = 1
+) -> tuple[Mapping[str, float], Mapping[str, float]] | None:
+    """The epoch a third of the training before the end, and the last; of one epoch that one twice, of fewer than `fewest` None."""
+    known = [row for row in history if math.isfinite(row.get(name, math.nan))]
+    return None if len(known) < fewest else (known[-min(len(known), 1 + max(1, len(known) // 3))], known[-1])
 
 
 def conclude(

@@ -3,7 +3,6 @@
 As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -15,8 +14,12 @@ from pbl.diagnosis.planning import (
     LONGER,
     LOWER_RATE,
     Advice,
+    add_augmentation,
+    collect_findings,
     conclude,
     find_leak,
+    read_course,
+    read_gap,
     read_history,
     read_metrics,
 )
@@ -52,15 +55,6 @@ def _option(name: str, value: Callable[[Any], Any]) -> Callable[[Config, Mapping
     return change
 
 
-def _augment(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
-    missing = {
-        key: value
-        for key, value in {"augmentation.flip": True, "augmentation.rotation": 10, "augmentation.zoom": 0.1}.items()
-        if not config.augmentation.get(key.split(".")[1])
-    }
-    return missing or None
-
-
 def _take_other_loss(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
     is_plain = config.task_options.get("loss", "cross_entropy") == "cross_entropy"
     return {"task_options.loss": "both"} if is_plain else None
@@ -75,7 +69,11 @@ LOSS = Advice(
     _take_other_loss,
 )
 WIDER = Advice("wider", "Take a wider network.", _option("width", lambda now: 2 * now))
-AUGMENT = Advice("augment", "Turn, flip and zoom the training images, their masks with them.", _augment)
+AUGMENT = Advice(
+    "augment",
+    "Turn, flip and zoom the training images, their masks with them.",
+    add_augmentation(flip=True, rotation=10, zoom=0.1),
+)
 DROP = Advice("dropout", "Put dropout back.", lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None)  # fmt: skip
 MORE = Advice("more_images", "Collect more images with masks, of other patients or places above all.")
 FEWER_FALSE = Advice(
@@ -125,13 +123,7 @@ def diagnose_masks(
         find_leak, _find_nothing, _find_label_noise, _find_shift, _find_lost_classes, _find_overfitting,
         partial(_find_underfitting, history=history), _find_baseline, _find_false_regions,
     )  # fmt: skip
-    findings: list[Finding] = []
-    for rule in rules:
-        finding = rule(metrics)
-        if finding is not None and not any(finding.name in EXPLAINED.get(other.name, ()) for other in findings):
-            findings.append(finding)
-    if not findings:
-        findings = [_find_health(metrics)]
+    findings = collect_findings(rules, metrics, EXPLAINED) or [_find_health(metrics)]
     return conclude(findings, REMEDIES, config, run, options)
 
 
@@ -225,14 +217,10 @@ def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
 
 
 def _read_gap(metrics: Mapping[str, Any]) -> dict[str, float] | None:
-    """The gap between training and validation images, where it is large and sure."""
+    """The gap between training and validation images, where it is large and sure, and the Dice of both."""
     training = metrics["training"]
-    gap = None if training is None else training["gap"]
-    if gap is None or gap["low"] is None:
-        return None
-    if gap["value"] < LIMITS["gap"].value or gap["low"] < LIMITS["gap_low"].value:
-        return None
-    return {"train": training["dice"], "val": training["dice"] - gap["value"], **gap}
+    gap = read_gap(training, LIMITS)
+    return None if gap is None else {"train": training["dice"], "val": training["dice"] - gap["value"], **gap}
 
 
 def _find_lost_classes(metrics: Mapping[str, Any]) -> Finding | None:
@@ -266,9 +254,8 @@ def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str
     training = metrics["training"]
     if training is None or training["dice"] is None or training["dice"] >= LIMITS["low"].value:
         return None
-    known = [row for row in history if math.isfinite(row.get("val_dice", math.nan))]
-    if len(known) > 2:
-        before, last = known[-1 - max(1, len(known) // 3)], known[-1]
+    if (course := read_course(history, "val_dice", fewest=3)) is not None:
+        before, last = course
         if last["val_dice"] > before["val_dice"] + LIMITS["rises"].value:
             return make_finding(
                 "underfitting",

@@ -12,6 +12,7 @@ from pbl.evaluation.detection import (
     Matches,
     choose_threshold,
     judge_boxes,
+    judge_matches,
     make_baselines,
     match,
     split_map,
@@ -27,7 +28,7 @@ class Measured:
     """What a network's boxes are worth.
 
     Attributes:
-        numbers: What `metrics_<split>.json` holds of it: `images`, `boxes` (see `judge_boxes`), `threshold`, `without_network`, `difference`,
+        numbers: What `metrics_<split>.json` holds of it: `images`, `boxes` (see `judge_matches`), `threshold`, `without_network`, `difference`,
             `training`, `leak`.
         found: `float32 [n, 100, 6]`.
         matches: With the true boxes.
@@ -67,10 +68,10 @@ def measure_boxes(
     if not np.isfinite(found).all():
         return None
     groups, names = name_groups(groups), data.class_names
+    matches = match(images.boxes, found, len(names))
     if is_validation:
-        threshold = choose_threshold(match(images.boxes, found, len(names)))
-    judged, matches = judge_boxes(images.boxes, found, names, threshold, groups)
-    values = split_map(matches, groups)
+        threshold = choose_threshold(matches)
+    judged, values = judge_matches(matches, names, threshold, groups)
     baselines, difference = _compare_baselines(data, images, values, groups)
     numbers = {
         "images": len(images.names),

@@ -1,22 +1,19 @@
 """`BoxMonitor`: mAP50 on training and validation images after each epoch; `pbl.diagnosis.detection` judges."""
 
-import time
-from dataclasses import asdict
 from typing import Any
 
-import keras
 import numpy as np
 
 from pbl.errors import InputError
 from pbl.evaluation.box_evidence import measure_boxes
-from pbl.evaluation.detection import average_over_classes, compute_average_precision, match
+from pbl.evaluation.detection import compute_map50, match
+from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.models.prediction import predict_outputs
-from pbl.storage.writing import Growing
 
 MOST_TRAINING, MOST_VALIDATION = 200, 1000  # images that are looked at after each epoch
 
 
-class BoxMonitor(keras.callbacks.Callback):
+class BoxMonitor(EpochMonitor):
     """Measures after each epoch how well a network finds boxes on training images and on validation images.
 
     ```python
@@ -42,44 +39,23 @@ class BoxMonitor(keras.callbacks.Callback):
     """
 
     def __init__(self, data: Any):
-        super().__init__()
         if not getattr(data, "has_boxes", False):
             raise InputError("BoxMonitor takes data with boxes: pbl.load_data(..., boxes=True).")
-        self._data = data
+        super().__init__(data)
         self._sides = {"probe": data.sample("train", MOST_TRAINING), "val": data.sample("val", MOST_VALIDATION)}
-        self.rows: list[dict[str, float]] = []
-        self.seconds, self.looks_at_end = 0.0, True
 
     @property
     def diagnosis(self):
         """A `pbl.diagnosis.rules.Diagnosis` of the model as it is now: up to 500 training images and all validation images are looked at."""
         from pbl.diagnosis.detection import diagnose_boxes
 
-        if not self.rows:
-            raise InputError("Nothing was measured yet: fit the model first, with this callback.")
-        findings = [asdict(finding) for finding in self._data.check("train", "val", fast=True)]
-        val = self._data.images("val")
-        measured = measure_boxes(self.model, self._data, val, findings, True, self._data.groups_of(val.names))
-        if measured is None:
-            raise InputError("The model's outputs are not all numbers: its training diverged. Lower learning_rate.")
-        return diagnose_boxes(measured.numbers, self.rows)
+        return diagnose_boxes(self.judge_validation(measure_boxes), self.rows)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        start = time.perf_counter()
-        logs = {} if logs is None else logs
+    def measure(self) -> dict[str, float] | None:
         measured = {}
         for side, images in self._sides.items():
             found = predict_outputs(self.model, images.pixels)
-            if not np.isfinite(found).all():  # the losses show it, and StopAtNaN ends the training
-                return
-            table = compute_average_precision(match(images.boxes, found, self._data.num_classes))
-            measured[f"{side}_map50"] = float(average_over_classes(table[:, 0]))
-        logs |= measured
-        self.rows.append({"epoch": epoch + 1, **measured})
-        self.seconds += time.perf_counter() - start
-
-    def get_state(self) -> dict[str, Any]:
-        return {"rows": Growing("rows", self.rows)}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.rows = list(state["rows"])
+            if not np.isfinite(found).all():
+                return None
+            measured[f"{side}_map50"] = compute_map50(match(images.boxes, found, self._data.num_classes))
+        return measured

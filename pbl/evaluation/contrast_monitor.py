@@ -15,15 +15,15 @@ from pbl.evaluation.contrast import (
     measure_spread,
     scale_rows,
 )
+from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_outputs
-from pbl.storage.writing import Growing
 
 LABELLED, JUDGED = 1_000, 1_000  # training images with labels, and validation images
 MEASURED = 10  # times in a training, and after the first and the last epoch
 
 
-class ContrastMonitor(keras.callbacks.Callback):
+class ContrastMonitor(EpochMonitor):
     """Looks after each epoch at what the features of an encoder are worth.
 
     ```python
@@ -51,10 +51,8 @@ class ContrastMonitor(keras.callbacks.Callback):
     """
 
     def __init__(self, data: Any, *, every: int | None = None):
-        super().__init__()
-        self._data, self._every = data, every
-        self.rows: list[dict[str, Any]] = []
-        self.seconds, self.looks_at_end = 0.0, True
+        super().__init__(data)
+        self._every = every
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         check_encoder(self.model, self._data)
@@ -66,13 +64,13 @@ class ContrastMonitor(keras.callbacks.Callback):
         every = self._every or max(1, self.params.get("epochs", 0) // MEASURED)
         measures = epoch % every == 0 or is_last or not self.rows
         if measures:
-            self.rows.append({"epoch": epoch + 1, **self._measure()})
+            self.rows.append({"epoch": epoch + 1, **self.measure()})
         logs |= {name: value for name, value in self.rows[-1].items() if name != "epoch"}
         if not measures and "val_probe_error" in logs:
             logs["val_probe_error"] = float("nan")
         self.seconds += time.perf_counter() - start
 
-    def _measure(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         val = self._data.sample("val", JUDGED)
         features = predict_outputs(self.model, val.pixels)
         spread = {"val_embedding_spread": measure_spread(embed(self.model, features))}
@@ -94,12 +92,6 @@ class ContrastMonitor(keras.callbacks.Callback):
             "val_nearest": float((train.labels[number] == val.labels).mean()),
             **spread,
         }
-
-    def get_state(self) -> dict[str, Any]:
-        return {"rows": Growing("rows", self.rows)}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.rows = list(state["rows"])
 
 
 def embed(model: keras.Model, features: np.ndarray) -> np.ndarray:

@@ -146,6 +146,11 @@ def compute_average_precision(matches: Matches) -> np.ndarray:
     return np.stack([_resample(matches, level, ones)[0] for level in range(len(LEVELS))], axis=1)
 
 
+def compute_map50(matches: Matches) -> float:
+    """Computes average precision at an IoU of .5, mean over classes; NaN without true boxes."""
+    return float(average_over_classes(_resample(matches, 0, np.ones((1, len(matches.truth)))))[0])
+
+
 def _resample(matches: Matches, level: int, weights: np.ndarray) -> np.ndarray:
     """Average precision where each image counts so many times, `[draws, n]`: `float [draws, classes]`."""
     order = np.argsort(-matches.score, kind="stable")
@@ -175,7 +180,11 @@ def average_over_classes(table: np.ndarray) -> np.ndarray:
 
 
 def find_interval(
-    matches: Matches, groups: Sequence[str] | None = None, draws: int = DRAWS, seed: int = 0
+    matches: Matches,
+    groups: Sequence[str] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    values: np.ndarray | None = None,
 ) -> tuple[float, float] | None:
     """Returns the 95% interval of mAP50: Student's by the jackknife's values (`split_map`), moved by the bias that a bootstrap shows.
 
@@ -189,6 +198,7 @@ def find_interval(
         groups: A word for each image, such as its patient: then groups are drawn, each with all its images.
         draws: Bootstrap samples.
         seed: Of chance.
+        values: What `split_map` says of them, where it is known.
 
     Returns:
         Low and high, each from 0 to 1; mAP50 itself lies between. None with fewer than two images or groups, or no true box.
@@ -198,7 +208,7 @@ def find_interval(
     units = int(of.max(initial=-1)) + 1
     if units < 2 or not matches.truth.any():
         return None
-    values = split_map(matches, groups)
+    values = split_map(matches, groups) if values is None else values
     whole = float(values.mean())
     random, samples = np.random.default_rng(seed), []
     at_once = max(1, AT_ONCE // max(1, n, len(matches.image) // max(1, matches.truth.shape[1])))
@@ -229,7 +239,7 @@ def split_map(matches: Matches, groups: Sequence[str] | None = None) -> np.ndarr
     units = int(of.max(initial=-1)) + 1
     if not matches.truth.any():
         return np.zeros(0)
-    whole = float(average_over_classes(_resample(matches, 0, np.ones((1, n))))[0])
+    whole = compute_map50(matches)
     without, at_once = np.empty(units), max(1, AT_ONCE // max(1, n, len(matches.image)))
     for start in range(0, units, at_once):
         left_out = np.arange(start, min(units, start + at_once))
@@ -381,29 +391,43 @@ def judge_boxes(
     names: Sequence[str],
     threshold: float | None,
     groups: Sequence[str] | None = None,
-    draws: int = DRAWS,
 ) -> tuple[dict[str, Any], Matches]:
     """Judges found boxes.
 
     Args:
         truth: `[n, most, 5]`.
         found: `[n, k, 6]`.
+        names, threshold, groups: See `judge_matches`.
+
+    Returns:
+        What `judge_matches` says, and the matches.
+    """
+    matches = match(truth, found, len(names))
+    return judge_matches(matches, names, threshold, groups)[0], matches
+
+
+def judge_matches(
+    matches: Matches, names: Sequence[str], threshold: float | None, groups: Sequence[str] | None = None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Judges found boxes that are matched already.
+
+    Args:
+        matches: Of all images.
         names: Of the classes.
         threshold: What validation chose; None where it chose none.
         groups: A word for each image, over which intervals are; or None.
-        draws: Bootstrap samples of the interval.
 
     Returns:
-        JSON, and the matches. `map50`, `map`, `map75` (None without true boxes); `map50_interval`; `classes`: of each `name`, `boxes`
-        and `images` that have it, `ap50`, `ap`; `at_threshold`: what `judge_threshold` gives, or None.
+        JSON, and what each image or group adds to mAP50 (`split_map`). `map50`, `map`, `map75` (None without true boxes);
+        `map50_interval`; `classes`: of each `name`, `boxes` and `images` that have it, `ap50`, `ap`; `at_threshold`: what
+        `judge_threshold` gives, or None.
     """
-    matches = match(truth, found, len(names))
-    table = compute_average_precision(matches)
+    table, values = compute_average_precision(matches), split_map(matches, groups)
 
     def tell(value: float) -> float | None:
         return None if np.isnan(value) else float(value)
 
-    interval = find_interval(matches, groups, draws) if draws else None
+    interval = find_interval(matches, groups, values=values)
     by_level = average_over_classes(table.T)  # [10]
     result = {
         "map50": tell(by_level[0]),
@@ -422,7 +446,7 @@ def judge_boxes(
         ],
         "at_threshold": None if threshold is None else judge_threshold(matches, threshold),
     }
-    return result, matches
+    return result, values
 
 
 def make_baselines(truth: np.ndarray, size: tuple[int, int], n: int, num_classes: int) -> dict[str, np.ndarray]:

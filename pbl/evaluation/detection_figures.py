@@ -18,6 +18,7 @@ from pbl.evaluation.detection import (
     score_images,
     tabulate_thresholds,
 )
+from pbl.evaluation.mask_figures import SHOWN, choose_shown
 from pbl.reports.drawing import (
     BLUE,
     GREEN,
@@ -34,7 +35,6 @@ from pbl.reports.drawing import (
 
 # Told apart by colour (Okabe and Ito 2008) and, in grey print too, by the line: found rightly, missed, found falsely.
 RIGHT, MISSED, FALSE = ("#56B4E9", "-"), ("#F0E442", (0, (1, 1.2))), (ORANGE, (0, (4, 2)))
-SHOWN = 6  # images in a row
 MOST_CURVES = 10  # classes that have a colour each; of more the worst and the best are shown
 LINES = ("-", "--", ":", "-.")
 
@@ -87,21 +87,8 @@ def plot_boxes(
     """Draws the worst, the median and the best images by the F1 of their boxes, and images without objects in which one is found."""
     values, has = score_images(matches, threshold), matches.truth.any(axis=1)
     is_shown = matches.score >= threshold
-    known = np.flatnonzero(has)
-    order = known[np.argsort(values[known], kind="stable")]
-    of_each = min(SHOWN, len(order) // 3 or len(order))  # of few images none is shown twice
-    middle = (len(order) - of_each) // 2
     falsely = np.bincount(matches.image[is_shown], minlength=len(has)) * ~has
-    rows = [
-        (caption("worst images"), order[:of_each]),
-        (caption("median images"), order[middle : middle + of_each] if len(order) > 2 else order[:0]),
-        (caption("best images"), order[::-1][:of_each] if len(order) > 2 else order[:0]),
-        (
-            caption("found, and nothing is there"),
-            np.argsort(-falsely, kind="stable")[: min(SHOWN, (falsely > 0).sum())],
-        ),
-    ]
-    rows = [(name, of) for name, of in rows if len(of)]
+    rows = choose_shown(np.where(has, values, np.nan), falsely)
     figure = Figure(figsize=(1.75 * SHOWN + 0.8, 2.05 * max(1, len(rows)) + 1.0), layout="constrained")
     figure.suptitle(textwrap.fill(literal(title), 80), fontsize="medium")
     panels = figure.subplots(max(1, len(rows)), SHOWN, squeeze=False)

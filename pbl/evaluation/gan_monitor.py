@@ -8,9 +8,10 @@ import keras
 import numpy as np
 
 from pbl.errors import InputError, Sentence
+from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.evaluation.generation import Reference, measure_samples
 from pbl.evaluation.samples import draw_labels, generate_images, make_reference, takes_labels
-from pbl.storage.writing import Growing, replacing
+from pbl.storage.writing import replacing
 
 SAMPLES = 500  # that are measured after an epoch
 NEAREST_OF = 100  # of them, whose nearest training image is looked for
@@ -19,7 +20,7 @@ SHOWN = 16  # images of the grid, always from the same noise
 ENTERED = {"kid": "kid", "kid_error": "error", "precision": "precision", "recall": "recall"}
 
 
-class GanMonitor(keras.callbacks.Callback):
+class GanMonitor(EpochMonitor):
     """Looks after each epoch at what a GAN generates.
 
     ```python
@@ -50,19 +51,17 @@ class GanMonitor(keras.callbacks.Callback):
         InputError: The model has no generator whose pixels are 0 to 255 and of the data's shape; too few images.
     """
 
+    growing = ("rows", "grids", "history")
+
     def __init__(self, data: Any, *, every: int | None = None, samples: int = SAMPLES, file: str | Path | None = None):
-        super().__init__()
         if not hasattr(data, "sample"):
             raise InputError(
                 "GanMonitor takes the data of pbl.load_data: from arrays, pbl.data.from_arrays makes them."
             )
-        self._data, self._every, self._samples = data, every, samples
+        super().__init__(data)
+        self._every, self._samples = every, samples
         self._file = None if file is None else Path(file)
         self._reference: Reference | None = None
-        self.rows: list[dict[str, Any]] = []
-        self.grids: list[np.ndarray] = []
-        self.history: list[dict[str, float]] = []
-        self.seconds, self.looks_at_end = 0.0, True
 
     @property
     def reference(self) -> Reference:
@@ -120,12 +119,6 @@ class GanMonitor(keras.callbacks.Callback):
         if self._file is not None and self.grids:
             with replacing(self._file) as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(stream, grids=np.stack(self.grids))
-
-    def get_state(self) -> dict[str, Any]:
-        return {name: Growing(name, getattr(self, name)) for name in ("rows", "grids", "history")}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.rows, self.grids, self.history = (list(state[name]) for name in ("rows", "grids", "history"))
 
 
 def check_generator(model: keras.Model, data: Any) -> None:

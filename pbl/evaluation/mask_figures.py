@@ -66,24 +66,40 @@ def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.
     return shown.round().astype(np.uint8)
 
 
-def plot_overlays(
-    pixels: Any, names: Sequence[str], truth: np.ndarray, predicted: np.ndarray, dice: np.ndarray, title: str
-) -> Figure:
-    """Draws the worst, the median and the best images, and images without any class in which one was found."""
-    known = np.flatnonzero(~np.isnan(dice))
-    order = known[np.argsort(dice[known], kind="stable")]
+def choose_shown(values: np.ndarray, falsely: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Chooses the worst, the median and the best images, at most 6 of each, and images in which something is found that is not there.
+
+    Args:
+        values: `float [n]`, more is better; NaN of an image without what is sought.
+        falsely: `int [n]`, how much is found in such an image; 0 of the others.
+
+    Returns:
+        The heading of each row that has any, and the images' numbers.
+    """
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
     of_each = min(SHOWN, len(order) // 3 or len(order))  # of few images none is shown twice
     middle = (len(order) - of_each) // 2
-    empty = np.flatnonzero(np.isnan(dice))
-    falsely = empty[np.argsort(-(predicted[empty] > 0).sum(axis=(1, 2)), kind="stable")]
-    falsely = [at for at in falsely if predicted[at].any()]
     rows = [
         (caption("worst images"), order[:of_each]),
         (caption("median images"), order[middle : middle + of_each] if len(order) > 2 else order[:0]),
         (caption("best images"), order[::-1][:of_each] if len(order) > 2 else order[:0]),
-        (caption("found, and nothing is there"), falsely[:SHOWN]),
+        (
+            caption("found, and nothing is there"),
+            np.argsort(-falsely, kind="stable")[: min(SHOWN, (falsely > 0).sum())],
+        ),
     ]
-    rows = [(name, of) for name, of in rows if len(of)]
+    return [(name, of) for name, of in rows if len(of)]
+
+
+def plot_overlays(
+    pixels: Any, names: Sequence[str], truth: np.ndarray, predicted: np.ndarray, dice: np.ndarray, title: str
+) -> Figure:
+    """Draws the worst, the median and the best images, and images without any class in which one was found."""
+    falsely = np.zeros(len(dice), int)
+    empty = np.isnan(dice)
+    falsely[empty] = (predicted[empty] > 0).sum(axis=(1, 2))
+    rows = choose_shown(dice, falsely)
     figure = Figure(figsize=(1.5 * SHOWN + 0.8, 1.75 * len(rows) + 1.0), layout="constrained")
     figure.suptitle(textwrap.fill(literal(title), 80), fontsize="medium")
     panels = figure.subplots(len(rows), SHOWN, squeeze=False)

@@ -1,13 +1,11 @@
 """`MaskMonitor`: the gap in Dice between training and validation images after each epoch; `pbl.diagnosis.segmentation` judges."""
 
-import time
-from dataclasses import asdict
 from typing import Any
 
-import keras
 import numpy as np
 
 from pbl.errors import InputError
+from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.evaluation.mask_evidence import (
     compare_means,
     make_units,
@@ -16,13 +14,12 @@ from pbl.evaluation.mask_evidence import (
     name_groups,
     predict_with_confidence,
 )
-from pbl.storage.writing import Growing
 
 # One in ten training images costs about 3% of an epoch: of a step a third is the way forward.
 FEWEST, MOST, ONE_IN = 50, 300, 10
 
 
-class MaskMonitor(keras.callbacks.Callback):
+class MaskMonitor(EpochMonitor):
     """Measures after each epoch how a network of masks does on training images and on validation images.
 
     ```python
@@ -48,39 +45,29 @@ class MaskMonitor(keras.callbacks.Callback):
     """
 
     def __init__(self, data: Any):
-        super().__init__()
         if not getattr(data, "has_masks", False):
             raise InputError("MaskMonitor takes data with masks: pbl.load_data(..., masks=True).")
-        self._data = data
+        super().__init__(data)
         most = min(MOST, max(FEWEST, len(data.images("train").names) // ONE_IN))
         self._sides = {"probe": data.sample("train", most), "val_probe": data.sample("val", most)}
-        self.rows: list[dict[str, float]] = []
-        self.seconds, self.looks_at_end = 0.0, True
 
     @property
     def diagnosis(self):
         """A `pbl.diagnosis.rules.Diagnosis` of the model as it is now: up to 500 training images and all validation images are looked at."""
         from pbl.diagnosis.segmentation import diagnose_masks
 
-        if not self.rows:
-            raise InputError("Nothing was measured yet: fit the model first, with this callback.")
-        history = [{"epoch": row["epoch"], "val_dice": row["val_probe_dice"]} for row in self.rows]
-        findings = [asdict(finding) for finding in self._data.check("train", "val", fast=True)]
-        val = self._data.images("val")
-        measured = measure_masks(self.model, self._data, val, findings, True, self._data.groups_of(val.names))
-        if measured is None:
-            raise InputError("The model's outputs are not all numbers: its training diverged. Lower learning_rate.")
-        return diagnose_masks(measured.numbers, history)
+        numbers = self.judge_validation(measure_masks)
+        return diagnose_masks(
+            numbers, [{"epoch": row["epoch"], "val_dice": row["val_probe_dice"]} for row in self.rows]
+        )
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        start = time.perf_counter()
-        logs = {} if logs is None else logs
+    def measure(self) -> dict[str, float] | None:
         values = {}
         for side, images in self._sides.items():
             classes = self._data.num_classes
             predicted = predict_with_confidence(self.model, images.view, classes)
-            if predicted is None:  # no numbers: the losses show it, and StopAtNaN ends the training
-                return
+            if predicted is None:
+                return None
             dice = measure_dice(images.masks, predicted.masks, classes)
             values[side] = make_units(dice, name_groups(self._data.groups_of(images.names))).values
         measured = {f"{side}_dice": float(of.mean()) if len(of) else np.nan for side, of in values.items()}
@@ -89,12 +76,4 @@ class MaskMonitor(keras.callbacks.Callback):
             missing = float("nan")
             measured |= {"gap": gap.value, "gap_low": missing if gap.low is None else gap.low}
             measured |= {"gap_high": missing if gap.high is None else gap.high}
-        logs |= measured
-        self.rows.append({"epoch": epoch + 1, **measured})
-        self.seconds += time.perf_counter() - start
-
-    def get_state(self) -> dict[str, Any]:
-        return {"rows": Growing("rows", self.rows)}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.rows = list(state["rows"])
+        return measured

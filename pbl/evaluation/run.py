@@ -414,13 +414,10 @@ def _unfit_places(table: pd.DataFrame, files: Sequence[Path], run: Run) -> pd.Da
 
 def _name_pictures(files: Sequence[Path]) -> list[str]:
     stems = Counter(file.stem for file in files)
-    taken = {stem for stem, count in stems.items() if count == 1}
-    names = []
+    taken, names = set(stems), []
     for number, file in enumerate(files):
         name = file.stem
-        while stems[file.stem] > 1 and name in taken | {
-            file.stem
-        }:  # a.jpg and b/a.jpg, where there may be an a_1.jpg too
+        while stems[file.stem] > 1 and name in taken:  # a.jpg and b/a.jpg, where there may be an a_1.jpg too
             name, number = f"{file.stem}_{number}", number + 1
         taken.add(name)
         names.append(name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pbl.evaluation.detection import Matches, is_box, judge_boxes, split_map
+from pbl.evaluation.detection import Matches, is_box, judge_matches, match
 from pbl.grading.judge import Scored
 
 # What is told of a team: mAP50 with its 95% interval; mAP; at its threshold the share of images of which the count is right, with its
@@ -31,15 +31,16 @@ def score_boxes(
         groups: A word for each image, such as its patient, over which intervals are.
 
     Returns:
-        `metrics` is of `MEASURES`, as `pbl.evaluation.detection.judge_boxes` has them; an image or group alone says nothing of others: from 0
+        `metrics` is of `MEASURES`, as `pbl.evaluation.detection.judge_matches` has them; an image or group alone says nothing of others: from 0
         to 1. `predicted` is what `list_answers` says. `scores` is what each image or group adds to mAP50
         (`split_map`), `[n, 1]`.
     """
-    judged, matches = judge_boxes(truth, found, class_names, threshold, groups)
+    matches = match(truth, found, len(class_names))
+    judged, values = judge_matches(matches, class_names, threshold, groups)
     metrics = {"images": len(truth), **{name: judged[name] for name in ("map50", "map", "classes")}}
     metrics["map50_interval"] = judged["map50_interval"] or [0.0, 1.0]
     metrics |= {name: of for name, of in judged["at_threshold"].items() if name in MEASURES}
-    return Scored(metrics, list_answers(matches, truth, threshold), split_map(matches, groups)[:, None])
+    return Scored(metrics, list_answers(matches, truth, threshold), values[:, None])
 
 
 def list_answers(matches: Matches, truth: np.ndarray, threshold: float) -> np.ndarray:

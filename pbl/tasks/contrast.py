@@ -44,8 +44,7 @@ from pbl.models.keras_private import find_seed_state
 from pbl.models.prediction import predict_outputs
 from pbl.reports.drawing import caption
 from pbl.runs import Run
-from pbl.storage.reading import UnreadableFile
-from pbl.tasks.task import Judged, Question, Task
+from pbl.tasks.task import Judged, Question, Task, read_validation
 
 OPTIONS = {"identities": False}
 LARGEST = 32  # side of the images whose pixels are compared; larger ones are shrunk
@@ -236,13 +235,11 @@ def _judge_pairs(
 
 def read_pairs(folder: Path | None) -> dict[str, Any]:
     """What `metrics_val.json` of a run says of pairs; {} where it is missing or damaged."""
-    if folder is None:
-        return {}
     try:
-        pairs = Run(folder).read_json("metrics_val.json")["contrast"]["pairs"]
+        pairs = read_validation(folder)["contrast"]["pairs"]
         thresholds = {str(name): float(value) for name, value in pairs["thresholds"].items()}
         return {**pairs, "thresholds": thresholds, "quantiles": np.array(pairs["quantiles"], float)}
-    except (FileNotFoundError, UnreadableFile, KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return {}
 
 

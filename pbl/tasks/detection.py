@@ -4,7 +4,6 @@
 (`pbl.data.box_files`). Average precision goes through all thresholds, and a user has one: it is chosen on validation, and judged elsewhere.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from pbl.evaluation.detection_figures import draw_boxes, draw_detection
 from pbl.evaluation.mask_evidence import name_groups
 from pbl.models.prediction import predict_outputs
 from pbl.runs import Run
-from pbl.storage.reading import UnreadableFile
-from pbl.tasks.task import Judged, Question, Task
+from pbl.tasks.task import Judged, Question, Task, name_units, read_validation
 from pbl.training.box_loss import CenterLoss
 
 UNKNOWN = 0.3  # threshold where validation chose none, since no box was right there; Zhou et al.'s for pictures
@@ -98,27 +96,13 @@ def _list_values(values: np.ndarray, images: Images, groups: list[str] | None) -
     """A value for each image, or for each group, whose mean is mAP50: what `compare` reads; nothing without true boxes."""
     if not len(values):
         return {}
-    names, hashes = images.names, images.hashes
-    if groups is not None:
-        names, of = np.unique(groups, return_inverse=True)
-        hashed = [hashlib.sha256() for _ in names]
-        for at in sorted(range(len(hashes)), key=lambda at: hashes[at]):
-            hashed[of[at]].update(hashes[at].encode())
-        hashes = [one.hexdigest() for one in hashed]
-    return {
-        "names": np.array(names), "hashes": np.array(hashes),
-        "truth": np.ones(len(values), np.int32), "values": values,
-    }  # fmt: skip
+    names, hashes = name_units(images, groups)
+    return {"names": names, "hashes": hashes, "truth": np.ones(len(values), np.int32), "values": values}
 
 
 def read_threshold(folder: Path | None) -> float | None:
     """The threshold that validation chose, as `metrics_val.json` of a run says; None where it says none."""
-    if folder is None:
-        return None
-    try:
-        value = Run(folder).read_json("metrics_val.json").get("threshold")
-    except (FileNotFoundError, UnreadableFile):
-        return None
+    value = read_validation(folder).get("threshold")
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1 else None
 
 

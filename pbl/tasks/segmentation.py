@@ -4,7 +4,6 @@
 image (`pbl.data.mask_files`). With two classes the threshold is chosen on validation, and judged beside .5.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ from pbl.evaluation.segmentation import (
 )
 from pbl.models.calls import is_overridden
 from pbl.runs import Run
-from pbl.storage.reading import UnreadableFile
-from pbl.tasks.task import Judged, Question, Task
+from pbl.tasks.task import Judged, Question, Task, name_units, read_validation
 from pbl.training.mask_loss import KINDS, MaskLoss, MeanDice
 
 OPTIONS = {"loss": "cross_entropy", "class_weights": (), "false_images": None}
@@ -165,25 +163,17 @@ def _judge_threshold(
 
 def _read_threshold(folder: Path | None) -> float | None:
     """What `metrics_val.json` says."""
-    if folder is None:
-        return None
-    try:
-        found = Run(folder).read_json("metrics_val.json").get("threshold")
-    except (FileNotFoundError, UnreadableFile):
-        return None
+    found = read_validation(folder).get("threshold")
     value = found.get("value") if isinstance(found, dict) else None
     return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
 
 
 def _list_values(units: Units, images: Images, groups: list[str] | None) -> dict[str, np.ndarray]:
     """A value for each image that has a class, or for each group, whose mean is the headline: what `compare` reads."""
-    words = images.names if groups is None else sorted(set(groups))
-    hashes = [hashlib.sha256() for _ in words]
-    for at in sorted(range(len(images.hashes)), key=lambda at: images.hashes[at]):
-        hashes[units.of_image[at]].update(images.hashes[at].encode())
+    names, hashes = name_units(images, groups)
     return {
-        "names": np.array([words[at] for at in units.kept]),
-        "hashes": np.array([images.hashes[at] if groups is None else hashes[at].hexdigest() for at in units.kept]),
+        "names": names[units.kept],
+        "hashes": hashes[units.kept],
         "truth": np.ones(len(units.kept), np.int32),
         "values": units.values,
     }

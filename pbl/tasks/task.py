@@ -1,5 +1,6 @@
 """What a task is: what a run learns, as a table of plain functions."""
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pbl.evaluation.thresholds import F1, Aim
+from pbl.runs import Run
+from pbl.storage.reading import UnreadableFile
 
 
 class Question(NamedTuple):
@@ -44,6 +47,32 @@ class Question(NamedTuple):
     findings: Collection[Mapping[str, Any]] = ()
     groups: list[str] | None = None
     folder: Path | None = None
+
+
+def read_validation(folder: Path | None) -> dict[str, Any]:
+    """What `metrics_val.json` of a run's folder says; {} where there is no folder, or the file is missing or damaged."""
+    if folder is None:
+        return {}
+    try:
+        return Run(folder).read_json("metrics_val.json")
+    except (FileNotFoundError, UnreadableFile):
+        return {}
+
+
+def name_units(images: Any, groups: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Names and hashes of images, or of groups in the order of their words: `str [n]` each. A group's hash is of its images', in whatever order.
+
+    Args:
+        images: The images.
+        groups: A word for each image, or None.
+    """
+    if groups is None:
+        return np.array(images.names), np.array(images.hashes)
+    words, of_image = np.unique(groups, return_inverse=True)
+    hashes = [hashlib.sha256() for _ in words]
+    for at in sorted(range(len(images.hashes)), key=lambda at: images.hashes[at]):
+        hashes[of_image[at]].update(images.hashes[at].encode())
+    return words, np.array([of_group.hexdigest() for of_group in hashes])
 
 
 class Judged(NamedTuple):
