@@ -340,6 +340,53 @@ def my_verdict(spread, loss, images):
         "exercise-4": ("my_eer = 0.2", ["my_eer = 0.4", "my_eer = 0.3", "my_eer = 0.1", "my_eer = 0.25", "my_eer = 20"]),
         "exercise-5": ('my_sentences = {"b", "d"}', ['my_sentences = {"a", "d"}', 'my_sentences = {"b"}', 'my_sentences = {"b", "c", "d"}', 'my_sentences = {"d", "e"}']),
     },
+    "16_object_detection": {
+        "exercise-1": ("my_overlap = 0.231", ["my_overlap = 0.1875", "my_overlap = 0.375", "my_overlap = 23.1", "my_overlap = 0.3"]),
+        "exercise-2": (
+            """
+def my_iou(one, other):
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return both / (sum(areas) - both)""",
+            [
+                """
+def my_iou(one, other):  # two negative sides make a positive area
+    both = (min(one[2], other[2]) - max(one[0], other[0])) * (min(one[3], other[3]) - max(one[1], other[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return max(both, 0) / (sum(areas) - both)""",
+                """
+def my_iou(one, other):
+    both = max(min(one[2], other[2]) - max(one[0], other[0]), 0) * max(min(one[3], other[3]) - max(one[1], other[1]), 0)
+    return both / sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))""",
+                """
+def my_iou(one, other):
+    both = max(min(one[2], other[2]) - max(one[0], other[0]), 0) * max(min(one[3], other[3]) - max(one[1], other[1]), 0)
+    return both / min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))""",
+            ],
+        ),
+        "exercise-3": ("my_windows = 5592", ["my_windows = 4389", "my_windows = 6300", "my_windows = 5300"]),
+        "exercise-4": (
+            """
+def my_peaks(heat, least):
+    rows, columns = heat.shape
+    return [
+        (r, c)
+        for r in range(rows)
+        for c in range(columns)
+        if heat[r, c] >= least and heat[r, c] == heat[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2].max()
+    ]""",
+            [
+                "def my_peaks(heat, least):\n    return [tuple(place) for place in np.argwhere(heat >= least)]",
+                "def my_peaks(heat, least):\n    return [tuple(place) for place in np.argwhere(heat == maximum_filter(heat, 3))]",
+                "def my_peaks(heat, least):\n    return [tuple(place) for place in np.argwhere((heat >= least) & (heat == maximum_filter(heat, 5)))]",
+                "def my_peaks(heat, least):\n    return [tuple(place) for place in np.argwhere((heat >= least) & (heat == maximum_filter(heat, (1, 3))))]",
+            ],
+        ),
+        "exercise-5": ("my_ap = 0.625", ["my_ap = 0.833", "my_ap = 0.604", "my_ap = 0.6", "my_ap = 62.5"]),
+        "exercise-6": ("my_share = 0.97**5", ["my_share = 0.97", "my_share = 0.85", "my_share = 85.9"]),
+    },
 }  # fmt: skip
 
 
