@@ -236,6 +236,23 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         (tree("cat"), "holds 1 class folder(s) (cat)"),
         ({"1.png": b"x"}, "holds 1 image(s), such as 1.png, and no class folders"),
         ({"notes.txt": b"x"}, "holds 0 class folder(s)"),
+        (
+            {**tree("images"), "labels/0.txt": b"x"},
+            "holds images/ and labels/, which are no classes, but images with boxes. Train with task=detection",
+        ),
+        (
+            tree("train/images", "train/masks"),
+            "holds images/ and masks/, which are no classes, but images with masks. Train with task=segmentation",
+        ),
+        (tree("JPEGImages", "Annotations", "SegmentationClass"), "Train with task=segmentation"),
+        (
+            {**tree("images/train"), "labels/train/0.txt": b"x", "images/val/1.png": b"x", "labels/val/1.txt": b"x"},
+            "Train with task=detection",
+        ),
+        (
+            {"1.png": b"x", "1.xml": b"x"},
+            "holds 1 image(s) with boxes beside them, such as 1.xml, and no class folders. Train with task=detection",
+        ),
         ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl holds no image"),
         ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl holds no image"),
         (tree("val/cat", "val/dog"), "and no train/"),

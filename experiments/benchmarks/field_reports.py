@@ -110,7 +110,7 @@ REPORTS: list[tuple[str, str, dict[str, bytes], str]] = [
     ("a team's Drive", "class-major: `cat/train`, `cat/test`", tree("cat/train", "cat/test", "dog/train", "dog/test"), "cat dog: 48"),
     ("a team's Drive", "`Cat` and `cat` ", tree("Cat", "cat ", "dog"), "two class folders called"),
     ("a team's Drive", "`cat (1).zip` and `dog.zip` in a folder", {"cat (1).zip": b"PK", "dog.zip": b"PK"}, "cat (1).zip"),
-    ("YOLO", "`images/` and `labels/`", {**tree("images"), "labels/1.txt": b"x"}, "labels holds no image"),
+    ("YOLO", "`images/` and `labels/`", {**tree("images"), "labels/1.txt": b"x"}, "Train with task=detection"),
 ]  # fmt: skip
 
 

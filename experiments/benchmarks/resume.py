@@ -7,7 +7,7 @@ the validation images, the metrics; of a GAN also both networks, the distances b
 
 Command:  python experiments/benchmarks/resume.py --moments 20 --write
           python experiments/benchmarks/resume.py --moments 10 --only GAN
-          python experiments/benchmarks/resume.py --moments 5 --only U-Net
+          python experiments/benchmarks/resume.py --moments 5 --only U-Net        (or --only CenterNet, --only contrast)
 Result:   resume.md, beside this file; exit status 1 where something differed
 """
 
@@ -73,6 +73,15 @@ CASES |= {
     f"U-Net, images and masks augmented, {precision}": {**UNET, "precision": precision}
     for precision in ("float32", "mixed_bfloat16")
 }
+CENTER_NET = {
+    "task": "detection", "dataset": "canvases", "model": "center_net", "model_options": {"width": 4, "depth": 3, "head": 8},
+    "augmentation": {"flip": True, "crop": 4, "rotation": 10, "zoom": 0.1, "cutout": 4}, "epochs": 6, "batch_size": 16, "learning_rate": 0.01,
+}  # fmt: skip
+ENCODER = {"encoder": "resnet20", "encoder_options": {"stochastic_depth": 0.2}, "head": 8}
+CASES |= {
+    "CenterNet, images and boxes augmented": {**CENTER_NET, "precision": "float32"},
+    "CenterNet on ResNet-20, mixed bfloat16": {**CENTER_NET, "model_options": ENCODER, "precision": "mixed_bfloat16"},
+}
 PLACES = ("step", "validation", "save")
 
 
@@ -114,6 +123,7 @@ def train(case: str, folder: str, place: str, count: int, delay: float) -> None:
         **{"dataset": "digits", **settings, "callbacks": callbacks}, experiment="killed", checkpoint_minutes=0.005
     )
     pbl.DATASETS["shapes"] = partial(runpy.run_path(str(SHAPES))["shapes"], 240)
+    pbl.DATASETS["canvases"] = partial(pbl.data.digit_canvases, 240, 32)
     pbl.train(config, folder=folder)
 
 

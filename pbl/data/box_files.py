@@ -37,6 +37,8 @@ from pbl.data.box_reading import read_annotations
 from pbl.data.boxes import Boxes, find_most, tell_left_out, tell_set_aside
 from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.folders import (
+    ALL_MASK_FOLDERS,
+    IMAGE_FOLDERS,
     Files,
     find_role,
     normalize,
@@ -46,7 +48,6 @@ from pbl.data.folders import (
     walk_files,
 )
 from pbl.data.images import LISTED, is_image_file
-from pbl.data.mask_files import ALL_MASK_FOLDERS, IMAGE_FOLDERS
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source
 from pbl.errors import InputError, Sentence

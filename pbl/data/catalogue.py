@@ -284,22 +284,25 @@ def _open_boxes(builder: Any, name: str, image_key: str, objects_key: str) -> So
     )
 
 
+def _is_objects(feature: Any) -> bool:
+    """Whether a feature is a sequence of boxes and their classes."""
+    import tensorflow_datasets as tfds
+
+    inner = getattr(feature, "feature", None)
+    return (
+        hasattr(inner, "keys")
+        and {"bbox", "label"} <= set(inner.keys())
+        and isinstance(inner["bbox"], tfds.features.BBoxFeature)
+        and isinstance(inner["label"], tfds.features.ClassLabel)
+    )
+
+
 def _find_image_and_objects(builder: Any, name: str) -> tuple[str, str]:
     """The features that are the image, and a sequence of objects with `bbox` and `label`."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-
-    def is_objects(feature: Any) -> bool:
-        inner = getattr(feature, "feature", None)
-        return (
-            hasattr(inner, "keys")
-            and {"bbox", "label"} <= set(inner.keys())
-            and isinstance(inner["bbox"], tfds.features.BBoxFeature)
-            and isinstance(inner["label"], tfds.features.ClassLabel)
-        )
-
-    objects = [key for key in features if is_objects(features[key])]
+    objects = [key for key in features if _is_objects(features[key])]
     images = [key for key in features if isinstance(features[key], tfds.features.Image)]
     images = ["image"] if "image" in images else images
     if len(objects) != 1 or len(images) != 1:
@@ -321,6 +324,8 @@ def _find_image_and_label(builder, name: str) -> tuple[str, str]:
         and isinstance(features[image_key], tfds.features.Image)
         and isinstance(features[label_key], tfds.features.ClassLabel)
     ):
+        if any(_is_objects(features[key]) for key in features):
+            raise InputError("'{name}' has boxes: train with task=detection (load_data: boxes=True).", name=name)
         raise InputError(
             "Data set '{name}' is not for image classification: it gives {keys}.",
             name=name,

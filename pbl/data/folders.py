@@ -42,6 +42,16 @@ _JAPANESE = [word for word in {*FILLERS, *set().union(*SPLITS.values())} if not 
 _WORD = re.compile("|".join([*sorted(_JAPANESE, key=len, reverse=True), "[a-z]+", r"\d+", r"[^\W_]"]))
 MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one number and other endings happen
 MASK_FOLDERS = {"masks", "mask", "ground_truth", "groundtruth", "gt"}
+# Where images lie beside their masks or boxes, and where those lie.
+IMAGE_FOLDERS = {"images", "image", "imgs", "img", "photos", "jpegimages"}
+ALL_MASK_FOLDERS = MASK_FOLDERS | {
+    "labels",
+    "label",
+    "annotations",
+    "segmentation",
+    "segmentations",
+    "segmentationclass",
+}
 # Behind the name of an image: that of its mask.
 MASK_WORD = r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)"
 _MASK = re.compile(MASK_WORD + r"(?=[ _-]*\d*$)", re.IGNORECASE)
@@ -409,6 +419,17 @@ def _open_classes(
             )
         loose = [path.name for path in folders["train"].iterdir() if _is_loose(path)]
         if not class_names and loose:
+            stems = {Path(name).stem for name in loose}
+            beside = sorted(
+                path.name
+                for path in folders["train"].iterdir()
+                if path.suffix.lower() in (".xml", ".txt") and path.stem in stems
+            )
+            if beside:
+                raise InputError(
+                    "{folder} holds {n} image(s) with boxes beside them, such as {name}, and no class folders. Train with task=detection.",
+                    folder=folders["train"], n=len(loose), name=beside[0],
+                )  # fmt: skip
             raise InputError(
                 "{folder} holds {n} image(s), such as {name}, and no class folders. Put the images of each class into a folder named after it.",
                 folder=folders["train"], n=len(loose), name=min(loose),
@@ -420,6 +441,8 @@ def _open_classes(
             n=len(class_names),
             which=f" ({class_names[0]})" if class_names else "",
         )
+    if fewest > 1:
+        _refuse_masks_and_boxes(found["train"], folders["train"])
     parts, passed_over = {}, Counter()
     for split, written in found.items():
         classes = _match_classes(written, class_names, folders[split])
@@ -475,6 +498,22 @@ def _match_classes(classes: dict[str, Path], class_names: list[str], folder: Pat
             names=", ".join(class_names[:20]),
         )
     return matched
+
+
+def _refuse_masks_and_boxes(classes: Mapping[str, Path], folder: Path) -> None:
+    """A network that tells masks from images is right on all of them, and of no use."""
+    of_images, of_masks = (
+        [classes[name] for name in sorted(classes) if _fold(name) in known]
+        for known in (IMAGE_FOLDERS, ALL_MASK_FOLDERS)
+    )
+    if of_images and of_masks:
+        has_masks = any(next(iter(list_images(place, Counter())), None) for place in of_masks)
+        raise InputError(
+            "{folder} holds {images}/ and {masks}/, which are no classes, but images with {what}. Train with task={task}, or rename"
+            " the folders if they are two classes all the same.",
+            folder=folder, images=of_images[0].name, masks=of_masks[0].name,
+            what=Sentence("masks") if has_masks else Sentence("boxes"), task="segmentation" if has_masks else "detection",
+        )  # fmt: skip
 
 
 def _refuse_empty_class(folder: Path) -> None:

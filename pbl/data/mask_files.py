@@ -25,7 +25,8 @@ import numpy as np
 
 from pbl.data.doctor.finding import Finding, one_finding
 from pbl.data.folders import (
-    MASK_FOLDERS,
+    ALL_MASK_FOLDERS,
+    IMAGE_FOLDERS,
     MASK_WORD,
     find_role,
     list_images,
@@ -50,15 +51,6 @@ from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Example, Source, Unreadable, pair_arrays
 from pbl.errors import InputError, Sentence
 
-IMAGE_FOLDERS = {"images", "image", "imgs", "img", "photos", "jpegimages"}
-ALL_MASK_FOLDERS = MASK_FOLDERS | {
-    "labels",
-    "label",
-    "annotations",
-    "segmentation",
-    "segmentations",
-    "segmentationclass",
-}
 NAMES_FILE = "classes.txt"
 _ENDING = re.compile(MASK_WORD + r"[ _-]*\d*$", re.IGNORECASE)
 

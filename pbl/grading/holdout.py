@@ -21,7 +21,8 @@ from pbl.data.box_writing import write_coco
 from pbl.data.boxes import Boxes, find_commonest_class
 from pbl.data.catalogue import open_source
 from pbl.data.doctor import Finding, Part, find_altered_copies, find_copies_across
-from pbl.data.mask_files import IMAGE_FOLDERS, NAMES_FILE, Mask
+from pbl.data.folders import IMAGE_FOLDERS
+from pbl.data.mask_files import NAMES_FILE, Mask
 from pbl.data.source import check_targets
 from pbl.data.split import find_groups
 from pbl.data.store import find_main_class

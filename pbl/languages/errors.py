@@ -188,6 +188,8 @@ ERRORS = {
     "{name} has {pixels:.0f} million pixels, and at most {limit:.0f} are read. Make it smaller: a network sees some hundred pixels a side.": "{name} は {pixels:.0f} 百万画素です。読めるのは {limit:.0f} 百万画素までです。小さくしてください。ネットワークが見るのは、1 辺が数百画素の画像です。",
     "{file} cannot be read: {reason}. Is the Drive or the network folder still mounted? Mount it again and give the same command.": "{file} を読めません（{reason}）。ドライブやネットワークのフォルダはまだつながっていますか。つなぎ直して、同じコマンドをもう一度実行してください。",
     "{folder} holds {n} image(s), such as {name}, and no class folders. Put the images of each class into a folder named after it.": "{folder} には画像が {n} 枚（{name} など）あり、クラスのフォルダがありません。クラスごとに、その名前のフォルダへ画像を入れてください。",
+    "{folder} holds {images}/ and {masks}/, which are no classes, but images with {what}. Train with task={task}, or rename the folders if they are two classes all the same.": "{folder} の {images}/ と {masks}/ はクラスではなく、画像とその{what}です。task={task} で学習してください。それでも2つのクラスだという場合は、フォルダの名前を変えてください。",
+    "{folder} holds {n} image(s) with boxes beside them, such as {name}, and no class folders. Train with task=detection.": "{folder} には画像が {n} 枚あり、枠のファイル（{name} など）が付いています。クラスフォルダはありません。task=detection で学習してください。",
     "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.": "{folder} にはクラスのフォルダがなく、{archives} があります。.zip を 1 つ指定するか、クラスごとのフォルダに展開してください。",
     "{n} image file(s) of '{name}' cannot be read: {reasons}{more} Make them readable, or take them away.": "'{name}' の画像ファイル {n} 個を読めません：{reasons}{more} 読めるようにするか、取り除いてください。",
     "{file} is packed in a way that Python does not read ({error}). Unpack it, and give the folder or pack it anew as .zip.": "{file} は Python が読めない方法で圧縮されています（{error}）。展開して、フォルダを指定するか、.zip に圧縮し直してください。",
