@@ -3,6 +3,7 @@
 import copy
 import json
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -95,6 +96,34 @@ def test_two_runs_are_compared_by_what_each_image_adds(trained, tmp_path, comman
     other = pbl.train(pbl.Config(**SETTINGS, dataset="few_canvases", epochs=1, seed=1), folder=trained.path.parents[1])
     status, out, _ = command("compare", trained.path, other.path, "--split", "val", "--out", tmp_path / "table")
     assert status == 0 and "mAP50" in out
+
+
+@pytest.mark.slow
+def test_a_run_is_the_left_side(tmp_path, monkeypatch):
+    """A classifier's kernels are those of the left side, frozen, then fine-tuned; the run is loaded without the classifier's."""
+    monkeypatch.setitem(pbl.DATASETS, "few_canvases", few_canvases)
+    small = {"image_size": 32, "model": "small_cnn", "epochs": 1, "precision": "float32"}
+    donor = pbl.train(pbl.Config(dataset="digits", experiment="donor", **small), folder=tmp_path)
+    options = {"head": 16, "encoder": "small_cnn", "weights": str(donor.path)}
+    model = pbl.models.build("center_net", (32, 32, 1), 10, **options)
+    left, kernels = model.get_layer("encoder"), [w for w in pbl.load_model(donor).weights if len(w.shape) == 4]
+    assert not left.trainable_weights and kernels
+    for weight, given in zip([w for w in left.weights if len(w.shape) == 4], kernels, strict=True):
+        np.testing.assert_array_equal(weight, given)
+    config = pbl.Config(**SETTINGS, dataset="few_canvases", epochs=1).replace(model_options=options)
+    frozen = pbl.train(config, folder=tmp_path)
+    run = pbl.train(config.replace(fine_tune_epochs=1, fine_tune_learning_rate=1e-3, unfreeze=1), folder=tmp_path)
+    donor.path.rename(tmp_path / "gone")
+    for one, is_kept in ((frozen, True), (run, False)):
+        last = keras.models.load_model(one.path / "final.keras").get_layer("encoder")
+        now = [w for w in last.weights if len(w.shape) == 4]
+        assert all(np.array_equal(*pair) for pair in zip(now, kernels, strict=True)) == is_kept
+    assert run.environment["fine_tune_from_epoch"] == 2
+    assert pbl.load_model(run).predict(few_canvases_pixels(), verbose=0).shape == (4, 100, 6)
+
+
+def few_canvases_pixels():
+    return pbl.load_data(few_canvases, boxes=True).images("val").pixels[:4]
 
 
 @pytest.mark.slow
