@@ -254,8 +254,9 @@ class Config(BaseModel):
         True,
         description="whether weight decay acts on biases and the factors and shifts of normalisation too, as in He et al. 2015",
     )
-    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = Field(
-        "sparse_categorical_crossentropy", description="the second takes one-hot labels, which the data then provide"
+    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "mean_squared_error"] = Field(
+        "sparse_categorical_crossentropy",
+        description="the second and third take one-hot labels, which the data then provide; mean squared error to compare with",
     )
     label_smoothing: float = Field(
         0, ge=0, lt=1, description="share of the label spread over all classes; needs categorical_crossentropy"
@@ -372,10 +373,13 @@ def _explain(error: ValidationError) -> Sentence:
                 point = value.replace(",", "." if problem["type"].startswith("float") else "")
                 told = Sentence("Write {name}={value}", name=name, value=point)
                 meaning = Sentence("{meaning}. {told}", meaning=meaning, told=told)
+            reason = say_problem(problem)
+            if name == "image_size" and problem["type"] == "tuple_type":
+                reason = Sentence("write a number, such as 64, or two, such as 64,96")
             problems.append(
                 Sentence(
                     "{name}={value!r}: {reason}. ({name}: {meaning}.)",
-                    name=name, value=value, reason=say_problem(problem), meaning=meaning,
+                    name=name, value=value, reason=reason, meaning=meaning,
                 )
             )  # fmt: skip
     return join_sentences(dict.fromkeys(problems))

@@ -685,6 +685,22 @@ def fixtures_declare_a_terabyte(place, honest):
 
 
 @bad("corrupt")
+def zip_cut_off_behind_an_archive_within(place, honest):
+    """As an upload that broke off: what is found at its end is the inner archive's list of members."""
+    start(place, honest)
+    with zipfile.ZipFile(place / "whole.zip", "w") as archive:
+        for name in ("fixtures.npz", "model.weights.h5", "submission.json"):
+            if (place / name).exists():
+                archive.write(place / name, name)
+    with zipfile.ZipFile(place / "whole.zip") as archive:
+        ends = archive.getinfo("model.weights.h5").header_offset + 60
+    content = (place / "whole.zip").read_bytes()[:ends]
+    for file in list(place.iterdir()):
+        file.unlink()
+    (place / "submission.zip").write_bytes(content)
+
+
+@bad("corrupt")
 def fixtures_damaged(place, honest):
     start(place, honest)
     describe(place)

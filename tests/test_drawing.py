@@ -241,7 +241,8 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     yield "plot_gallery", plot_gallery(of.pixels[:50], [""] * 50, "")
     yield "plot_history", plot_history(of.history, 2)
     for signals in (None, of.signals()):
-        yield "plot_learning_curves", plot_learning_curves(of.history, 2, None, 2, signals)
+        for is_nats in (True, False):
+            yield "plot_learning_curves", plot_learning_curves(of.history, 2, None, 2, signals, is_nats)
     images, back = SimpleNamespace(pixels=of.pixels, names=of.names), lambda chosen: of.pixels[chosen] * 0.5
     scores = dict.fromkeys(BASELINE_NAMES, of.scores)
     for _, figure in draw_anomalies(

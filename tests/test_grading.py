@@ -290,6 +290,10 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
         ("rubric = Rubric(late_points_per_day=float('inf'))", "late_points_per_day"),
         ("rubric = Rubric(bands=[(0.5, float('nan'))])", "bands"),
         ("rubric = Rubric(bands=[(0.5, -1)])", "bands"),
+        (
+            "rubric = Rubric(bands=[(0.4, 100), (0.55, 80), (0.45, 60)])",
+            "bands give 100 points from 0.4 on, and fewer from 0.45 on (60)",
+        ),
         ("rubric = Rubric(marks=['Points'])", "the mark 'Points' is called like another, or like a column"),
         ("rubric = Rubric(marks=['talk', 'ｔａｌｋ'])", "the mark 'ｔａｌｋ' is called like another"),
         ("rubric = Rubric(marks=['recall(3)'])", "the mark 'recall(3)'"),
@@ -476,6 +480,10 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert table["accuracy"].nunique() == 1 and table["accuracy"][0] > 0.5 and np.isnan(table["accuracy"][3])
     assert table["points"].tolist() == [60] * 3 + [0] and table["final_points"].tolist() == [55, 60, 60, 0]
     assert table["total"].tolist()[0] == 75 and np.isnan(table["total"][1]) and table["total"][3] == 6
+    assert (
+        "No total yet for 2 team(s), whose marks are not all filled in: B, C. Fill them in: grades/marks.csv"
+        in " ".join(out.split())
+    )
     assert table["flags"][0].split() == ["late", "above_ceiling", "duplicate_of:B", "duplicate_of:C"]
     # The same as the package's own evaluation of that run on those images.
     labels = open_labels(open_hidden(hidden))
@@ -503,6 +511,9 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         "seccomp" in summary and "ledger is whole" in summary and "data:image/png" in summary and "http" not in summary
     )
 
+    # A roster that was wrong leaves no page among those that are handed out.
+    Path("grades/teams/Wrong_name").mkdir()
+    Path("grades/teams/Wrong_name/feedback.md").write_text("missing")
     # Again: nothing is run. Other points: nothing is run either. One changed: that one alone.
     first = Path("grades/grades.csv").read_bytes()
     started = time.monotonic()
@@ -512,6 +523,10 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and "ok" not in err
         and Path("grades/grades.csv").read_bytes() == first
         and time.monotonic() - started < 30
+        and "no longer graded (Wrong_name)" in err
+    )
+    assert (
+        not Path("grades/teams/Wrong_name").exists() and Path("grades/teams_of_before/Wrong_name/feedback.md").exists()
     )
     shutil.copyfile("in/B.zip", "in/誰も.zip")
     status, _, err = command(*words, "--require", "accuracy>=0.999")

@@ -150,6 +150,31 @@ def test_a_moodle_worksheet_is_filled_and_nothing_else_is_touched(graded, langua
     }
 
 
+def test_points_alone_are_no_grade_where_a_mark_is_missing(graded):
+    place, rows, roster = graded
+    rows[0] |= {"total": 91.0, "missing_marks": []}
+    rows[1] |= {"missing_marks": ["talk"]}
+    file = place / "gradebook.csv"
+    file.write_text(
+        "First name,Last name,ID number,Email address,Assignment: Digits (Real)\n"
+        "花子,佐藤,26B1,b1@example.ac.jp,-\n翔,山田,26B3,b3@example.ac.jp,-\n",
+        encoding="utf-8",
+    )
+    told = []
+    done = export_grades("moodle", file, place / "out", rows, roster, tell=told.append)
+    assert done.table.read_text().splitlines()[1:] == [
+        "花子,佐藤,26B1,b1@example.ac.jp,91.00",
+        "翔,山田,26B3,b3@example.ac.jp,-",
+    ]
+    assert [str(line).partition(": ")[2] for line in told] == [
+        "翔 山田 is of 二班, which has no grade yet: its mark talk is missing."
+    ]
+    for row in rows:
+        row |= {"total": None, "missing_marks": ["talk"]}
+    with pytest.raises(InputError, match="no team has all marks that `total` counts"):
+        export_grades("moodle", file, place / "out", rows, roster)
+
+
 def test_a_moodle_gradebook_is_filled_by_address_not_by_name(graded):
     place, rows, roster = graded
     file = place / "gradebook.csv"

@@ -126,6 +126,17 @@ def test_equal_files_of_one_team_are_one_submission_and_others_are_not(tmp_path)
     assert sort_two("one", "two").parts and sort_two("one", "three").problem.reason == "two_submissions"
 
 
+def test_a_zip_and_another_kind_beside_it_are_two_submissions(content):
+    """Which of the two was meant nobody can tell; a name that says nothing changes nothing."""
+    for names, reason in (
+        (["A/model.zip", "A/predictions.csv"], "two_kinds"),
+        (["A/model.zip", "A/model.keras"], "two_kinds"),
+        (["A/model.zip", "A/notes.txt"], None),
+    ):
+        found = find_submissions(find_sources([File(name, content) for name in [*names, "B/x.zip"]], None), None)
+        assert [one.problem and one.problem.reason for one in found] == [reason, None], names
+
+
 def test_a_name_inside_takes_no_teams_place(content):
     """Who is named outside keeps the row, whatever another submission says inside; and it stands where that one could be meant."""
     roster = Roster([Team("A"), Team("B")])

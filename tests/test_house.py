@@ -59,6 +59,32 @@ def test_a_file_imports_from_its_own_floor_or_below(file):
     assert not above, f"{file} imports upward: {above}"
 
 
+def _ends(body: list[ast.stmt]) -> bool:
+    """Whether what stands here always returns, raises or repeats."""
+    last = body[-1]
+    if isinstance(last, ast.If):
+        return bool(last.orelse) and _ends(last.body) and _ends(last.orelse)
+    if isinstance(last, ast.With):
+        return _ends(last.body)
+    if isinstance(last, ast.Try):
+        return (_ends(last.orelse or last.body) and all(_ends(handler.body) for handler in last.handlers)) or (
+            bool(last.finalbody) and _ends(last.finalbody)
+        )
+    is_docstring = isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant)
+    return is_docstring or isinstance(last, (ast.Return, ast.Raise, ast.While, ast.For, ast.Match))
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_what_promises_a_value_ends_with_one(file):
+    """A function that falls off its end gives None, as one did whose last line was lost."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.returns is not None:
+            promised = ast.unparse(node.returns)
+            is_free = "None" in promised or promised == "NoReturn"
+            if not is_free and not any(isinstance(inner, (ast.Yield, ast.YieldFrom)) for inner in ast.walk(node)):
+                assert _ends(node.body), f"{file}: {node.name} may end without a {promised}"
+
+
 def test_files_do_not_import_each_other_in_a_circle():
     left = dict(NEEDS)
     while left:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import keras
 import matplotlib.image
@@ -26,7 +27,7 @@ from pbl.inspection.attention import attention_maps
 from pbl.inspection.filters import feature_maps, find_filters
 from pbl.inspection.gradcam import choose_map, explain, grad_cam
 from pbl.inspection.loss_line import loss_line, measure_loss, renew_statistics
-from pbl.inspection.run import choose_images
+from pbl.inspection.run import _with_progress, choose_images
 from pbl.models import CARDS, MODELS
 from pbl.runs import Run
 
@@ -432,6 +433,11 @@ def test_the_first_weights_are_those_of_the_training(convolutional_run):
         loss, accuracy = measure_loss(first, images.pixels, images.labels)
         assert loss == pytest.approx(float(side.loss[0].astype(float).mean()), rel=1e-3)
         assert accuracy == pytest.approx(side.correct[0].mean(), abs=0.01)
+
+
+def test_a_terminal_sees_the_progress(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(_with_progress(np.arange(3))) == [0, 1, 2]
 
 
 def test_the_ends_of_the_loss_line():

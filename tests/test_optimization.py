@@ -5,10 +5,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
+import pbl
 from pbl import Config
 from pbl.config import load_experiment, parse_overrides
+from pbl.diagnosis.curves import plot_learning_curves
+from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
 from pbl.training.optimization import build_loss, build_optimizer, build_schedule
 
@@ -115,6 +119,25 @@ def test_a_papers_recipe_decays_weights_as_in_the_paper(file, decay):
         seen.append(np.log([float(ours), float(penalised), weight]))
     shrunk = seen[-1] - seen[60]  # the momentum has to build up first
     assert shrunk[:2] == pytest.approx([shrunk[2]] * 2, rel=0.01)
+
+
+@pytest.mark.slow
+def test_mean_squared_error_is_trained_with_and_judged_in_nats(tmp_path):
+    """Its own numbers are in history.csv; the figure has the cross-entropy alone, and the kept epoch on its curve."""
+    run = pbl.train(
+        Config(dataset="digits", model="mlp", epochs=3, loss="mean_squared_error", precision="float32"), folder=tmp_path
+    )
+    history = pd.read_csv(run.path / "history.csv")
+    best = history.loc[history["val_loss"].idxmin()]
+    with np.load(run.path / "predictions_val.npz") as saved:
+        probabilities, labels = saved["probabilities"], saved["labels"]
+    assert best["val_loss"] == pytest.approx(((probabilities - np.eye(10)[labels]) ** 2).mean(), rel=1e-4)
+    log_loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert run.read_json("metrics_val.json")["log_loss"] == pytest.approx(log_loss, rel=1e-4)
+    signals = Signals.load(run.path / "signals.npz")
+    loss, *_ = plot_learning_curves(history, int(best["epoch"]), signals=signals, is_cross_entropy=False).axes
+    assert len(loss.lines) == 4  # training, validation, the kept epoch and its line
+    assert loss.lines[-1].get_ydata()[0] == pytest.approx(log_loss, rel=1e-3)
 
 
 def test_label_smoothing():

@@ -119,6 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
             from pbl.languages.commands import say_wrong_words
 
             what = say_wrong_words(what)
+        what = what.replace("Value error, ", "")
+        what += "" if what.endswith((".", "?", "!", "。")) else "."
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "python -m pbl"
         message = say("{what} See: {command} --help", what=what, command=path)

@@ -74,6 +74,8 @@ def check(
     print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
     if leave_out:
         told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... {setting}"
+        if not left_out:
+            told = "No image has to be left out for certain, so {file} is empty. Write into it the names of those that you want to, as they stand above, one a line; then: python -m pbl train ... {setting}"
         print(say(told, n=len(left_out), file=leave_out, setting=for_shell(f"leave_out={leave_out}")))
     return 1 if counts["stop"] else 0
 

@@ -142,11 +142,7 @@ def submit(
         return 0
     print(say("{file} is written, and was checked as the grader will check it.", file=submitted.file))
     if submitted.status == "ok":
-        print(
-            say(
-                "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects them."
-            )
-        )
+        print(say_sentence(submitted.message))
     else:
         told = "The instructor will see '{status}'. {message}"
         print(say(told, status=submitted.status, message=submitted.message))
@@ -289,6 +285,8 @@ HEADERS = {
 
 def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
     headline, shown = next(name for name in HEADERS if any(name in row for row in rows)), []
+    lacking = [row["team"] for row in rows if row["missing_marks"]]
+    has_total = bool(lacking) or any(row["total"] is not None for row in rows)
     for row in rows:
         score, more = "", ("",) * (len(HEADERS[headline]) - 1)
         if row[headline] is not None:
@@ -300,17 +298,20 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
                 more = ("" if row["false_images"] is None else f"{row['false_images']:.1%}",)
             elif headline == "map50":
                 more = (f"{row['right_count']:.1%}",)
-        points = row["final_points"] if row["total"] is None else row["total"]
-        points = "" if points is None else f"{points:g}"
+        sums = [row["final_points"], *([row["total"]] if has_total else [])]
+        sums = ["" if value is None else f"{value:g}" for value in sums]
         remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
         shown.append(
             (
                 *(row["team"], row["status"], score, *more),
-                *(points, str(row["tie_group"] or ""), remark or _say_outcome(row)),
+                *(*sums, str(row["tie_group"] or ""), remark or _say_outcome(row)),
             )
         )
-    header = ("team", "status", *HEADERS[headline], "points", "tie group")
+    header = ("team", "status", *HEADERS[headline], "points", *(("total",) if has_total else ()), "tie group")
     print_table([*(say(title) for title in header), ""], shown)
+    if lacking:
+        told = "No total yet for {n} team(s), whose marks are not all filled in: {teams}. Fill them in: {file}; the same command adds them up."
+        print(say(told, n=len(lacking), teams=", ".join(lacking[:8]), file=out / "marks.csv"))
     told = "{table}, {page}, feedback for each team in {folder}"
     print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))
 

@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = offer(
         "entries": "Entry Failure find_runs read_entry",
         "own_code": "hash_own_code",
         "run": "Comparison compare",
-        "tables": "describe show_architectures show_models show_pairs write_results",
+        "tables": "describe show_architectures show_models show_pairs translate write_results",
     },
 )

@@ -265,6 +265,19 @@ def _read_history(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
     return (accuracy, seconds.cumsum()) if are_possible else None
 
 
+# Settings that decide which images are trained on, and judged.
+OF_IMAGES = "dataset split_seed validation_fraction train_fraction folds fold groups leave_out on_bad_image image_size channels fit".split()
+
+
+def _tell_differing(first: Run, other: Run) -> str:
+    """The settings of data in which two runs differ, in brackets."""
+    with contextlib.suppress(InputError, FileNotFoundError):
+        one, two = first.config, other.config
+        differing = [name for name in OF_IMAGES if getattr(one, name) != getattr(two, name)]
+        return f" ({', '.join(differing)})" if differing else ""
+    return ""
+
+
 def check_same(entries: list[Entry], split: str) -> None:
     """Raises InputError unless all usable runs are judged on the very same images."""
     known = [entry for entry in entries if entry.hashes is not None]
@@ -288,10 +301,11 @@ def check_same(entries: list[Entry], split: str) -> None:
             )
         if entry.images != first.images:
             raise InputError(
-                "{first} and {other} were trained on other images or another split: a difference between them would say nothing"
-                " of the models. Compare runs with the same dataset, split_seed, validation_fraction and image_size.",
+                "{first} and {other} were trained on other images or another split{which}: a difference between them would say nothing"
+                " of the models. Name runs that agree in it: python -m pbl compare RUN RUN ...",
                 first=first.run.path,
                 other=entry.run.path,
+                which=_tell_differing(first.run, entry.run),
             )
         if not np.array_equal(entry.hashes, first.hashes):
             raise InputError(

@@ -276,7 +276,7 @@ def _find_unequal_budgets(groups: dict[str, list[Entry]]) -> Iterator[Sentence]:
         (Sentence("seeds"), {label: [len(group)] for label, group in groups.items()}),
     ):
         if len({tuple(value) for value in values.values()}) > 1:
-            told = _list_some(f"{label} {'/'.join(map(str, value))}" for label, value in values.items())
+            told = _list_some(f"{label}: {'/'.join(map(str, value))}" for label, value in values.items())
             yield Sentence(
                 "Unequal budget, {what}: {told}. What was tried or trained more often has had more chances to look good.",
                 what=what,

@@ -235,6 +235,11 @@ def show_pairs(pairs: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:
     )
 
 
+def translate(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `show_architectures`, `show_pairs` or `show_models` in the reader's language, headings and cells, as a notebook shows it."""
+    return table.map(say_sentence).rename(columns=say)
+
+
 def show_models(models: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:
     """Pairs of trained models in words and rounded numbers."""
     return pd.DataFrame(

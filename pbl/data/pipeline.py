@@ -25,7 +25,7 @@ from pbl.data.doctor.counts import find_damaged_metadata
 from pbl.data.doctor.examination import examine, examine_closely
 from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.look_alike import LOOK_ALIKE, group_look_alikes, read_groups
-from pbl.data.paths import expand, read_name
+from pbl.data.paths import expand, names_beside, read_name
 from pbl.data.source import Source, check_class_names, check_targets
 from pbl.data.split import choose_fold, find_groups, hold_out, sample
 from pbl.data.store import Images, Target, collect
@@ -747,11 +747,17 @@ def _read_names(file: str | None) -> frozenset[str]:
         return frozenset()
     try:
         lines = expand(file).read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise InputError(
+            "leave_out={file}: there is no such file. {near} Give a text file with one image name a line.",
+            file=file,
+            near=names_beside(expand(file)),
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             "leave_out={file} cannot be read: {error}. Give a text file with one image name a line.",
             file=file,
-            error=error,
+            error=getattr(error, "strerror", None) or error,
         ) from None
     return frozenset(unicodedata.normalize("NFC", read_name(line)) for line in lines if line.strip())
 

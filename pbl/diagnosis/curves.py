@@ -58,6 +58,7 @@ def plot_learning_curves(
     title: str | None = None,
     fine_tune_from_epoch: int | None = None,
     signals: Signals | None = None,
+    is_cross_entropy: bool = True,
 ) -> Figure:
     """Draws loss and accuracy by epoch; with signals also the gap between training and validation, and the learning rate.
 
@@ -72,6 +73,8 @@ def plot_learning_curves(
         title: The heading; "Learning curves" in the reader's language unless given.
         fine_tune_from_epoch: The first epoch of fine-tuning; a line is drawn before it.
         signals: What `OverfittingMonitor` measured, from epoch 0, before training.
+        is_cross_entropy: Whether the loss of the training is the cross-entropy itself. That of label smoothing and mean squared error are
+            other numbers: beside the signals they are left out, alone they are called "loss".
     """
     has_signals = signals is not None and len(signals.probe.loss) > 1
     figure = Figure(figsize=(10, 6.4 if has_signals else 4.2), layout="constrained")
@@ -81,18 +84,20 @@ def plot_learning_curves(
     else:
         loss, accuracy = figure.subplots(1, 2)
     few = "." if len(history) < 3 else None  # a line through one point is invisible
+    is_nats = is_cross_entropy or has_signals
     for axes, name, label in (
-        (loss, "loss", caption("cross-entropy loss [nats]")),
+        (loss, "loss", caption("cross-entropy loss [nats]") if is_nats else caption("loss")),
         (accuracy, "accuracy", caption("accuracy [share of images]")),
     ):
-        axes.plot(
-            history["epoch"],
-            history[name],
-            color=GREY,
-            linewidth=1,
-            marker=few,
-            label=caption("Keras's training log (mean while learning)"),
-        )
+        if name == "accuracy" or is_cross_entropy or not has_signals:
+            axes.plot(
+                history["epoch"],
+                history[name],
+                color=GREY,
+                linewidth=1,
+                marker=few,
+                label=caption("Keras's training log (mean while learning)"),
+            )
         if has_signals:
             _draw_sides(axes, signals, name)
         else:
@@ -121,11 +126,14 @@ def plot_learning_curves(
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         best = history.loc[history["epoch"] == best_epoch, f"val_{name}"]
         if len(best):
-            told = "kept: epoch {epoch}, accuracy {value:.4f}"
+            told, value = "kept: epoch {epoch}, accuracy {value:.4f}", best.item()
             if name == "loss":
                 told = "kept: epoch {epoch}, loss {value:.4f} (lowest)"
-            label = caption(told, epoch=best_epoch, value=best.item())
-            axes.plot(best_epoch, best.item(), "o", color=GREEN, label=label)
+            if name == "loss" and has_signals and not is_cross_entropy:
+                places = [place for place, row in enumerate(signals.epochs) if row["epoch"] == best_epoch]
+                value = float(signals.val.loss[places[-1]].astype(float).mean()) if places else np.nan
+                told = "kept: epoch {epoch}"  # the lowest of the training's own loss, which may be another epoch's
+            axes.plot(best_epoch, value, "o", color=GREEN, label=caption(told, epoch=best_epoch, value=value))
         if fine_tune_from_epoch:
             axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=caption("fine-tuning begins"))
         axes.legend(fontsize="small")
@@ -138,8 +146,14 @@ def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
     """Draws loss or accuracy of the probe and of validation, from epoch 0 on."""
     epochs = [row["epoch"] for row in signals.epochs]
     known, new = len(signals.probe.labels), len(signals.val.labels)
+    is_all = known == sum(signals.about.get("train_counts", []))
+    told = (
+        "training, all {n:,} images, after the epoch"
+        if is_all
+        else "training images (probe), {n:,} images, after the epoch"
+    )
     for label, side, colour in (
-        (caption("training images (probe), {n:,} images, after the epoch", n=known), signals.probe, BLUE),
+        (caption(told, n=known), signals.probe, BLUE),
         (caption("validation, {n:,} images, after the epoch", n=new), signals.val, ORANGE),
     ):
         n = len(side.labels)

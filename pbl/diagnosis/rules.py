@@ -293,7 +293,11 @@ class Diagnosis:
             "headline": f"font-weight:bold;color:{COLOURS[self.severity]}",
             "command": "font-family:monospace;margin-left:2em",
         }
-        rows = [f'<div style="{styles.get(kind, "")}">{escape(text)}</div>' for kind, text in self.paragraphs()]
+        told = [  # a cell of a notebook takes a command with a ! before it
+            (kind, f"!{text}" if kind == "command" and text.startswith("python -m pbl") else text)
+            for kind, text in self.paragraphs()
+        ]
+        rows = [f'<div style="{styles.get(kind, "")}">{escape(text)}</div>' for kind, text in told]
         return f'<div style="border-left:4px solid {COLOURS[self.severity]};padding-left:1em">{"".join(rows)}</div>'
 
 

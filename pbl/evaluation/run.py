@@ -110,7 +110,7 @@ def open_data(config: Config, source: str | None = None) -> Data:
     task = find_task(config)
     return load_data(
         source or config.dataset,
-        labels="one_hot" if config.loss == "categorical_crossentropy" else "int",
+        labels="int" if config.loss == "sparse_categorical_crossentropy" else "one_hot",
         **task.loads(task.options),
         **{name: getattr(config, name) for name in DATA_SETTINGS},
     )

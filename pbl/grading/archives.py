@@ -40,6 +40,8 @@ class Archive:
             raise Refusal("empty_file", file=called)
         try:
             self._zip = zipfile.ZipFile(path)
+            if min((info.header_offset for info in self._zip.infolist()), default=0):
+                raise zipfile.BadZipFile  # cut off, and what was found is an archive within
         except PROBLEMS:
             raise Refusal("damaged", file=called) from None
         self.members = self._check(most, is_class)
@@ -105,13 +107,8 @@ class Archive:
             raise Refusal("damaged", file=clean(f"{name} in {self.called}")) from None
 
     def _refuse(self, name: str, size: int, most: int) -> None:
-        raise Refusal(
-            "member_large",
-            name=clean(name),
-            file=self.called,
-            size=-(-size // MEBIBYTE),
-            limit=max(1, most // MEBIBYTE),
-        )
+        size, limit = -(-size // MEBIBYTE), max(1, most // MEBIBYTE)
+        raise Refusal("member_large", name=clean(name), file=self.called, size=size, limit=limit)
 
 
 def _name_of(info: zipfile.ZipInfo) -> str:

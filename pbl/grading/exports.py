@@ -89,6 +89,10 @@ def export_grades(
         InputError: There are no grades, the table is another, or a grade is beyond its maximum.
     """
     if all(_grade(row) is None for row in rows):
+        if any(row.get("missing_marks") for row in rows):
+            raise InputError(
+                "--export: no team has all marks that `total` counts. Fill them in: {file}.", file=out / "marks.csv"
+            )
         raise InputError("--export: there are no points. Give a rubric with bands, points or total: --rubric FILE.py.")
     file = Path(file).expanduser()
     if kind == "gradescope":
@@ -114,7 +118,8 @@ def export_grades(
             _fill_row(cells, columns, of_team[team], out)
             filled += 1
         else:
-            tell(_say_left(file, table.lines[number], clean(" ".join(cells[:2]), 60), found, is_locked))
+            lacking = () if teams[number] is None else of_team[team].get("missing_marks", ())
+            tell(_say_left(file, table.lines[number], clean(" ".join(cells[:2]), 60), found, is_locked, lacking))
     target = out / "export" / f"{kind}.csv"
     target.parent.mkdir(exist_ok=True)
     stream = io.StringIO(newline="")
@@ -162,7 +167,9 @@ def _check_maximum(file: Path, row: dict[str, Any], largest: float | None) -> No
         )
 
 
-def _say_left(file: Path, line: int, name: str, teams: set[str], is_locked: bool) -> Sentence:
+def _say_left(
+    file: Path, line: int, name: str, teams: set[str], is_locked: bool, lacking: Sequence[str] = ()
+) -> Sentence:
     """Why a student's row stays without this grade."""
     place = {"file": file, "line": line, "name": name}
     if is_locked:
@@ -177,10 +184,19 @@ def _say_left(file: Path, line: int, name: str, teams: set[str], is_locked: bool
             **place,
             team=team,
         )
+    if lacking:
+        return Sentence(
+            "{file}, line {line}: {name} is of {team}, which has no grade yet: its mark {mark} is missing.",
+            **place,
+            team=team,
+            mark=", ".join(lacking),
+        )
     return Sentence("{file}, line {line}: {name} is of {team}, which has no grade yet.", **place, team=team)
 
 
 def _grade(row: dict[str, Any]) -> float | None:
+    if row.get("missing_marks"):
+        return None  # points alone would be taken for the whole
     return row["final_points"] if row.get("total") is None else row["total"]
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading import results
 from pbl.grading.exports import KINDS, Exported, export_grades
-from pbl.grading.hidden import open_hidden, open_labels
+from pbl.grading.hidden import REFERENCES, open_hidden, open_labels
 from pbl.grading.ledger import Ledger, locked
 from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
@@ -102,7 +102,7 @@ def grade(
                     hidden=hidden,
                     ledger=ledger,
                     source=source,
-                    left_out=[out, hidden.path, *own_files],
+                    left_out=[out, hidden.path, hidden.path / REFERENCES / "scores.json", *own_files],
                     out=out,
                     labels=Path(labels).expanduser() if labels else None,
                     limits=limits or Limits(),

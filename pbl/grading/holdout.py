@@ -342,7 +342,10 @@ def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:
         places = np.flatnonzero(chosen)
         names, hashes = ([words[place] for place in places] for words in (seen.names, seen.hashes))
         splits[split] = Part(seen.small[places], seen.labels[places], names, hashes, seen.shapes[places])
-    return [*find_copies_across(splits), *find_altered_copies(splits)]
+    found = [*find_copies_across(splits), *find_altered_copies(splits)]
+    return [
+        finding for finding in found if finding.check in ("copies_across", "altered_copies")
+    ]  # hidden beside public
 
 
 def _draw_ids(random: np.random.Generator, count: int) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -157,6 +158,7 @@ def write_all(
     for row in rows:
         row["marks"] = marks[row["team"]]
         row["total"] = rubric.add_up(row["team"], row["final_points"], row["marks"])
+        row["missing_marks"] = rubric.find_missing(row["marks"])
     if half == "public":
         _write_leaderboard(out, rows, ledger, tries, hidden)
     _write_grades(out, rows, hidden, rubric)
@@ -168,7 +170,20 @@ def write_all(
         row["folder"] = names[row["team"]]
     for row in rows:
         write_feedback(out / "teams" / names[row["team"]], row, hidden, half, language)
+    _set_aside(out / "teams", set(names.values()), tell)
     return rows
+
+
+def _set_aside(folder: Path, current: set[str], tell: Callable[[str], None]) -> None:
+    """Takes away the pages of teams that are no longer graded, such as of a roster that was wrong: they would be handed out too."""
+    stale = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in current)
+    if stale:
+        aside = folder.parent / "teams_of_before"
+        for name in stale:
+            shutil.rmtree(aside / name, ignore_errors=True)
+            aside.mkdir(exist_ok=True)
+            (folder / name).rename(aside / name)
+        tell(Sentence("Of {n} team(s) that are no longer graded ({names}) the pages are in {folder} now.", n=len(stale), names=", ".join(stale[:5]), folder=aside))  # fmt: skip
 
 
 def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict[str, np.ndarray]:

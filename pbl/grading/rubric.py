@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Callable
 from datetime import date, datetime, time
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,6 +109,13 @@ class Rubric(BaseModel):
                 marks=", ".join(self.marks) or "-",
             )
 
+        ordered = sorted(self.bands)
+        for (least, points), (more, fewer) in pairwise(ordered):
+            if fewer < points:
+                raise InputError(
+                    "Rubric: bands give {points:g} points from {least:g} on, and fewer from {more:g} on ({fewer:g}). More is never worth less: write the numbers anew.",
+                    points=points, least=least, more=more, fewer=fewer,
+                )  # fmt: skip
         if "points" in self.total and not self.bands and self.points is None:
             raise InputError(
                 "Rubric: total counts points, and there are none. Give bands or points, or take points out of total."
@@ -190,6 +198,10 @@ class Rubric(BaseModel):
             total += weight * value
         return round(total, 4)
 
+    def find_missing(self, marks: dict[str, str]) -> list[str]:
+        """Returns the marks that `total` counts and nobody has filled in yet."""
+        return [name for name in self.total if name != "points" and not marks.get(name, "")]
+
     def _read_mark(self, team: str, name: str, cell: str) -> float | None:
         if not cell:
             return None
@@ -226,6 +238,8 @@ def load_rubric(file: str | Path) -> Rubric:
     file = Path(file).expanduser()
     if not file.is_file():
         raise InputError("No rubric {file}. It is a Python file that ends in rubric = Rubric(...).", file=file)
+    if file.suffix.lower() != ".py":
+        raise InputError("--rubric {file}: that is no rubric, which is a Python file (.py) that ends in rubric = Rubric(...).", file=file)  # fmt: skip
     rubric = getattr(run_experiment_file(file), "rubric", None)
     if not isinstance(rubric, Rubric):
         raise InputError(

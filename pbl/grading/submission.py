@@ -36,6 +36,11 @@ from pbl.storage.writing import check_room, replacing, telling_full_disks, tempo
 CHECK_SECONDS = 600
 
 
+CAN_BE_GRADED = Sentence(
+    "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects them."
+)
+
+
 class Submitted(NamedTuple):
     """What `submit` has written.
 
@@ -116,7 +121,7 @@ def submit(
             told = _write_and_check_boxes(made, run, team, predictions, remarks)
         else:
             told = _write_and_check(made, run, team, as_keras, predictions, remarks)
-        message = explain(told.reason, told.fields)
+        message = CAN_BE_GRADED if told.reason == "ok" else explain(told.reason, told.fields)
         if told.reason not in ("ok", "builder_unlisted"):
             raise InputError(
                 "The grader would not grade this submission ({status}), so it was not written: {message}",

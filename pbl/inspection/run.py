@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
 from scipy.stats import spearmanr
 
 from pbl import models
@@ -327,3 +329,4 @@ def _with_progress(positions: np.ndarray) -> Iterable[float]:
     """Shows a progress bar on a terminal, which is removed at the end."""
     if not (sys.stderr and sys.stderr.isatty()):
         return positions
+    return track(positions, "", console=Console(stderr=True), transient=True)

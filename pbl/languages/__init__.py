@@ -390,7 +390,7 @@ def translate(template: str, details: dict) -> str:
     for name, value in details.items():
         if isinstance(getattr(value, "template", None), str):
             value = say_sentence(value, "ja")
-        elif name in ("reason", "what", "kind", "statistic") and isinstance(
+        elif name in ("reason", "what", "kind", "statistic", "file") and isinstance(
             value, str
         ):  # the words of the system, or of another process
             value = tables.get(value, value)

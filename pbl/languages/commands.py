@@ -114,6 +114,7 @@ SAID = {
     "Suggested: learning_rate={suggestion:g} (now {now:g}).": "おすすめ：learning_rate={suggestion:g}（現在は {now:g}）。",
     "holds: {requirement} (is {value:.4f})": "条件を満たす：{requirement}（実際は {value:.4f}）",
     "FAILS: {requirement} (is {value:.4f})": "条件を満たさない：{requirement}（実際は {value:.4f}）",
+    "No image has to be left out for certain, so {file} is empty. Write into it the names of those that you want to, as they stand above, one a line; then: python -m pbl train ... {setting}": "必ず除くべき画像はなかったので、{file} は空です。除きたい画像の名前を、上の表のとおりに1行に1つずつ書いてください。そのあと：python -m pbl train ... {setting}",
     "{n} image(s) to leave out are named in {file}: python -m pbl train ... {setting}": "除く画像 {n} 枚の名前を {file} に書きました：python -m pbl train ... {setting}",
     "{reached} of {all} team(s) reach {requirements}.": "{all} 班のうち {reached} 班が {requirements} に達しました。",
     "metric": "指標",

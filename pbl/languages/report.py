@@ -114,7 +114,7 @@ PAGE = {
     "Loss, validation": "検証の損失",
     "Accuracy, validation": "検証の正解率",
     "Learning rate": "学習率",
-    "Training images are measured like validation images: fixed ones, after the epoch, without dropout or augmentation. The diagnosis counts more of them, looked at in the end.": "訓練画像の値は検証と同じ条件で測ったものです（決まった画像を、エポックのあとに、ドロップアウトもデータ拡張もなしで）。診断の値は、学習の終わりにもっと多くの画像で数えたものです。",
+    "Training images are measured like validation images: fixed ones, after the epoch, without dropout or augmentation. Where there are more of them, the diagnosis counts more, looked at in the end.": "訓練画像の値は検証と同じ条件で測ったものです（決まった画像を、エポックのあとに、ドロップアウトもデータ拡張もなしで）。訓練画像がもっとあれば、診断の値は、学習の終わりにさらに多くの画像で数えたものです。",
     "The values of training images are means over the epoch in which the weights changed, under dropout and augmentation.": "訓練画像の値は、重みが変わっていくエポック中の平均です（ドロップアウトやデータ拡張を含みます）。",
     "“—”: it was not measured, or was no finite number.": "「—」は、測定していないか、有限の数でなかったことを示します。",
     # Metrics

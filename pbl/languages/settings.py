@@ -35,7 +35,7 @@ SETTINGS = {
     "keyword arguments of the optimizer, such as optimizer_options.momentum=0.9": "オプティマイザの引数。例：optimizer_options.momentum=0.9",
     "share of the weights, times the learning rate, that each step takes off them (decoupled, Loshchilov and Hutter 2019); the optimizer's own unless given": "各ステップで重みから引く割合（学習率を掛ける。decoupled、Loshchilov and Hutter 2019）。省略するとオプティマイザの既定値",
     "whether weight decay acts on biases and the factors and shifts of normalisation too, as in He et al. 2015": "重み減衰をバイアスや正規化の係数にも使うか（He et al. 2015 は使う）",
-    "the second takes one-hot labels, which the data then provide": "2つ目は one-hot のラベルを使い、データもその形になる",
+    "the second and third take one-hot labels, which the data then provide; mean squared error to compare with": "2つ目と3つ目は one-hot ラベルを使い、データがそれを用意する。平均二乗誤差は比較のため",
     "share of the label spread over all classes; needs categorical_crossentropy": "ラベルのうち全クラスに分ける割合。categorical_crossentropy が必要",
     "images a step": "1ステップの画像の枚数",
     "passes over the training images": "訓練画像を何回くり返すか",

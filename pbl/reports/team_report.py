@@ -448,7 +448,7 @@ def _describe_limits(
     compared: Sequence[LoggedRun],
     t: Callable[..., str],
 ) -> Iterator[str]:
-    single, uses = sum(one.seeds == 1 for one in settings), sum(run.test_uses for run in group)
+    single, uses = sum(one.seeds == 1 for one in settings), sum(run.test_uses for run in runs)
     yield t(
         "Of {all} settings {single} were trained with one seed only: how much chance there is in a training is not known of them.",
         all=len(settings),
@@ -467,7 +467,7 @@ def _describe_limits(
         yield t(
             "The test split was used {uses} time(s): {used}. The best of several looks is too good to be true.",
             uses=uses,
-            used=", ".join(f"{run.name} ({run.test_uses})" for run in group if run.test_uses),
+            used=", ".join(f"{run.name} ({run.test_uses})" for run in runs if run.test_uses),
         )
     else:
         yield t(

@@ -42,7 +42,7 @@ def plot_learning_rates(table: pd.DataFrame, suggestion: float | None, title: st
         )
     axes.set_xscale("log")
     axes.set_xlabel(caption("learning rate, higher at each step"))
-    axes.set_ylabel(caption("cross-entropy loss [nats]"))
+    axes.set_ylabel(caption("loss"))
     axes.legend(fontsize=8)
     return figure
 

@@ -144,6 +144,7 @@ def _draw_curves(run: Run, diagnosis: Diagnosis | None) -> None:
             caption("{run}: learning curves; diagnosis: {headline}", run=run.name, headline=headline),
             environment.get("fine_tune_from_epoch"),
             Signals.load(run.path / "signals.npz"),
+            is_cross_entropy=run.config.loss != "mean_squared_error" and not run.config.label_smoothing,
         )
     with replacing(run.path / "figures" / "learning_curves.png") as temporary:
         curves.savefig(temporary, dpi=120)
