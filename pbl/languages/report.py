@@ -309,6 +309,8 @@ WORDS = {
     "precision": "適合率",
     "recall": "再現率",
     "f1": "F値（F1）",
+    "youden": "Youden の J",
+    "cost": "1枚あたりの損失",
     "specificity": "特異度",
     "images": "枚数",
 }

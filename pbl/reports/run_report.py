@@ -778,7 +778,7 @@ def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
     is_named = isinstance(aim, str)
     return {
         "title": say("Decision threshold, on the {split} split", split=say.word(SPLIT_NAMES[split])),
-        "caption": say("Chosen for: {aim}", aim=aim) if is_named else say("Another threshold than one half"),
+        "caption": say("Chosen for: {aim}", aim=say.word(aim)) if is_named else say("Another threshold than one half"),
         "head": [say("Metric"), say("at 0.5"), say("at {value}", value=f"{value:.4g}")],
         "rows": rows,
     }
