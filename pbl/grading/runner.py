@@ -166,7 +166,8 @@ class Runner:
             found = intake.find_submissions(self._find_sources(roster), roster, self._name_inside, self.limits.file)
             if not found:
                 raise InputError("{path} holds no submission, and there is no roster.", path=self.source)
-            if roster is not None and roster.teams and all(one.is_expected is (not one.came_as) for one in found):
+            came = [submission for submission in found if submission.came_as]
+            if came and roster is not None and roster.teams and not any(one.is_expected for one in came):
                 self.tell(Sentence("No submission is of any of the {n} team(s) on the roster: is it the right one, and has it a column `team`?", n=len(roster.teams)))  # fmt: skip
             names = sorted({submission.team for submission in found})
             for team in again:
