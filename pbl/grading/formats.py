@@ -97,8 +97,9 @@ def choose_parts(names: Iterable[str], in_archive: bool = False) -> Parts:
                 if name.lower().endswith(suffix):
                     raise Refusal("program", name=clean(name), kind=kind)
         raise Refusal("no_submission", names=_list(names))
-    if len(present) > 1:
-        raise Refusal("two_kinds", names=_list(found[kinds[kind]][0] for kind in present))
+    beside = [] if in_archive else found.get(ARCHIVE, [])[:1]  # a file beside a zip: which of the two is meant?
+    if len(present) > 1 or beside:
+        raise Refusal("two_kinds", names=_list([*(found[kinds[kind]][0] for kind in present), *beside]))
     kind = present[0]
     wanted = {
         "weights": (WEIGHTS, DESCRIPTION, FIXTURES, BUILDER),

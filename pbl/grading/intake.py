@@ -425,9 +425,6 @@ def _choose(name: str, sources: list[Source], is_expected: bool, received: datet
             if role_of(file.name) is not None or len(files) == 1:
                 raise Refusal("not_regular", name=clean(file.name))
         parts = choose_parts(file.name for file in files if file.path is not None)
-        zips = [file.name for file in files if role_of(file.name) == ARCHIVE]
-        if zips and parts.kind != "archive":  # a file beside a zip: which of the two is meant?
-            raise Refusal("two_kinds", names=clean(", ".join([*sorted(parts.roles.values())[:1], zips[0]]), 200))
     except Refusal as problem:
         submission.problem = problem
         return submission
