@@ -210,7 +210,9 @@ def _show_table(title: str, table) -> None:
     if not len(table):
         return
     print(for_screen(title))
-    rows = table.head(MOST_ROWS).itertuples(index=False)
-    print_table([say(column) for column in table.columns], [tuple(map(say_sentence, row)) for row in rows])
+    from pbl.comparison import translate
+
+    shown = translate(table.head(MOST_ROWS))
+    print_table(list(shown.columns), list(shown.itertuples(index=False, name=None)))
     if len(table) > MOST_ROWS:
         print(say("and {n} more rows in results.md", n=len(table) - MOST_ROWS))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pbl.comparison.entries import OF_IMAGES
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Augmentation, Config, as_word, flatten
 from pbl.errors import InputError, Sentence
@@ -43,10 +44,7 @@ LONGEST_VALUE = 40  # letters of a setting's value that are shown
 LONGEST_REASON = 160
 
 # They say which images are taken: where the images are the same, they have made no difference.
-OF_THE_IMAGES = set(
-    "dataset data_dir split_seed validation_fraction train_fraction folds fold groups leave_out on_bad_image data_check"
-    " memory_budget image_size channels fit".split()
-)
+OF_THE_IMAGES = {*OF_IMAGES, "data_dir", "data_check", "memory_budget"}
 OWNERS = {
     "task_options": "task",
     "model_options": "model",
