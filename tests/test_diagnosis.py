@@ -1,6 +1,7 @@
 """Each rule of the diagnosis on signals that are made for it, and each of them on signals that just miss it."""
 
 import ast
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from string import Formatter
@@ -23,6 +24,7 @@ from pbl.diagnosis import (
     make_finding,
     segmentation,
 )
+from pbl.diagnosis.advice import Experiment
 from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
@@ -625,6 +627,15 @@ def test_all_is_said_in_japanese_with_the_same_numbers():
     shown = dict(diagnose(signals(accuracy=1.0, val_accuracy=0.84)).paragraphs("ja"))
     assert shown["headline"] == "過学習（訓練と検証の差）"
     assert shown["evidence"].startswith("正解率は訓練 100.0%、検証 84.0%、差は 16.0 ポイント")
+
+
+def test_a_command_in_a_notebook_can_be_pasted_into_a_cell():
+    nothing = (None, None, None, 0, 0, (), 0)
+    told = Experiment(
+        "longer", "Train longer.", {"epochs": 9}, 9, *nothing, "python -m pbl train x epochs=9", {}, "Train longer."
+    )
+    advised = dataclasses.replace(diagnose(signals()), experiments=(told,))
+    assert ">!python -m pbl train x epochs=9<" in advised._repr_html_() and "!python" not in str(advised)
 
 
 def test_a_notebook_shows_it_in_colour_and_without_its_markup():

@@ -90,6 +90,16 @@ def team(tmp_path, write_run):
 IMBALANCE = next(sentence for sentence in FOUND if sentence.startswith("The training images are unbal"))
 
 
+def test_a_use_of_the_test_split_counts_though_its_run_is_not_in_the_draft(tmp_path, write_run):
+    """As where a team evaluated on test, and then left images out: the images of the draft are others."""
+    mlp = {"model": "mlp", "class_names": ["cat", "dog"]}
+    for name in ("a/001", "a/002"):
+        write_run(f"runs/{name}", MORE, **mlp, epochs=90 + int(name[-1]))
+    write_run("runs/b/001", BASE, model="resnet20", images="others", test_uses=1)
+    text = Page(write_team_report(tmp_path / "runs", "en").file).text
+    assert "The test split was used 1 time(s): b/001 (1)" in text and "has not been used yet" not in text
+
+
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_the_draft(team, language):
     file = write_team_report(team, language).file
