@@ -204,6 +204,7 @@ def test_each_rule(given, data, name, cause):
 CLAIMS = {
     "The training loss is not a finite number": lambda d: d["epoch"] >= 1,
     "The loss is not a finite number": lambda d: True,
+    "All pixels of training images are 0 or 1": lambda d: 0 <= d["ones"] <= 0.1,
     "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels": lambda d: d["loss"] > d["guessing"] and 1 < d["largest"] <= d["range"],
     "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}. Usually the pixels": lambda d: d["loss"] > d["guessing"],
     "The loss of training images came down to": lambda d: d["lowest"] < min(d["loss"], d["guessing"]) and d["epoch"] > 0,
@@ -553,7 +554,7 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     weak = signals(accuracy=0.9, val_accuracy=0.9)
     assert diagnose(weak).headline.name == "healthy"
     assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
-    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 31
+    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 33
 
 
 def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):

@@ -1,6 +1,6 @@
 """A student's own `fit` with `OverfittingMonitor` and a slip in it: one line names it, with the line of code that mends it.
 
-Three tables: slips that the diagnosis names (19), slips that are told before anything is learned (33), and what is no slip, since
+Three tables: slips that the diagnosis names (21), slips that are told before anything is learned (33), and what is no slip, since
 Keras or the monitor takes it as it was meant (7).
 """
 
@@ -64,6 +64,7 @@ def in_colour() -> keras.Model:
     return keras.Sequential([keras.Input((8, 8, 3)), *parts])
 
 
+DARKER = np.where(RANDOM.random(X.shape) < 0.9, X // 2, X)
 BY_CLASS = np.argsort(Y, kind="stable")
 WITH_NAN = X.astype(np.float32)
 WITH_NAN[3, 2, 2] = np.nan
@@ -88,6 +89,9 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
         (lambda: fit(softmax(), (X[Y != 3], Y[Y != 3]), epochs=3), "class_absent", "training has no image"),
         (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y), epochs=3), "blank_images", "Validation images of one colour all over: 60 of 300"),
         (lambda: fit(softmax(rescaling=False), (X / 255 / 255, Y), (VAL_X / 255 / 255, VAL_Y), epochs=3), "scaled_twice", "Divide them once"),
+        # Of digits 9% of the pixels are as white as can be, of these darker ones next to none.
+        (lambda: fit(softmax(rescaling=False), (DARKER // 255, Y), (DARKER[:300] // 255, VAL_Y), epochs=3), "greys_lost", "Write x / 255.0"),
+        (lambda: fit(softmax(rescaling=False), ((X / 255).astype(int), Y), ((VAL_X / 255).astype(int), VAL_Y), epochs=12), "greys_lost", "x / 255.0 keeps them"),
         (lambda: fit(softmax(), given=((X, Y), (VAL_X, np.roll(VAL_Y, 1))), epochs=4), "other_arrays", "the same arrays as model.fit"),
         (lambda: fit(softmax(), (X[Y == 3], Y[Y == 3]), epochs=2), "unknown", "of one class"),
         (lambda: fit(softmax(), given=((X, Y),), epochs=4), "too_noisy_to_say", r"OverfittingMonitor\(\(images, labels\), \(val_images, val_labels\)\)"),
@@ -104,7 +108,8 @@ def test_a_slip_is_named_with_what_mends_it(make, name, said, monkeypatch):
     findings = make().diagnosis.findings
     named = [finding.message for finding in findings if finding.name == name]
     assert named and re.search(said, named[0]), [finding.message for finding in findings]
-    assert findings[0].name == name or name == "class_absent"  # labels from 1 do little harm
+    # Labels from 1 do little harm, and drawings may be black and white.
+    assert findings[0].name == name or name == "class_absent" or "keeps them" in said
 
 
 @pytest.mark.parametrize(

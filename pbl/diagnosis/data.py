@@ -1,5 +1,7 @@
 """Rules about the images and labels: copies in validation, other or blank images, scales, wrong labels."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
@@ -74,6 +76,39 @@ def find_scaled_twice(run: Evidence) -> Finding | None:
         divisor=float(f"{1 / scale:.4g}"),
         reached=(largest - min(bounds)) * scale,
     )
+
+
+def share_of_ones(pixels: np.ndarray) -> float:
+    """Of pixels that are 0 or 1, and nothing between, the share that is 1; 1.0 of any others."""
+    ones = pixels == 1
+    return float(ones.mean()) if pixels.size and (ones | (pixels == 0)).all() else 1.0
+
+
+def find_lost_greys(run: Evidence) -> Finding | None:
+    """Pixels that a whole division has made black but for the whitest: next to no ones, and nothing between 0 and 1."""
+    ones = run.inputs.get("ones", 1.0)
+    if run.over("ones", ones):
+        return None
+    return make_finding(
+        "greys_lost",
+        "All pixels of training images are 0 or 1, and only {ones:.1%} are 1, as after x // 255, or where x / 255 was made a whole number:"
+        " all greys have become black. Write x / 255.0, which keeps them.",
+        ones=ones,
+    )
+
+
+def find_fewer_greys(run: Evidence) -> Finding | None:
+    """The same where there are so few ones that the images may be drawings in black and white too."""
+    ones = run.inputs.get("ones", 1.0)
+    if run.over("more_ones", ones):
+        return None
+    finding = make_finding(
+        "greys_lost",
+        "All pixels of training images are 0 or 1, and {ones:.1%} are 1. Of drawings in black and white that is right; where the files"
+        " have greys, x // 255, or x / 255 made a whole number, has turned these black: x / 255.0 keeps them.",
+        ones=ones,
+    )
+    return replace(finding, severity="note")
 
 
 def find_blank_images(run: Evidence) -> Finding | None:

@@ -22,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from pbl.diagnosis.arrays import examine_arrays
+from pbl.diagnosis.data import share_of_ones
 from pbl.diagnosis.rules import Diagnosis, diagnose
 from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
@@ -117,7 +118,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 name: [float(pixels.min()), float(pixels.max())]
                 for name, pixels in zip(("train", "val"), self._pixels, strict=True)
                 if pixels.size
-            },
+            }
+            | {"ones": share_of_ones(self._pixels[0])},
         }
         groups = train.groups_of(val_items) if hasattr(train, "groups_of") else None
         if groups is not None:

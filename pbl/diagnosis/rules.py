@@ -88,6 +88,9 @@ RULES = {rule.key: rule for rule in (
     Rule("scaled_twice", "scaled_twice", "stop", {
         "divided_twice": Threshold(0.01, "largest pixel; 255 / 255 / 255 is .004, and a dark picture of pixels to 1 has more"),
     }, images.find_scaled_twice, {"": ((to_try.LOOK, None),)}, FAILS),
+    Rule("greys_lost", "greys_lost", "stop", {
+        "ones": Threshold(0.02, "share of ones among pixels that are 0 or 1; MNIST and photographs, // 255: .001 to .007"),
+    }, images.find_lost_greys, {"": ((to_try.LOOK, None),)}, (*FAILS, *SEEMS, "blank_images")),
     Rule("two_softmaxes", "double_softmax", "stop", {}, learning.find_two_softmaxes, explains=FAILS),
     Rule("blank_images", "blank_images", "stop", {
         "blank": Threshold(0.01, "images of one colour, share of a split; as copies, a single one changes no accuracy"),
@@ -211,6 +214,9 @@ RULES = {rule.key: rule for rule in (
         "never_recall": Threshold(0.05, "recall of the class on both sides, at most"),
         "never_less": Threshold(0.4, "recall of the others minus its own, lower bound"),
     }, classes.find_class_never_found, {"": ((to_try.COUNT, None), (to_try.LABELS, None))}),
+    Rule("fewer_greys", "greys_lost", "note", {
+        "more_ones": Threshold(0.1, "as ones; digits // 16 .09, MNIST in black and white .13; thin drawings in black and white may have as few"),
+    }, images.find_fewer_greys),
     Rule("numbers_from_one", "class_absent", "note", {}, classes.find_numbers_from_one),
     Rule("health", "healthy", "note", {
         "surely_learned": Threshold(0.95, "share of the training images, where no reference is known; convention"),

@@ -91,7 +91,7 @@ class Signals:
             set, `val_groups`, the word of each one's group, "" for one that is in none; `kept_epoch`, whose weights early
             stopping put back, where it did; and `inputs`: least and largest pixel of `train` and `val`, and of the model its
             `width` (outputs), `scale` (by what its first layer multiplies pixels), whether it `normalises` them, and `squashes`,
-            how many softmaxes or sigmoids follow one another at its end; `counts_images`: whether Keras's accuracy is that of images.
+            how many softmaxes or sigmoids follow one another at its end; `ones`, the share of ones among training pixels that are all 0 or 1; `counts_images`: whether Keras's accuracy is that of images.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
         epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
             the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
@@ -252,10 +252,10 @@ class Signals:
 
 
 def _are_inputs(inputs: Any) -> bool:
-    numbers = [inputs.get(name, 0) for name in ("width", "scale", "squashes")] + [
+    numbers = [inputs.get(name, 0) for name in ("width", "scale", "squashes", "ones")] + [
         bound for name in ("train", "val") for bound in inputs.get(name, [0, 0])
     ]
-    return all(isinstance(number, (int, float)) for number in numbers) and len(numbers) == 7
+    return all(isinstance(number, (int, float)) for number in numbers) and len(numbers) == 8
 
 
 def count_pairs(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
