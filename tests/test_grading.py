@@ -27,7 +27,7 @@ from pbl.grading.intake import File, find_sources, find_submissions
 from pbl.grading.ledger import Ledger
 from pbl.grading.outcomes import REASONS, STATUSES
 from pbl.grading.refusals import clean
-from pbl.grading.results import update_marks
+from pbl.grading.results import check_marks, update_marks
 from pbl.grading.roster import read_roster, safe_name
 from pbl.grading.sandbox import FULL, find_layers
 from pbl.grading.submission import submit
@@ -327,6 +327,11 @@ def test_what_a_person_filled_in_is_kept(tmp_path):
     assert marks["A"] == {"報告書": "-1", "talk": "", "demo": ""} and marks["C"]["demo"] == ""
     assert [row["team"] for row in csv.DictReader(file.open(encoding="utf-8-sig", newline=""))] == ["A", "'=B", "C"]
     assert next(csv.DictReader(file.open(encoding="utf-8-sig", newline="")))["memo"] == "two\nlines"
+    counted = Rubric(marks=names, total={"報告書": 1}, bands=[(0.5, 1)])
+    with pytest.raises(InputError, match="the mark 報告書 of '=B is '良', and total needs a number"):
+        check_marks(file, counted)  # before any model is run
+    check_marks(file, Rubric(marks=names, total={"talk": 1}))
+    check_marks(tmp_path / "none.csv", counted)
     file.write_text("x\n")
     with pytest.raises(InputError, match="no CSV file with a column team"):
         update_marks(file, ["A"], names)

@@ -163,7 +163,7 @@ def advise(
                 name=remedy.name,
                 message=remedy.template.format(**details),
                 settings=settings,
-                epochs=settings.get("epochs", config.epochs) if settings else 0,
+                epochs=settings.get("epochs", config.epochs) if settings else remedy.trainings * config.epochs,
                 gain=middle,
                 lowest=low,
                 highest=high,

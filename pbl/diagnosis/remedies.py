@@ -36,6 +36,7 @@ class Remedy:
     template: str
     change: Callable[[Config, dict[str, Any], int], dict[str, Any] | None]  # settings, builder's options, shorter side
     command: str = "train"  # or what stands in its place
+    trainings: int = 0  # as long as the run's, that such a command takes
 
 
 def _lengthened(config: Config) -> dict:
@@ -145,7 +146,7 @@ def _nothing(config: Config, options: dict, side: int) -> dict:
 # fmt: off
 GO_ON = Remedy("go_on", "The training has not ended: resume it.", _nothing)
 ALL_DATA = Remedy("all_data", "All training images in place of a part of them.", _all_data)
-MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _more_data, "train {run} --learning-curve")
+MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _more_data, "train {run} --learning-curve", 3)
 DROPOUT = Remedy("dropout_and_longer", "Dropout {model_options_dropout} with three times the epochs.", _dropped)
 AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and turns; augmentation.flip=true too, where a mirrored image is of the same class) with three times the epochs.", _augmented)
 BOTH = Remedy("augmentation_dropout_and_longer", "Augmentation and dropout {model_options_dropout} with three times the epochs.", _augmented_and_dropped)
@@ -171,5 +172,5 @@ TOGETHER = Remedy("groups", "Keep images that look alike on one side of the spli
 LEAVE_OUT = Remedy("leave_out_copies", "Leave the copies out, and train again; expect a lower, true accuracy.", _nothing, "check {run} --leave-out copies.txt")
 MEMORISE = Remedy("memorise", "See whether the network can learn 32 images by heart; if not, something is wrong in it.", _nothing, "train {run} --memorise 32")
 FIND_RATE = Remedy("find_rate", "Let `find-rate` suggest a learning rate.", _nothing, "find-rate {run}")
-SEEDS = Remedy("seeds", "Two more seeds, to see how much of the accuracy is chance.", _nothing, "train {run} --seeds 3")
+SEEDS = Remedy("seeds", "Two more seeds, to see how much of the accuracy is chance.", _nothing, "train {run} --seeds 3", 2)
 # fmt: on

@@ -93,6 +93,8 @@ def grade(
         _make_out(source, out)
     for team in teams.teams if teams else []:
         rubric.days_late(team.received)  # before any model is run
+    if phase != "predict":
+        results.check_marks(out / results.MARKS, rubric)
     with telling_full_disks(lambda error: _tell_full_disk(error, out)), locked(out / "work"):
         ledger = _open_ledger(out, tell)
         if phase != "score":

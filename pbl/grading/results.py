@@ -379,6 +379,17 @@ def update_marks(
     return given
 
 
+def check_marks(file: Path, rubric: Rubric) -> None:
+    """Raises InputError where a mark that counts in the final grade is no number: known before any model is run."""
+    if not rubric.marks or not file.exists():
+        return
+    table, column = _read_marks(file)
+    columns = find_words(table.rows[0], rubric.marks)
+    for row in table.rows[1:]:
+        marks = {rubric.marks[at]: row[n].strip() for n, at in enumerate(columns[: len(row)]) if at is not None}
+        rubric.add_up(row[column].strip() if column < len(row) else "", 0.0, marks)
+
+
 def _read_marks(file: Path) -> tuple[Table, int]:
     """The table of marks, and the column of the team; of a file that does not exist its beginning."""
     try:
