@@ -75,6 +75,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         )
     # The front leads through those whose mean is not below the interval of any cheaper one. Pre-trained ones have their own.
     points.sort(key=lambda point: (point[0], -sign * point[1]))
+    labels = []
     for kind in sorted({p[3] for p in points}):
         own, best = [p for p in points if p[3] == kind], []
         for point in own:
@@ -85,7 +86,9 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
             text = literal(cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
             above = 4 if number % 2 == 0 else -11  # so that neighbours of the same height do not meet
-            axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8)
+            labels.append(
+                axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8)
+            )
         if len(best) > 1:
             axes.plot(
                 [p[0] for p in best],
@@ -118,6 +121,10 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
     fields = {"split": _name_split(comparison), "measure": comparison.measure_name}
     axes.set(xlabel=label, ylabel=literal(caption(told, **fields)))
     axes.margins(x=0.25)
+    for label in labels:  # in the right half to the left of its point, or a long one would leave the axes
+        if axes.transAxes.inverted().transform(axes.transData.transform(label.xy))[0] > 0.5:
+            label.set_horizontalalignment("right")
+            label.xyann = (-6, label.xyann[1])
     axes.grid(alpha=0.3)
 
 
