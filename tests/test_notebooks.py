@@ -387,6 +387,45 @@ def my_peaks(heat, least):
         "exercise-5": ("my_ap = 0.625", ["my_ap = 0.833", "my_ap = 0.604", "my_ap = 0.6", "my_ap = 62.5"]),
         "exercise-6": ("my_share = 0.97**5", ["my_share = 0.97", "my_share = 0.85", "my_share = 85.9"]),
     },
+    "17_numbers_and_groups": {
+        "exercise-1": ("my_errors = (3.33, 1.33, 0.62)", ["my_errors = (10, 1.33, 0.62)", "my_errors = (1.83, 1.33, 0.62)", "my_errors = (3.33, 0.67, 0.62)", "my_errors = (3.33, 1.33, 0.38)"]),
+        "exercise-2": (
+            """
+def my_distance(first, second):
+    between = np.mod(first - second, 360)
+    return np.minimum(between, 360 - between)""",
+            [
+                "def my_distance(first, second):\n    return first - second",
+                "def my_distance(first, second):\n    return abs(first - second)",
+                "def my_distance(first, second):\n    return distance(first, second)",
+                "def my_distance(first, second):\n    return np.minimum(abs(first - second), 180)",
+                "def my_distance(first, second):\n    return 20",
+            ],
+        ),
+        "exercise-3": (
+            """
+def my_step(points, centres):
+    nearest = ((points[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    for number in range(len(centres)):
+        if (nearest == number).any():
+            centres[number] = points[nearest == number].mean(axis=0)
+    return centres""",
+            [
+                "def my_step(points, centres):\n    return centres",
+                "def my_step(points, centres):\n    return np.tile(points.mean(axis=0), (len(centres), 1))",
+                """
+def my_step(points, centres):
+    nearest = ((points[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    with np.errstate(all="ignore"):
+        return [points[nearest == number].sum(axis=0) / (nearest == number).sum() for number in range(len(centres))]""",
+                """
+def my_step(points, centres):
+    nearest = ((points[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    return np.array([points[nearest == number].mean(axis=0) for number in sorted(set(nearest))])""",
+            ],
+        ),
+        "exercise-4": ("my_minutes = 0", ["my_minutes = 360", "my_minutes = 719 / 2 + 100", "my_minutes = -1"]),
+    },
 }  # fmt: skip
 
 
@@ -542,7 +581,7 @@ def test_a_lesson_runs_and_its_exercises_check_themselves(file, tmp_path):
 
 def start(file: Path, folder: Path, last: str = "") -> subprocess.Popen:
     """Begins to execute a notebook in a process of its own and a folder, up to a cell; the package lies there if it needs it."""
-    if "import pbl" in file.read_text(encoding="utf-8") and not (folder / "pbl").exists():
+    if "pbl.zip" in file.read_text(encoding="utf-8") and not (folder / "pbl").exists():
         for name in ("pbl", "experiments"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "requirements.txt", folder)
@@ -695,7 +734,7 @@ def test_lessons_begin_with_one_cell_that_takes_an_address_or_a_zip(monkeypatch,
     """The clone is not called like the package: `import pbl` beside it would find an empty folder."""
     firsts = {}
     for file in NOTEBOOKS:
-        if "import pbl" in file.read_text(encoding="utf-8") and not file.stem.startswith("run_colab"):
+        if "pbl.zip" in file.read_text(encoding="utf-8") and not file.stem.startswith("run_colab"):
             firsts.setdefault(file.parent.name == "ja", set()).add("".join(code_cells(file)[0]["source"]))
     assert {is_japanese: len(cells) for is_japanese, cells in firsts.items()} == {False: 1, True: 1}
     assert not any("/content/pbl" in file.read_text(encoding="utf-8") for file in NOTEBOOKS)
