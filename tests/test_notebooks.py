@@ -700,6 +700,23 @@ def test_the_map_names_lessons_cells_and_files_that_exist():
         assert paths and all((ROOT / path).is_file() for path in paths), f"{idea}: {files}"
 
 
+def test_worked_numbers_of_the_slides_are_asserted():
+    """Each number of the table stands in an assertion of one of the cells that are named beside it."""
+    rows = re.findall(
+        r"^\| [^|]+ \| [^|]+ \| ([-\d._, ]+) \| (\d\d) \| ([^|]+) \|$", (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )  # fmt: skip
+    assert len(rows) == 20
+    for numbers, lesson, ids in rows:
+        (file,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
+        cells = {cell["id"]: "".join(cell["source"]) for cell in code_cells(file)}
+        asserted = [
+            line for name in re.findall("`(.+?)`", ids) for line in cells[name].splitlines() if "assert" in line
+        ]
+        for number in numbers.split(", "):
+            found = re.search(rf"(?<![\w.]){re.escape(number)}(?![\w.])", " ".join(asserted))
+            assert found, f"{lesson} {ids}: {number} is in none of {asserted}"
+
+
 def test_what_colab_ships_satisfies_the_requirements():
     """Installing there replaces nothing: each lower bound is at or below Colab's version; what is new to it is named here."""
     from packaging.requirements import Requirement
