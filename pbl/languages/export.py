@@ -51,6 +51,7 @@ EXPORT = {
     "Model card: {model} on {dataset}": "モデルカード：{dataset} で学習した {model}",
     "Paper": "論文",
     "Task": "課題",
+    "Run": "実験",
     "Trained": "学習した日",
     "Input": "入力",
     "raw pixels 0 to 255; scaling is inside the model": "0〜255 の画素そのまま（正規化はモデルの中）",
