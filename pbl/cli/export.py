@@ -1,6 +1,7 @@
 """`export`."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,7 +9,7 @@ from typer import Option
 
 from pbl.cli.options import AsJson, DataDir, NoCode, RunFolder, Trust, choose_code
 from pbl.cli.screen import print_json, print_table, quiet_tensorflow
-from pbl.languages import say
+from pbl.languages import say, say_sentence
 
 
 def export(
@@ -40,7 +41,11 @@ def export(
     opened = load_run(run)
     with quiet_tensorflow():
         from pbl.export.run import export_run
-    made = export_run(opened, format, quantise=quantise, out=out, data_dir=data_dir)
+
+    def tell(line: str) -> None:
+        print(say_sentence(line), file=sys.stderr, flush=True)
+
+    made = export_run(opened, format, quantise=quantise, out=out, data_dir=data_dir, tell=tell)
     if as_json:
         print_json({**made.about, "path": str(made.file), "card": str(made.card)})
         return 0

@@ -28,10 +28,19 @@ from pbl.export.formats import OUTPUT, Call, Exported, Format, Quantising, call_
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_outputs
 from pbl.models.slips import tell_slips
-from pbl.reports.model_card import check_card, write_card
+from pbl.reports.model_card import check_card, read_exports, write_card
 from pbl.runs import Run, load_run
 from pbl.statistics import mcnemar_test, paired_interval, wilson_interval
-from pbl.storage.writing import discard, name_unfinished, replacing, temporary_folder, timestamp, write_json
+from pbl.storage.writing import (
+    discard,
+    list_folder,
+    name_unfinished,
+    replacing,
+    temporary_folder,
+    timestamp,
+    write_json,
+)
+from pbl.training.performance import is_native
 
 FOLDER = "export"  # in the run, unless another is given
 MOST_COMPARED = 100  # validation images
@@ -41,7 +50,8 @@ MOST_EXAMPLES = 200  # training images for int8; TensorFlow's guide to post-trai
 # in experiments/benchmarks/export.md; the bound is set by us, far above it and far below what a wrong conversion does (a channel order, a
 # batch normalisation that still learns: 0.1 and more).
 CONVERTED = 1e-3
-# The same from what `predict` gives, where that computes in 16 bits: bfloat16 rounds each number by up to 1/256. Set by us, above what was measured.
+# The same from what `predict` gives, where that computes in 16 bits, or on a GPU, whose float32 is shortened in products (TF32): bfloat16
+# rounds each number by up to 1/256. Set by us, above what was measured.
 ROUNDED = 0.2
 # Of a quantised file the accuracy is what counts: a loss of surely more is refused. Where it works, 8 bits cost about one point or less
 # (Nagel et al. 2021, arXiv:2106.08295, tables 5 to 7); the bound is set by us.
@@ -81,6 +91,7 @@ def export_run(
     quantise: str | None = None,
     out: str | Path | None = None,
     data_dir: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Export:
     """Exports the best model of a run, and compares what the file's own runtime gives with `predict`.
 
@@ -94,6 +105,7 @@ def export_run(
             after. The ranges of int8 are chosen by training images.
         out: The folder; `export` in the run unless given.
         data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
+        tell: Called with a line before each part of the work that takes long.
 
     Returns:
         The files, and what was measured.
@@ -117,12 +129,36 @@ def export_run(
     folder = Path(out).expanduser() if out is not None else run.path / FOLDER
     if out is not None and not folder.parent.is_dir():
         raise InputError("--out {folder}: the folder around it does not exist. Make it first.", folder=folder)
+    _check_folder(run, folder, is_own=out is None)
     check_card(folder)
+    tell(Sentence("Opening {run} and its data", run=run.path))
     model = load_model(run)
     with tell_slips(run.path, models.MODELS.get(run.config.model)):
         data = open_run_data(run, data_dir)
         exported = _name_inputs(run, _take_part(run, load_model(run, "float32")))
-        return _export(run, data, model, exported, format, chosen, quantise, folder)
+        return _export(run, data, model, exported, format, chosen, quantise, folder, tell)
+
+
+def _check_folder(run: Run, folder: Path, is_own: bool) -> None:
+    """Raises InputError where nothing of the run should be written into a folder.
+
+    Args:
+        run: The run.
+        folder: The folder.
+        is_own: Whether it is the run's: what is in it may come from a stranger, and a link there lead anywhere.
+    """
+    for place in (folder, *list_folder(folder)) if is_own else ():
+        if place.is_symlink():
+            raise InputError(
+                "{file} is a link: nothing is written through it. Delete it, or give --out DIR.", file=place
+            )
+    others = {about["run"] for about in read_exports(folder) if about["run"] != run.name}
+    if others:
+        raise InputError(
+            "{folder} holds what was exported of another run, {other}. Give another folder by --out.",
+            folder=folder,
+            other=sorted(others)[0],
+        )
 
 
 def _export(
@@ -134,18 +170,24 @@ def _export(
     chosen: Format,
     quantise: str | None,
     folder: Path,
+    tell: Callable[[str], None],
 ) -> Export:
     inputs = _choose_inputs(run, data, model)
-    expected, precise = _predict(run, model, inputs), _predict(run, exported.named, inputs, is_part=True)
+    expected = _predict(run, model, inputs)
+    with in_full_precision():
+        precise = _predict(run, exported.named, inputs, is_part=True)
     beginning, ending = Path(chosen.file).stem, Path(chosen.file).suffix
     place = folder / (f"{beginning}_{quantise}{ending}" if quantise else chosen.file)
     with temporary_folder() as temporary:
         made = temporary / place.name
+        tell(Sentence("Writing {file}, and reading it back", file=place.name))
         with converting(name):
             chosen.write(exported, made, _quantise(data, quantise))
             call = chosen.read(made, exported.names)
             found = call(*inputs)
         differences = _compare(run, name, quantise, found, expected, precise)
+        if quantise is not None:
+            tell(Sentence("Classifying {images:,} validation images with it", images=len(data.images("val").labels)))
         about = {
             **_describe(run, name, quantise, exported, found.shape, place),
             **differences,
@@ -213,6 +255,26 @@ def _predict(run: Run, model: keras.Model, inputs: Sequence[np.ndarray], is_part
     return predict_outputs(model, inputs[0].astype(np.uint8))
 
 
+@contextlib.contextmanager
+def in_full_precision() -> Iterator[None]:
+    """Within it a GPU does not shorten float32 in products, as it does else (TF32). From documentation; tried on no GPU."""
+    import tensorflow as tf
+
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def list_gpus() -> list:
+    """Returns the machine's GPUs."""
+    import tensorflow as tf
+
+    return tf.config.list_physical_devices("GPU")
+
+
 def _quantise(data: Data, kind: str | None) -> Quantising | None:
     if kind is None:
         return None
@@ -236,11 +298,16 @@ def _compare(
         )
     scale = max(1.0, float(np.abs(precise).max()))
     from_precise, from_run = (float(np.abs(found - other).max() / scale) for other in (precise, expected))
-    policy = run.environment.get("precision", "float32")
+    trained = run.environment.get("precision", "float32")
+    policy = trained if is_native(trained) else "float32"  # as load_model chooses it
     told = "The {name} file differs from the run by {difference:.3g} ({where}), where {bound:g} is the most that is taken for rounding: it is not kept. Try another --format."
     for difference, bound, where in (
         (from_precise, CONVERTED, Sentence("from the same weights in float32")),
-        (from_run, CONVERTED if policy == "float32" else ROUNDED, Sentence("from predict, in {policy}", policy=policy)),
+        (
+            from_run,
+            CONVERTED if policy == "float32" and not list_gpus() else ROUNDED,
+            Sentence("from predict, in {policy}", policy=policy),
+        ),
     ):
         if quantise is None and difference > bound:
             raise InputError(told, name=name, difference=difference, bound=bound, where=where)

@@ -9,7 +9,9 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from pbl import __version__
 from pbl.data.split import say_made_by
@@ -21,7 +23,7 @@ from pbl.reports.run_report import METRICS, OF_TASKS
 from pbl.runs import Run
 from pbl.statistics import wilson_interval
 from pbl.storage.escapes import for_markdown
-from pbl.storage.reading import UnreadableFile, read_json
+from pbl.storage.reading import UnreadableFile, read_bytes, read_json
 from pbl.storage.writing import list_folder, replacing
 
 NAME = "model_card.md"
@@ -91,7 +93,7 @@ def write_card(run: Run, folder: Path, language: str | None = None) -> tuple[Pat
     """
     language, file = choose_language(language), folder / NAME
     before = _read(file)
-    exports = _read_exports(folder)
+    exports = [about for about in read_exports(folder) if about["run"] == run.name]
     filled = {
         "details": _list_details(run, exports, language),
         "files": _list_files(exports, language),
@@ -120,25 +122,56 @@ def write_card(run: Run, folder: Path, language: str | None = None) -> tuple[Pat
 
 def _read(file: Path) -> str | None:
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return read_bytes(file, file.parent).decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
         told = "{file} is not text in UTF-8. Save it as UTF-8, then run the same command again."
         raise InputError(told, file=file) from None
-    except OSError as error:
-        raise InputError("{file} cannot be read: {reason}.", file=file, reason=error.strerror) from None
 
 
-def _read_exports(folder: Path) -> list[dict[str, Any]]:
-    """What the JSON files beside exported models say."""
+def read_exports(folder: Path) -> list[dict[str, Any]]:
+    """What the JSON files beside exported models say, the newest last; what is none of ours is passed over."""
     found = []
     for file in list_folder(folder):
         if file.suffix == ".json" and file.with_suffix("").exists():
-            with contextlib.suppress(UnreadableFile, FileNotFoundError):
+            with contextlib.suppress(UnreadableFile, FileNotFoundError, ValidationError):
                 about = read_json(file, folder)
-                found += [about] if isinstance(about.get("format"), str) else []
-    return found
+                _Exported.model_validate(about)
+                found.append(about)
+    return sorted(found, key=lambda about: about["made"])
+
+
+class _Share(BaseModel):
+    value: Annotated[float, Field(ge=0, le=1)]
+    interval: tuple[float, float]
+
+
+class _Accuracy(BaseModel):
+    after: _Share
+
+
+class _Latency(BaseModel):
+    median: float
+
+
+class _Exported(BaseModel):
+    """What a card takes from the JSON file beside an exported model."""
+
+    file: str
+    format: str
+    run: str
+    made: str
+    bytes: int
+    latency_ms: _Latency
+    largest_difference: float
+    changed_classes: int | None = None
+    compared_classes: int | None = None
+    accuracy: _Accuracy | None = None
+    paper: str | None = None
+    started_from: str | None = None
+    licence_of_weights: str | None = None
+    versions: dict[str, str] = {}
 
 
 def _sum(text: str) -> str:
@@ -224,6 +257,14 @@ def _share(value: float, interval: list[float] | tuple[float, float], language: 
     return say("{value:.1%} ({low:.1%} to {high:.1%})", language, value=value, low=interval[0], high=interval[1])
 
 
+def _between(interval: Any, language: str) -> str:
+    """An interval in words; "" where there is none."""
+    numbers = interval if isinstance(interval, (list, tuple)) else ()
+    if len(numbers) != 2 or not all(isinstance(number, (int, float)) for number in numbers):
+        return ""
+    return say("{low:.4g} to {high:.4g}", language, low=numbers[0], high=numbers[1])
+
+
 def _list_data(run: Run, language: str) -> list[str]:
     split = run.split
     counts, by_class, made_by = (_dictionary(split.get(key)) for key in ("images", "images_by_class", "made_by"))
@@ -245,7 +286,8 @@ def _list_metrics(run: Run, language: str) -> list[str]:
             result = run.read_json(f"metrics_{split}.json")
         except InputError:
             continue
-        told = say(title, language, images=result.get("images", 0), uses=result.get("test_uses", 0))
+        uses = result.get("test_uses")
+        told = say(title, language, images=result.get("images") or 0, uses=uses if isinstance(uses, int) else "?")
         lines += [*([""] if lines else []), f"### {told}", ""]
         of_task = _dictionary(result.get("metrics"))
         lines += _list_of_task(result, of_task, language) if of_task else _list_of_classifier(result, language)
@@ -257,7 +299,7 @@ def _list_of_task(result: Mapping[str, Any], metrics: Mapping[str, Any], languag
     for name, value in metrics.items():
         if isinstance(value, (int, float)):
             about = intervals.get(name)
-            between = say("{low:.4g} to {high:.4g}", language, low=about[0], high=about[1]) if about else ""
+            between = _between(about, language)
             title = say(OF_TASKS[name], language) if name in OF_TASKS else name
             rows.append([title, f"{value:.4g}", between])
     return _table((say(title, language) for title in ("Metric", "Value", "95% interval")), rows)
@@ -271,7 +313,7 @@ def _list_of_classifier(result: Mapping[str, Any], language: str) -> list[str]:
             value = _dictionary(value).get(part)
         about = result.get("accuracy_interval") if key == "accuracy" else intervals.get(key)
         if isinstance(value, float):
-            between = say("{low:.4g} to {high:.4g}", language, low=about[0], high=about[1]) if about else ""
+            between = _between(about, language)
             rows.append([say(title, language), f"{value:.4f}", between])
     head = [say(title, language) for title in ("Metric", "Value", "95% interval")]
     return [*_table(head, rows), "", *_list_classes(result, language)]
