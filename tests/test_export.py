@@ -91,8 +91,7 @@ def read_by_itself(name: str, file: Path, pixels: np.ndarray) -> np.ndarray:
         import tensorflow as tf
 
         given = {key: tf.constant(value) for key, value in inputs.items()}
-        (output,) = tf.saved_model.load(str(file)).signatures["serving_default"](**given).values()
-        return output.numpy()
+        return tf.saved_model.load(str(file)).signatures["serving_default"](**given)[about["output"]["name"]].numpy()
     if name == "onnx":
         import onnxruntime
 
@@ -102,6 +101,9 @@ def read_by_itself(name: str, file: Path, pixels: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(file))
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": [*inputs], "outputs": [about["output"]["name"]]}
+    }
     place, rows = interpreter.get_input_details()[0]["index"], []
     interpreter.allocate_tensors()
     for image in pixels.astype(np.float32):

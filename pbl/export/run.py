@@ -53,8 +53,8 @@ CONVERTED = 1e-3
 # The same from what `predict` gives, where that computes in 16 bits, or on a GPU, whose float32 is shortened in products (TF32): bfloat16
 # rounds each number by up to 1/256. Set by us, above what was measured.
 ROUNDED = 0.2
-# Of a quantised file the accuracy is what counts: a loss of surely more is refused. Where it works, 8 bits cost about one point or less
-# (Nagel et al. 2021, arXiv:2106.08295, tables 5 to 7); the bound is set by us.
+# Of a quantised file the accuracy is what counts: a loss of surely more is refused. Where it works, 8 bits come "close to floating-point
+# accuracy" (Nagel et al. 2021, arXiv:2106.08295, abstract); the bound is set by us.
 LOST = 0.05
 
 # Of weights of ImageNet that a model starts from, what those who trained them allow: the first two from the README of
@@ -378,6 +378,7 @@ def _measure(chosen: Format, call: Call, part: keras.Model, inputs: Sequence[np.
     }
 
 
+OUTPUTS_CALLED = {"onnx": OUTPUT, "litert": "output_0", "savedmodel": "output_0"}  # the last two by Keras
 OUTPUTS = {
     "classification": "probabilities of the classes, in the order of class_names",
     "segmentation": "probabilities of the classes for each pixel, in the order of class_names",
@@ -424,7 +425,7 @@ def _describe(
         "licence_of_weights": LICENCES.get(config.model) if weights == "imagenet" else None,
         "inputs": inputs,
         "output": {
-            "name": OUTPUT if name == "onnx" else None,
+            "name": OUTPUTS_CALLED.get(name),
             "shape": [None, *shape[1:]],
             "dtype": "float32",
             "what": OUTPUTS.get(config.task, "what the model's call gives"),

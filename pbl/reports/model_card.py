@@ -9,9 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, Field, ValidationError
+from typing import Any
 
 from pbl import __version__
 from pbl.data.split import say_made_by
@@ -24,6 +22,7 @@ from pbl.runs import Run
 from pbl.statistics import wilson_interval
 from pbl.storage.escapes import for_markdown
 from pbl.storage.reading import UnreadableFile, read_bytes, read_json
+from pbl.storage.schemas import ExportedModel
 from pbl.storage.writing import list_folder, replacing
 
 NAME = "model_card.md"
@@ -135,48 +134,14 @@ def read_exports(folder: Path) -> list[dict[str, Any]]:
     found = []
     for file in list_folder(folder):
         if file.suffix == ".json" and file.with_suffix("").exists():
-            with contextlib.suppress(UnreadableFile, FileNotFoundError, ValidationError):
-                about = read_json(file, folder)
-                _Exported.model_validate(about)
-                found.append(about)
+            with contextlib.suppress(UnreadableFile, FileNotFoundError):
+                found.append(read_json(file, folder, ExportedModel))
     return sorted(found, key=lambda about: about["made"])
-
-
-class _Share(BaseModel):
-    value: Annotated[float, Field(ge=0, le=1)]
-    interval: tuple[float, float]
-
-
-class _Accuracy(BaseModel):
-    after: _Share
-
-
-class _Latency(BaseModel):
-    median: float
-
-
-class _Exported(BaseModel):
-    """What a card takes from the JSON file beside an exported model."""
-
-    file: str
-    format: str
-    run: str
-    made: str
-    bytes: int
-    latency_ms: _Latency
-    largest_difference: float
-    changed_classes: int | None = None
-    compared_classes: int | None = None
-    accuracy: _Accuracy | None = None
-    paper: str | None = None
-    started_from: str | None = None
-    licence_of_weights: str | None = None
-    versions: dict[str, str] = {}
 
 
 def _sum(text: str) -> str:
     """By which is known whether a person has changed a text; ends of lines and blanks at its ends do not count."""
-    return hashlib.sha256("\n".join(text.split("\n")).replace("\r", "").strip().encode()).hexdigest()[:8]
+    return hashlib.sha256(text.replace("\r", "").strip().encode()).hexdigest()[:8]
 
 
 def _mark(name: str, lines: list[str]) -> str:
