@@ -77,7 +77,4 @@ EXPORT = {
     "Neither the diagnosis nor the data doctor named one.": "診断でもデータの検査でも、見つかっていません。",
     "Trained with": "学習したときのバージョン",
     "Exported with": "書き出したときのバージョン",
-    "Model card": "モデルカード",
-    "Model card, and the files that were exported:": "モデルカードと、書き出したファイル：",
-    "The best model for another runtime, with a model card to fill in:": "学習したモデルをほかの環境用に書き出し、モデルカードを作る：",
 }
