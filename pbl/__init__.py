@@ -76,6 +76,7 @@ __getattr__, __dir__, __all__ = offer(
         "data": "DATASETS load_data",
         "diagnosis": "RULES OverfittingMonitor diagnose diagnose_run",
         "evaluation": "BoxMonitor ContrastMonitor GanMonitor MaskMonitor evaluate load_model predict search",
+        "export": "export_run",
         "grading": "",
         "inspection": "attention_maps grad_cam inspect_run",
         "models": "MODELS",

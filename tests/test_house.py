@@ -24,12 +24,12 @@ FLOORS = [
     " evaluation.__init__"
     " diagnosis.signals diagnosis.evidence diagnosis.classes diagnosis.learning diagnosis.generalisation diagnosis.data diagnosis.remedies"
     " diagnosis.rules diagnosis.advice diagnosis.planning diagnosis.anomalies diagnosis.generation diagnosis.contrast diagnosis.detection diagnosis.segmentation diagnosis.by_task diagnosis.curves diagnosis.__init__"
-    " training.figures training.__init__ inspection.figures inspection.__init__ data.split data.__init__",
+    " training.figures training.__init__ inspection.figures inspection.__init__ export.__init__ data.split data.__init__",
     "data models diagnosis training.callbacks training.checkpoint training.journal training.box_loss training.mask_loss training.optimization training.performance training.tensorboard_log"
     " evaluation.image_judge evaluation.samples evaluation.epoch_monitor evaluation.gan_monitor evaluation.mask_evidence evaluation.mask_monitor evaluation.box_evidence evaluation.box_monitor evaluation.contrast_monitor",
     "tasks",
     "evaluation training.transfer training.divergence training.build",
-    "training inspection grading",
+    "training inspection export grading",
     "cli __main__",
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
@@ -127,7 +127,7 @@ def test_what_needs_no_tensorflow_imports_none(program, heavy):
 PUBLIC = """
 pbl.Config pbl.load_experiment pbl.load_run pbl.load_data pbl.train pbl.ExactResume pbl.OverfittingMonitor pbl.diagnose
 pbl.diagnose_run pbl.evaluate pbl.predict pbl.load_model pbl.find_learning_rate pbl.measure_learning_curve pbl.memorise
-pbl.inspect_run pbl.grad_cam pbl.attention_maps pbl.read_log pbl.write_team_report pbl.CALLBACKS pbl.MODELS pbl.DATASETS
+pbl.inspect_run pbl.export_run pbl.grad_cam pbl.attention_maps pbl.read_log pbl.write_team_report pbl.CALLBACKS pbl.MODELS pbl.DATASETS
 pbl.callbacks.CALLBACKS pbl.models.MODELS pbl.models.CARDS pbl.models.cards.CARDS pbl.models.alexnet pbl.models.build pbl.models.count_macs pbl.models.count_trainable_weights
 pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Source pbl.data.from_arrays pbl.data.read_image
 pbl.data.files.class_folders pbl.data.files.cache_folder pbl.data.sources.DATASETS pbl.data.sources.Source

@@ -40,6 +40,7 @@ COMMANDS = {
     "inspect": ["inspect", RUN, "zero.png"],
     "generate": ["generate", RUN],
     "search": ["search", RUN, "zero.png", "--in", "."],
+    "export": ["export", RUN, "--format", "keras"],
     "submit": ["submit", RUN, "--team", "A"],
     "train RUN": ["train", RUN, "--dry-run"],
     "find-rate RUN": ["find-rate", RUN],

@@ -16,7 +16,7 @@ import typer.core
 import typer.main
 
 from pbl import __version__
-from pbl.cli import comparison, data, evaluation, grading, reports, training
+from pbl.cli import comparison, data, evaluation, export, grading, reports, training
 from pbl.cli.help import Command, Program
 from pbl.cli.words import read_words
 from pbl.errors import InputError, Sentence
@@ -43,6 +43,7 @@ for command in (  # as `--help` lists them
     evaluation.generate,
     evaluation.search,
     evaluation.inspect,
+    export.export,
     data.check,
     data.models,
     data.datasets,

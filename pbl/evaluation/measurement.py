@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,27 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
     return cost
 
 
+def time_calls(call: Callable[[], Any], warm_up: int = WARM_UP, calls: int = CALLS) -> list[float]:
+    """Returns the seconds of each of so many calls, after some to warm up that are not counted.
+
+    Args:
+        call: What is timed; it returns when all of it is done.
+        warm_up, calls: How many.
+    """
+    seconds = []
+    for number in range(warm_up + calls):
+        started = time.perf_counter()
+        call()
+        if number >= warm_up:
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def count_cores() -> int | None:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def _measure(run: Run) -> dict[str, Any]:
     import keras
     import numpy as np
@@ -66,23 +88,13 @@ def _measure(run: Run) -> dict[str, Any]:
     images = np.random.default_rng(0).integers(0, 256, (THROUGHPUT_BATCH, *shape)).astype(np.uint8)
     predict = tf.function(lambda batch: model(batch, training=False), jit_compile=False)
     gpus = tf.config.list_physical_devices("GPU")
-
-    def time_calls(batch: Any, warm_up: int, calls: int) -> list[float]:
-        seconds = []
-        for number in range(warm_up + calls):
-            started = time.perf_counter()
-            predict(batch).numpy()
-            if number >= warm_up:
-                seconds.append(time.perf_counter() - started)
-        return seconds
-
-    one = time_calls(tf.constant(images[:1]), WARM_UP, CALLS)
-    many = time_calls(tf.constant(images), 2, 10)
+    first, batch = tf.constant(images[:1]), tf.constant(images)
+    one = time_calls(lambda: predict(first).numpy(), WARM_UP, CALLS)
+    many = time_calls(lambda: predict(batch).numpy(), 2, 10)
     peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if gpus else _peak_mib()
     low, median, high = statistics.quantiles(one, n=4)
     details = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
     precision = run.environment.get("precision", "float32")
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "macs": count_macs(model, shape),
         "latency_ms": 1000 * median,
@@ -91,7 +103,7 @@ def _measure(run: Run) -> dict[str, Any]:
         "images_per_second": THROUGHPUT_BATCH / statistics.median(many),
         "peak_memory_mib": peak,
         "file_mib": (run.path / "best.keras").stat().st_size / 2**20,
-        "cost_conditions": f"{details}, {threads} cores, {precision}, TensorFlow {tf.__version__}, Keras {keras.__version__}",
+        "cost_conditions": f"{details}, {count_cores()} cores, {precision}, TensorFlow {tf.__version__}, Keras {keras.__version__}",
     }
 
 

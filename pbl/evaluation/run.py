@@ -41,13 +41,14 @@ from pbl.training.performance import is_native, precision
 COLOURED = 8
 
 
-def load_model(run: str | Path | Run) -> keras.Model:
+def load_model(run: str | Path | Run, policy: str | None = None) -> keras.Model:
     """Builds a run's model from `config.json` and gives it the weights of its best epoch.
 
     A builder of one's own is found by executing the run's `experiment.py`: load only runs that you trust.
 
     Args:
         run: The run, or its folder.
+        policy: The dtype policy that it computes in, such as "float32"; that of the training unless given, where this machine has it.
 
     Raises:
         InputError: The folder is no run, or its weights are missing, damaged or of another model.
@@ -55,10 +56,10 @@ def load_model(run: str | Path | Run) -> keras.Model:
     run = load_run(run)
     run.execute_experiment()
     with tell_slips(run.path, models.MODELS.get(run.config.model)):
-        return build_model(run)
+        return build_model(run, policy)
 
 
-def build_model(run: Run) -> keras.Model:
+def build_model(run: Run, policy: str | None = None) -> keras.Model:
     """Does what `load_model` does, without executing the run's `experiment.py`.
 
     A builder's option `weights`, which names what it starts from, is set to None: the run's own weights follow.
@@ -77,8 +78,10 @@ def build_model(run: Run) -> keras.Model:
         if "encoder_options" in models.options_of(models.find_builder(run.config.model))
         else options
     )
-    policy = run.environment.get("precision", "float32")
-    with precision(policy if is_native(policy) else "float32"):
+    if policy is None:
+        trained = run.environment.get("precision", "float32")
+        policy = trained if is_native(trained) else "float32"
+    with precision(policy):
         model = models.build(
             run.config.model, tuple(run.split["input_shape"]), len(run.split["class_names"]), **options
         )
@@ -122,6 +125,24 @@ def choose_data_settings(run: Run) -> Config:
     return run.config.replace(
         image_size=tuple(size), channels=channels, augmentation={}, sample_weights=None, class_weight=None
     )
+
+
+def open_run_data(run: Run, data_dir: str | None = None) -> Data:
+    """Loads the data of a run; raises InputError unless they are those that it was trained on.
+
+    Args:
+        run: The run.
+        data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
+    """
+    config = choose_data_settings(run)
+    data = open_data(config.replace(data_dir=data_dir) if data_dir else config)
+    if data.class_names != run.split["class_names"] or not run.has_same_images(data.split):
+        raise InputError(
+            "The images of '{source}' are not those of the run {run}. Put back the data that it was trained with.",
+            source=data.name,
+            run=run.path,
+        )
+    return data
 
 
 def evaluate(

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from pbl import models
 from pbl.data import Data, find_image_files
 from pbl.errors import InputError, Sentence
-from pbl.evaluation.run import choose_data_settings, load_model, open_data, read_images
+from pbl.evaluation.run import load_model, open_run_data, read_images
 from pbl.inspection.attention import attention_maps, find_attention
 from pbl.inspection.figures import MOST_FILTERS, plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
 from pbl.inspection.filters import feature_maps, find_filters
@@ -149,7 +149,7 @@ def inspect_run(
     model = load_model(run)
     data, no_data = None, None
     try:
-        data = _open_run_data(run)
+        data = open_run_data(run)
     except InputError as error:
         no_data = error
     if pixels is not None:
@@ -191,18 +191,6 @@ def inspect_run(
         write_table(numbers, table, encoding="utf-8-sig")
         written += [picture, numbers]
     return written
-
-
-def _open_run_data(run: Run) -> Data:
-    """Loads the data of a run; raises InputError unless they are those that it was trained on."""
-    data = open_data(choose_data_settings(run))
-    if data.class_names != run.split["class_names"] or not run.has_same_images(data.split):
-        raise InputError(
-            "The images of '{source}' are not those of the run {run}. Put back the data that it was trained with.",
-            source=data.name,
-            run=run.path,
-        )
-    return data
 
 
 def _choose_shown(run: Run, data: Data) -> Shown:

@@ -299,6 +299,7 @@ def _tables() -> dict[str, str]:
         detection,
         doctor,
         errors,
+        export,
         figures,
         generation,
         grading,
@@ -322,6 +323,7 @@ def _tables() -> dict[str, str]:
         segmentation.SEGMENTATION,
         boxes.BOXES,
         detection.DETECTION,
+        export.EXPORT,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

@@ -212,6 +212,10 @@ SAID = {
 }  # fmt: skip
 
 HELP = {
+    "Write a run's best model for another runtime, read it back, and compare it with predict; with a model card.": "学習したモデルをほかの環境用に書き出し、読み戻して predict と比べます。モデルカードも作ります。",
+    "For Keras, TensorFlow, LiteRT (phones and small computers: .tflite) or ONNX; tfjs cannot be written, and says why.": "Keras、TensorFlow、LiteRT（スマートフォンや小型機：.tflite）、ONNX のどれか。tfjs は書き出せず、その理由を表示します。",
+    "Make it smaller: LiteRT in both, ONNX in int8. The accuracy before and after is told.": "小さくします。LiteRT は両方、ONNX は int8。変換前と変換後の正解率を表示します。",
+    "Where the files go; export/ in the run unless given.": "ファイルの置き場所。指定しなければ、実験のフォルダの中の export/。",
     "Train, evaluate and use image classifiers with Keras. Start with: python -m pbl train": "Keras で画像分類モデルを学習し、評価し、使います。最初は：python -m pbl train",
     "Train one run, and evaluate it on validation. The same command goes on with a run that was cut off.": "1回の実験として学習し、検証用データで評価します。中断した実験は、同じコマンドで続きから学習します。",
     "An experiment file, or a run's folder for its very settings; experiments/digits_resnet20.py unless given.": "実験ファイル。実験のフォルダを指定すると同じ設定を使います。省略すると experiments/digits_resnet20.py。",

@@ -291,6 +291,9 @@ PAGE = {
     "Version": "バージョン",
     # Run it again
     "Run it again": "再実行の方法",
+    "Model card": "モデルカード",
+    "Model card, and the files that were exported:": "モデルカードと、書き出したファイル：",
+    "The best model for another runtime, with a model card to fill in:": "学習したモデルをほかの環境用に書き出し、モデルカードを作る：",
     "What was typed:": "入力したコマンド：",
     "The same settings, from the run's own copy of them:": "この実験に保存された同じ設定から：",
     "Made by pbl {version}:": "作成：pbl {version}",

@@ -450,6 +450,15 @@ def _duration(seconds: float, say: _Voice) -> str:
 # The parts of the page
 
 
+def _list_exported(folder: _Folder) -> list[str]:
+    """The model card that `export` left, and the models beside it."""
+    place = folder.path / "export"
+    if folder.find("export/model_card.md") is None:
+        return []
+    names = [file.name for file in list_folder(place) if file.suffix == ".json"]
+    return [f"export/{name}" for name in ("model_card.md", *(name.removesuffix(".json") for name in names[:MOST_ROWS]))]
+
+
 def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
     """All that the template shows."""
     say = _Voice(language)
@@ -481,6 +490,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "config": config,
         "command": lambda word, *words: shlex.join(["python", "-m", "pbl", word, str(run.path), *words]),
         "has_model": has_model,
+        "exported": _list_exported(folder),
         "can_be_tested": has_model and not (status and status["goes_on"]),
         "status": status,
         "scores": [

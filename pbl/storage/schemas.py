@@ -90,6 +90,42 @@ class Metrics(BaseModel):
         return self
 
 
+class _Judged(BaseModel):
+    model_config = _AS_IT_IS
+    value: Share
+    interval: list[Share] = Field(min_length=2, max_length=2)
+
+
+class _Accuracy(BaseModel):
+    model_config = _AS_IT_IS
+    after: _Judged
+
+
+class _Latency(BaseModel):
+    model_config = _AS_IT_IS
+    median: Amount
+
+
+class ExportedModel(BaseModel):
+    """The JSON file beside an exported model."""
+
+    model_config = _AS_IT_IS
+    file: Name
+    format: Name
+    run: Name
+    made: Name
+    bytes: Count
+    latency_ms: _Latency
+    largest_difference: Amount
+    changed_classes: Count | None = None
+    compared_classes: Count | None = None
+    accuracy: _Accuracy | None = None
+    paper: Name | None = None
+    started_from: Name | None = None
+    licence_of_weights: Name | None = None
+    versions: dict[Name, Name] | None = None
+
+
 class _Kind(BaseModel):
     model_config = _AS_IT_IS
     name: Name

@@ -1,0 +1,302 @@
+"""The formats: how each is written by its own converter, and read back by its own runtime.
+
+A new one is a `Format` in `FORMATS`. The converters write much on the screen; it is kept from there, and what made one fail is told in one line.
+"""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from pbl.errors import InputError, name_nearest
+from pbl.storage.writing import temporary_folder
+
+OUTPUT = "output"  # what the one output is called, where a format lets it be named
+# Computes a batch: an array for each input, in their order, to the output.
+Call = Callable[..., np.ndarray]
+
+
+class Exported(NamedTuple):
+    """What is exported.
+
+    Attributes:
+        model: As its builder made it, in float32.
+        named: The same as a Functional model whose inputs have the names that are documented.
+        names: Those names.
+    """
+
+    model: keras.Model
+    named: keras.Model
+    names: tuple[str, ...]
+
+
+class Quantising(NamedTuple):
+    """How weights and what is computed with them become smaller.
+
+    Attributes:
+        kind: "int8" or "float16".
+        examples: `float32 [n, 1, height, width, channels]`, training images by which int8's ranges are chosen.
+    """
+
+    kind: str
+    examples: np.ndarray
+
+
+class Format(NamedTuple):
+    """One format.
+
+    Attributes:
+        file: The name of its file; without an ending that of a folder.
+        packages: What it needs beside TensorFlow, as pip calls it, and the module of each.
+        write: `(exported, file, quantising or None)`.
+        read: `(file, names)`: the `Call` of its own runtime.
+        runtime: Whose versions are noted: as pip calls it.
+        quantises: What `--quantise` can be.
+    """
+
+    file: str
+    packages: dict[str, str]
+    write: Callable[[Exported, Path, Quantising | None], None]
+    read: Callable[[Path, tuple[str, ...]], Call]
+    runtime: str
+    quantises: tuple[str, ...] = ()
+
+
+def call_model(model: keras.Model) -> Call:
+    """Returns a model's call, compiled as `compare --measure` has it."""
+    import tensorflow as tf
+
+    compute = tf.function(lambda arrays: model(arrays[0] if len(arrays) == 1 else list(arrays), training=False))
+    return lambda *arrays: compute(tuple(map(tf.constant, arrays))).numpy()
+
+
+def _write_keras(exported: Exported, file: Path, quantising: Quantising | None) -> None:
+    exported.model.save(file)
+
+
+def _read_keras(file: Path, names: tuple[str, ...]) -> Call:
+    return call_model(keras.saving.load_model(file, compile=False))
+
+
+def _write_saved_model(exported: Exported, file: Path, quantising: Quantising | None) -> None:
+    exported.named.export(str(file), format="tf_saved_model", verbose=False)
+
+
+def _read_saved_model(file: Path, names: tuple[str, ...]) -> Call:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(file))
+    serve = loaded.signatures["serving_default"]
+
+    def call(*arrays: np.ndarray) -> np.ndarray:
+        (output,) = serve(**{name: tf.constant(array) for name, array in zip(names, arrays, strict=True)}).values()
+        return output.numpy()
+
+    call.kept = loaded  # its variables live as long as it does
+    return call
+
+
+def _write_litert(exported: Exported, file: Path, quantising: Quantising | None) -> None:
+    import tensorflow as tf
+
+    kinds, options = tf.lite.OpsSet, {}
+    # Operations of TensorFlow that LiteRT has not would need another library on the phone: rather none of them.
+    target = {"supported_ops": [kinds.TFLITE_BUILTINS]}
+    if quantising is not None:
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
+        if quantising.kind == "float16":
+            target["supported_types"] = [tf.float16]
+        else:
+            target = {"supported_ops": [kinds.TFLITE_BUILTINS_INT8]}
+            options["representative_dataset"] = lambda: ([example] for example in quantising.examples)
+    exported.named.export(str(file), format="litert", target_spec=target, **options)
+
+
+def _read_litert(file: Path, names: tuple[str, ...]) -> Call:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file))
+    run = interpreter.get_signature_runner()
+
+    def call(*arrays: np.ndarray) -> np.ndarray:
+        # One image at a time, as a phone does it: of a batch some operations would need their places anew.
+        rows = []
+        for number in range(len(arrays[0])):
+            row = {name: array[number : number + 1] for name, array in zip(names, arrays, strict=True)}
+            (output,) = run(**row).values()
+            rows.append(np.array(output))
+        return np.concatenate(rows)
+
+    call.kept = interpreter
+    return call
+
+
+def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -> None:
+    import onnx
+
+    with temporary_folder() as folder:
+        plain = folder / "plain.onnx"
+        exported.named.export(str(plain), format="onnx", verbose=False)
+        graph = onnx.load(plain)
+        _name_output(graph.graph)
+        if quantising is None:
+            onnx.save(graph, file)
+            return
+        onnx.save(graph, plain)
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+        class Examples(CalibrationDataReader):
+            """Gives the training images one by one."""
+
+            def __init__(self):
+                self.left = iter(quantising.examples)
+
+            def get_next(self):
+                example = next(self.left, None)
+                return None if example is None else {exported.names[0]: example}
+
+        quantize_static(
+            str(plain), str(file), Examples(), quant_format=QuantFormat.QDQ, per_channel=True,
+            weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
+        )  # fmt: skip
+
+
+def _name_output(graph) -> None:
+    """Gives the one output its name, and the first axis of what goes in and out: "batch"."""
+    before = graph.output[0].name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == before:
+                    names[place] = OUTPUT
+    graph.output[0].name = OUTPUT
+    for value in (*graph.input, *graph.output):
+        axes = value.type.tensor_type.shape.dim
+        if axes and axes[0].dim_param:
+            axes[0].dim_param = "batch"
+
+
+def _read_onnx(file: Path, names: tuple[str, ...]) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0]
+
+
+FORMATS: dict[str, Format] = {
+    "keras": Format("model.keras", {}, _write_keras, _read_keras, "keras"),
+    "savedmodel": Format("saved_model", {}, _write_saved_model, _read_saved_model, "tensorflow"),
+    "litert": Format(
+        "model.tflite",
+        {"ai-edge-litert": "ai_edge_litert"},
+        _write_litert,
+        _read_litert,
+        "ai-edge-litert",
+        ("int8", "float16"),
+    ),
+    "onnx": Format(
+        "model.onnx",
+        {"tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
+        _write_onnx,
+        _read_onnx,
+        "onnxruntime",
+        ("int8",),
+    ),
+}
+
+
+def check_format(name: str, quantise: str | None) -> Format:
+    """Returns the format of this name, with which this Python can write and read.
+
+    Raises:
+        InputError: There is no such format, or what it needs is not installed; it does not quantise so.
+    """
+    if name == "tfjs":
+        # tensorflowjs 4.22.0 needs tensorflow-decision-forests, of which 1.12.0, the newest, needs TensorFlow 2.19; for Python 3.13
+        # there is none, and pip goes back to tensorflowjs 3.18.0 of 2022 (tried with both sets of versions).
+        raise InputError(
+            "tfjs cannot be written here: tensorflowjs needs TensorFlow 2.19 or older, and this is {version}. For a web page give"
+            " --format onnx (onnxruntime-web reads it) or litert (LiteRT.js).",
+            version=importlib.metadata.version("tensorflow"),
+        )
+    if name not in FORMATS:
+        raise InputError("No format is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, FORMATS))
+    chosen = FORMATS[name]
+    if quantise is not None and quantise not in chosen.quantises:
+        possible = {of: one.quantises for of, one in FORMATS.items() if one.quantises}
+        listed = "; ".join(f"--format {of}: {', '.join(kinds)}" for of, kinds in possible.items())
+        raise InputError(
+            "--quantise {kind}: not with --format {name}. Valid: {listed}.", kind=quantise, name=name, listed=listed
+        )
+    missing = [package for package, module in chosen.packages.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise InputError(
+            '--format {name} needs {packages}, which is not installed. Run: pip install "{first}"',
+            name=name,
+            packages=", ".join(missing),
+            first='" "'.join(missing),
+        )
+    return chosen
+
+
+@contextlib.contextmanager
+def converting(name: str) -> Iterator[None]:
+    """Keeps from the screen what a converter says; where it fails, that is told in one line.
+
+    Args:
+        name: Of the format.
+
+    Raises:
+        InputError: The converter or the runtime failed.
+    """
+    with Path(os.devnull).open("wb") as nowhere, contextlib.ExitStack() as stack:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number in (1, 2):  # what their C++ parts write passes by Python's streams
+            kept = os.dup(number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            os.dup2(nowhere.fileno(), number)
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(_ignoring_warnings())
+        try:
+            yield
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # each converter, and the layers that it calls, raises what it likes
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise InputError(
+                "This model cannot be exported as {name}: {fault} Try another --format: {others}.",
+                name=name,
+                fault=reason if reason.endswith((".", "!", "?")) else f"{reason}.",
+                others=", ".join(of for of in FORMATS if of != name),
+            ) from error
+
+
+@contextlib.contextmanager
+def _ignoring_warnings() -> Iterator[None]:
+    import logging
+    import warnings
+
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx", "absl", "root")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

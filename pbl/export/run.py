@@ -1,0 +1,499 @@
+"""A run's best model as a file for another runtime, which is read back and compared before it is kept.
+
+The model is built once more in float32: in bfloat16, in which a default run computes, it can be converted to neither LiteRT nor ONNX. So two
+numbers are told: how far the file is from the same weights in float32, which is the converter's doing, and how far from what `predict` gives,
+which holds the run's rounding too.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from pbl import models
+from pbl.data import Data
+from pbl.errors import InputError, Sentence
+from pbl.evaluation.measurement import count_cores, time_calls
+from pbl.evaluation.run import load_model, open_run_data
+from pbl.evaluation.samples import AT_ONCE, find_noise_size, takes_labels
+from pbl.export.formats import OUTPUT, Call, Exported, Format, Quantising, call_model, check_format, converting
+from pbl.models.calls import is_overridden
+from pbl.models.prediction import predict_outputs
+from pbl.models.slips import tell_slips
+from pbl.reports.model_card import check_card, read_exports, write_card
+from pbl.runs import Run, load_run
+from pbl.statistics import mcnemar_test, paired_interval, wilson_interval
+from pbl.storage.writing import (
+    discard,
+    list_folder,
+    name_unfinished,
+    replacing,
+    temporary_folder,
+    timestamp,
+    write_json,
+)
+from pbl.training.performance import is_native
+
+FOLDER = "export"  # in the run, unless another is given
+MOST_COMPARED = 100  # validation images
+MOST_EXAMPLES = 200  # training images for int8; TensorFlow's guide to post-training quantisation speaks of 100 to 500
+
+# The largest difference from the same weights in float32, by the largest output where that is above 1. The largest that was measured is
+# in experiments/benchmarks/export.md; the bound is set by us, far above it and far below what a wrong conversion does (a channel order, a
+# batch normalisation that still learns: 0.1 and more).
+CONVERTED = 1e-3
+# The same from what `predict` gives, where that computes in 16 bits, or on a GPU, whose float32 is shortened in products (TF32): bfloat16
+# rounds each number by up to 1/256. Set by us, above what was measured.
+ROUNDED = 0.2
+# Of a quantised file the accuracy is what counts: a loss of surely more is refused. Where it works, 8 bits come "close to floating-point
+# accuracy" (Nagel et al. 2021, arXiv:2106.08295, abstract); the bound is set by us.
+LOST = 0.05
+
+# Of weights of ImageNet that a model starts from, what those who trained them allow: the first two from the README of
+# fchollet/deep-learning-models, from which Keras has them, the last from the repository tensorflow/tpu.
+LICENCES = {
+    "vgg16_transfer": "Creative Commons Attribution (VGG16's weights, released by VGG, Oxford)",
+    "resnet50_transfer": "MIT (ResNet-50's weights, released by Kaiming He)",
+    "efficientnet_transfer": "Apache 2.0 (EfficientNet's weights, released in tensorflow/tpu)",
+}
+
+
+class Export(NamedTuple):
+    """What `export_run` made.
+
+    Attributes:
+        file: The model; of SavedModel a folder.
+        description: The JSON file beside it.
+        card: `model_card.md` beside them.
+        about: What the JSON file holds: inputs, output, classes, and what was measured.
+        kept: The headings of the card below which a person has changed what was filled in; there it stays as it is.
+    """
+
+    file: Path
+    description: Path
+    card: Path
+    about: dict[str, Any]
+    kept: list[str]
+
+
+def export_run(
+    run: str | Path | Run,
+    format: str,
+    *,
+    quantise: str | None = None,
+    out: str | Path | None = None,
+    data_dir: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Export:
+    """Exports the best model of a run, and compares what the file's own runtime gives with `predict`.
+
+    The model takes raw pixels, 0 to 255, as all models here: scaling is inside. Of `task=generation` the generator is exported, of
+    `task=contrast` the encoder, of `task=detection` the network with its maps (`pbl.models.center_net.decode` makes boxes of them).
+
+    Args:
+        run: The run, or its folder. Its `experiment.py` is executed.
+        format: "keras", "savedmodel", "litert" or "onnx".
+        quantise: "int8" (LiteRT, ONNX) or "float16" (LiteRT), of a classifier: the accuracy on the validation split is told before and
+            after. The ranges of int8 are chosen by training images.
+        out: The folder; `export` in the run unless given.
+        data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
+        tell: Called with a line before each part of the work that takes long.
+
+    Returns:
+        The files, and what was measured.
+
+    Raises:
+        InputError: The format is not to be had, the model cannot be converted, or the file gives something else than the run: then
+            nothing is left behind.
+
+    Example:
+        >>> pbl.export_run("runs/digits_resnet20/001", "litert").about["largest_difference"]
+        1.4e-06
+    """
+    chosen = check_format(format, quantise)
+    run = load_run(run)
+    if quantise is not None and not run.config.is_classifier:
+        raise InputError(
+            "--quantise is for classifiers: what it costs is told in accuracy, and the run {run} has task={task}. Export it without.",
+            run=run.path,
+            task=run.config.task,
+        )
+    folder = Path(out).expanduser() if out is not None else run.path / FOLDER
+    if out is not None and not folder.parent.is_dir():
+        raise InputError("--out {folder}: the folder around it does not exist. Make it first.", folder=folder)
+    _check_folder(run, folder, is_own=out is None)
+    check_card(folder)
+    tell(Sentence("Opening {run} and its data", run=run.path))
+    model = load_model(run)
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        data = open_run_data(run, data_dir)
+        exported = _name_inputs(run, _take_part(run, load_model(run, "float32")))
+        return _export(run, data, model, exported, format, chosen, quantise, folder, tell)
+
+
+def _check_folder(run: Run, folder: Path, is_own: bool) -> None:
+    """Raises InputError where nothing of the run should be written into a folder.
+
+    Args:
+        run: The run.
+        folder: The folder.
+        is_own: Whether it is the run's: what is in it may come from a stranger, and a link there lead anywhere.
+    """
+    for place in (folder, *list_folder(folder)) if is_own else ():
+        if place.is_symlink():
+            raise InputError(
+                "{file} is a link: nothing is written through it. Delete it, or give --out DIR.", file=place
+            )
+    others = {about["run"] for about in read_exports(folder) if about["run"] != run.name}
+    if others:
+        raise InputError(
+            "{folder} holds what was exported of another run, {other}. Give another folder by --out.",
+            folder=folder,
+            other=sorted(others)[0],
+        )
+
+
+def _export(
+    run: Run,
+    data: Data,
+    model: keras.Model,
+    exported: Exported,
+    name: str,
+    chosen: Format,
+    quantise: str | None,
+    folder: Path,
+    tell: Callable[[str], None],
+) -> Export:
+    inputs = _choose_inputs(run, data, model)
+    expected = _predict(run, model, inputs)
+    with in_full_precision():
+        precise = _predict(run, exported.named, inputs, is_part=True)
+    beginning, ending = Path(chosen.file).stem, Path(chosen.file).suffix
+    place = folder / (f"{beginning}_{quantise}{ending}" if quantise else chosen.file)
+    with temporary_folder() as temporary:
+        made = temporary / place.name
+        tell(Sentence("Writing {file}, and reading it back", file=place.name))
+        with converting(name):
+            chosen.write(exported, made, _quantise(data, quantise))
+            call = chosen.read(made, exported.names)
+            found = call(*inputs)
+        differences = _compare(run, name, quantise, found, expected, precise)
+        if quantise is not None:
+            tell(Sentence("Classifying {images:,} validation images with it", images=len(data.images("val").labels)))
+        about = {
+            **_describe(run, name, quantise, exported, found.shape, place),
+            **differences,
+            **(_judge(data, model, call) if quantise is not None else {}),
+            "bytes": sum(file.stat().st_size for file in _list_files(made)),
+            **_measure(chosen, call, _take_part(run, model), inputs),
+        }
+        if name == "onnx":
+            _write_metadata(made, about)
+        _make_folder(folder)
+        _put_in_place(made, place)
+    description = folder / f"{place.name}.json"
+    write_json(description, about)
+    card, kept = write_card(run, folder)
+    return Export(place, description, card, about, kept)
+
+
+def _take_part(run: Run, model: keras.Model) -> keras.Model:
+    """The part of a run's model that is of use without the rest."""
+    part = {"generation": "generator", "contrast": "encoder"}.get(run.config.task)
+    taken = getattr(model, part) if part else model
+    if not is_overridden(taken, "call"):
+        raise InputError(
+            "The model of the run {run} has no call(): there is nothing to export. Give it one, from images to its output.",
+            run=run.path,
+        )
+    return taken
+
+
+def _name_inputs(run: Run, part: keras.Model) -> Exported:
+    """Puts the part behind inputs whose names do not depend on what was built before it."""
+    names, kinds = ("images",), [(tuple(run.split["input_shape"]), "float32")]
+    if run.config.task == "generation":
+        names = ("noise", "label")[: len(part.inputs)]
+        kinds = [(tuple(one.shape[1:]), one.dtype) for one in part.inputs]
+    inputs = [keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in zip(names, kinds, strict=True)]
+    output = part(inputs if len(inputs) > 1 else inputs[0], training=False)
+    if not isinstance(output, keras.KerasTensor):
+        raise InputError("The model of the run {run} gives several outputs: one can be exported.", run=run.path)
+    if output.dtype != "float32":
+        output = keras.ops.cast(output, "float32")
+    return Exported(part, keras.Model(inputs, output, name="exported"), names)
+
+
+def _choose_inputs(run: Run, data: Data, model: keras.Model) -> list[np.ndarray]:
+    """At most 100 validation images, evenly from all of them; for a generator as many noises, and labels in turn."""
+    if run.config.task == "generation":
+        noise = np.random.default_rng(0).normal(size=(MOST_COMPARED, find_noise_size(model))).astype(np.float32)
+        labels = np.arange(MOST_COMPARED, dtype=np.int32) % data.num_classes
+        return [noise, labels] if takes_labels(model) else [noise]
+    images = data.images("val")
+    count = len(images.labels)
+    return [images.view[np.linspace(0, count - 1, min(count, MOST_COMPARED)).round().astype(int)].astype(np.float32)]
+
+
+def _predict(run: Run, model: keras.Model, inputs: Sequence[np.ndarray], is_part: bool = False) -> np.ndarray:
+    """What the run's `predict` computes for these; of a detector the maps, before they are made into boxes."""
+    if run.config.task == "generation":
+        generator = model if is_part else model.generator
+        given = list(inputs) if len(inputs) > 1 else inputs[0]
+        return generator.predict(given, batch_size=AT_ONCE, verbose=0).astype(np.float32)
+    if run.config.task == "detection" and not is_part:
+        images = keras.Input(inputs[0].shape[1:])
+        model = keras.Model(images, model(images, training=False))
+    return predict_outputs(model, inputs[0].astype(np.uint8))
+
+
+@contextlib.contextmanager
+def in_full_precision() -> Iterator[None]:
+    """Within it a GPU does not shorten float32 in products, as it does else (TF32). From documentation; tried on no GPU."""
+    import tensorflow as tf
+
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def list_gpus() -> list:
+    """Returns the machine's GPUs."""
+    import tensorflow as tf
+
+    return tf.config.list_physical_devices("GPU")
+
+
+def _quantise(data: Data, kind: str | None) -> Quantising | None:
+    if kind is None:
+        return None
+    images = data.sample("train", MOST_EXAMPLES)
+    count = len(images.labels)
+    at = np.linspace(0, count - 1, min(count, MOST_EXAMPLES)).round().astype(int)
+    return Quantising(kind, images.view[at].astype(np.float32)[:, None])
+
+
+def _compare(
+    run: Run, name: str, quantise: str | None, found: np.ndarray, expected: np.ndarray, precise: np.ndarray
+) -> dict[str, Any]:
+    """How far a file is from the run; raises InputError where that is more than a conversion may do."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        raise InputError(
+            "The {name} file gives {found} numbers of the shape {shape}, where the run gives {expected}: it is not kept.",
+            name=name,
+            found=Sentence("not only finite") if not np.isfinite(found).all() else Sentence("finite"),
+            shape=found.shape,
+            expected=expected.shape,
+        )
+    scale = max(1.0, float(np.abs(precise).max()))
+    from_precise, from_run = (float(np.abs(found - other).max() / scale) for other in (precise, expected))
+    trained = run.environment.get("precision", "float32")
+    policy = trained if is_native(trained) else "float32"  # as load_model chooses it
+    told = "The {name} file differs from the run by {difference:.3g} ({where}), where {bound:g} is the most that is taken for rounding: it is not kept. Try another --format."
+    for difference, bound, where in (
+        (from_precise, CONVERTED, Sentence("from the same weights in float32")),
+        (
+            from_run,
+            CONVERTED if policy == "float32" and not list_gpus() else ROUNDED,
+            Sentence("from predict, in {policy}", policy=policy),
+        ),
+    ):
+        if quantise is None and difference > bound:
+            raise InputError(told, name=name, difference=difference, bound=bound, where=where)
+    classes = {}
+    if run.config.task in ("classification", "segmentation"):
+        changed = found.argmax(axis=-1) != expected.argmax(axis=-1)
+        classes = {"changed_classes": int(changed.sum()), "compared_classes": int(changed.size)}
+    return {
+        "compared": len(found), "precision_of_run": policy, "largest_difference": from_run,
+        "largest_difference_from_float32": from_precise, "scale_of_differences": scale, **classes,
+    }  # fmt: skip
+
+
+def _judge(data: Data, model: keras.Model, call: Call) -> dict[str, Any]:
+    """The accuracy of a classifier on the validation split before and after, and what can be said of the difference."""
+    images = data.images("val")
+    before = predict_outputs(model, images.pixels).argmax(axis=1) == images.labels
+    rows = [call(pixels[None].astype(np.float32)) for pixels in _with_progress(images.view, len(images.labels))]
+    after = np.concatenate(rows).argmax(axis=1) == images.labels
+    count, right = len(before), {"before": int(before.sum()), "after": int(after.sum())}
+    only_before, only_after = int((before & ~after).sum()), int((after & ~before).sum())
+    low, high = paired_interval(int((before & after).sum()), only_after, only_before, count)
+    if high < -LOST:
+        raise InputError(
+            "The quantised file classifies {after:.1%} of {images:,} validation images correctly, and the run {before:.1%}: surely more than {most:g} points are lost (95% interval {low:.1f} to {high:.1f}), and it is not kept. Export without --quantise, or with float16.",
+            after=right["after"] / count, before=right["before"] / count, images=count, most=100 * LOST,
+            low=100 * low, high=100 * high,
+        )  # fmt: skip
+    return {
+        "accuracy": {
+            "images": count,
+            **{side: {"value": n / count, "interval": list(wilson_interval(n, count))} for side, n in right.items()},
+            "difference": (right["after"] - right["before"]) / count,
+            "interval": [low, high],
+            "only_before": only_before,
+            "only_after": only_after,
+            "p": float(mcnemar_test(only_before, only_after)),
+        }
+    }
+
+
+def _with_progress(images: Any, count: int) -> Iterator[np.ndarray]:
+    from rich.console import Console
+    from rich.progress import track
+
+    one_by_one = (images[number] for number in range(count))
+    return track(one_by_one, "", total=count, console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def _measure(chosen: Format, call: Call, part: keras.Model, inputs: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Latency of one image, by the file's runtime and by Keras."""
+    one = [array[:1] for array in inputs]
+    keras_call = call_model(part)
+
+    def time(run: Callable[[], Any]) -> dict[str, float]:
+        low, median, high = (1000 * seconds for seconds in statistics.quantiles(time_calls(run), n=4))
+        return {"median": median, "low": low, "high": high}
+
+    versions = {}
+    for package in dict.fromkeys((chosen.runtime, "tensorflow", "keras")):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "latency_ms": time(lambda: call(*one)),
+        "keras_latency_ms": time(lambda: keras_call(*one)),
+        "cores": count_cores(),
+        "versions": versions,
+    }
+
+
+OUTPUTS_CALLED = {"onnx": OUTPUT, "litert": "output_0", "savedmodel": "output_0"}  # the last two by Keras
+OUTPUTS = {
+    "classification": "probabilities of the classes, in the order of class_names",
+    "segmentation": "probabilities of the classes for each pixel, in the order of class_names",
+    "anomaly": "the image as the autoencoder gives it back, pixels 0 to 255",
+    "generation": "an image, pixels 0 to 255",
+    "contrast": "features; images that are alike have a high cosine",
+    "detection": "maps at a quarter of the image's size: heat of each class, then width, height and place of the centre in its cell; pbl.models.center_net.decode makes boxes of them",
+}
+
+
+def _describe(
+    run: Run, name: str, quantise: str | None, exported: Exported, shape: tuple[int, ...], place: Path
+) -> dict[str, Any]:
+    """What somebody must know who uses the file."""
+    split, config, environment = run.split, run.config, run.environment
+    height, width, channels = split["input_shape"]
+    what = {
+        "images": "raw pixels 0 to 255, not scaled: scaling is inside the model"
+        + ("; red, green, blue" if channels == 3 else "; grey"),
+        "noise": "normally distributed numbers",
+        "label": "number of the class, in the order of class_names",
+    }
+    inputs = [
+        {
+            "name": one.name,
+            "shape": [None, *one.shape[1:]],
+            "dtype": keras.backend.standardize_dtype(one.dtype),
+            "what": what[one.name],
+        }
+        for one in exported.named.inputs
+    ]
+    options = {**(environment.get("builder_options") or {}), **config.model_options}
+    weights = options.get("weights")
+    return {
+        "file": place.name,
+        "format": name,
+        "quantise": quantise,
+        "run": run.name,
+        "made": timestamp(),
+        "task": config.task,
+        "model": config.model,
+        "paper": models.CARDS[config.model].paper if config.model in models.CARDS else None,
+        "started_from": weights or (str(config.initial_weights) if config.initial_weights else None),
+        "licence_of_weights": LICENCES.get(config.model) if weights == "imagenet" else None,
+        "inputs": inputs,
+        "output": {
+            "name": OUTPUTS_CALLED.get(name),
+            "shape": [None, *shape[1:]],
+            "dtype": "float32",
+            "what": OUTPUTS.get(config.task, "what the model's call gives"),
+        },
+        "class_names": split["class_names"],
+        "image_size": [height, width],
+        "channels": channels,
+        "fit": split["fit"],
+        "needs_pbl": name == "keras" and any(is_ours(layer) for layer in _list_layers(exported.model)),
+    }
+
+
+def is_ours(layer: keras.Layer) -> bool:
+    """Whether a `.keras` file with this layer can only be read where its code is imported."""
+    return type(layer).__module__.partition(".")[0] not in ("keras", "tensorflow")
+
+
+def _list_layers(model: keras.Model) -> list[keras.Layer]:
+    from pbl.models.keras_private import flatten_layers
+
+    return flatten_layers(model)
+
+
+def _write_metadata(file: Path, about: Mapping[str, Any]) -> None:
+    """Writes into an ONNX file what the JSON beside it says."""
+    import onnx
+
+    graph = onnx.load(file)
+    said = {key: about[key] for key in ("class_names", "image_size", "channels", "fit", "inputs", "output", "run")}
+    onnx.helper.set_model_props(
+        graph,
+        {
+            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for key, value in said.items()
+        },
+    )
+    onnx.save(graph, file)
+
+
+def _list_files(made: Path) -> list[Path]:
+    return [file for file in made.rglob("*") if file.is_file()] if made.is_dir() else [made]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "The folder {folder} cannot be made: {reason}. Give another by --out.", folder=folder, reason=error.strerror
+        ) from None
+
+
+def _put_in_place(made: Path, place: Path) -> None:
+    """Puts a file, or a whole folder, where it belongs: complete or not at all."""
+    if made.is_file():
+        with replacing(place) as temporary:
+            shutil.copyfile(made, temporary)
+        return
+    unfinished = place.with_name(f"{name_unfinished()}{place.name}")
+    try:
+        shutil.copytree(made, unfinished)
+        if place.exists():
+            discard(place)
+        unfinished.replace(place)
+    except OSError as error:
+        discard(unfinished)
+        raise InputError(
+            "{file} could not be written: {reason}. Make room or choose another folder.",
+            file=place,
+            reason=error.strerror or error,
+        ) from error
