@@ -149,7 +149,7 @@ def inspect_run(
     model = load_model(run)
     data, no_data = None, None
     try:
-        data = _open_run_data(run)
+        data = open_run_data(run)
     except InputError as error:
         no_data = error
     if pixels is not None:
@@ -159,7 +159,7 @@ def inspect_run(
     elif data is None:
         raise InputError("{error} Or give images: python -m pbl inspect RUN photo.jpg.", error=no_data)
     else:
-        shown = _choose_shown(run, data)
+        shown = choose_shown(run, data)
 
     def with_data(draw: Drawing, run: Run) -> tuple[Figure, pd.DataFrame]:
         if data is None:
@@ -193,8 +193,8 @@ def inspect_run(
     return written
 
 
-def _open_run_data(run: Run) -> Data:
-    """Loads the data of a run; raises InputError unless they are those that it was trained on."""
+def open_run_data(run: Run) -> Data:
+    """Loads the data of a run, in its model's size; raises InputError unless they are those that it was trained on."""
     data = open_data(choose_data_settings(run))
     if data.class_names != run.split["class_names"] or not run.has_same_images(data.split):
         raise InputError(
@@ -205,7 +205,12 @@ def _open_run_data(run: Run) -> Data:
     return data
 
 
-def _choose_shown(run: Run, data: Data) -> Shown:
+def choose_shown(run: Run, data: Data) -> Shown:
+    """Chooses validation images: of a classifier four mistakes and four right ones (`choose_images`), of another task the first eight.
+
+    Raises:
+        InputError: The run's predictions are missing, or of other images.
+    """
     if not run.config.is_classifier:
         images = data.sample("val", OF_EACH * 2)
         return Shown(images.pixels[: OF_EACH * 2], images.names[: OF_EACH * 2], None)
