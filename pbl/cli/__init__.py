@@ -43,6 +43,7 @@ for command in (  # as `--help` lists them
     evaluation.generate,
     evaluation.search,
     evaluation.inspect,
+    evaluation.demo,
     data.check,
     data.models,
     data.datasets,

@@ -296,6 +296,7 @@ def _tables() -> dict[str, str]:
         boxes,
         commands,
         contrast,
+        demonstration,
         detection,
         doctor,
         errors,
@@ -322,6 +323,7 @@ def _tables() -> dict[str, str]:
         segmentation.SEGMENTATION,
         boxes.BOXES,
         detection.DETECTION,
+        demonstration.DEMONSTRATION,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}
