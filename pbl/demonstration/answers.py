@@ -20,7 +20,7 @@ from PIL import Image
 from pbl import models
 from pbl.data import Data, read_image
 from pbl.data.images import count_pixels, unfit_mask
-from pbl.errors import InputError, Sentence
+from pbl.errors import InputError, Sentence, join_sentences
 from pbl.evaluation.anomalies import choose_threshold
 from pbl.evaluation.calibration import apply_temperature
 from pbl.evaluation.contrast import scale_rows
@@ -211,6 +211,8 @@ class OpenedRun:
             best = self.class_names.index(answer.table["class"].iloc[0])
             heat = grad_cam(self.model, pixels, best)[0]
             told = Sentence("Grad-CAM: what speaks for '{name}'", name=self.class_names[best])
+        if not heat.any():
+            told = join_sentences([told, Sentence("(nothing found: all 0)")])
         grey = answer.seen.mean(axis=-1, keepdims=True)  # so that all colour comes from the map
         shown = 0.4 * grey + 0.6 * 255 * colormaps["viridis"](heat)[..., :3]
         return [Picture(write_png(shown.round().astype(np.uint8)), told)]

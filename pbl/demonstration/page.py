@@ -52,6 +52,7 @@ footer { display: none !important; }
 .pbl-answer figcaption { overflow-wrap: anywhere; line-height: 1.25; }
 .pbl-pad { display: block; width: 100%; max-width: 336px; margin: 0 auto; background: #fff; border: 1px solid #595959; touch-action: none; cursor: crosshair; }
 .pbl-gallery .grid-wrap { min-height: 0; max-height: none; }
+.pbl-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
 .pbl-gallery .icon-button-wrapper { display: none; }
 .pbl-gallery .caption-label { max-width: 100%; left: auto; }
 .pbl-problem { margin: 0; padding: .5rem .7rem; border-left: 4px solid #D55E00; background: var(--background-fill-secondary); overflow-wrap: anywhere; }
@@ -312,7 +313,7 @@ def _build_inputs(responder: Responder) -> list[Listener]:
         with gradio.Tab(said(Sentence("Sketch"))):
             gradio.HTML(f'<canvas class="pbl-pad" width="{PAD}" height="{PAD}" data-pen="{PEN}"></canvas>')
             drawn = gradio.Textbox(visible=False)
-            with gradio.Row():
+            with gradio.Row(equal_height=True):
                 button = gradio.Button(said(Sentence("Ask the network")), variant="primary", min_width=120)
                 clear = gradio.Button(said(Sentence("Clear the pad")), min_width=120)
             clear.click(None, js="() => { pblClearPad(); return []; }")
