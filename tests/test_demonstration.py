@@ -49,22 +49,21 @@ def test_a_sketch_gets_the_form_of_mnist(size, stroke):
     assert (abs(sides - drawn_sides * (boxes / drawn_sides).min()) <= 1).all()  # its proportions are kept
     for axis, side in enumerate(size):
         weights = drawn[..., 0].sum(axis=1 - axis, dtype=float)
-        centre = (weights * (np.arange(side) + 0.5)).sum() / weights.sum()
+        centre = (weights * np.arange(side)).sum() / weights.sum()
         is_at_border = (rows, columns)[axis][0] == 0 or (rows, columns)[axis][-1] == side - 1
         assert abs(centre - side / 2) <= 0.5 or is_at_border
     assert np.array_equal(fit_sketch(read_ink(np.asarray(picture)[..., None]), size, is_light=False), 255 - drawn)
 
 
 def test_a_digit_of_mnist_comes_through_the_pad_as_it_was(shared_data):
-    """An independent reference: digits that were centred by MNIST's makers, drawn large on the pad, come back nearly unchanged."""
-    digits = np.load(shared_data / "mnist.npz")["x_test"][:100]
-    distances = []
+    """An independent reference: digits that were fitted and centred by MNIST's makers, drawn large and anywhere on the pad, come back unchanged."""
+    digits = np.load(shared_data / "mnist.npz")["x_test"][:200]
+    same = 0
     for digit in digits:
-        large = np.asarray(Image.fromarray(digit).resize((336, 336), Image.Resampling.BICUBIC))
+        large = np.asarray(Image.fromarray(digit).resize((336, 336), Image.Resampling.NEAREST))
         moved = np.roll(np.pad(large, 60), (37, -21), axis=(0, 1))
-        distances.append(np.abs(fit_sketch(moved, (28, 28))[..., 0].astype(float) - digit).mean())
-    # Moved by one pixel such a digit differs by some 19 levels in the mean.
-    assert np.median(distances) < 7, np.median(distances)
+        same += np.array_equal(fit_sketch(moved, (28, 28))[..., 0], digit)
+    assert same >= 180, same  # of 45 if the centre were taken half a pixel aside
 
 
 def test_an_empty_sketch_is_told():
@@ -191,7 +190,7 @@ def test_names_in_the_page_are_escaped(trained_run, tmp_path, digit, monkeypatch
     ("settings", "shown"),
     [
         ({"task": "anomaly", "model": "autoencoder", "task_options": {"normal": ["8"]}}, "score"),
-        ({"task": "generation", "model": "mlp_gan"}, None),
+        ({"task": "generation"}, None),
         ({"task": "contrast", "model": "simclr", "augmentation": {"crop": 1}}, "Nearest of"),
         ({"dataset": "shapes", "task": "segmentation", "model": "unet"}, "of what the network sees"),
     ],
@@ -200,6 +199,8 @@ def test_other_tasks_show_what_they_offer(tmp_path, digit, settings, shown):
     pytest.importorskip("gradio", reason="needs Gradio: pip install gradio")
     from pbl.demonstration.page import Responder
 
+    if settings["task"] == "generation":
+        settings = pbl.load_experiment(ROOT / "experiments" / "digits_gan.py").model_dump(exclude_defaults=True)
     if settings["task"] == "segmentation":
         settings = {**pbl.load_experiment(ROOT / "experiments" / "shapes_unet.py").model_dump(exclude_defaults=True), "train_fraction": 0.1}  # fmt: skip
     run = pbl.train(pbl.Config(**{**settings, "epochs": 1, "experiment": "other"}), folder=tmp_path)
@@ -329,9 +330,13 @@ def test_the_page_in_a_browser(serve, browser, digit, tmp_path, language, width)
     )
     page = context.new_page()
     foreign = []
-    page.on(
-        "request", lambda request: request.url.startswith((address, "data:", "blob:")) or foreign.append(request.url)
-    )
+
+    def note(request) -> None:  # what the page's own policy stopped did not leave the browser
+        if not (request.url.startswith((address, "data:", "blob:")) or request.failure == "csp"):
+            foreign.append(request.url)
+
+    page.on("requestfinished", note)
+    page.on("requestfailed", note)
     page.goto(address)
     problem, line, tabs = page.locator(".pbl-problem:visible"), page.locator(".pbl-line"), page.get_by_role("tab")
     for name, said in (("paper.pdf", words[0]), ("text.png", words[1])):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pbl import models
 from pbl.data import Data, read_image
-from pbl.data.images import count_pixels, unfit_mask
+from pbl.data.images import count_pixels, unfit_mask, without_warnings
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.evaluation.anomalies import choose_threshold
 from pbl.evaluation.calibration import apply_temperature
@@ -34,6 +34,7 @@ from pbl.inspection.gradcam import grad_cam
 from pbl.inspection.run import choose_shown, open_run_data
 from pbl.models.prediction import predict_outputs
 from pbl.models.slips import tell_slips
+from pbl.reports.drawing import cut, literal
 from pbl.runs import Run, load_run
 from pbl.tasks import anomaly, contrast, detection, find_task, generation
 
@@ -71,10 +72,16 @@ class ClassProbability(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture of the page, a PNG file, and what stands below it."""
+    """A picture of the page, a PNG file, what stands below it, and whether it is a figure with words in it, which needs room."""
 
     png: bytes
     caption: str
+    is_figure: bool = False
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its pixels are to be seen."""
+        return int.from_bytes(self.png[16:20]) <= 128  # the width in a PNG's head
 
 
 class OpenedRun:
@@ -226,15 +233,19 @@ class OpenedRun:
             corners = found[["left", "top", "right", "bottom"]].to_numpy(float) * (shown.shape[1] / own.shape[1])
             numbers = [self.class_names.index(name) for name in found["class"]]
             boxes = np.column_stack([corners.reshape(-1, 4), numbers, found["score"]]).astype(np.float32)
-            return [Picture(_write_figure(draw_boxes(shown, boxes, self.class_names)), Sentence("what is found"))]
+            return [Picture(_write_figure(draw_boxes(shown, boxes, self.class_names)), Sentence("what is found"), True)]
         if self.task.mask is not None:
             (mask,) = self.task.mask(self.model, answer.seen[None], self.run)
             shown = _shrink(read_image(answer.file))
             marked = unfit_mask(mask, shown.shape[:2], self.run.split["fit"])
-            return [Picture(write_png(lay_over(shown, marked, marked)), Sentence("what is marked"))]
+            if len(self.class_names) == 2:
+                return [Picture(write_png(lay_over(shown, marked, marked)), Sentence("what is marked"))]
+            return [
+                Picture(_write_figure(_draw_classes(shown, marked, self.class_names)), Sentence("what is marked"), True)
+            ]
         if self.task.draw_maps is not None:
             figures = self.task.draw_maps(self.model, answer.seen[None], self.run)
-            return [Picture(_write_figure(figure), Sentence("the map that the task draws")) for figure in figures]
+            return [Picture(_write_figure(figure), Sentence("the map that the task draws"), True) for figure in figures]
         return []
 
     @cached_property
@@ -353,7 +364,9 @@ def _check_size(file: Path) -> None:
         content = file.read_bytes()
     except OSError:
         return  # which is told where it is read
-    if (pixels := count_pixels(content)) > MOST_PIXELS:
+    with without_warnings():
+        pixels = count_pixels(content)
+    if pixels > MOST_PIXELS:
         raise InputError(
             "{name} has {pixels:.0f} million pixels, and this page takes {limit:.0f} at most. Make it smaller: a network sees some"
             " hundred pixels a side.",
@@ -371,6 +384,22 @@ def _shrink(image: np.ndarray) -> np.ndarray:
     size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).resize(size, Image.Resampling.BOX)
     return np.asarray(picture).reshape(size[1], size[0], image.shape[-1])
+
+
+def _draw_classes(image: np.ndarray, mask: np.ndarray, class_names: list[str]) -> Figure:
+    """Draws an image with a colour for each class that is marked, and what the colours mean."""
+    figure = Figure(figsize=(4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    shown = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    shown = shown.astype(np.float64) / 255
+    for number in range(1, len(class_names)):
+        colour = colormaps["tab10"]((number - 1) % 10)
+        shown[mask == number] = 0.45 * shown[mask == number] + 0.55 * np.array(colour[:3])
+        axes.scatter([], [], marker="s", color=colour, label=literal(cut(class_names[number], 20)))
+    axes.imshow(shown)
+    axes.axis("off")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
 
 
 def _write_figure(figure: Figure) -> bytes:

@@ -48,7 +48,9 @@ footer { display: none !important; }
 .pbl-answer figure { margin: 0; }
 .pbl-pictures figure { flex: 1 1 8rem; max-width: 18rem; }
 .pbl-small figure { width: 4.6rem; }
-.pbl-answer img { width: 100%; image-rendering: pixelated; border: 1px solid var(--border-color-primary); margin: 0; }
+.pbl-pictures .pbl-figure { flex: 1 1 20rem; max-width: 34rem; }
+.pbl-pixels img { image-rendering: pixelated; }
+.pbl-answer img { width: 100%; border: 1px solid var(--border-color-primary); margin: 0; }
 .pbl-answer figcaption { overflow-wrap: anywhere; line-height: 1.25; }
 .pbl-pad { display: block; width: 100%; max-width: 336px; margin: 0 auto; background: #fff; border: 1px solid #595959; touch-action: none; cursor: crosshair; }
 .pbl-gallery .grid-wrap { min-height: 0; max-height: none; }
@@ -102,7 +104,11 @@ def _render(
     notes: Sequence[str] = (),
 ) -> str:
     def place(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
-        return [{"address": embed_png(picture.png), "caption": said(picture.caption)} for picture in pictures]
+        kinds = [("pbl-figure " * one.is_figure + "pbl-pixels" * one.is_small).strip() for one in pictures]
+        return [
+            {"address": embed_png(one.png), "caption": said(one.caption), "kind": kind}
+            for one, kind in zip(pictures, kinds, strict=True)
+        ]
 
     return _TEMPLATE.render(
         title=f"{run.run.name}: {run.run.config.model}",
