@@ -54,7 +54,7 @@ footer { display: none !important; }
 .pbl-answer figcaption { overflow-wrap: anywhere; line-height: 1.25; }
 .pbl-pad { display: block; width: 100%; max-width: 336px; margin: 0 auto; background: #fff; border: 1px solid #595959; touch-action: none; cursor: crosshair; }
 .pbl-gallery .grid-wrap { min-height: 0; max-height: none; }
-.pbl-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
+.pbl-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important; }
 .pbl-gallery .icon-button-wrapper { display: none; }
 .pbl-gallery .caption-label { max-width: 100%; left: auto; }
 .pbl-problem { margin: 0; padding: .5rem .7rem; border-left: 4px solid #D55E00; background: var(--background-fill-secondary); overflow-wrap: anywhere; }

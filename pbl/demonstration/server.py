@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -107,7 +108,8 @@ def demo(
     _import_gradio()
     from pbl.demonstration.answers import open_run
 
-    opened = [open_run(run, tell) for run in loaded]
+    with _quiet():
+        opened = [open_run(run, tell) for run in loaded]
     if len({run.generates for run in opened}) > 1:
         raise InputError("demo: some of these runs make images, and others are asked of yours. Show them apart.")
     for page in [*_open]:
@@ -192,6 +194,18 @@ def _start(runs: list[Any], share: bool, port: int | None) -> Page:
             " machine alone."
         )
     return page
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TensorFlow's warnings from a notebook: that several models, asked one after another, are traced one after another."""
+    log = logging.getLogger("tensorflow")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @contextlib.contextmanager
