@@ -74,6 +74,7 @@ __getattr__, __dir__, __all__ = offer(
         "config": "Config load_experiment",
         "storage.trust": "trust_run",
         "data": "DATASETS load_data",
+        "demonstration": "demo",
         "diagnosis": "RULES OverfittingMonitor diagnose diagnose_run",
         "evaluation": "BoxMonitor ContrastMonitor GanMonitor MaskMonitor evaluate load_model predict search",
         "export": "export_run",

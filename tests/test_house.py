@@ -30,6 +30,7 @@ FLOORS = [
     "tasks",
     "evaluation training.transfer training.divergence training.build",
     "training inspection export grading",
+    "demonstration",
     "cli __main__",
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
@@ -133,7 +134,7 @@ pbl.models.resnet pbl.models.senet.SqueezeExcite pbl.data.DATASETS pbl.data.Sour
 pbl.data.files.class_folders pbl.data.files.cache_folder pbl.data.sources.DATASETS pbl.data.sources.Source
 pbl.data.sources.DifferentSizes pbl.data.doctor.examine pbl.data.doctor.Finding pbl.data.doctor.CLOSE_CHECKS
 pbl.data.doctor pbl.data.augmentation.augment pbl.data.augmentation.draw pbl.diagnosis.NAMES pbl.diagnosis.diagnose
-pbl.RULES pbl.diagnosis.RULES pbl.diagnosis.Rule pbl.diagnosis.Threshold pbl.diagnosis.Remedy pbl.diagnosis.make_finding
+pbl.demo pbl.demonstration.fit_sketch pbl.RULES pbl.diagnosis.RULES pbl.diagnosis.Rule pbl.diagnosis.Threshold pbl.diagnosis.Remedy pbl.diagnosis.make_finding
 pbl.checkpoint.ExactResume pbl.monitor.OverfittingMonitor pbl.training.train pbl.training.build_and_compile
 pbl.evaluation.predict_probabilities pbl.evaluation.evaluate pbl.inspection.grad_cam pbl.comparison.compare
 pbl.comparison.find_runs pbl.metrics.compute_metrics pbl.calibration.apply_temperature pbl.calibration.fit_temperature

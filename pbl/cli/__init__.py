@@ -44,6 +44,7 @@ for command in (  # as `--help` lists them
     evaluation.search,
     evaluation.inspect,
     export.export,
+    evaluation.demo,
     data.check,
     data.models,
     data.datasets,

@@ -1,5 +1,6 @@
-"""What one run is asked: `evaluate`, `predict`, `search`, `generate`, `diagnose`, `inspect`."""
+"""What one run is asked: `evaluate`, `predict`, `search`, `generate`, `diagnose`, `inspect`, `demo`."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -692,3 +693,29 @@ def inspect(
         for file in files:
             print(for_screen(file))
     return 0 if files else 1
+
+
+def demo(
+    runs: Annotated[list[str], Argument(metavar="RUN", help="One run, or up to four, which are shown side by side.")],
+    port: Annotated[
+        int | None, Option(help="Where the page listens; the first free one from 7860 on unless given.")
+    ] = None,
+    share: Annotated[
+        bool,
+        Option(
+            "--share",
+            help="Make a public link, for a week at most: whoever has it can use the page, through servers of Gradio.",
+        ),
+    ] = False,
+    trust: Trust = False,
+    no_code: NoCode = False,
+) -> int:
+    """Show a web page on which runs are tried: an image, a sketch, validation images; of generation new images."""
+    choose_code(runs, trust, no_code)
+    with quiet_tensorflow():
+        import keras  # noqa: F401, its messages too stay off the screen
+
+        from pbl.demonstration import server
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: the uploaded images are removed
+    server.demo(*runs, share=share, port=port, wait=True)
+    return 0

@@ -86,9 +86,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
             text = literal(cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
             above = 4 if number % 2 == 0 else -11  # so that neighbours of the same height do not meet
-            labels.append(
-                axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8)
-            )
+            labels.append(axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8))
         if len(best) > 1:
             axes.plot(
                 [p[0] for p in best],

@@ -386,12 +386,19 @@ def predict(
         raise InputError("--maps: task={task} draws no maps.", task=run.config.task)
     files, pixels = read_images(run, files, {Path(path) for path in paths}, tell, note)
     model = load_model(run)
+    table = predict_read(run, model, files, pixels)
     with tell_slips(run.path, models.MODELS.get(run.config.model)):
-        table = task.predict(model, pixels, run)
         if maps is not None:
             _write_maps(task.draw_maps(model, pixels, run), files, Path(maps))
         if maps is not None and task.mask is not None:
             _write_masks(task.mask(model, pixels, run), files, Path(maps), run)
+    return table
+
+
+def predict_read(run: Run, model: keras.Model, files: Sequence[Path], pixels: np.ndarray) -> pd.DataFrame:
+    """Does what `predict` does, with a model that is loaded and images that are read already (`read_images`)."""
+    with tell_slips(run.path, models.MODELS.get(run.config.model)):
+        table = find_task(run.config).predict(model, pixels, run)
     if "left" in table:  # places in what the network sees
         table = _unfit_places(table, files, run)
     places = table.pop("image") if "image" in table else range(len(files))  # one of several boxes, or each image once

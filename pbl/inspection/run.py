@@ -159,7 +159,7 @@ def inspect_run(
     elif data is None:
         raise InputError("{error} Or give images: python -m pbl inspect RUN photo.jpg.", error=no_data)
     else:
-        shown = _choose_shown(run, data)
+        shown = choose_shown(run, data)
 
     def with_data(draw: Drawing, run: Run) -> tuple[Figure, pd.DataFrame]:
         if data is None:
@@ -193,7 +193,12 @@ def inspect_run(
     return written
 
 
-def _choose_shown(run: Run, data: Data) -> Shown:
+def choose_shown(run: Run, data: Data) -> Shown:
+    """Chooses validation images: of a classifier four mistakes and four right ones (`choose_images`), of another task the first eight.
+
+    Raises:
+        InputError: The run's predictions are missing, or of other images.
+    """
     if not run.config.is_classifier:
         images = data.sample("val", OF_EACH * 2)
         return Shown(images.pixels[: OF_EACH * 2], images.names[: OF_EACH * 2], None)

@@ -296,6 +296,7 @@ def _tables() -> dict[str, str]:
         boxes,
         commands,
         contrast,
+        demonstration,
         detection,
         doctor,
         errors,
@@ -324,6 +325,7 @@ def _tables() -> dict[str, str]:
         boxes.BOXES,
         detection.DETECTION,
         export.EXPORT,
+        demonstration.DEMONSTRATION,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

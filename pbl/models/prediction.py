@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from pbl.models.calls import is_overridden
+
 # Every prediction is made in batches of exactly this size. The kernels that a device chooses depend on the batch's size, and
 # with them the last bits of a float32 result: only at one size is an image's probability the same alone and among others.
 BATCH_SIZE = 32
@@ -31,7 +33,13 @@ def predict_outputs(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     for number in range(batches):
         part = pixels[number * FILLED : (number + 1) * FILLED]
         filled[number, : len(part)] = part
-    outputs = model.predict(filled.reshape(-1, *pixels.shape[1:]), batch_size=BATCH_SIZE, verbose=0)
+    outputs = None
+    if batches == 1 and not is_overridden(model, "predict"):
+        # The same function of the same batch, so the same bits (measured of nine networks), without the pipeline that `predict` builds
+        # for each call: of one image and ResNet-20 that is more than half of the time.
+        outputs = np.asarray(model.predict_on_batch(filled[0]))
+    if outputs is None or len(outputs) != BATCH_SIZE:  # several devices give the batch once each
+        outputs = model.predict(filled.reshape(-1, *pixels.shape[1:]), batch_size=BATCH_SIZE, verbose=0)
     shape = outputs.shape[1:]
     outputs = outputs.reshape(batches, BATCH_SIZE, *shape)[:, :FILLED]
     return outputs.reshape(batches * FILLED, *shape)[:n].astype(np.float32)

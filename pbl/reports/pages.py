@@ -15,10 +15,10 @@ MOST_LETTERS_OF_VALUE = 500
 MOST_LETTERS_OF_CODE = 100_000
 
 
-def load_template(name: str) -> Template:
-    """Returns a template of this folder. What it shows is escaped, and cut where it is too long; an unknown name is an error."""
+def load_template(name: str, folder: Path = Path(__file__).parent) -> Template:
+    """Returns a template of this folder, or of another. What it shows is escaped, and cut where it is too long; an unknown name is an error."""
     surroundings = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else clean(value, MOST_LETTERS),

@@ -287,6 +287,11 @@ def search(model: keras.Model, pixels: np.ndarray, among: np.ndarray, run: Run, 
         alike comes first, of equals the earlier.
     """
     rows, others = (scale_rows(predict_outputs(model, of)) for of in (pixels, among))
+    return find_alike(rows, others, run, most)
+
+
+def find_alike(rows: np.ndarray, others: np.ndarray, run: Run, most: int) -> pd.DataFrame:
+    """Does what `search` does, with features that are there already: `float32 [n, size]` and `float32 [m, size]`, of length 1."""
     found = np.empty((len(rows), min(most, len(others))), int)
     cosine = np.empty(found.shape, np.float32)
     for at in range(0, len(rows), 100):  # so many rows of similarity at once
