@@ -60,7 +60,7 @@ class Session:
         run: The run.
         config: The settings; of a run that goes on, with the options of its builder as they were when it began.
         resume: Keeps the training's state in the run, and puts it back; None before `begin`.
-        status: What the run's status becomes: "finished", "paused" or "interrupted".
+        status: What the run's status becomes: "finished", "paused", "interrupted" or "pruned".
     """
 
     def __init__(self, config: Config, run: Run):
@@ -216,7 +216,10 @@ class Session:
         if "resumed" in environment and run.holds("history.csv"):  # a process that was killed told no seconds
             seconds["fit"] = round(sum(float(row["seconds"]) for row in run.read_table("history.csv", "seconds")), 2)
         run.update_environment(status=self.status, seconds=seconds)
-        if self.status != "finished":
+        if self.status == "pruned":
+            told = "Pruned after epoch {epoch}: other trials were better by then. train with these settings goes on with {run}."
+            print(say(told, epoch=environment["epochs"], run=run.path))
+        elif self.status != "finished":
             ended = Sentence("Paused") if self.status == "paused" else Sentence("Interrupted")
             print(say("{ended}. The same command goes on with {run}.", ended=ended, run=run.path))
         elif not environment["diverged"]:
