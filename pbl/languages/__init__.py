@@ -303,6 +303,7 @@ def _tables() -> dict[str, str]:
         generation,
         grading,
         report,
+        search,
         segmentation,
         settings,
     )
@@ -322,6 +323,7 @@ def _tables() -> dict[str, str]:
         segmentation.SEGMENTATION,
         boxes.BOXES,
         detection.DETECTION,
+        search.SEARCH,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

@@ -39,6 +39,7 @@ def train(
     fresh: bool = False,
     images: int | None = None,
     prune: Callable[[int, dict[str, float]], bool] | None = None,
+    again: bool = True,
 ) -> Run:
     """Trains one run and evaluates its best model on validation. The test split is never looked at.
 
@@ -52,6 +53,8 @@ def train(
         images: Only so many training and validation images, for a trial.
         prune: Asked after each epoch, with its number from 1 and what it logged, whether the training ends there since a search
             has seen better ones; not heeded after the last. The state is kept: without `prune` the same settings go on.
+        again: Whether settings of which there is a finished run are trained once more, as whoever gives the command twice wants
+            it. Where several processes share a plan, one may end a run while another looks for it: False.
 
     Returns:
         The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over), "interrupted"
@@ -65,7 +68,7 @@ def train(
     """
     config = config if isinstance(config, Config) else load_experiment(config)
     with tell_slips(runs_folder(folder) / config.experiment, models.MODELS.get(config.model)):
-        return _train(config, folder, fresh, images, prune=prune)
+        return _train(config, folder, fresh, images, prune=prune, again=again)
 
 
 def rehearse(config: Config, folder: str | Path, kept_in: Path) -> Run:
@@ -81,6 +84,7 @@ def _train(
     images: int | None = None,
     kept_in: Path | None = None,
     prune: Callable[[int, dict[str, float]], bool] | None = None,
+    again: bool = True,
 ) -> Run:
     # A slip in a name is told before anything is loaded.
     config = settle_names(config)
@@ -90,7 +94,7 @@ def _train(
     makers = {
         type(callback).__name__: CALLBACKS[name] for callback, name in zip(callbacks, config.callbacks, strict=True)
     }
-    with open_session(config, folder, fresh) as session:
+    with open_session(config, folder, fresh, again) as session:
         config = session.config
         if config.tensorboard:
             check_tensorboard()

@@ -31,7 +31,8 @@ class Range(NamedTuple):
         """Writes a value as the settings take it; a real one is rounded, and stays in the range."""
         if self.is_whole:
             return str(int(value))
-        return as_word(min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high))
+        word = as_word(min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high))
+        return word if re.search(r"[.e]", word) else f"{word}.0"  # Keras takes 0 for no real number
 
     def __str__(self) -> str:
         ends = f"{as_word(self.low)}..{as_word(self.high)}"
@@ -74,7 +75,7 @@ def parse_space(text: str, config: Config) -> Space:
             raise InputError(told, word=word)
         if key in space:
             raise InputError("'{word}': {key} or one of its values is given twice.", word=word, key=key)
-        if key in NOT_SEARCHED or key not in config.decides() and key in Config.model_fields:
+        if key in NOT_SEARCHED or (key not in config.decides() and key in Config.model_fields):
             told = "'{word}': {key} is not searched, since trials of other values could not be compared. Set it for all: {key}={now}"
             raise InputError(told, word=word, key=key, now=as_word(getattr(config, key)))
         space[key] = _parse_range(word, key, values, config) if ".." in values else _parse_choice(word, key, values)
@@ -151,7 +152,7 @@ def _parse_range(word: str, key: str, values: str, config: Config) -> Range:
 
 def _check_names(key: str, config: Config) -> None:
     """Raises InputError where there is no such setting, or the model has no such option, with the nearest name."""
-    owner, dot, option = key.partition(".")
+    owner, dot, _ = key.partition(".")
     if owner not in Config.model_fields or (dot and not isinstance(getattr(config, owner), dict)):
         hint = RENAMED.get(key) or name_nearest(key, Config.model_fields)
         raise InputError("There is no setting '{name}'. {hint}", name=key, hint=hint)

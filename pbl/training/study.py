@@ -148,16 +148,19 @@ def search(
     if best:
         tell(
             Sentence(
-                "The best {n} settings are trained with {seeds} seeds each, before one is called the best.",
+                "The best {n} settings are trained with {seeds} seeds each. Then one is called the best.",
                 n=len(best), seeds=SEEDS,
             )
         )  # fmt: skip
         planned = [
-            ({"trial": trial.number, "seed": config.seed + more}, study.settle(trial).replace(seed=config.seed + more))
+            (
+                {"trial": trial.number + 1, "seed": config.seed + more},
+                study.settle(trial).replace(seed=config.seed + more),
+            )
             for more in range(SEEDS)
             for trial in best
         ]
-        by_settings = {str(of.decides()): number["trial"] for number, of in planned}
+        by_settings = {str(of.decides()): told["trial"] - 1 for told, of in planned}
         for of, run, reason in train_each(planned, folder, tell):
             if run is not None and not reason:
                 seeds.setdefault(by_settings[str(of.decides())], []).append(run)
@@ -269,7 +272,7 @@ class Study:
                 if not any(trial.status == "running" for trial in self.read_trials()):
                     return True
                 if not has_told:
-                    tell(Sentence("The last trials are in work elsewhere: waiting for them."))
+                    tell(Sentence("Other processes train the last trials: waiting for them."))
                     has_told = True
                 time.sleep(POLL_SECONDS)
                 continue
@@ -449,16 +452,16 @@ def describe_winner(found: Found) -> list[Sentence]:
         return f"{value:.1%}" if found.measure == "accuracy" else f"{abs(value):.4g}"
 
     best = Sentence(
-        "The best by the mean over {n} seeds is trial {trial}: {settings}. In its trial {claimed}, in that mean {mean}, with the new"
-        " seeds alone {new}.",
+        "The best by the mean over {n} seeds is trial {trial}: {settings}. Its score: {claimed} in the trial, {mean} as that mean,"
+        " {new} with the new seeds alone.",
         n=len(own), trial=winner.number + 1, claimed=tell(winner.score), mean=tell(sum(own) / len(own)),
         new=tell(sum(new) / len(new)) if new else "-",
         settings=" ".join(f"{key}={word}" for key, word in winner.words.items()),
     )  # fmt: skip
     told = (
         "The score of a trial, {claimed}, is biased upwards: it is the luckiest of {finished} finished trials, chosen by these very"
-        " {images:,} validation images. New seeds take the luck of the training away, but not that of the images. Believe the test"
-        " split alone, used once in the end: python -m pbl evaluate {run} --split test"
+        " {images:,} validation images. New seeds remove the luck of the training, but not that of the images. Only the test split"
+        " tells the truth, used once at the end: python -m pbl evaluate {run} --split test"
     )
     finished = sum(trial.status == "finished" for trial in found.trials)
     images = runs[0].split["images"]["val"]

@@ -175,7 +175,7 @@ def train_once(
         config.file and not is_code_left_out()
     ):  # anew: another experiment may have entered other code under the same name
         run_experiment_file(config.file)
-    return find_finished(config, folder) or train(config, folder=folder, prune=prune)
+    return find_finished(config, folder) or train(config, folder=folder, prune=prune, again=False)
 
 
 def plan_comparison(

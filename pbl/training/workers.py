@@ -116,7 +116,7 @@ def _wait(workers: list, tell: Callable[[str], None], say_line: Callable[[str], 
                 if worker.returncode < 0:
                     tell(
                         Sentence(
-                            "Worker {number} was killed (signal {signal}). What it trained is gone on with by another.",
+                            "Worker {number} was killed (signal {signal}). Another process resumes its run.",
                             number=number, signal=-worker.returncode,
                         )
                     )  # fmt: skip
