@@ -7,10 +7,10 @@ trains, is taken up by whoever comes by, from the run's last state.
 
 import contextlib
 import hashlib
-import logging
 import math
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import open_data
@@ -49,7 +50,7 @@ BEST = 3  # settings that are trained again
 SEEDS = 3  # of each of them, that of its trial included: fewer are not told apart from chance
 LOCK_SECONDS = 20  # after which the lock of a process that was killed while it proposed a trial is broken
 MOST_FAILED = 3  # trials that may fail before any has a result
-PRUNERS = ("median", "hyperband", "none")
+FEWEST_FOR_IMPORTANCE = 10  # finished trials; of fewer a forest explains noise
 Pruner = Literal["median", "hyperband", "none"]
 
 
@@ -207,8 +208,9 @@ class Study:
         self.config, self.space, self.folder = config, space, folder
         self.journal = runs_folder(folder) / config.experiment / JOURNAL
         self.measure = "accuracy" if config.is_classifier else "score"
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        logging.getLogger("optuna").addFilter(_leave_out)
+        optuna.logging.set_verbosity(
+            optuna.logging.ERROR
+        )  # what it warns of is its own lock, which others hold for a moment
         self.journal.parent.mkdir(parents=True, exist_ok=True)
         # Made with O_EXCL: a mounted Drive knows no symbolic links.
         lock = JournalFileOpenLock(str(self.journal), grace_period=LOCK_SECONDS)
@@ -216,10 +218,11 @@ class Study:
             _mend(self.journal, lock)
             try:
                 self._storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=lock))
-                self._study = optuna.create_study(
-                    storage=self._storage, study_name=STUDY, direction="maximize", load_if_exists=True,
-                    pruner=_build_pruner(pruner, config),
-                )  # fmt: skip
+                stored = {"storage": self._storage, "study_name": STUDY, "pruner": _build_pruner(pruner, config)}
+                if any(known.study_name == STUDY for known in self._storage.get_all_studies()):
+                    self._study = optuna.load_study(**stored)
+                else:
+                    self._study = optuna.create_study(**stored, direction="maximize")
             except (ValueError, KeyError, TypeError) as error:
                 told = "{file} is damaged ({reason}). Put it back from a copy, or move it away: then the search begins anew, and no run is lost."
                 raise InputError(told, file=self.journal, reason=f"{type(error).__name__}: {error}") from error
@@ -227,7 +230,10 @@ class Study:
 
     def _check_same(self) -> None:
         """Enters what the study is of; raises InputError where it is of something else."""
-        ours = {"space": describe_space(self.space), "settings": name_same(self.config, self.space)}
+        settings = name_same(self.config, self.space)
+        if self.config.file is not None and self.config.file.is_file():
+            settings["own code"] = hash_own_code(self.config.file, self.config)
+        ours = {"space": describe_space(self.space), "settings": settings}
         kept = self._study.user_attrs
         for name, value in ours.items():
             if name not in kept:
@@ -301,7 +307,9 @@ class Study:
                 return None
             # What is drawn depends on the seed, the trial and those before it, not on the process.
             seed = int(hashlib.sha256(f"{self.config.seed} {number}".encode()).hexdigest()[:8], 16)
-            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            with warnings.catch_warnings():  # of earlier versions, that a worker's running trials are an experiment
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             distributions = {key: _as_distribution(values) for key, values in self.space.items()}
             drawn = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
             drawn.number = number
@@ -417,7 +425,7 @@ class Study:
     def importance(self) -> dict[str, float]:
         """Returns the share of the scores' variance that each setting explains alone, the largest first; {} where that cannot be told."""
         finished = [trial.score for trial in self.read_trials() if trial.status == "finished"]
-        if len(finished) < 4 or len(set(finished)) < 2 or len(self.space) < 2:
+        if len(finished) < FEWEST_FOR_IMPORTANCE or len(set(finished)) < 2 or len(self.space) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.config.seed)
         try:
@@ -508,8 +516,3 @@ def _mend(journal: Path, lock: Any) -> None:
     finally:
         with contextlib.suppress(RuntimeError):  # broken by another process, since this one slept
             lock.release()
-
-
-def _leave_out(record: logging.LogRecord) -> bool:
-    """Optuna's words about its own lock mean nothing to a reader here."""
-    return "lock file" not in record.getMessage()
