@@ -25,7 +25,7 @@ SPACE = "learning_rate=log:1e-3..0.3 optimizer=sgd,adamw"
 
 @pytest.fixture
 def study():
-    pytest.importorskip("optuna", reason='needs the extra "search": pip install "optuna>=4.2"')
+    pytest.importorskip("optuna", reason='needs the extra "search": pip install "optuna>=4.3"')
     from pbl.training import study
 
     return study

@@ -12,7 +12,7 @@ SEARCH = {
     "'{word}': {key} is not searched, since trials of other values could not be compared. Set it for all: {key}={now}": "「{word}」：{key} は探せません。値の違う試行どうしを比べられないからです。全体で1つに決めてください：{key}={now}",
     'The search names no setting. Give such as --search "learning_rate=log:1e-3..0.3".': "探す設定がありません。例：--search \"learning_rate=log:1e-3..0.3\"",
     # training/study.py
-    '--search needs the package optuna, which is not installed: pip install "optuna>=4.2"': '--search にはパッケージ optuna が必要ですが、入っていません：pip install "optuna>=4.2"',
+    '--search needs the package optuna, which is not installed: pip install "optuna>=4.3"': '--search にはパッケージ optuna が必要ですが、入っていません：pip install "optuna>=4.3"',
     "--trials {trials}: give how many trials there are to be, 1 or more.": "--trials {trials}：試行の数を1以上で指定してください。",
     "--minutes {minutes:g}: give minutes above 0.": "--minutes {minutes:g}：0 より大きい分数を指定してください。",
     "The space has {settings} settings, and {trials} trials are no fewer. Train each once: --sweep, with the values in place of ranges.": "探す範囲には設定が {settings} 通りしかなく、試行 {trials} 回で足ります。範囲の代わりに値を並べ、--sweep でそれぞれ1回ずつ学習してください。",

@@ -177,7 +177,7 @@ def search(
 def check_optuna() -> None:
     """Raises InputError, with what to install, where Optuna is missing."""
     if optuna is None:
-        raise InputError('--search needs the package optuna, which is not installed: pip install "optuna>=4.2"')
+        raise InputError('--search needs the package optuna, which is not installed: pip install "optuna>=4.3"')
 
 
 def check_size(space: Space, trials: int, minutes: float | None = None) -> None:
