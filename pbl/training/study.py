@@ -208,9 +208,8 @@ class Study:
         self.config, self.space, self.folder = config, space, folder
         self.journal = runs_folder(folder) / config.experiment / JOURNAL
         self.measure = "accuracy" if config.is_classifier else "score"
-        optuna.logging.set_verbosity(
-            optuna.logging.ERROR
-        )  # what it warns of is its own lock, which others hold for a moment
+        # What it warns of is its own lock, which others hold for a moment.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.journal.parent.mkdir(parents=True, exist_ok=True)
         # Made with O_EXCL: a mounted Drive knows no symbolic links.
         lock = JournalFileOpenLock(str(self.journal), grace_period=LOCK_SECONDS)
