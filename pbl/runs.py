@@ -436,12 +436,13 @@ def _list_states(path: Path) -> list[Path]:
     return []
 
 
-def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = False) -> Run:
+def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = False, again: bool = True) -> Run:
     """Makes the folder of a new run, as `start_run`; of several processes that do so at once one alone gets it.
 
     Args:
         config, folder: As for `start_run`.
         fresh: Whether other unfinished runs of the same settings do not count.
+        again: Whether finished ones do not count; else such a run, which ended a moment ago, is not trained once more.
 
     Raises:
         InUse: Another process was faster: its run has the lower number.
@@ -454,6 +455,10 @@ def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = 
             _wait_until_made(path)
     before = [other for other in _find_same(config, folder) if other.path.name.isdecimal() and other.path < run.path]
     earlier = next((other for other in before if not other.is_finished), None)
+    ended = None if again else next((other for other in before if other.is_finished), None)
+    if ended is not None:
+        remove_run(run)
+        raise InUse("{run} was trained by another process meanwhile: its result is taken.", run=ended.path)
     if earlier is not None:
         remove_run(run)
         with earlier.lock():  # tells who has it

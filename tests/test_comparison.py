@@ -465,7 +465,7 @@ def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
     assert main(command) == 1
     assert [file.stat().st_mtime_ns for file in sorted(Path("runs").glob("*/*/history.csv"))] == times
     assert main(["compare", "--train", "small.py", "large.py", "--seeds", "1", "--minutes", "0.05"]) == 0
-    epochs = json.loads(Path("comparison/budget.json").read_text())
+    epochs = json.loads(Path("runs/.budgets/budget.json").read_text())
     assert len(epochs) == 2 and all(count >= 1 for count in epochs.values())
     Path("longer.py").write_text(EXPERIMENT.format(model="mlp", options={}).replace("epochs=2", "epochs=3"))
     assert main(["compare", "--train", "small.py", "longer.py"]) == 2

@@ -18,6 +18,7 @@ import typer.main
 from pbl import __version__
 from pbl.cli import comparison, data, evaluation, export, grading, reports, training
 from pbl.cli.help import Command, Program
+from pbl.cli.options import remember_words
 from pbl.cli.words import read_words
 from pbl.errors import InputError, Sentence
 from pbl.languages import choose_screen_language, say, say_sentence
@@ -96,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments in (["--version"], ["-V"], ["version"]):
             print(f"pbl {__version__}")
             return 0
+        remember_words(arguments)
         status = program.main(arguments, prog_name="python -m pbl", standalone_mode=False) or 0
         if status == 130:  # typer's answer to Ctrl-C
             print(say("pbl: stopped"), file=sys.stderr)

@@ -7,7 +7,18 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, NoCode, RunsOption, Split, Trust, choose_code, load_config
+from pbl.cli.options import (
+    AsJson,
+    NoCode,
+    RunsOption,
+    Split,
+    Trust,
+    Workers,
+    choose_code,
+    is_worker,
+    load_config,
+    spread,
+)
 from pbl.cli.screen import print_json, print_table, print_text, quiet_tensorflow
 from pbl.errors import InputError, Sentence
 from pbl.languages import say, say_sentence
@@ -43,6 +54,7 @@ def compare(
     ] = None,
     epochs: Annotated[int | None, Option(min=1, help="With --train: epochs of every run.")] = None,
     minutes: Annotated[float | None, Option(min=0.01, help="With --train: minutes of every run, instead.")] = None,
+    workers: Workers = 1,
     split: Annotated[
         Split, Option(help="Which images; test is evaluated, and each use recorded, where it is not yet.")
     ] = "val",
@@ -68,14 +80,16 @@ def compare(
     choose_code(runs, trust, no_code)
     from pbl import comparison
 
-    if not train and (epochs or minutes or models or folds):
-        raise InputError("--epochs, --minutes, --models and --folds are for --train.")
+    if not train and (epochs or minutes or models or folds or workers != 1):
+        raise InputError("--epochs, --minutes, --models, --folds and --workers are for --train.")
     if folds and split == "test":
         raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
-        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, out, folder)
+        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, folder)
+        if is_worker():
+            return status
     else:
         found, failures, status = comparison.find_runs(runs), [], 0
     if split == "test":
@@ -102,7 +116,7 @@ def _train_each(
     folds: int | None,
     epochs: int | None,
     minutes: float | None,
-    out: Path,
+    workers: int,
     folder: str | None,
 ):
     """Returns the runs, those that failed, and the exit status that they ask for."""
@@ -127,7 +141,9 @@ def _train_each(
         from pbl.training import sweep
     for config in configs:
         find_builder(config.model)  # a slip is told before anything is trained
-    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, out / "budget.json", folds=folds)
+    budget = sweep.budget_file(folder)
+    planned = sweep.plan_comparison(configs, seeds, epochs, minutes, budget, folds=folds)
+    spread(workers)
     runs, failures, status = [], [], 0
     for config, run, reason in sweep.train_each(planned, folder):
         if run is None:

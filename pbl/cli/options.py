@@ -12,6 +12,7 @@ from typer import Argument, Option
 from pbl.cli.screen import quiet_tensorflow
 from pbl.config import find_name
 from pbl.errors import InputError, Sentence
+from pbl.languages import say_sentence
 
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
 RunsOption = Annotated[
@@ -44,7 +45,49 @@ NoCode = Annotated[
     bool, Option("--no-code", help="Do not execute the run's experiment.py: its model is one of this package.")
 ]
 
+Workers = Annotated[
+    int,
+    Option(
+        metavar="N",
+        help="Train so many runs at once, as processes that share this machine's cores and GPUs; several runs only.",
+    ),
+]
+
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+_words: list[str] = []  # of the command that runs now
+
+
+def remember_words(words: list[str]) -> None:
+    """Keeps the words of the command, for its workers."""
+    _words[:] = words
+
+
+def spread(workers: int) -> None:
+    """Lets so many processes give this very command at once, and waits for them: then all is trained, and read here.
+
+    Of a worker, and where there is to be one alone, it does nothing.
+
+    Args:
+        workers: How many, as `--workers` has it.
+    """
+    from pbl.training.workers import is_worker, run_workers
+
+    if workers == 1 or is_worker():
+        return
+    words = list(_words)
+    while "--workers" in words:
+        del words[(at := words.index("--workers")) : at + 2]
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # this process leaves the GPUs to them
+    run_workers(
+        words, workers, lambda line: print(say_sentence(line), flush=True), lambda line: print(line, flush=True)
+    )
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker of another one, which shows what comes out."""
+    return "PBL_WORKER" in os.environ
 
 
 def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:

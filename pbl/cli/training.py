@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typer import Option
 
@@ -15,11 +15,14 @@ from pbl.cli.options import (
     RunsOption,
     Settings,
     Trust,
+    Workers,
     check_file,
     choose_code,
+    is_worker,
     load_config,
+    spread,
 )
-from pbl.cli.screen import format_number, print_table, quiet_tensorflow
+from pbl.cli.screen import format_number, print_table, print_text, quiet_tensorflow
 from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.storage.escapes import for_shell
@@ -51,6 +54,20 @@ def train(
     learning_curve: Annotated[
         bool, Option("--learning-curve", help="Would more data help? Train on 1/8, 1/4, 1/2 and all of the images.")
     ] = False,
+    search: Annotated[
+        str | None,
+        Option(
+            metavar='"KEY=LOW..HIGH ..."',
+            help="Search for good settings, with Optuna, such as learning_rate=log:1e-3..0.3 optimizer=sgd,adamw.",
+        ),
+    ] = None,
+    trials: Annotated[int, Option(help="With --search: so many trials, those of earlier calls included.")] = 30,
+    minutes: Annotated[float | None, Option(help="With --search: no trial begins after so many minutes.")] = None,
+    pruner: Annotated[
+        Literal["median", "hyperband", "none"],
+        Option(help="With --search: what ends a run that does worse than others did by then."),
+    ] = "median",
+    workers: Workers = 1,
     runs: RunsOption = None,
     trust: Trust = False,
     no_code: NoCode = False,
@@ -59,12 +76,20 @@ def train(
     choose_code([experiment], trust, no_code)
     config = load_config(experiment, settings)
     is_sweep = sweep is not None or (seeds > 1 and not learning_curve)
-    if sum((is_sweep, learning_curve, fresh, dry_run, memorise is not None)) > 1:
-        raise InputError("Give one of --sweep (or --seeds), --learning-curve, --fresh, --dry-run and --memorise.")
+    if sum((is_sweep, learning_curve, search is not None, fresh, dry_run, memorise is not None)) > 1:
+        raise InputError(
+            "Give one of --sweep (or --seeds), --search, --learning-curve, --fresh, --dry-run and --memorise."
+        )
+    if search is None and (trials != 30 or minutes is not None or pruner != "median"):
+        raise InputError("--trials, --minutes and --pruner are for --search.")
+    if workers != 1 and not (is_sweep or learning_curve or search is not None):
+        raise InputError("--workers is for several runs: --sweep, --seeds, --search or --learning-curve.")
+    if search is not None:
+        return _search(config, search, trials, minutes, pruner, workers, runs)
     if learning_curve:
-        return _measure_learning_curve(config, seeds, runs)
+        return _measure_learning_curve(config, seeds, workers, runs)
     if is_sweep:
-        return _sweep(config, sweep, seeds, runs)
+        return _sweep(config, sweep, seeds, workers, runs)
     with quiet_tensorflow():
         from pbl.training import run as training
         from pbl.training import trials
@@ -80,11 +105,14 @@ def train(
     return _show_run(training.train(config, folder=runs, fresh=fresh))
 
 
-def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
+def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
+    spread(workers)
     table, file = sweep.run_sweep(planned, folder)
+    if is_worker():
+        return _find_status(table["status"])
     status = _show_runs(table.drop(columns=["reason", "epochs", "val_log_loss", "best_epoch", "seconds"]))
     finished = [path for path, of in zip(table["run"], table["status"], strict=True) if of == "finished"]
     if status != 130 and len(finished) > 1 and config.is_classifier:
@@ -104,10 +132,69 @@ def _sweep(config, text: str | None, seeds: int, folder: str | None) -> int:
     return status
 
 
-def _measure_learning_curve(config, seeds: int, folder: str | None) -> int:
+def _search(
+    config, text: str, trials: int, minutes: float | None, pruner: str, workers: int, folder: str | None
+) -> int:
+    with quiet_tensorflow():
+        from pbl.training import study
+        from pbl.training.space import parse_space
+    study.check_optuna()
+    space = parse_space(text, config)
+    study.check_size(space, trials, minutes)
+    if workers != 1 and not is_worker():
+        study.Study(config, space, folder=folder)  # what the journal holds against it is told once, not by each worker
+    spread(workers)
+    found = study.search(config, space, trials, minutes=minutes, pruner=pruner, folder=folder)
+    statuses = found.table["status"]
+    if is_worker() or found.is_interrupted:
+        return 130 if found.is_interrupted else 0
+    return _show_search(found, space, config, statuses)
+
+
+def _show_search(found, space, config, statuses) -> int:
+    from pbl.cli.comparison import show_comparison
+    from pbl.comparison import compare, write_results
+    from pbl.storage.writing import replacing
+    from pbl.training.study import describe_winner
+    from pbl.training.study_figures import draw_search
+
+    shown = found.table.drop(columns=["reason"]).astype(object).where(found.table.notna(), "")
+    print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    told = "{trials} trials: {finished} finished, {pruned} pruned, {failed} failed."
+    counts = {name: int((statuses == name).sum()) for name in ("finished", "pruned", "failed")}
+    print(say(told, trials=len(statuses), **counts))
+    pictures, files = [], [found.file]
+    for name, figure in draw_search(found, space, config.experiment):
+        pictures.append(found.file.with_name(f"search_{name}.png"))
+        with replacing(pictures[-1]) as temporary:
+            figure.savefig(temporary, dpi=120)
+    if not found.seeds:
+        print(say("No trial has finished: give more of them, or another space."))
+        return 1
+    runs = [run for of_trial in found.seeds.values() for run in of_trial]
+    if len(runs) > 1:
+        try:
+            result = compare(runs)
+        except InputError as error:  # of a task without values for each image
+            print(say_sentence(error))
+        else:
+            show_comparison(result)
+            files += write_results(result, found.file.with_suffix(""))
+    for sentence in describe_winner(found):
+        print_text(say_sentence(sentence), 2, "- ")
+    print(say("Written: {file}", file=", ".join(map(str, files))))
+    if pictures:
+        print(say("Pictures: {files}", files=", ".join(map(str, pictures))))
+    return 0
+
+
+def _measure_learning_curve(config, seeds: int, workers: int, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training.learning_curve import measure_learning_curve
+    spread(workers)
     found = measure_learning_curve(config, seeds, folder)
+    if is_worker():
+        return _find_status(found.table["status"])
     status = _show_runs(
         found.table.filter(("arm", "share", "train_fraction", "images", "seed", "val_accuracy", "run", "status"))
     )
@@ -122,7 +209,12 @@ def _show_runs(shown) -> int:
     """Prints some columns of a table of runs; returns the exit status that their statuses ask for."""
     shown = shown.astype(object).where(shown.notna(), "")
     print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
-    statuses = set(shown["status"])
+    return _find_status(shown["status"])
+
+
+def _find_status(statuses) -> int:
+    """The exit status that the statuses of runs ask for."""
+    statuses = set(statuses)
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
 
 

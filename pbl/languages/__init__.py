@@ -305,6 +305,7 @@ def _tables() -> dict[str, str]:
         generation,
         grading,
         report,
+        search,
         segmentation,
         settings,
     )
@@ -326,6 +327,7 @@ def _tables() -> dict[str, str]:
         detection.DETECTION,
         export.EXPORT,
         demonstration.DEMONSTRATION,
+        search.SEARCH,
         SENTENCES,
     )
     return {english: japanese for table in tables for english, japanese in table.items()}

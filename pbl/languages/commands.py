@@ -3,8 +3,8 @@
 import re
 
 SAID = {
-    "Give one of --sweep (or --seeds), --learning-curve, --fresh, --dry-run and --memorise.": "--sweep（または --seeds）、--learning-curve、--fresh、--dry-run、--memorise は、どれか1つだけ指定してください。",
-    "--epochs, --minutes, --models and --folds are for --train.": "--epochs、--minutes、--models、--folds は --train といっしょに使います。",
+    "Give one of --sweep (or --seeds), --search, --learning-curve, --fresh, --dry-run and --memorise.": "--sweep（または --seeds）、--search、--learning-curve、--fresh、--dry-run、--memorise は、どれか1つだけ指定してください。",
+    "--epochs, --minutes, --models, --folds and --workers are for --train.": "--epochs、--minutes、--models、--folds、--workers は --train といっしょに使います。",
     "The folds of a cross-validation are compared on validation: leave out --split test.": "交差検証は検証画像で比べます。--split test を外してください。",
     "Give --epochs or --minutes, not both: a budget is one or the other.": "--epochs と --minutes は、どちらか一方だけ指定してください。",
     "--train needs experiment files, such as experiments/mnist_mlp.py experiments/digits_resnet20.py.": "--train には実験ファイルが必要です。例：experiments/mnist_mlp.py experiments/digits_resnet20.py",
@@ -224,6 +224,11 @@ HELP = {
     "One batch through all of it, to see that it runs; nothing is kept.": "1バッチだけ最後まで通し、動くかどうかを確かめます。何も保存しません。",
     "Can the model learn so many images (32) by heart? Nothing is kept.": "モデルがこの枚数（32など）の画像を丸暗記できるか試します。何も保存しません。",
     "One run for each combination of these settings, such as learning_rate=0.1,0.01.": "設定の組み合わせごとに1回ずつ学習します。例：learning_rate=0.1,0.01",
+    "Search for good settings, with Optuna, such as learning_rate=log:1e-3..0.3 optimizer=sgd,adamw.": "よい設定を Optuna で探します。例：learning_rate=log:1e-3..0.3 optimizer=sgd,adamw",
+    "With --search: so many trials, those of earlier calls included.": "--search のとき：試行の数（前に行った分も含みます）。",
+    "With --search: no trial begins after so many minutes.": "--search のとき：この分数を過ぎたら、新しい試行を始めません。",
+    "With --search: what ends a run that does worse than others did by then.": "--search のとき：ほかの試行より悪い学習を打ち切る方法。",
+    "Train so many runs at once, as processes that share this machine's cores and GPUs; several runs only.": "この数だけ同時に学習します（プロセスごとにこのマシンのコアと GPU を分け合います）。何回も学習するときだけ使えます。",
     "So many runs, with seeds that count up.": "この回数だけ、乱数シードを1ずつ増やして学習します。",
     "Would more data help? Train on 1/8, 1/4, 1/2 and all of the images.": "データを増やすと上がるかを調べます。画像の 1/8、1/4、1/2、全部で学習します。",
     "Where runs are kept; else the variable PBL_RUNS, else runs/.": "実験を保存する場所。省略すると変数 PBL_RUNS、それもなければ runs/。",

@@ -595,6 +595,11 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
         text = say("The training is paused: {done} of {all} epochs are done, and nothing here is final.", **counts)
     elif status == "interrupted":
         text = say("The training was stopped: {done} of {all} epochs are done, and nothing here is final.", **counts)
+    elif status == "pruned":
+        text = say(
+            "A search pruned the training after {done} of {all} epochs: others were better by then, and nothing here is final.",
+            **counts,
+        )
     elif status == "running":
         text = say("The training was cut off: {done} of {all} epochs are done, and nothing here is final.", **counts)
     else:

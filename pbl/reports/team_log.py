@@ -36,6 +36,7 @@ STATUSES = {
     "cut off": "cut off",
     "paused": "paused",
     "interrupted": "interrupted",
+    "pruned": "pruned",
     "failed": "failed",
     "damaged": "damaged",
 }

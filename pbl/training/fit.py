@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import keras
@@ -64,10 +64,17 @@ class Fit:
         data: The data.
         task: What is learned.
         callbacks: The settings' own.
+        prune: As `train` takes it.
     """
 
     def __init__(
-        self, session: Session, model: keras.Model, data: Data, task: Task, callbacks: list[keras.callbacks.Callback]
+        self,
+        session: Session,
+        model: keras.Model,
+        data: Data,
+        task: Task,
+        callbacks: list[keras.callbacks.Callback],
+        prune: Callable[[int, dict[str, float]], bool] | None = None,
     ):
         self.session, self.run, self.resume = session, session.run, session.resume
         self.model, self.data, self.task, self.callbacks = model, data, task, callbacks
@@ -85,6 +92,7 @@ class Fit:
         # `SwapEMAWeights` of the settings does the same, but hides the averages from the best model.
         callbacks = [callback for callback in callbacks if not isinstance(callback, keras.callbacks.SwapEMAWeights)]
         averages = [AveragesIn()] if _keeps_averages(model) else []
+        self.pruning = None if prune is None else _Pruning(prune, self.resume)
         self.everybody = [
             *([self.monitor] if self.monitor else []),  # first, so that all see what it enters
             *averages,
@@ -97,6 +105,7 @@ class Fit:
             *logs,  # they and the history see what all others log
             self.history,
             *map(AveragesOut, averages),
+            *([self.pruning] if self.pruning else []),
             self.resume,  # last, so that it keeps what all did
         ]
 
@@ -148,6 +157,8 @@ class Fit:
         except (Paused, KeyboardInterrupt) as stop:
             is_time_over = isinstance(stop, Paused) and not stop.is_asked
             self.session.status = "paused" if is_time_over else "interrupted"
+            if isinstance(stop, Paused) and self.pruning and self.pruning.has_pruned:
+                self.session.status = "pruned"
             self.best.flush()
             if hasattr(self.monitor, "save"):
                 self.monitor.save()
@@ -217,6 +228,27 @@ class _StopWithoutLock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.on_train_batch_begin(0)
+
+
+class _Pruning(keras.callbacks.Callback):
+    """Asks after each epoch whether the training ends there; then it pauses, with its state kept.
+
+    Attributes:
+        has_pruned: Whether it was ended so.
+    """
+
+    remembers_nothing = True  # so that the training is gone on with outside the search too
+
+    def __init__(self, prune: Callable[[int, dict[str, float]], bool], resume: ExactResume):
+        super().__init__()
+        self._prune, self._resume, self.has_pruned = prune, resume, False
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
+        # Ctrl-C comes first: whoever stops the search wants to go on with it.
+        if self._prune(epoch + 1, logs or {}) and not is_last and not self._resume.is_asked:
+            self.has_pruned = True
+            self._resume.pause()
 
 
 class _StopWhereWeightsAppear(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -37,6 +38,8 @@ def train(
     folder: str | Path | None = None,
     fresh: bool = False,
     images: int | None = None,
+    prune: Callable[[int, dict[str, float]], bool] | None = None,
+    again: bool = True,
 ) -> Run:
     """Trains one run and evaluates its best model on validation. The test split is never looked at.
 
@@ -48,10 +51,14 @@ def train(
         folder: Where runs are kept; the variable `PBL_RUNS`, else `runs`, unless given.
         fresh: Start anew although an unfinished run of the same settings is there.
         images: Only so many training and validation images, for a trial.
+        prune: Asked after each epoch, with its number from 1 and what it logged, whether the training ends there since a search
+            has seen better ones; not heeded after the last. The state is kept: without `prune` the same settings go on.
+        again: Whether settings of which there is a finished run are trained once more, as whoever gives the command twice wants
+            it. Where several processes share a plan, one may end a run while another looks for it: False.
 
     Returns:
-        The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over) or "interrupted"
-        (Ctrl-C).
+        The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over), "interrupted"
+        (Ctrl-C) or "pruned".
 
     Raises:
         InputError: The settings do not fit the data or the model; another process trains in the run; the training
@@ -61,7 +68,7 @@ def train(
     """
     config = config if isinstance(config, Config) else load_experiment(config)
     with tell_slips(runs_folder(folder) / config.experiment, models.MODELS.get(config.model)):
-        return _train(config, folder, fresh, images)
+        return _train(config, folder, fresh, images, prune=prune, again=again)
 
 
 def rehearse(config: Config, folder: str | Path, kept_in: Path) -> Run:
@@ -71,7 +78,13 @@ def rehearse(config: Config, folder: str | Path, kept_in: Path) -> Run:
 
 
 def _train(
-    config: Config, folder: str | Path | None, fresh: bool, images: int | None = None, kept_in: Path | None = None
+    config: Config,
+    folder: str | Path | None,
+    fresh: bool,
+    images: int | None = None,
+    kept_in: Path | None = None,
+    prune: Callable[[int, dict[str, float]], bool] | None = None,
+    again: bool = True,
 ) -> Run:
     # A slip in a name is told before anything is loaded.
     config = settle_names(config)
@@ -81,7 +94,7 @@ def _train(
     makers = {
         type(callback).__name__: CALLBACKS[name] for callback, name in zip(callbacks, config.callbacks, strict=True)
     }
-    with open_session(config, folder, fresh) as session:
+    with open_session(config, folder, fresh, again) as session:
         config = session.config
         if config.tensorboard:
             check_tensorboard()
@@ -96,7 +109,7 @@ def _train(
         model, policy = build_and_compile(config, data, callbacks)
         session.lap("build")
         with session.begin(model, policy, data, findings) as run, tell_slips(kept_in or run.path, builder, makers):
-            fit = Fit(session, model, data, task, callbacks)
+            fit = Fit(session, model, data, task, callbacks, prune)
             with fit.until_stopped():
                 planned = stages(config)
                 for stage in planned:

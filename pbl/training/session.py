@@ -16,6 +16,7 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
 from pbl.models import slips
 from pbl.runs import Run, describe_environment, find_unfinished, remove_run, reserve_run
+from pbl.storage.lock import InUse
 from pbl.storage.writing import discard, timestamp
 from pbl.training.build import builder_options
 from pbl.training.checkpoint import ExactResume
@@ -24,7 +25,9 @@ IN_FIT = "monitor (in fit)"
 
 
 @contextlib.contextmanager
-def open_session(config: Config, folder: str | Path | None = None, fresh: bool = False) -> Iterator["Session"]:
+def open_session(
+    config: Config, folder: str | Path | None = None, fresh: bool = False, again: bool = True
+) -> Iterator["Session"]:
     """Gives the session of a training: of the unfinished run of these settings, else of a new one; it is locked at once.
 
     Where nothing is trained, since the data or the settings do not fit, a new run's folder is taken away again.
@@ -33,13 +36,16 @@ def open_session(config: Config, folder: str | Path | None = None, fresh: bool =
         config: The settings.
         folder: Where runs are kept.
         fresh: Whether an unfinished run is left alone.
+        again: Whether settings of which there is a finished run are trained once more.
 
     Raises:
-        InUse: Another process trains in the run.
+        InUse: Another process trains in the run, or has just ended it.
     """
     found = None if fresh else find_unfinished(config, folder)
-    run = found or reserve_run(config, folder, fresh)
+    run = found or reserve_run(config, folder, fresh, again)
     with run.lock():
+        if found is not None and run.is_finished and run.is_tidy:  # it ended between the look at it and the lock
+            raise InUse("{run} was trained by another process meanwhile: its result is taken.", run=run.path)
         if found is not None:
             recorded = run.environment.get("builder_options")
             options = models.keep_options(config.model, config.model_options, recorded)
@@ -60,7 +66,7 @@ class Session:
         run: The run.
         config: The settings; of a run that goes on, with the options of its builder as they were when it began.
         resume: Keeps the training's state in the run, and puts it back; None before `begin`.
-        status: What the run's status becomes: "finished", "paused" or "interrupted".
+        status: What the run's status becomes: "finished", "paused", "interrupted" or "pruned".
     """
 
     def __init__(self, config: Config, run: Run):
@@ -216,7 +222,12 @@ class Session:
         if "resumed" in environment and run.holds("history.csv"):  # a process that was killed told no seconds
             seconds["fit"] = round(sum(float(row["seconds"]) for row in run.read_table("history.csv", "seconds")), 2)
         run.update_environment(status=self.status, seconds=seconds)
-        if self.status != "finished":
+        if self.status == "pruned":
+            told = (
+                "Pruned after epoch {epoch}: other trials were better by then. train with these settings resumes {run}."
+            )
+            print(say(told, epoch=environment["epochs"], run=run.path))
+        elif self.status != "finished":
             ended = Sentence("Paused") if self.status == "paused" else Sentence("Interrupted")
             print(say("{ended}. The same command goes on with {run}.", ended=ended, run=run.path))
         elif not environment["diverged"]:

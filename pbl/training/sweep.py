@@ -1,5 +1,6 @@
 """Several runs of one experiment: every combination of some settings, each with several seeds."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -18,7 +19,7 @@ from pbl.config import Config, apply_overrides, parse_overrides, run_experiment_
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
 from pbl.runs import Run, find_finished, find_unfinished, runs_folder
-from pbl.storage.lock import InUse
+from pbl.storage.lock import FolderLock, InUse
 from pbl.storage.trust import is_code_left_out
 from pbl.storage.writing import replacing, temporary_folder, write_table
 from pbl.training.run import train
@@ -125,27 +126,25 @@ def train_each(
         that other processes trained.
     """
     planned = list(runs)
-    waiting, passed_over = deque(enumerate(planned, 1)), set()
+    waiting, passed_over, in_vain = deque(enumerate(planned, 1)), set(), 0
     while waiting:
+        if in_vain > len(waiting):  # all that are left are in work elsewhere
+            time.sleep(POLL_SECONDS)
+            in_vain = 1
         number, (swept, config) = waiting.popleft()
         settings = ", ".join(f"{key}={value}" for key, value in swept.items())
-        if number in passed_over:  # all that are left were in work elsewhere
-            time.sleep(POLL_SECONDS)
-        else:
+        if number not in passed_over:
             tell(Sentence("Run {number} of {all}: {settings}", number=number, all=len(planned), settings=settings))
-        keras.backend.clear_session()
         reason = ""
         try:
-            if (
-                config.file and not is_code_left_out()
-            ):  # anew: another experiment may have entered other code under the same name
-                run_experiment_file(config.file)
-            run = find_finished(config, folder) or train(config, folder=folder)
+            run = train_once(config, folder)
         except InUse as error:
             if number not in passed_over:
                 tell(Sentence("Passed over for now. {reason}", reason=error))
+                in_vain = 0
             passed_over.add(number)
             waiting.append((number, (swept, config)))
+            in_vain += 1
             continue
         except Exception as error:  # a sweep of a night is not lost for one of its runs
             run, reason = find_unfinished(config, folder), f"{type(error).__name__}: {error}"
@@ -153,9 +152,30 @@ def train_each(
                 traceback.print_exc()
             told = error if isinstance(error, InputError) else reason
             tell(Sentence("It failed. {reason}", reason=told))
+        in_vain = 0
         yield config, run, reason
         if run is not None and not reason and run.environment["status"] == "interrupted":
             return
+
+
+def train_once(
+    config: Config, folder: str | Path | None = None, prune: Callable[[int, dict[str, float]], bool] | None = None
+) -> Run:
+    """Returns the finished run of these very settings, or trains one as `train` does, with the experiment's own code.
+
+    Args:
+        config, folder, prune: As `train` takes them.
+
+    Raises:
+        InUse: Another process trains it now.
+        InputError: As `train`.
+    """
+    keras.backend.clear_session()
+    if (
+        config.file and not is_code_left_out()
+    ):  # anew: another experiment may have entered other code under the same name
+        run_experiment_file(config.file)
+    return find_finished(config, folder) or train(config, folder=folder, prune=prune, again=False)
 
 
 def plan_comparison(
@@ -174,7 +194,8 @@ def plan_comparison(
         seeds: How many of each, counted up from its own.
         epochs: The budget of each run in epochs.
         minutes: Or in minutes of training: two epochs of each are timed first, so that its learning-rate schedule ends in time.
-        budget_file: Where the epochs found for `minutes` are kept, so that the same command goes on with the same runs.
+        budget_file: Where the epochs found for `minutes` are kept, so that the same command, and other processes, go on with the
+            same runs; beside the runs, since all who share these share it. Its folder is theirs alone.
         tell: What is done with a line of progress.
         folds: For a cross-validation: each seed is trained so many times, with each of so many folds as validation.
 
@@ -197,7 +218,8 @@ def plan_comparison(
                 )  # fmt: skip
         configs = [config.replace(epochs=epochs - config.fine_tune_epochs) for config in configs]
     if minutes is not None:
-        configs = [_fit_to_minutes(config, minutes, budget_file, tell) for config in configs]
+        with _timing(budget_file):
+            configs = [_fit_to_minutes(config, minutes, budget_file, tell) for config in configs]
     settings = [str({**config.decides(), "experiment": ""}) for config in configs]
     if len(set(settings)) < len(settings):
         raise InputError(
@@ -208,6 +230,11 @@ def plan_comparison(
     planned = [config.replace(seed=config.seed + number) for number in range(seeds) for config in configs]
     named = ("experiment", "model", "seed", *(["fold"] if folds else []))
     return [({name: getattr(config, name) for name in named}, config) for config in planned]
+
+
+def budget_file(folder: str | Path | None = None) -> Path:
+    """Returns the file in which `plan_comparison` keeps the epochs that fit into minutes, in the folder of runs."""
+    return runs_folder(folder) / ".budgets" / "budget.json"
 
 
 def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Callable[[str], None]) -> Config:
@@ -232,10 +259,26 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
             )
         )  # fmt: skip
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(known), encoding="utf-8")
     return config.replace(epochs=known[key], fine_tune_epochs=0)
+
+
+@contextlib.contextmanager
+def _timing(file: Path | None) -> Iterator[None]:
+    """Within it no other process of the same folder times an epoch: the next one reads what this one found."""
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(FolderLock(file.parent).hold())
+                break
+            except InUse:
+                time.sleep(1)
+        yield
 
 
 def _describe(run: Run | None) -> dict[str, Any]:

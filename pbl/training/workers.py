@@ -1,0 +1,145 @@
+"""Several trainings at once on one machine: processes that give the same command, each with its share of the cores and one GPU.
+
+They know nothing of each other but the folder of runs: what one trains the others pass over, and what one that died has left
+another goes on with. The same holds for processes on several machines that share the folder.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pbl.errors import InputError, Sentence
+from pbl.storage.writing import temporary_folder
+
+WORKER = "PBL_WORKER"  # of the environment of a worker: its number, from 1
+LOOK_SECONDS = 0.2  # between two looks at what the workers say
+
+
+def is_worker() -> bool:
+    """Whether this process is one of several workers: it trains, and leaves the tables to the one that started it."""
+    return WORKER in os.environ
+
+
+def share_machine(count: int) -> list[dict[str, str]]:
+    """Returns for each worker what its environment says about its part of the machine.
+
+    Each gets its share of the cores, one at least, as threads within an operation and beside each other; and one of the GPUs,
+    of which it takes no more memory than it needs: so several can share one.
+
+    Args:
+        count: How many workers.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = _list_gpus()
+    threads = str(max(1, cores // count))
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    shares = []
+    for number in range(count):
+        share = {WORKER: str(number + 1), "TF_FORCE_GPU_ALLOW_GROWTH": "true", **dict.fromkeys(names, threads)}
+        if gpus:
+            share["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        shares.append(share)
+    return shares
+
+
+def _list_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; TensorFlow, which would take them, is not asked."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(number) for number in range(sum(line.startswith("GPU ") for line in told.splitlines()))]
+
+
+def run_workers(
+    words: Sequence[str], count: int, tell: Callable[[str], None], say_line: Callable[[str], None] = print
+) -> list[int]:
+    """Runs so many processes of a command at once, and waits until all have ended.
+
+    What they say is shown line by line, each with the number of its worker before it. Ctrl-C is handed on to them: they keep
+    the state of their runs, and the same command goes on.
+
+    Args:
+        words: The words of the command, such as ["train", "model=mlp", "--seeds", "3"]; without `--workers`.
+        count: How many, 1 to 64.
+        tell: What is done with a sentence about a worker.
+        say_line: What is done with a line that a worker said.
+
+    Returns:
+        Their exit statuses. One that died, such as for want of memory (-9), costs nothing but time.
+
+    Raises:
+        KeyboardInterrupt: It was stopped by Ctrl-C or SIGTERM; the workers have ended.
+    """
+    if not 1 <= count <= 64:
+        raise InputError("--workers {count}: give how many trainings run at once, 1 to 64.", count=count)
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package]))
+    with temporary_folder() as folder, contextlib.ExitStack() as opened:
+        workers = []
+        for number, share in enumerate(share_machine(count), 1):
+            # Into files, not pipes: where this process is killed, the workers are not stopped by a word that nobody reads.
+            said = opened.enter_context((folder / f"{number}.txt").open("wb"))
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "pbl", *words], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **share},
+                start_new_session=True,  # Ctrl-C reaches them by this process alone, once
+            )  # fmt: skip
+            read = opened.enter_context((folder / f"{number}.txt").open(encoding="utf-8", errors="replace"))
+            workers.append((worker, read))
+        with _stopping(worker for worker, _ in workers) as was_stopped:
+            _wait(workers, tell, say_line)
+    if was_stopped:
+        raise KeyboardInterrupt
+    return [worker.returncode for worker, _ in workers]
+
+
+def _wait(workers: list, tell: Callable[[str], None], say_line: Callable[[str], None]) -> None:
+    running, rest = dict(enumerate(workers, 1)), dict.fromkeys(range(1, len(workers) + 1), "")
+    while running:
+        time.sleep(LOOK_SECONDS)
+        for number, (worker, said) in list(running.items()):
+            has_ended = worker.poll() is not None  # asked before its last words are read
+            *lines, rest[number] = (rest[number] + said.read()).split("\n")
+            for line in lines + ([rest[number]] if has_ended else []):
+                if line.strip():
+                    say_line(f"{number}| {line.rstrip()}")
+            if has_ended:
+                del running[number]
+                if worker.returncode < 0:
+                    tell(
+                        Sentence(
+                            "Worker {number} was killed (signal {signal}). Another process resumes its run.",
+                            number=number, signal=-worker.returncode,
+                        )
+                    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _stopping(workers: Iterator[subprocess.Popen]) -> Iterator[list[int]]:
+    """Within it Ctrl-C and SIGTERM go to the workers; gives a list that then holds the signal."""
+    workers, received = list(workers), []
+
+    def hand_on(number: int, *_) -> None:
+        received.append(number)
+        for worker in workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGINT)
+
+    try:
+        before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, which alone is told of signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
