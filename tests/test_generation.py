@@ -155,6 +155,10 @@ def test_shares_are_estimated_through_a_judge_that_errs():
     assert np.abs(shares - wanted).max() < 0.04 and apart == pytest.approx(np.abs(wanted - 0.1).sum() / 2, abs=0.04)
     assert np.abs(said.mean(axis=0) - wanted).sum() / 2 > 0.2  # what the judge says, taken at its word
     assert reference.measure_shares(say(np.arange(2000) % 10))[1] < 0.15
+    for _ in range(100):  # all of one class, which no real image has: no share is above 1, by no rounding
+        reference.told_as, reference.labels = random.dirichlet(np.full(10, 0.05), 10).T, random.integers(0, 9, 94)
+        shares, apart = reference.measure_shares(np.tile(reference.told_as[:, 9], (50, 1)).astype(np.float32))
+        assert shares.min() >= 0 and max(*shares, apart) <= 1
 
 
 # Trainings, told from the course

@@ -266,8 +266,9 @@ class Reference:
         heavy = 1e3  # so heavy that the sum is 1
         rows = np.vstack([self.told_as, np.full((1, self.told_as.shape[1]), heavy)])
         shares, _ = nnls(rows, np.append(probabilities.mean(axis=0, dtype=np.float64), heavy))
+        shares /= shares.sum()  # a rounding above 1 would be no share any more
         real = np.bincount(self.labels, minlength=len(shares)) / len(self.labels)
-        return shares, float(np.abs(shares - real).sum() / 2)
+        return shares, min(1.0, float(np.abs(shares - real).sum() / 2))
 
 
 class Measured(NamedTuple):
