@@ -19,6 +19,7 @@ from pbl.data.pipeline import order_of_epoch
 from pbl.diagnosis.segmentation import diagnose_masks
 from pbl.errors import InputError
 from pbl.evaluation.mask_evidence import make_units, measure_masks
+from pbl.evaluation.mask_figures import draw_classes
 from pbl.evaluation.segmentation import (
     average,
     average_classes,
@@ -796,3 +797,16 @@ def test_wrong_settings_are_told_in_one_line(tmp_path, values, said):
     with pytest.raises(InputError) as error:
         pbl.train(pbl.Config(**SETTINGS).replace(**values), folder=tmp_path)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_each_class_of_a_predicted_mask_has_its_own_colour():
+    mask = np.zeros((4, 6), np.uint8)
+    mask[:, 2:4], mask[:, 4:] = 1, 3
+    for names, colours, said in (
+        (["ground", "a", "b", "c"], 3, ["a", "c"]),  # b is not marked
+        (["ground", "a"], 2, []),
+    ):
+        figure = draw_classes(np.full((4, 6, 1), 100, np.uint8), np.minimum(mask, len(names) - 1), names)
+        (shown,) = figure.axes[0].images
+        assert len(np.unique(np.asarray(shown.get_array()).reshape(-1, 3), axis=0)) == colours
+        assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == said

@@ -25,7 +25,7 @@ from pbl.evaluation.anomalies import choose_threshold
 from pbl.evaluation.calibration import apply_temperature
 from pbl.evaluation.contrast import scale_rows
 from pbl.evaluation.detection_figures import draw_boxes
-from pbl.evaluation.mask_figures import lay_over
+from pbl.evaluation.mask_figures import draw_classes, lay_over
 from pbl.evaluation.mistakes import write_png
 from pbl.evaluation.run import load_model, open_run_data, predict_read, read_images
 from pbl.evaluation.samples import takes_labels
@@ -34,7 +34,6 @@ from pbl.inspection.gradcam import grad_cam
 from pbl.inspection.run import choose_shown
 from pbl.models.prediction import predict_outputs
 from pbl.models.slips import tell_slips
-from pbl.reports.drawing import cut, literal
 from pbl.runs import Run, load_run
 from pbl.tasks import anomaly, contrast, detection, find_task, generation
 
@@ -241,7 +240,7 @@ class OpenedRun:
             if len(self.class_names) == 2:
                 return [Picture(write_png(lay_over(shown, marked, marked)), Sentence("what is marked"))]
             return [
-                Picture(_write_figure(_draw_classes(shown, marked, self.class_names)), Sentence("what is marked"), True)
+                Picture(_write_figure(draw_classes(shown, marked, self.class_names)), Sentence("what is marked"), True)
             ]
         if self.task.draw_maps is not None:
             figures = self.task.draw_maps(self.model, answer.seen[None], self.run)
@@ -384,22 +383,6 @@ def _shrink(image: np.ndarray) -> np.ndarray:
     size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).resize(size, Image.Resampling.BOX)
     return np.asarray(picture).reshape(size[1], size[0], image.shape[-1])
-
-
-def _draw_classes(image: np.ndarray, mask: np.ndarray, class_names: list[str]) -> Figure:
-    """Draws an image with a colour for each class that is marked, and what the colours mean."""
-    figure = Figure(figsize=(4, 4.6), layout="constrained")
-    axes = figure.subplots()
-    shown = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
-    shown = shown.astype(np.float64) / 255
-    for number in range(1, len(class_names)):
-        colour = colormaps["tab10"]((number - 1) % 10)
-        shown[mask == number] = 0.45 * shown[mask == number] + 0.55 * np.array(colour[:3])
-        axes.scatter([], [], marker="s", color=colour, label=literal(cut(class_names[number], 20)))
-    axes.imshow(shown)
-    axes.axis("off")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return figure
 
 
 def _write_figure(figure: Figure) -> bytes:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from pbl.evaluation.segmentation import Thresholds
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut_start, literal, shorten_name
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, cut_start, literal, shorten_name
 
 # Told apart by people who confuse red and green too (Okabe and Ito 2008): right, missed, false.
 RIGHT, MISSED, FALSE = (0, 158, 115), (0, 114, 178), (230, 159, 0)
@@ -64,6 +65,32 @@ def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.
     ):
         shown[place] = 0.45 * shown[place] + 0.55 * np.array(colour)
     return shown.round().astype(np.uint8)
+
+
+def draw_classes(image: np.ndarray, mask: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws an image with a colour for each class that is marked, and what the colours mean; of two classes the second in green.
+
+    Args:
+        image: `uint8 [height, width, 1 or 3]`.
+        mask: `uint8 [height, width]`, class numbers; 0 is the background.
+        class_names: Names of all classes.
+    """
+    figure = Figure(figsize=(4, 4.6 if len(class_names) > 2 else 4), layout="constrained")
+    axes = figure.subplots()
+    axes.axis("off")
+    if len(class_names) == 2:
+        axes.imshow(lay_over(image, mask, mask))
+        return figure
+    shown = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    shown = shown.astype(np.float64) / 255
+    for number in np.unique(mask[mask > 0]).tolist():
+        colour = colormaps["tab10"]((number - 1) % 10)
+        shown[mask == number] = 0.45 * shown[mask == number] + 0.55 * np.array(colour[:3])
+        axes.scatter([], [], marker="s", color=colour, label=literal(cut(class_names[number], 20)))
+    axes.imshow(shown)
+    if mask.any():
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
 
 
 def choose_shown(values: np.ndarray, falsely: np.ndarray) -> list[tuple[str, np.ndarray]]:

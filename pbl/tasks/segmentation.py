@@ -18,7 +18,7 @@ from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.errors import InputError
 from pbl.evaluation.mask_evidence import Units, average_within, measure_masks, name_groups, predict_masks
-from pbl.evaluation.mask_figures import draw_masks, lay_over
+from pbl.evaluation.mask_figures import draw_masks
 from pbl.evaluation.mask_monitor import MaskMonitor
 from pbl.evaluation.segmentation import (
     NEIGHBOURS,
@@ -217,11 +217,7 @@ def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figu
     """Draws each image with its predicted mask over it."""
     for place, masks in _choose_masks(model, pixels, run):
         for image, marked in zip(pixels[place], masks, strict=True):
-            figure = Figure(figsize=(4, 4), layout="constrained")
-            axes = figure.subplots()
-            axes.imshow(lay_over(image, marked, marked))
-            axes.axis("off")
-            yield figure
+            yield draw_classes(image, marked, run.split["class_names"])
 
 
 TASK = Task(
