@@ -18,7 +18,7 @@ from pbl.config import Config
 from pbl.data import Data, Images
 from pbl.errors import InputError
 from pbl.evaluation.mask_evidence import Units, average_within, measure_masks, name_groups, predict_masks
-from pbl.evaluation.mask_figures import draw_masks
+from pbl.evaluation.mask_figures import draw_classes, draw_masks
 from pbl.evaluation.mask_monitor import MaskMonitor
 from pbl.evaluation.segmentation import (
     NEIGHBOURS,
