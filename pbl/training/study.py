@@ -466,7 +466,7 @@ def describe_winner(found: Found) -> list[Sentence]:
         settings=" ".join(f"{key}={word}" for key, word in winner.words.items()),
     )  # fmt: skip
     told = (
-        "The score of a trial, {claimed}, is biased upwards: it is the luckiest of {finished} finished trials, chosen by these very"
+        "The score of a trial, {claimed}, must be expected to be too high: it is the luckiest of {finished} finished trials, chosen by these very"
         " {images:,} validation images. New seeds remove the luck of the training, but not that of the images. Only the test split"
         " tells the truth, used once at the end: python -m pbl evaluate {run} --split test"
     )
