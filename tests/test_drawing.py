@@ -21,7 +21,7 @@ from pbl.comparison.figures import plot_comparison
 from pbl.data.doctor.finding import Finding
 from pbl.data.doctor.report import write_report
 from pbl.diagnosis.anomalies import BASELINE_NAMES
-from pbl.diagnosis.curves import plot_history, plot_learning_curves
+from pbl.diagnosis.curves import plot_history, plot_learning_curves, plot_progress
 from pbl.diagnosis.signals import Side, Signals
 from pbl.evaluation.anomaly_figures import draw_anomalies, plot_codes, plot_map
 from pbl.evaluation.contrast import judge_pairs, make_pairs
@@ -39,7 +39,7 @@ from pbl.evaluation.figures import (
 )
 from pbl.evaluation.generation import Nearest
 from pbl.evaluation.generation_figures import draw_generation, write_images
-from pbl.evaluation.mask_figures import draw_masks
+from pbl.evaluation.mask_figures import draw_classes, draw_masks
 from pbl.evaluation.metrics import compute_metrics
 from pbl.evaluation.segmentation import tabulate_thresholds as tabulate_mask_thresholds
 from pbl.evaluation.thresholds import parse_aim, tabulate_thresholds
@@ -50,6 +50,9 @@ from pbl.reports import drawing, team_log
 from pbl.reports.team_log import read_log
 from pbl.tasks import anomaly, contrast, generation
 from pbl.training.figures import plot_data_size, plot_learning_rates
+from pbl.training.space import Choice, Range
+from pbl.training.study import Found, Trial
+from pbl.training.study_figures import draw_search
 
 NAMES = ["bird", "とても長い名前のクラス_sparrow", "猫"]
 
@@ -112,7 +115,7 @@ def test_with_a_font_a_figure_is_in_the_readers_language(judged, monkeypatch):
 # What a Japanese text may hold of other letters: names of methods, of settings, and of what the tests below draw.
 LATIN = {
     "AUROC", "Attention", "Brier", "CAM", "Dice", "ECE", "Grad", "Holm", "Keras", "KID", "PCA", "ROC", "SNE", "Youden", "image_size", "rollout",
-    "youden", "cost", "model", "model_options", "conv", "lion", "wolf", "mlp", "lenet5", "png", "widths", "teamx",
+    "youden", "cost", "model", "model_options", "conv", "lion", "wolf", "mlp", "lenet5", "dropout", "fANOVA", "png", "widths", "teamx",
 }  # fmt: skip
 RUN = "実験/001"
 CLASSES = ["lion", "wolf"]
@@ -243,6 +246,7 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     for signals in (None, of.signals()):
         for is_nats in (True, False):
             yield "plot_learning_curves", plot_learning_curves(of.history, 2, None, 2, signals, is_nats)
+    yield "plot_progress", plot_progress(of.signals())
     images, back = SimpleNamespace(pixels=of.pixels, names=of.names), lambda chosen: of.pixels[chosen] * 0.5
     scores = dict.fromkeys(BASELINE_NAMES, of.scores)
     for _, figure in draw_anomalies(
@@ -296,6 +300,29 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     encoder = models.build("simclr", two.input_shape, 10, encoder="small_cnn", encoder_options={"filters": 2}, hidden=4)
     yield "draw_embeddings", contrast.draw_embeddings(run, encoder, two)[0]
     yield "draw_neighbours", contrast.draw_neighbours(run, encoder, two)[0]
+
+    yield (
+        "draw_classes",
+        draw_classes(
+            of.pixels[0],
+            np.arange(3)
+            .repeat(of.pixels[0].size)[: of.pixels[0].shape[0] * of.pixels[0].shape[1]]
+            .reshape(of.pixels[0].shape[:2])
+            .astype(np.uint8)
+            % 3,
+            ["a", *CLASSES],
+        ),
+    )
+    drawn = {"model": "mlp", "dropout": "0.1"}
+    trials = [
+        Trial(at, drawn, status, 0.5 if status == "finished" else None, 0.1, "", "", 3)
+        for at, status in enumerate(["finished", "pruned", "failed"])
+    ]
+    space = {"model": Choice(("mlp", "lenet5")), "dropout": Range(0.0, 0.5, False, False)}
+    found = Found(trials, [], {}, pd.DataFrame(), folder, folder, {"model": 0.7, "dropout": 0.3})
+    for name, figure in draw_search(found, space, "実験"):
+        yield f"plot_{name}", figure
+    yield "draw_search", figure
 
     # Those that take runs, and those that are only written.
     right = np.arange(200) % 10

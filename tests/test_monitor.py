@@ -1,7 +1,10 @@
 """What OverfittingMonitor measures: the numbers of scikit-learn and of a gradient by hand; and that it changes nothing."""
 
+import base64
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,8 +18,11 @@ import tensorflow as tf
 from sklearn.metrics import log_loss
 
 import pbl
+from pbl.diagnosis import live
 from pbl.diagnosis import monitor as module
-from pbl.diagnosis.monitor import _choose, describe_epoch
+from pbl.diagnosis.curves import plot_progress
+from pbl.diagnosis.live import describe_epoch
+from pbl.diagnosis.monitor import _choose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 from pbl.reports.run_report import MOST_UNPACKED
@@ -449,7 +455,9 @@ def test_on_jax():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_notebook_shows_one_line_that_changes(monkeypatch):
+@pytest.fixture
+def notebook(monkeypatch):
+    """What a notebook shows: pairs of "new" or "changed" and what."""
     shown = []
 
     class Handle:
@@ -463,8 +471,16 @@ def test_a_notebook_shows_one_line_that_changes(monkeypatch):
 
     notebook = types.SimpleNamespace(display=display, HTML=str)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    ipython = types.ModuleType("IPython")
+    ipython.version_info = (9, 0, 0)  # matplotlib asks
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    monkeypatch.delenv("CI", raising=False)
+    return shown
+
+
+def test_a_notebook_shows_one_line_that_changes(notebook, monkeypatch):
+    shown = notebook
     monitor = pbl.OverfittingMonitor(TRAIN, VAL)
     fit(softmax(), monitor)
     gap, low, high = (100 * number for number in monitor.signals.gap)
@@ -475,6 +491,50 @@ def test_a_notebook_shows_one_line_that_changes(monkeypatch):
     monkeypatch.setenv("PBL_LANGUAGE", "ja")
     assert describe_epoch(monitor.signals).startswith("エポック 3：訓練の正解率 ")
     assert monitor.diagnosis.headline.name in pbl.diagnosis.NAMES
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cost", "least", "most"),
+    [(0.5, 0.01, 0, 0), (1, 0.01, 1, 1), (10, 0.2, 12, 15), (100, 0.2, 30, 30), (10, 5, 1, 1)],
+)
+def test_curves_are_redrawn_in_place_for_a_hundredth_of_the_time(notebook, monkeypatch, seconds, cost, least, most):
+    """30 epochs of so many seconds, of pictures at such a cost: each 3 seconds after the last at the earliest, together below 1%, but
+    for the first one, whose cost nobody knows."""
+    now, pictures = [0.0], []
+    monkeypatch.setattr(live.time, "perf_counter", lambda: now[0])
+
+    def draw(signals):
+        pictures.append((now[0], len(signals.epochs)))
+        now[0] += cost
+        return f"<img of {len(signals.epochs)}>"
+
+    monkeypatch.setattr(live, "_draw", draw)
+    monkeypatch.setattr(live, "describe_epoch", lambda signals: f"line {len(signals.epochs)}")
+    curves = live.LiveCurves()
+    now[0] += 50  # what lies before the training does not count
+    curves.begin()
+    for epoch in range(1, 31):
+        now[0] += seconds
+        curves.show(types.SimpleNamespace(epochs=[0] * epoch))
+    assert least <= len(pictures) <= most
+    assert cost * (len(pictures) - 1) <= 0.01 * (now[0] - 50)
+    assert all(later - earlier >= 3 for (earlier, _), (later, _) in itertools.pairwise(pictures))
+    curves.show(types.SimpleNamespace(epochs=[0] * 31), has_ended=True)
+    assert [kind for kind, _ in notebook] == ["new"] + 30 * ["changed"]
+    assert notebook[-1][1] == ("<b>line 31</b><img of 31>" if most else "<b>line 31</b>")
+
+
+def test_the_curves_of_a_notebook_are_a_picture_of_all_epochs(notebook, monkeypatch):
+    monkeypatch.setattr(live, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(live, "SHARE", 1e6)
+    monitor = pbl.OverfittingMonitor(TRAIN, VAL)
+    fit(softmax(), monitor)
+    said, picture = re.search('<img alt="(.+?)" src="data:image/png;base64,(.+?)">', notebook[-1][1]).groups()
+    assert said.startswith("Epoch 3: ") and base64.b64decode(picture).startswith(b"\x89PNG")
+    figure = plot_progress(monitor.signals)
+    assert [len(axes.lines[0].get_xdata()) for axes in figure.axes[:2]] == [4, 4]  # from before the training on
+    monkeypatch.setenv("CI", "true")
+    assert not live.is_watched()
 
 
 def test_how_long_the_data_alone_take_is_logged():

@@ -4,9 +4,10 @@
   them validation, and ResNet-20 on 2,300, 700 of them validation; batches of 128
 - an epoch with it: on_epoch_end as in most epochs, without a look into the network; what a look adds is told apart, and so is
   the first one, in which TensorFlow traces the functions
+- `--live EPOCHS`: ResNet-20 on digits, epochs with a notebook's curves redrawn in place and epochs with its line alone, in turn
 - `--two-epochs`: whole trainings of two epochs of a case, with it and without it in turn, the model built anew each time
 
-Command:  python experiments/benchmarks/monitor.py [--rounds 5] [--two-epochs] [--only CASE]
+Command:  python experiments/benchmarks/monitor.py [--rounds 5] [--two-epochs] [--live EPOCHS] [--only CASE]
 Result:   monitor.md, beside this file; processor's seconds
 """
 
@@ -68,6 +69,54 @@ def measure_two_epochs(case: str, rounds: int) -> None:
     print(f"{case}, two epochs: {without:.1f} without, {watched:.1f} with it: {watched / without - 1:.1%} more")
 
 
+def measure_live(epochs: int) -> None:
+    """Seconds of epochs of ResNet-20 on digits, as a notebook has them: with its curves redrawn in place, and with the line alone, in turn."""
+    from unittest.mock import patch
+
+    from pbl.diagnosis import live
+
+    class Handle:
+        def update(self, shown: Any) -> None:
+            pass
+
+    data = pbl.load_data("digits", batch_size=64)
+    model, _ = build_and_compile(pbl.Config(model="resnet20", batch_size=64), data)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    may_draw, drawn = live.LiveCurves._may_draw, []
+
+    class InTurns(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            if epoch > 1:
+                times[epoch % 2 == 0].append(time.perf_counter() - self.start)
+
+    def may(curves: live.LiveCurves) -> bool:
+        is_drawn = len(curves_of[0].signals.epochs) % 2 == 1 and may_draw(curves)
+        drawn.append(is_drawn)
+        return is_drawn
+
+    with (
+        patch.object(live, "is_watched", lambda: True), patch("pbl.diagnosis.monitor.is_watched", lambda: True),
+        patch.object(live.LiveCurves, "_may_draw", may), patch("IPython.display.display", lambda *_, **__: Handle()),
+        fused_operations(model),
+    ):  # fmt: skip
+        curves_of = [OverfittingMonitor(data)]
+        model.fit(
+            data.train, validation_data=data.val, epochs=epochs, shuffle=False, verbose=0,
+            callbacks=[curves_of[0], InTurns()],
+        )  # fmt: skip
+    line, curves = (statistics.median(times[kind]) for kind in (False, True))
+    total = sum(sum(of) for of in times.values())
+    print(
+        f"an epoch with the line alone {line:.3f} s, with the curves {curves:.3f} s (medians of {len(times[True])} each)"
+    )
+    print(
+        f"{sum(drawn)} pictures in {total:.0f} s; drawing took {curves_of[0]._live._spent:.2f} s: {curves_of[0]._live._spent / total:.2%}"
+    )
+
+
 def measure(case: str, rounds: int) -> dict[str, float]:
     name, data = CASES[case][0], load(case)
     options = {"widths": [512, 512]} if name == "mlp" else {}
@@ -124,8 +173,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=list(CASES), help="nothing is written")
+    parser.add_argument("--live", type=int, metavar="EPOCHS", help="what a notebook's curves cost; nothing is written")
     parser.add_argument("--two-epochs", action="store_true", help="whole trainings; nothing is written")
     arguments = parser.parse_args()
+    if arguments.live:
+        measure_live(arguments.live)
+        return
     if arguments.two_epochs:
         measure_two_epochs(arguments.only or "resnet20, few images", arguments.rounds)
         return

@@ -142,6 +142,26 @@ def plot_learning_curves(
     return figure
 
 
+def plot_progress(signals: Signals) -> Figure:
+    """Draws loss, accuracy and gap side by side, as they are so far: small and quickly drawn, for a notebook."""
+    figure = Figure(figsize=(11, 3), dpi=72)
+    loss, accuracy, gap = figure.subplots(1, 3)
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.16, top=0.88, wspace=0.18)
+    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        _draw_sides(axes, signals, name)
+        axes.set_title(caption("loss") if name == "loss" else caption("accuracy"), fontsize="medium")
+    _scale_loss(loss, signals)
+    loss.legend(fontsize="x-small")
+    _draw_gap(gap, signals)
+    gap.set_ylabel("")
+    gap.set_title(caption("gap [points]"), fontsize="medium")
+    for axes in figure.axes:
+        axes.set_xlabel(caption("epoch (0: before training)"), fontsize="small")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    return figure
+
+
 def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
     """Draws loss or accuracy of the probe and of validation, from epoch 0 on."""
     epochs = [row["epoch"] for row in signals.epochs]

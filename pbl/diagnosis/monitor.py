@@ -10,10 +10,8 @@ import inspect
 import math
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,10 @@ from keras import ops
 
 from pbl.diagnosis.arrays import examine_arrays
 from pbl.diagnosis.data import share_of_ones
+from pbl.diagnosis.live import LiveCurves, is_watched
 from pbl.diagnosis.rules import Diagnosis, diagnose
 from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
-from pbl.languages import say
 from pbl.models.calls import replaced_calls
 from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers
 
@@ -67,7 +65,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         every: A look into the network (gradients, dead units, batch normalisation) is taken before training, after every so
             many epochs, and after the last; with 0 never.
         file: Where the signals are written, an `.npz`; nowhere unless given.
-        live: In a notebook: show the gap in one line that changes with each epoch.
+        live: In a notebook: show the gap in one line that changes with each epoch, and the curves below it, redrawn in place.
 
     Attributes:
         signals: What was measured.
@@ -90,7 +88,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
     ):
         super().__init__()
         self._every, self._file = every, None if file is None else Path(file)
-        self._live = _LiveLine() if live and "ipykernel" in sys.modules else None
+        self._live = LiveCurves() if live and is_watched() else None
         self._source = train if hasattr(train, "batches") else None
         self._train, self._val = train, val
         if hasattr(train, "sample"):
@@ -184,6 +182,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._begins, self._is_restored = True, False
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
         _watch_labels(self.model)
+        if self._live is not None:
+            self._live.begin()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
@@ -214,7 +214,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             if self.looks_at_end and self.signals.epochs and self._inputs is self._pixels:
                 self._look_at_more()
                 if self._live is not None:
-                    self._live.show(self.signals)
+                    self._live.show(self.signals, has_ended=True)
         self.save()
 
     @contextlib.contextmanager
@@ -581,43 +581,6 @@ class OverfittingMonitor(keras.callbacks.Callback):
             for numbers in (*norms, dead, [in_training, stored, anew])
             if numbers
         ]
-
-
-class _LiveLine:
-    """One line in a notebook that changes with each epoch."""
-
-    def __init__(self) -> None:
-        self._shown: Any = None
-
-    def show(self, signals: Signals) -> None:
-        from IPython.display import HTML, display
-
-        line = HTML(f"<b>{escape(describe_epoch(signals))}</b>")
-        if self._shown is None:
-            self._shown = display(line, display_id=True)
-        else:
-            self._shown.update(line)
-
-
-def describe_epoch(signals: Signals) -> str:
-    """The last epoch in a line: accuracy on the probe and on validation, and their gap with its 95% interval."""
-    right, n, val_right, val_n = signals.known
-    epoch, accuracy = signals.epochs[-1]["epoch"], right / n
-    if not val_n:
-        return say("Epoch {epoch}: accuracy {accuracy:.1%} on training images", epoch=epoch, accuracy=accuracy)
-    gap, low, high = (100 * number for number in signals.gap)
-    best = min(signals.epochs[1:], key=lambda row: float(np.nan_to_num(row["val_probe_loss"], nan=np.inf)))["epoch"]
-    return say(
-        "Epoch {epoch}: accuracy {accuracy:.1%} on training images, {val_accuracy:.1%} on validation images; gap {gap:z.1f} points"
-        " (95% interval {low:z.1f} to {high:z.1f}); validation loss lowest after epoch {best}",
-        epoch=epoch,
-        accuracy=accuracy,
-        val_accuracy=val_right / val_n,
-        gap=gap,
-        low=low,
-        high=high,
-        best=best,
-    )
 
 
 def _time_batches(source: Any) -> float | None:
