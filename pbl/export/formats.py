@@ -18,6 +18,7 @@ import numpy as np
 
 from pbl.errors import InputError, name_nearest
 from pbl.export.readers import Call, Reading, read_elsewhere, read_here
+from pbl.models.keras_private import flatten_layers
 from pbl.storage.writing import temporary_folder
 
 OUTPUT = "output"  # what the one output is called, where a format lets it be named
@@ -126,10 +127,16 @@ def _read_litert(file: Path, names: tuple[str, ...]) -> Reading:
 def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -> None:
     import onnx
 
+    for layer in flatten_layers(exported.named):
+        if isinstance(
+            layer, keras.layers.Normalization
+        ):  # tf2onnx takes tensors of a model that are no weights for inputs
+            layer.mean, layer.variance = (keras.ops.convert_to_numpy(one) for one in (layer.mean, layer.variance))
     with temporary_folder() as folder:
         plain = folder / "plain.onnx"
         exported.named.export(str(plain), format="onnx", verbose=False)
         graph = onnx.load(plain)
+        _write_out_erfc(graph.graph)
         _name_output(graph.graph)
         if quantising is None:
             onnx.save(graph, file)
@@ -151,6 +158,23 @@ def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -
             str(plain), str(file), Examples(), quant_format=QuantFormat.QDQ, per_channel=True,
             weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
         )  # fmt: skip
+
+
+def _write_out_erfc(graph) -> None:
+    """Writes 1 - erf(x) for erfc(x), of which GELU is made and which ONNX does not know; tf2onnx 1.17 leaves it as it is."""
+    import onnx
+
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Erfc":
+            nodes.append(node)
+            continue
+        (given,), (result,) = node.input, node.output
+        inner, one = f"{result}/erf", f"{result}/one"
+        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), one))
+        nodes += [onnx.helper.make_node("Erf", [given], [inner]), onnx.helper.make_node("Sub", [one, inner], [result])]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _name_output(graph) -> None:
