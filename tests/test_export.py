@@ -259,6 +259,25 @@ def test_a_model_that_is_never_called_has_nothing_to_export(run, monkeypatch):
         pbl.export_run(run, "keras")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            "model": "vit_tiny",
+            "model_options": {"depth": 1, "patch": 4},
+        },  # GELU, of which tf2onnx makes what ONNX lacks
+        pytest.param(
+            {"model": "efficientnet_transfer", "model_options": {"weights": None}, "image_size": 32},
+            marks=pytest.mark.slow,
+        ),  # a normalisation with numbers that are no weights
+    ],
+    ids=["vit_tiny", "efficientnet_transfer"],
+)
+def test_networks_that_tf2onnx_alone_gets_wrong(tmp_path, settings):
+    skip_without("onnx")
+    assert pbl.export_run(make_run(tmp_path, **settings), "onnx").about["largest_difference"] < 1e-4
+
+
 def test_what_people_wrote_in_a_card_stays(run):
     first = pbl.export_run(run, "keras")
     text = first.card.read_text(encoding="utf-8")
