@@ -1,8 +1,11 @@
 """A run as a file for another runtime: what is written gives what the run gives, or is not kept; and the card beside it."""
 
+import functools
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -13,7 +16,7 @@ import pbl
 from pbl.data import from_masked_arrays
 from pbl.errors import InputError
 from pbl.evaluation.run import load_model, open_data
-from pbl.export import formats
+from pbl.export import formats, readers
 from pbl.export import run as exporting
 from pbl.models.saving import save_model
 from pbl.reports.model_card import BOXES, FILLED, write_card
@@ -138,8 +141,8 @@ def spoil(change):
     keras_format = formats.FORMATS["keras"]
 
     def read(file, names):
-        call = keras_format.read(file, names)
-        return lambda *arrays: change(call(*arrays))
+        reading = keras_format.read(file, names)
+        return reading._replace(call=lambda *arrays: change(reading.call(*arrays)))
 
     return keras_format._replace(read=read, quantises=("int8",))
 
@@ -161,6 +164,18 @@ def test_a_file_that_gives_something_else_is_not_kept(run, command, monkeypatch,
     monkeypatch.setitem(formats.FORMATS, "keras", spoil(change))
     status, said, error = command("export", run.path, "--format", "keras")
     assert status == 2 and error.splitlines()[-1].startswith(f"pbl: {told}") and not said and "Traceback" not in error
+    assert not (run.path / "export").exists()
+
+
+def test_a_runtime_that_crashes_is_told_in_one_line(run, monkeypatch):
+    """As one does that frees memory twice: its process dies, and not this one."""
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
+    start = lambda *words: subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # noqa: E731
+    monkeypatch.setattr(readers, "start_process", start)
+    read = functools.partial(readers.read_elsewhere, "litert")
+    monkeypatch.setitem(formats.FORMATS, "keras", formats.FORMATS["keras"]._replace(read=read))
+    with pytest.raises(InputError, match=r"The runtime of litert crashes when it computes this file \(SIGABRT\)"):
+        pbl.export_run(run, "keras")
     assert not (run.path / "export").exists()
 
 
@@ -242,6 +257,25 @@ def test_a_model_that_is_never_called_has_nothing_to_export(run, monkeypatch):
     monkeypatch.setattr(exporting, "_take_part", lambda run, model: take(run, OwnSteps()))
     with pytest.raises(InputError, match=r"has no call\(\): there is nothing to export"):
         pbl.export_run(run, "keras")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            "model": "vit_tiny",
+            "model_options": {"depth": 1, "patch": 4},
+        },  # GELU, of which tf2onnx makes what ONNX lacks
+        pytest.param(
+            {"model": "efficientnet_transfer", "model_options": {"weights": None}, "image_size": 32},
+            marks=pytest.mark.slow,
+        ),  # a normalisation with numbers that are no weights
+    ],
+    ids=["vit_tiny", "efficientnet_transfer"],
+)
+def test_networks_that_tf2onnx_alone_gets_wrong(tmp_path, settings):
+    skip_without("onnx")
+    assert pbl.export_run(make_run(tmp_path, **settings), "onnx").about["largest_difference"] < 1e-4
 
 
 def test_what_people_wrote_in_a_card_stays(run):

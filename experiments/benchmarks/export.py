@@ -127,13 +127,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--show", type=Path, nargs="+")
     words = parser.parse_args()
     if words.show:
         show(words.show)
         return
     rows = []
-    for name in NETWORKS:
+    for name in words.networks.split(","):
         rows += measure(name, train(name, words.runs), words.out.parent / f"{words.out.stem}_files")
         pd.DataFrame(rows).to_csv(words.out, index=False)
 

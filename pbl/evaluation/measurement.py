@@ -40,18 +40,23 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
     """
     run = load_run(run)
     run.check_code()  # the process below has nobody to ask
-    command = [sys.executable, "-m", "pbl.evaluation.measurement", str(run.path)]
-    holds_pbl = str(Path(__file__).resolve().parents[2])
-    known = os.pathsep.join([holds_pbl, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": known, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = start_process("pbl.evaluation.measurement", str(run.path))
     if done.returncode == 2:
         raise InputError("{message}", message=done.stderr.strip().splitlines()[-1].removeprefix("pbl: "))
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+        raise RuntimeError(f"{' '.join(done.args)} failed:\n{done.stderr}")
     cost = json.loads(done.stdout.splitlines()[-1])
     run.write_json("cost.json", cost)
     return cost
+
+
+def start_process(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a module of this package with some words in a process of its own, and waits for its end."""
+    holds_pbl = str(Path(__file__).resolve().parents[2])
+    known = os.pathsep.join([holds_pbl, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": known, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", module, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def time_calls(call: Callable[[], Any], warm_up: int = WARM_UP, calls: int = CALLS) -> list[float]:

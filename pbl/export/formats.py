@@ -17,11 +17,11 @@ import keras
 import numpy as np
 
 from pbl.errors import InputError, name_nearest
+from pbl.export.readers import Call, Reading, read_elsewhere, read_here
+from pbl.models.keras_private import flatten_layers
 from pbl.storage.writing import temporary_folder
 
 OUTPUT = "output"  # what the one output is called, where a format lets it be named
-# Computes a batch: an array for each input, in their order, to the output.
-Call = Callable[..., np.ndarray]
 
 
 class Exported(NamedTuple):
@@ -57,7 +57,7 @@ class Format(NamedTuple):
         file: The name of its file; without an ending that of a folder.
         packages: What it needs beside TensorFlow, as pip calls it, and the module of each.
         write: `(exported, file, quantising or None)`.
-        read: `(file, names)`: the `Call` of its own runtime.
+        read: `(file, names)`: the file, opened by its own runtime.
         runtime: Whose versions are noted: as pip calls it.
         quantises: What `--quantise` can be.
     """
@@ -65,7 +65,7 @@ class Format(NamedTuple):
     file: str
     packages: dict[str, str]
     write: Callable[[Exported, Path, Quantising | None], None]
-    read: Callable[[Path, tuple[str, ...]], Call]
+    read: Callable[[Path, tuple[str, ...]], Reading]
     runtime: str
     quantises: tuple[str, ...] = ()
 
@@ -82,15 +82,15 @@ def _write_keras(exported: Exported, file: Path, quantising: Quantising | None) 
     exported.model.save(file)
 
 
-def _read_keras(file: Path, names: tuple[str, ...]) -> Call:
-    return call_model(keras.saving.load_model(file, compile=False))
+def _read_keras(file: Path, names: tuple[str, ...]) -> Reading:
+    return read_here(call_model(keras.saving.load_model(file, compile=False)))
 
 
 def _write_saved_model(exported: Exported, file: Path, quantising: Quantising | None) -> None:
     exported.named.export(str(file), format="tf_saved_model", verbose=False)
 
 
-def _read_saved_model(file: Path, names: tuple[str, ...]) -> Call:
+def _read_saved_model(file: Path, names: tuple[str, ...]) -> Reading:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(file))
@@ -101,7 +101,7 @@ def _read_saved_model(file: Path, names: tuple[str, ...]) -> Call:
         return output.numpy()
 
     call.kept = loaded  # its variables live as long as it does
-    return call
+    return read_here(call)
 
 
 def _write_litert(exported: Exported, file: Path, quantising: Quantising | None) -> None:
@@ -120,32 +120,23 @@ def _write_litert(exported: Exported, file: Path, quantising: Quantising | None)
     exported.named.export(str(file), format="litert", target_spec=target, **options)
 
 
-def _read_litert(file: Path, names: tuple[str, ...]) -> Call:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(file))
-    run = interpreter.get_signature_runner()
-
-    def call(*arrays: np.ndarray) -> np.ndarray:
-        # One image at a time, as a phone does it: of a batch some operations would need their places anew.
-        rows = []
-        for number in range(len(arrays[0])):
-            row = {name: array[number : number + 1] for name, array in zip(names, arrays, strict=True)}
-            (output,) = run(**row).values()
-            rows.append(np.array(output))
-        return np.concatenate(rows)
-
-    call.kept = interpreter
-    return call
+def _read_litert(file: Path, names: tuple[str, ...]) -> Reading:
+    return read_elsewhere("litert", file, names)
 
 
 def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -> None:
     import onnx
 
+    for layer in flatten_layers(exported.named):
+        if isinstance(
+            layer, keras.layers.Normalization
+        ):  # tf2onnx takes tensors of a model that are no weights for inputs
+            layer.mean, layer.variance = (keras.ops.convert_to_numpy(one) for one in (layer.mean, layer.variance))
     with temporary_folder() as folder:
         plain = folder / "plain.onnx"
         exported.named.export(str(plain), format="onnx", verbose=False)
         graph = onnx.load(plain)
+        _write_out_erfc(graph.graph)
         _name_output(graph.graph)
         if quantising is None:
             onnx.save(graph, file)
@@ -169,6 +160,23 @@ def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -
         )  # fmt: skip
 
 
+def _write_out_erfc(graph) -> None:
+    """Writes 1 - erf(x) for erfc(x), of which GELU is made and which ONNX does not know; tf2onnx 1.17 leaves it as it is."""
+    import onnx
+
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Erfc":
+            nodes.append(node)
+            continue
+        (given,), (result,) = node.input, node.output
+        inner, one = f"{result}/erf", f"{result}/one"
+        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), one))
+        nodes += [onnx.helper.make_node("Erf", [given], [inner]), onnx.helper.make_node("Sub", [one, inner], [result])]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
 def _name_output(graph) -> None:
     """Gives the one output its name, and the first axis of what goes in and out: "batch"."""
     before = graph.output[0].name
@@ -184,13 +192,8 @@ def _name_output(graph) -> None:
             axes[0].dim_param = "batch"
 
 
-def _read_onnx(file: Path, names: tuple[str, ...]) -> Call:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0]
+def _read_onnx(file: Path, names: tuple[str, ...]) -> Reading:
+    return read_elsewhere("onnx", file, names)
 
 
 FORMATS: dict[str, Format] = {

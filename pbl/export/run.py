@@ -24,7 +24,8 @@ from pbl.errors import InputError, Sentence
 from pbl.evaluation.measurement import count_cores, time_calls
 from pbl.evaluation.run import load_model, open_run_data
 from pbl.evaluation.samples import AT_ONCE, find_noise_size, takes_labels
-from pbl.export.formats import OUTPUT, Call, Exported, Format, Quantising, call_model, check_format, converting
+from pbl.export.formats import OUTPUT, Exported, Format, Quantising, call_model, check_format, converting
+from pbl.export.readers import Call, Reading
 from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_outputs
 from pbl.models.slips import tell_slips
@@ -44,6 +45,7 @@ from pbl.training.performance import is_native
 
 FOLDER = "export"  # in the run, unless another is given
 MOST_COMPARED = 100  # validation images
+JUDGED_AT_ONCE = 512  # validation images of which a quantised file gives the classes in one process
 MOST_EXAMPLES = 200  # training images for int8; TensorFlow's guide to post-training quantisation speaks of 100 to 500
 
 # The largest difference from the same weights in float32, by the largest output where that is above 1. The largest that was measured is
@@ -183,17 +185,17 @@ def _export(
         tell(Sentence("Writing {file}, and reading it back", file=place.name))
         with converting(name):
             chosen.write(exported, made, _quantise(data, quantise))
-            call = chosen.read(made, exported.names)
-            found = call(*inputs)
+            reading = chosen.read(made, exported.names)
+            found = reading.call(*inputs)
         differences = _compare(run, name, quantise, found, expected, precise)
         if quantise is not None:
             tell(Sentence("Classifying {images:,} validation images with it", images=len(data.images("val").labels)))
         about = {
             **_describe(run, name, quantise, exported, found.shape, place),
             **differences,
-            **(_judge(data, model, call) if quantise is not None else {}),
+            **(_judge(data, model, reading.call) if quantise is not None else {}),
             "bytes": sum(file.stat().st_size for file in _list_files(made)),
-            **_measure(chosen, call, _take_part(run, model), inputs),
+            **_measure(chosen, reading, _take_part(run, model), inputs),
         }
         if name == "onnx":
             _write_metadata(made, about)
@@ -325,7 +327,7 @@ def _judge(data: Data, model: keras.Model, call: Call) -> dict[str, Any]:
     """The accuracy of a classifier on the validation split before and after, and what can be said of the difference."""
     images = data.images("val")
     before = predict_outputs(model, images.pixels).argmax(axis=1) == images.labels
-    rows = [call(pixels[None].astype(np.float32)) for pixels in _with_progress(images.view, len(images.labels))]
+    rows = [call(pixels.astype(np.float32)) for pixels in _with_progress(images.view, len(images.labels))]
     after = np.concatenate(rows).argmax(axis=1) == images.labels
     count, right = len(before), {"before": int(before.sum()), "after": int(after.sum())}
     only_before, only_after = int((before & ~after).sum()), int((after & ~before).sum())
@@ -353,17 +355,18 @@ def _with_progress(images: Any, count: int) -> Iterator[np.ndarray]:
     from rich.console import Console
     from rich.progress import track
 
-    one_by_one = (images[number] for number in range(count))
-    return track(one_by_one, "", total=count, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    places = range(0, count, JUDGED_AT_ONCE)
+    parts = (images[at : at + JUDGED_AT_ONCE] for at in places)
+    return track(parts, "", total=len(places), console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
-def _measure(chosen: Format, call: Call, part: keras.Model, inputs: Sequence[np.ndarray]) -> dict[str, Any]:
+def _measure(chosen: Format, reading: Reading, part: keras.Model, inputs: Sequence[np.ndarray]) -> dict[str, Any]:
     """Latency of one image, by the file's runtime and by Keras."""
     one = [array[:1] for array in inputs]
     keras_call = call_model(part)
 
-    def time(run: Callable[[], Any]) -> dict[str, float]:
-        low, median, high = (1000 * seconds for seconds in statistics.quantiles(time_calls(run), n=4))
+    def summarise(seconds: list[float]) -> dict[str, float]:
+        low, median, high = (1000 * quartile for quartile in statistics.quantiles(seconds, n=4))
         return {"median": median, "low": low, "high": high}
 
     versions = {}
@@ -371,8 +374,8 @@ def _measure(chosen: Format, call: Call, part: keras.Model, inputs: Sequence[np.
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {
-        "latency_ms": time(lambda: call(*one)),
-        "keras_latency_ms": time(lambda: keras_call(*one)),
+        "latency_ms": summarise(reading.time(one)),
+        "keras_latency_ms": summarise(time_calls(lambda: keras_call(*one))),
         "cores": count_cores(),
         "versions": versions,
     }

@@ -20,6 +20,7 @@ EXPORT = {
     "The quantised file classifies {after:.1%} of {images:,} validation images correctly, and the run {before:.1%}: surely more than {most:g} points are lost (95% interval {low:.1f} to {high:.1f}), and it is not kept. Export without --quantise, or with float16.": "量子化したファイルの検証画像 {images:,} 枚での正解率は {after:.1%}、もとの実験は {before:.1%} です。{most:g} ポイントを超えて下がったことが確か（95%信頼区間 {low:.1f}〜{high:.1f}）なので、ファイルは残しません。--quantise を付けないか、float16 にしてください。",
     "The folder {folder} cannot be made: {reason}. Give another by --out.": "フォルダ {folder} を作れません（{reason}）。--out で別のフォルダを指定してください。",
     "{file} could not be written: {reason}. Make room or choose another folder.": "{file} を書き込めませんでした（{reason}）。空き容量を増やすか、別のフォルダを指定してください。",
+    "The runtime of {name} crashes when it computes this file ({signal}): nothing is kept. Try another --format, or another --quantise.": "{name} の実行環境が、このファイルの計算中に異常終了します（{signal}）。ファイルは残しません。--format か --quantise を変えてみてください。",
     "Opening {run} and its data": "{run} とそのデータを開いています",
     "Writing {file}, and reading it back": "{file} を書き出し、読み戻しています",
     "Classifying {images:,} validation images with it": "検証画像 {images:,} 枚をこのファイルで分類しています",
