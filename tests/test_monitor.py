@@ -495,7 +495,7 @@ def test_a_notebook_shows_one_line_that_changes(notebook, monkeypatch):
 
 @pytest.mark.parametrize(
     ("seconds", "cost", "least", "most"),
-    [(0.5, 0.01, 0, 0), (1, 0.01, 1, 1), (10, 0.2, 12, 15), (100, 0.2, 30, 30), (10, 5, 1, 1)],
+    [(2, 0.01, 0, 0), (3, 0.01, 5, 8), (10, 0.2, 12, 15), (100, 0.2, 30, 30), (10, 5, 1, 1)],
 )
 def test_curves_are_redrawn_in_place_for_a_hundredth_of_the_time(notebook, monkeypatch, seconds, cost, least, most):
     """30 epochs of so many seconds, of pictures at such a cost: each 3 seconds after the last at the earliest, together below 1%, but

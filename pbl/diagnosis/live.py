@@ -15,14 +15,16 @@ from pbl.languages import say
 
 SHARE = 0.01  # of the training's time so far that drawing may have taken
 REST_SECONDS = 3.0  # at least, between two pictures
-FIRST_SECONDS = 0.3  # what the first picture is taken to cost
+FIRST_SECONDS = (
+    0.7  # what the first picture is taken to cost: .66 on two cores, with the fonts that matplotlib then reads
+)
 
 
 class LiveCurves:
     """One line in a notebook that changes with each epoch, and below it loss, accuracy and gap, redrawn in place.
 
-    The picture is drawn again every few seconds at most, and only while all drawing together takes less than 1% of the training's time: so
-    a training of seconds has the line alone. Where a training was cut off and resumed, it shows all epochs from the first one on.
+    The picture is drawn again every few seconds at most, and only while all drawing together takes less than 1% of the training's time, the last picture apart: so
+    a training of less than a minute has the line alone. Where a training was cut off and resumed, it shows all epochs from the first one on.
     """
 
     def __init__(self) -> None:
