@@ -313,7 +313,7 @@ def _list_weaknesses(run: Run, language: str) -> list[str]:
     if run.config.task in DIAGNOSES:
         with contextlib.suppress(InputError, FileNotFoundError):
             told = [(kind, text) for kind, text in diagnose_run(run).paragraphs(language) if kind in _TOLD]
-            lines += _facts([(say("Diagnosis", language), " ".join(text for kind, text in told if kind != "also"))])
+            lines += _facts([(say("Diagnosis", language), ": ".join(text for kind, text in told if kind != "also"))])
             lines += [f"- {for_markdown(text)}" for kind, text in told if kind == "also"]
     with contextlib.suppress(InputError):
         findings = run.read_json("data_check.json").get("findings") if run.holds("data_check.json") else []
