@@ -80,6 +80,7 @@ PAGE = {
     "The training failed after {done} of {all} epochs. {reason}": "学習は失敗しました（{all} エポックのうち {done} まで）。{reason}",
     "The training is under way: {done} of {all} epochs are done, and nothing here is final.": "学習中です。{all} エポックのうち {done} まで終わりました。ここにある値は最終結果ではありません。",
     "The training is paused: {done} of {all} epochs are done, and nothing here is final.": "学習は一時停止中です。{all} エポックのうち {done} まで終わりました。ここにある値は最終結果ではありません。",
+    "A search pruned the training after {done} of {all} epochs: others were better by then, and nothing here is final.": "探索が学習を {all} エポック中 {done} エポックで打ち切りました（ほかの試行のほうがよい結果でした）。ここにある数値は途中のものです。",
     "The training was stopped: {done} of {all} epochs are done, and nothing here is final.": "学習は途中で止められました。{all} エポックのうち {done} まで終わりました。ここにある値は最終結果ではありません。",
     "The training was cut off: {done} of {all} epochs are done, and nothing here is final.": "学習は途中で切れました。{all} エポックのうち {done} まで終わりました。ここにある値は最終結果ではありません。",
     "The training has not ended: its status is “{status}”, and {done} of {all} epochs are done.": "学習は終わっていません（状態は「{status}」、{all} エポックのうち {done} まで）。",

@@ -46,6 +46,4 @@ SEARCH = {
     "{trials} trials: {finished} finished, {pruned} pruned, {failed} failed.": "試行 {trials} 回：終了 {finished} 回、打ち切り {pruned} 回、失敗 {failed} 回。",
     "No trial has finished: give more of them, or another space.": "最後まで学習した試行がありません。試行を増やすか、別の範囲にしてください。",
     "Pictures: {files}": "図：{files}",
-    # reports
-    "A search pruned the training after {done} of {all} epochs: others were better by then, and nothing here is final.": "探索が学習を {all} エポック中 {done} エポックで打ち切りました（ほかの試行のほうがよい結果でした）。ここにある数値は途中のものです。",
 }  # fmt: skip
