@@ -181,6 +181,7 @@ SENTENCES = {
     "cut off": "中断",
     "paused": "一時停止",
     "interrupted": "停止",
+    "pruned": "打ち切り",
     "failed": "失敗",
     "damaged": "破損",
     "{accuracy:.1f}% ({low:.1f} to {high:.1f})": "{accuracy:.1f}% ({low:.1f}〜{high:.1f})",

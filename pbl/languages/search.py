@@ -38,7 +38,6 @@ SEARCH = {
     "validation score": "検証の評価値",
     "the best so far": "それまでの最良",
     "trial": "試行",
-    "pruned": "打ち切り",
     "share of the variance of the finished trials' scores (fANOVA)": "終わった試行の評価値の分散のうち、説明できる割合（fANOVA）",
     # cli
     "--trials, --minutes and --pruner are for --search.": "--trials、--minutes、--pruner は --search といっしょに使います。",
