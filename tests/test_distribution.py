@@ -1,8 +1,10 @@
 """Training spread over several devices: two logical ones of this machine's CPU, in a process of its own."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +97,23 @@ def test_an_odd_last_batch_weighs_a_little_otherwise(found):
 
 def test_a_spread_training_goes_on_too(found):
     assert found["resumed"] == 0
+
+
+def test_two_processes_train_one_model_on_jax():
+    """Both end with the weights and the losses of the other, and of one process alone the losses too."""
+    pytest.importorskip("jax", reason="JAX is not installed")
+    script = Path(__file__).resolve().parent.parent / "experiments" / "several_machines.py"
+    told = []
+    for count in (1, 2):
+        done = subprocess.run(
+            [sys.executable, script, "--local", str(count), "--epochs", "2"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        told.append(
+            re.findall(r"loss (\S+) to (\S+) in 2 epochs, .* weights (\w+), loaded again equal: True", done.stdout)
+        )
+    assert [len(of) for of in told] == [1, 2] and len(set(told[1])) == 1
+    assert told[0][0][:2] == told[1][0][:2]
