@@ -15,7 +15,6 @@ from pbl.cli.options import (
     Trust,
     Workers,
     choose_code,
-    is_worker,
     load_config,
     spread,
 )
@@ -23,6 +22,7 @@ from pbl.cli.screen import print_json, print_table, print_text, quiet_tensorflow
 from pbl.errors import InputError, Sentence
 from pbl.languages import say, say_sentence
 from pbl.storage.escapes import for_screen
+from pbl.training.workers import is_worker
 
 MOST_ROWS = 20  # of a table of a comparison on the screen
 

@@ -85,11 +85,6 @@ def spread(workers: int) -> None:
     )
 
 
-def is_worker() -> bool:
-    """Whether this process is a worker of another one, which shows what comes out."""
-    return "PBL_WORKER" in os.environ
-
-
 def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:
     """Reads `--trust` and `--no-code`: whether the code of runs is executed, until the command ends.
 

@@ -18,7 +18,6 @@ from pbl.cli.options import (
     Workers,
     check_file,
     choose_code,
-    is_worker,
     load_config,
     spread,
 )
@@ -26,6 +25,7 @@ from pbl.cli.screen import format_number, print_table, print_text, quiet_tensorf
 from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.storage.escapes import for_shell
+from pbl.training.workers import is_worker
 
 
 def train(
@@ -145,13 +145,12 @@ def _search(
         study.Study(config, space, folder=folder)  # what the journal holds against it is told once, not by each worker
     spread(workers)
     found = study.search(config, space, trials, minutes=minutes, pruner=pruner, folder=folder)
-    statuses = found.table["status"]
     if is_worker() or found.is_interrupted:
         return 130 if found.is_interrupted else 0
-    return _show_search(found, space, config, statuses)
+    return _show_search(found, space, config)
 
 
-def _show_search(found, space, config, statuses) -> int:
+def _show_search(found, space, config) -> int:
     from pbl.cli.comparison import show_comparison
     from pbl.comparison import compare, write_results
     from pbl.storage.writing import replacing
@@ -161,6 +160,7 @@ def _show_search(found, space, config, statuses) -> int:
     shown = found.table.drop(columns=["reason"]).astype(object).where(found.table.notna(), "")
     print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
     told = "{trials} trials: {finished} finished, {pruned} pruned, {failed} failed."
+    statuses = found.table["status"]
     counts = {name: int((statuses == name).sum()) for name in ("finished", "pruned", "failed")}
     print(say(told, trials=len(statuses), **counts))
     pictures, files = [], [found.file]

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -356,12 +356,10 @@ def update_marks(
     roster = Roster(map(Team, teams))
     given = {team: dict.fromkeys(names, "") for team in teams}
     there = set()
-    for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
-        called = row[column].strip() if column < len(row) else ""
+    for line, called, marks in _list_marks(table, column, names):
         means = roster.match_name(_unguard(called)) if called else set()
         team = means.pop() if len(means) == 1 else None
         there.add(team)
-        marks = [(names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None]
         for name, cell in marks:
             place = {"file": file, "line": line, "name": name}
             if cell and team is None:
@@ -383,11 +381,16 @@ def check_marks(file: Path, rubric: Rubric) -> None:
     """Raises InputError where a mark that counts in the final grade is no number: known before any model is run."""
     if not rubric.marks or not file.exists():
         return
-    table, column = _read_marks(file)
-    columns = find_words(table.rows[0], rubric.marks)
-    for row in table.rows[1:]:
-        marks = {rubric.marks[at]: row[n].strip() for n, at in enumerate(columns[: len(row)]) if at is not None}
-        rubric.add_up(row[column].strip() if column < len(row) else "", 0.0, marks)
+    for _, called, marks in _list_marks(*_read_marks(file), rubric.marks):
+        rubric.add_up(called, 0.0, dict(marks))
+
+
+def _list_marks(table: Table, column: int, names: Sequence[str]) -> Iterator[tuple[int, str, list[tuple[str, str]]]]:
+    """Of each row below the head its line, what the team is called there, and the marks, name and cell."""
+    columns = find_words(table.rows[0], names)
+    for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
+        marks = [(names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None]
+        yield line, row[column].strip() if column < len(row) else "", marks
 
 
 def _read_marks(file: Path) -> tuple[Table, int]:
