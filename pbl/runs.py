@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pbl import __version__
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.mistakes import LONGEST_SIDE, MOST_KEPT
@@ -624,8 +625,8 @@ def find_run(path: str | Path) -> Run:
 
 def describe_environment() -> dict[str, Any]:
     """Returns versions, machine, git commit and command, as `environment.json` keeps them."""
-    packages = ("pbl", "tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pillow", "tensorflow-datasets")
-    versions = {}
+    packages = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pillow", "tensorflow-datasets")
+    versions = {"pbl": __version__}  # also of a checkout that is not installed
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
