@@ -47,7 +47,7 @@ def find_commands(text: str) -> list[str]:
 
 
 TEXTS = {
-    **{name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md", "experiments/README.md", "experiments/README.ja.md")},
+    **{name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md", "experiments/README.md", "experiments/README.ja.md", ".github/CONTRIBUTING.md", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/wrong_number.yml")},
     **{file: read_notebook(ROOT / file) for file in ("run_colab.ipynb", "notebooks/ja/run_colab.ipynb")},
     **{
         str(file.relative_to(ROOT)): read_notebook(file)
