@@ -65,6 +65,16 @@ def test_forms_of_issues_are_what_github_reads():
         assert any(part.get("validations", {}).get("required") for part in questions)
 
 
+def test_hooks_have_the_versions_of_the_dev_extra():
+    """Each has one number everywhere: what a hook lays out, .ci/run must find laid out."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    needs = {need for repository in hooks for hook in repository["hooks"] for need in hook["additional_dependencies"]}
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", need) for need in needs)
+    assert len({need.split("==")[0] for need in needs}) == len(needs)
+    ruff = {need for need in needs if need.startswith("ruff==")}
+    assert ruff == {need for need in PROJECT["project"]["optional-dependencies"]["dev"] if need.startswith("ruff")}
+
+
 def test_the_workflow_runs_what_everybody_runs_and_may_write_nothing():
     flow = yaml.safe_load((DOOR / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert flow["permissions"] == {"contents": "read"} and "secrets" not in str(flow)
