@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 
 class Sentence(str):
@@ -18,7 +18,7 @@ class Sentence(str):
     template: str
     fields: dict[str, Any]
 
-    def __new__(cls, template: str, /, **fields: Any):
+    def __new__(cls, template: str, /, **fields: Any) -> Self:
         sentence = super().__new__(cls, template.format(**fields))
         sentence.template, sentence.fields = template, fields
         return sentence

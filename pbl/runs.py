@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
 from pbl import __version__
 from pbl.config import Config, run_experiment_file
@@ -65,7 +66,7 @@ from pbl.storage.writing import (
 )
 
 UNBORN_SECONDS = 60  # after which a run's folder without settings is a left-over: they are written within a moment
-SCHEMAS = {
+SCHEMAS: dict[str, type[BaseModel]] = {
     "environment.json": Environment,
     "split.json": Split,
     "metrics_val.json": Metrics,
@@ -612,9 +613,9 @@ def find_run(path: str | Path) -> Run:
         raise InputError("No run {path}. {hint}", path=path, hint=hint)
     if is_there(path / "config.json"):
         return Run(path)
-    inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
-    if inside:
-        raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
+    below = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
+    if below:
+        raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(below[-8:]))
     if path.suffix == ".py":
         told = "{path} is an experiment file, not a run. Its runs are below {folder}; train one first: python -m pbl train {path}"
         raise InputError(told, path=path, folder=runs_folder() / path.stem)

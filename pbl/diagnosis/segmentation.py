@@ -216,7 +216,7 @@ def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
     )  # fmt: skip
 
 
-def _read_gap(metrics: Mapping[str, Any]) -> dict[str, float] | None:
+def _read_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """The gap between training and validation images, where it is large and sure, and the Dice of both."""
     training = metrics["training"]
     gap = read_gap(training, LIMITS)
