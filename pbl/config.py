@@ -123,6 +123,15 @@ class Config(BaseModel):
 
     Raises:
         InputError: An unknown field (the nearest valid name is given), or a value of the wrong type or range.
+
+    Example:
+        >>> from pbl import Config
+        >>> Config(model="mlp", epochs=10).learning_rate
+        0.001
+        >>> Config(modle="mlp")
+        Traceback (most recent call last):
+            ...
+        pbl.errors.InputError: There is no setting 'modle'. Did you mean 'model'? ...
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False, protected_namespaces=())
@@ -491,6 +500,7 @@ def find_name(word: str, choices: Iterable[str]) -> str | None:
     """Returns the one of `choices` that is written so, whatever its case, hyphens, underscores and blanks; None where none or several are.
 
     Example:
+        >>> from pbl.config import find_name
         >>> find_name("Early-Stopping", ["early_stopping", "csv"])
         'early_stopping'
     """
@@ -535,6 +545,12 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
         InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
+
+    Example:
+        >>> import pbl
+        >>> config = pbl.load_experiment("experiments/my_team.py", ["epochs=5", "model_options.filters=16"])
+        >>> config.model, config.epochs, config.model_options
+        ('my_cnn', 5, {'filters': 16})
     """
     file = Path(file)
     if (file / "config.json").is_file():

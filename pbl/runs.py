@@ -584,6 +584,12 @@ def load_run(path: str | Path | Run) -> Run:
 
     Raises:
         InputError: It does not exist, is not a run, or is a folder of runs (which are named).
+
+    Example:
+        >>> import pbl
+        >>> run = pbl.load_run("runs/mine/001")
+        >>> run.environment["status"], run.config.model
+        ('finished', 'mlp')
     """
     if isinstance(path, Run):
         return path

@@ -28,6 +28,12 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
         ValueError: The counts are not possible.
 
     Source: E. B. Wilson (1927), JASA 22, 209-212; method 3 of R. G. Newcombe (1998), Statistics in Medicine 17, 857-872.
+
+    Example:
+        >>> from pbl.statistics import wilson_interval
+        >>> low, high = wilson_interval(45, 50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.786 to 0.957
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"{successes} successes in {trials} trials are not possible")
@@ -59,6 +65,12 @@ def newcombe_interval(
         ValueError: The counts are not possible.
 
     Source: method 10 of R. G. Newcombe (1998), Statistics in Medicine 17, 873-890.
+
+    Example:
+        >>> from pbl.statistics import newcombe_interval
+        >>> low, high = newcombe_interval(45, 50, 35, 50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.043 to 0.349
     """
     lower_1, upper_1 = wilson_interval(successes_1, trials_1, confidence)
     lower_2, upper_2 = wilson_interval(successes_2, trials_2, confidence)
@@ -91,6 +103,12 @@ def paired_interval(
         ValueError: The counts are not possible.
 
     Source: method 10 of R. G. Newcombe (1998), Statistics in Medicine 17, 2635-2650.
+
+    Example:
+        >>> from pbl.statistics import paired_interval
+        >>> low, high = paired_interval(both=80, only_first=12, only_second=3, trials=100)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.013 to 0.172
     """
     neither = trials - both - only_first - only_second
     if min(both, only_first, only_second, neither) < 0 or trials < 1:
@@ -130,6 +148,12 @@ def hanley_mcneil_interval(auc: float, positives: int, negatives: int, confidenc
         ValueError: The numbers are not possible.
 
     Source: equation 1 of J. A. Hanley and B. J. McNeil (1982), Radiology 143, 29-36.
+
+    Example:
+        >>> from pbl.statistics import hanley_mcneil_interval
+        >>> low, high = hanley_mcneil_interval(0.9, positives=30, negatives=50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.821 to 0.979
     """
     _check_area(auc, positives, negatives)
     q_1, q_2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
@@ -156,6 +180,12 @@ def newcombe_auc_interval(auc: float, positives: int, negatives: int, confidence
 
     Source: method 5 of R. G. Newcombe (2006), Statistics in Medicine 25, 559-573, with the variance of Hanley and McNeil (1982)
     made symmetric.
+
+    Example:
+        >>> from pbl.statistics import newcombe_auc_interval
+        >>> low, high = newcombe_auc_interval(0.9, positives=30, negatives=50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.799 to 0.951
     """
     _check_area(auc, positives, negatives)
     z, half = NormalDist().inv_cdf((1 + confidence) / 2), (positives + negatives) / 2 - 1
@@ -194,7 +224,10 @@ def share_out_area(is_positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Source: E. DeLong, D. DeLong, D. Clarke-Pearson (1988), Biometrics 44, 837-845, equations 4 to 6.
 
     Example:
-        >>> share_out_area(np.array([True, True, False, False]), np.array([3.0, 1.0, 2.0, 0.0])).mean()
+        >>> import numpy as np
+        >>> from pbl.statistics import share_out_area
+        >>> values = share_out_area(np.array([True, True, False, False]), np.array([3.0, 1.0, 2.0, 0.0]))
+        >>> float(values.mean())
         0.75
     """
     positive, negative = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
@@ -223,6 +256,11 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
 
     Raises:
         ValueError: The numbers are not possible.
+
+    Example:
+        >>> from pbl.statistics import binomial_tail
+        >>> print(f"{binomial_tail(8, 10, share=0.5):.4f}")  # 56 of 1,024
+        0.0547
     """
     if not 0 <= successes <= trials or trials < 1 or not 0 < share < 1:
         raise ValueError(f"{successes} successes in {trials} trials with probability {share} are not possible")
@@ -254,6 +292,11 @@ def mcnemar_test(only_first: int | np.ndarray, only_second: int | np.ndarray) ->
 
     Source: Q. McNemar (1947), Psychometrika 12, 153-157; of learning algorithms it says little, since each was trained once:
     T. G. Dietterich (1998), Neural Computation 10, 1895-1923.
+
+    Example:
+        >>> from pbl.statistics import mcnemar_test
+        >>> print(f"{mcnemar_test(only_first=12, only_second=3):.4f}")
+        0.0352
     """
     from scipy.stats import binom
 
@@ -270,6 +313,12 @@ def paired_bootstrap_interval(
         images: How many images there are in all.
         confidence: Between 0 and 1.
         draws: Samples of the images.
+
+    Example:
+        >>> from pbl.statistics import paired_bootstrap_interval
+        >>> low, high = paired_bootstrap_interval(only_first=12, only_second=3, images=100)
+        >>> print(f"{low:.2f} to {high:.2f}")
+        0.02 to 0.17
     """
     shares = [only_first / images, only_second / images, 1 - (only_first + only_second) / images]
     counts = np.random.default_rng(0).multinomial(images, shares, size=draws)
@@ -298,7 +347,15 @@ class SeedSummary(NamedTuple):
 
 
 def summarise_seeds(correct: np.ndarray) -> SeedSummary:
-    """Summarises `bool [seeds, n]`: whether each training classified each image correctly; or `float`, another value of each."""
+    """Summarises `bool [seeds, n]`: whether each training classified each image correctly; or `float`, another value of each.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import summarise_seeds
+        >>> correct = np.array([[1, 1, 0, 1], [1, 0, 0, 1]], bool)  # two seeds, four images
+        >>> summarise_seeds(correct).mean.tolist()
+        [1.0, 0.5, 0.0, 1.0]
+    """
     correct = np.asarray(correct, np.float64)
     k, n = correct.shape
     if k < 2:
@@ -336,6 +393,15 @@ def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float 
 
     Raises:
         ValueError: An architecture has one seed, or the images are not as many.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import crossed_interval, summarise_seeds
+        >>> draw = np.random.default_rng(0)
+        >>> first, second = (summarise_seeds(draw.random((3, 500)) < accuracy) for accuracy in (0.9, 0.8))
+        >>> found = crossed_interval(first, second)
+        >>> print(f"{found.difference:.3f}, {found.low:.3f} to {found.high:.3f}")
+        0.097, 0.055 to 0.140
     """
     return crossed_intervals([first, second], [(0, 1)], confidence)[0]
 
@@ -343,7 +409,17 @@ def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float 
 def crossed_intervals(
     summaries: Sequence[SeedSummary], pairs: Sequence[tuple[int, int]], confidence: float = 0.95
 ) -> list[Difference]:
-    """Does what `crossed_interval` does, for many pairs of places in `summaries` at once."""
+    """Does what `crossed_interval` does, for many pairs of places in `summaries` at once.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import crossed_intervals, summarise_seeds
+        >>> draw = np.random.default_rng(0)
+        >>> summaries = [summarise_seeds(draw.random((3, 500)) < accuracy) for accuracy in (0.9, 0.8, 0.8)]
+        >>> found = crossed_intervals(summaries, [(0, 1), (1, 2)])
+        >>> [pair.low > 0 for pair in found]
+        [True, False]
+    """
     from scipy.stats import t
 
     parts = _Parts(summaries, pairs)
@@ -398,6 +474,14 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_sha
     """Interval for an architecture's accuracy, over seeds and images, as `crossed_interval`; of one seed Wilson's.
 
     A measure that is no share, `is_share=False`, may lie outside 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import crossed_mean_interval, summarise_seeds
+        >>> correct = np.random.default_rng(0).random((3, 500)) < 0.9
+        >>> low, high = crossed_mean_interval(summarise_seeds(correct))
+        >>> print(f"{correct.mean():.3f}, {low:.3f} to {high:.3f}")
+        0.901, 0.850 to 0.952
     """
     n, k, accuracy = len(summary.mean), summary.seeds, summary.accuracy
     if k < 2 or n < 2:
@@ -426,6 +510,14 @@ def cross_validated_interval(correct: np.ndarray, folds: np.ndarray, confidence:
         correct: `bool [seeds, n]`, whether each image was classified correctly by the model that was not trained on it.
         folds: `int [n]`, the fold of each image.
         confidence: Between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import cross_validated_interval
+        >>> correct = np.random.default_rng(0).random((3, 500)) < 0.9
+        >>> low, high = cross_validated_interval(correct, folds=np.arange(500) % 5)
+        >>> print(f"{correct.mean():.3f}, {low:.3f} to {high:.3f}")
+        0.901, 0.850 to 0.952
     """
     from scipy.stats import t
 
@@ -449,6 +541,14 @@ def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000, is_s
 
     Returns:
         `float [architectures]`, which sum to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import probability_of_best
+        >>> draw = np.random.default_rng(0)
+        >>> found = probability_of_best([draw.random((3, 500)) < accuracy for accuracy in (0.9, 0.8)])
+        >>> bool(found[0] > 0.9), round(float(found.sum()), 6)
+        (True, 1.0)
     """
     random = np.random.default_rng(0)
     summaries = [summarise_seeds(runs) for runs in correct]
@@ -477,6 +577,12 @@ def adjust_holm(p: np.ndarray) -> np.ndarray:
         `float [m]`, in the same order.
 
     Source: S. Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import adjust_holm
+        >>> adjust_holm(np.array([0.01, 0.04, 0.02])).tolist()
+        [0.03, 0.04, 0.04]
     """
     p = np.asarray(p, np.float64)
     order = np.argsort(p, kind="stable")
@@ -496,6 +602,14 @@ def seeds_to_separate(
         confidence: Of the interval that shall exclude 0.
         power: How often it shall.
         most: None where more would be needed: then more images are, or there is nothing to find.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import seeds_to_separate, summarise_seeds
+        >>> draw = np.random.default_rng(1)
+        >>> first, second = (summarise_seeds(draw.random((3, 500)) < accuracy) for accuracy in (0.9, 0.87))
+        >>> seeds_to_separate(first, second)
+        9
     """
     from scipy.stats import norm, t
 
@@ -529,6 +643,15 @@ def extrapolate_doubling(half: np.ndarray, full: np.ndarray, confidence: float =
         half, full: `bool [seeds, n]`, whether each of the same n images was classified correctly after training on half of
             the training images and on all.
         confidence: Of the intervals.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import extrapolate_doubling
+        >>> draw = np.random.default_rng(0)
+        >>> half, full = (draw.random((3, 500)) < accuracy for accuracy in (0.8, 0.9))
+        >>> found = extrapolate_doubling(half, full)
+        >>> print(f"{full.mean():.3f}, of twice as many {found.expected:.3f}")
+        0.903, of twice as many 0.956
     """
     random = np.random.default_rng(0)
 

@@ -52,6 +52,11 @@ def zip_archive(
     Raises:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
             more than a picture can hold; the disk is too small; or what `class_folders` says.
+
+    Example:
+        >>> from pbl.data import zip_archive
+        >>> zip_archive("photos.zip").class_names
+        ['one', 'zero']
     """
     file = expand(file)
     return read_patiently(lambda: _open_zip(file, open_folder, texts, endings), file, file)
@@ -251,6 +256,13 @@ def npz_arrays(file: str | Path, has_masks: bool = False, has_boxes: bool = Fals
     Raises:
         InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
             its arrays are others.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import npz_arrays
+        >>> np.savez("mine.npz", x_train=np.zeros((4, 8, 8), np.uint8), y_train=[0, 1, 0, 1], class_names=["cat", "dog"])
+        >>> npz_arrays("mine.npz").class_names
+        ['cat', 'dog']
     """
     file = expand(file)
     make = from_masked_arrays if has_masks else from_boxed_arrays if has_boxes else from_arrays

@@ -43,6 +43,16 @@ def augment(
 
     Returns:
         Images and labels of the same shapes and types.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.config import Augmentation
+        >>> from pbl.data.augmentation import augment, draw
+        >>> flip = Augmentation(flip=True)
+        >>> images, labels = next(iter(pbl.load_data("digits", batch_size=4).val))
+        >>> augmented, _ = augment(images, labels, draw(4, flip, seed=0, epoch=0), flip)
+        >>> tuple(augmented.shape)
+        (4, 8, 8, 1)
     """
     a = augmentation
     n, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]

@@ -130,6 +130,12 @@ def boxed_folder(folder: str | Path) -> Source:
     Raises:
         InputError: There is no such folder, no image or no annotation in it, or annotations in several formats; an annotation is broken, is of
             an image that is not there, or of a class that has no name.
+
+    Example:
+        >>> from pbl.data import boxed_folder
+        >>> source = boxed_folder("scenes")  # scenes/images/0.png, scenes/labels/0.txt, scenes/labels/classes.txt
+        >>> source.class_names
+        ['zero']
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder), root, folder)

@@ -38,6 +38,13 @@ def write_coco(
 
     Raises:
         InputError: Counts that differ, or boxes that are none.
+
+    Example:
+        >>> import json
+        >>> from pbl.data import write_coco
+        >>> file = write_coco("boxes.json", ["0.png"], [(32, 32)], [[[4, 4, 20, 20, 1]]], ["cat", "dog"])
+        >>> json.loads(file.read_text())["annotations"][0]["bbox"]
+        [4.0, 4.0, 16.0, 16.0]
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -65,7 +72,14 @@ def write_voc(
     boxes: Sequence[Any],
     class_names: Sequence[str],
 ) -> list[Path]:
-    """Writes one Pascal VOC file an image, `folder/1.xml` of 1.jpg; corners count pixels from 1. Arguments, errors as for `write_coco`."""
+    """Writes one Pascal VOC file an image, `folder/1.xml` of 1.jpg; corners count pixels from 1. Arguments, errors as for `write_coco`.
+
+    Example:
+        >>> from pbl.data import write_voc
+        >>> files = write_voc("voc", ["0.png"], [(32, 32)], [[[4, 4, 20, 20, 1]]], ["cat", "dog"])
+        >>> [file.name for file in files]
+        ['0.xml']
+    """
     written = []
     for name, (height, width), rows in _check(names, shapes, boxes, class_names):
         root = ElementTree.Element("annotation")
@@ -98,6 +112,12 @@ def write_yolo(
 
     Shares have six digits behind the point, so positions are kept to a millionth of the image's sides. Arguments, errors as for
     `write_coco`.
+
+    Example:
+        >>> from pbl.data import write_yolo
+        >>> files = write_yolo("yolo", ["0.png"], [(32, 32)], [[[4, 4, 20, 20, 1]]], ["cat", "dog"])
+        >>> print((files[0].parent / "0.txt").read_text().strip())
+        1 0.375000 0.375000 0.500000 0.500000
     """
     written = []
     for name, (height, width), rows in _check(names, shapes, boxes, class_names):

@@ -139,6 +139,13 @@ def fit_boxes(boxes: np.ndarray, size: tuple[int, int], fit: str, target: tuple[
 
     Returns:
         `float [k or fewer, 5]`.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import fit_boxes
+        >>> boxes = np.array([[10.0, 20.0, 30.0, 40.0, 0.0]])
+        >>> fit_boxes(boxes, size=(100, 100), fit="stretch", target=(50, 50)).tolist()
+        [[5.0, 10.0, 15.0, 20.0, 0.0]]
     """
     moved = _move(boxes, *_find_move(size, fit, target))
     cut = cut_boxes(moved, target)
@@ -157,6 +164,13 @@ def unfit_boxes(boxes: np.ndarray, size: tuple[int, int], fit: str, target: tupl
 
     Returns:
         Boxes of the same shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import unfit_boxes
+        >>> boxes = np.array([[5.0, 10.0, 15.0, 20.0, 0.0]])
+        >>> unfit_boxes(boxes, size=(100, 100), fit="stretch", target=(50, 50)).tolist()
+        [[10.0, 20.0, 30.0, 40.0, 0.0]]
     """
     boxes = np.asarray(boxes)
     scale, place = _find_move(size, fit, target)
@@ -315,6 +329,15 @@ def from_boxed_arrays(
 
     Raises:
         InputError: Counts or shapes that differ; boxes that are none.
+
+    Example:
+        >>> import numpy as np
+        >>> import pbl
+        >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32), np.uint8)
+        >>> boxes = [[[4, 4, 20, 20, number % 2]] for number in range(40)]  # left, top, right, bottom, class
+        >>> data = pbl.load_data(pbl.data.from_boxed_arrays(images, boxes, ["cat", "dog"]), boxes=True)
+        >>> data.images("val").boxes.shape[1:]
+        (1, 5)
     """
     pairs = pair_arrays((images, boxes), test, val, class_names, "boxes")
     checked: dict[str, list[np.ndarray]] = {}

@@ -29,6 +29,12 @@ def digit_canvases(count: int = 1000, side: int = 64, most: int = 5, seed: int =
 
     Raises:
         InputError: A number is too small.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data(pbl.data.digit_canvases(100, side=48), boxes=True)
+        >>> data.input_shape, data.num_classes
+        ((48, 48, 1), 10)
     """
     for name, value, least in (("count", count, 8), ("side", side, 32), ("most", most, 1)):
         if value < least:

@@ -438,6 +438,11 @@ def open_source(
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
+
+    Example:
+        >>> from pbl.data import open_source
+        >>> len(list(open_source("digits").train()))
+        1797
     """
     name = name if name in DATASETS else next((known for known in DATASETS if known.lower() == name.lower()), name)
     if name not in DATASETS:

@@ -159,6 +159,11 @@ def class_folders(folder: str | Path, has_anomalies: bool = False) -> Source:
     Raises:
         InputError: There is no such folder, no class folder, only one, or one without an image; a split has classes that
             train has not; folders of splits and others stand side by side.
+
+    Example:
+        >>> from pbl.data import class_folders
+        >>> class_folders("photos").class_names
+        ['one', 'zero']
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder, has_anomalies), root, folder)

@@ -82,6 +82,11 @@ def read_image(file: str | Path) -> np.ndarray:
 
     Raises:
         InputError: The file is missing, empty, truncated or no image.
+
+    Example:
+        >>> from pbl.data import read_image
+        >>> read_image("photos/zero/0.png").shape
+        (32, 32, 1)
     """
     file = Path(file)
     try:
@@ -101,6 +106,12 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     Raises:
         InputError: The bytes are empty, truncated, too large (`MOST_PIXELS`) or no image.
         MemoryError: The memory does not do for it: that says nothing of the image.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pbl.data import decode_image
+        >>> decode_image(Path("photos/zero/0.png").read_bytes(), "0.png").shape
+        (32, 32, 1)
     """
     with without_warnings():
         return to_array(open_picture(content, name)[0])
@@ -341,6 +352,11 @@ def fit_image(image: np.ndarray, size: tuple[int, int], channels: int, fit: str 
 
     Returns:
         `uint8 [*size, channels]`.
+
+    Example:
+        >>> from pbl.data import fit_image, read_image
+        >>> fit_image(read_image("photos/zero/0.png"), size=(16, 24), channels=3, fit="pad").shape
+        (16, 24, 3)
     """
     if image.shape == (*size, channels):
         return image
@@ -390,6 +406,11 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
 
     Raises:
         InputError: A path does not exist, or a folder holds no image.
+
+    Example:
+        >>> from pbl.data import find_image_files
+        >>> [file.as_posix() for file in find_image_files(["photos"])][:2]
+        ['photos/one/0.png', 'photos/one/1.png']
     """
     files: list[Path] = []
     for path in [place for word in paths for place in expand_pattern(word)]:

@@ -137,6 +137,12 @@ def masked_folder(folder: str | Path) -> Source:
     Raises:
         InputError: There is no such folder, none of images or none of masks in it; an image has no mask (all are named); the masks'
             values are no classes.
+
+    Example:
+        >>> from pbl.data import masked_folder
+        >>> source = masked_folder("scans")  # scans/images/0.png, scans/masks/0.png, ...
+        >>> source.class_names
+        ['background', 'foreground']
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder), root, folder)
@@ -361,6 +367,14 @@ def from_masked_arrays(
 
     Raises:
         InputError: Counts or shapes that differ; values that are no class.
+
+    Example:
+        >>> import numpy as np
+        >>> import pbl
+        >>> images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+        >>> data = pbl.load_data(pbl.data.from_masked_arrays(images, images > 127), masks=True)
+        >>> data.class_names, data.images("val").masks.shape[1:]
+        (['background', 'foreground'], (8, 8))
     """
     pairs = pair_arrays((images, masks), test, val, class_names, "masks")
     grey: dict[int, tuple[int, str]] = {}

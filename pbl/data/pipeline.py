@@ -92,6 +92,17 @@ def load_data(
     Raises:
         InputError: The source does not exist, is broken, or its images differ in size and `image_size` is not given; a
             setting is unknown or out of range.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits", batch_size=64)
+        >>> data.input_shape, data.num_classes
+        ((8, 8, 1), 10)
+        >>> {split: len(data.images(split).labels) for split in ("train", "val", "test")}
+        {'train': 1069, 'val': 189, 'test': 539}
+        >>> images, labels = next(iter(data.train))
+        >>> tuple(images.shape), images.dtype.name
+        ((64, 8, 8, 1), 'uint8')
     """
     for name in settings:
         if name in Config.model_fields and name not in DATA_SETTINGS:
@@ -733,12 +744,24 @@ def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:
     """Returns the order in which `n` training images come: a function of `seed` and `epoch` (from 0) alone.
 
     NumPy draws it, since TensorFlow's own shuffling also depends on its global seed.
+
+    Example:
+        >>> from pbl.data import order_of_epoch
+        >>> first, again, next_epoch = (order_of_epoch(100, seed=0, epoch=epoch).tolist() for epoch in (0, 0, 1))
+        >>> first == again, first == next_epoch, sorted(first) == list(range(100))
+        (True, False, True)
     """
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 def shorten(hashes: Iterable[str]) -> list[str]:
-    """Returns what `split.json` keeps of content hashes: their first 16 digits, sorted."""
+    """Returns what `split.json` keeps of content hashes: their first 16 digits, sorted.
+
+    Example:
+        >>> from pbl.data import shorten
+        >>> shorten(["b" * 64, "a" * 64])
+        ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb']
+    """
     return sorted(content[:16] for content in hashes)
 
 

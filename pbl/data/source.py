@@ -38,6 +38,14 @@ class Source:
         has_masks: Whether an example has a `pbl.data.mask_files.Mask` in place of a class.
         has_boxes: Whether an example has `pbl.data.boxes.Boxes` in place of a class.
         most_boxes: The most boxes that an image of any split has, at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import Source
+        >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> source = Source(["cat", "dog"], train=lambda: ((image, label, f"{label}.png") for label, image in enumerate(images)))
+        >>> [(image.shape, label, name) for image, label, name in source.train()]
+        [((8, 8, 1), 0, '0.png'), ((8, 8, 1), 1, '1.png')]
     """
 
     class_names: list[str]
@@ -70,6 +78,15 @@ def from_arrays(
 
     Raises:
         InputError: Other types, shapes or value ranges; labels outside the classes; counts that differ.
+
+    Example:
+        >>> import numpy as np
+        >>> import pbl
+        >>> images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+        >>> source = pbl.data.from_arrays(images, np.arange(60) % 2, ["cat", "dog"])
+        >>> data = pbl.load_data(source)
+        >>> data.class_names, len(data.images("train").labels), len(data.images("test").labels)
+        (['cat', 'dog'], 36, 18)
     """
     labels = _check_labels(labels, images)
     if class_names is None:

@@ -17,6 +17,13 @@ def hash_image(image: np.ndarray) -> str:
 
     The pixels are those of the whole image, before it is resized. So copies are found at whatever size they are used, and the
     split does not depend on `image_size`; and an image must be decoded in full, never at the reduced scale that JPEG offers.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import hash_image
+        >>> image = np.zeros((8, 8, 1), np.uint8)
+        >>> len(hash_image(image)), hash_image(image) == hash_image(image.copy())
+        (64, True)
     """
     return hash_pixels(image.shape, [np.ascontiguousarray(image).data])
 
@@ -55,6 +62,14 @@ def hold_out(
 
     Returns:
         `bool [n]`, true for an image held out.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import hash_image, hold_out
+        >>> hashes = [hash_image(np.full((8, 8, 1), number, np.uint8)) for number in range(100)]
+        >>> held_out = hold_out(hashes, np.arange(100) % 2, fraction=0.3, seed=0, purpose="test")
+        >>> int(held_out.sum())
+        30
     """
     items = _bind(hashes, labels, groups)
     held_out = np.zeros(len(hashes), bool)
@@ -109,6 +124,14 @@ def choose_fold(
 
     Returns:
         `bool [n]`, true for an image of this fold.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import choose_fold, hash_image
+        >>> hashes = [hash_image(np.full((8, 8, 1), number, np.uint8)) for number in range(100)]
+        >>> folds = [choose_fold(hashes, np.arange(100) % 2, folds=5, fold=fold, seed=0) for fold in range(5)]
+        >>> np.sum(folds, axis=0).tolist() == [1] * 100
+        True
     """
     chosen, sizes = np.zeros(len(hashes), bool), [0] * folds
     for of_class in _in_order(_bind(hashes, labels, groups), seed, "fold"):

@@ -94,7 +94,8 @@ def demo(
         InputError: A run is incomplete, or has nothing to show; Gradio is missing; the port is taken; there is no public link.
 
     Example:
-        `page = pbl.demo("runs/digits_resnet20/001")`
+        >>> import pbl
+        >>> page = pbl.demo("runs/mine/001")  # doctest: +SKIP
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise InputError(

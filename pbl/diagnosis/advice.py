@@ -126,6 +126,13 @@ def advise(
         team: The team's runs on the same images: settings, and accuracy on validation as a share.
         has_official_validation: Whether the validation split came with the data, and cannot be made larger.
         best_epoch: The epoch of the best model.
+
+    Example:
+        >>> from pbl import Config
+        >>> from pbl.diagnosis import advise, make_finding
+        >>> finding = make_finding("underfitting", "It underfits.", cause="train_longer")
+        >>> advise(finding, Config(epochs=10), {}, side=8, run="runs/mine/001")[0].command
+        'python -m pbl train runs/mine/001 epochs=30'
     """
     cause = finding.cause or str(finding.details.get("kind", ""))
     remedies = ChainMap(*(rule.remedies for rule in RULES.values() if rule.name == finding.name))

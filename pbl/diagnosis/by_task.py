@@ -29,6 +29,11 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
 
     Raises:
         InputError: Its task has no diagnosis; a file of the run is missing or damaged.
+
+    Example:
+        >>> import pbl
+        >>> pbl.diagnose_run("runs/mine/001").headline.name
+        'underfitting'
     """
     run = load_run(run)
     if run.config.task not in DIAGNOSES:

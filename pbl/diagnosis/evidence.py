@@ -45,6 +45,11 @@ def make_finding(name: str, template: str, cause: str = "", **details: Any) -> F
         cause: As in `Finding`.
         **details: The numbers. Of `gap`, `low` and `high`, which are differences of shares, the sentence has `gap_points` and so
             on too, in points: "5% more" would mean something else.
+
+    Example:
+        >>> from pbl.diagnosis import make_finding
+        >>> make_finding("slow", "An image takes {seconds:.2f} s.", seconds=0.25).message
+        'An image takes 0.25 s.'
     """
     details |= {f"{key}_points": 100 * details[key] for key in ("gap", "low", "high") if key in details}
     return Finding(name, cause, template.format(**details), details, template)

@@ -45,12 +45,6 @@ TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a los
 class OverfittingMonitor(keras.callbacks.Callback):
     """Measures before training and after each epoch how a classifier does on training images and on validation images.
 
-    ```python
-    monitor = pbl.OverfittingMonitor(data)
-    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor, early_stopping])
-    print(monitor.diagnosis)
-    ```
-
     It stands first in the list: then the others, and Keras's progress bar, see what it enters into `logs`: `probe_loss`,
     `probe_accuracy`, `val_probe_loss`, `val_probe_accuracy` (nats without penalties, and shares, of fixed images), `gap` with
     `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, of the
@@ -75,6 +69,18 @@ class OverfittingMonitor(keras.callbacks.Callback):
     Raises:
         InputError: The model is no classifier with one output, a number for each class that the labels have (of two classes one
             may do); the labels do not fit the images or the loss, or the images the model; another callback stands before.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.mlp(data.input_shape, data.num_classes)
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> monitor = pbl.OverfittingMonitor(data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=2, verbose=0, callbacks=[monitor])
+        >>> len(history.history["gap"])
+        2
+        >>> monitor.diagnosis.headline.name in pbl.diagnosis.NAMES
+        True
     """
 
     def __init__(

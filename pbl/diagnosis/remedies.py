@@ -30,7 +30,15 @@ DEEP_THAT_LEARNS = "resnet20"
 
 @dataclass(frozen=True)
 class Remedy:
-    """A kind of experiment, and how it changes the settings."""
+    """A kind of experiment, and how it changes the settings.
+
+    Example:
+        >>> from pbl import Config
+        >>> from pbl.diagnosis import Remedy
+        >>> longer = Remedy("longer", "Twice the epochs: {epochs}.", lambda config, options, side: {"epochs": 2 * config.epochs})
+        >>> longer.change(Config(epochs=10), {}, 32)
+        {'epochs': 20}
+    """
 
     name: str
     template: str

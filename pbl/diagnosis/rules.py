@@ -37,7 +37,13 @@ from pbl.languages import CAUSES, FINDINGS, choose_language
 
 
 class Threshold(NamedTuple):
-    """A number that decides, and what set it."""
+    """A number that decides, and what set it.
+
+    Example:
+        >>> from pbl.diagnosis import RULES
+        >>> RULES["overfitting"].thresholds["gap"].value
+        0.07
+    """
 
     value: float
     source: str
@@ -56,6 +62,16 @@ class Rule:
         remedies: What to try, by the finding's cause or kind, "" for any other: remedies, each with the share of the errors that
             it took away where that was measured, else None. They hold for all rules of that name.
         explains: Names of findings that follow from this one, and are no further ones where it holds.
+
+    Example:
+        >>> from pbl.diagnosis import Rule, Threshold, make_finding
+        >>> def find_slow_epochs(run):
+        ...     seconds = 1 / run.signals.epochs[-1]["images_per_second"]
+        ...     if run.over("slowest", seconds):
+        ...         return make_finding("slow", "An image takes {seconds:.2f} s.", seconds=seconds)
+        >>> limits = {"slowest": Threshold(0.1, "s an image, our laptop")}
+        >>> Rule("slow", "slow", "note", limits, find_slow_epochs).thresholds["slowest"].value
+        0.1
     """
 
     key: str
@@ -318,6 +334,12 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
 
     Returns:
         All that holds; the first is the headline.
+
+    Example:
+        >>> import pbl
+        >>> signals = pbl.diagnosis.Signals.load("runs/mine/001/signals.npz")
+        >>> pbl.diagnose(signals).headline.name
+        'underfitting'
     """
     limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
     run = Evidence(signals, data, best_accuracy, limits)

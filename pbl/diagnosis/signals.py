@@ -103,6 +103,12 @@ class Signals:
             with statistics taken anew from these images.
         end: Of more images, after the last epoch of a training that ended: `epoch`, `probe_images`, `probe_correct`,
             `val_images`, `val_correct`; `probe_confusion` and `val_confusion`, as `confusion` gives them.
+
+    Example:
+        >>> from pbl.diagnosis import Signals
+        >>> signals = Signals.load("runs/mine/001/signals.npz")
+        >>> len(signals.epochs), signals.probe.loss.shape
+        (4, (4, 503))
     """
 
     about: dict[str, Any]

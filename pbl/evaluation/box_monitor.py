@@ -17,12 +17,6 @@ MOST_TRAINING, MOST_VALIDATION = 200, 1000  # images that are looked at after ea
 class BoxMonitor(EpochMonitor):
     """Measures after each epoch how well a network finds boxes on training images and on validation images.
 
-    ```python
-    monitor = pbl.BoxMonitor(data)                         # data = pbl.load_data(..., boxes=True)
-    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor])
-    print(monitor.diagnosis)
-    ```
-
     The loss says little of the boxes: it is lowest where the heat is right everywhere, and boxes are made of its peaks alone. Here the same
     images are looked at after each epoch, as they are. The monitor stands first in the list: then the others see what it enters into
     `logs`: `probe_map50` of training images, and `val_map50` (average precision at an IoU of .5, mean over classes). The training itself
@@ -37,6 +31,17 @@ class BoxMonitor(EpochMonitor):
 
     Raises:
         InputError: The data have no boxes.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.training.box_loss import CenterLoss
+        >>> data = pbl.load_data(pbl.data.digit_canvases(100), boxes=True)
+        >>> model = pbl.models.center_net(data.input_shape, data.num_classes, width=4, depth=2)
+        >>> model.compile(optimizer="adam", loss=CenterLoss())
+        >>> monitor = pbl.BoxMonitor(data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=1, verbose=0, callbacks=[monitor])
+        >>> sorted(name for name in history.history if "map50" in name)
+        ['probe_map50', 'val_map50']
     """
 
     def __init__(self, data: Any):

@@ -26,11 +26,6 @@ MEASURED = 10  # times in a training, and after the first and the last epoch
 class ContrastMonitor(EpochMonitor):
     """Looks after each epoch at what the features of an encoder are worth.
 
-    ```python
-    monitor = pbl.ContrastMonitor(data)
-    model.fit(data.train, validation_data=data.val, epochs=10, callbacks=[monitor])
-    ```
-
     It stands first in the list: then the others see what it enters into `logs`: `val_probe` (the accuracy of a logistic regression on the
     features of 1,000 training images, on at most 1,000 validation images; `val_probe_error` is its standard error, NaN where this epoch was
     not measured), `val_nearest` (of the nearest neighbour among them) and `val_embedding_spread` (1: all directions; 0: all images at
@@ -48,6 +43,16 @@ class ContrastMonitor(EpochMonitor):
 
     Raises:
         InputError: The model is none that learns by contrast.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits", views=2)
+        >>> model = pbl.models.simclr(data.input_shape, data.num_classes, encoder="small_cnn", hidden=16, projection=8)
+        >>> model.compile(optimizer="adam")
+        >>> monitor = pbl.ContrastMonitor(data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=1, verbose=0, callbacks=[monitor])
+        >>> 0 <= history.history["val_probe"][0] <= 1
+        True
     """
 
     def __init__(self, data: Any, *, every: int | None = None):

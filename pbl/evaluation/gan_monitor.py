@@ -24,12 +24,6 @@ ENTERED = {"kid": "kid", "kid_error": "error", "precision": "precision", "recall
 class GanMonitor(EpochMonitor):
     """Looks after each epoch at what a GAN generates.
 
-    ```python
-    monitor = pbl.GanMonitor(data)
-    model.fit(data.train, validation_data=data.val, epochs=10, callbacks=[monitor])
-    print(monitor.diagnosis)
-    ```
-
     It stands first in the list: then the others see what it enters into `logs`: `val_kid` (the kernel distance to real images,
     times 1,000; `pbl.evaluation.generation`), `val_kid_error` (its standard error; NaN where this epoch was not measured),
     `val_precision` and `val_recall`. The losses do not say whether the images are good: in
@@ -50,6 +44,16 @@ class GanMonitor(EpochMonitor):
 
     Raises:
         InputError: The model has no generator whose pixels are 0 to 255 and of the data's shape; too few images.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.mlp_gan(data.input_shape, data.num_classes, noise_size=8, widths=[32])
+        >>> model.compile(optimizer="adam")
+        >>> monitor = pbl.GanMonitor(data, samples=100)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=1, verbose=0, callbacks=[monitor])
+        >>> history.history["val_kid"][0] > 0
+        True
     """
 
     growing = ("rows", "grids", "history")

@@ -23,12 +23,6 @@ FEWEST, MOST, ONE_IN = 50, 300, 10
 class MaskMonitor(EpochMonitor):
     """Measures after each epoch how a network of masks does on training images and on validation images.
 
-    ```python
-    monitor = pbl.MaskMonitor(data)                        # data = pbl.load_data(..., masks=True)
-    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor])
-    print(monitor.diagnosis)
-    ```
-
     Keras's own `dice` of training is a mean over an epoch in which the weights changed, under dropout and augmentation. Here the same
     images are looked at after each epoch, as they are. The monitor stands first in the list: then the others see what it enters into
     `logs`: `probe_dice`, `val_probe_dice` (means over images, or over groups), and `gap` with `gap_low` and `gap_high` (the first minus
@@ -43,6 +37,19 @@ class MaskMonitor(EpochMonitor):
 
     Raises:
         InputError: The data have no masks.
+
+    Example:
+        >>> import pbl
+        >>> from sklearn.datasets import load_digits
+        >>> pixels = (load_digits().images[:100] * 15).astype("uint8")
+        >>> source = pbl.data.from_masked_arrays(pixels, (pixels > 100).astype("uint8"))  # what is bright is marked
+        >>> data = pbl.load_data(source, masks=True)
+        >>> model = pbl.models.unet(data.input_shape, data.num_classes, width=4, depth=1)
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+        >>> monitor = pbl.MaskMonitor(data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=1, verbose=0, callbacks=[monitor])
+        >>> sorted(name for name in history.history if "dice" in name)
+        ['probe_dice', 'val_probe_dice']
     """
 
     def __init__(self, data: Any):

@@ -58,6 +58,15 @@ def compute_metrics(
     Raises:
         InputError: There are no images; a label is no class; there is no probability for each class; the probabilities are not finite or do not sum to 1; `positive_class` is not one of
             two classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.evaluation import compute_metrics
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+        >>> metrics = compute_metrics(labels, probabilities, ["cat", "dog"])
+        >>> metrics["accuracy"], metrics["positive"]["recall"]
+        (0.75, 1.0)
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if not len(labels):

@@ -52,6 +52,12 @@ def load_model(run: str | Path | Run, policy: str | None = None) -> keras.Model:
 
     Raises:
         InputError: The folder is no run, or its weights are missing, damaged or of another model.
+
+    Example:
+        >>> import pbl
+        >>> model = pbl.load_model("runs/mine/001")
+        >>> model.output_shape
+        (None, 10)
     """
     run = load_run(run)
     run.execute_experiment()
@@ -63,6 +69,12 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
     """Does what `load_model` does, without executing the run's `experiment.py`.
 
     A builder's option `weights`, which names what it starts from, is set to None: the run's own weights follow.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.evaluation import build_model
+        >>> build_model(pbl.load_run("runs/mine/001")).output_shape
+        (None, 10)
     """
     file = run.path / "best.weights.h5"
     if not (run.holds(file.name) or run.holds("best.keras")):
@@ -109,7 +121,14 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
 
 
 def open_data(config: Config, source: str | None = None) -> Data:
-    """Loads the data that a configuration names, or another source in the same form."""
+    """Loads the data that a configuration names, or another source in the same form.
+
+    Example:
+        >>> from pbl import Config
+        >>> from pbl.evaluation import open_data
+        >>> open_data(Config(dataset="digits")).input_shape
+        (8, 8, 1)
+    """
     task = find_task(config)
     return load_data(
         source or config.dataset,
@@ -176,6 +195,15 @@ def evaluate(
 
     Raises:
         InputError: The run is incomplete; its data are not those of the training; the classes differ.
+
+    Example:
+        >>> import pbl
+        >>> metrics = pbl.evaluate("runs/mine/001")
+        >>> metrics["images"], metrics["split"]
+        (189, 'val')
+        >>> low, high = metrics["accuracy_interval"]
+        >>> low < metrics["accuracy"] < high
+        True
     """
     if split not in ("val", "test"):
         raise InputError("split='{split}'. Valid: val, test.", split=split)
@@ -231,6 +259,14 @@ def evaluate_on(
 ) -> dict[str, Any]:
     """Does what `evaluate` does, with a model and data that are loaded already; of the figures only the confusion matrix
     unless `all_figures`.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.evaluation import evaluate_on, open_data
+        >>> run = pbl.load_run("runs/mine/001")
+        >>> metrics = evaluate_on(run, pbl.load_model(run), open_data(run.config), "val", all_figures=False)
+        >>> metrics["images"]
+        189
     """
     task = find_task(run.config)
     trained_on, found = run.split["class_names"], data.class_names
@@ -369,6 +405,12 @@ def predict(
     Raises:
         InputError: A path does not exist, a folder holds no image, a file that was named is no image (all such files are
             named).
+
+    Example:
+        >>> import pbl
+        >>> table = pbl.predict("runs/mine/001", "photos/zero")
+        >>> len(table), list(table.columns[:3])
+        (8, ['file', 'class', 'probability'])
     """
     run = load_run(run)
     task = find_task(run.config)
@@ -473,6 +515,15 @@ def read_images(
 
     Raises:
         InputError: A file of `named`, or every file, is no image; all such files are named.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import pbl
+        >>> from pbl.evaluation import read_images
+        >>> file = Path("photos/zero/0.png")
+        >>> files, pixels = read_images(pbl.load_run("runs/mine/001"), [file], {file}, print)
+        >>> pixels.shape
+        (1, 8, 8, 1)
     """
     *size, channels = run.split["input_shape"]
     read, pixels, unread = [], [], {}

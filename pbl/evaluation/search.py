@@ -45,7 +45,8 @@ def search(
         InputError: A run of another task; no image; see `predict`.
 
     Example:
-        `pbl.search("runs/mnist_simclr/001", "mine.png", "photos", most=3)`
+        >>> import pbl
+        >>> found = pbl.search("runs/mnist_simclr/001", "mine.png", "photos", most=3)  # doctest: +SKIP
     """
     run = load_run(run)
     if run.config.task != "contrast":

@@ -37,6 +37,13 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
     Raises:
         InputError: The model has no attention, or not over the patches of the image.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.vit_tiny(data.input_shape, data.num_classes, patch=2, depth=1)
+        >>> pbl.attention_maps(model, data.images("val").pixels[:2]).shape
+        (2, 8, 8)
     """
     pixels = check_pixels(pixels)
     attending = find_attention(model)

@@ -81,6 +81,13 @@ def grad_cam(
 
     Raises:
         InputError: The model has no such map, or no such class; the pixels have another shape.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.small_cnn(data.input_shape, data.num_classes)
+        >>> pbl.grad_cam(model, data.images("val").pixels[:2]).shape
+        (2, 8, 8)
     """
     return explain(model, pixels, classes, layer)[0]
 

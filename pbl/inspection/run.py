@@ -137,6 +137,12 @@ def inspect_run(
 
     Raises:
         InputError: The run is incomplete; an image cannot be read; without `paths`: the run's data or predictions are missing.
+
+    Example:
+        >>> import pbl
+        >>> files = pbl.inspect_run("runs/mine/001", tell=lambda line: None)  # an MLP has no filters to draw
+        >>> [file.name for file in files]
+        ['loss_line.png', 'loss_line.csv']
     """
     run = load_run(run)
     task = find_task(run.config)

@@ -101,7 +101,13 @@ def find_builder(name: str) -> Callable[..., keras.Model]:
 
 
 def options_of(builder: Callable[..., keras.Model]) -> dict[str, Any]:
-    """Returns the options of a builder with their defaults: its arguments after `input_shape` and `num_classes`."""
+    """Returns the options of a builder with their defaults: its arguments after `input_shape` and `num_classes`.
+
+    Example:
+        >>> from pbl import models
+        >>> models.options_of(models.resnet20)
+        {'shortcut': True, 'stochastic_depth': 0.0, 'zero_gamma': False}
+    """
     arguments = list(inspect.signature(builder).parameters.values())[2:]
     return {argument.name: argument.default for argument in arguments if argument.kind != argument.VAR_KEYWORD}
 
@@ -113,6 +119,11 @@ def keep_options(name: str, options: dict[str, Any], recorded: dict[str, Any] | 
         name: A name in `MODELS`.
         options: Those that the run's settings give.
         recorded: Those that its `environment.json` holds, with the defaults of then; None where it holds none.
+
+    Example:
+        >>> from pbl import models
+        >>> models.keep_options("resnet20", {"zero_gamma": True}, {"shortcut": False})  # as it began, and what is set now
+        {'shortcut': False, 'zero_gamma': True}
     """
     formerly = CARDS[name].formerly if name in CARDS else {}
     then = {} if recorded is None else {**formerly, **recorded}
@@ -148,6 +159,11 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
 
     Raises:
         InputError: No such model or option (the nearest name is given), or an option's value is out of range.
+
+    Example:
+        >>> from pbl import models
+        >>> models.build("mlp", (8, 8, 1), 10, widths=[32]).output_shape
+        (None, 10)
     """
     builder = find_builder(name)
     parameters = inspect.signature(builder).parameters

@@ -53,6 +53,12 @@ def alexnet(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.alexnet((227, 227, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        62378344
     """
     check_size("alexnet", input_shape, CARDS["alexnet"].smallest)
     model = keras.Sequential(name="alexnet")

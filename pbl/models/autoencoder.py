@@ -105,12 +105,13 @@ def autoencoder(
         A model, not compiled, with its own loss: `[batch, *input_shape]` to `float32 [batch, *input_shape]`, pixels 0 to 255.
 
     Example:
-        ```python
-        data = pbl.load_data("digits")
-        model = pbl.models.autoencoder(data.input_shape, data.num_classes, code_size=8)
-        model.compile(optimizer="adam")
-        model.fit(data.train, validation_data=data.val, epochs=20)
-        ```
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.autoencoder(data.input_shape, data.num_classes, code_size=8)
+        >>> model.compile(optimizer="adam")
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=2, verbose=0)
+        >>> history.history["loss"][1] < history.history["loss"][0]
+        True
     """
     images, x = _scale(input_shape, noise)
     x = layers.Flatten()(x)
@@ -137,6 +138,12 @@ def conv_autoencoder(
 
     Returns:
         As `autoencoder`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.conv_autoencoder((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        113841
     """
     height, width, channels = input_shape
     factor = 2 ** len(widths)
@@ -174,6 +181,12 @@ def vae(
 
     Returns:
         As `autoencoder`; its loss is in nats an image.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vae((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        214096
     """
     images, x = _scale(input_shape)
     x = layers.Flatten()(x)

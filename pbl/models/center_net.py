@@ -120,6 +120,12 @@ def center_net(
 
     Raises:
         InputError: An option that does not fit; no such run, or one of another classifier.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.center_net((64, 64, 1), 10)
+        >>> models.count_trainable_weights(model)
+        280158
     """
     check_size("center_net", input_shape, CARDS["center_net"].smallest)
     check_encoder(encoder, encoder_options, weights)

@@ -283,6 +283,12 @@ def simclr(
 
     Raises:
         InputError: An option out of range; the encoder cannot be cut.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.simclr((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        318608
     """
     made = build_encoder(encoder, input_shape, num_classes, encoder_options)
     return _join(made, input_shape, hidden, projection, temperature, "simclr", negatives=negatives)
@@ -301,6 +307,12 @@ def supcon(
     """Builds the supervised contrastive network (Khosla et al. 2020): as `simclr`, but all images of a class are alike (L_out).
 
     It uses the labels of all training images. Arguments as for `simclr`; the paper's temperature is .1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.supcon((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        318608
     """
     made = build_encoder(encoder, input_shape, num_classes, encoder_options)
     return _join(made, input_shape, hidden, projection, temperature, "supcon", supervised=True)
@@ -356,6 +368,12 @@ def encoder_transfer(
 
     Raises:
         InputError: There is no such run, or it is of another encoder.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.encoder_transfer((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        269722
     """
     backbone = build_encoder(encoder, input_shape, num_classes, encoder_options)
     backbone.trainable = weights is None

@@ -11,7 +11,13 @@ from pbl.models.keras_private import flatten_layers
 
 
 def count_trainable_weights(model: keras.Model) -> int:
-    """Returns the number of trainable weights: what the papers call parameters, without moving averages."""
+    """Returns the number of trainable weights: what the papers call parameters, without moving averages.
+
+    Example:
+        >>> from pbl import models
+        >>> models.count_trainable_weights(models.resnet20((32, 32, 3), 10))
+        269722
+    """
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
@@ -24,6 +30,11 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
     Args:
         model: Any Keras model of one input; it is called once, on a black image.
         input_shape: (height, width, channels).
+
+    Example:
+        >>> from pbl import models
+        >>> models.count_macs(models.resnet20((32, 32, 3), 10), (32, 32, 3))
+        40551040
     """
     macs = 0
 

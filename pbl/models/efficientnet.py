@@ -80,6 +80,12 @@ def efficientnet_transfer(
 
     Raises:
         InputError: No such variant; the weights are not to be had.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.efficientnet_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        5288548
     """
     return _build("efficientnet", input_shape, num_classes, variant, weights, dropout, batch_norm_momentum)
 
@@ -93,7 +99,14 @@ def efficientnetv2_transfer(
     dropout: float = 0.2,
     batch_norm_momentum: float = 0.9,
 ) -> keras.Model:
-    """Builds a frozen EfficientNetV2 with a new head (Tan and Le 2021); arguments as for `efficientnet_transfer`."""
+    """Builds a frozen EfficientNetV2 with a new head (Tan and Le 2021); arguments as for `efficientnet_transfer`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.efficientnetv2_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        7139704
+    """
     return _build("efficientnetv2", input_shape, num_classes, variant, weights, dropout, batch_norm_momentum)
 
 
@@ -241,6 +254,13 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     Returns:
         The extractor, images to features (`float32 [batch, features]` where pooling follows), and the head, features
         to what the model gives.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_transfer((32, 32, 3), 2, weights=None)
+        >>> extractor, head = models.split_backbone(model)
+        >>> extractor.output_shape, head.output_shape
+        ((None, 512), (None, 2))
     """
     names = [layer.name for layer in model.layers]
     last = names.index(find_backbone(model).name)
@@ -266,6 +286,15 @@ def unfreeze(model: keras.Model, depth: int) -> None:
 
     Raises:
         InputError: The backbone has fewer stages.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_transfer((32, 32, 3), 2, weights=None)
+        >>> models.unfreeze(model, 0)
+        >>> frozen = models.count_trainable_weights(model)
+        >>> models.unfreeze(model, 1)
+        >>> models.count_trainable_weights(model) > frozen
+        True
     """
     backbone = find_backbone(model)
     stages = _list_stages(backbone)

@@ -218,6 +218,12 @@ def dcgan(
 
     Raises:
         InputError: Sides that 2 does not divide; an option out of range.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.dcgan((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        1047106
     """
     height, image_width, channels = input_shape
     steps = _count_halvings(input_shape)
@@ -278,6 +284,12 @@ def mlp_gan(
 
     Returns:
         A `GAN`, not compiled.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp_gan((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        1093137
     """
     inputs, x = _make_generator_inputs(noise_size, num_classes, conditional)
     for units in widths:

@@ -87,6 +87,12 @@ def googlenet(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.googlenet((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        6998552
     """
     check_size("googlenet", input_shape, 65 if auxiliary else CARDS["googlenet"].smallest)
     images = keras.Input(input_shape)

@@ -29,6 +29,12 @@ def lenet5(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.lenet5((32, 32, 1), 10)
+        >>> models.count_trainable_weights(model)
+        61706
     """
     check_size("lenet5", input_shape, CARDS["lenet5"].smallest)
     return keras.Sequential(

@@ -52,6 +52,12 @@ def mlp(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        535818
     """
     model = keras.Sequential(name="mlp")
     model.add(keras.Input(input_shape))

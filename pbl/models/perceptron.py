@@ -70,6 +70,12 @@ def perceptron(input_shape: tuple[int, int, int], num_classes: int) -> keras.Mod
 
     Raises:
         InputError: `num_classes` is not 2.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.perceptron((28, 28, 1), 2)
+        >>> models.count_trainable_weights(model)
+        785
     """
     if num_classes != 2:
         raise InputError("perceptron tells two classes apart, not {n}. Take softmax_regression.", n=num_classes)
@@ -90,6 +96,12 @@ def softmax_regression(input_shape: tuple[int, int, int], num_classes: int) -> k
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.softmax_regression((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        7850
     """
     return keras.Sequential(
         [

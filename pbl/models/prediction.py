@@ -22,6 +22,13 @@ def predict_probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
     Returns:
         `float32 [n, classes]`.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.evaluation import predict_probabilities
+        >>> data = pbl.load_data("digits")
+        >>> predict_probabilities(pbl.load_model("runs/mine/001"), data.images("val").pixels).shape
+        (189, 10)
     """
     return predict_outputs(model, pixels)
 

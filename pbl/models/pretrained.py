@@ -63,6 +63,12 @@ def vgg16_transfer(
 
     Raises:
         InputError: The weights are not to be had.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        15227688
     """
     return _build("vgg16_transfer", input_shape, num_classes, weights, dropout)
 
@@ -74,7 +80,14 @@ def resnet50_transfer(
     weights: str | None = "imagenet",
     dropout: float = 0.2,
 ) -> keras.Model:
-    """Builds a frozen ResNet-50 with a new head (He et al. 2015); images of at least 64x64, else as `vgg16_transfer`. ImageNet's weights have 95 MB."""
+    """Builds a frozen ResNet-50 with a new head (He et al. 2015); images of at least 64x64, else as `vgg16_transfer`. ImageNet's weights have 95 MB.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet50_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        25583592
+    """
     return _build("resnet50_transfer", input_shape, num_classes, weights, dropout)
 
 

@@ -91,6 +91,12 @@ def resnet20(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet20((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        269722
     """
     return _build_small("resnet20", input_shape, num_classes, 3, shortcut, stochastic_depth, zero_gamma)
 
@@ -103,7 +109,14 @@ def resnet32(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-32 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-32 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet32((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        464154
+    """
     return _build_small("resnet32", input_shape, num_classes, 5, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -115,7 +128,14 @@ def resnet44(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-44 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-44 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet44((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        658586
+    """
     return _build_small("resnet44", input_shape, num_classes, 7, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -127,7 +147,14 @@ def resnet56(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-56 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-56 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet56((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        853018
+    """
     return _build_small("resnet56", input_shape, num_classes, 9, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -139,7 +166,14 @@ def resnet110(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-110 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-110 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet110((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        1727962
+    """
     return _build_small("resnet110", input_shape, num_classes, 18, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -151,7 +185,14 @@ def resnet1202(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-1202 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-1202 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet1202((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        19421274
+    """
     return _build_small("resnet1202", input_shape, num_classes, 200, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -176,6 +217,12 @@ def resnet18(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet18((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        11689512
     """
     return _build_large(
         "resnet18", input_shape, num_classes, (2, 2, 2, 2), False, shortcut, stochastic_depth, zero_gamma
@@ -190,7 +237,14 @@ def resnet34(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-34 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-34 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet34((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        21797672
+    """
     return _build_large(
         "resnet34", input_shape, num_classes, (3, 4, 6, 3), False, shortcut, stochastic_depth, zero_gamma
     )
@@ -204,7 +258,14 @@ def resnet50(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-50 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-50 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet50((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        25557032
+    """
     return _build_large(
         "resnet50", input_shape, num_classes, (3, 4, 6, 3), True, shortcut, stochastic_depth, zero_gamma
     )
@@ -218,7 +279,14 @@ def resnet101(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-101 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-101 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet101((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        44549160
+    """
     return _build_large(
         "resnet101", input_shape, num_classes, (3, 4, 23, 3), True, shortcut, stochastic_depth, zero_gamma
     )
@@ -232,7 +300,14 @@ def resnet152(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-152 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-152 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet152((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        60192808
+    """
     return _build_large(
         "resnet152", input_shape, num_classes, (3, 8, 36, 3), True, shortcut, stochastic_depth, zero_gamma
     )

@@ -263,6 +263,12 @@ def se_resnet20(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet20((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        272095
     """
     return _build_small("se_resnet20", input_shape, num_classes, 3, stochastic_depth, zero_gamma)
 
@@ -270,28 +276,56 @@ def se_resnet20(
 def se_resnet32(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-32 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-32 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet32((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        468109
+    """
     return _build_small("se_resnet32", input_shape, num_classes, 5, stochastic_depth, zero_gamma)
 
 
 def se_resnet44(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-44 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-44 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet44((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        664123
+    """
     return _build_small("se_resnet44", input_shape, num_classes, 7, stochastic_depth, zero_gamma)
 
 
 def se_resnet56(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-56 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-56 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet56((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        860137
+    """
     return _build_small("se_resnet56", input_shape, num_classes, 9, stochastic_depth, zero_gamma)
 
 
 def se_resnet110(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-110 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-110 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet110((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        1742200
+    """
     return _build_small("se_resnet110", input_shape, num_classes, 18, stochastic_depth, zero_gamma)
 
 
@@ -311,6 +345,12 @@ def se_resnet50(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet50((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        28088024
     """
     check_size("se_resnet50", input_shape, CARDS["se_resnet50"].smallest)
     blocks = []
@@ -354,6 +394,12 @@ def senet154(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.senet154((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        115088984
     """
     check_size("senet154", input_shape, CARDS["senet154"].smallest)
     blocks = []

@@ -33,6 +33,12 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: i
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.small_cnn((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        60362
     """
     check_size("small_cnn", input_shape, CARDS["small_cnn"].smallest)
     return keras.Sequential(
@@ -51,7 +57,14 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: i
 
 
 def small_cnn_functional(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
-    """Builds `small_cnn` with the Functional API; arguments as for `small_cnn`."""
+    """Builds `small_cnn` with the Functional API; arguments as for `small_cnn`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.small_cnn_functional((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        60362
+    """
     check_size("small_cnn_functional", input_shape, CARDS["small_cnn_functional"].smallest)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 255)(images)
@@ -89,7 +102,14 @@ class SmallCNN(keras.Model):
 
 
 def small_cnn_subclassed(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
-    """Builds `small_cnn` as a subclass of `keras.Model`; arguments as for `small_cnn`."""
+    """Builds `small_cnn` as a subclass of `keras.Model`; arguments as for `small_cnn`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.small_cnn_subclassed((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        60362
+    """
     check_size("small_cnn_subclassed", input_shape, CARDS["small_cnn_subclassed"].smallest)
     model = SmallCNN(num_classes, filters, name="small_cnn_subclassed")
     model(keras.Input(input_shape))  # makes the weights
@@ -104,7 +124,14 @@ def mlp_functional(
     activation: str = "relu",
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Builds `mlp` with the Functional API; arguments as for `mlp`."""
+    """Builds `mlp` with the Functional API; arguments as for `mlp`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp_functional((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        535818
+    """
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 255)(images)
     x = layers.Flatten()(x)
@@ -151,7 +178,14 @@ def mlp_subclassed(
     activation: str = "relu",
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Builds `mlp` as a subclass of `keras.Model`; arguments as for `mlp`."""
+    """Builds `mlp` as a subclass of `keras.Model`; arguments as for `mlp`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp_subclassed((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        535818
+    """
     model = MLP(num_classes, widths, activation, dropout, name="mlp_subclassed")
     model(keras.Input(input_shape))
     return model

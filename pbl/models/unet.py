@@ -63,6 +63,12 @@ def unet(
 
     Raises:
         InputError: An option that does not fit; no such run, or one of another classifier.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.unet((28, 28, 1), 2)
+        >>> models.count_trainable_weights(model)
+        31036546
     """
     check_encoder(encoder, encoder_options, weights)
     images = keras.Input(input_shape)

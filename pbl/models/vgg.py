@@ -64,6 +64,12 @@ def vgg16(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        138357544
     """
     return _build("vgg16", "vgg16", input_shape, num_classes, dense_units, dropout, l2)
 
@@ -76,7 +82,14 @@ def vgg11(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG11 (Simonyan and Zisserman 2014, configuration A); arguments as for `vgg16`."""
+    """Builds VGG11 (Simonyan and Zisserman 2014, configuration A); arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg11((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        132863336
+    """
     return _build("vgg11", "vgg11", input_shape, num_classes, dense_units, dropout, l2)
 
 
@@ -88,7 +101,14 @@ def vgg13(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG13 (Simonyan and Zisserman 2014, configuration B); arguments as for `vgg16`."""
+    """Builds VGG13 (Simonyan and Zisserman 2014, configuration B); arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg13((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        133047848
+    """
     return _build("vgg13", "vgg13", input_shape, num_classes, dense_units, dropout, l2)
 
 
@@ -100,7 +120,14 @@ def vgg19(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG19 (Simonyan and Zisserman 2014, configuration E); arguments as for `vgg16`."""
+    """Builds VGG19 (Simonyan and Zisserman 2014, configuration E); arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg19((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        143667240
+    """
     return _build("vgg19", "vgg19", input_shape, num_classes, dense_units, dropout, l2)
 
 
@@ -112,7 +139,14 @@ def vgg16_bn(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG16 with batch normalisation after every convolution; arguments as for `vgg16`."""
+    """Builds VGG16 with batch normalisation after every convolution; arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_bn((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        138361768
+    """
     return _build("vgg16_bn", "vgg16", input_shape, num_classes, dense_units, dropout, l2, batch_norm=True)
 
 
@@ -156,6 +190,12 @@ def vgg_small(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg_small((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        551018
     """
     check_size("vgg_small", input_shape, CARDS["vgg_small"].smallest)
     model = keras.Sequential(name="vgg_small")

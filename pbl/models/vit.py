@@ -177,6 +177,12 @@ def vit_tiny(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vit_tiny((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        5717416
     """
     return _build("vit_tiny", input_shape, num_classes, 192, patch, depth, heads, dropout, stochastic_depth)
 
@@ -191,7 +197,14 @@ def vit_small(
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
 ) -> keras.Model:
-    """Builds ViT-Small (Touvron et al. 2020), of width 384; arguments as for `vit_tiny`."""
+    """Builds ViT-Small (Touvron et al. 2020), of width 384; arguments as for `vit_tiny`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vit_small((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        22050664
+    """
     return _build("vit_small", input_shape, num_classes, 384, patch, depth, heads, dropout, stochastic_depth)
 
 
@@ -205,7 +218,14 @@ def vit_base(
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
 ) -> keras.Model:
-    """Builds ViT-Base (Dosovitskiy et al. 2020, table 1), of width 768; arguments as for `vit_tiny`."""
+    """Builds ViT-Base (Dosovitskiy et al. 2020, table 1), of width 768; arguments as for `vit_tiny`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vit_base((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        86567656
+    """
     return _build("vit_base", input_shape, num_classes, 768, patch, depth, heads, dropout, stochastic_depth)
 
 

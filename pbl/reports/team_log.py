@@ -144,6 +144,11 @@ def read_log(folder: str | Path | None = None) -> list[LoggedRun]:
 
     Raises:
         InputError: There is no such folder, it is a single run, or it holds no run.
+
+    Example:
+        >>> import pbl
+        >>> [entry.name for entry in pbl.read_log("runs/mine")]
+        ['mine/001']
     """
     folder = runs_folder(folder)
     if (folder / "config.json").is_file():

@@ -124,6 +124,12 @@ def write_team_report(
 
     Raises:
         InputError: There is no finished run, the notes cannot be read, or the file cannot be written.
+
+    Example:
+        >>> import pbl
+        >>> report = pbl.write_team_report("runs/mine", language="en")
+        >>> report.file.name, report.notes.name
+        ('team_report.html', 'team_notes.md')
     """
     language = choose_language(language)
     runs = read_log(folder)

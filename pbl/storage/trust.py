@@ -52,6 +52,10 @@ def trust_run(run: str | Path) -> None:
 
     Args:
         run: The run's folder.
+
+    Example:
+        >>> import pbl
+        >>> pbl.trust_run("runs/mine/001")
     """
     code, file = read_bytes(Path(run) / "experiment.py"), _settings_folder() / "trusted.json"
     with contextlib.suppress(OSError, InputError):

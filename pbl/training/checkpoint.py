@@ -69,14 +69,6 @@ class Paused(Exception):
 class ExactResume(keras.callbacks.Callback):
     """Keeps the state of a `fit`, and goes on with it when the same `fit` is called again, in another process too.
 
-    ```python
-    keras.utils.set_random_seed(0)
-    model = ...
-    model.compile(...)
-    resume = pbl.ExactResume("runs/mine", data)
-    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[early_stopping, resume])
-    ```
-
     It stands last in the list, so that it keeps what the others have done. The others' states are kept as well: of a
     callback with the methods `get_state()` and `set_state(state)` what they give and take (numbers, text, arrays, and lists
     and dictionaries of these); of any other its attributes of such kinds that have changed since the training began and
@@ -102,6 +94,18 @@ class ExactResume(keras.callbacks.Callback):
     Raises:
         InputError: The states in `folder` are of another model, optimizer, data or other callbacks; another callback stands
             behind; a `CSVLogger` would begin its file anew.
+
+    Example:
+        >>> import keras
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> keras.utils.set_random_seed(0)
+        >>> model = pbl.models.mlp(data.input_shape, data.num_classes, widths=[32])
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> resume = pbl.ExactResume("runs/by_hand", data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=2, verbose=0, callbacks=[resume])
+        >>> len(history.history["loss"])
+        2
     """
 
     def __init__(

@@ -63,6 +63,16 @@ def measure_learning_curve(
 
     Raises:
         InputError: `train_fraction` is set already; a class has fewer than ten training images.
+
+    Example:
+        >>> import pbl
+        >>> config = pbl.Config(experiment="curve", model="softmax_regression", epochs=1)
+        >>> curve = pbl.measure_learning_curve(config, tell=lambda line: None)
+        act: Classes with fewer than 20 training images: 10, ...
+        >>> curve.table["images"].tolist()
+        [135, 266, 534, 1069]
+        >>> bool(curve.low <= curve.expected <= curve.high)
+        True
     """
     if config.task == "contrast":
         table, message, file, picture = measure_arms(config, seeds, folder, tell)

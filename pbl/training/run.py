@@ -65,6 +65,14 @@ def train(
             diverged before any model could be kept; the disk is full. An error in one's own builder, layer, loss or callback
             is one too (`pbl.models.slips.OwnCodeError`): its traceback is in the run's `traceback.txt`, before there is a
             run in that beside the experiment's runs, and in the error's `__cause__`.
+
+    Example:
+        >>> import pbl
+        >>> run = pbl.train(pbl.Config(experiment="quick", model="softmax_regression", epochs=1))
+        runs/quick/001: softmax_regression (650 trainable weights) on digits, ...
+        Epoch 1/1 ... points
+        >>> run.environment["status"], (run.path / "history.csv").exists()
+        ('finished', True)
     """
     config = config if isinstance(config, Config) else load_experiment(config)
     with tell_slips(runs_folder(folder) / config.experiment, models.MODELS.get(config.model)):

@@ -64,6 +64,8 @@ def parse_space(text: str, config: Config) -> Space:
             to be searched, a value is out of its range, or two of them do not fit each other.
 
     Example:
+        >>> from pbl import Config
+        >>> from pbl.training.space import parse_space
         >>> parse_space("batch_size=log:16..256", Config())
         {'batch_size': Range(low=16, high=256, is_log=True, is_whole=True)}
     """

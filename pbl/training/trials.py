@@ -89,6 +89,15 @@ def find_learning_rate(
 
     Raises:
         InputError: The model is not compiled, cannot be copied, or the rates are no range.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.mlp(data.input_shape, data.num_classes, widths=[32])
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+        >>> trial = pbl.find_learning_rate(model, data, steps=40)
+        >>> 1e-6 < trial.suggestion < 0.3
+        True
     """
     if not model.compiled:
         raise InputError("find_learning_rate takes a compiled model: call model.compile(...) before it.")
@@ -172,6 +181,12 @@ def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, 
     Returns:
         The share of them that was classified rightly in the last ten steps (of segmentation the mean Dice), how many it took, and the
         number of images (there may be fewer than `count`). From 0.95 on all is well.
+
+    Example:
+        >>> import pbl
+        >>> share, steps, images = pbl.memorise(pbl.Config(model="mlp"), count=8)
+        >>> share >= 0.95, images
+        (True, 8)
     """
     if config.task not in MEASURES:
         config.check_is_classifier("train --memorise")

@@ -54,8 +54,14 @@ def measure_contamination(normal: Part, anomalies: Part, seed: int = 0) -> Conta
         None where it cannot be told: fewer than 32 known anomalies, or simple models do not tell the hidden ones from the others.
 
     Example:
-        >>> measure_contamination(parts["train"], parts["val"].take(np.flatnonzero(~data.is_normal("val")))).share
-        0.011
+        >>> import numpy as np
+        >>> import pbl
+        >>> from pbl.data.doctor.contamination import measure_contamination
+        >>> data = pbl.load_data("digits", normal=["8"])
+        >>> parts, anomalies = data.parts("train", "val"), np.flatnonzero(~data.is_normal("val"))
+        >>> found = measure_contamination(parts["train"], parts["val"].take(anomalies))
+        >>> found.looked_at, found.low < 0.05  # of the eights
+        (104, True)
     """
     normal, anomalies = (part.take(np.sort(choose(len(part.labels), CAP, seed))) for part in (normal, anomalies))
     count, most = round(HIDDEN * len(normal.labels)), len(anomalies.labels) // 4
