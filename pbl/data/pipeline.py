@@ -224,7 +224,7 @@ class Data:
         unknown = sorted(self._leave_out - self._left_out)
         if unknown and (source.test is None or not self._left_out):
             raise InputError(
-                "leave_out={file} names {n} image(s) that '{name}' has not, such as {unknown}; its images are called {example}, ...",
+                "leave_out={file} names {n} {n:image|images} that '{name}' has not, such as {unknown}; its images are called {example}, ...",
                 file=settings.leave_out,
                 n=len(unknown),
                 name=name,
