@@ -319,8 +319,11 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
     run = Evidence(signals, data, best_accuracy, limits)
     if run.majority >= 1:
-        told = "All training images are of one class: there is nothing to learn. Look at the labels, or at the folders they come from."
-        return Diagnosis((replace(make_finding("unknown", told), severity="stop"),))
+        finding = make_finding(
+            "unknown",
+            "All training images are of one class: there is nothing to learn. Look at the labels, or at the folders they come from.",
+        )
+        return Diagnosis((replace(finding, severity="stop"),))
     found = run.found
     # Health comes last, also where rules of one's own stand behind it.
     for rule in sorted(RULES.values(), key=lambda rule: rule.key == "health"):
