@@ -122,7 +122,7 @@ def test_wrong_spaces_are_told_in_one_line(text, said):
         (["--search", "batch_size=16..19", "--trials", "5"], "The space has 4 settings, and 5 trials are no fewer"),
         (["--search", SPACE, "--seeds", "2"], "Give one of --sweep"),
         (["--trials", "5"], "are for --search"),
-        (["--workers", "2"], "--workers is for several runs"),
+        (["--workers", "2"], "--workers and --engine are for several runs"),
         (["--seeds", "2", "--workers", "0"], "--workers 0: give how many"),
         (["--search", "learning_rate=log:0..1"], "there is no logarithm of 0"),
     ],
@@ -289,13 +289,16 @@ def test_two_processes_share_a_study(study, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path):
+@pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.nightly)])
+def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path, engine):
     """Of two workers one is killed; the table is that of one process, and each run's result to the bit."""
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
     words = ("train", *SMALL, "epochs=2", "--sweep", "learning_rate=0.1,0.03,0.01,0.003")
     threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
     alone = start(*words, "--runs", tmp_path / "alone", **threads)
     assert alone.wait(timeout=600) == 0
-    process = start(*words, "--runs", tmp_path / "two", "--workers", "2", **threads)
+    process = start(*words, "--runs", tmp_path / "two", "--workers", "2", "--engine", engine, **threads)
     while not (locks := list((tmp_path / "two" / "s").glob("*/history.csv"))):
         assert process.poll() is None
         time.sleep(0.05)
@@ -305,7 +308,7 @@ def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path):
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert re.search(r"^1\| ", said, re.M) and re.search(r"^2\| ", said, re.M)
-    assert lock is None or "was killed (signal 9)" in said
+    assert lock is None or engine == "ray" or "was killed (signal 9)" in said
     tables = [pd.read_csv(next((tmp_path / where / "s").glob("sweep*.csv"))) for where in ("alone", "two")]
     one, two = (table.drop(columns=["run", "seconds"]) for table in tables)
     assert (
@@ -316,6 +319,14 @@ def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path):
     for ours, theirs in zip(*(table["run"] for table in tables), strict=True):
         weights = [pbl.load_model(path).get_weights() for path in (ours, theirs)]
         assert all((a == b).all() for a, b in zip(*weights, strict=True))
+
+
+def test_without_ray_one_line_says_what_to_install(command, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = ("train", *SMALL, "--seeds", "2", "--engine", "ray", "--runs", tmp_path)
+    status, said, error = command(*words)
+    assert (status, said, error) == (2, "", "pbl: --engine ray needs Ray, which is not installed: pip install ray\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_machine_is_shared_out(monkeypatch):

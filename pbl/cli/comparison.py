@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from pbl.cli.options import (
     AsJson,
+    Engine,
     NoCode,
     RunsOption,
     Split,
@@ -55,6 +56,7 @@ def compare(
     epochs: Annotated[int | None, Option(min=1, help="With --train: epochs of every run.")] = None,
     minutes: Annotated[float | None, Option(min=0.01, help="With --train: minutes of every run, instead.")] = None,
     workers: Workers = 1,
+    engine: Engine = "processes",
     split: Annotated[
         Split, Option(help="Which images; test is evaluated, and each use recorded, where it is not yet.")
     ] = "val",
@@ -80,14 +82,14 @@ def compare(
     choose_code(runs, trust, no_code)
     from pbl import comparison
 
-    if not train and (epochs or minutes or models or folds or workers != 1):
-        raise InputError("--epochs, --minutes, --models, --folds and --workers are for --train.")
+    if not train and (epochs or minutes or models or folds or workers != 1 or engine != "processes"):
+        raise InputError("--epochs, --minutes, --models, --folds, --workers and --engine are for --train.")
     if folds and split == "test":
         raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
-        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, folder)
+        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, engine, folder)
         if is_worker():
             return status
     else:
@@ -117,6 +119,7 @@ def _train_each(
     epochs: int | None,
     minutes: float | None,
     workers: int,
+    engine: str,
     folder: str | None,
 ):
     """Returns the runs, those that failed, and the exit status that they ask for."""
@@ -143,7 +146,7 @@ def _train_each(
         find_builder(config.model)  # a slip is told before anything is trained
     budget = sweep.budget_file(folder)
     planned = sweep.plan_comparison(configs, seeds, epochs, minutes, budget, folds=folds)
-    spread(workers)
+    spread(workers, engine)
     runs, failures, status = [], [], 0
     for config, run, reason in sweep.train_each(planned, folder):
         if run is None:

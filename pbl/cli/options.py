@@ -53,6 +53,10 @@ Workers = Annotated[
         help="Train so many runs at once, as processes that share this machine's cores and GPUs; several runs only.",
     ),
 ]
+Engine = Annotated[
+    Literal["processes", "ray"],
+    Option(help="What runs the workers: processes of this machine, or tasks of Ray, on the cluster that it finds."),
+]
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
@@ -65,22 +69,26 @@ def remember_words(words: list[str]) -> None:
     _words[:] = words
 
 
-def spread(workers: int) -> None:
+def spread(workers: int, engine: str) -> None:
     """Lets so many processes give this very command at once, and waits for them: then all is trained, and read here.
 
     Of a worker, and where there is to be one alone, it does nothing.
 
     Args:
         workers: How many, as `--workers` has it.
+        engine: What runs them, as `--engine` has it.
     """
     from pbl.training.workers import is_worker, run_workers
 
-    if workers == 1 or is_worker():
+    if is_worker() or (workers == 1 and engine == "processes"):
         return
     words = list(_words)
-    while "--workers" in words:
-        del words[(at := words.index("--workers")) : at + 2]
+    for option in ("--workers", "--engine"):
+        while option in words:
+            del words[(at := words.index(option)) : at + 2]
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # this process leaves the GPUs to them
+    if engine == "ray":
+        from pbl.training.ray_engine import run_on_ray as run_workers
     run_workers(
         words, workers, lambda line: print(say_sentence(line), flush=True), lambda line: print(line, flush=True)
     )

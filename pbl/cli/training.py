@@ -10,6 +10,7 @@ from pbl.cli.evaluation import show_diagnosis
 from pbl.cli.options import (
     PICTURES,
     AsJson,
+    Engine,
     ExperimentFile,
     NoCode,
     RunsOption,
@@ -68,6 +69,7 @@ def train(
         Option(help="With --search: what ends a run that does worse than others did by then."),
     ] = "median",
     workers: Workers = 1,
+    engine: Engine = "processes",
     runs: RunsOption = None,
     trust: Trust = False,
     no_code: NoCode = False,
@@ -82,14 +84,14 @@ def train(
         )
     if search is None and (trials != 30 or minutes is not None or pruner != "median"):
         raise InputError("--trials, --minutes and --pruner are for --search.")
-    if workers != 1 and not (is_sweep or learning_curve or search is not None):
-        raise InputError("--workers is for several runs: --sweep, --seeds, --search or --learning-curve.")
+    if (workers != 1 or engine != "processes") and not (is_sweep or learning_curve or search is not None):
+        raise InputError("--workers and --engine are for several runs: --sweep, --seeds, --search or --learning-curve.")
     if search is not None:
-        return _search(config, search, trials, minutes, pruner, workers, runs)
+        return _search(config, search, trials, minutes, pruner, workers, engine, runs)
     if learning_curve:
-        return _measure_learning_curve(config, seeds, workers, runs)
+        return _measure_learning_curve(config, seeds, workers, engine, runs)
     if is_sweep:
-        return _sweep(config, sweep, seeds, workers, runs)
+        return _sweep(config, sweep, seeds, workers, engine, runs)
     with quiet_tensorflow():
         from pbl.training import run as training
         from pbl.training import trials
@@ -105,11 +107,11 @@ def train(
     return _show_run(training.train(config, folder=runs, fresh=fresh))
 
 
-def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | None) -> int:
+def _sweep(config, text: str | None, seeds: int, workers: int, engine: str, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
-    spread(workers)
+    spread(workers, engine)
     table, file = sweep.run_sweep(planned, folder)
     if is_worker():
         return _find_status(table["status"])
@@ -133,7 +135,7 @@ def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | Non
 
 
 def _search(
-    config, text: str, trials: int, minutes: float | None, pruner: str, workers: int, folder: str | None
+    config, text: str, trials: int, minutes: float | None, pruner: str, workers: int, engine: str, folder: str | None
 ) -> int:
     with quiet_tensorflow():
         from pbl.training import study
@@ -141,9 +143,9 @@ def _search(
     study.check_optuna()
     space = parse_space(text, config)
     study.check_size(space, trials, minutes)
-    if workers != 1 and not is_worker():
+    if (workers != 1 or engine != "processes") and not is_worker():
         study.Study(config, space, folder=folder)  # what the journal holds against it is told once, not by each worker
-    spread(workers)
+    spread(workers, engine)
     found = study.search(config, space, trials, minutes=minutes, pruner=pruner, folder=folder)
     if is_worker() or found.is_interrupted:
         return 130 if found.is_interrupted else 0
@@ -188,10 +190,10 @@ def _show_search(found, space, config) -> int:
     return 0
 
 
-def _measure_learning_curve(config, seeds: int, workers: int, folder: str | None) -> int:
+def _measure_learning_curve(config, seeds: int, workers: int, engine: str, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training.learning_curve import measure_learning_curve
-    spread(workers)
+    spread(workers, engine)
     found = measure_learning_curve(config, seeds, folder)
     if is_worker():
         return _find_status(found.table["status"])
