@@ -167,6 +167,12 @@ def test_a_file_that_gives_something_else_is_not_kept(run, command, monkeypatch,
     assert not (run.path / "export").exists()
 
 
+def test_a_bug_of_ours_keeps_its_traceback():
+    """Only what a converter, or a layer that it calls, raises is told in one line."""
+    with pytest.raises(AttributeError), formats.converting("keras"):
+        formats.flatten_layers(None)
+
+
 def test_a_runtime_that_crashes_is_told_in_one_line(run, monkeypatch):
     """As one does that frees memory twice: its process dies, and not this one."""
     program = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"

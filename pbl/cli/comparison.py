@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +90,8 @@ def compare(
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
-        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, engine, folder)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():  # a script reads the result alone
+            found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, engine, folder)
         if is_worker():
             return status
     else:

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -252,6 +253,12 @@ def check_format(name: str, quantise: str | None) -> Format:
     return chosen
 
 
+def _is_ours(error: Exception) -> bool:
+    """Whether it was raised by a line of this package: a bug, whose traceback is kept."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return Path(frame.f_code.co_filename).is_relative_to(Path(__file__).resolve().parents[1])
+
+
 @contextlib.contextmanager
 def converting(name: str) -> Iterator[None]:
     """Keeps from the screen what a converter says; where it fails, that is told in one line.
@@ -278,6 +285,8 @@ def converting(name: str) -> Iterator[None]:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # each converter, and the layers that it calls, raises what it likes
+            if _is_ours(error):
+                raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise InputError(
                 "This model cannot be exported as {name}: {fault} Try another --format: {others}.",
