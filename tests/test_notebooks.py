@@ -725,7 +725,7 @@ def test_what_colab_ships_satisfies_the_requirements():
     shipped = dict(line.split("==") for line in lines if "==" in line)
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     needed = [Requirement(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
-    assert {need.name for need in needed} - set(shipped) <= {"pillow", "importlib_resources", "jinja2"}
+    assert {need.name for need in needed} - set(shipped) <= {"pillow", "importlib_resources", "jinja2", "babel"}
     for need in needed:
         if need.name in shipped:
             assert need.specifier.contains(shipped[need.name]), f"{need} replaces Colab's {shipped[need.name]}"
