@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from pbl.languages.forms import fill_sentence
+
 
 class Sentence(str):
     """A filled sentence that remembers its template and fields, so that it can be said in another language.
@@ -19,7 +21,7 @@ class Sentence(str):
     fields: dict[str, Any]
 
     def __new__(cls, template: str, /, **fields: Any):
-        sentence = super().__new__(cls, template.format(**fields))
+        sentence = super().__new__(cls, fill_sentence(template, fields))
         sentence.template, sentence.fields = template, fields
         return sentence
 
@@ -48,7 +50,7 @@ class InputError(ValueError):
         self.template, self.fields = template, fields
 
     def __str__(self) -> str:
-        return " ".join(self.template.format(**self.fields).split())
+        return " ".join(fill_sentence(self.template, self.fields).split())
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in a notebook: its traceback, and below it the line in the reader's language."""
@@ -57,7 +59,8 @@ class InputError(ValueError):
         from pbl.languages import choose_language, say_sentence
 
         shown = get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
-        return shown if choose_language() == "en" else [*shown, f"\n{say_sentence(self, 'ja')}"]
+        language = choose_language()
+        return shown if language == "en" else [*shown, f"\n{say_sentence(self, language)}"]
 
 
 def name_nearest(word: str, choices: Iterable[str]) -> Sentence:

@@ -872,7 +872,7 @@ def rename(one: str, other: str):
 
 
 LAUGHS = '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY lol "lol">' + "".join(f'<!ENTITY l{at} "{f"&l{at - 1};" * 10}">' if at else '<!ENTITY l0 "&lol;&lol;">' for at in range(12)) + "]><annotation>&l11;</annotation>"  # fmt: skip
-NO_BOXES = "holds 12 image(s), and no boxes"
+NO_BOXES = "holds 12 images, and no boxes"
 VALID = "Valid: COCO (.json), Pascal VOC (.xml) or YOLO (.txt)"
 FOLDERS = {
     "nothing in it": ("coco", lambda folder: [shutil.rmtree(folder), folder.mkdir()], "holds no image. Put the images there, with their boxes: COCO"),
@@ -887,7 +887,7 @@ FOLDERS = {
     "COCO's annotations of numbers": ("coco", of_json("annotations", [1, 2]), "'annotations' is no list of dictionaries"),
     "COCO without categories": ("coco", of_json("categories", []), "names no class: it lacks 'categories'"),
     "COCO of captions": ("coco", change_json(lambda held: held.update(annotations=[{"image_id": 1, "caption": "a cat"}])), "has annotations without boxes (bbox)"),
-    "an image that is missing": ("coco", remove("images/3.png"), "annotations/instances.json lists 1 image(s) that are not there, such as 3.png"),
+    "an image that is missing": ("coco", remove("images/3.png"), "annotations/instances.json lists 1 image that is not there, such as 3.png"),
     "a category that is missing": ("coco", first_annotation(category_id=9), "annotations[0] is of the category 9, which 'categories' has not. Valid: 1, 2"),
     "a category of another type": ("coco", first_annotation(category_id="1"), "is of the category '1'"),
     "an image id that is missing": ("coco", first_annotation(image_id=99), "annotations[0] is of the image 99, which 'images' has not"),
@@ -913,7 +913,7 @@ FOLDERS = {
     "no box at all": ("coco", of_json("annotations", []), "none of 12 images has a box"),
     "too many boxes": ("coco", change_json(lambda held: held["annotations"].extend({**held["annotations"][0], "id": 99 + at} for at in range(1001))), "images/1.png has 1002 boxes; at most 1000 of an image"),
     "two formats": ("coco", lambda folder: write_set(folder, "voc"), "holds boxes in several formats: COCO, annotations/instances.json; Pascal VOC, annotations/0.xml"),
-    "XML cut off": ("voc", text("annotations/3.xml", lambda content: content[:99]), "1 annotation file(s) cannot be used: annotations/3.xml is no XML, or damaged"),
+    "XML cut off": ("voc", text("annotations/3.xml", lambda content: content[:99]), "1 annotation file cannot be used: annotations/3.xml is no XML, or damaged"),
     "XML empty": ("voc", text("annotations/3.xml", ""), "annotations/3.xml is no XML, or damaged: it is empty (0 bytes)"),
     "XML of Japanese Windows": ("voc", text("annotations/3.xml", '<?xml version="1.0" encoding="cp932"?><annotation/>'), "is no XML, or damaged: "),
     "a billion laughs": ("voc", text("annotations/3.xml", LAUGHS), "annotations/3.xml declares a document type (DOCTYPE)"),
@@ -926,7 +926,7 @@ FOLDERS = {
     "a corner of NaN": ("voc", xml("ymax", "nan"), "not finite"),
     "corners in the wrong order": ("voc", xml("xmax", "-7"), "The box annotations/3.xml, 1 ends before it begins"),
     "VOC of another size": ("voc", xml("width", "99"), "are for 20x99 pixels (annotations/3.xml)"),
-    "all XML broken": ("voc", lambda folder: [file.write_text("<") for file in (folder / "annotations").iterdir()], "12 annotation file(s) cannot be used"),
+    "all XML broken": ("voc", lambda folder: [file.write_text("<") for file in (folder / "annotations").iterdir()], "12 annotation files cannot be used"),
     "a class without a name": ("voc", also(xml("name", "cow"), write("classes.txt", "cat\ndog\n")), "annotations/3.xml has the class 'cow', which classes.txt does not name: cat, dog"),
     "annotations of other images": ("voc", lambda folder: [file.rename(file.with_name(f"x{file.name}")) for file in (folder / "annotations").iterdir()], "no annotation belongs to an image: annotations/x0.xml has no image of the name x0"),
     "a list of images that are missing": ("voc", write("ImageSets/Main/train.txt", "1\n77\n"), "ImageSets/Main/train.txt lists the image 77, which is not there"),

@@ -20,7 +20,7 @@ from pbl.cli.options import load_config
 from pbl.cli.words import read_words
 from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import open_data
-from pbl.languages import _tables
+from pbl.languages.catalogue import read_catalogue
 
 PROGRAM = typer.main.get_command(app)
 OPTIONS = list_options(PROGRAM)
@@ -55,7 +55,7 @@ TEXTS = {
         if file.name != "run_colab.ipynb"
     },
     **{str(f.relative_to(ROOT)): f.read_text(encoding="utf-8") for f in sorted((ROOT / "experiments").glob("*.py"))},
-    "sentences": "\n".join(text for pair in _tables().items() for text in pair),
+    "sentences": "\n".join(text for (_, english), ours in read_catalogue("ja").sentences.items() for text in (english, ours)),
     "help": "\n".join(
         text or "" for one in PROGRAM.commands.values() for text in (one.help, *(vars(p).get("help") for p in one.params))
     ),

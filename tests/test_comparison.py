@@ -386,7 +386,7 @@ def test_what_else_must_be_said(tmp_path):
     result = compare(find_runs([tmp_path]), failures=[Failure("alexnet", 0, "InputError: the images are too small")])
     text = " ".join(result.notes)
     for part in (
-        "4 run(s) are not compared",
+        "4 runs are not compared",
         "diverged",
         "too small",
         "Unequal budget, epochs",

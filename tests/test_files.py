@@ -185,7 +185,7 @@ def truncated(file: Path) -> Path:
         (lambda file: pack(file, {}) and file.write_bytes(b""), "is no archive, or damaged"),
         (lambda file: pack(file, {"a/photos.zip": b"x"}), "but the archive a/photos.zip: unpack it"),
         (lambda file: pack(file, {"a/notes.txt": b"x"}), "holds no image."),
-        (lambda file: pack(file, tree("cat")), "holds 1 class folder(s) (cat)"),
+        (lambda file: pack(file, tree("cat")), "holds 1 class folder (cat)"),
         (lambda file: bomb(file, 2**29 + 2**24, 1), "No image is that large"),
         (lambda file: bomb(file, 2**28, 8), "over 100 times its own size"),
         (lambda file: pack(file, {"./cat/1.png": b"x", "cat//1.png": b"y"}), "holds 'cat/1.png' twice"),
@@ -233,9 +233,9 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (tree("cat"), "holds 1 class folder(s) (cat)"),
-        ({"1.png": b"x"}, "holds 1 image(s), such as 1.png, and no class folders"),
-        ({"notes.txt": b"x"}, "holds 0 class folder(s)"),
+        (tree("cat"), "holds 1 class folder (cat)"),
+        ({"1.png": b"x"}, "holds 1 image, such as 1.png, and no class folders"),
+        ({"notes.txt": b"x"}, "holds 0 class folders"),
         (
             {**tree("images"), "labels/0.txt": b"x"},
             "holds images/ and labels/, which are no classes, but images with boxes. Train with task=detection",
@@ -251,7 +251,7 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         ),
         (
             {"1.png": b"x", "1.xml": b"x"},
-            "holds 1 image(s) with boxes beside them, such as 1.xml, and no class folders. Train with task=detection",
+            "holds 1 image with boxes beside it, such as 1.xml, and no class folders. Train with task=detection",
         ),
         ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl holds no image"),
         ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl holds no image"),
@@ -259,7 +259,7 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         (tree("train/cat", "train/dog", "owl"), "and also owl"),
         (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train has not: cat, dog"),
         (tree("train/cat", "train/dog", "val/cat", "validation/cat"), "which is val? Keep one"),
-        ({**tree("cat", "dog"), "1.png": b"x"}, "holds 1 image(s) beside its class folders, such as 1.png"),
+        ({**tree("cat", "dog"), "1.png": b"x"}, "holds 1 image beside its class folders, such as 1.png"),
         (tree("café", "cafe\u0301", "dog"), "two class folders called café"),
         (tree("cat", "Cat ", "dog"), "two class folders called"),
         ({"cat.zip": b"PK", "dog.zip": b"PK"}, "holds no class folders, but cat.zip, dog.zip"),
@@ -414,7 +414,7 @@ def test_broken_images_are_all_named_or_left_out_and_counted(tmp_path):
     with pytest.raises(InputError) as error:
         pbl.load_data(folder)
     said = str(error.value)
-    assert said.startswith("4 image(s) of") and all(name in said for name in BROKEN) and "\n" not in said
+    assert said.startswith("4 images of") and all(name in said for name in BROKEN) and "\n" not in said
     assert "HEIC" in said and "on_bad_image=skip" in said
     data = pbl.load_data(folder, on_bad_image="skip")
     assert set(data.broken) == set(data.split["broken"]) == set(BROKEN) and sum(data.split["images"].values()) == 40

@@ -486,7 +486,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert table["points"].tolist() == [60] * 3 + [0] and table["final_points"].tolist() == [55, 60, 60, 0]
     assert table["total"].tolist()[0] == 75 and np.isnan(table["total"][1]) and table["total"][3] == 6
     assert (
-        "No total yet for 2 team(s), whose marks are not all filled in: B, C. Fill them in: grades/marks.csv"
+        "No total yet for 2 teams, whose marks are not all filled in: B, C. Fill them in: grades/marks.csv"
         in " ".join(out.split())
     )
     assert table["flags"][0].split() == ["late", "above_ceiling", "duplicate_of:B", "duplicate_of:C"]
@@ -498,7 +498,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     feedback = Path("grades/teams/チームA/feedback.md").read_text(encoding="utf-8")
     assert (
         "Accuracy" in feedback
-        and "5 for 1 day(s) late" in feedback
+        and "5 for 1 day late" in feedback
         and str(hidden) not in feedback
         and "duplicate" not in feedback
     )

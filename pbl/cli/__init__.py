@@ -19,6 +19,7 @@ from pbl import __version__
 from pbl.cli import comparison, data, evaluation, export, grading, reports, training
 from pbl.cli.help import Command, Program
 from pbl.cli.options import remember_words
+from pbl.cli.typer_words import say_wrong_words
 from pbl.cli.words import read_words
 from pbl.errors import InputError, Sentence
 from pbl.languages import choose_screen_language, say, say_sentence
@@ -119,9 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(error, "format_message"):  # what typer says of wrong words has it; else it is a bug of ours
             raise
         what = error.format_message()
-        if choose_screen_language() == "ja":
-            from pbl.languages.commands import say_wrong_words
-
+        if choose_screen_language() != "en":
             what = say_wrong_words(what)
         what = what.replace("Value error, ", "")
         what += "" if what.endswith((".", "?", "!", "。")) else "."

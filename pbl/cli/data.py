@@ -69,11 +69,11 @@ def check(
     ]
     print_table(["", say("check"), say("finding")], rows)
     images = ", ".join(say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items())
-    told = "{source}: {images} images; {counts}. {files} file(s) in {folder}"
+    told = "{source}: {images} images; {counts}. {files} {files:file|files} in {folder}"
     counted = ", ".join(f"{n} {say_sentence(names[severity])}" for severity, n in counts.items())
     print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
     if leave_out:
-        told = "{n} image(s) to leave out are named in {file}: python -m pbl train ... {setting}"
+        told = "{n} {n:image|images} to leave out are named in {file}: python -m pbl train ... {setting}"
         if not left_out:
             told = "No image has to be left out for certain, so {file} is empty. Write into it the names of those that you want to, as they stand above, one a line; then: python -m pbl train ... {setting}"
         print(say(told, n=len(left_out), file=leave_out, setting=for_shell(f"leave_out={leave_out}")))

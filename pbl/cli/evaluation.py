@@ -363,9 +363,7 @@ def _show_promise(result: dict[str, Any]) -> None:
         print(say("No threshold: what validation gave is missing. First: python -m pbl evaluate RUN"))
         return
     if promise["threshold"] is None:
-        told = (
-            "No threshold: with {images} normal validation image(s) {asked_percent:g}% false alarms cannot be promised."
-        )
+        told = "No threshold: with {images} normal validation {images:image|images} {asked_percent:g}% false alarms cannot be promised."
         print(say(told, images=promise["images"], asked_percent=100 * promise["asked"]))
         return
     told = "The threshold {threshold:.4g} was chosen by {images} normal validation images, so that on average at most {asked_percent:g}% of normal images are false alarms; with this very threshold it may be {low:.1%} to {high:.1%} (95% interval)."

@@ -68,7 +68,7 @@ def holdout(
     print_table([str(made.path), ""], [*public, ("images, hidden.json", hidden), ("labels", yours)])
     for finding in made.findings:
         told = (
-            "{severity}: {check}: {n} hidden image(s) have one among the public images ({examples}, ...). The pairs: {file}."
+            "{severity}: {check}: {n} hidden {n:image has|images have} one among the public images ({examples}, ...). The pairs: {file}."
             " --groups PATTERN keeps such together."
         )
         details = {
@@ -252,7 +252,7 @@ def grade(
         else:
             _show_grades(rows, Path(out))
         if requirements:
-            told = "{reached} of {all} team(s) reach {requirements}."
+            told = "{reached} of {all} {all:team|teams} reach {requirements}."
             texts = ", ".join(wanted.text for wanted in requirements)
             print(say(told, reached=len(reached), all=len(rows), requirements=texts))
     return 1 if failed or len(reached) < len(rows) else 0
@@ -310,7 +310,7 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
     header = ("team", "status", *HEADERS[headline], "points", *(("total",) if has_total else ()), "tie group")
     print_table([*(say(title) for title in header), ""], shown)
     if lacking:
-        told = "No total yet for {n} team(s), whose marks are not all filled in: {teams}. Fill them in: {file}; the same command adds them up."
+        told = "No total yet for {n} {n:team|teams}, whose marks are not all filled in: {teams}. Fill them in: {file}; the same command adds them up."
         print(say(told, n=len(lacking), teams=", ".join(lacking[:8]), file=out / "marks.csv"))
     told = "{table}, {page}, feedback for each team in {folder}"
     print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer.core
 
-from pbl.languages import choose_screen_language, say
+from pbl.languages import choose_screen_language, say, translate
 
 # Typer 0.27, Colab's, says nothing of a switch and names one value of a list; 0.29 says <bool> and <list[str]>.
 NAMES_EVERY_TYPE = hasattr(typer.core.TyperOption, "display_type_rich")
@@ -122,11 +122,7 @@ def _describe_type(kind: Any, info: Any, word: str | None) -> str:
 
 def _translate(english: str) -> str:
     """Says a text that stands in the signature or docstring of a command."""
-    if choose_screen_language() == "en":
-        return english
-    from pbl.languages.commands import HELP
-
-    return HELP.get(english, english)
+    return translate(english, choose_screen_language())
 
 
 def _text(words: str, style: str = "") -> Any:

@@ -13,6 +13,7 @@ from pbl.cli.screen import quiet_tensorflow
 from pbl.config import find_name
 from pbl.errors import InputError, Sentence
 from pbl.languages import say_sentence
+from pbl.languages.catalogue import list_languages
 
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
 RunsOption = Annotated[
@@ -33,7 +34,7 @@ Settings = Annotated[
     Argument(metavar="KEY=VALUE", help="Settings to change, such as epochs=3 model_options.dropout=0.5."),
 ]
 Split = Literal["val", "test"]
-Language = Literal["en", "ja"]
+Language = Literal[*list_languages()]
 LanguageOption = Annotated[
     Language | None, Option(help="Of the sentences; else the variable PBL_LANGUAGE, else the locale.")
 ]

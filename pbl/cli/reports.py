@@ -94,7 +94,7 @@ def report(
     if as_json:
         print_json({**written._asdict(), "file": str(written.file)})
         return 0
-    told = "{file}: {size:,.0f} kB, {pictures} picture(s) in it"
+    told = "{file}: {size:,.0f} kB, {pictures} {pictures:picture|pictures} in it"
     print(say(told, file=written.file, size=written.bytes / 1000, pictures=len(written.pictures)))
     for name, reason in list(written.left_out.items())[:20]:
         print(say("Not shown: {name}, since {reason}.", name=name, reason=reason))

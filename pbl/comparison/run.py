@@ -215,7 +215,7 @@ def _find_notes(
             Sentence("{name}, seed {seed}: {reason}", name=one.label or one.model, seed=one.seed, reason=one.reason)
             for one in failed[:5]
         )
-        yield Sentence("{n} run(s) are not compared: {told}.", n=len(failed), told=join_sentences(told, "; "))
+        yield Sentence("{n} {n:run is|runs are} not compared: {told}.", n=len(failed), told=join_sentences(told, "; "))
     yield from _find_unequal_budgets(groups)
     devices = {entry.row.get("device") for entry in compared}
     if len(devices) > 1:

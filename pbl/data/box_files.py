@@ -257,7 +257,7 @@ def _read_folder(held: _Folder, folder: str | Path) -> _Labelled:
     if not kinds:
         others = [*held.jsons, *held.texts, *held.yamls, *held.names]
         raise InputError(
-            "{folder} holds {n} image(s), and no boxes{others}. Valid: {valid}.",
+            "{folder} holds {n} {n:image|images}, and no boxes{others}. Valid: {valid}.",
             folder=folder, n=len(held.images), valid=VALID,
             others=Sentence(": {names} are no annotations", names=", ".join(others[:5])) if others else "",
         )  # fmt: skip
@@ -334,7 +334,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
         findings += one_finding(
             "images_not_listed",
             "act",
-            "{n} image(s) are in no COCO file, such as {examples}: nothing is learned from them. If they show no object, list them under 'images'.",
+            "{n} {n:image is|images are} in no COCO file, such as {examples}: nothing is learned from {n:it|them}. If {n:it shows|they show} no object, list {n:it|them} under 'images'.",
             rest,
             n=len(rest),
         )
@@ -376,7 +376,7 @@ def _find_coco_images(held: _Folder, name: str, coco: Coco, split: str) -> list[
         found.append((candidates[0], name, of))
     if missing:
         raise InputError(
-            "{name} lists {n} image(s) that are not there, such as {file}. Put them beside it, or take them out of the file.",
+            "{name} lists {n} {n:image that is|images that are} not there, such as {file}. Put {n:it|them} beside the file, or take {n:it|them} out of it.",
             name=name, n=len(missing), file=missing[0],
         )  # fmt: skip
     return found
@@ -432,14 +432,14 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
         findings += one_finding(
             "images_without_annotation",
             "act" if kind == "Pascal VOC" else "note",
-            "{n} image(s) have no annotation file, such as {examples}: they count as images that show no object. Do they show one? Then mark it, or leave them out.",
+            "{n} {n:image has|images have} no annotation file, such as {examples}: {n:it counts as an image that shows|they count as images that show} no object. {n:Does it|Do they} show one? Then mark it, or leave {n:it|them} out.",
             bare, n=len(bare),
         )  # fmt: skip
     if unused:
         findings += one_finding(
             "annotations_without_image",
             "act",
-            "{n} annotation file(s) have no image, such as {name}: nothing is learned from them. Are images missing, or named otherwise?",
+            "{n} annotation {n:file has|files have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or named otherwise?",
             unused, n=len(unused), name=unused[0],
         )  # fmt: skip
     label = _label_yolo if kind == "YOLO" else _label_voc
@@ -549,7 +549,7 @@ def _share_out(
     return splits, one_finding(
         "images_beside_splits",
         "act",
-        "{n} image(s) are in no split, such as {examples}, and others are: nothing is learned from them. Put them into one, or take them away.",
+        "{n} {n:image is|images are} in no split, such as {examples}, and others are: nothing is learned from {n:it|them}. Put {n:it|them} into one, or take {n:it|them} away.",
         others, n=len(others),
     )  # fmt: skip
 

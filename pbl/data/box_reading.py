@@ -93,7 +93,7 @@ def _read_files(root: Path, names: Sequence[str], parse: Callable[[bytes, str], 
                     found.append(list(one))
     if problems:
         raise InputError(
-            "{n} annotation file(s) cannot be used: {reasons}{more}",
+            "{n} annotation {n:file|files} cannot be used: {reasons}{more}",
             n=len(problems), reasons=join_sentences(problems[:3]),
             more=Sentence(" And {n} more.", n=len(problems) - 3) if len(problems) > 3 else "",
         )  # fmt: skip

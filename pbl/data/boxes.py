@@ -278,7 +278,7 @@ def tell_left_out(left_out: Sequence[int], names: Sequence[str]) -> list[Finding
     return one_finding(
         "boxes_left_out",
         "note",
-        "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} image(s), such as {examples}; what a network finds there counts as wrong.",
+        "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} {images:image|images}, such as {examples}; what a network finds there counts as wrong.",
         [name for _, name in found],
         boxes=sum(count for count, _ in found), images=len(found),
     )  # fmt: skip

@@ -282,7 +282,7 @@ def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -
     others = sorted(set(names) - set(chosen) - set(aside))
     if "train" not in splits or others:
         raise InputError(
-            "{folder} holds the split folder(s) {splits} and {what}. Valid: class folders alone, or train/ (with val/ and"
+            "Beside the splits {splits} the folder {folder} holds {what}. Valid: class folders alone, or train/ (with val/ and"
             " test/ if there are any), each with class folders.",
             folder=root,
             splits=", ".join(splits[split] for split in SPLITS if split in splits),
@@ -384,7 +384,7 @@ def _open_split_classes(root: Path, names: list[str]) -> Source:
             found[split][normalize(name)] = root / name / inner
     if "train" not in found:
         raise InputError(
-            "{folder} holds the split folder(s) {splits} and {what}. Valid: class folders alone, or train/ (with val/ and"
+            "Beside the splits {splits} the folder {folder} holds {what}. Valid: class folders alone, or train/ (with val/ and"
             " test/ if there are any), each with class folders.",
             folder=root / names[0],
             splits=", ".join(found),
@@ -427,15 +427,15 @@ def _open_classes(
             )
             if beside:
                 raise InputError(
-                    "{folder} holds {n} image(s) with boxes beside them, such as {name}, and no class folders. Train with task=detection.",
+                    "{folder} holds {n} {n:image|images} with boxes beside {n:it|them}, such as {name}, and no class folders. Train with task=detection.",
                     folder=folders["train"], n=len(loose), name=beside[0],
                 )  # fmt: skip
             raise InputError(
-                "{folder} holds {n} image(s), such as {name}, and no class folders. Put the images of each class into a folder named after it.",
+                "{folder} holds {n} {n:image|images}, such as {name}, and no class folders. Put the images of each class into a folder named after it.",
                 folder=folders["train"], n=len(loose), name=min(loose),
             )  # fmt: skip
         raise InputError(
-            "{folder} holds {n} class folder(s){which}. A data set is a folder with at least two folders, one for each class,"
+            "{folder} holds {n} class {n:folder|folders}{which}. A data set is a folder with at least two folders, one for each class,"
             " named after it, with its images inside.",
             folder=folders["train"],
             n=len(class_names),
@@ -459,7 +459,7 @@ def _open_classes(
         loose = sorted(path.name for path in folders[split].iterdir() if _is_loose(path))
         if files and loose:
             raise InputError(
-                "{folder} holds {n} image(s) beside its class folders, such as {name}. Move them into a class folder, or away.",
+                "{folder} holds {n} {n:image|images} beside its class folders, such as {name}. Move {n:it|them} into a class folder, or away.",
                 folder=folders[split],
                 n=len(loose),
                 name=loose[0],

@@ -295,7 +295,7 @@ def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
     missing = [name for of_split in files.values() for name, masks in of_split if not masks]
     if missing:
         raise InputError(
-            "{folder}: {n} image(s) have no mask, such as {name}. A mask has the same stem, {stem}.png or {stem}_mask.png, in the folder"
+            "{folder}: {n} {n:image has|images have} no mask, such as {name}. A mask has the same stem, {stem}.png or {stem}_mask.png, in the folder"
             " of masks; of an image that shows nothing it is black.",
             folder=folder, n=len(missing), name=missing[0], stem=PurePosixPath(missing[0]).stem,
         )  # fmt: skip
@@ -329,13 +329,13 @@ def _tell_unused(
     if unused:
         found += one_finding(
             "masks_without_image", "act",
-            "{n} mask(s) have no image, such as {name}: nothing is learned from them. Are images missing, or named otherwise?",
+            "{n} {n:mask has|masks have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or named otherwise?",
             unused, n=len(unused), name=unused[0],
         )  # fmt: skip
     if several:
         found += one_finding(
             "several_masks", "note",
-            "{n} image(s) have several masks, such as {name}: they are united, each pixel is of the class of the last one that marks it.",
+            "{n} {n:image has|images have} several masks, such as {name}: they are united, each pixel is of the class of the last one that marks it.",
             several, n=len(several), name=several[0],
         )  # fmt: skip
     return found

@@ -52,7 +52,7 @@ class Coding(NamedTuple):
         wrong = known[order][at] != values
         if wrong.any():
             raise InputError(
-                "The mask {name} has the value {value} in {pixels} pixel(s), which is no class. Classes have: {values}.",
+                "The mask {name} has the value {value} in {pixels} {pixels:pixel|pixels}, which is no class. Classes have: {values}.",
                 name=name, value=self._say(int(values[wrong][0])), pixels=int(wrong.sum()),
                 values=", ".join(map(self._say, self.values)),
             )  # fmt: skip
@@ -159,7 +159,7 @@ def find_values(masks: Iterable[tuple[str, Callable[[], bytes]]], place: str, li
                     into[value] = (before + pixels, example)
     if problems:
         raise InputError(
-            "{n} mask(s) cannot be read: {reasons}{more}", n=len(problems), reasons=join_sentences(problems[:10]),
+            "{n} {n:mask|masks} cannot be read: {reasons}{more}", n=len(problems), reasons=join_sentences(problems[:10]),
             more=Sentence(" And {n} more.", n=len(problems) - 10) if len(problems) > 10 else "",
         )  # fmt: skip
     found = Values(grey, colours, count, jpeg)

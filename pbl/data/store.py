@@ -270,7 +270,7 @@ def collect(
         writer.append(image)
     if unreadable:
         raise InputError(
-            "{n} image file(s) of '{name}' cannot be read: {reasons}{more} Make them readable, or take them away.",
+            "{n} image {n:file|files} of '{name}' cannot be read: {reasons}{more} Make {n:it|them} readable, or take {n:it|them} away.",
             n=len(unreadable),
             name=source,
             reasons=join_sentences(unreadable[:10]),
@@ -279,7 +279,7 @@ def collect(
     if broken and target.on_bad_image == "stop":
         shown = list(broken.values())[:10]
         raise InputError(
-            "{n} image(s) of '{name}' cannot be decoded: {reasons}{more} Repair them, or go on without them: on_bad_image=skip.",
+            "{n} {n:image|images} of '{name}' cannot be decoded: {reasons}{more} Repair {n:it|them}, or go on without {n:it|them}: on_bad_image=skip.",
             n=len(broken),
             name=source,
             reasons=join_sentences(shown),

@@ -190,7 +190,7 @@ class OpenedRun:
             lines = []
             for name in self.class_names[1:]:
                 share, regions = table[f"{name}: share"].iloc[0], table[f"{name}: regions"].iloc[0]
-                told = "{name}: {share:.1%} of what the network sees, in {regions} region(s)."
+                told = "{name}: {share:.1%} of what the network sees, in {regions} {regions:region|regions}."
                 lines.append(Sentence(told, name=name, share=float(share), regions=int(regions)))
             return lines
         if self.run.config.is_classifier or not len(table):

@@ -24,11 +24,12 @@ from pbl.diagnosis.remedies import GO_ON, VALIDATE, Remedy
 from pbl.diagnosis.rules import RULES, Diagnosis, diagnose
 from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
+from pbl.languages.forms import fill_sentence
 from pbl.runs import Run, load_run, runs_folder, runs_on
 
 MOST = 3
 SOURCE = "networks on digits, MNIST, CIFAR-10 and vehicles, three seeds each"
-OWN = "{pairs} pair(s) of your own runs"
+OWN = "{pairs} {pairs:pair|pairs} of your own runs"
 MOST_PARENTS = 50  # of the team's runs, the newest
 PRIOR_RUNS = 2  # of the team's own pairs weigh as much as the table
 NOISE = 0.015  # accuracy that the same settings differ by from seed to seed, measured on 200 MNIST images and 400 photographs
@@ -161,7 +162,7 @@ def advise(
         found.append(
             Experiment(
                 name=remedy.name,
-                message=remedy.template.format(**details),
+                message=fill_sentence(remedy.template, details),
                 settings=settings,
                 epochs=settings.get("epochs", config.epochs) if settings else remedy.trainings * config.epochs,
                 gain=middle,

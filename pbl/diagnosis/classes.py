@@ -76,7 +76,7 @@ def find_numbers_from_one(run: Evidence) -> Finding | None:
     last = int(np.flatnonzero(counts + of_val)[-1])
     return make_finding(
         "class_absent",
-        "The labels go from {first} to {last}, and classes are numbered from 0: {outputs} output(s) have no image. It does little"
+        "The labels go from {first} to {last}, and classes are numbered from 0: {outputs} {outputs:output has|outputs have} no image. It does little"
         " harm; labels = labels - {first} and a last layer of {classes} outputs mend it.",
         first=first,
         last=last,

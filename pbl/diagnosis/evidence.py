@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pbl.diagnosis.signals import MOST_COUNTED, Signals
+from pbl.languages.forms import fill_sentence
 from pbl.statistics import binomial_tail, newcombe_interval, wilson_interval
 
 MOST_CLASSES = 1_000  # of which classes are looked at one by one
@@ -47,7 +48,7 @@ def make_finding(name: str, template: str, cause: str = "", **details: Any) -> F
             on too, in points: "5% more" would mean something else.
     """
     details |= {f"{key}_points": 100 * details[key] for key in ("gap", "low", "high") if key in details}
-    return Finding(name, cause, template.format(**details), details, template)
+    return Finding(name, cause, fill_sentence(template, details), details, template)
 
 
 class Evidence:

@@ -247,7 +247,7 @@ def find_still_learning(run: Evidence) -> Finding | None:
 def _tell_still_falling(run: Evidence) -> Finding:
     return make_finding(
         "underfitting",
-        "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}, and that of"
+        "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}, and that of"
         " validation images fell too: the network still learns.",
         cause=run.why_little,
         late=run.late,
@@ -264,7 +264,7 @@ def find_underfitting(run: Evidence) -> Finding | None:
             return _tell_still_falling(run)
         return make_finding(
             "underfitting",
-            "In the last {epochs} epoch(s) the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network"
+            "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network"
             " still learns.",
             cause=run.why_little,
             late=run.late,
@@ -310,7 +310,7 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
     if run.last <= run.limits["few_epochs"]:
         return make_finding(
             "underfitting",
-            "After {epochs} epoch(s) the accuracy on training images, {accuracy:.1%}, is not yet clearly above that of guessing"
+            "After {epochs} {epochs:epoch|epochs} the accuracy on training images, {accuracy:.1%}, is not yet clearly above that of guessing"
             " ({majority:.1%}), and no fault was found: too early to tell more.",
             cause="train_longer",
             epochs=run.last,

@@ -415,7 +415,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             return True
         raise InputError(
             "OverfittingMonitor judges a classifier, and this model's outputs are no probabilities of classes: {width}"
-            " number(s) for each image, and the labels have {classes} classes. End the model with softmax over the classes, or"
+            " {width:number|numbers} for each image, and the labels have {classes} classes. End the model with softmax over the classes, or"
             " leave OverfittingMonitor out.",
             width=width,
             classes=classes,

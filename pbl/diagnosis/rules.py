@@ -33,7 +33,7 @@ from pbl.diagnosis import data as images
 from pbl.diagnosis import remedies as to_try
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.diagnosis.signals import Signals
-from pbl.languages import CAUSES, FINDINGS, choose_language
+from pbl.languages import choose_language, translate
 
 
 class Threshold(NamedTuple):
@@ -265,9 +265,8 @@ class Diagnosis:
             return languages.say(template, language, **details)
 
         def name(finding: Finding) -> str:
-            words, cause = finding.name.replace("_", " "), finding.cause.replace("_", " ")
-            if language == "ja":
-                words, cause = FINDINGS.get(finding.name, words), CAUSES.get(finding.cause, cause)
+            words = translate(finding.name.replace("_", " "), language, "diagnosis")
+            cause = translate(finding.cause.replace("_", " "), language, "cause")
             return say("{name} ({cause})", name=words, cause=cause) if cause else words
 
         parts = [("headline", name(self.headline)), ("evidence", say(self.headline.template, **self.headline.details))]
@@ -284,7 +283,7 @@ class Diagnosis:
                 )
                 price = say(told, measured=measured, **{name: getattr(experiment, name) for name in _GAIN})
             if experiment.epochs:
-                price += say(" Price: {epochs} epoch(s).", epochs=experiment.epochs)
+                price += say(" Price: {epochs} {epochs:epoch|epochs}.", epochs=experiment.epochs)
             message = say(experiment.template, **experiment.details)
             parts.append(("next", say("Try {number}: {message}{price}", number=number, message=message, price=price)))
             parts += [("command", experiment.command)] if experiment.command else []

@@ -18,7 +18,7 @@ from pbl.storage.writing import replacing
 _REMARKS = {
     "constant_predictions": "Every image got the same class. Does the training loss go down?",
     "below_chance": "The score is below that of guessing. Are the classes in the order of the task?",
-    "late": "It was received after the deadline: {days} day(s) late.",
+    "late": "It was received after the deadline: {days} {days:day|days} late.",
 }
 
 # Of anomaly detection some of them mean another thing.
@@ -98,7 +98,7 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     if facts.get("ties"):
         remarks.append(
             say(
-                "In {rows} row(s) several classes have the largest probability; there the label counts.",
+                "In {rows} {rows:row|rows} several classes have the largest probability; there the label counts.",
                 rows=facts["ties"],
             )
         )
@@ -214,7 +214,7 @@ def _say_errors(row: Mapping[str, Any], say: Callable[..., str]) -> str:
 def _tell_points(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
     if row["points"] is not None and row["days_late"]:
         points = {"points": row["points"], "late": row["late_points"], "final": row["final_points"]}
-        late = "Points: {points:g}, less {late:g} for {days} day(s) late: {final:g}"
+        late = "Points: {points:g}, less {late:g} for {days} {days:day|days} late: {final:g}"
         return [say(late, **points, days=row["days_late"])]
     return [] if row["points"] is None else [say("Points: {points:g}", points=row["points"])]
 

@@ -44,7 +44,7 @@ def grade(
     half: Literal["all", "public", "private"] = "all",
     tries: int | None = None,
     again: Sequence[str] = (),
-    language: Literal["en", "ja"] = "en",
+    language: str = "en",
     export: tuple[str, str] | None = None,
     export_column: str | None = None,
     tell: Callable[[str], None] | None = None,
@@ -68,7 +68,7 @@ def grade(
         half: Which half of the hidden images counts. "public" makes a leaderboard of coarse scores.
         tries: Of a leaderboard: scores that a team is told at most.
         again: Teams that are graded again though nothing has changed.
-        language: Of the teams' feedback.
+        language: Of the teams' feedback, such as "en" or "ja".
         export: A kind and a file: the learning platform's table that is filled (see `pbl.grading.exports`).
         export_column: The column of the grade, where such a table has several.
         tell: Gets a line for each submission that is done.
@@ -150,7 +150,7 @@ def _open_ledger(out: Path, tell: Callable[[str], None]) -> Ledger:
 def _tell_export(done: Exported, tell: Callable[[str], None]) -> None:
     tell(
         Sentence(
-            "{file}: {filled} grade(s) filled in, {left} left out.{feedback}",
+            "{file}: {filled} {filled:grade|grades} filled in, {left} left out.{feedback}",
             file=done.table,
             filled=done.filled,
             left=done.left,

@@ -122,7 +122,7 @@ def open_hidden(path: str | Path) -> Hidden:
             changed.append(image.name)
     if changed:
         raise InputError(
-            "{path} holds {n} image(s) that were damaged or changed since the set was made, such as {first}. Copy the folder again.",
+            "{path} holds {n} {n:image that was|images that were} damaged or changed since the set was made, such as {first}. Copy the folder again.",
             path=path / IMAGES,
             n=len(changed),
             first=changed[0],
@@ -197,7 +197,7 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
     changed = [n for n, place in enumerate(places) if place is None and reads_as_number(ids[n])]
     no_half = next((n for n, half in enumerate(halves) if fold(half) not in HALVES), None)
     if changed and len(ids) == len(hidden.ids):
-        told = "a spreadsheet has taken {n} id(s) for numbers, such as '{cell}' in line {line}"
+        told = "a spreadsheet has taken {n} {n:id|ids} for numbers, such as '{cell}' in line {line}"
         what = Sentence(told, n=len(changed), cell=ids[changed[0]], line=lines[changed[0]])
     elif len(known) != len(hidden.ids) or len(ids) != len(known):
         told = "it has {rows} ids, of which {found} are of these {images} images"

@@ -265,7 +265,7 @@ def _go_through(source: Source, called: str) -> _Seen:
     if problems:
         more = Sentence(" And {n} more.", n=len(problems) - 5) if len(problems) > 5 else ""
         raise InputError(
-            "{n} image(s) of '{source}' cannot be decoded: {problems}{more} Repair them or take them away first.",
+            "{n} {n:image|images} of '{source}' cannot be decoded: {problems}{more} Repair {n:it|them}, or take {n:it|them} away first.",
             n=len(problems),
             source=called,
             problems=join_sentences(problems[:5]),

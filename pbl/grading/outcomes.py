@@ -35,9 +35,9 @@ REASONS: dict[str, tuple[str, str]] = {
     "score_number": ("corrupt", "predictions.csv, line {line}: the score '{name}' is no number. Expected: any number, high for an anomaly, such as 0.25."),
     "alarm_word": ("corrupt", "predictions.csv, line {line}: '{name}' is no alarm; expected: yes or no, 1 or 0, true or false. Wrong rows: {rows}."),
     "mask_form": ("corrupt", "{name} is no mask that can be read ({found}). Expected: a grey PNG of 8 bits a pixel, without colours and palette, in it the number of each pixel's class."),
-    "table_cells": ("corrupt", "predictions.csv, line {line}: {found} cell(s); the header has {expected}."),
+    "table_cells": ("corrupt", "predictions.csv, line {line}: {found} {found:cell|cells}; the header has {expected}."),
     "table_number": ("corrupt", "predictions.csv, line {line}: '{name}' is no probability. Expected: a number from 0 to 1, such as 0.25."),
-    "ids_changed": ("corrupt", "predictions.csv, line {line}: '{name}' is no id: a spreadsheet has taken ids for numbers, in {rows} row(s). Write the file anew, and save it with no spreadsheet."),
+    "ids_changed": ("corrupt", "predictions.csv, line {line}: '{name}' is no id: a spreadsheet has taken ids for numbers, in {rows} {rows:row|rows}. Write the file anew, and save it with no spreadsheet."),
     # refused
     "two_kinds": ("refused", "Several kinds of submission at once: {names}. Hand in one of them."),
     "two_files": ("refused", "Several files of one kind: {names}. Hand in one of them."),
@@ -98,7 +98,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "class_count": ("wrong_classes", "The model has {found} outputs; the task has {expected} classes."),
     "unknown_label": ("wrong_classes", "predictions.csv, line {line}: '{name}' is no class of the task; expected: {classes}. Wrong rows: {rows}."),
     "box_class": ("wrong_classes", "boxes.json, image {image}, box {number}: '{name}' is no class of the task; expected: {classes}."),
-    "mask_value": ("wrong_classes", "{name} has the value {value} in {pixels} pixel(s), which is no class. Expected: 0 for the background, up to {last} for the last class."),
+    "mask_value": ("wrong_classes", "{name} has the value {value} in {pixels} {pixels:pixel|pixels}, which is no class. Expected: 0 for the background, up to {last} for the last class."),
     "weights_not_finite": ("non_finite", "{count} weights are NaN or infinite: the training diverged. Lower the learning rate."),
     "predictions_not_finite": ("non_finite", "{rows} rows of predictions hold NaN or infinity."),
     # while it ran

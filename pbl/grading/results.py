@@ -28,6 +28,7 @@ from pbl.grading.refusals import clean
 from pbl.grading.roster import Roster, Team, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.tables import Table, TableError, find_words, fold, read_table
+from pbl.languages.forms import fill_sentence
 from pbl.storage.escapes import for_csv
 from pbl.storage.writing import replacing, write_json
 
@@ -94,7 +95,7 @@ def _set_reason(row: dict[str, Any], reason: str, told: dict[str, Any]) -> None:
         template = UNTOLD
         fields = {"log": f"logs/{safe_name(row['team'])}.txt"}
     row |= {"status": status_of(reason), "reason": reason, "template": template, "fields": fields}
-    row["message"] = template.format(**fields)
+    row["message"] = fill_sentence(template, fields)
 
 
 def write_outcomes(out: Path, record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
@@ -183,7 +184,7 @@ def _set_aside(folder: Path, current: set[str], tell: Callable[[str], None]) -> 
             shutil.rmtree(aside / name, ignore_errors=True)
             aside.mkdir(exist_ok=True)
             (folder / name).rename(aside / name)
-        tell(Sentence("Of {n} team(s) that are no longer graded ({names}) the pages are in {folder} now.", n=len(stale), names=", ".join(stale[:5]), folder=aside))  # fmt: skip
+        tell(Sentence("Of {n} {n:team that is|teams that are} no longer graded ({names}) the pages are in {folder} now.", n=len(stale), names=", ".join(stale[:5]), folder=aside))  # fmt: skip
 
 
 def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict[str, np.ndarray]:
@@ -254,7 +255,7 @@ def _choose_half(labels: Labels, half: Half) -> np.ndarray:
 def _tell_lacking(teams: set[str], tell: Callable[[str], None]) -> None:
     """Teams of a roster that is newer than the predictions would be left out in silence."""
     if teams:
-        told = "The roster names {n} team(s) that have no row, since what was predicted knows none of them: {teams}. Predict anew with it."
+        told = "The roster names {n} {n:team that has|teams that have} no row, since what was predicted {n:does not know it|knows none of them}: {teams}. Predict anew with it."
         tell(Sentence(told, n=len(teams), teams=", ".join(sorted(teams))))
 
 
@@ -264,7 +265,7 @@ def _tell_untimed(rows: list[dict[str, Any]], tell: Callable[[str], None]) -> No
     if teams:
         tell(
             Sentence(
-                "The rubric has a deadline, and of {n} submission(s) it is not known when they were received ({teams}): they count as in"
+                "The rubric has a deadline, and of {n} {n:submission|submissions} it is not known when {n:it was|they were} received ({teams}): {n:it counts|they count} as in"
                 " time. Write the times into a column received of the roster.",
                 n=len(teams),
                 teams=", ".join(teams[:5]) + (", ..." if len(teams) > 5 else ""),

@@ -168,7 +168,7 @@ class Runner:
                 raise InputError("{path} holds no submission, and there is no roster.", path=self.source)
             came = [submission for submission in found if submission.came_as]
             if came and roster is not None and roster.teams and not any(one.is_expected for one in came):
-                self.tell(Sentence("No submission is of any of the {n} team(s) on the roster: is it the right one, and has it a column `team`?", n=len(roster.teams)))  # fmt: skip
+                self.tell(Sentence("No submission is of any of the {n} {n:team|teams} on the roster: is it the right one, and has it a column `team`?", n=len(roster.teams)))  # fmt: skip
             names = sorted({submission.team for submission in found})
             for team in again:
                 if team not in names:
@@ -709,7 +709,7 @@ def _check_room(scratch: Path, limits: Limits, jobs: int) -> None:
         need = limits.memory * jobs + 1024
         if available < need:
             raise InputError(
-                "The machine has {available} MB of memory available, and {need} MB are needed for {jobs} submission(s) at a time."
+                "The machine has {available} MB of memory available, and {need} MB are needed for {jobs} {jobs:submission|submissions} at a time."
                 " Close other programs, or lower --memory or --jobs.",
                 available=available,
                 need=need,

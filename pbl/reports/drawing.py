@@ -73,7 +73,8 @@ def choose_caption_language(language: str | None = None) -> str:
     Args:
         language: What was asked for; by `pbl.languages.choose_language` unless given.
     """
-    return "ja" if choose_language(language) == "ja" and use_japanese_font() else "en"
+    chosen = choose_language(language)
+    return "en" if chosen == "ja" and use_japanese_font() is None else chosen
 
 
 def caption(template: str, /, **fields: Any) -> str:

@@ -15,8 +15,7 @@ from pbl import __version__
 from pbl.data.split import say_made_by
 from pbl.diagnosis.by_task import DIAGNOSES, diagnose_run
 from pbl.errors import InputError
-from pbl.languages import choose_language, say
-from pbl.languages.doctor import say_finding
+from pbl.languages import choose_language, say, say_finding
 from pbl.reports.run_report import METRICS, OF_TASKS
 from pbl.runs import Run
 from pbl.statistics import wilson_interval
@@ -179,7 +178,7 @@ def _list_details(run: Run, exports: list[dict[str, Any]], language: str) -> lis
     shape = None
     if isinstance(size, list) and len(size) == 3:
         sides = dict(zip(("height", "width", "channels"), size, strict=True))
-        shape = say("{height} x {width} pixels, {channels} channel(s)", language, **sides)
+        shape = say("{height} x {width} pixels, {channels} {channels:channel|channels}", language, **sides)
     weights = environment.get("trainable_weights")
     rows = [
         (say("Model", language), config.model),
@@ -246,7 +245,7 @@ def _list_data(run: Run, language: str) -> list[str]:
 
 def _list_metrics(run: Run, language: str) -> list[str]:
     lines: list[str] = []
-    for split, title in (("val", "On {images:,} validation images"), ("test", "On {images:,} test images, which were looked at {uses} time(s)")):  # fmt: skip
+    for split, title in (("val", "On {images:,} validation images"), ("test", "On {images:,} test images, which were looked at {uses} {uses:time|times}")):  # fmt: skip
         try:
             result = run.read_json(f"metrics_{split}.json")
         except InputError:

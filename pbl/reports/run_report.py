@@ -25,9 +25,7 @@ from pbl.diagnosis.by_task import diagnose_run
 from pbl.diagnosis.rules import COLOURS
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.mistakes import MOST_PAIRS, find_pairs, write_png
-from pbl.languages import choose_language, say, say_sentence
-from pbl.languages.doctor import say_finding
-from pbl.languages.report import WORDS
+from pbl.languages import choose_language, say, say_finding, say_sentence, translate
 from pbl.languages.wrapping import is_japanese
 from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template, shorten
 from pbl.runs import Run, find_run
@@ -276,7 +274,7 @@ class _Voice:
 
     def word(self, text: str) -> str:
         """A word that may stand in a run; where it is not known, as it is."""
-        return WORDS.get(text, text) if self.language == "ja" else text
+        return translate(text, self.language, "report")
 
 
 # The files of a run
@@ -903,7 +901,7 @@ def _lead(
     if link is None:
         return {"link": "", "told": ""}
     told = say(
-        "{count:,} image(s) of {true}, predicted as {predicted}: show them",
+        "{count:,} {count:image|images} of {true}, predicted as {predicted}: show them",
         count=count,
         true=shorten(true, MOST_LETTERS_OF_NAME),
         predicted=shorten(predicted, MOST_LETTERS_OF_NAME),
@@ -958,7 +956,9 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
     facts = [(say("Source"), split["source"])] if isinstance(split.get("source"), str) else []
     if isinstance(shape, list) and len(shape) == 3:
         sides = dict(zip(("height", "width", "channels"), shape, strict=True))
-        facts.append((say("Image size"), say("{height} x {width} pixels, {channels} channel(s)", **sides)))
+        facts.append(
+            (say("Image size"), say("{height} x {width} pixels, {channels} {channels:channel|channels}", **sides))
+        )
     labels = {"val": say("Validation split"), "test": say("Test split")}
     for part in SPLITS:
         how = say_made_by(made_by.get(part), say.language)
@@ -1057,7 +1057,7 @@ def _describe_environment(environment: dict, say: _Voice) -> dict[str, Any]:
     resumed = environment.get("resumed")
     if isinstance(resumed, list) and resumed:
         epochs = [str(entry.get("epoch", "?")) for entry in resumed[:MOST_ROWS] if isinstance(entry, dict)]
-        times = say("{count} time(s), in epoch {epochs}", count=len(resumed), epochs=say(", ").join(epochs))
+        times = say("{count} {count:time|times}, in epoch {epochs}", count=len(resumed), epochs=say(", ").join(epochs))
         facts.append((say("Cut off, and gone on with"), times))
     commit = git.get("commit")
     if isinstance(commit, str):

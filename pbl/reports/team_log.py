@@ -468,7 +468,7 @@ def make_table(runs: Sequence[LoggedRun], language: str = "en") -> tuple[list[st
             describe_changes(run, language),
             describe_accuracy(run, language),
             describe_gain(run, language),
-            say("{uses} time(s)", language, uses=run.test_uses) if run.test_uses else "",
+            say("{uses} {uses:time|times}", language, uses=run.test_uses) if run.test_uses else "",
         )
         for run in runs
     ]

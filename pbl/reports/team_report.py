@@ -22,8 +22,7 @@ from pbl.config import Config
 from pbl.data.split import say_made_by
 from pbl.diagnosis.advice import read_findings
 from pbl.errors import InputError
-from pbl.languages import choose_language, say
-from pbl.languages.doctor import say_finding
+from pbl.languages import choose_language, say, say_finding
 from pbl.reports.pages import embed_png, load_template
 from pbl.reports.team_log import (
     CODE,
@@ -465,7 +464,7 @@ def _describe_limits(
     yield t("Validation chose the best of {count} runs, so its accuracy there is rather too high.", count=finished)
     if uses:
         yield t(
-            "The test split was used {uses} time(s): {used}. The best of several looks is too good to be true.",
+            "The test split was used {uses} {uses:time|times}: {used}. The best of several looks is too good to be true.",
             uses=uses,
             used=", ".join(f"{run.name} ({run.test_uses})" for run in runs if run.test_uses),
         )
@@ -475,6 +474,6 @@ def _describe_limits(
         )
     if others := len(runs) - len(group):
         yield t(
-            "{count} more run(s) are on other images or another split, or damaged; they are not in this draft.",
+            "{count} more {count:run is|runs are} on other images or another split, or damaged; {count:it is|they are} not in this draft.",
             count=others,
         )

@@ -74,7 +74,9 @@ def measure_arms(
     levels = [_join_arms(table, others, share, config) for share in shares]
     picture = file.with_name("learning_curve.png")
     with replacing(picture) as temporary:
-        title = caption("{experiment}: what few labels are worth, {n} seed(s)", experiment=config.experiment, n=seeds)
+        title = caption(
+            "{experiment}: what few labels are worth, {n} {n:seed|seeds}", experiment=config.experiment, n=seeds
+        )
         plot_probes(levels, title).savefig(temporary, dpi=120)
     return table, join_sentences([_tell(level) for level in levels]), file, picture
 

@@ -198,7 +198,7 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "lost_boxes",
             "act",
-            "Boxes of which less than a third is left when their image is cut to {height}x{width} pixels: {boxes}, in {images} image(s), such as {examples}; they are left out, though a part of the object may still be seen. Take fit=pad.",
+            "Boxes of which less than a third is left when their image is cut to {height}x{width} pixels: {boxes}, in {images} {images:image|images}, such as {examples}; they are left out, though a part of the object may still be seen. Take fit=pad.",
             of_lost, boxes=lost, images=len(of_lost), height=height, width=width,
         )  # fmt: skip
     return findings

@@ -138,7 +138,7 @@ def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
         "act",
         "Images in the validation split: only {images}. An accuracy of about 90% on so few has a 95% interval from {low:.0%} to {high:.0%}: give it a larger share (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5)."
         if independent == images
-        else "Images in the validation split: {images}, but of only {groups} group(s). An accuracy of about 90% on so few has a 95% interval from {low:.0%} to {high:.0%}: give it more groups (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5).",
+        else "Images in the validation split: {images}, but of only {groups} {groups:group|groups}. An accuracy of about 90% on so few has a 95% interval from {low:.0%} to {high:.0%}: give it more groups (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5).",
         images=images,
         groups=independent,
         low=low,

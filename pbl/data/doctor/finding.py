@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pbl.errors import Sentence
-from pbl.languages.doctor import WORDS_OF_DOCTOR
+from pbl.languages import WORDS_OF_DOCTOR
 
 Severity = Literal["stop", "act", "note"]
 SEVERITIES: tuple[Severity, ...] = ("stop", "act", "note")
