@@ -342,7 +342,7 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
             pbl.load_data(folder, on_bad_image="skip")
     fault["number"] = errno.EACCES
     failures.clear()
-    with pytest.raises(InputError, match=r"4 image file\(s\) of .* cannot be read: .*cat/3\.png: Permission denied"):
+    with pytest.raises(InputError, match=r"4 image files of .* cannot be read: .*cat/3\.png: Permission denied"):
         pbl.load_data(folder, on_bad_image="skip")
 
 
@@ -427,7 +427,7 @@ def test_broken_images_are_all_named_or_left_out_and_counted(tmp_path):
     (tmp_path / "other.txt").write_text("cat/nothing.png", encoding="utf-8")
     with pytest.raises(
         InputError,
-        match=r"names 1 image\(s\) that .* has not, such as cat/nothing\.png; its images are called cat/0\.png",
+        match=r"names 1 image that .* has not, such as cat/nothing\.png; its images are called cat/0\.png",
     ):
         pbl.load_data(folder, leave_out=str(tmp_path / "other.txt"), on_bad_image="skip")
     assert again.split["left_out"] == 4 and not again.broken and again.split["hashes"] == data.split["hashes"]
