@@ -5,7 +5,9 @@
 | config.json, experiment.py                     | train           | the settings, exactly; the experiment file as it was       |
 | environment.json                               | train           | status, versions, device, git commit, command, seconds     |
 | split.json                                     | train           | classes, counts and content hashes of the split            |
+| data_check.json                                | train           | what the data doctor found                                 |
 | history.csv                                    | train           | one row an epoch                                           |
+| signals.npz, diagnosis.json                    | train           | what the monitor measured, and what it means               |
 | best.keras, best.weights.h5                    | train           | the model with the lowest validation loss                  |
 | checkpoint/                                    | train           | the last states of a training that has not ended           |
 | final.keras                                    | train           | the model after the last epoch                             |
@@ -17,6 +19,8 @@
 | figures/*.png                                  | train, evaluate | learning curves, confusion matrices                        |
 | figures/*.png, *.csv                           | inspect         | what the network looks at, and the numbers in the pictures |
 | tensorboard/                                   | train           | with tensorboard=true: the log that TensorBoard shows      |
+| cost.json                                      | compare         | with --measure: what the model costs to use                |
+| export/                                        | export          | the model for other runtimes, and its card                 |
 | report.html                                    | report          | all of it on one page                                      |
 | lock.json                                      | train           | there while a process trains here                          |
 

@@ -17,6 +17,7 @@ import sentences
 import typer.main
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import write_po
+from pages import ROOT, find_links, follow, is_outside, list_anchors, list_pairs, read_prose
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 from rich.cells import cell_len
@@ -100,13 +101,9 @@ def test_a_third_language_is_one_file_and_has_its_own_forms(tmp_path, monkeypatc
     assert languages.translate("gap", "pl", "cause") == "różnica" and languages.translate("gap", "pl") == "gap"
 
 
-ROOT = PACKAGE.parent
-
-
-def read_page(name: str) -> tuple[str, list[tuple[str, str]]]:
-    """A Markdown file: its text without the blocks of code, and the blocks, each with its language."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    return re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)
+def read_blocks(name: str) -> list[tuple[str, str]]:
+    """The blocks of code of a page, each with its language."""
+    return re.findall(r"```(\w*)\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def bare(language: str, block: str) -> object:
@@ -124,22 +121,42 @@ def bare(language: str, block: str) -> object:
     )
 
 
-@pytest.mark.parametrize(("folder", "least", "letters"), [("", 6, 2500), ("experiments/", 3, 500)])
-def test_a_readme_is_the_same_in_both_languages(folder, least, letters):
-    """Blocks of code, headings, links, and what stands in `code`; each page leads to the other."""
-    (english, blocks), (ours, ours_blocks) = read_page(f"{folder}README.md"), read_page(f"{folder}README.ja.md")
-    assert [bare(*block) for block in blocks] == [bare(*block) for block in ours_blocks] and len(blocks) >= least
-    for pattern in (r"^#+(?= )", r"^!\[", r"^(?:\d+\.|-) "):  # headings, pictures, points of a list
+def places(name: str) -> set[tuple[str, int | None]]:
+    """Where a page's links lead, to a heading by its number; a page in both languages is called by its English name."""
+    found: set[tuple[str, int | None]] = set()
+    for link in find_links(ROOT / name):
+        place, anchor = (link, "") if is_outside(link) else follow(ROOT / name, link)
+        english = str(place).replace("README.ja.md", "README.md")
+        found.add((english, list_anchors(place).index(anchor) if anchor else None))
+    return found
+
+
+def of_other_language(name: str) -> set[str]:
+    """The READMEs that a page leads to in the other language than its own, though they are there in its own."""
+    mine, other = ("README.ja.md", "README.md") if ".ja." in name else ("README.md", "README.ja.md")
+    led_to = {follow(ROOT / name, link)[0] for link in find_links(ROOT / name) if not is_outside(link)}
+    return {str(place.relative_to(ROOT)) for place in led_to if place.name == other and place.with_name(mine).exists()}
+
+
+@pytest.mark.parametrize("name", list_pairs())
+def test_a_readme_is_the_same_in_both_languages(name):
+    """Blocks of code, headings, links, and what stands in `code`; each page leads to the other, and else to pages of its own language."""
+    in_japanese = name.replace("README.md", "README.ja.md")
+    english, ours = read_prose(ROOT / name), read_prose(ROOT / in_japanese)
+    assert [bare(*block) for block in read_blocks(name)] == [bare(*block) for block in read_blocks(in_japanese)]
+    for pattern in (r"^#+(?= )", r"^!\[", r"^(?:\d+\.|-) ", r"^\|"):  # headings, pictures, points of a list, rows
         assert re.findall(pattern, english, re.MULTILINE) == re.findall(pattern, ours, re.MULTILINE)
-    links = [set(re.findall(r"\]\(([^)]+)\)", text)) for text in (english, ours)]
-    assert (
-        links[0] - {"README.ja.md"} == links[1] - {"README.md"}
-        and "README.ja.md" in links[0]
-        and "README.md" in links[1]
-    )
+    assert places(name) == places(in_japanese)
+    assert of_other_language(name) == {in_japanese} and of_other_language(in_japanese) == {name}
     codes = [{" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)} for text in (english, ours)]
     assert codes[0] == codes[1], codes[0] ^ codes[1]
-    assert "精度" not in ours and len(re.findall("[ぁ-ん]", ours)) > letters
+    sentences, our_sentences = (re.sub(r"^\|.*$", "", text, flags=re.MULTILINE) for text in (english, ours))
+    assert "精度" not in ours and len(re.findall("[ぁ-ん]", our_sentences)) > len(sentences) / 10
+
+
+def test_the_readmes_in_both_languages_are_found():
+    pairs = list_pairs()
+    assert len(pairs) > 4 and sum(len(read_blocks(name)) for name in pairs) > 15
 
 
 LANGUAGES = [

@@ -685,9 +685,11 @@ def _stand_in_for_ipython() -> None:
         sys.modules["IPython.display"] = module
 
 
-def test_the_map_names_lessons_cells_and_files_that_exist():
-    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"\]\(([^)]+)\)", text) == [lesson.name for lesson in LESSONS]
+@pytest.mark.parametrize("map_of_lessons", ["README.md", "README.ja.md"])
+def test_the_map_names_lessons_cells_and_files_that_exist(map_of_lessons):
+    text = (ROOT / "notebooks" / map_of_lessons).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(((?:ja/)?\d\d_[^)]+)\)", text)
+    assert links == [f"{folder}{lesson.name}" for lesson in LESSONS for folder in ("", "ja/")]
     rows = [[part.strip() for part in line.strip("| ").split(" | ")] for line in text.splitlines()]
     rows = [row for row in rows if len(row) == 5 and re.fullmatch(r"\d\d", row[2])]
     assert len(rows) > 50 and {row[2] for row in rows} == {lesson.name[:2] for lesson in LESSONS}
@@ -700,11 +702,11 @@ def test_the_map_names_lessons_cells_and_files_that_exist():
         assert paths and all((ROOT / path).is_file() for path in paths), f"{idea}: {files}"
 
 
-def test_worked_numbers_of_the_slides_are_asserted():
+@pytest.mark.parametrize("map_of_lessons", ["README.md", "README.ja.md"])
+def test_worked_numbers_of_the_slides_are_asserted(map_of_lessons):
     """Each number of the table stands in an assertion of one of the cells that are named beside it."""
-    rows = re.findall(
-        r"^\| [^|]+ \| [^|]+ \| ([-\d._, ]+) \| (\d\d) \| ([^|]+) \|$", (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )  # fmt: skip
+    text = (ROOT / "notebooks" / map_of_lessons).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| ([-\d._, ]+) \| (\d\d) \| ([^|]+) \|$", text, re.MULTILINE)
     assert len(rows) == 20
     for numbers, lesson, ids in rows:
         (file,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")

@@ -488,12 +488,12 @@ def roll(masks: np.ndarray, at: np.ndarray) -> np.ndarray:
     return moved
 
 
-def tell(data, found: dict[str, np.ndarray], findings=()) -> tuple[list[str], dict[str, dict]]:
+def tell(data, found: dict[str, np.ndarray], findings=(), groups=None) -> tuple[list[str], dict[str, dict]]:
     """The verdict on masks planted for training and validation: names of what is found, and the numbers of each."""
     sides = {split: data.images(split) for split in ("train", "val")}
     pixels = np.concatenate([images.pixels for images in sides.values()])
     network = Planted(pixels, np.concatenate([found[split] for split in sides]))
-    measured = measure_masks(network, data, sides["val"], findings, is_validation=True)
+    measured = measure_masks(network, data, sides["val"], findings, True, groups)
     verdict = diagnose_masks(SegmentationMetrics.model_validate(json.loads(json.dumps(measured.numbers))).model_dump())
     return [finding.name for finding in verdict.findings], {of.name: of.details for of in verdict.findings}
 
@@ -515,6 +515,8 @@ def test_what_the_verdict_says_of_planted_masks():
         }
 
     assert tell(data, network())[0] == ["healthy"]
+    names, of = tell(data, network(), groups=["patient1"] * len(truth["val"]))  # of one patient there is no interval
+    assert names == ["healthy"] and of["healthy"]["low"] is None and of["healthy"]["dice"] == 1
     names, of = tell(data, network(change=lambda split, masks: 0 * masks))
     assert (
         names == ["learned_nothing"]

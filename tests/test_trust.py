@@ -75,8 +75,8 @@ def strangers_run(tmp_path, monkeypatch):
 
 def test_the_table_of_who_executes_code_is_true(strangers_run, command, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", types.ModuleType("gradio"))  # no page is made, installed or not
-    table = read_table("README.md", "yes")
-    assert table == read_table("README.ja.md", "する") and set(table) == set(COMMANDS)
+    table = read_table("experiments/README.md", "yes")
+    assert table == read_table("experiments/README.ja.md", "する") and set(table) == set(COMMANDS)
     settings = json.loads(Path(RUN, "config.json").read_text())
 
     def call(name: str, *more: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""What there is to train, and to train on: `check`, `datasets`, `models`."""
+"""What there is to train, and to train on: `check`, `datasets`, `models`, `settings`."""
 
 import inspect
 import sys

@@ -47,7 +47,8 @@ def make_finding(name: str, template: str, cause: str = "", **details: Any) -> F
         **details: The numbers. Of `gap`, `low` and `high`, which are differences of shares, the sentence has `gap_points` and so
             on too, in points: "5% more" would mean something else.
     """
-    details |= {f"{key}_points": 100 * details[key] for key in ("gap", "low", "high") if key in details}
+    known = [key for key in ("gap", "low", "high") if details.get(key) is not None]  # too few images have no interval
+    details |= {f"{key}_points": 100 * details[key] for key in known}
     return Finding(name, cause, fill_sentence(template, details), details, template)
 
 
