@@ -344,7 +344,7 @@ def test_gradescopes_autograder_tells_each_student_the_teams_grade(graded):
         (
             "moodle-worksheet",
             "Identifier,Full name,Grade,Maximum Grade\nParticipant 101,x,,50\n",
-            "一班 has 87.5 points, and",
+            "一班 has 87.5 points, but",
         ),
         ("gradescope", None, "give the name of the .zip to write"),
         ("canvas", None, "cannot be read"),

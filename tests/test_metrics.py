@@ -306,8 +306,8 @@ def test_what_has_no_denominator_is_said_to_be_undefined():
     ("probabilities", "positive", "said"),
     [
         ([[np.nan, np.nan], [0.5, 0.5]], None, "for 1 of 2 images: its training diverged"),
-        ([[2.0, -1.0], [0.5, 0.5]], None, "no probabilities"),
-        ([[0.5, 0.9], [0.5, 0.5]], None, "no probabilities"),
+        ([[2.0, -1.0], [0.5, 0.5]], None, "not probabilities"),
+        ([[0.5, 0.9], [0.5, 0.5]], None, "not probabilities"),
         ([[0.5, 0.5], [0.5, 0.5]], "doge", "Did you mean 'dog'?"),
     ],
 )
