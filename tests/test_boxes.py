@@ -760,9 +760,9 @@ def test_numbers_of_findings_are_those_of_the_boxes():
 @pytest.mark.parametrize(
     ("of_train", "of_val", "said"),
     [
-        ((0,), (0, 1), ("stop", "No train image has a box of dog (1 of 3 classes), and val images do")),
-        ((0, 1), (0,), ("act", "No val image has a box of dog (1 of 3 classes), and train images do")),
-        ((0, 1), (), ("stop", "No val image has a box of cat, dog (2 of 3 classes), and train images do")),
+        ((0,), (0, 1), ("stop", "No train image has a box of dog (1 of 3 classes), but val images do")),
+        ((0, 1), (0,), ("act", "No val image has a box of dog (1 of 3 classes), but train images do")),
+        ((0, 1), (), ("stop", "No val image has a box of cat, dog (2 of 3 classes), but train images do")),
     ],
 )
 def test_classes_without_an_object(of_train, of_val, said):
@@ -932,9 +932,9 @@ FOLDERS = {
     "a list of images that are missing": ("voc", write("ImageSets/Main/train.txt", "1\n77\n"), "ImageSets/Main/train.txt lists the image 77, which is not there"),
     "an image in two lists": ("voc", also(write("ImageSets/Main/train.txt", "1\n2\n"), write("ImageSets/Main/val.txt", "1\n")), "images/1.png is in ImageSets/Main/val.txt and in ImageSets/Main/train.txt"),
     "no names": ("yolo", remove("labels/classes.txt"), "does not name its classes, and labels/"),
-    "a number above the names": ("yolo", yolo("7 0.5 0.5 0.1 0.1"), "labels/3.txt has the class 7, and labels/classes.txt names 2, from 0 to 1: cat, dog"),
+    "a number above the names": ("yolo", yolo("7 0.5 0.5 0.1 0.1"), "labels/3.txt has the class 7, but labels/classes.txt names 2, from 0 to 1: cat, dog"),
     "pixels in place of shares": ("yolo", yolo("0 12 10 4 5"), "The line labels/3.txt:1 contains 12. YOLO's numbers are shares of the image's width and height, from 0 to 1: are these pixels?"),
-    "a share below 0": ("yolo", yolo("0 0.5 -0.5 0.1 0.1"), "has -0.5. YOLO's numbers are shares of the image's width and height, from 0 to 1."),
+    "a share below 0": ("yolo", yolo("0 0.5 -0.5 0.1 0.1"), "contains -0.5. YOLO's numbers are shares of the image's width and height, from 0 to 1."),
     "a line of four": ("yolo", yolo("0 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1"), "The line labels/3.txt:2 has 4 words. Valid: class, centre x"),
     "predictions": ("yolo", yolo("0 0.5 0.5 0.1 0.1 0.98"), "has 6 words. Valid: class, centre x, centre y, width, height, as shares from 0 to 1, without a confidence"),
     "a class by its name": ("yolo", yolo("cat 0.5 0.5 0.1 0.1"), "labels/3.txt:1 is 'cat': a number is needed"),
@@ -952,7 +952,7 @@ FOLDERS = {
     "two lists of names": ("yolo", write("classes.txt", "dog\ncat\n"), "classes.txt and labels/classes.txt name the classes differently"),
     "names of another encoding": ("yolo", text("labels/classes.txt", "猫\n犬\n".encode("cp932")), "Write one class a line, in UTF-8"),
     "two images of one name": ("yolo", lambda folder: save(folder / "images" / "3.bmp", np.zeros((20, 24), np.uint8)), "images/3.bmp and images/3.png have the same annotation file"),
-    "two files of one image": ("yolo", lambda folder: shutil.copy(folder / "labels" / "3.txt", folder / "images" / "3.txt"), "images/3.txt and labels/3.txt are of one image"),
+    "two files of one image": ("yolo", lambda folder: shutil.copy(folder / "labels" / "3.txt", folder / "images" / "3.txt"), "images/3.txt and labels/3.txt belong to the same image"),
     "a test split alone": ("yolo", also(rename("images", "test/images"), rename("labels", "test/labels")), "contains images for test but none for train"),
     "no labels of train": ("yolo", lambda folder: [write_set(folder / at, "yolo", seed=seed) for seed, at in enumerate(("train", "val"), 1)] and [shutil.rmtree(folder / at) for at in ("images", "labels", "train/labels")] and write("classes.txt", "cat\ndog\n")(folder), "no image of train has an annotation"),
     "a link to nowhere": ("yolo", lambda folder: [(folder / "labels" / "3.txt").unlink(), (folder / "labels" / "3.txt").symlink_to("gone")], "labels/3.txt: No such file or directory"),

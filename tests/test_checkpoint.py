@@ -340,7 +340,10 @@ def _two_labels_swapped(images, labels, run):
     "change, said",
     [
         (_other_pixels, r"cannot be resumed: [1-5] of the (train|val) images of 'mine' are gone and [1-5] are new"),
-        (_two_labels_swapped, r"the order, labels or weights of the training images of 'mine' have changed|images of 'mine' are gone"),
+        (
+            _two_labels_swapped,
+            r"the order, labels or weights of the training images of 'mine' have changed|images of 'mine' are gone",
+        ),
     ],
 )
 def test_data_that_changed_are_refused(tmp_path, change, said):
@@ -693,9 +696,9 @@ BEST = [  # epochs of the weights, of the archive, and of the training's state; 
     (5, 5, 5, "best.keras", 5, "best.keras is ignored, because it is damaged"),
     (7, 3, 5, None, 7, ""),
     (3, 7, 5, None, 7, ""),
-    (3, 3, 5, None, 3, "The best model so far, of epoch 5, is gone"),
-    (5, 3, 5, "best.weights.h5", 3, "The best model so far, of epoch 5, is gone"),
-    (None, None, 5, None, None, "The best model so far, of epoch 5, is gone"),
+    (3, 3, 5, None, 3, "The best model so far, of epoch 5, is missing"),
+    (5, 3, 5, "best.weights.h5", 3, "The best model so far, of epoch 5, is missing"),
+    (None, None, 5, None, None, "The best model so far, of epoch 5, is missing"),
     ("earlier", None, 5, None, 5, ""),
     ("earlier", 3, 5, None, 5, ""),
 ]
@@ -759,7 +762,12 @@ def link_out(file: Path) -> None:
         ("1.journal", cut_off, 2, "3.npz is damaged and not used: {journal} is not used, because it is damaged."),
         ("1.journal", flip, None, "2.npz is damaged and not used: {journal} is not used, because it is damaged."),
         ("1.journal", Path.unlink, None, "2.npz is damaged and not used: 1.journal is missing"),
-        ("1.journal", link_out, None, "2.npz is damaged and not used: {journal} is not used, because it is a link that"),
+        (
+            "1.journal",
+            link_out,
+            None,
+            "2.npz is damaged and not used: {journal} is not used, because it is a link that",
+        ),
         ("3.npz", flip, 2, "3.npz is damaged and not used: it is damaged"),
         ("3.npz", cut_off, 2, "3.npz is damaged and not used: it is damaged"),
         ("3.npz", Path.unlink, 2, ""),

@@ -92,7 +92,9 @@ def test_two_questions(tmp_path):
     )
     text = describe(result)
     assert text.index("treated as unimportant") < text.index("## This architecture compared with that one")
-    assert text.index("## This architecture compared with that one") < text.index("## This trained model compared with that one")
+    assert text.index("## This architecture compared with that one") < text.index(
+        "## This trained model compared with that one"
+    )
     files = write_results(result, tmp_path / "out")
     table = pd.read_csv(files[0])
     assert [file.name for file in files] == ["results.csv", "results.md", "results.png", "results.json"] and files[
@@ -136,9 +138,9 @@ def test_a_comparison_is_read_again_in_the_readers_language(tmp_path):
 def test_equal_ones_are_tied_and_it_is_said_what_would_separate_them(tmp_path):
     result = of_two(tmp_path, difference=0.004)
     (pair,) = result.pairs.itertuples()
-    assert pair.verdict in ("not separated", "equivalent: within the margin") and set(result.architectures["tie_group"]) == {
-        "a"
-    }
+    assert pair.verdict in ("not separated", "equivalent: within the margin") and set(
+        result.architectures["tie_group"]
+    ) == {"a"}
     assert "more" in pair.needed or pair.verdict.startswith("alike")
 
 
@@ -185,7 +187,10 @@ def test_what_is_no_further_seed(tmp_path):
     assert sorted(result.architectures["seeds"]) == [1, 2] and not len(result.pairs)
     assert all("code=" in label for label in result.architectures["architecture"])
     reasons = result.runs.set_index("run")["reason"]
-    assert "not count as another seed" in reasons[str(runs[0].parent / "copy")] and "not all numbers" in reasons[str(runs[3])]
+    assert (
+        "not count as another seed" in reasons[str(runs[0].parent / "copy")]
+        and "not all numbers" in reasons[str(runs[3])]
+    )
     assert compare(find_runs([runs[0], runs[1]])).architectures["seeds"].tolist() == [
         2
     ]  # a comment and the seed are no code
@@ -311,7 +316,7 @@ def test_compare_and_log_agree_on_what_is_other_code(tmp_path):
 def test_other_labels_are_refused(tmp_path):
     make_run(tmp_path, 0.9)
     rewrite(make_run(tmp_path, 0.8, model="lenet5"), labels=lambda old: (old + 1) % 10)
-    with pytest.raises(InputError, match="with other labels"):
+    with pytest.raises(InputError, match="with different labels"):
         compare(find_runs([tmp_path]))
 
 
@@ -523,7 +528,7 @@ def test_folds_are_pooled_and_each_image_is_judged_once(tmp_path):
     with pytest.raises(InputError, match="omit --split test"):
         compare(runs, "test")
     lacking = compare([run for run in runs if (run.config.seed, run.config.fold) != (0, 3)])
-    assert lacking.runs["reason"].astype(str).str.contains("the folds 3 are missing").sum() == 8
+    assert lacking.runs["reason"].astype(str).str.contains("the folds 3 of its cross-validation are missing").sum() == 8
     assert lacking.architectures["seeds"].tolist() == [2, 2]
     # Runs of the same fold stand beside each other as ever.
     one = compare([run for run in runs if run.config.fold == 0])

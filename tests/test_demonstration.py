@@ -292,7 +292,7 @@ def test_it_listens_here_alone_and_ends_cleanly(serve, trained_run, command):
     with urllib.request.urlopen(address) as page:
         assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     status, _, error = command("demo", trained_run.path, "--port", port)
-    assert status == 2 and f"--port {port} is taken" in error.splitlines()[-1]
+    assert status == 2 and f"--port {port} is in use" in error.splitlines()[-1]
     kept = list(folder.glob("pbl-demo-*"))
     assert len(kept) == 1
     process.terminate()
@@ -322,7 +322,7 @@ def test_the_page_in_a_browser(serve, browser, digit, tmp_path, language, width)
     """Upload, wrong files, an empty sketch, a sketch, the webcam refused, an example: lines in one language, and nothing from elsewhere."""
     address, process, folder = serve(language)
     words = {
-        "en": ("is no image", "not an image that can be read", "The pad is empty", "The webcam cannot be used", "Ask the network"),
+        "en": ("is not an image", "not an image that can be read", "The pad is empty", "The webcam cannot be used", "Ask the network"),
         "ja": ("画像ではありません", "読める画像ではありません", "何も描かれていません", "ウェブカメラを使えません", "ネットワークに聞く"),
     }[language]  # fmt: skip
     context = browser.new_context(

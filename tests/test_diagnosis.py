@@ -565,7 +565,7 @@ def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):
     assert [finding.name for finding in diagnose(overfitted).findings] == ["overfitting", "slow"]
     found = diagnose(slow)
     found = replace(found, experiments=advice.advise(found.headline, Config(epochs=30), {}, side=8))
-    shown = ["slow", "0.25 s an image.", "Try 1: A faster machine, for epochs=60. Price: 60 epochs."]
+    shown = ["slow", "0.25 s an image.", "Try 1: A faster machine, for epochs=60. Cost: 60 epochs."]
     assert [text for _, text in found.paragraphs("en")][:3] == shown and found.severity == "note"
     in_japanese = found.paragraphs("ja")
     assert in_japanese[:2] == found.paragraphs("en")[:2] and "A faster machine, for epochs=60." in in_japanese[2][1]

@@ -185,10 +185,10 @@ def truncated(file: Path) -> Path:
         (lambda file: pack(file, {}) and file.write_bytes(b""), "is not an archive, or it is damaged"),
         (lambda file: pack(file, {"a/photos.zip": b"x"}), "but the archive a/photos.zip: unpack it"),
         (lambda file: pack(file, {"a/notes.txt": b"x"}), "contains no image."),
-        (lambda file: pack(file, tree("cat")), "holds 1 class folder (cat)"),
+        (lambda file: pack(file, tree("cat")), "contains 1 class folder (cat)"),
         (lambda file: bomb(file, 2**29 + 2**24, 1), "No image is that large"),
         (lambda file: bomb(file, 2**28, 8), "over 100 times its own size"),
-        (lambda file: pack(file, {"./cat/1.png": b"x", "cat//1.png": b"y"}), "holds 'cat/1.png' twice"),
+        (lambda file: pack(file, {"./cat/1.png": b"x", "cat//1.png": b"y"}), "contains 'cat/1.png' twice"),
         (lambda file: pack(file, {**tree("cat", "dog"), "owl/notes.txt": b"x"}), "owl contains no image"),
         (deflate_damaged, "is not an archive, or it is damaged"),
         (lambda file: pack(file, {"cat/" + "x" * 300 + ".png": b"x", **tree("dog")}), "cannot be unpacked"),
@@ -233,9 +233,9 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (tree("cat"), "holds 1 class folder (cat)"),
+        (tree("cat"), "contains 1 class folder (cat)"),
         ({"1.png": b"x"}, "contains 1 image, such as 1.png, but no class folders"),
-        ({"notes.txt": b"x"}, "holds 0 class folders"),
+        ({"notes.txt": b"x"}, "contains 0 class folders"),
         (
             {**tree("images"), "labels/0.txt": b"x"},
             "contains images/ and labels/, which are not classes, but images with boxes. Train with task=detection",
@@ -255,8 +255,8 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         ),
         ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl contains no image"),
         ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl contains no image"),
-        (tree("val/cat", "val/dog"), "and no train/"),
-        (tree("train/cat", "train/dog", "owl"), "and also owl"),
+        (tree("val/cat", "val/dog"), "contains no train/"),
+        (tree("train/cat", "train/dog", "owl"), "contains other folders (owl)"),
         (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train does not have: cat, dog"),
         (tree("train/cat", "train/dog", "val/cat", "validation/cat"), "which is val? Keep one"),
         ({**tree("cat", "dog"), "1.png": b"x"}, "contains 1 image next to its class folders, such as 1.png"),
@@ -342,7 +342,7 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
             pbl.load_data(folder, on_bad_image="skip")
     fault["number"] = errno.EACCES
     failures.clear()
-    with pytest.raises(InputError, match=r"4 image file\(s\) of .* cannot be read: .*cat/3\.png: Permission denied"):
+    with pytest.raises(InputError, match=r"4 image files of .* cannot be read: .*cat/3\.png: Permission denied"):
         pbl.load_data(folder, on_bad_image="skip")
 
 
@@ -427,7 +427,7 @@ def test_broken_images_are_all_named_or_left_out_and_counted(tmp_path):
     (tmp_path / "other.txt").write_text("cat/nothing.png", encoding="utf-8")
     with pytest.raises(
         InputError,
-        match=r"names 1 image\(s\) that .* does not have, such as cat/nothing\.png; its images are called cat/0\.png",
+        match=r"names 1 image that .* does not have, such as cat/nothing\.png; its images are called cat/0\.png",
     ):
         pbl.load_data(folder, leave_out=str(tmp_path / "other.txt"), on_bad_image="skip")
     assert again.split["left_out"] == 4 and not again.broken and again.split["hashes"] == data.split["hashes"]
@@ -449,7 +449,7 @@ X, Y = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8), (np.aran
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"x_train": X}, "lacks y_train: it holds x_train"),
+        ({"x_train": X}, "lacks y_train: it contains x_train"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "lacks y_test"),
         ({"images": X, "y_train": Y}, "lacks x_train"),
         ({"x_train": np.array([X[0], X[1][:4]], dtype=object), "y_train": Y}, "contains Python objects"),
@@ -601,7 +601,9 @@ def test_an_image_of_absurd_size_costs_nothing(tmp_path):
     head = struct.pack(">2I5B", 13_000, 13_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
     (folder / "cat/huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT\x35\xaf\x06\x1e")
-    with pytest.raises(InputError, match=r"huge.png has 169 million pixels, and at most 100 are read. Make it smaller"):
+    with pytest.raises(
+        InputError, match=r"huge.png has 169 million pixels, and at most 100 million are read. Make it smaller"
+    ):
         pbl.load_data(folder, image_size=8)
 
 

@@ -263,7 +263,7 @@ def test_a_run_from_training_to_images(trained, tmp_path, command):
     assert len(list((tmp_path / "folder").glob("*.png"))) == 5
     assert command("generate", run.path, "--out", tmp_path / "grid.png")[0] == 0
     for words, said in (
-        (["--label", "seven"], "'seven' is no class"),
+        (["--label", "seven"], "'seven' is not a class"),
         (["--count", "0"], "1 to 100000"),
         (["--seed", "-1"], "0 or more"),
         (["--count", "401", "--out", tmp_path / "a.png"], "at most 400"),

@@ -273,7 +273,9 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     with pytest.raises(InputError, match=r"deadline 2026-12-01T23:59:59.999999 has none. Add a zone"):
         Rubric(deadline="2026-12-01").days_late(datetime.fromisoformat("2026-12-01T00:00+09:00"))
     for worth in (float("nan"), float("inf"), -3):
-        with pytest.raises(InputError, match=r"The rubric's function points gave .* for A. Points must be numbers, 0 or more"):
+        with pytest.raises(
+            InputError, match=r"The rubric's function points gave .* for A. Points must be numbers, 0 or more"
+        ):
             Rubric(points=lambda row, worth=worth: worth).give_points({"team": "A"})
     total = Rubric(bands=[(0, 1)], marks=["report", "talk"], total={"points": 0.5, "report": 2})
     assert total.add_up("A", 80, {"report": "１０.5", "talk": ""}) == 61
@@ -485,9 +487,8 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert table["accuracy"].nunique() == 1 and table["accuracy"][0] > 0.5 and np.isnan(table["accuracy"][3])
     assert table["points"].tolist() == [60] * 3 + [0] and table["final_points"].tolist() == [55, 60, 60, 0]
     assert table["total"].tolist()[0] == 75 and np.isnan(table["total"][1]) and table["total"][3] == 6
-    assert (
-        "No total yet for 2 teams, since some marks are missing: B, C. Fill them in: grades/marks.csv"
-        in " ".join(out.split())
+    assert "No total yet for 2 teams, since some marks are missing: B, C. Fill them in: grades/marks.csv" in " ".join(
+        out.split()
     )
     assert table["flags"][0].split() == ["late", "above_ceiling", "duplicate_of:B", "duplicate_of:C"]
     # The same as the package's own evaluation of that run on those images.
@@ -513,7 +514,10 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     summary = Path("grades/summary.html").read_text(encoding="utf-8")
     assert "標準的" in summary and '<th scope="col">talk</th>' in summary and "<td>75</td>" in summary
     assert (
-        "seccomp" in summary and "ledger is complete" in summary and "data:image/png" in summary and "http" not in summary
+        "seccomp" in summary
+        and "ledger is complete" in summary
+        and "data:image/png" in summary
+        and "http" not in summary
     )
 
     # A roster that was wrong leaves no page among those that are handed out.

@@ -529,7 +529,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     labels = open_labels(told)
     handed_in.mkdir()
     for words, said in (
-        ({}, "has task=detection: hand in boxes of the hidden images"),
+        ({}, "has task=detection: hand in boxes for the hidden images"),
         ({"predictions": tmp_path / "none"}, "give the folder of hidden images"),
     ):
         with pytest.raises(InputError, match=said):

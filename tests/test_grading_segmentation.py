@@ -430,7 +430,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     labels = open_labels(told)
     handed_in.mkdir()
     for words, said in (
-        ({}, "has task=segmentation: hand in masks of the hidden images"),
+        ({}, "has task=segmentation: hand in masks for the hidden images"),
         ({"predictions": hidden / "images", "out": tmp_path / "folder"}, "masks are handed in as one zip"),
         ({"predictions": tmp_path / "none"}, "give the folder of hidden images"),
     ):

@@ -198,7 +198,7 @@ def test_labels_that_a_spreadsheet_has_changed_are_told_by_cell(tmp_path):
     assert open_labels(hidden).classes.tolist() == [0, 1, 0]
     file.write_text(text.replace("012345678901", "1.23457E+10"))
     with pytest.raises(
-        InputError, match=r"a spreadsheet has changed 1 id\(s\) into numbers, such as '1.23457E\+10' in line 2"
+        InputError, match=r"a spreadsheet has changed 1 id into numbers, such as '1.23457E\+10' in line 2"
     ):
         open_labels(hidden)
     file.write_text(text.replace("0,", "cow,", 1))
@@ -233,7 +233,7 @@ def test_a_damaged_hidden_image_is_named(tmp_path):
     image = path / "images" / "bb.png"
     image.write_bytes(image.read_bytes()[:-5])
     with pytest.raises(
-        InputError, match=r"holds 1 image\(s\) that were damaged or changed since the set was made, such as bb.png"
+        InputError, match=r"contains 1 image that was damaged or changed since the set was made, such as bb.png"
     ):
         open_hidden(path)
 

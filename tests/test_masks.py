@@ -130,9 +130,9 @@ def test_shares_of_pixels_are_those_of_the_masks():
 @pytest.mark.parametrize(
     ("of_train", "of_val", "of_test", "said"),
     [
-        ((0, 1), (0, 1, 2), (0, 1), ("stop", "No train mask marks b (1 of 3 classes), and val masks do")),
-        ((0, 1, 2), (0, 1), (0, 1, 2), ("act", "No val mask marks b (1 of 3 classes), and train masks do")),
-        ((0, 1, 2), (0,), (0, 1, 2), ("stop", "No val mask marks a, b (2 of 3 classes), and train masks do")),
+        ((0, 1), (0, 1, 2), (0, 1), ("stop", "No train mask marks b (1 of 3 classes), but val masks do")),
+        ((0, 1, 2), (0, 1), (0, 1, 2), ("act", "No val mask marks b (1 of 3 classes), but train masks do")),
+        ((0, 1, 2), (0,), (0, 1, 2), ("stop", "No val mask marks a, b (2 of 3 classes), but train masks do")),
         ((0, 1), (0, 1), (0, 1), ("act", "No mask marks b (1 of 3 classes): a network cannot learn it")),
         ((1, 2), (1, 2), (1, 2), None),  # whole pictures are marked: the background is no class to be found
     ],
@@ -410,9 +410,9 @@ FOLDERS = {
     "masks without a file": (keep(), "images contains no image"),
     "masks of text": (lambda folder: [[file.rename(file.with_suffix(".txt")) for file in (folder / "masks").iterdir()]], "30 images have no mask"),
     "class folders": (move(("images", "cat"), ("masks", "dog")), "holds cat, dog"),
-    "train without masks": (lambda folder: [move(("images", "train/images"))(folder), shutil.rmtree(folder / "masks")], "holds train. Valid"),
-    "a test split alone": (move(("images", "test/images"), ("masks", "test/masks")), "holds test. Valid"),
-    "two folders for train": (lambda folder: [shutil.copytree(folder, folder / "training"), move(("images", "train/images"), ("masks", "train/masks"))(folder)], "holds train and training: which are the train?"),
+    "train without masks": (lambda folder: [move(("images", "train/images"))(folder), shutil.rmtree(folder / "masks")], "contains train. Valid"),
+    "a test split alone": (move(("images", "test/images"), ("masks", "test/masks")), "contains test. Valid"),
+    "two folders for train": (lambda folder: [shutil.copytree(folder, folder / "training"), move(("images", "train/images"), ("masks", "train/masks"))(folder)], "contains train and training: which are the train?"),
     "splits of the images alone": (move(("images", "x/train"), ("x", "images")), "30 images have no mask, such as images/train/0.png"),
     "two images of one stem": (lambda folder: save(folder / "images" / "3.bmp", np.zeros((16, 16), np.uint8)), "images/3.bmp and images/3.png have one mask, masks/3.png"),
     "names that begin with mask": (lambda folder: [file.rename(file.with_name(f"mask_{file.name}")) for file in (folder / "masks").iterdir()], "30 images have no mask"),
@@ -445,7 +445,7 @@ FOLDERS = {
     "all of one colour": (of_masks(lambda values: np.full((16, 16, 3), [255, 0, 0], np.uint8)), "no value except 255 0 0"),
     "a class without a value": (classes("0 ground\nlesion\n"), "the line 'lesion' has no value, but others have one"),
     "a value below 0": (classes("-1 nothing\n0 ground\n255 lesion\n"), "the line '-1 nothing' has no value"),
-    "a value twice": (classes("0 ground\n255 a\n255 b\n"), "the value of 'b' stands there twice"),
+    "a value twice": (classes("0 ground\n255 a\n255 b\n"), "the value of 'b' occurs twice"),
     "a name twice": (classes("0 ground\n255 ground\n"), "two classes have the same name: ground"),
     "the background last": (classes("255 lesion\n0 background\n"), "'background' is not the first line"),
     "no background": (classes("255 lesion\n"), "has no name for the value 0"),
@@ -492,7 +492,7 @@ IMAGES, MASKS = draw_shapes(30)
 ARCHIVES = {
     "cut off": (lambda file: file.write_bytes(write_archive(file).read_bytes()[:900]), "is not an archive, or it is damaged"),
     "empty": (lambda file: file.write_bytes(b""), "is not an archive, or it is damaged"),
-    "without masks": (lambda file: write_archive(file, lambda name: name if "images" in name else None), "holds images. Valid"),
+    "without masks": (lambda file: write_archive(file, lambda name: name if "images" in name else None), "contains images. Valid"),
     "without one mask": (lambda file: write_archive(file, lambda name: name.replace("masks/3.", "masks/x.")), "photos.zip: 1 image has no mask, such as images/3.png"),
     "a path that leads out": (lambda file: write_archive(file, lambda name: "../" + name), "which leads outside the archive"),
 }  # fmt: skip
@@ -560,7 +560,7 @@ def test_wrong_arguments_are_told_in_one_line(tmp_path, monkeypatch, arguments, 
 WRONG = {
     "a classifier": ({"model": "resnet20", "model_options": {}}, "a probability of each class for each pixel"),
     "no task": ({"task": "classification"}, "'squares' has masks: train with task=segmentation"),
-    "a U-Net for classes": ({"task": "classification", "dataset": "digits"}, "unet learns task=segmentation, and no classes"),
+    "a U-Net for classes": ({"task": "classification", "dataset": "digits"}, "unet learns task=segmentation, but no classes"),
     "too deep": ({"model_options": {"depth": 6}}, "unet with depth=6 takes images of at least 32x32 pixels; these have 16x16. Lower model_options.depth"),
     "no depth": ({"model_options": {"depth": 0}}, "it must be a whole number, 1 or more"),
     "images too small": ({"image_size": 3, "model_options": {}}, "unet with depth=4 takes images of at least 8x8 pixels; these have 3x3"),

@@ -269,14 +269,14 @@ def test_large_sets_are_sampled_each_class_in_its_share():
         ),
         (
             lambda: behind(),
-            r"The callback EarlyStopping stands before OverfittingMonitor.*Put OverfittingMonitor first",
+            r"The callback EarlyStopping is before OverfittingMonitor.*Put OverfittingMonitor first",
         ),
         (lambda: pbl.OverfittingMonitor((X, ["a", "b"] * 180)), "labels are words or objects, such as 'a'"),
         (lambda: pbl.OverfittingMonitor((X, Y + 0.5)), "whole number"),
-        (lambda: pbl.OverfittingMonitor((X, Y[:5])), r"360 images and labels of the shape \(5,\) do not fit"),
+        (lambda: pbl.OverfittingMonitor((X, Y[:5])), r"360 images and labels of the shape \(5,\) do not match"),
         (
             lambda: fit(network(keras.layers.Dense(2)), pbl.OverfittingMonitor(TRAIN)),
-            r"labels reach 2, and the model has 2",
+            r"labels go up to 2, but the model has 2",
         ),
         (
             lambda: fit(two_outputs(), pbl.OverfittingMonitor(TRAIN), (X, [Y, Y]), None),
@@ -292,7 +292,7 @@ def test_large_sets_are_sampled_each_class_in_its_share():
         ),
         (
             lambda: fit(network(keras.layers.Dense(32)), pbl.OverfittingMonitor(TRAIN), TRAIN, None, loss=spread_out),
-            r"not probabilities of classes: 32 number\(s\) for each image, and the labels have 3 classes",
+            r"not probabilities of classes: 32 numbers for each image, and the labels have 3 classes",
         ),
         (
             lambda: fit(network(keras.layers.Dense(3)), pbl.OverfittingMonitor(TRAIN), ONE_HOT, None, loss="mse"),

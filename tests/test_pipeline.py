@@ -360,7 +360,7 @@ def test_settings_that_have_nothing_to_do_are_said():
     official = from_arrays(images[40:], labels[40:], test=pair, val=pair)
     for settings, said in [
         ({"groups": "train"}, "nothing to divide by groups"),
-        ({"folds": 3}, "folds=3 has nothing"),
+        ({"folds": 3}, "nothing to divide for folds=3"),
         ({"fold": 1}, "needs folds"),
         ({"validation_fraction": 0.2}, "nothing to divide"),
     ]:

@@ -396,7 +396,7 @@ STATUS = [
     ({"status": "paused", "epochs": 1}, "is paused: 1 of 3 epochs", "一時停止中", True),
     ({"status": "interrupted"}, "was stopped: 3 of 3", "途中で止められました", True),
     ({"status": "failed", "reason": "OSError: disk"}, "failed after 3 of 3 epochs. OSError: disk", "学習は失敗しました", False),
-    ({"diverged": True, "diverged_at": "step 2"}, "diverged (step 2) and was ended", "発散したため", False),
+    ({"diverged": True, "diverged_at": "step 2"}, "diverged (step 2) and was stopped", "発散したため", False),
     ({"status": "odd"}, "its status is “odd”", "状態は「odd」", True),
 ]  # fmt: skip
 

@@ -406,7 +406,7 @@ def test_predictions_are_read(tmp_path):
 def test_damaged_predictions_are_told_in_one_line(tmp_path, change):
     arrays = {name: values for name, values in {**WHOLE, **change}.items() if values is not None}
     np.savez(tmp_path / "predictions_val.npz", **arrays)
-    with pytest.raises(InputError, match=r"predictions_val\.npz is missing or damaged\. Write it anew") as error:
+    with pytest.raises(InputError, match=r"predictions_val\.npz is missing or damaged\. Write it again") as error:
         Run(tmp_path).read_predictions("val")
     assert not isinstance(error.value.__cause__, FileNotFoundError)
 

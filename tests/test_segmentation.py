@@ -346,7 +346,7 @@ def break_folder(folder: Path, how: str) -> None:
     ("how", "said"),
     [
         ("no mask", "1 image has no mask, such as images/3.png"),
-        ("no masks", "holds images. Valid: images/ and masks/"),
+        ("no masks", "contains images. Valid: images/ and masks/"),
         ("no images", "contains no image"),
         ("no folder", "No folder"),
         ("two folders of masks", "which are the masks?"),
@@ -788,7 +788,7 @@ def test_cut_off_and_resumed_to_the_bit(tmp_path):
         ({"task_options": {"false_images": 2}}, "from 0 to below 1"),
         ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 numbers, but there are 2 classes"),
         ({"label_smoothing": 0.1}, "Valid: task_options.loss=cross_entropy, dice, both"),
-        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix mix labels"),
+        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix also mix labels"),
         ({"dataset": "digits"}, "has classes but no masks"),
         ({"task": "classification", "task_options": {}}, "task=segmentation"),
     ],

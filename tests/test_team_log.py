@@ -193,7 +193,7 @@ def test_wrong_input_gets_one_line(tmp_path, write_run, command, monkeypatch):
     write_run("runs/a/001", BASE)
     (tmp_path / "empty").mkdir()
     for words, expected in (
-        (["absent"], "No folder absent"),
+        (["absent"], "There is no folder absent"),
         (["empty"], "empty contains no runs. Train one first"),
         (["runs/a/001"], f"runs/a/001 is one run. Give the folder of all runs: {tmp_path / 'runs'}"),
         (["runs", "--out", "gains.txt"], "whose name ends in one of .png"),

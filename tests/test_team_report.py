@@ -272,7 +272,7 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, write_run):
         return str(error.value)
 
     (tmp_path / "empty").mkdir()
-    assert "contains no runs" in say_of(tmp_path / "empty") and "No folder" in say_of(tmp_path / "absent")
+    assert "contains no runs" in say_of(tmp_path / "empty") and "There is no folder" in say_of(tmp_path / "absent")
     write_run("failed/a/001", None, status="failed")
     assert "has no finished run to report on. Train one first" in say_of(tmp_path / "failed")
     write_run("runs/a/001", BASE)

@@ -158,7 +158,7 @@ def test_a_hidden_layer_as_wide_as_there_are_classes_is_taken_over(tmp_path):
         ({"model": "mlp", "initial_weights": "RUN"}, "was built with model_options={'widths': [32]}, but this run has {}"),
         ({"model": "mlp", "model_options": {"widths": [33]}, "initial_weights": "RUN"}, "this run has {'widths': [33]}"),
         ({"model": "mlp", "model_options": {"widths": [32]}, "image_size": 9, "initial_weights": "RUN"}, "(there 8x8x1)"),
-        ({"model": "mlp", "initial_weights": "nowhere"}, "initial_weights=nowhere cannot be read"),
+        ({"model": "mlp", "initial_weights": "nowhere"}, "initial_weights=nowhere cannot be loaded"),
         ({"model": "mlp", "initial_weights": "RUN/best.weights.h5"}, "cannot be loaded into mlp"),
         ({"model": "mlp", "fine_tune_epochs": 1}, "mlp has no backbone"),
         ({"model_options": {"weights": None}, "fine_tune_epochs": 1}, "starts from random weights"),

@@ -286,7 +286,9 @@ def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -
             "are any), each with class folders.",
             folder=root,
             splits=", ".join(splits[split] for split in SPLITS if split in splits),
-            what=Sentence("also {others}", others=", ".join(others[:5])) if others else Sentence("no train/"),
+            what=Sentence("other folders ({others})", others=", ".join(others[:5]))
+            if others
+            else Sentence("no train/"),
         )
     return splits, aside
 
