@@ -475,6 +475,19 @@ def test_what_is_said_is_true_at_the_edges(given, about, data, best, said, unsai
     assert unsaid not in message
 
 
+def test_a_finding_is_as_severe_as_its_rule():
+    """Rules that share a name differ: labels from 1 do little harm, validation images of an absent class do."""
+    from_one, absent = signals(), signals()
+    from_one.about |= {"train_counts": [0, *[100] * 8, 0], "val_counts": [0, *[40] * 8, 0]}
+    absent.about |= {"train_counts": [0] * 6 + [100] * 4}
+    severities = [
+        [finding.severity for finding in diagnose(made).findings if finding.name == "class_absent"]
+        for made in (from_one, absent)
+    ]
+    assert severities == [["note"], ["stop"]]
+    assert all(finding.severity for finding in diagnose(signals(accuracy=1.0, val_accuracy=0.8)).findings)
+
+
 def test_what_belongs_together_is_not_to_be_left_out():
     data = [IN_TRAIN, doctor("altered_copies", "note", split="val", images=30, examples="a", p=0.1)]
     finding = diagnose(signals(), data).headline

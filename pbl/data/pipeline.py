@@ -27,7 +27,7 @@ from pbl.data.doctor.finding import SEVERITIES, Finding, Part
 from pbl.data.look_alike import LOOK_ALIKE, group_look_alikes, read_groups
 from pbl.data.paths import expand, names_beside, read_name
 from pbl.data.source import Source, check_class_names, check_targets
-from pbl.data.split import choose_fold, find_groups, hold_out, sample
+from pbl.data.split import Sampler, choose_fold, find_groups, hold_out
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence, name_nearest
 
@@ -205,6 +205,7 @@ class Data:
             groups = self._group_identities(everything, source)
         self._group_of = None if groups is None else dict(zip(everything.names, groups, strict=True))
         self._images, made_by = self._cut(everything, groups)
+        self._samplers: dict[SplitName, tuple[Images, Sampler]] = {}
         if self.normal is not None:
             self._share_out_anomalies()
         if settings.train_fraction < 1:
@@ -542,7 +543,9 @@ class Data:
         images = self.images(split)
         if len(images.labels) <= most:
             return images
-        return images.take(sample(images.hashes, images.labels, most, self._settings.split_seed, "probe"))
+        if split not in self._samplers or self._samplers[split][0] is not images:
+            self._samplers[split] = images, Sampler(images.hashes, images.labels, self._settings.split_seed, "probe")
+        return images.take(self._samplers[split][1].choose(most))
 
     def batches(self, split: SplitName, inputs: np.ndarray | None = None, start_epoch: int = 0) -> tf.data.Dataset:
         """Returns a new pipeline of a split, like `train`, `val` and `test`.

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,9 +57,12 @@ def hold_out(
     Returns:
         `bool [n]`, true for an image held out.
     """
-    items = _bind(hashes, labels, groups)
-    held_out = np.zeros(len(hashes), bool)
-    for of_class in _in_order(items, seed, purpose):
+    return _hold_out(_in_order(_bind(hashes, labels, groups), seed, purpose), len(hashes), fraction)
+
+
+def _hold_out(classes: "list[list[_Item]]", n: int, fraction: float) -> np.ndarray:
+    held_out = np.zeros(n, bool)
+    for of_class in classes:
         total = sum(len(item.images) for item in of_class)
         wanted = max(1, round(fraction * total)) if len(of_class) > 1 else 0
         chosen: list[_Item] = []
@@ -73,29 +77,49 @@ def hold_out(
     return held_out
 
 
-def sample(hashes: Sequence[str], labels: np.ndarray, most: int, seed: int, purpose: str) -> np.ndarray:
-    """Chooses `most` images, each class in proportion: also where classes have an image or two, of which a share has none then.
+class Sampler:
+    """Chooses some of the images, each class in proportion: also where classes have an image or two, of which a share has none then.
 
-    As in `hold_out` the choice depends on the images alone; copies are not kept together.
+    As in `hold_out` the choice depends on the images alone; copies are not kept together. The order is found once for all numbers of images.
 
-    Returns:
-        `bool [n]`, true for an image chosen; all where there are no more than `most`.
+    Args:
+        hashes, labels, seed, purpose: As for `hold_out`.
     """
-    n = len(hashes)
-    share = most / max(n, most)
-    counts = np.bincount(labels)
-    if share < 1 and counts[counts > 0].min() * share >= 5:  # rounding moves the shares of these by a tenth at the most
-        return hold_out(hashes, labels, share, seed, purpose)
-    rank = {content: hashlib.sha256(f"{purpose} {seed} {content}".encode()).digest() for content in hashes}
-    first_of = {}  # of each class: the classes come in an order that says nothing either
-    for content, label in zip(hashes, labels.tolist(), strict=True):
-        first_of[label] = min(first_of.get(label, rank[content]), rank[content])
-    order = sorted(range(n), key=lambda at: (first_of[int(labels[at])], rank[hashes[at]], at))
-    chosen = np.zeros(n, bool)
-    # Every n/most-th of them: of a class that has a share of the images the same share, up to one image.
-    place, most = np.arange(n), min(n, most)
-    chosen[np.array(order)[(place + 1) * most // n > place * most // n]] = True
-    return chosen
+
+    def __init__(self, hashes: Sequence[str], labels: np.ndarray, seed: int, purpose: str):
+        self._hashes, self._labels, self._seed, self._purpose = hashes, labels, seed, purpose
+
+    @cached_property
+    def _classes(self) -> "list[list[_Item]]":
+        return _in_order(_bind(self._hashes, self._labels, None), self._seed, self._purpose)
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """Of all images, class by class; the classes come in an order that says nothing either."""
+        rank = {
+            content: hashlib.sha256(f"{self._purpose} {self._seed} {content}".encode()).digest()
+            for content in self._hashes
+        }
+        first_of = {}
+        for content, label in zip(self._hashes, self._labels.tolist(), strict=True):
+            first_of[label] = min(first_of.get(label, rank[content]), rank[content])
+        n = len(self._hashes)
+        return np.array(sorted(range(n), key=lambda at: (first_of[int(self._labels[at])], rank[self._hashes[at]], at)))
+
+    def choose(self, most: int) -> np.ndarray:
+        """Returns `bool [n]`, true for each of `most` images chosen; all where there are no more."""
+        n = len(self._hashes)
+        share = most / max(n, most)
+        counts = np.bincount(self._labels)
+        if (
+            share < 1 and counts[counts > 0].min() * share >= 5
+        ):  # rounding moves the shares of these by a tenth at the most
+            return _hold_out(self._classes, n, share)
+        chosen = np.zeros(n, bool)
+        # Every n/most-th of them: of a class that has a share of the images the same share, up to one image.
+        place, most = np.arange(n), min(n, most)
+        chosen[self._order[(place + 1) * most // n > place * most // n]] = True
+        return chosen
 
 
 def choose_fold(

@@ -1,7 +1,5 @@
 """Rules about the images and labels: copies in validation, other or blank images, scales, wrong labels."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
@@ -101,13 +99,12 @@ def find_fewer_greys(run: Evidence) -> Finding | None:
     ones = run.inputs.get("ones", 1.0)
     if run.over("more_ones", ones):
         return None
-    finding = make_finding(
+    return make_finding(
         "greys_lost",
         "All pixels of training images are 0 or 1, and {ones:.1%} are 1. This is right for drawings in black and white. If the files have greys, x "
         "// 255, or x / 255 converted to whole numbers, has made them black: x / 255.0 keeps them.",
         ones=ones,
     )
-    return replace(finding, severity="note")
 
 
 def find_blank_images(run: Evidence) -> Finding | None:

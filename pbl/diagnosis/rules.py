@@ -23,7 +23,7 @@ That holds where the experiment file is executed: in `train`, whose `diagnosis.j
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, NamedTuple
 
@@ -249,9 +249,7 @@ class Diagnosis:
     @property
     def severity(self) -> str:
         """ "stop", "act" or "note", of the headline."""
-        if self.headline.severity:
-            return self.headline.severity
-        return next((rule.severity for rule in RULES.values() if rule.name == self.headline.name), "note")
+        return self.headline.severity or "note"
 
     def paragraphs(self, language: str | None = None) -> list[tuple[str, str]]:
         """The text in parts, each with what it is: "headline", "evidence", "also", "next", "command".
@@ -321,20 +319,17 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
     run = Evidence(signals, data, best_accuracy, limits)
     if run.majority >= 1:
-        return Diagnosis(
-            (
-                make_finding(
-                    "unknown",
-                    "All training images are of one class: there is nothing to learn. Check the labels, or the folders they come from.",
-                ),
-            )
+        finding = make_finding(
+            "unknown",
+            "All training images are of one class: there is nothing to learn. Check the labels, or the folders they come from.",
         )
+        return Diagnosis((replace(finding, severity="stop"),))
     found = run.found
     # Health comes last, also where rules of one's own stand behind it.
     for rule in sorted(RULES.values(), key=lambda rule: rule.key == "health"):
         finding = rule.find(run)
         if finding is not None and finding.name not in [other.name for other in found]:
-            found.append(finding)
+            found.append(replace(finding, severity=finding.severity or rule.severity))
         if found and (found[-1].name == "other_arrays" or found[-1].details.get("kind", "").startswith("not_finite")):
             break  # nothing else can be told
     return Diagnosis(tuple(_leave_out_consequences(found)))
