@@ -149,15 +149,14 @@ class Run:
             return read_json(self.path / name, self.path, SCHEMAS.get(name))
         except FileNotFoundError:
             raise InputError(
-                "The run {run} is incomplete: {name} is missing. Take it from a copy, or train again with --fresh.",
+                "The run {run} is incomplete: {name} is missing. Restore it from a copy, or train again with --fresh.",
                 run=self.path, name=name,
             ) from None  # fmt: skip
         except UnreadableFile as error:
             if not error.is_damaged:
                 raise
             raise InputError(
-                "The run {run} is damaged: {name} is not used, since {reason}. Take it from a copy, or train again with"
-                " --fresh.",
+                "The run {run} is damaged: {name} is not used, because {reason}. Restore it from a copy, or train again with --fresh.",
                 run=self.path, name=name, reason=error.reason,
             ) from error  # fmt: skip
 
@@ -246,7 +245,7 @@ class Run:
                 raise
             which = for_shell(self.path) + ("" if split == "val" else f" --split {split}")
             raise InputError(
-                "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.", file=file, run=which
+                "{file} is missing or damaged. Write it again: python -m pbl evaluate {run}.", file=file, run=which
             ) from error
 
     def read_scores(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -372,7 +371,7 @@ class Run:
             try_again(append, file)
         except OSError as error:
             raise InputError(
-                "{file} could not be written: {reason}. The test split is read only when its use is recorded.",
+                "{file} could not be written: {reason}. The test split is read only if its use is recorded.",
                 file=file,
                 reason=error.strerror,
             ) from None
@@ -394,8 +393,8 @@ def runs_folder(folder: str | Path | None = None) -> Path:
         return folder.expanduser()
     except (UnicodeEncodeError, RuntimeError):
         raise InputError(
-            "The folder of runs, {folder}, cannot be named so: a byte of it is no UTF-8, or there is no such user. Give"
-            " another by --runs DIR or PBL_RUNS.",
+            "The folder of runs cannot have the name {folder}: a byte of it is not UTF-8, or there is no such user. Give another with --runs DIR "
+            "or PBL_RUNS.",
             folder=folder,
         ) from None
 
@@ -430,7 +429,7 @@ def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
                 if error.__cause__.errno in PASSING:  # it may be the very run that is to go on
                     raise
             elif _list_states(path):
-                told = "{run} holds the state of a training, but is not looked at: {reason}"
+                told = "{run} contains the state of a training, but it is not used: {reason}"
                 print(say(told, run=path, reason=error), file=sys.stderr, flush=True)
 
 
@@ -467,9 +466,7 @@ def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = 
         remove_run(run)
         with earlier.lock():  # tells who has it
             pass
-        raise InUse(
-            "{run} was begun by another process at the same moment. Give the same command again.", run=earlier.path
-        )
+        raise InUse("Another process began {run} at the same moment. Give the same command again.", run=earlier.path)
     return run
 
 
@@ -528,7 +525,7 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
         try_again(lambda: (run.path / "figures").mkdir(exist_ok=True), run.path)
     except OSError as error:
         raise InputError(
-            "The folder {parent} cannot be written: {reason}. Give another by --runs DIR or PBL_RUNS.",
+            "The folder {parent} cannot be written: {reason}. Give another with --runs DIR or PBL_RUNS.",
             parent=parent,
             reason=error.strerror,
         ) from None
@@ -604,7 +601,10 @@ def find_run(path: str | Path) -> Run:
     found = [place for place in dict.fromkeys((*places, *inside, *padded)) if is_there(place / "config.json")] or places
     if len(found) > 1:
         raise InputError(
-            "{path} is {n} runs. Name one: {inside}.", path=path, n=len(found), inside=", ".join(map(str, found[-8:]))
+            "{path} contains {n} runs. Name one: {inside}.",
+            path=path,
+            n=len(found),
+            inside=", ".join(map(str, found[-8:])),
         )
     path = found[0]
     if not is_there(path):
@@ -619,7 +619,7 @@ def find_run(path: str | Path) -> Run:
     if inside:
         raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
     if path.suffix == ".py":
-        told = "{path} is an experiment file, not a run. Its runs are below {folder}; train one first: python -m pbl train {path}"
+        told = "{path} is an experiment file, not a run. Its runs are in {folder}; train one first: python -m pbl train {path}"
         raise InputError(told, path=path, folder=runs_folder() / path.stem)
     raise InputError(
         "{path} is not a run: it has no config.json. Give a folder such as runs/digits_resnet20/001.", path=path

@@ -206,7 +206,7 @@ def of_reports() -> set[str]:
     ]
     words = {node.value for node in parts if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return set(filter(is_sentence, found)) | {
-        word for word in words if word.startswith(("it is ", "it cannot ", "the page holds "))
+        word for word in words if word.startswith(("it is ", "it cannot ", "the page contains "))
     }
 
 

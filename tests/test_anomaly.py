@@ -240,9 +240,7 @@ def test_a_run_from_training_to_prediction(tmp_path, command):
     assert command("evaluate", run.path, "--split", "test", "--require", "roc_auc>0.2")[0] == 0
     status, out, _ = command("evaluate", run.path)
     assert (
-        status == 0
-        and "nearest neighbours" in out
-        and "so that on average at most 5% of normal images are false alarms" in out
+        status == 0 and "nearest neighbours" in out and "On average at most 5% of normal images are false alarms" in out
     )
     figures = {file.stem for file in (run.path / "figures").glob("*.png")}
     assert figures >= {"scores_test", "reconstructions_test", "roc_test", "kinds_test", "learning_curves"}
@@ -332,7 +330,7 @@ def test_detectors_are_compared_by_their_areas(tmp_path, command):
     ("values", "said"),
     [
         ({"task_options": {}}, "needs the classes that are normal"),
-        ({"task_options": {"normal": ["eight"]}}, "'eight' is no class"),
+        ({"task_options": {"normal": ["eight"]}}, "'eight' is not a class"),
         ({"task_options": {"normal": "8", "score": "max"}}, "Valid: mean, max_patch"),
         ({"task_options": {"normal": "8", "false_alarms": 5}}, "above 0 and below 0.5"),
         ({"task_options": {"normal": "8", "normel": "9"}}, "Did you mean 'normal'"),
@@ -425,19 +423,19 @@ DIFFERENCE = {"baseline": "pca", "value": 0.03, "low": -0.01, "high": 0.07}
 @pytest.mark.parametrize(
     ("changes", "said", "unsaid"),
     [
-        ({}, "Anomalies are told from normal images: AUROC 0.900 (95% interval 0.850 to 0.940), +0.100 beside PCA", "not sure"),
-        ({"intervals": {"roc_auc": [0.42, 0.7]}, "metrics": {"roc_auc": 0.55}}, "it is not sure that anomalies are told", "Anomalies are told"),
+        ({}, "Anomalies are distinguished from normal images: AUROC 0.900 (95% interval 0.850 to 0.940), +0.100 compared with PCA", "not certain"),
+        ({"intervals": {"roc_auc": [0.42, 0.7]}, "metrics": {"roc_auc": 0.55}}, "it is not certain that anomalies are distinguished", "Anomalies are distinguished"),
         ({"intervals": {}, "difference": {**DIFFERENCE, "value": -0.0, "low": None}}, "+0.000 beside PCA", "95% interval"),
-        ({"leak": {"check": "altered_copies_in_train", "items": 40}}, "Training images that look like altered copies of others: 40", "Validation images"),
-        ({"leak": {"check": "copies_across", "items": 3}}, "Validation images that stand in training too: 3", "altered"),
+        ({"leak": {"check": "altered_copies_in_train", "items": 40}}, "Training images that look like altered copies of others: at least 40", "Validation images"),
+        ({"leak": {"check": "copies_across", "items": 3}}, "Validation images that are in training too: 3", "altered"),
         ({"leak": {"items": 3}}, "look like altered copies of training images: 3", "Training images that"),  # of an earlier version
         # Better by 0.03, which may be chance.
         ({"difference": DIFFERENCE}, "not clearly better than PCA, the best of five baselines: its AUROC is 0.900, a difference of +0.030", "no better"),
         ({"reconstruction": SLIGHTLY}, "no better than by their mean image", "little better"),
         ({"reconstruction": {**SLIGHTLY, "kept_normal": 0.8}}, "mean score of 0.01, those that were trained on 0:", "times"),
-        ({"reconstruction": {**SLIGHTLY, "kept_normal": 0.999, "kept_anomalies": 0.951}}, "95.1% of what they differ", "as well as"),
+        ({"reconstruction": {**SLIGHTLY, "kept_normal": 0.999, "kept_anomalies": 0.951}}, "95.1% of their difference", "as well as"),
         ({"kinds": [{"name": str(at), "images": 9, "roc_auc": 0.3, "low": 0.1, "high": 0.6} for at in range(8)], "reconstruction": {"train": 0.1, "contrast": dict.fromkeys(map(str, range(8)), 0.1)}}, "5 (0.30, 0.10-0.60), ...; in brackets", "6 (0.30"),
-        ({"metrics": {"roc_auc": None}, "difference": None, "kinds": [], "normal_images": 200}, "only false alarms can be judged. To see", "Anomalies are told"),
+        ({"metrics": {"roc_auc": None}, "difference": None, "kinds": [], "normal_images": 200}, "only false alarms can be evaluated. To see", "Anomalies are distinguished"),
     ],
 )  # fmt: skip
 def test_what_is_said_is_true_at_the_edges(changes, said, unsaid):
@@ -487,7 +485,7 @@ def test_a_perfect_detector_on_groups_has_no_interval_and_is_shown(capsys):
     of["promise"] |= {"expected_low": 0.01, "expected_high": 0.09, "is_kept": False}
     _show_anomalies(of)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "this network" in shown and "to be expected: fewer than that" in shown
+    assert "this network" in shown and "were expected: fewer than that" in shown
 
 
 def test_models_are_saved_and_scored_alike(tmp_path):
@@ -550,7 +548,7 @@ def test_look_alikes_stay_on_one_side(tmp_path):
         for name in data.images(split).names:
             sides.setdefault(order[int(name.rpartition("/")[2])].partition("_")[0], set()).add(split)
     assert len(sides) == 40 and all(len(of) == 1 for of in sides.values())
-    with pytest.raises(InputError, match="into one group: they differ in too little"):
+    with pytest.raises(InputError, match="into one group: they differ too little"):
         step = np.linspace(0, 1, 240)[:, None, None]  # each a little nearer to another picture
         film = ((1 - step) * images[:1] + step * images[1:2]).astype(np.uint8)
         pbl.load_data(from_arrays(film, labels), groups="look_alike")
@@ -570,10 +568,10 @@ def test_groups_from_a_table(tmp_path):
     for rows, said in (
         (
             "train/0,a\n",
-            f"does not name the image train/1 at all; of {len(images)} images {len(images) - 1} are not there",
+            f"does not contain the image train/1; {len(images) - 1} of {len(images)} images are missing",
         ),
         (f"train/0,a\ntrain/0,b\n{rest}", "names the image train/0 more than once"),
-        (f"train/0,\n{rest}", "gives the image train/0 no group"),
+        (f"train/0,\n{rest}", "gives no group for the image train/0"),
     ):
         table.write_text(f"name,group\n{rows}")
         with pytest.raises(InputError, match=said):

@@ -339,8 +339,11 @@ def _two_labels_swapped(images, labels, run):
 @pytest.mark.parametrize(
     "change, said",
     [
-        (_other_pixels, r"cannot go on: of 'mine' [1-5] of the (train|val) images are gone and [1-5] are new"),
-        (_two_labels_swapped, r"the order, labels or weights of the training images have changed|images are gone"),
+        (_other_pixels, r"cannot be resumed: [1-5] of the (train|val) images of 'mine' are gone and [1-5] are new"),
+        (
+            _two_labels_swapped,
+            r"the order, labels or weights of the training images of 'mine' have changed|images of 'mine' are gone",
+        ),
     ],
 )
 def test_data_that_changed_are_refused(tmp_path, change, said):
@@ -439,11 +442,11 @@ def test_in_a_fit_of_ones_own(tmp_path):
     _, longer = fit(tmp_path, 6)
     assert len(longer.history["loss"]) == 6 and longer.history["loss"][:4] == whole_history.history["loss"]
 
-    with pytest.raises(InputError, match="CSVLogger stands behind ExactResume"):
+    with pytest.raises(InputError, match="CSVLogger is after ExactResume"):
         fit(tmp_path, 6, keras.callbacks.CSVLogger(tmp_path / "log.csv"))
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     other.compile("sgd", "mse")
-    with pytest.raises(InputError, match="holds the state of a training with second Adam; this one has fewer"):
+    with pytest.raises(InputError, match="contains the state of a training with second Adam; this one has fewer"):
         other.fit(np.zeros((4, 2)), np.zeros((4, 1)), callbacks=[ExactResume(tmp_path)], verbose=0)
 
 
@@ -514,8 +517,8 @@ def test_cells_of_a_notebook(tmp_path, capsys):
     ("changed", "said"),
     [
         ({"batch_size": 32}, "batch_size, seed or augmentation differ"),
-        ({"steps": 3}, "the state of step 4, which steps_per_execution=3 does not come to"),
-        ({"with_data": False}, r"goes on with data alone: ExactResume\(folder, data\)"),
+        ({"steps": 3}, "the state of step 4, which steps_per_execution=3 does not reach"),
+        ({"with_data": False}, r"can be resumed only with data: ExactResume\(folder, data\)"),
         ({"optimizer": "adamax"}, "a training with optimizer Adam; this one has optimizer Adamax"),
     ],
     ids=str,
@@ -550,7 +553,7 @@ def test_what_a_callback_forgets_is_said(tmp_path, capsys):
     model.fit(np.zeros((4, 2)), np.zeros((4, 1)), epochs=2, callbacks=[Forgets(), ExactResume(tmp_path)], verbose=0)
     said = [line for line in capsys.readouterr().out.splitlines() if "forgets" in line]
     assert said == [
-        "The callback Forgets forgets 'model_of_before' where the training is cut off: it is no number, text or array. Give it"
+        "The callback Forgets forgets 'model_of_before' if the training is interrupted: it is not a number, text or array. Add"
         " get_state() and set_state(state)."
     ]
 
@@ -689,13 +692,13 @@ def flip(file: Path) -> None:
 
 BEST = [  # epochs of the weights, of the archive, and of the training's state; which file rots; what is then the best, and what is said
     (5, 5, 5, None, 5, ""),
-    (5, 5, 5, "best.weights.h5", 5, "best.weights.h5 is passed over, since it is damaged"),
-    (5, 5, 5, "best.keras", 5, "best.keras is passed over, since it is damaged"),
+    (5, 5, 5, "best.weights.h5", 5, "best.weights.h5 is ignored, because it is damaged"),
+    (5, 5, 5, "best.keras", 5, "best.keras is ignored, because it is damaged"),
     (7, 3, 5, None, 7, ""),
     (3, 7, 5, None, 7, ""),
-    (3, 3, 5, None, 3, "The best model so far, of epoch 5, is gone"),
-    (5, 3, 5, "best.weights.h5", 3, "The best model so far, of epoch 5, is gone"),
-    (None, None, 5, None, None, "The best model so far, of epoch 5, is gone"),
+    (3, 3, 5, None, 3, "The best model so far, of epoch 5, is missing"),
+    (5, 3, 5, "best.weights.h5", 3, "The best model so far, of epoch 5, is missing"),
+    (None, None, 5, None, None, "The best model so far, of epoch 5, is missing"),
     ("earlier", None, 5, None, 5, ""),
     ("earlier", 3, 5, None, 5, ""),
 ]
@@ -727,7 +730,7 @@ def test_a_best_model_that_is_older_damaged_or_gone_is_noticed(
     kept.set_state({"best_loss": 0.5, "best_epoch": state, "waiting": None})
     err = capsys.readouterr().err
     assert kept.best_epoch == best and (said in err if said else not err), err
-    assert kept.lost_epoch == (5 if "is gone" in said else None)
+    assert kept.lost_epoch == (5 if "is missing" in said else None)
     if best is not None and weights != "earlier":
         assert read_seal(tmp_path / "best.weights.h5")["epoch"] == best
 
@@ -756,10 +759,15 @@ def link_out(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "epoch", "said"),
     [
-        ("1.journal", cut_off, 2, "3.npz is damaged and not used: {journal} is not used, since it is damaged."),
-        ("1.journal", flip, None, "2.npz is damaged and not used: {journal} is not used, since it is damaged."),
+        ("1.journal", cut_off, 2, "3.npz is damaged and not used: {journal} is not used, because it is damaged."),
+        ("1.journal", flip, None, "2.npz is damaged and not used: {journal} is not used, because it is damaged."),
         ("1.journal", Path.unlink, None, "2.npz is damaged and not used: 1.journal is missing"),
-        ("1.journal", link_out, None, "2.npz is damaged and not used: {journal} is not used, since it is a link that"),
+        (
+            "1.journal",
+            link_out,
+            None,
+            "2.npz is damaged and not used: {journal} is not used, because it is a link that",
+        ),
         ("3.npz", flip, 2, "3.npz is damaged and not used: it is damaged"),
         ("3.npz", cut_off, 2, "3.npz is damaged and not used: it is damaged"),
         ("3.npz", Path.unlink, 2, ""),

@@ -91,8 +91,10 @@ def test_two_questions(tmp_path):
         [result.values[row.model][row.seed].mean() for row in result.runs.itertuples()]
     )
     text = describe(result)
-    assert text.index("taken not to matter") < text.index("## This architecture against that one")
-    assert text.index("## This architecture against that one") < text.index("## This trained model against that one")
+    assert text.index("treated as unimportant") < text.index("## This architecture compared with that one")
+    assert text.index("## This architecture compared with that one") < text.index(
+        "## This trained model compared with that one"
+    )
     files = write_results(result, tmp_path / "out")
     table = pd.read_csv(files[0])
     assert [file.name for file in files] == ["results.csv", "results.md", "results.png", "results.json"] and files[
@@ -136,9 +138,9 @@ def test_a_comparison_is_read_again_in_the_readers_language(tmp_path):
 def test_equal_ones_are_tied_and_it_is_said_what_would_separate_them(tmp_path):
     result = of_two(tmp_path, difference=0.004)
     (pair,) = result.pairs.itertuples()
-    assert pair.verdict in ("not separated", "alike: within the margin") and set(result.architectures["tie_group"]) == {
-        "a"
-    }
+    assert pair.verdict in ("not separated", "equivalent: within the margin") and set(
+        result.architectures["tie_group"]
+    ) == {"a"}
     assert "more" in pair.needed or pair.verdict.startswith("alike")
 
 
@@ -153,8 +155,8 @@ def test_few_seeds_make_no_claim_about_architectures(tmp_path, seeds):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"images": "other"}, "trained on other images or another split"),
-        ({"hashes": HASHES[::-1].copy() + "x"}, "judged on other val images"),
+        ({"images": "other"}, "trained on different images or another split"),
+        ({"hashes": HASHES[::-1].copy() + "x"}, "evaluated on different val images"),
         ({"split": "test"}, "has no predictions of the val split"),
     ],
 )
@@ -185,7 +187,10 @@ def test_what_is_no_further_seed(tmp_path):
     assert sorted(result.architectures["seeds"]) == [1, 2] and not len(result.pairs)
     assert all("code=" in label for label in result.architectures["architecture"])
     reasons = result.runs.set_index("run")["reason"]
-    assert "not one seed more" in reasons[str(runs[0].parent / "copy")] and "not all numbers" in reasons[str(runs[3])]
+    assert (
+        "not count as another seed" in reasons[str(runs[0].parent / "copy")]
+        and "not all numbers" in reasons[str(runs[3])]
+    )
     assert compare(find_runs([runs[0], runs[1]])).architectures["seeds"].tolist() == [
         2
     ]  # a comment and the seed are no code
@@ -311,12 +316,12 @@ def test_compare_and_log_agree_on_what_is_other_code(tmp_path):
 def test_other_labels_are_refused(tmp_path):
     make_run(tmp_path, 0.9)
     rewrite(make_run(tmp_path, 0.8, model="lenet5"), labels=lambda old: (old + 1) % 10)
-    with pytest.raises(InputError, match="with other labels"):
+    with pytest.raises(InputError, match="with different labels"):
         compare(find_runs([tmp_path]))
 
 
 @pytest.mark.parametrize(
-    ("images", "verdict"), [(3, "not separated"), (350, "not separated"), (600, "alike: within the margin")]
+    ("images", "verdict"), [(3, "not separated"), (350, "not separated"), (600, "equivalent: within the margin")]
 )
 def test_few_images_make_nothing_alike(tmp_path, images, verdict):
     """Where all images are classified alike, up to 4 in n of others may not be."""
@@ -356,9 +361,9 @@ def test_areas_of_one_prove_no_more_than_the_rarer_kind():
 def test_verdicts():
     for values, said in [
         ((0.02, 0.012, 0.028, 0.01), "first better, by more than the margin"),
-        ((-0.02, -0.035, -0.005, 0.01), "second better; whether by more than the margin is open"),
+        ((-0.02, -0.035, -0.005, 0.01), "second better; it is unclear whether by more than the margin"),
         ((-0.004, -0.006, -0.002, 0.01), "second better, by less than the margin"),
-        ((0.003, -0.003, 0.009, 0.4), "alike: within the margin"),
+        ((0.003, -0.003, 0.009, 0.4), "equivalent: within the margin"),
         ((0.02, 0.001, 0.039, 0.2), "not separated"),
     ]:
         assert _judge(*values, 0.01, 2000) == said
@@ -520,10 +525,10 @@ def test_folds_are_pooled_and_each_image_is_judged_once(tmp_path):
     assert result.pairs["verdict"].tolist() == ["first better, by more than the margin"] and not len(result.models)
     assert any("folds=5" in str(note) and "80%" in str(note) for note in result.notes)
     assert "folds=5" in describe(result) and write_results(result, tmp_path / "out")[2].stat().st_size
-    with pytest.raises(InputError, match="leave out --split test"):
+    with pytest.raises(InputError, match="omit --split test"):
         compare(runs, "test")
     lacking = compare([run for run in runs if (run.config.seed, run.config.fold) != (0, 3)])
-    assert lacking.runs["reason"].astype(str).str.contains("the folds 3 are missing").sum() == 8
+    assert lacking.runs["reason"].astype(str).str.contains("the folds 3 of its cross-validation are missing").sum() == 8
     assert lacking.architectures["seeds"].tolist() == [2, 2]
     # Runs of the same fold stand beside each other as ever.
     one = compare([run for run in runs if run.config.fold == 0])

@@ -230,11 +230,11 @@ def zeros(n: int, *shape: int) -> np.ndarray:
         (lambda: from_arrays(zeros(2), ["a", "b"], ["a", "b"]), "Labels are <U1"),
         (lambda: from_arrays(zeros(2), [0, 0]), "has 1 class(es)"),
         (lambda: from_arrays(zeros(0), []), "has 0 class(es)"),
-        (lambda: from_arrays(zeros(2), [0, 1], ["a", "a"]), "two classes have one name: a"),
+        (lambda: from_arrays(zeros(2), [0, 1], ["a", "a"]), "two classes have the same name: a"),
         (lambda: from_arrays(zeros(2), [0, 1], [0, 1]), "class names are words"),
         (lambda: from_arrays(zeros(2), [0, 1], "ab"), "class_names is one word"),
         (lambda: from_arrays([GRADIENT, GRADIENT[:5]], [0, 1]), "Give image_size"),
-        (lambda: from_arrays([GRADIENT, COLOUR], [0, 1]), "mixes grey and colour"),
+        (lambda: from_arrays([GRADIENT, COLOUR], [0, 1]), "contains both grey and colour"),
         (lambda: from_arrays(zeros(2), [0, 1]), "too small"),
         (
             lambda: pbl.data.Source(["a", "b"], lambda: [(GRADIENT[..., None], 0)]),

@@ -138,7 +138,7 @@ WRONG = {
     "paper.pdf": (b"%PDF-1.4\n%%EOF\n", "is not an image that can be read", "読める画像ではありません"),
     "text.png": (b"no image at all\n" * 9, "is not an image that can be read", "読める画像ではありません"),
     "empty.png": (b"", "is empty", "空"),
-    "huge.png": (None, "100 million pixels, and this page takes 60", "100 百万画素"),
+    "huge.png": (None, "100 million pixels, and this page accepts 60", "100 百万画素"),
 }
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_drawing_is_told(sent):
     pytest.importorskip("gradio", reason="needs Gradio: pip install gradio")
     from pbl.demonstration.page import read_pad
 
-    with pytest.raises(InputError, match="no drawing"):
+    with pytest.raises(InputError, match="not a drawing"):
         read_pad(sent)
 
 
@@ -192,7 +192,7 @@ def test_names_in_the_page_are_escaped(trained_run, tmp_path, digit, monkeypatch
         ({"task": "anomaly", "model": "autoencoder", "task_options": {"normal": ["8"]}}, "score"),
         ({"task": "generation"}, None),
         ({"task": "contrast", "model": "simclr", "augmentation": {"crop": 1}}, "Nearest of"),
-        ({"dataset": "shapes", "task": "segmentation", "model": "unet"}, "of what the network sees"),
+        ({"dataset": "shapes", "task": "segmentation", "model": "unet"}, "of the image that the network sees"),
     ],
 )
 def test_other_tasks_show_what_they_offer(tmp_path, digit, settings, shown):
@@ -292,7 +292,7 @@ def test_it_listens_here_alone_and_ends_cleanly(serve, trained_run, command):
     with urllib.request.urlopen(address) as page:
         assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     status, _, error = command("demo", trained_run.path, "--port", port)
-    assert status == 2 and f"--port {port} is taken" in error.splitlines()[-1]
+    assert status == 2 and f"--port {port} is in use" in error.splitlines()[-1]
     kept = list(folder.glob("pbl-demo-*"))
     assert len(kept) == 1
     process.terminate()
@@ -322,7 +322,7 @@ def test_the_page_in_a_browser(serve, browser, digit, tmp_path, language, width)
     """Upload, wrong files, an empty sketch, a sketch, the webcam refused, an example: lines in one language, and nothing from elsewhere."""
     address, process, folder = serve(language)
     words = {
-        "en": ("is no image", "not an image that can be read", "The pad is empty", "The webcam cannot be used", "Ask the network"),
+        "en": ("is not an image", "not an image that can be read", "The pad is empty", "The webcam cannot be used", "Ask the network"),
         "ja": ("画像ではありません", "読める画像ではありません", "何も描かれていません", "ウェブカメラを使えません", "ネットワークに聞く"),
     }[language]  # fmt: skip
     context = browser.new_context(

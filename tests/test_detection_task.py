@@ -160,7 +160,7 @@ def test_it_goes_on_after_a_cut_and_ends_the_same(tmp_path, monkeypatch):
         ({"class_weight": "balanced"}, "class_weight"),
         ({"dataset": "digits"}, "no boxes"),
         ({"model": "small_cnn", "model_options": {}}, "task=classification|center_net"),
-        ({"augmentation": {"mixup": 0.2}}, "boxes have none"),
+        ({"augmentation": {"mixup": 0.2}}, "boxes cannot be mixed"),
         ({"task_options": {"threshold": 0.5}}, "has no option 'threshold'"),
         ({"task": "classification", "model": "mlp", "model_options": {}}, "task=detection"),
     ],

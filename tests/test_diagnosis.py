@@ -193,9 +193,9 @@ CLAIMS = {
     "The training loss is not a finite number": lambda d: d["epoch"] >= 1,
     "The loss is not a finite number": lambda d: True,
     "All pixels of training images are 0 or 1": lambda d: 0 <= d["ones"] <= 0.1,
-    "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels": lambda d: d["loss"] > d["guessing"] and 1 < d["largest"] <= d["range"],
-    "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}. Usually the pixels": lambda d: d["loss"] > d["guessing"],
-    "The loss of training images came down to": lambda d: d["lowest"] < min(d["loss"], d["guessing"]) and d["epoch"] > 0,
+    "Before training the loss was {loss:.3g}, and guessing has a loss of {guessing:.2f}: pixels": lambda d: d["loss"] > d["guessing"] and 1 < d["largest"] <= d["range"],
+    "Before training the loss was {loss:.3g}, and guessing has a loss of {guessing:.2f}. Usually the reason": lambda d: d["loss"] > d["guessing"],
+    "The loss of training images fell to": lambda d: d["lowest"] < min(d["loss"], d["guessing"]) and d["epoch"] > 0,
     "Before this training the loss": lambda d: d["lowest"] < min(d["loss"], d["guessing"]),
     "The network no longer learns": lambda d: d["share"] > d["before"],
     "With the same weights the loss": lambda d: d["stored"] > d["anew"],
@@ -208,39 +208,39 @@ CLAIMS = {
     "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}:": lambda d: d["loss"] < d["before"] and d["epochs"] >= 1,
     "The network classifies {accuracy:.1%} of the validation": lambda d: d["accuracy"] < d["reference"] and d["train_accuracy"] - d["accuracy"] < 0.25,
     "After {epochs} {epochs:epoch|epochs} the accuracy": lambda d: d["accuracy"] - d["majority"] < 0.25,
-    "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and": lambda d: d["accuracy"] - d["majority"] < 0.25,
-    "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}). Pixels": lambda d: d["accuracy"] - d["majority"] < 0.25 and d["largest"] > 1,
-    "No training image that was looked at has a confidence above": lambda d: d["confidence"] <= d["highest"] + 0.005,
+    "The accuracy on training images, {accuracy:.1%}, is not clearly above guessing ({majority:.1%}), and": lambda d: d["accuracy"] - d["majority"] < 0.25,
+    "The accuracy on training images, {accuracy:.1%}, is not clearly above guessing ({majority:.1%}). Pixels": lambda d: d["accuracy"] - d["majority"] < 0.25 and d["largest"] > 1,
+    "No examined training image has a confidence above": lambda d: d["confidence"] <= d["highest"] + 0.005,
     "The model ends with two softmaxes": lambda d: 0 < d["highest"] < 1,
     "The network classifies {accuracy:.1%} of the training images": lambda d: abs(d["accuracy"] - d["val_accuracy"] - d["gap"]) < 1e-9 and 0 < d["low"] <= d["gap"] <= d["high"],
     "The validation loss was lowest": lambda d: 0 < d["lowest"] < d["loss"],
     "The accuracy is {accuracy:.1%} on training images": lambda d: d["low"] <= d["gap"] <= d["high"],
     "There are no validation images": lambda d: d["images"] == 0,
-    "The accuracy on training images minus that": lambda d: d["low"] < d["high"],
+    "The accuracy on training images minus the accuracy": lambda d: d["low"] < d["high"],
     "All training images are of one class": lambda d: True,
-    "Of the validation images of rare classes": lambda d: d["recall"] < d["others"] and 0 < d["low"] <= d["high"],
+    "Among the validation images of rare classes": lambda d: d["recall"] < d["others"] and 0 < d["low"] <= d["high"],
     "Validation images of a class": lambda d: 0 < d["images"] <= d["all_images"],
     "The labels go from": lambda d: 0 < d["first"] < d["last"],
-    "Of {images} validation images of {classes} classes": lambda d: d["own"] < d["other"] and d["one"] != d["two"],
-    "Of the validation images of class": lambda d: d["taken"] / d["images"] > d["back"] / d["other_images"] and d["train_share"] < d["val_share"],
+    "Among {images} validation images of {classes} classes": lambda d: d["own"] < d["other"] and d["one"] != d["two"],
+    "Among the validation images of class": lambda d: d["taken"] / d["images"] > d["back"] / d["other_images"] and d["train_share"] < d["val_share"],
     "Class {most} (numbered": lambda d: d["train_share"] != d["val_share"] and d["val_accuracy"] < d["alike"],
-    "Of the training and validation images of class": lambda d: d["right"] / d["images"] < d["others"],
-    "Pixels of training images go up to {largest": lambda d: d["largest"] < 0.01,
+    "Among the training and validation images of class": lambda d: d["right"] / d["images"] < d["others"],
+    "Pixels of training images only go up to {largest": lambda d: d["largest"] < 0.01,
     "Keras measured a validation accuracy": lambda d: abs(d["logged"] - d["measured"]) > 0.2,
     "Pixels of training images go up to {train": lambda d: not 0.05 < d["train_largest"] / d["val_largest"] < 20,
     "Pixels go up to": lambda d: d["reached"] < 0.05,
-    "Validation images of one colour": lambda d: 0 < d["images"] <= d["all_images"],
-    "Training images of one colour": lambda d: 0 < d["images"] <= d["all_images"],
+    "Validation images of a single colour": lambda d: 0 < d["images"] <= d["all_images"],
+    "Training images of a single colour": lambda d: 0 < d["images"] <= d["all_images"],
     "Validation images that are copies": lambda d: d["images"] > 0,
     "Validation images that look like altered copies": lambda d: d["images"] > 0,
     "Validation images that look like copies": lambda d: d["images"] > 0,
-    "A simple classifier tells": lambda d: d["auc"] > 0.5 and d["gap"] > 0,
-    "The network classifies {accuracy:.1%} of its training images correctly, and validation images not clearly better than guessing: {right} of {images}. A": lambda d: d["right"] / d["images"] < min(d["reference"], d["accuracy"]),
-    "The network classifies {accuracy:.1%} of its training images correctly, and validation images not clearly better than guessing: {right} of {images}. It": lambda d: d["right"] / d["images"] < d["accuracy"],
+    "A simple classifier distinguishes": lambda d: d["auc"] > 0.5 and d["gap"] > 0,
+    "The network classifies {accuracy:.1%} of its training images correctly, but validation images not clearly better than guessing: {right} of {images}. A": lambda d: d["right"] / d["images"] < min(d["reference"], d["accuracy"]),
+    "The network classifies {accuracy:.1%} of its training images correctly, but validation images not clearly better than guessing: {right} of {images}. It": lambda d: d["right"] / d["images"] < d["accuracy"],
     "Simple models have a loss of": lambda d: d["loss"] > d["val_loss"],
     "After epoch {epoch} the loss was": lambda d: round(d["loss"], 2) > round(d["val_loss"], 2),
-    "Of {looked_at} training images {share:.1%} have": lambda d: 0.01 < d["share"] <= 1,
-    "As far as simple models can tell": lambda d: 0 < d["low"] <= 1,
+    "Among {looked_at} training images, {share:.1%} have": lambda d: 0.01 < d["share"] <= 1,
+    "Simple models estimate": lambda d: 0 < d["low"] <= 1,
 }  # fmt: skip
 
 
@@ -450,18 +450,18 @@ FAST_FIRST = (5.0, 2.4, 2.35, 2.34, 2.33, 2.325, 2.32, 2.31, 2.3, 2.0, 1.7)
         # A second `fit`, whose lowest loss is that of before.
         ({"probe": [0.1, *[2.3] * 10], "val": [0.1, *[2.3] * 10], "accuracy": 0.1, "val_accuracy": 0.1}, {}, [], None, "Before this training the loss of training images was 0.1,", "epoch 0"),
         # It came down from 5 to 2.4 in the first epoch: that most came in the last two is not so.
-        ({"probe": FAST_FIRST, "val": FAST_FIRST, "accuracy": 0.5, "val_accuracy": 0.5}, {}, [], None, ", and that of validation images fell too: the network still learns", "%"),
-        ({"probe": FAST_FIRST, "images": (400, 0), "accuracy": 0.5}, {}, [], None, "1.7: the network still learns", "validation images fell"),
+        ({"probe": FAST_FIRST, "val": FAST_FIRST, "accuracy": 0.5, "val_accuracy": 0.5}, {}, [], None, ", and the loss of validation images fell too: the network is still learning", "%"),
+        ({"probe": FAST_FIRST, "images": (400, 0), "accuracy": 0.5}, {}, [], None, "1.7: the network is still learning", "validation images fell"),
         # Numbers of 12 bits.
         ({"network": [{"loss_in_training": 12.0}]}, {"inputs": {"train": [0.0, 4095.0], "scale": 1, "normalises": False}}, [], None, r"Rescaling(1 / 4095) first", "255"),
-        ({}, {"inputs": {"train": [-1.0, 1.0], "val": [-1.0, 1.0], "scale": 1 / 127.5, "normalises": False}}, [], None, "divides them by 127.5 once more: what is left differs by 0.0157", "128"),
+        ({}, {"inputs": {"train": [-1.0, 1.0], "val": [-1.0, 1.0], "scale": 1 / 127.5, "normalises": False}}, [], None, "divides them by 127.5 again: then black and white differ by 0.0157", "128"),
         # A small gap is no overfitting; who is right on all training images is not told that they are not learned.
-        ({"end": (1.0, 0.94)}, {}, [], 0.99, "On training images it is 100.0%, which is not clearly more: that is not called overfitting", "learned too little"),
+        ({"end": (1.0, 0.94)}, {}, [], 0.99, "On training images it is 100.0%, which is not clearly more: this is not called overfitting", "learned too little"),
         # Few images, and yet the interval excludes 0.
-        ({"images": (400, 10), "accuracy": 1.0, "val_accuracy": 0.1}, {}, [], None, "(10) it is not known how large the gap is", "too wide"),
+        ({"images": (400, 10), "accuracy": 1.0, "val_accuracy": 0.1}, {}, [], None, "(10) the size of the gap is not known", "too wide"),
         ({"images": (400, 60), "accuracy": 0.75, "val_accuracy": 0.75}, {}, [], None, "between -10 and +13 points", "-0"),
         ({}, {"train_counts": [0] * 6 + [100] * 4}, [], None, "(class 0, 1, 2, 3, 4, ...; numbered from 0): 240 of 400", "are of"),
-        ({}, {"train_counts": [0, *[100] * 8, 0], "val_counts": [0, *[40] * 8, 0]}, [], None, "from 1 to 8, and classes are numbered from 0: 1 output", "9"),
+        ({}, {"train_counts": [0, *[100] * 8, 0], "val_counts": [0, *[40] * 8, 0]}, [], None, "from 1 to 8, but classes are numbered from 0: 1 output", "9"),
         # Frames of films: to leave copies out would leave nothing.
         ({}, {}, [IN_TRAIN, doctor("altered_copies", "note", split="val", images=30, examples="a", p=0.1)], None, "groups=look_alike", "leave the copies out"),
         ({}, {}, [doctor("altered_copies", "stop", split="val", images=30, examples="a")], None, "look like altered copies", "are copies"),
@@ -578,7 +578,7 @@ def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):
     assert [finding.name for finding in diagnose(overfitted).findings] == ["overfitting", "slow"]
     found = diagnose(slow)
     found = replace(found, experiments=advice.advise(found.headline, Config(epochs=30), {}, side=8))
-    shown = ["slow", "0.25 s an image.", "Try 1: A faster machine, for epochs=60. Price: 60 epochs."]
+    shown = ["slow", "0.25 s an image.", "Try 1: A faster machine, for epochs=60. Cost: 60 epochs."]
     assert [text for _, text in found.paragraphs("en")][:3] == shown and found.severity == "note"
     in_japanese = found.paragraphs("ja")
     assert in_japanese[:2] == found.paragraphs("en")[:2] and "A faster machine, for epochs=60." in in_japanese[2][1]

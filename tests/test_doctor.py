@@ -441,10 +441,10 @@ def test_wrong_labels_are_suspected(digits, monkeypatch):
     (few,) = find_labels_unlike_predictions({"train": train.take(np.arange(300))}, CLASS_NAMES)
     assert few.details["changed"] <= few.details["first"] == 15  # more were not changed
     # Where a class has too few images to try it, nothing is told of a trial.
-    assert "Tried with 5% of the labels changed at random" in clean.message
+    assert "Test with 5% of the labels changed at random" in clean.message
     monkeypatch.setattr("pbl.data.doctor.labels._try_out", lambda *_: (0, 0))
     (untried, *_) = find_labels_unlike_predictions(splits, CLASS_NAMES)
-    assert "of all labels are wrong" in untried.message and "Tried" not in untried.message
+    assert "of all labels are wrong" in untried.message and "Test with" not in untried.message
 
 
 def test_mixed_classes_are_named(digits):

@@ -92,7 +92,7 @@ def test_without_a_font_nothing_is_a_box(judged, monkeypatch):
     monkeypatch.setattr(drawing, "use_japanese_font", lambda: None)
     texts = {name: read_texts(figure) for name, figure in draw(**judged, all_figures=True)}
     assert "predicted class" in texts["confusion_matrix"] and {"1", "2", "3"} <= set(texts["confusion_matrix"])
-    assert texts["mistakes"][0] == "…/001, validation: the surest of 3 mistakes"
+    assert texts["mistakes"][0] == "…/001, validation: the most confident of 3 mistakes"
     assert any(text.startswith("1\n✗ 2 0.90\n") for text in texts["mistakes"])
 
 
@@ -201,7 +201,7 @@ def _draw_contrast(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
             gallery[0],
             gallery[1],
             *words,
-            pbl.reports.drawing.caption("{run}: the most alike, and the cosine of their features", run=RUN),
+            pbl.reports.drawing.caption("{run}: the most similar images, and the cosine of their features", run=RUN),
         ),
     )
     yield "plot_embeddings", plot_embeddings(features, np.arange(60), ["lion"] * 60, RUN, ("pca", "tsne"))

@@ -135,16 +135,16 @@ def fewer_classes(run: Run) -> None:
     [
         (
             lambda run: [(run.path / f"best.{end}").unlink() for end in ("weights.h5", "keras")],
-            "holds no trained model",
+            "contains no trained model",
         ),
         (cut, "best.weights.h5 is damaged"),
         (lambda run: (run.path / "best.weights.h5").write_bytes(b""), "best.weights.h5 is damaged"),
         (
             lambda run: run.write_json("split.json", {"class_names": []}),
-            "split.json is not used, since it is damaged (class_names)",
+            "split.json is not used, because it is damaged (class_names)",
         ),
         (fewer_classes, "does not fit the model that the run describes (mlp, 2 classes)"),
-        (lambda run: (run.path / "split.json").write_text("{"), "split.json is not used, since it is damaged."),
+        (lambda run: (run.path / "split.json").write_text("{"), "split.json is not used, because it is damaged."),
         (lambda run: (run.path / "experiment.py").unlink(), "experiment.py"),
     ],
 )
@@ -191,7 +191,7 @@ def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
     run = pbl.train(pbl.Config(dataset="a.npz", model="mlp", epochs=1, folds=4), folder=tmp_path / "runs")
     own = pbl.evaluate(run)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"No file a\.npz.*as seen from the folder in which it was trained.*--data"):
+    with pytest.raises(InputError, match=r"No file a\.npz.*relative to the folder in which it was trained.*--data"):
         pbl.evaluate(run)
     moved = pbl.evaluate(run, source=str(tmp_path / "there" / "a.npz"))
     assert moved["accuracy"] == own["accuracy"] and moved["split"] == "val" and moved["images"] == own["images"]
@@ -219,7 +219,7 @@ def test_data_with_some_of_the_classes(run_copy, monkeypatch, command):
     undefined = [result["macro"]["f1"], result["roc_auc"], result["by_class"]["1"]["precision"]]
     assert undefined == [None] * 3 and not {"macro.f1", "roc_auc"} & set(result["intervals"])
     status, said, error = command("evaluate", run_copy.path, "--data", "two")
-    assert status == 0 and not error and "No image is of 0, 2, 4, 5, 6, 7, 8, 9: accuracy and recall are" in said
+    assert status == 0 and not error and "No image is of 0, 2, 4, 5, 6, 7, 8, 9. Accuracy and recall are" in said
     status, _, error = command("evaluate", run_copy.path, "--data", "two", "--require", "macro.f1>0.1")
     assert status == 2 and "'macro.f1' is undefined here" in error
 
@@ -249,4 +249,4 @@ def test_a_folder_with_a_broken_file_gives_the_table_of_the_others(run_copy, tmp
 def test_a_temperature_at_the_end_of_its_range_is_said(temperature, is_end, capsys):
     calibration = {"ece": 0.1, "ece_if_calibrated_high": 0.2, "temperature": temperature, "ece_after": 0.1, "log_loss_after": 1.0}  # fmt: skip
     _show_what_validation_chose({"calibration": calibration, "split": "val"})
-    assert ("the end of the range that was searched, 0.05 to 20" in capsys.readouterr().out) == is_end
+    assert ("the end of the searched range, 0.05 to 20" in capsys.readouterr().out) == is_end

@@ -178,19 +178,19 @@ def truncated(file: Path) -> Path:
         (lambda file: pack(file, {"/etc/1.png": b"x"}), "leads out of it"),
         (lambda file: pack(file, {"C:\\1.png": b"x"}), "leads out of it"),
         (lambda file: pack(file, {"..\\1.png": b"x"}), "leads out of it"),
-        (with_link, "holds the link 'cat/link.png'"),
+        (with_link, "contains the link 'cat/link.png'"),
         (encrypted, "is encrypted"),
-        (truncated, "is no archive, or damaged"),
+        (truncated, "is not an archive, or it is damaged"),
         (damaged, "Bad CRC-32"),
-        (lambda file: pack(file, {}) and file.write_bytes(b""), "is no archive, or damaged"),
+        (lambda file: pack(file, {}) and file.write_bytes(b""), "is not an archive, or it is damaged"),
         (lambda file: pack(file, {"a/photos.zip": b"x"}), "but the archive a/photos.zip: unpack it"),
-        (lambda file: pack(file, {"a/notes.txt": b"x"}), "holds no image."),
-        (lambda file: pack(file, tree("cat")), "holds 1 class folder (cat)"),
+        (lambda file: pack(file, {"a/notes.txt": b"x"}), "contains no image."),
+        (lambda file: pack(file, tree("cat")), "contains 1 class folder (cat)"),
         (lambda file: bomb(file, 2**29 + 2**24, 1), "No image is that large"),
         (lambda file: bomb(file, 2**28, 8), "over 100 times its own size"),
-        (lambda file: pack(file, {"./cat/1.png": b"x", "cat//1.png": b"y"}), "holds 'cat/1.png' twice"),
-        (lambda file: pack(file, {**tree("cat", "dog"), "owl/notes.txt": b"x"}), "owl holds no image"),
-        (deflate_damaged, "is no archive, or damaged"),
+        (lambda file: pack(file, {"./cat/1.png": b"x", "cat//1.png": b"y"}), "contains 'cat/1.png' twice"),
+        (lambda file: pack(file, {**tree("cat", "dog"), "owl/notes.txt": b"x"}), "owl contains no image"),
+        (deflate_damaged, "is not an archive, or it is damaged"),
         (lambda file: pack(file, {"cat/" + "x" * 300 + ".png": b"x", **tree("dog")}), "cannot be unpacked"),
     ],
     ids="up up-inside absolute drive backslash link encrypted truncated damaged empty nested no-image one-class huge-file bomb twice empty-class deflate long-name".split(),
@@ -233,16 +233,16 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (tree("cat"), "holds 1 class folder (cat)"),
-        ({"1.png": b"x"}, "holds 1 image, such as 1.png, and no class folders"),
-        ({"notes.txt": b"x"}, "holds 0 class folders"),
+        (tree("cat"), "contains 1 class folder (cat)"),
+        ({"1.png": b"x"}, "contains 1 image, such as 1.png, but no class folders"),
+        ({"notes.txt": b"x"}, "contains 0 class folders"),
         (
             {**tree("images"), "labels/0.txt": b"x"},
-            "holds images/ and labels/, which are no classes, but images with boxes. Train with task=detection",
+            "contains images/ and labels/, which are not classes, but images with boxes. Train with task=detection",
         ),
         (
             tree("train/images", "train/masks"),
-            "holds images/ and masks/, which are no classes, but images with masks. Train with task=segmentation",
+            "contains images/ and masks/, which are not classes, but images with masks. Train with task=segmentation",
         ),
         (tree("JPEGImages", "Annotations", "SegmentationClass"), "Train with task=segmentation"),
         (
@@ -251,20 +251,20 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         ),
         (
             {"1.png": b"x", "1.xml": b"x"},
-            "holds 1 image with boxes beside it, such as 1.xml, and no class folders. Train with task=detection",
+            "contains 1 image with boxes next to it, such as 1.xml, but no class folders. Train with task=detection",
         ),
-        ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl holds no image"),
-        ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl holds no image"),
-        (tree("val/cat", "val/dog"), "and no train/"),
-        (tree("train/cat", "train/dog", "owl"), "and also owl"),
-        (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train has not: cat, dog"),
+        ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl contains no image"),
+        ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl contains no image"),
+        (tree("val/cat", "val/dog"), "contains no train/"),
+        (tree("train/cat", "train/dog", "owl"), "contains other folders (owl)"),
+        (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train does not have: cat, dog"),
         (tree("train/cat", "train/dog", "val/cat", "validation/cat"), "which is val? Keep one"),
-        ({**tree("cat", "dog"), "1.png": b"x"}, "holds 1 image beside its class folders, such as 1.png"),
+        ({**tree("cat", "dog"), "1.png": b"x"}, "contains 1 image next to its class folders, such as 1.png"),
         (tree("café", "cafe\u0301", "dog"), "two class folders called café"),
         (tree("cat", "Cat ", "dog"), "two class folders called"),
-        ({"cat.zip": b"PK", "dog.zip": b"PK"}, "holds no class folders, but cat.zip, dog.zip"),
+        ({"cat.zip": b"PK", "dog.zip": b"PK"}, "contains no class folders, but cat.zip, dog.zip"),
         (tree("train_data/cat", "train_data/dog", "training/cat", "training/dog"), "which is train? Keep one"),
-        ({**tree("train/cat", "train/dog"), "val/1.png": b"x"}, "val holds no image in its class folders"),
+        ({**tree("train/cat", "train/dog"), "val/1.png": b"x"}, "val contains no image in its class folders"),
     ],
 )
 def test_folders_that_are_no_data_set(tmp_path, files, said):
@@ -276,11 +276,11 @@ def test_folders_that_are_no_data_set(tmp_path, files, said):
 @pytest.mark.parametrize(
     ("files", "check", "said"),
     [
-        (tree("color/cat", "color/dog", "grey/cat", "grey/dog", images=20), "same_folders_inside", "color, grey hold the same folders (cat, dog)"),
-        (tree("cat", "dog", "photos/cat", "photos/dog", images=20), "data_set_inside", "is it the data set once more?"),
+        (tree("color/cat", "color/dog", "grey/cat", "grey/dog", images=20), "same_folders_inside", "color, grey contain the same folders (cat, dog)"),
+        (tree("cat", "dog", "photos/cat", "photos/dog", images=20), "data_set_inside", "is it a copy of the data set?"),
         (tree("cat/2023", "cat/2024", "dog/2023", "dog/2024", images=20), "same_folders_inside", "(2023, 2024)"),
-        ({**tree("cat", "dog", images=20), **{f"cat/{n}.bmp": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name beside them: 20, such as cat/0.bmp and cat/0.png"),
-        ({**tree("cat", "dog", images=20), **{f"dog/{n}_mask.png": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name beside them: 20, such as dog/0.png and dog/0_mask.png"),
+        ({**tree("cat", "dog", images=20), **{f"cat/{n}.bmp": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name next to them: 20, such as cat/0.bmp and cat/0.png"),
+        ({**tree("cat", "dog", images=20), **{f"dog/{n}_mask.png": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name next to them: 20, such as dog/0.png and dog/0_mask.png"),
     ],
     ids=["kinds", "doubled", "years", "masks-by-ending", "masks-by-word"],
 )  # fmt: skip
@@ -381,7 +381,7 @@ def test_a_path_that_is_not_there(tmp_path, monkeypatch):
     for name, said in [
         ("./photos.tar.gz", "is a file of another kind"),
         ("~nobody_of_this_name/x", "no such user"),
-        ("日 本", "No data set and no folder"),
+        ("日 本", "No data set or folder"),
     ]:
         with pytest.raises(InputError, match=said):
             pbl.load_data(name)
@@ -427,7 +427,7 @@ def test_broken_images_are_all_named_or_left_out_and_counted(tmp_path):
     (tmp_path / "other.txt").write_text("cat/nothing.png", encoding="utf-8")
     with pytest.raises(
         InputError,
-        match=r"names 1 image that .* has not, such as cat/nothing\.png; its images are called cat/0\.png",
+        match=r"names 1 image that .* does not have, such as cat/nothing\.png; its images are called cat/0\.png",
     ):
         pbl.load_data(folder, leave_out=str(tmp_path / "other.txt"), on_bad_image="skip")
     assert again.split["left_out"] == 4 and not again.broken and again.split["hashes"] == data.split["hashes"]
@@ -449,11 +449,11 @@ X, Y = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8), (np.aran
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"x_train": X}, "lacks y_train: it holds x_train"),
+        ({"x_train": X}, "lacks y_train: it contains x_train"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "lacks y_test"),
         ({"images": X, "y_train": Y}, "lacks x_train"),
-        ({"x_train": np.array([X[0], X[1][:4]], dtype=object), "y_train": Y}, "holds Python objects"),
-        ({"x_train": np.where(X > 250, np.nan, X / 255), "y_train": Y}, "holds NaN or infinity"),
+        ({"x_train": np.array([X[0], X[1][:4]], dtype=object), "y_train": Y}, "contains Python objects"),
+        ({"x_train": np.where(X > 250, np.nan, X / 255), "y_train": Y}, "contains NaN or infinity"),
         ({"x_train": X / 255, "y_train": Y}, "save (255 * images).round()"),
         ({"x_train": X.astype(int) - 9, "y_train": Y}, "is int64 from -9"),
         ({"x_train": np.stack([X] * 3, axis=1), "y_train": Y}, "channels first"),
@@ -496,7 +496,7 @@ def test_damaged_arrays(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
     content = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(content[:1000])
-    with pytest.raises(InputError, match=r"is no \.npz file, or damaged"):
+    with pytest.raises(InputError, match=r"is not an \.npz file, or it is damaged"):
         npz_arrays(tmp_path / "a.npz")
     with (
         zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -601,7 +601,9 @@ def test_an_image_of_absurd_size_costs_nothing(tmp_path):
     head = struct.pack(">2I5B", 13_000, 13_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
     (folder / "cat/huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT\x35\xaf\x06\x1e")
-    with pytest.raises(InputError, match=r"huge.png has 169 million pixels, and at most 100 are read. Make it smaller"):
+    with pytest.raises(
+        InputError, match=r"huge.png has 169 million pixels, and at most 100 million are read. Make it smaller"
+    ):
         pbl.load_data(folder, image_size=8)
 
 

@@ -128,9 +128,9 @@ def test_classes_in_wrong_shares_are_a_collapse(planted):
     random = np.random.default_rng(0)
     chosen = np.concatenate([random.choice(np.flatnonzero(labels == 3), 130), random.choice(len(labels), 167)])
     measured = describe(measure_samples(others[chosen], reference).numbers, reference, list("0123456789"))
-    found = next(of for of in diagnose_samples(measured).findings if "other shares" in of.message)
+    found = next(of for of in diagnose_samples(measured).findings if "shares of the classes differ" in of.message)
     expected = (130 + (labels[chosen[130:]] == 3).sum()) / 297
-    assert found.name == "mode_collapse" and "3 is made most beyond its share" in found.message
+    assert found.name == "mode_collapse" and "3 exceeds its share most" in found.message
     assert found.details["share"] == pytest.approx(expected, abs=0.06)
 
 
@@ -263,7 +263,7 @@ def test_a_run_from_training_to_images(trained, tmp_path, command):
     assert len(list((tmp_path / "folder").glob("*.png"))) == 5
     assert command("generate", run.path, "--out", tmp_path / "grid.png")[0] == 0
     for words, said in (
-        (["--label", "seven"], "'seven' is no class"),
+        (["--label", "seven"], "'seven' is not a class"),
         (["--count", "0"], "1 to 100000"),
         (["--seed", "-1"], "0 or more"),
         (["--count", "401", "--out", tmp_path / "a.png"], "at most 400"),

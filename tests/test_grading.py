@@ -136,7 +136,7 @@ def test_copies_across_the_border_are_named(tmp_path):
     [
         ({"source": "digits", "fraction": 0}, "--fraction 0: give a share above 0"),
         ({"source": "digits", "hide_test": True}, "has no test split of its own"),
-        ({"source": "digits", "out": "."}, "exists already"),
+        ({"source": "digits", "out": "."}, "already exists"),
         ({"source": "digit"}, "Did you mean 'digits'"),
     ],
 )
@@ -270,10 +270,12 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     assert Rubric().give_points({"accuracy": 1}) is None
     assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 1, 23, 59)) == 0  # a day alone means its end
     assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 2)) == 1
-    with pytest.raises(InputError, match=r"deadline 2026-12-01T23:59:59.999999 has none. Write its zone"):
+    with pytest.raises(InputError, match=r"deadline 2026-12-01T23:59:59.999999 has none. Add a zone"):
         Rubric(deadline="2026-12-01").days_late(datetime.fromisoformat("2026-12-01T00:00+09:00"))
     for worth in (float("nan"), float("inf"), -3):
-        with pytest.raises(InputError, match=r"The rubric's function points gave .* for A. Points are numbers from 0"):
+        with pytest.raises(
+            InputError, match=r"The rubric's function points gave .* for A. Points must be numbers, 0 or more"
+        ):
             Rubric(points=lambda row, worth=worth: worth).give_points({"team": "A"})
     total = Rubric(bands=[(0, 1)], marks=["report", "talk"], total={"points": 0.5, "report": 2})
     assert total.add_up("A", 80, {"report": "１０.5", "talk": ""}) == 61
@@ -284,7 +286,7 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     assert [levels.name_level(a) for a in (0.2, 0.85, 0.95)] == ["未到達", "標準的", "理想的"]
     for text, said in (
         ("rubric = Rubric(band=[])", "Did you mean 'bands'"),
-        ("rubric = 3", "sets no `rubric`"),
+        ("rubric = 3", "does not set `rubric`"),
         ("rubric = Rubric(bands=[(2, 1)])", "less than or equal to 1"),
         ("rubric = Rubric(late_points_per_day=float('nan'))", "late_points_per_day"),
         ("rubric = Rubric(late_points_per_day=float('inf'))", "late_points_per_day"),
@@ -292,22 +294,22 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
         ("rubric = Rubric(bands=[(0.5, -1)])", "bands"),
         (
             "rubric = Rubric(bands=[(0.4, 100), (0.55, 80), (0.45, 60)])",
-            "bands give 100 points from 0.4 on, and fewer from 0.45 on (60)",
+            "bands give 100 points from 0.4 on, but fewer from 0.45 on (60)",
         ),
-        ("rubric = Rubric(marks=['Points'])", "the mark 'Points' is called like another, or like a column"),
-        ("rubric = Rubric(marks=['talk', 'ｔａｌｋ'])", "the mark 'ｔａｌｋ' is called like another"),
+        ("rubric = Rubric(marks=['Points'])", "the mark 'Points' has the name of another mark, or of a column"),
+        ("rubric = Rubric(marks=['talk', 'ｔａｌｋ'])", "the mark 'ｔａｌｋ' has the name of another"),
         ("rubric = Rubric(marks=['recall(3)'])", "the mark 'recall(3)'"),
         (
             "rubric = Rubric(marks=['talk'], total={'report': 1})",
             "total names report. Valid are points and your marks: talk",
         ),
-        ("rubric = Rubric(total={'points': 1})", "total counts points, and there are none"),
+        ("rubric = Rubric(total={'points': 1})", "total counts points, but there are none"),
         (
             "rubric = Rubric(bands=[(0.5, 1)], late_points_per_day=1)",
             "late_points_per_day has no deadline to count from",
         ),
         ("rubric = Rubric(missing_points=-1)", "missing_points"),
-        ("rubric = Rubric(marks=['team'])", "is called like another, or like a column of grades.csv"),
+        ("rubric = Rubric(marks=['team'])", "has the name of another mark, or of a column of grades.csv"),
     ):
         (tmp_path / "rubric.py").write_text(f"from pbl.grading import Rubric\n{text}\n")
         with pytest.raises(InputError) as error:
@@ -333,7 +335,7 @@ def test_what_a_person_filled_in_is_kept(tmp_path):
     check_marks(file, Rubric(marks=names, total={"talk": 1}))
     check_marks(tmp_path / "none.csv", counted)
     file.write_text("x\n")
-    with pytest.raises(InputError, match="no CSV file with a column team"):
+    with pytest.raises(InputError, match="not a CSV file with a column team"):
         update_marks(file, ["A"], names)
 
 
@@ -462,7 +464,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert status == 0 and json.loads(out)["status"] == "ok"
     shutil.move("B.zip", tmp_path / "in" / "B.zip")
     status, out, _ = command("submit", float_run.path, "--team", "C", "--predictions", hidden / "images")
-    assert status == 0 and "checked as the grader will check it" in out and "upload the file" in out
+    assert status == 0 and "checked in the same way as by the grader" in out and "upload the file" in out
     shutil.move("C.zip", tmp_path / "in" / "C.zip")
     (tmp_path / "teams.csv").write_bytes("班,提出日時\nチームA,2026-12-02\nB,2026-11-30\nC,\n誰も,\n".encode("cp932"))
     (tmp_path / "rubric.py").write_text(
@@ -477,7 +479,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     )
     status, out, err = command(*words)
     assert status == 0 and "3/3" in err and "grades/grades.csv" in out, (out, err)
-    assert "the mark talk 5 fits no team: '知らない班'" in err
+    assert "the mark talk 5 belongs to no team: there is no team '知らない班'" in err
     table = pd.read_csv("grades/grades.csv", encoding="utf-8-sig")
     assert table["team"].tolist() == ["チームA", "B", "C", "誰も"]
     assert table["status"].tolist() == ["ok", "ok", "ok", "missing"]
@@ -485,9 +487,8 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert table["accuracy"].nunique() == 1 and table["accuracy"][0] > 0.5 and np.isnan(table["accuracy"][3])
     assert table["points"].tolist() == [60] * 3 + [0] and table["final_points"].tolist() == [55, 60, 60, 0]
     assert table["total"].tolist()[0] == 75 and np.isnan(table["total"][1]) and table["total"][3] == 6
-    assert (
-        "No total yet for 2 teams, whose marks are not all filled in: B, C. Fill them in: grades/marks.csv"
-        in " ".join(out.split())
+    assert "No total yet for 2 teams, since some marks are missing: B, C. Fill them in: grades/marks.csv" in " ".join(
+        out.split()
     )
     assert table["flags"][0].split() == ["late", "above_ceiling", "duplicate_of:B", "duplicate_of:C"]
     # The same as the package's own evaluation of that run on those images.
@@ -513,7 +514,10 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     summary = Path("grades/summary.html").read_text(encoding="utf-8")
     assert "標準的" in summary and '<th scope="col">talk</th>' in summary and "<td>75</td>" in summary
     assert (
-        "seccomp" in summary and "ledger is whole" in summary and "data:image/png" in summary and "http" not in summary
+        "seccomp" in summary
+        and "ledger is complete" in summary
+        and "data:image/png" in summary
+        and "http" not in summary
     )
 
     # A roster that was wrong leaves no page among those that are handed out.
@@ -571,7 +575,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert "at least 0." in feedback and "Accuracy" not in feedback and "left: 0" in feedback
     shutil.copyfile(submitted, "in/B.zip")
     assert command(*words, "--half", "public", "--tries", "1")[0] == 0
-    assert "No score is told any more" in Path("grades/teams/B/feedback.md").read_text()
+    assert "No more scores are shown" in Path("grades/teams/B/feedback.md").read_text()
 
 
 @pytest.mark.nightly
@@ -624,7 +628,7 @@ def test_a_killed_grader_goes_on_and_a_second_one_is_kept_out(hidden, submitted,
             if done >= wanted:
                 process.send_signal(signal.SIGSTOP)  # it is at work as long as the second one needs
                 second = subprocess.run([*words, "killed"], **options)
-                assert second.returncode == 2 and "Another grader is at work" in second.stderr
+                assert second.returncode == 2 and "Another grader is working" in second.stderr
                 process.kill()
                 process.wait()
             time.sleep(0.01)
@@ -672,7 +676,7 @@ def test_a_machine_without_landlock_is_refused_unless_the_instructor_says_otherw
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
     done = subprocess.run(words, **options)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout, done.stderr
-    assert "cannot lock a submission up: landlock" in done.stderr and "--require-isolation limits" in done.stderr
+    assert "cannot isolate a submission: landlock" in done.stderr and "--require-isolation limits" in done.stderr
     done = subprocess.run([*words, "--require-isolation", "limits"], **options)
     assert done.returncode == 0, done.stderr
     row = json.loads((tmp_path / "grades" / "grades.jsonl").read_text())
@@ -701,16 +705,16 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
     ("line", "said"),
     [
         ("grade in", "Missing option '--data'"),
-        ("grade in --data in", "in is no hidden set: it has no hidden.json"),
+        ("grade in --data in", "in is not a hidden set: it has no hidden.json"),
         ("grade absent --data HIDDEN", "No folder or file absent"),
         ("grade in --data HIDDEN --roster absent.csv", "The roster absent.csv cannot be read"),
         ("grade in --data HIDDEN --rubric absent.py", "No rubric absent.py"),
         ("grade in --data HIDDEN --labels absent.csv", "labels absent.csv are not here"),
-        ("grade in --data HIDDEN --score-only", "in holds no predictions"),
+        ("grade in --data HIDDEN --score-only", "in contains no predictions"),
         ("grade in --data HIDDEN --score-only --predict-only", "Give one of --predict-only and --score-only"),
-        ("grade in --data HIDDEN --tries 3", "--tries is of a leaderboard"),
+        ("grade in --data HIDDEN --tries 3", "--tries is for a leaderboard"),
         ("grade in --data HIDDEN --require recall>1", "valid are accuracy"),
-        ("grade in --data HIDDEN", "in holds no submission"),
+        ("grade in --data HIDDEN", "in contains no submission"),
         ("submit absent --team A", "No run absent"),
         ("submit RUN", "Missing option '--team'"),
         ("submit RUN --team A --out a.tar", "ends in .zip"),

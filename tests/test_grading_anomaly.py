@@ -217,7 +217,7 @@ def test_a_set_that_cannot_be_judged_is_not_made(tmp_path, settings, said):
 
 @pytest.mark.slow
 def test_a_run_hands_in_scores_and_no_model(run, hidden, tmp_path):
-    with pytest.raises(InputError, match="has task=anomaly: hand in scores of the hidden images"):
+    with pytest.raises(InputError, match="has task=anomaly: hand in scores for the hidden images"):
         submit(run, "A", out=tmp_path / "a.zip")
     assert not list(tmp_path.iterdir())
 

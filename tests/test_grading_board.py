@@ -116,8 +116,8 @@ def test_a_full_disk_is_one_line(tmp_path):
     from pbl.storage.writing import telling_full_disks
 
     tells = {
-        "could not be written: .*Make room": partial(grader._tell_full_disk, out=tmp_path),
-        "too little room": submission._tell_full_disk,
+        "could not be written: .*Free some space": partial(grader._tell_full_disk, out=tmp_path),
+        "too little space": submission._tell_full_disk,
     }
     for number in (errno.ENOSPC, errno.EDQUOT):
         for line, tell in tells.items():

@@ -94,7 +94,7 @@ def test_two_stops_by_the_instructor_are_no_crash(tmp_path, monkeypatch):
     [
         (
             100,
-            "needs 0.5 s an image here, and the grader stops a submission after 120 s: enough for about 200 hidden images",
+            "needs 0.5 s per image here, and the grader stops a submission after 120 s: enough for about 200 hidden images",
         ),
         (49, None),  # four times as many as there are test images is far off
         (None, "enough for about 200 hidden images"),  # how many there are is not known

@@ -472,14 +472,14 @@ def test_a_folder_of_photographs_with_patients_and_an_official_split(tmp_path, a
 @pytest.mark.parametrize(
     ("source", "settings", "said"),
     [
-        ("digits", {}, "'digits' has classes and no boxes"),
+        ("digits", {}, "'digits' has classes but no boxes"),
         ("{}", {"task": "segmentation"}, "'.*' has boxes: train with task=detection"),
         (
             "{}",
             {"normal": ["disc"]},
             "task=detection: valid are classification, segmentation, detection, and anomaly with",
         ),
-        ("{}", {"fraction": 0.05}, "No hidden image would have the class square, so nothing would be judged by it"),
+        ("{}", {"fraction": 0.05}, "No hidden image would have the class square, so it would not be evaluated"),
         ("{}", {"hide_test": True}, "has no test split of its own to hide"),
     ],
 )
@@ -501,8 +501,8 @@ def test_labels_of_another_set_are_told(hidden, tmp_path):
     assert len(open_labels(told, place / "labels.csv").boxes) == len(told.ids)
     whole = (place / "boxes.json").read_text()
     for content, said in (
-        (whole.replace(told.ids[0], "0" * 12), "are not those of this hidden set"),
-        (whole.replace('"square"', '"triangle"'), "are not those of this hidden set"),
+        (whole.replace(told.ids[0], "0" * 12), "do not belong to this hidden set"),
+        (whole.replace('"square"', '"triangle"'), "do not belong to this hidden set"),
         (whole[:-99], "cannot be read"),
         (None, "cannot be read: No such file"),
     ):
@@ -529,7 +529,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     labels = open_labels(told)
     handed_in.mkdir()
     for words, said in (
-        ({}, "has task=detection: hand in boxes of the hidden images"),
+        ({}, "has task=detection: hand in boxes for the hidden images"),
         ({"predictions": tmp_path / "none"}, "give the folder of hidden images"),
     ):
         with pytest.raises(InputError, match=said):

@@ -95,7 +95,7 @@ def test_holdout_leaves_nothing(tmp_path, images, disk):
             raise
 
     said = until_it_fits(disk, tmp_path / "made", act)
-    assert len(said) > 20 and all("Make room" in line and str(out) in line for line in said)
+    assert len(said) > 20 and all("Free some space" in line and str(out) in line for line in said)
     assert len(list((out / "images").iterdir())) == 4
 
 
@@ -107,7 +107,7 @@ def test_references_that_find_no_room_leave_the_hidden_set_whole(tmp_path, image
         raise InputError("full") from OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(references, "_majority", full)
-    with pytest.raises(InputError, match=r"No space left on device\. The hidden set .* is whole without them\.$"):
+    with pytest.raises(InputError, match=r"No space left on device\. The hidden set .* is complete without them\.$"):
         references.make_references(made.path, made.public, tell=lambda line: None)
     assert not (made.path / "references").exists()
 
@@ -135,7 +135,7 @@ def test_files_of_a_submission_are_written_together(tmp_path, disk, name):
 def test_a_folder_holds_one_submission(tmp_path):
     """Files of another kind beside it would have both refused by the grader; nobody's file is overwritten or taken away for that."""
     packing.write_files(tmp_path / "a", {"model.keras": b"1", "submission.json": b"1"})
-    with pytest.raises(InputError, match=r"holds model.keras of another submission.* Give another: --out"):
+    with pytest.raises(InputError, match=r"contains model.keras of another submission.* Give another: --out"):
         packing.write_files(tmp_path / "a", {"model.weights.h5": b"2", "submission.json": b"2"})
     assert {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()} == {
         "model.keras": b"1",
@@ -177,7 +177,9 @@ def test_submit_leaves_the_earlier_submission(tmp_path, trained_run, disk, monke
     assert len(said) > 8 and target.read_bytes() != before
 
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
-    with pytest.raises(InputError, match=r"has 1 MB free, and 4 MB are needed\. Make room, or name another folder"):
+    with pytest.raises(
+        InputError, match=r"has 1 MB free, and 4 MB are needed\. Free some space, or name another folder"
+    ):
         submission.submit(trained_run, "later", out=target)  # HDF5 would crash the process
 
 
@@ -194,7 +196,7 @@ def test_a_line_of_the_ledger_is_whole_or_not_there(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write_a_part)
-        with pytest.raises(InputError, match=r"No space left on device\. Make room"):
+        with pytest.raises(InputError, match=r"No space left on device\. Free some space"):
             ledger.add("end", key="a", team="A", reason="ok", other="x" * 100)
     assert ledger.file.read_bytes() == before
     ledger.add("end", key="a", team="A", reason="ok")
@@ -224,7 +226,9 @@ def test_grade_goes_on_from_where_the_disk_was_full(tmp_path, images, disk, monk
         return save(self, item, ended)
 
     monkeypatch.setattr(Runner, "_save", save_one)
-    with pytest.raises(InputError, match=r"No space left on device\. Make room; the same command goes on from here"):
+    with pytest.raises(
+        InputError, match=r"No space left on device\. Free some space; the same command resumes from here"
+    ):
         grade(tmp_path / "in", hidden, out=out, phase="predict")
     monkeypatch.setattr(Runner, "_save", save)
     ledger = Ledger(out / "work" / "ledger.jsonl")

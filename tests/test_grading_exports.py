@@ -167,7 +167,7 @@ def test_points_alone_are_no_grade_where_a_mark_is_missing(graded):
         "翔,山田,26B3,b3@example.ac.jp,-",
     ]
     assert [str(line).partition(": ")[2] for line in told] == [
-        "翔 山田 is of 二班, which has no grade yet: its mark talk is missing."
+        "翔 山田 belongs to 二班, which has no grade yet: its mark talk is missing."
     ]
     for row in rows:
         row |= {"total": None, "missing_marks": ["talk"]}
@@ -210,7 +210,9 @@ def test_a_team_that_came_to_the_roster_later_is_told(graded):
         "Identifier,Full name,Grade,Maximum Grade\nParticipant 101,x,,100\nParticipant 103,y,,100\n", encoding="utf-8"
     )
     done = export_grades("moodle-worksheet", file, place / "out", rows[:1], roster, tell=told.append)
-    assert (done.filled, done.left) == (1, 1) and len(told) == 1 and "is of 二班, which has no grade yet" in told[0]
+    assert (
+        (done.filled, done.left) == (1, 1) and len(told) == 1 and "belongs to 二班, which has no grade yet" in told[0]
+    )
     with zipfile.ZipFile(done.feedback) as archive:
         assert archive.namelist() == ["x_101_assignfeedback_file_feedback.md"]
 
@@ -344,7 +346,7 @@ def test_gradescopes_autograder_tells_each_student_the_teams_grade(graded):
         (
             "moodle-worksheet",
             "Identifier,Full name,Grade,Maximum Grade\nParticipant 101,x,,50\n",
-            "一班 has 87.5 points, and",
+            "一班 has 87.5 points, but",
         ),
         ("gradescope", None, "give the name of the .zip to write"),
         ("canvas", None, "cannot be read"),

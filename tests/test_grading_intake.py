@@ -291,7 +291,7 @@ def test_a_deadline_is_read_as_the_times_are(deadline, expected):
     """Seconds since 1970 are no deadline: 20261201 of them are a day of 1970, after which everybody is late."""
     if expected is None:
         with pytest.raises(
-            InputError, match="Rubric: deadline: it cannot be read, or in two ways; write 2026-12-01T23:59"
+            InputError, match="Rubric: deadline: it cannot be read or is ambiguous; write 2026-12-01T23:59"
         ):
             Rubric(deadline=deadline)
     else:

@@ -394,7 +394,7 @@ def test_a_folder_of_photographs_with_colours_and_patients(tmp_path, as_zip):
 @pytest.mark.parametrize(
     ("source", "settings", "said"),
     [
-        ("digits", {}, "'digits' has classes and no masks"),
+        ("digits", {}, "'digits' has classes but no masks"),
         (
             "{}",
             {"normal": ["disc"]},
@@ -402,7 +402,7 @@ def test_a_folder_of_photographs_with_colours_and_patients(tmp_path, as_zip):
         ),
         ("{}", {"task": "anomaly"}, "task=anomaly: valid are"),
         ("{}", {"task": "contrast"}, "task=contrast: valid are"),
-        ("{}", {"fraction": 0.02}, "No hidden image would have the class square, so nothing would be judged by it"),
+        ("{}", {"fraction": 0.02}, "No hidden image would have the class square, so it would not be evaluated"),
     ],
 )
 def test_a_set_that_cannot_be_judged_is_not_made(tmp_path, source, settings, said):
@@ -430,7 +430,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     labels = open_labels(told)
     handed_in.mkdir()
     for words, said in (
-        ({}, "has task=segmentation: hand in masks of the hidden images"),
+        ({}, "has task=segmentation: hand in masks for the hidden images"),
         ({"predictions": hidden / "images", "out": tmp_path / "folder"}, "masks are handed in as one zip"),
         ({"predictions": tmp_path / "none"}, "give the folder of hidden images"),
     ):

@@ -128,7 +128,7 @@ def test_words_mean_what_they_say_first():
         *",;\t;,"
     ]
     assert read_table(b"name;note\nx;a, b\ny;c").rows[1] == ["x", "a, b"]
-    with pytest.raises(TableError, match="separator cannot be told"):
+    with pytest.raises(TableError, match="separator cannot be recognised"):
         read_table(b"a,b;c\n1,2;3")
 
 
@@ -197,7 +197,9 @@ def test_labels_that_a_spreadsheet_has_changed_are_told_by_cell(tmp_path):
     file.write_text(text.replace("012345678901", "12345678901").replace("123e45", "1.23E+47").replace(",", ";"))
     assert open_labels(hidden).classes.tolist() == [0, 1, 0]
     file.write_text(text.replace("012345678901", "1.23457E+10"))
-    with pytest.raises(InputError, match=r"a spreadsheet has taken 1 id for numbers, such as '1.23457E\+10' in line 2"):
+    with pytest.raises(
+        InputError, match=r"a spreadsheet has changed 1 id into numbers, such as '1.23457E\+10' in line 2"
+    ):
         open_labels(hidden)
     file.write_text(text.replace("0,", "cow,", 1))
     with pytest.raises(InputError):
@@ -215,7 +217,7 @@ def test_a_half_that_is_none_is_told_and_counts_for_no_half(tmp_path):
     file.write_text("id,label\naa,0\nbb,1\ncc,0\n")  # labels of one's own, which name no half
     assert open_labels(hidden).classes.tolist() == [0, 1, 0]
     for half in ("public", "private"):
-        with pytest.raises(InputError, match=f"as --half {half} needs"):
+        with pytest.raises(InputError, match=f"but --half {half} needs"):
             write_all(
                 tmp_path,
                 {"digest": hidden.digest},
@@ -231,7 +233,7 @@ def test_a_damaged_hidden_image_is_named(tmp_path):
     image = path / "images" / "bb.png"
     image.write_bytes(image.read_bytes()[:-5])
     with pytest.raises(
-        InputError, match=r"holds 1 image that was damaged or changed since the set was made, such as bb.png"
+        InputError, match=r"contains 1 image that was damaged or changed since the set was made, such as bb.png"
     ):
         open_hidden(path)
 
@@ -264,9 +266,9 @@ def test_marks_keep_every_cell(tmp_path):
     assert marks == {"A": {"talk": "良"}, "B": {"talk": "1"}} and file.read_bytes() == before
     assert (
         len(told) == 3
-        and "line 3: the mark talk 3 fits no team: 'nobody'" in told[0]
+        and "line 3: the mark talk 3 belongs to no team: there is no team 'nobody'" in told[0]
         and "1月1日" in told[1]
-        and "1 counts, and 2" in told[2]
+        and "1 counts, but 2" in told[2]
     )
     update_marks(file, ["A", "B", "C"], ["talk", "report"], told.append)
     after = list(csv.reader(file.open(encoding="utf-8-sig", newline=""), delimiter=";"))

@@ -312,8 +312,8 @@ def test_attention_rollout_by_hand():
     ("name", "call", "said"),
     [
         ("mlp", lambda model, pixels: grad_cam(model, pixels), "mlp has no convolution with a map"),
-        ("mlp", lambda model, pixels: find_filters(model, pixels), "mlp has no convolution, and so no filters"),
-        ("mlp", lambda model, pixels: feature_maps(model, pixels[0]), "and so no feature maps"),
+        ("mlp", lambda model, pixels: find_filters(model, pixels), "mlp has no convolution, so it has no filters"),
+        ("mlp", lambda model, pixels: feature_maps(model, pixels[0]), "so it has no feature maps"),
         ("perceptron", lambda model, pixels: grad_cam(model, pixels), "perceptron"),
         ("lenet5", lambda model, pixels: attention_maps(model, pixels), "lenet5 has no attention"),
         ("lenet5", lambda model, pixels: grad_cam(model, pixels, layer="c4"), "no layer 'c4'.* Did you mean 'c3'"),
@@ -321,7 +321,7 @@ def test_attention_rollout_by_hand():
         ("lenet5", lambda model, pixels: grad_cam(model, pixels, 3), "classes=3: give one class from 0 to 2"),
         ("lenet5", lambda model, pixels: grad_cam(model, pixels, [0, 1, 2]), "one for each of the 2 images"),
         ("lenet5", lambda model, pixels: grad_cam(model, pixels, 0.5), "classes=0.5"),
-        ("lenet5", lambda model, pixels: grad_cam(model, pixels[0]), r"of one image, image\[None\]"),
+        ("lenet5", lambda model, pixels: grad_cam(model, pixels[0]), r"for one image, image\[None\]"),
         ("lenet5", lambda model, pixels: grad_cam(model, pixels[:0]), r"have the shape \(0, 16, 16, 3\)"),
         ("vit_tiny", lambda model, pixels: grad_cam(model, pixels), "attention_maps"),
     ],
@@ -458,7 +458,7 @@ def test_the_ends_of_the_loss_line():
             measure_loss(model, pixels[:50], labels[:50]), rel=1e-6
         )
     assert all(map(np.array_equal, before, first.get_weights()))
-    with pytest.raises(InputError, match="the weights are not those of"):
+    with pytest.raises(InputError, match="the weights do not belong to"):
         loss_line(first, before[1:], before, (pixels, labels), (pixels, labels))
 
 
@@ -523,7 +523,7 @@ def test_a_convolutional_run(convolutional_run, tmp_path, command, monkeypatch, 
         ("empty.png", None, "empty.png is empty"),
         ("", lambda run: (run.path / "predictions_val.npz").write_bytes(b"PK"), "predictions_val.npz is missing or damaged"),
         ("", lambda run: (run.path / "predictions_val.npz").unlink(), "python -m pbl evaluate"),
-        ("", lambda run: [(run.path / f"best.{end}").unlink() for end in ("weights.h5", "keras")], "holds no trained model"),
+        ("", lambda run: [(run.path / f"best.{end}").unlink() for end in ("weights.h5", "keras")], "contains no trained model"),
     ],
 )  # fmt: skip
 def test_wrong_input(trained_run, tmp_path, command, monkeypatch, words, harm, said):

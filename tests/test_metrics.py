@@ -306,8 +306,8 @@ def test_what_has_no_denominator_is_said_to_be_undefined():
     ("probabilities", "positive", "said"),
     [
         ([[np.nan, np.nan], [0.5, 0.5]], None, "for 1 of 2 images: its training diverged"),
-        ([[2.0, -1.0], [0.5, 0.5]], None, "no probabilities"),
-        ([[0.5, 0.9], [0.5, 0.5]], None, "no probabilities"),
+        ([[2.0, -1.0], [0.5, 0.5]], None, "not probabilities"),
+        ([[0.5, 0.9], [0.5, 0.5]], None, "not probabilities"),
         ([[0.5, 0.5], [0.5, 0.5]], "doge", "Did you mean 'dog'?"),
     ],
 )
@@ -325,8 +325,8 @@ def test_wrong_input(probabilities, positive, said):
         ([0.0, 0.5, 1.0], np.full((3, 2), 0.5), "one is 0.0"),
         ([[1, 0], [0, 1]], np.full((2, 2), 0.5), r"one is \[1, 0\]"),
         (["cat", "dog"], np.full((2, 2), 0.5), "one is cat"),
-        ([0, 1], np.full((2, 3), 1 / 3), r"shape \(2, 3\); 2 labels and 2 classes need \(2, 2\)"),
-        ([0, 1], np.full((3, 2), 0.5), r"shape \(3, 2\); 2 labels"),
+        ([0, 1], np.full((2, 3), 1 / 3), r"shape \(2, 3\), but 2 labels and 2 classes need \(2, 2\)"),
+        ([0, 1], np.full((3, 2), 0.5), r"shape \(3, 2\), but 2 labels"),
     ],
 )
 def test_labels_that_are_no_classes(labels, probabilities, said):

@@ -269,14 +269,14 @@ def test_large_sets_are_sampled_each_class_in_its_share():
         ),
         (
             lambda: behind(),
-            r"The callback EarlyStopping stands before OverfittingMonitor.*Put OverfittingMonitor first",
+            r"The callback EarlyStopping is before OverfittingMonitor.*Put OverfittingMonitor first",
         ),
         (lambda: pbl.OverfittingMonitor((X, ["a", "b"] * 180)), "labels are words or objects, such as 'a'"),
         (lambda: pbl.OverfittingMonitor((X, Y + 0.5)), "whole number"),
-        (lambda: pbl.OverfittingMonitor((X, Y[:5])), r"360 images and labels of the shape \(5,\) do not fit"),
+        (lambda: pbl.OverfittingMonitor((X, Y[:5])), r"360 images and labels of the shape \(5,\) do not match"),
         (
             lambda: fit(network(keras.layers.Dense(2)), pbl.OverfittingMonitor(TRAIN)),
-            r"labels reach 2, and the model has 2",
+            r"labels go up to 2, but the model has 2",
         ),
         (
             lambda: fit(two_outputs(), pbl.OverfittingMonitor(TRAIN), (X, [Y, Y]), None),
@@ -288,19 +288,19 @@ def test_large_sets_are_sampled_each_class_in_its_share():
         ),
         (
             lambda: fit(network(keras.layers.Dense(1, activation="sigmoid")), pbl.OverfittingMonitor(OF_TEN), OF_TEN, None, loss="binary_crossentropy"),
-            "one output, which tells two classes apart, and the labels have 10",
+            "one output, which distinguishes two classes, but the labels have 10",
         ),
         (
             lambda: fit(network(keras.layers.Dense(32)), pbl.OverfittingMonitor(TRAIN), TRAIN, None, loss=spread_out),
-            r"no probabilities of classes: 32 numbers for each image, and the labels have 3 classes",
+            r"not probabilities of classes: 32 numbers for each image, and the labels have 3 classes",
         ),
         (
             lambda: fit(network(keras.layers.Dense(3)), pbl.OverfittingMonitor(TRAIN), ONE_HOT, None, loss="mse"),
-            "no probabilities of classes: 3 number",
+            "not probabilities of classes: 3 number",
         ),
         (
             lambda: fit(autoencoder(), pbl.OverfittingMonitor(TRAIN), PIXELS, None, loss="binary_crossentropy"),
-            "no probabilities of classes: 72 number",
+            "not probabilities of classes: 72 number",
         ),
         (
             lambda: fit(autoencoder(keras.layers.Reshape((6, 6, 2))), pbl.OverfittingMonitor(TRAIN), (X, X), None, loss="mse"),
@@ -320,8 +320,8 @@ def test_what_cannot_be_judged_is_said_in_one_line(make, said):
 @pytest.mark.parametrize(
     ("labels", "loss", "said"),
     [
-        ("int", "categorical_crossentropy", "takes one-hot labels, and the labels are class numbers"),
-        ("one_hot", "sparse_categorical_crossentropy", "takes class numbers, and the labels are one-hot"),
+        ("int", "categorical_crossentropy", "takes one-hot labels, but the labels are class numbers"),
+        ("one_hot", "sparse_categorical_crossentropy", "takes class numbers, but the labels are one-hot"),
     ],
 )
 def test_a_loss_of_other_labels_is_told_in_one_line(labels, loss, said):
@@ -422,7 +422,7 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(InputError, match="is damaged"):
         Signals.load(file)
-    with pytest.raises(InputError, match="is missing: the run has ended before"):
+    with pytest.raises(InputError, match="is missing: the run ended during"):
         Signals.load(tmp_path / "none.npz")
 
 

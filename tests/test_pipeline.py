@@ -250,7 +250,7 @@ def test_groups_stay_on_one_side():
     )  # without: they are torn
     with pytest.raises(InputError, match="is not found in the names of 300 of 300 images"):
         pbl.load_data(source, groups="nurse")
-    with pytest.raises(InputError, match="no regular expression"):
+    with pytest.raises(InputError, match="not a regular expression"):
         pbl.load_data(source, groups="(")
 
 
@@ -359,10 +359,10 @@ def test_settings_that_have_nothing_to_do_are_said():
     pair = (images[:20], labels[:20])
     official = from_arrays(images[40:], labels[40:], test=pair, val=pair)
     for settings, said in [
-        ({"groups": "train"}, "groups has nothing"),
-        ({"folds": 3}, "folds=3 has nothing"),
+        ({"groups": "train"}, "nothing to divide by groups"),
+        ({"folds": 3}, "nothing to divide for folds=3"),
         ({"fold": 1}, "needs folds"),
-        ({"validation_fraction": 0.2}, "has nothing to cut"),
+        ({"validation_fraction": 0.2}, "nothing to divide"),
     ]:
         with pytest.raises(InputError, match=said):
             pbl.load_data(official, **settings)
@@ -410,10 +410,10 @@ def test_balanced_classes_and_weights_of_images(tmp_path, monkeypatch):
     )
     assert pbl.train(config, folder=tmp_path).environment["status"] == "finished"
     for content, said in [
-        ("name,weight\nx,1\n", "names x, which is no image"),
+        ("name,weight\nx,1\n", "names x, which is not an image"),
         ("a,b\n1,2\n", "columns name and weight"),
         (f"name,weight\n{names[0]},1\n{names[0]},2\n", "twice"),
-        (f"name,weight\n{names[0]},1\nx,2\n", "names x, which is no image"),
+        (f"name,weight\n{names[0]},1\nx,2\n", "names x, which is not an image"),
         (f"name,weight\n{names[0]},-1\n", "from 0 on"),
     ]:
         (tmp_path / "weights.csv").write_text(content, encoding="utf-8")

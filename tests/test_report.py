@@ -202,7 +202,7 @@ def test_all_that_a_run_holds_is_on_the_page(tmp_path, language):
     assert [text for text in [*numbers.split(), *others] if text not in page.text] == []
     assert not re.search(r"\b(nan|inf|None)\b", page.text)
     said = {
-        "en": ["overfitting (gap)", "Try 1:", "used the test split 2 times", "undefined", "Precision is undefined where", "Recall is undefined where", "2.0 h", "yes: the code that ran", "Look at it: imbalance", "look at recall by class and macro F1", "official, of the data set itself", "4 of these images stand in the training images too", "1 time, in epoch 2", "groups stay together"],
+        "en": ["overfitting (gap)", "Try 1:", "used the test split 2 times", "undefined", "Precision is undefined if", "Recall is undefined if", "2.0 h", "yes: the code that ran", "Look at it: imbalance", "look at recall by class and macro F1", "official, of the data set itself", "4 of these images are in the training images too", "1 time, in epoch 2", "groups stay together"],
         "ja": ["過学習（訓練と検証の差）", "次の実験 1", "テストデータを 2 回使いました", "定義なし", "適合率は定義されません", "再現率は定義されません", "2.0 時間", "あり（実行したコード", "要確認: クラス不均衡", "'cat' は 300 枚、'fox' は 10 枚だけ", "公式の分割", "このうち 4 枚は訓練画像にも", "1 回（エポック 2）", "同じグループの画像は分けません"],
     }  # fmt: skip
     assert [text for text in said[language] if text not in page.text] == []
@@ -346,9 +346,9 @@ MISSING = {
     "split.json": ("What the data are is written when a training begins:", "train {run}"),
     "metrics_val.json": ("Metrics of the validation split:", "evaluate {run}"),
     "metrics_test.json": ("Metrics of the test split, once and at the very end:", "evaluate {run} --split test"),
-    "data_check.json": ("The data were not looked at:", "check {run}"),
+    "data_check.json": ("The data were not checked:", "check {run}"),
     "signals.npz": ("The diagnosis comes with the training:", "train {run}"),
-    "best.weights.h5": ("There is no trained model yet that could be judged:", "train {run}"),
+    "best.weights.h5": ("There is no trained model yet that could be evaluated:", "train {run}"),
     PICTURES[0]: ("What the network looks at, and its filters:", "inspect {run}"),
     PICTURES[1]: ("The picture of the learning curves is drawn when the training has ended:", "train {run}"),
 }
@@ -392,11 +392,11 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path, name)
 
 
 STATUS = [
-    ({"status": "running"}, "was cut off: 3 of 3 epochs", "学習は途中で切れました", True),
+    ({"status": "running"}, "was interrupted: 3 of 3 epochs", "学習は途中で切れました", True),
     ({"status": "paused", "epochs": 1}, "is paused: 1 of 3 epochs", "一時停止中", True),
     ({"status": "interrupted"}, "was stopped: 3 of 3", "途中で止められました", True),
     ({"status": "failed", "reason": "OSError: disk"}, "failed after 3 of 3 epochs. OSError: disk", "学習は失敗しました", False),
-    ({"diverged": True, "diverged_at": "step 2"}, "diverged (step 2) and was ended", "発散したため", False),
+    ({"diverged": True, "diverged_at": "step 2"}, "diverged (step 2) and was stopped", "発散したため", False),
     ({"status": "odd"}, "its status is “odd”", "状態は「odd」", True),
 ]  # fmt: skip
 
@@ -405,7 +405,7 @@ STATUS = [
 def test_a_run_that_did_not_end_well_says_so(tmp_path, environment, english, japanese, goes_on):
     run = make_run(tmp_path, environment=environment)
     page = page_of(run)
-    assert english in page.text and ("To go on with it:" in page.text) == goes_on
+    assert english in page.text and ("To resume it:" in page.text) == goes_on
     assert japanese in page_of(run, "ja").text
     assert "status" in [one.get("class") for one in page.all("div")]
     assert "status" not in [one.get("class") for one in page_of(make_run(tmp_path / "well")).all("div")]
@@ -431,12 +431,12 @@ def test_a_run_that_has_just_begun_and_one_under_way(tmp_path):
             file.unlink()
     (run / "environment.json").write_text('{"status": "running"}')
     for language, words in (
-        ("en", "cut off: 0 of 3 epochs"),
+        ("en", "interrupted: 0 of 3 epochs"),
         ("ja", "学習は途中で切れました。3 エポックのうち 0 まで"),
     ):
         assert words in page_of(run, language).text
     with Run(run).lock():
-        assert "is under way: 0 of 3 epochs" in page_of(run).text
+        assert "is running: 0 of 3 epochs" in page_of(run).text
 
 
 def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, command, monkeypatch):
@@ -453,9 +453,9 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, command, monkeyp
         ("absent", "No run absent. Runs here:"),
         ("empty", "is not a run"),
         ("runs", "is a folder of runs"),
-        ("runs/config/001", "config.json is left out, since it is damaged"),
+        ("runs/config/001", "config.json is left out, because it is damaged"),
         ("runs/environment/001", "environment.json is missing"),
-        ("runs/nested/001", "environment.json is left out, since it is damaged"),
+        ("runs/nested/001", "environment.json is left out, because it is damaged"),
         ("runs/link/001", "report.html is a link"),
         ("runs/good/001 --out runs/good/001/config.json", "whose name ends in .html"),
         ("runs/good/001 --out absent/x.html", "a folder that exists"),

@@ -192,14 +192,14 @@ def test_what_is_no_run(tmp_path, monkeypatch):
     assert "is not a run" in said(tmp_path / "file")
     config = (run.path / "config.json").read_text()
     (run.path / "config.json").write_text(config[:50])
-    assert "config.json is not used, since it is damaged" in said(run.path)
+    assert "config.json is not used, because it is damaged" in said(run.path)
     (run.path / "config.json").write_text(config.replace('"epochs"', '"epoch"'))
     assert "config.json: There is no setting 'epoch'" in said(run.path)
     (run.path / "config.json").write_text(config)
     (run.path / "environment.json").unlink()
     assert "environment.json is missing" in said(run.path)
     write_json(run.path / "environment.json", {"status": "running", "epochs": -1})
-    assert "environment.json is not used, since it is damaged (epochs)" in said(run.path)
+    assert "environment.json is not used, because it is damaged (epochs)" in said(run.path)
 
 
 def test_a_lock_of_another_machine_is_watched_not_believed(tmp_path, monkeypatch):
@@ -294,7 +294,7 @@ def test_what_cannot_be_deleted_now_is_deleted_a_moment_later(tmp_path, monkeypa
 
 def test_a_runs_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot be written: .* Give another by --runs"):
+    with pytest.raises(InputError, match=r"cannot be written: .* Give another with --runs"):
         start_run(Config(), tmp_path / "file")
 
 
@@ -406,7 +406,7 @@ def test_predictions_are_read(tmp_path):
 def test_damaged_predictions_are_told_in_one_line(tmp_path, change):
     arrays = {name: values for name, values in {**WHOLE, **change}.items() if values is not None}
     np.savez(tmp_path / "predictions_val.npz", **arrays)
-    with pytest.raises(InputError, match=r"predictions_val\.npz is missing or damaged\. Write it anew") as error:
+    with pytest.raises(InputError, match=r"predictions_val\.npz is missing or damaged\. Write it again") as error:
         Run(tmp_path).read_predictions("val")
     assert not isinstance(error.value.__cause__, FileNotFoundError)
 

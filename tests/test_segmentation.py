@@ -346,17 +346,17 @@ def break_folder(folder: Path, how: str) -> None:
     ("how", "said"),
     [
         ("no mask", "1 image has no mask, such as images/3.png"),
-        ("no masks", "holds images. Valid: images/ and masks/"),
-        ("no images", "holds no image"),
+        ("no masks", "contains images. Valid: images/ and masks/"),
+        ("no images", "contains no image"),
         ("no folder", "No folder"),
         ("two folders of masks", "which are the masks?"),
-        ("another size", "The mask masks/3.png has 16x15 pixels, and its image images/3.png has 16x16"),
+        ("another size", "The mask masks/3.png has 16x15 pixels, but its image images/3.png has 16x16"),
         ("empty file", "The mask masks/3.png cannot be decoded"),
         ("no picture", "1 mask cannot be read"),
         ("cut off", "The mask masks/3.png cannot be decoded"),
         ("photographs", "256 different values"),
-        ("nothing marked", "no value but 0: in none of 30 masks"),
-        ("too few names", "names 1 class(es), and the masks have 2 values: 0, 255"),
+        ("nothing marked", "no value except 0: nothing is marked in any of 30 masks"),
+        ("too few names", "names 1 class(es), but the masks have 2 values: 0, 255"),
         ("too many names", "Begin each line with its value"),
         ("a value without a name", "has no name for the value 255"),
         ("names that are no text", "classes.txt cannot be read"),
@@ -375,12 +375,12 @@ def test_masks_where_none_are_wanted_and_the_reverse(tmp_path):
     images, masks = draw_shapes(30)
     for make, said in (
         (lambda: pbl.load_data(lambda: from_masked_arrays(images, masks)), "train with task=segmentation"),
-        (lambda: pbl.load_data("digits", masks=True), "has classes and no masks"),
+        (lambda: pbl.load_data("digits", masks=True), "has classes but no masks"),
         (lambda: from_masked_arrays(images, masks[:-1]), "30 images but 29 masks"),
         (lambda: from_masked_arrays(images, masks - 0.5), "is float64"),
         (
             lambda: from_masked_arrays(images, np.where(images > 40, masks * 2, 1), ["a", "b"]),
-            "names 2 class(es), and the masks have 3 values: 0, 1, 2",
+            "names 2 class(es), but the masks have 3 values: 0, 1, 2",
         ),
         (lambda: pbl.load_data(lambda: from_masked_arrays(images, masks[:, :8]), masks=True), "has 8x16 pixels"),
     ):
@@ -653,7 +653,7 @@ def test_a_run_is_the_left_side(tmp_path, command):
         ({"encoder": "resnet2"}, "resnet20"),
         ({"weights": "imagenet"}, "model_options.encoder too"),
         ({"encoder": "resnet20", "weights": "imagenet"}, "efficientnet_transfer"),
-        ({"encoder": "resnet20", "weights": str(tmp_path / "gone")}, "asked for is resnet20"),
+        ({"encoder": "resnet20", "weights": str(tmp_path / "gone")}, "requested is resnet20"),
         ({"encoder": "resnet20", "weights": str(tmp_path / "no")}, "no"),
     ):
         with pytest.raises(InputError) as error:
@@ -788,10 +788,10 @@ def test_cut_off_and_resumed_to_the_bit(tmp_path):
         ({"task_options": {"loss": "focal"}}, "Valid: cross_entropy, dice, both"),
         ({"task_options": {"class_weights": "5"}}, "a number, 0 or more, for each class"),
         ({"task_options": {"false_images": 2}}, "from 0 to below 1"),
-        ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 numbers, and there are 2 classes"),
+        ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 numbers, but there are 2 classes"),
         ({"label_smoothing": 0.1}, "Valid: task_options.loss=cross_entropy, dice, both"),
-        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix mix labels"),
-        ({"dataset": "digits"}, "has classes and no masks"),
+        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix also mix labels"),
+        ({"dataset": "digits"}, "has classes but no masks"),
         ({"task": "classification", "task_options": {}}, "task=segmentation"),
     ],
 )

@@ -139,7 +139,7 @@ def test_weights_that_appear_in_the_step_are_told_at_once(tmp_path):
             return images
 
     pbl.MODELS["late"] = lambda input_shape, num_classes: Late()
-    with pytest.raises(InputError, match="late makes weights of head only in its training step"):
+    with pytest.raises(InputError, match="late creates weights of head only in its training step"):
         pbl.train(pbl.Config(task="own", model="late", experiment="x", epochs=1), folder=tmp_path)
 
 

@@ -38,7 +38,7 @@ def test_parents_changes_and_gains(tmp_path, write_run):
     runs = by_name(tmp_path)
     assert list(runs) == [*(f"a/00{n}" for n in range(1, 5)), *(f"b/00{n}" for n in range(1, 8))]  # the oldest first
     told = {name: (run.parent and run.parent.name, describe_changes(run)) for name, run in runs.items()}
-    at_once = "(2 changes at once: which of them did it cannot be told)"
+    at_once = "(2 changes at once: it is not known which of them had the effect)"
     assert told == {
         "a/001": (None, ""),
         "a/002": ("a/001", "epochs: 30 -> 90"),
@@ -193,8 +193,8 @@ def test_wrong_input_gets_one_line(tmp_path, write_run, command, monkeypatch):
     write_run("runs/a/001", BASE)
     (tmp_path / "empty").mkdir()
     for words, expected in (
-        (["absent"], "No folder absent"),
-        (["empty"], "empty holds no runs. Train one first"),
+        (["absent"], "There is no folder absent"),
+        (["empty"], "empty contains no runs. Train one first"),
         (["runs/a/001"], f"runs/a/001 is one run. Give the folder of all runs: {tmp_path / 'runs'}"),
         (["runs", "--out", "gains.txt"], "whose name ends in one of .png"),
         (["runs", "--csv", "nowhere/log.csv"], "give a file in a folder that exists"),

@@ -135,7 +135,7 @@ def test_the_draft(team, language):
     assert tried.count("a/00") == 5 and "実験/001" in tried and "a/006" not in tried
     helped, harmed, neither, again = (
         page.text.partition(said(title) + ":")[2]
-        for title in ("Helped (the whole interval lies above 0)", "Harmed (the whole interval lies below 0)", "No difference that these images could show", "The same settings again")
+        for title in ("Helped (the whole interval is above 0)", "Harmed (the whole interval is below 0)", "No difference that these images could show", "The same settings again")
     )  # fmt: skip
     assert helped.lstrip().startswith("epochs: 30 -> 90: +10.0") and neither.lstrip().startswith(
         "batch_size: 64 -> 32: +1.0"
@@ -161,7 +161,7 @@ def test_what_is_damaged_is_left_out(team):
         )
     (team / "a" / "001" / "metrics_test.json").write_text('{"accuracy": "<b>"}')
     page = Page(write_team_report(team, "en").file)
-    assert len(page.addresses) == 1 and "The runs hold no check of the data" in page.text and "svg" not in page.html
+    assert len(page.addresses) == 1 and "The runs contain no check of the data" in page.text and "svg" not in page.html
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -257,7 +257,7 @@ def test_many_runs_keep_to_the_page(tmp_path, write_run):
         write_run(f"runs/e/{number:03d}", np.arange(200) < 100 + number, epochs=number // 2 + 1, seed=number % 2)
     page = Page(write_team_report(tmp_path / "runs", "en").file)
     assert page.between("What was tried", "What helped").count("e/0") == MOST_RUNS
-    assert f"Shown are the {MOST_SETTINGS - 1} most accurate of 30 settings, and the least accurate." in page.text
+    assert f"The {MOST_SETTINGS - 1} most accurate of 30 settings are shown, and the least accurate." in page.text
     assert f"{60 - MOST_RUNS} earlier runs are left out here" in page.text
     methods = page.between("Methods", "Results")
     assert "epochs=30 e/058, e/059" in methods and "epochs=19" not in methods and "epochs=1 e/000" in methods
@@ -272,7 +272,7 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, write_run):
         return str(error.value)
 
     (tmp_path / "empty").mkdir()
-    assert "holds no runs" in say_of(tmp_path / "empty") and "No folder" in say_of(tmp_path / "absent")
+    assert "contains no runs" in say_of(tmp_path / "empty") and "There is no folder" in say_of(tmp_path / "absent")
     write_run("failed/a/001", None, status="failed")
     assert "has no finished run to report on. Train one first" in say_of(tmp_path / "failed")
     write_run("runs/a/001", BASE)

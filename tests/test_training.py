@@ -392,7 +392,7 @@ def test_wrong_callbacks(monkeypatch):
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [
-        (lambda x, n: keras.layers.Dense(n)(x), "no probabilities"),
+        (lambda x, n: keras.layers.Dense(n)(x), "not probabilities"),
         (
             lambda x, n: keras.layers.Dense(n + 1, activation="softmax")(x),
             r"gives the shape \(2, 11\) for 2 images of 10",
@@ -476,7 +476,7 @@ def test_a_training_goes_on_with_tensorboard_or_without(tmp_path):
 def test_without_tensorboard_nothing_is_trained(tmp_path, monkeypatch):
     for name in ("tensorboard", "tensorboard.summary", "tensorboard.summary.v2"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=r"tensorboard=true needs the package .*: pip install tensorboard, or leave"):
+    with pytest.raises(InputError, match=r"tensorboard=true needs the package .*: pip install tensorboard, or omit"):
         pbl.train(small(tensorboard=True), folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -501,7 +501,7 @@ def test_the_course_project_takes_a_zip_of_photographs(shared_data, command, tmp
     schedule = build_optimizer(config, steps_per_epoch=10).get_config()["learning_rate"]["config"]
     assert schedule["initial_learning_rate"] == 0.01 and schedule["decay_rate"] == 5e-4
     status, said, _ = command("train", "--dry-run", file, f"dataset={shared_data / 'ants_bees.zip'}")
-    assert status == 0 and "All of it runs: vgg_small on" in said
+    assert status == 0 and "The whole pipeline runs: vgg_small on" in said
 
 
 def test_the_epoch_line(capsys, monkeypatch):

@@ -49,10 +49,10 @@ def test_the_suggested_learning_rate_learns_and_the_model_stays(tmp_path):
 @pytest.mark.parametrize(
     ("losses", "suggestion", "said"),
     [
-        (np.linspace(2.3, 0.5, 60), 10.0, "try higher ones"),
+        (np.linspace(2.3, 0.5, 60), 10.0, "try higher rates"),
         (np.r_[np.linspace(2.3, 0.5, 40), np.linspace(0.5, 9, 20)], None, ""),
         (2.3 + 0.1 * np.sin(np.arange(60)), None, "does not fall at any rate"),
-        (np.r_[2.3, [np.nan] * 59], None, "no finite number almost from the start"),
+        (np.r_[2.3, [np.nan] * 59], None, "not a finite number almost from the start"),
     ],
     ids=["falls to the end", "falls and rises", "flat", "nan"],
 )
@@ -108,11 +108,11 @@ def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
     status, out, _ = command(
         "train", "--dry-run", "model=mlp", "epochs=50", "callbacks=early_stopping", "warmup_epochs=3"
     )
-    assert status == 0 and "All of it runs: mlp on digits." in out and not list(tmp_path.iterdir())
+    assert status == 0 and "The whole pipeline runs: mlp on digits." in out and not list(tmp_path.iterdir())
     status, out, _ = command("train", "--memorise", "20", "model=mlp", "learning_rate=0.05")
     assert status == 0 and "has memorised 20 images" in out
     status, out, _ = command("train", "--memorise", "20", "model=mlp", "learning_rate=1e-9")
-    assert status == 1 and "where it should know all" in out
+    assert status == 1 and "but it should classify all" in out
     for name in ("rate.xyz", "nowhere/rate.png"):
         status, _, errors = command("find-rate", "--output", name)
         assert status == 2 and "give a file in a folder that exists" in errors
@@ -155,7 +155,7 @@ def test_sweeps_are_read(text, expected):
         (["--memorise", "8", "--dry-run"], "Give one of --sweep"),
         (
             ["--dry-run", "epochs=3", "warmup_epochs=5", "learning_rate_schedule=cosine"],
-            "leaves no epoch of the whole rate",
+            "leaves no epoch at the full rate",
         ),
         (["--dry-run", "callbacks=reduce_on_plateau"], "ReduceLROnPlateau sets the learning rate itself"),
     ],
@@ -258,6 +258,6 @@ def test_two_processes_share_a_sweep(tmp_path):
     table = pd.read_csv(file)
     assert table["learning_rate"].tolist() == [0.1, 0.03, 0.01] and set(table["status"]) == {"finished"}
     assert table["run"].nunique() == 3
-    assert any("Passed over for now" in out for out, _ in said)
+    assert any("Skipped for now" in out for out, _ in said)
     for at in table.index:
         assert all(f"{table['val_accuracy'][at]:.4f}" in out for out, _ in said)

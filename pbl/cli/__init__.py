@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
             what = Sentence("{file} cannot be read or written now: {reason}. Give the same command again.", **about)
         elif isinstance(error, PermissionError):
             what = Sentence(
-                "{file} cannot be read or written: {reason}. Let its owner open it, or give another.", **about
+                "{file} cannot be read or written: {reason}. Let its owner open it, or give another file.", **about
             )
         else:
             raise

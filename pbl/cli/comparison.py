@@ -33,60 +33,73 @@ def compare(
     runs: Annotated[
         list[str],
         Argument(
-            metavar="RUN ...", help="Runs or folders of runs; with --train experiment files and KEY=VALUE for all."
+            metavar="RUN ...",
+            help="Runs or folders of runs; with --train, experiment files and KEY=VALUE for all of them.",
         ),
     ],
     train: Annotated[
-        bool, Option("--train", help="Train the experiments first, seed by seed. The same command goes on.")
+        bool,
+        Option("--train", help="Train the experiments first, seed by seed. The same command resumes the training."),
     ] = False,
     models: Annotated[
         str | None,
         Option(
             metavar="NAME,NAME",
-            help="With --train: each of these models, with its default options, in the experiment's place.",
+            help="With --train: each of these models, with its default options, instead of the model in the experiment.",
         ),
     ] = None,
-    seeds: Annotated[int, Option(min=1, help="With --train: runs of each, with seeds that count up.")] = 5,
+    seeds: Annotated[int, Option(min=1, help="With --train: the number of runs of each, with consecutive seeds.")] = 5,
     folds: Annotated[
         int | None,
         Option(
             min=2,
-            help="With --train: cross-validation, for few images: each is judged once; so many runs of each seed.",
+            help="With --train: the number of folds of a cross-validation, for few images. Each image is judged once, and each seed gives one run per fold.",
         ),
     ] = None,
-    epochs: Annotated[int | None, Option(min=1, help="With --train: epochs of every run.")] = None,
-    minutes: Annotated[float | None, Option(min=0.01, help="With --train: minutes of every run, instead.")] = None,
+    epochs: Annotated[int | None, Option(min=1, help="With --train: the number of epochs of every run.")] = None,
+    minutes: Annotated[
+        float | None, Option(min=0.01, help="With --train: the number of minutes of every run, instead of epochs.")
+    ] = None,
     workers: Workers = 1,
     engine: Engine = "processes",
     split: Annotated[
-        Split, Option(help="Which images; test is evaluated, and each use recorded, where it is not yet.")
+        Split,
+        Option(help="Which images; runs that are not yet evaluated on test are evaluated, and each use is recorded."),
     ] = "val",
-    margin: Annotated[float, Option(min=0, help="The difference that matters to you, in points of accuracy.")] = 1.0,
+    margin: Annotated[
+        float, Option(min=0, help="The smallest difference that matters to you, in points of accuracy.")
+    ] = 1.0,
     baseline: Annotated[
-        str | None, Option(metavar="NAME", help="Compare all with this architecture, in place of all pairs.")
+        str | None, Option(metavar="NAME", help="Compare every architecture with this one, instead of all pairs.")
     ] = None,
     target: Annotated[
-        float | None, Option(min=0, max=1, help="The validation accuracy up to which training seconds are counted.")
+        float | None,
+        Option(
+            min=0, max=1, help="The target validation accuracy: the training seconds until it is reached are counted."
+        ),
     ] = None,
     measure: Annotated[
-        bool, Option("--measure", help="Measure MACs, latency, throughput, memory and file of one run of each.")
+        bool,
+        Option(
+            "--measure", help="Measure MACs, latency, throughput, memory and file size of one run of each architecture."
+        ),
     ] = False,
     out: Annotated[
-        Path, Option(metavar="DIR", help="Where results.csv, results.md, results.json and results.png go.")
+        Path, Option(metavar="DIR", help="Folder for results.csv, results.md, results.json and results.png.")
     ] = Path("comparison"),
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
     folder: RunsOption = None,
 ) -> int:
-    """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
+    """Compare runs, or train architectures with several seeds and compare them. Only claims that the runs support are made."""
     choose_code(runs, trust, no_code)
     from pbl import comparison
 
     if not train and (epochs or minutes or models or folds or workers != 1 or engine != "processes"):
         raise InputError("--epochs, --minutes, --models, --folds, --workers and --engine are for --train.")
     if folds and split == "test":
-        raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
+        raise InputError("The folds of a cross-validation are compared on validation: omit --split test.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
@@ -188,9 +201,9 @@ def show_comparison(result) -> None:
     """What fits on a screen of 80 letters; results.md has all columns."""
     from pbl import comparison
 
-    told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
+    told = "A difference of less than {margin:g} points is treated as unimportant. {images:,} {split} images."
     if result.scale != 100:
-        told = "A difference of less than {margin:g} in {measure} is taken not to matter. {images:,} {split} images."
+        told = "A difference of less than {margin:g} in {measure} is treated as unimportant. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")
     print(say(told, margin=result.margin, measure=result.measure_name, images=result.images, split=split))
     architectures = comparison.show_architectures(result.architectures, result.measure)
@@ -208,18 +221,18 @@ def show_comparison(result) -> None:
     _show_table(say("Cost"), architectures.filter(("architecture", *cost)))
     pairs = comparison.show_pairs(result.pairs, result.measure)
     needed = pairs.pop("would separate them")
-    _show_table(say("This architecture against that one (over seeds and images)"), pairs)
+    _show_table(say("This architecture compared with that one (over seeds and images)"), pairs)
     of_need: dict[str, list[str]] = {}
     for first, second, need in zip(pairs["first"], pairs["second"], needed, strict=True):
         if need:
             of_need.setdefault(need, []).append(f"{first} − {second}")
     if of_need:
-        print(say("What would separate them, four times in five, were the difference the one seen:"))
+        print(say("What would separate them in four of five cases, if the true difference were the observed one:"))
     for need, names in of_need.items():
         more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
         print_text(f"{say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}", 2, "- ")
     models = comparison.show_models(result.models, result.measure)
-    title = say("This trained model against that one (over the images alone)")
+    title = say("This trained model compared with that one (over the images only)")
     if models["first"].nunique() == 1 < len(models):
         title += f": {models.pop('first').iloc[0]} − ..."
     _show_table(title, models)

@@ -18,7 +18,7 @@ from pbl.languages.catalogue import list_languages
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
 RunsOption = Annotated[
     str | None,
-    Option("--runs", metavar="DIR", help="Where runs are kept; else the variable PBL_RUNS, else runs/."),
+    Option("--runs", metavar="DIR", help="Folder of the runs; by default the variable PBL_RUNS, then runs/."),
 ]
 DataDir = Annotated[str | None, Option(metavar="DIR", help="Folder of prepared TensorFlow Datasets.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON, for scripts.")]
@@ -26,7 +26,7 @@ ExperimentFile = Annotated[
     str | None,
     Argument(
         metavar="EXPERIMENT.py",
-        help="An experiment file, or a run's folder for its very settings; experiments/digits_resnet20.py unless given.",
+        help="An experiment file, or a run's folder for the settings of that run; by default experiments/digits_resnet20.py.",
     ),
 ]
 Settings = Annotated[
@@ -36,21 +36,21 @@ Settings = Annotated[
 Split = Literal["val", "test"]
 Language = Literal[*list_languages()]
 LanguageOption = Annotated[
-    Language | None, Option(help="Of the sentences; else the variable PBL_LANGUAGE, else the locale.")
+    Language | None, Option(help="Language of the sentences; by default the variable PBL_LANGUAGE, then the locale.")
 ]
 
 Trust = Annotated[
-    bool, Option("--trust", help="Execute the run's experiment.py though it was not made on this machine.")
+    bool, Option("--trust", help="Execute the run's experiment.py, even if it was not made on this machine.")
 ]
 NoCode = Annotated[
-    bool, Option("--no-code", help="Do not execute the run's experiment.py: its model is one of this package.")
+    bool, Option("--no-code", help="Do not execute the run's experiment.py: its model comes with this package.")
 ]
 
 Workers = Annotated[
     int,
     Option(
         metavar="N",
-        help="Train so many runs at once, as processes that share this machine's cores and GPUs; several runs only.",
+        help="The number of runs trained at once, as processes that share this machine's cores and GPUs; only for several runs.",
     ),
 ]
 Engine = Annotated[
@@ -137,9 +137,11 @@ def load_config(experiment: str | None, settings: list[str] | None):
 
 def _check_experiment(word: str) -> None:
     """Raises InputError where what stands in the place of an experiment file is something else, which is a setting."""
-    told = "'{word}' is no experiment file, but {what}. Write: {setting}={word}"
+    told = "'{word}' is not an experiment file, but {what}. Write: {setting}={word}"
     if re.fullmatch(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?", word):
-        wrong = "'{word}' is a value without a setting. Several values of one: --sweep \"learning_rate=0.1,0.01\"."
+        wrong = (
+            "'{word}' is a value without a setting. Several values of one setting: --sweep \"learning_rate=0.1,0.01\"."
+        )
         raise InputError(wrong, word=word)
     path = Path(find_experiment(word))
     if path.suffix.lower() in (".zip", ".npz") or (path.is_dir() and not any(path.glob("**/config.json"))):
@@ -215,6 +217,6 @@ def parse_requirements(texts: list[str] | None) -> list[Requirement]:
             wrong = '--require "{text}" is not of the form "accuracy>=0.9" (>=, >, <= or <).'
             raise InputError(wrong, text=text) from None
         if float(number) > 1 and name.rpartition(".")[2] in _SHARES:
-            told = '--require "{text}": {name} is a share, 0 to 1. Write "{name}{sign}{share:g}".'
+            told = '--require "{text}": {name} is a share, from 0 to 1. Write "{name}{sign}{share:g}".'
             raise InputError(told, text=text, name=name, sign=sign, share=float(number) / 100)
     return requirements

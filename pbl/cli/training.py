@@ -33,15 +33,18 @@ def train(
     experiment: ExperimentFile = None,
     settings: Settings = None,
     fresh: Annotated[
-        bool, Option("--fresh", help="Start anew although an unfinished run of these settings is there.")
+        bool, Option("--fresh", help="Start a new run, even if there is an unfinished run with these settings.")
     ] = False,
     dry_run: Annotated[
-        bool, Option("--dry-run", help="One batch through all of it, to see that it runs; nothing is kept.")
+        bool, Option("--dry-run", help="Run one batch through the whole pipeline as a check; nothing is kept.")
     ] = False,
     memorise: Annotated[
         int | None,
         Option(
-            min=2, max=1024, metavar="IMAGES", help="Can the model learn so many images (32) by heart? Nothing is kept."
+            min=2,
+            max=1024,
+            metavar="IMAGES",
+            help="Check whether the model can memorise this number of images (32). Nothing is kept.",
         ),
     ] = None,
     sweep: Annotated[
@@ -51,9 +54,12 @@ def train(
             help="One run for each combination of these settings, such as learning_rate=0.1,0.01.",
         ),
     ] = None,
-    seeds: Annotated[int, Option(min=1, help="So many runs, with seeds that count up.")] = 1,
+    seeds: Annotated[int, Option(min=1, help="The number of runs, with consecutive seeds.")] = 1,
     learning_curve: Annotated[
-        bool, Option("--learning-curve", help="Would more data help? Train on 1/8, 1/4, 1/2 and all of the images.")
+        bool,
+        Option(
+            "--learning-curve", help="Check whether more data would help: train on 1/8, 1/4, 1/2 and all of the images."
+        ),
     ] = False,
     search: Annotated[
         str | None,
@@ -62,11 +68,15 @@ def train(
             help="Search for good settings, with Optuna, such as learning_rate=log:1e-3..0.3 optimizer=sgd,adamw.",
         ),
     ] = None,
-    trials: Annotated[int, Option(help="With --search: so many trials, those of earlier calls included.")] = 30,
-    minutes: Annotated[float | None, Option(help="With --search: no trial begins after so many minutes.")] = None,
+    trials: Annotated[int, Option(help="With --search: the number of trials, including those of earlier calls.")] = 30,
+    minutes: Annotated[
+        float | None, Option(help="With --search: no trial begins after this number of minutes.")
+    ] = None,
     pruner: Annotated[
         Literal["median", "hyperband", "none"],
-        Option(help="With --search: what ends a run that does worse than others did by then."),
+        Option(
+            help="With --search: the rule that stops a run if it is worse than earlier runs were at the same epoch."
+        ),
     ] = "median",
     workers: Workers = 1,
     engine: Engine = "processes",
@@ -74,7 +84,7 @@ def train(
     trust: Trust = False,
     no_code: NoCode = False,
 ) -> int:
-    """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
+    """Train one run, and evaluate it on validation. The same command resumes an interrupted run."""
     choose_code([experiment], trust, no_code)
     config = load_config(experiment, settings)
     is_sweep = sweep is not None or (seeds > 1 and not learning_curve)
@@ -101,7 +111,7 @@ def train(
         return 0 if accuracy >= trials.MEMORISED else 1
     if dry_run:
         run = trials.dry_run(config, runs)
-        told = "All of it runs: {model} on {source}. Nothing was kept."
+        told = "The whole pipeline runs: {model} on {source}. Nothing was kept."
         print(say(told, model=run.config.model, source=run.split["source"]))
         return 0
     return _show_run(training.train(config, folder=runs, fresh=fresh))
@@ -171,7 +181,7 @@ def _show_search(found, space, config) -> int:
         with replacing(pictures[-1]) as temporary:
             figure.savefig(temporary, dpi=120)
     if not found.seeds:
-        print(say("No trial has finished: give more of them, or another space."))
+        print(say("No trial has finished: allow more trials, or use another space."))
         return 1
     runs = [run for of_trial in found.seeds.values() for run in of_trial]
     if len(runs) > 1:
@@ -238,13 +248,13 @@ def _show_run(run) -> int:
     if "metrics" not in metrics:  # judged as classification is
         accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
         of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
-        of_epoch = "{best} of {all} (lowest validation loss; this model was kept)"
+        of_epoch = "{best} of {all} (lowest validation loss; this model is kept)"
         judged = [
             (say("validation accuracy"), say(of_accuracy, accuracy=accuracy, low=low, high=high, images=images)),
             (say("validation log loss"), say("{value:.4f} nats", value=metrics["log_loss"])),
         ]
     else:
-        of_epoch = "{best} of {all} (this model was kept)"
+        of_epoch = "{best} of {all} (this model is kept)"
         judged = [
             (say("validation {metric}", metric=name), format_number(value))
             for name, value in metrics["metrics"].items()
@@ -269,15 +279,17 @@ def _show_run(run) -> int:
 def find_rate(
     experiment: ExperimentFile = None,
     settings: Settings = None,
-    lowest: Annotated[float | None, Option(help="First learning rate; 1e-4 for SGD, 1e-6 for others.")] = None,
-    highest: Annotated[float | None, Option(help="Last learning rate; 3 for SGD, 0.3 for others.")] = None,
-    steps: Annotated[int, Option(min=20, help="Steps from the first to the last.")] = 120,
-    output: Annotated[Path, Option(metavar="FILE.png", help="Where the picture goes.")] = Path("learning_rate.png"),
+    lowest: Annotated[
+        float | None, Option(help="First learning rate; by default 1e-4 for SGD, 1e-6 for others.")
+    ] = None,
+    highest: Annotated[float | None, Option(help="Last learning rate; by default 3 for SGD, 0.3 for others.")] = None,
+    steps: Annotated[int, Option(min=20, help="The number of steps from the first to the last rate.")] = 120,
+    output: Annotated[Path, Option(metavar="FILE.png", help="File for the picture.")] = Path("learning_rate.png"),
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Try rising learning rates, and suggest one."""
+    """Try increasing learning rates, and suggest one."""
     choose_code([experiment], trust, no_code)
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)

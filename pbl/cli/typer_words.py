@@ -19,13 +19,13 @@ _SAID = (
     (r"Invalid value for (?P<name>.+?): (?:Value error, )?(?P<reason>.+)", "The value of {name} is wrong: {reason}"),
     # The reason
     (r"'(?P<value>.*)' is not one of (?P<valid>.+?)\.?", "'{value}' is not valid. Valid: {valid}."),
-    (r"'(?P<value>.*)' is not a valid (?:int(?:eger)?)(?: range)?\.", "'{value}' is no whole number."),
-    (r"'(?P<value>.*)' is not a valid float(?: range)?\.", "'{value}' is no number."),
+    (r"'(?P<value>.*)' is not a valid (?:int(?:eger)?)(?: range)?\.", "'{value}' is not a whole number."),
+    (r"'(?P<value>.*)' is not a valid float(?: range)?\.", "'{value}' is not a number."),
     (r"Input should be a valid integer.*", "Give a whole number."),
     (r"Input should be a valid number.*", "Give a number."),
     (r"Input should be greater than or equal to (?P<value>\S+)", "Give {value} or more."),
     (r"Input should be less than or equal to (?P<value>\S+)", "Give {value} or less."),
-    (r"(?P<value>\S+) is not in the range (?P<valid>.+?)\.", "{value} is outside of the range {valid}."),
+    (r"(?P<value>\S+) is not in the range (?P<valid>.+?)\.", "{value} is outside the range {valid}."),
 )  # fmt: skip
 
 

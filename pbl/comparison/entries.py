@@ -93,9 +93,9 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
             continue  # tables and pictures beside the runs, that runs/*/* names too
         if not files:
             what = (
-                Sentence("holds no run")
+                Sentence("contains no run")
                 if path.is_dir()
-                else Sentence("is no folder")
+                else Sentence("is not a folder")
                 if path.exists()
                 else Sentence("does not exist")
             )
@@ -189,7 +189,7 @@ def _add_results(entry: Entry, split: str) -> None:
     accuracy, images = entry.values.mean(), len(entry.values)
     told = metrics.get("accuracy"), metrics.get("images")
     if (told[0] is not None and abs(told[0] - accuracy) > 1e-6) or told[1] not in (None, images):
-        entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
+        entry.reason = Sentence("metrics_{split}.json does not belong to these predictions", split=split)
         return
     entry.history = _read_history(run)
     entry.row |= {
@@ -217,13 +217,13 @@ def _add_values(entry: Entry, split: str) -> None:
         return
     except InputError as error:
         entry.lacks_predictions = isinstance(error.__cause__, FileNotFoundError)
-        entry.reason = Sentence("task={task}: no value of each image of {split}", task=run.config.task, split=split)
+        entry.reason = Sentence("task={task}: no value for each image of {split}", task=run.config.task, split=split)
         return
     measure, mean = metrics.headline, float(values.mean())
     told, interval = metrics.metrics.get(measure), metrics.intervals.get(measure)
     is_inside = interval is None or interval[0] - 1e-6 <= mean <= interval[1] + 1e-6
     if told is None or abs(told - mean) > 1e-6 or not is_inside:
-        entry.reason = Sentence("metrics_{split}.json is not of these predictions", split=split)
+        entry.reason = Sentence("metrics_{split}.json does not belong to these predictions", split=split)
         return
     entry.is_less_better = metrics.better == "lower"
     sign = -1 if entry.is_less_better else 1
@@ -241,7 +241,7 @@ def _read_headline(run: Run, split: str) -> HeadlineMetrics:
     try:
         return HeadlineMetrics.model_validate(run.read_json(f"metrics_{split}.json"))
     except ValidationError:
-        raise InputError("metrics_{split}.json is not of these predictions", split=split) from None
+        raise InputError("metrics_{split}.json does not belong to these predictions", split=split) from None
 
 
 def _add_cost(entry: Entry) -> None:
@@ -284,8 +284,8 @@ def check_same(entries: list[Entry], split: str) -> None:
     lacking = [entry for entry in entries if entry.lacks_predictions]
     if lacking and (known or split == "test"):
         raise InputError(
-            "{run} has no predictions of the {split} split, so its score would stand beside scores of other images. First:"
-            " python -m pbl evaluate {run} --split {split}",
+            "{run} has no predictions of the {split} split, so its score would be compared with scores on other images. First: python -m pbl "
+            "evaluate {run} --split {split}",
             run=for_shell(lacking[0].run.path),
             split=split,
         )
@@ -293,7 +293,7 @@ def check_same(entries: list[Entry], split: str) -> None:
     for entry in known[1:]:
         if entry.measure != first.measure:
             raise InputError(
-                "{first} is judged by {one}, {other} by {another}: compare runs of one task.",
+                "{first} is measured by {one}, {other} by {another}: compare runs of one task.",
                 first=first.run.path,
                 one=first.measure,
                 other=entry.run.path,
@@ -301,24 +301,24 @@ def check_same(entries: list[Entry], split: str) -> None:
             )
         if entry.images != first.images:
             raise InputError(
-                "{first} and {other} were trained on other images or another split{which}: a difference between them would say nothing"
-                " of the models. Name runs that agree in it: python -m pbl compare RUN RUN ...",
+                "{first} and {other} were trained on different images or another split{which}: a difference between them would say nothing about "
+                "the models. Name runs with the same data: python -m pbl compare RUN RUN ...",
                 first=first.run.path,
                 other=entry.run.path,
                 which=_tell_differing(first.run, entry.run),
             )
         if not np.array_equal(entry.hashes, first.hashes):
             raise InputError(
-                "{first} and {other} were judged on other {split} images. Evaluate both again on the same data:"
-                " python -m pbl evaluate RUN --split {split}",
+                "{first} and {other} were evaluated on different {split} images. Evaluate both again on the same data: python -m pbl evaluate RUN "
+                "--split {split}",
                 first=first.run.path,
                 other=entry.run.path,
                 split=split,
             )
         if not np.array_equal(entry.labels, first.labels):
             raise InputError(
-                "{first} and {other} were judged on the same {split} images with other labels. Evaluate both again on the same"
-                " data: python -m pbl evaluate RUN --split {split}",
+                "{first} and {other} were evaluated on the same {split} images with different labels. Evaluate both again on the same data: python "
+                "-m pbl evaluate RUN --split {split}",
                 first=first.run.path,
                 other=entry.run.path,
                 split=split,
@@ -337,7 +337,7 @@ def pool_folds(entries: list[Entry], split: str) -> list[Entry]:
     if len({(entry.settings["folds"], entry.settings["fold"]) for entry in folded}) < 2:
         return entries
     if split == "test":
-        raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
+        raise InputError("The folds of a cross-validation are compared on validation: omit --split test.")
     pooled: dict[tuple[str, int], list[Entry]] = {}
     for entry in folded:
         if not entry.reason:
@@ -370,7 +370,7 @@ def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
         parts=parts,
     )
     if lacking:
-        whole.reason = Sentence("of its cross-validation the folds {folds} are missing", folds=", ".join(lacking))
+        whole.reason = Sentence("the folds {folds} of its cross-validation are missing", folds=", ".join(lacking))
         whole.row = {**first.row, "folds": first.settings["folds"]}
         return whole
     hashes, labels, values = (
@@ -404,7 +404,9 @@ def set_repetitions_aside(entries: list[Entry]) -> None:
 
 
 def _say_repeated(known: Entry) -> Sentence:
-    return Sentence("the settings and the seed of {run}, so it is not one seed more", run=known.run.path)
+    return Sentence(
+        "it has the settings and the seed of {run}, so it does not count as another seed", run=known.run.path
+    )
 
 
 def label_entries(entries: list[Entry]) -> None:

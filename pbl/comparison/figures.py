@@ -152,9 +152,9 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
     names = [literal(caption(told, first=cut(row.first, 30), second=cut(row.second, 30))) for row in pairs.itertuples()]
     axes.set_yticks(range(len(pairs)), names, fontsize=7)
     axes.invert_yaxis()
-    told = "difference in {measure}, 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+    told = "difference in {measure}, separate 95% interval for each\norange: separated, all pairs considered (Holm)"
     if comparison.scale == 100:
-        told = "difference in {measure} [points], 95% interval of each by itself\norange: separated, all pairs considered (Holm)"
+        told = "difference in {measure} [points], separate 95% interval for each\norange: separated, all pairs considered (Holm)"
     axes.set_xlabel(literal(caption(told, measure=comparison.measure_name)))
     kind = caption("architectures" if len(comparison.pairs) else "trained models: no claim about architectures")
     axes.set_title(f"{kind}\n{below}", fontsize="medium")

@@ -220,18 +220,18 @@ def _find_notes(
     devices = {entry.row.get("device") for entry in compared}
     if len(devices) > 1:
         yield Sentence(
-            "Seconds come from different devices ({devices}): do not compare them.",
+            "The times were measured on different devices ({devices}): do not compare them.",
             devices=", ".join(sorted(map(str, devices))),
         )
     if len({entry.is_pretrained for entry in compared}) > 1:
         yield Sentence(
-            "Models with pre-trained weights stand apart: they have seen other images, so no difference to those that were trained"
-            " from scratch is told."
+            "Models with pre-trained weights are listed separately: they have seen other images, so they are not compared with models that were "
+            "trained from scratch."
         )
     if folds := compared[0].folds is not None and compared[0].settings["folds"]:
         yield Sentence(
-            "Cross-validation (folds={folds}): each of the {images} images that are not test was judged once, by the one of {folds}"
-            " models that was not trained on it; so each model was trained on {share:.0%} of them.",
+            "Cross-validation (folds={folds}): each of the {images} images outside test was judged once, by the one of {folds} models that was not "
+            "trained on it; so each model was trained on {share:.0%} of them.",
             folds=folds,
             images=len(compared[0].folds),
             share=1 - 1 / folds,
@@ -239,22 +239,22 @@ def _find_notes(
     uses = max(entry.row["test_uses"] for entry in compared)
     if split == "val":
         yield Sentence(
-            "These are validation images, on which each run's best epoch was chosen: the accuracies are a little too high, and"
-            " more so of what was tried more often. At the end: --split test."
+            "These are validation images, and the best epoch of each run was chosen on them: the accuracies are a little too high, and more so for "
+            "models that were tried more often. At the end: --split test."
             if compared[0].measure == "accuracy"
-            else "These are validation images, on which each run's best epoch was chosen: what was tried more often has had more"
-            " chances to look good. At the end: --split test."
+            else "These are validation images, and the best epoch of each run was chosen on them: models that were tried more often had more "
+            "chances to look good. At the end: --split test."
         )
     elif uses > 1:
         yield Sentence(
-            "The test split has been used up to {uses} times by a run: what was chosen by it flatters itself.",
+            "A run has used the test split up to {uses} times: a choice based on it makes its score too good.",
             uses=uses,
         )
     hashes = compared[0].hashes
     if copies := len(hashes) - len(np.unique(hashes)):
         yield Sentence(
-            "{n} of the {images} images are copies of others, which count as new ones here: the intervals are too narrow by"
-            " that. See: python -m pbl check.",
+            "{n} of the {images} images are copies of others, but they count as new images here: this makes the intervals too narrow. See: python "
+            "-m pbl check.",
             n=copies,
             images=len(hashes),
         )
@@ -278,7 +278,7 @@ def _find_unequal_budgets(groups: dict[str, list[Entry]]) -> Iterator[Sentence]:
         if len({tuple(value) for value in values.values()}) > 1:
             told = _list_some(f"{label}: {'/'.join(map(str, value))}" for label, value in values.items())
             yield Sentence(
-                "Unequal budget, {what}: {told}. What was tried or trained more often has had more chances to look good.",
+                "Unequal budget, {what}: {told}. Models that were tried or trained more often had more chances to look good.",
                 what=what,
                 told=told,
             )
@@ -286,7 +286,9 @@ def _find_unequal_budgets(groups: dict[str, list[Entry]]) -> Iterator[Sentence]:
     known = [float(value) for value in seconds if np.isfinite(value) and value > 0]
     if len(known) > 1 and max(known) > 1.1 * min(known):
         yield Sentence(
-            "Unequal budget, training time: from {least:.3g} to {most:.3g} s a run.", least=min(known), most=max(known)
+            "Unequal budget, training time: from {least:.3g} to {most:.3g} s per run.",
+            least=min(known),
+            most=max(known),
         )
 
 
@@ -319,8 +321,8 @@ def _compare_architectures(
         told = _list_some(f"{label} {count}" for label, count in few.items())
         notes.append(
             Sentence(
-                "No claim about architectures with fewer than {fewest} seeds ({told}): another seed might turn the order round."
-                " Train more: python -m pbl compare --train EXPERIMENT.py ... --seeds 5.",
+                "No claim about architectures with fewer than {fewest} seeds ({told}): another seed might reverse the order. Train more: python -m "
+                "pbl compare --train EXPERIMENT.py ... --seeds 5.",
                 fewest=FEWEST_SEEDS,
                 told=told,
             )
@@ -349,8 +351,7 @@ def _compare_architectures(
     if len(table) > MOST_PAIRS:
         notes.append(
             Sentence(
-                "{n} pairs of architectures: shown are the first {most}, with neither tie groups nor what would separate them."
-                " Name a --baseline.",
+                "{n} pairs of architectures: the first {most} are shown, without tie groups and without what would separate them. Name a --baseline.",
                 n=len(table),
                 most=MOST_PAIRS,
             )
@@ -374,12 +375,12 @@ def _in_words(sentences: Iterable[str]) -> pd.Series:
 def _tell_needed(first: SeedSummary, second: SeedSummary, confidence: float) -> Sentence:
     """What would separate them four times in five, were their difference the one seen."""
     if abs(first.accuracy - second.accuracy) <= FEW_IMAGES / len(first.mean):
-        return Sentence("more images, not seeds, if at all")
+        return Sentence("more images, not seeds, if anything")
     if needed := seeds_to_separate(first, second, confidence):
         return Sentence("about {seeds} more seeds of each", seeds=max(1, needed - min(first.seeds, second.seeds)))
     if seeds_to_separate(first, second, confidence, most=10_000):
         return Sentence("more than 100 seeds of each")
-    return Sentence("more images, not seeds, if at all")
+    return Sentence("more images, not seeds, if anything")
 
 
 def _judge(difference: float, low: float, high: float, p: float, margin: float, images: int) -> Sentence:
@@ -389,13 +390,13 @@ def _judge(difference: float, low: float, high: float, p: float, margin: float, 
     """
     is_within = -margin <= low and high <= margin and abs(difference) + FEW_IMAGES / images <= margin
     if p >= ALPHA:
-        return Sentence("alike: within the margin") if is_within else Sentence("not separated")
+        return Sentence("equivalent: within the margin") if is_within else Sentence("not separated")
     better = Sentence("first better") if difference > 0 else Sentence("second better")
     if is_within:
         return Sentence("{better}, by less than the margin", better=better)
     if (low if difference > 0 else -high) >= margin:
         return Sentence("{better}, by more than the margin", better=better)
-    return Sentence("{better}; whether by more than the margin is open", better=better)
+    return Sentence("{better}; it is unclear whether by more than the margin", better=better)
 
 
 def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool], margin: float) -> pd.DataFrame:

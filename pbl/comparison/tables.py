@@ -33,7 +33,7 @@ def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            "The folder {folder} cannot be made: {reason}. Give another by --out DIR.",
+            "The folder {folder} cannot be made: {reason}. Give another with --out DIR.",
             folder=folder,
             reason=error.strerror,
         ) from None
@@ -135,9 +135,9 @@ def list_blocks(comparison: Comparison, language: str | None = None) -> Iterator
     """
     language, shown, measure = choose_language(language), comparison.architectures, comparison.measure
     is_accuracy = measure == "accuracy"
-    told = "{runs:,} runs, judged on the same {images:,} {split} images. A difference of less than {margin:g} in {measure} is taken not to matter."
+    told = "{runs:,} runs, evaluated on the same {images:,} {split} images. A difference of less than {margin:g} in {measure} is treated as unimportant."
     if comparison.scale == 100:
-        told = "{runs:,} runs, judged on the same {images:,} {split} images. A difference of less than {margin:g} points of {measure} is taken not to matter."
+        told = "{runs:,} runs, evaluated on the same {images:,} {split} images. A difference of less than {margin:g} points of {measure} is treated as unimportant."
     about = {
         "runs": int((comparison.runs["reason"] == "").sum()),
         "images": comparison.images,
@@ -152,28 +152,28 @@ def list_blocks(comparison: Comparison, language: str | None = None) -> Iterator
         told = "Architectures that share a letter in the column ties are not separated by these runs."
         yield "text", say(told, language)
     if (shown["seeds"] == 1).any():
-        told = "The interval of an architecture with one seed is of the images alone: another seed may lie outside."
+        told = "The interval of an architecture with one seed covers the images only: another seed may be outside it."
         if is_accuracy:
-            told = "The interval of an architecture with one seed is of the images alone (Wilson's): another seed may lie outside."
+            told = "The interval of an architecture with one seed covers the images only (Wilson's): another seed may be outside it."
         yield "text", say(told, language)
-    yield "heading", say("This architecture against that one", language)
+    yield "heading", say("This architecture compared with that one", language)
     if len(comparison.pairs):
-        told = "Over the seeds and images that might have been drawn instead. Each 95% interval is for its own row; p, by Holm, is for all rows at once, so an interval may leave out 0 where the verdict is not separated. What would separate them: four times in five, were the difference the one seen."
+        told = "Over the seeds and images that might have been drawn instead. Each 95% interval is for its own row; p, by Holm, is for all rows at once, so an interval may exclude 0 although the verdict is not separated. What would separate them: in four of five cases, if the true difference were the observed one."
         yield "text", say(told, language)
         yield "table", _list_rows(show_pairs(comparison.pairs, measure), language)
     elif (shown["seeds"] >= FEWEST_SEEDS).all():
-        yield "text", say("There is one architecture, or none of the same kind to compare it with.", language)
+        yield "text", say("There is only one architecture, or no other of the same kind to compare it with.", language)
     else:
-        yield "text", say("No claim about architectures: each needs at least {n} seeds.", language, n=FEWEST_SEEDS)
-    yield "heading", say("This trained model against that one", language)
+        yield "text", say("No claim about architectures: each one needs at least {n} seeds.", language, n=FEWEST_SEEDS)
+    yield "heading", say("This trained model compared with that one", language)
     if len(comparison.models):
-        told = "Over the images alone: it says which of two files to hand in, not which architecture is better. Paired 95% intervals and t tests of each image's part (of an area DeLong's), p by Holm over all pairs of these models, shown or not."
+        told = "Over the images only: it shows which of two files to hand in, not which architecture is better. Paired 95% intervals and t tests of the contribution of each image (for an area DeLong's), p by Holm over all pairs of these models, shown or not."
         if is_accuracy:
-            told = "Over the images alone: it says which of two files to hand in, not which architecture is better. Paired bootstrap intervals (95%; Newcombe's where fewer than {n} images tell two apart), exact McNemar tests, p by Holm over all pairs of these models, shown or not."
+            told = "Over the images only: it shows which of two files to hand in, not which architecture is better. Paired bootstrap intervals (95%; Newcombe's if fewer than {n} images distinguish two models), exact McNemar tests, p by Holm over all pairs of these models, shown or not."
         yield "text", say(told, language, n=FEWEST_DISCORDANT)
         yield "table", _list_rows(show_models(comparison.models, measure), language)
     else:
-        yield "text", say("There is one model, or none of the same kind to compare it with.", language)
+        yield "text", say("There is only one model, or no other of the same kind to compare it with.", language)
     yield "heading", say("To keep in mind", language)
     yield "list", [say_sentence(note, language) for note in comparison.notes]
 

@@ -74,7 +74,7 @@ def _open_zip(
                 _unpack(archive, members, folders, folder, file)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(
-            "{file} is no archive, or damaged: {error}. Copy or download it again.", file=file, error=error
+            "{file} is not an archive, or it is damaged: {error}. Copy or download it again.", file=file, error=error
         ) from None
     try:
         source = open_folder(folder)
@@ -112,12 +112,12 @@ def _check_members(
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
             raise InputError(
-                "{file} holds the path {name}, which leads out of it. Do not use this archive.",
+                "{file} contains the path {name}, which leads outside the archive. Do not use this archive.",
                 file=file,
                 name=ascii(name),
             )
         if stat.S_ISLNK(info.external_attr >> 16):
-            raise InputError("{file} holds the link {name}. Pack the files themselves.", file=file, name=ascii(name))
+            raise InputError("{file} contains the link {name}. Pack the files themselves.", file=file, name=ascii(name))
         if info.is_dir() or any(is_hidden(part) for part in parts):
             continue
         name = str(PurePosixPath(name))  # ./cat//1.png is cat/1.png
@@ -132,7 +132,7 @@ def _check_members(
             passed_over[suffix] += 1
             continue
         if name in members:
-            raise InputError("{file} holds {name} twice. Pack it anew.", file=file, name=ascii(name))
+            raise InputError("{file} contains {name} twice. Pack it again.", file=file, name=ascii(name))
         if info.file_size > LARGEST_IMAGE:
             raise InputError(
                 "{file}: {name} would unpack to {size:.1f} GB. No image is that large; do not use this archive.",
@@ -152,9 +152,9 @@ def _check_members(
         )
     if not members:
         raise InputError(
-            "{file} holds no image{inside}.",
+            "{file} contains no image{inside}.",
             file=file,
-            inside=Sentence(", but the archive {name}: unpack it and give what is inside", name=archives[0])
+            inside=Sentence(", but the archive {name}: unpack it and give the contents", name=archives[0])
             if archives
             else "",
         )
@@ -230,7 +230,7 @@ def _unpack(
             raise
         if isinstance(error, NotImplementedError):
             raise InputError(
-                "{file} is packed in a way that Python does not read ({error}). Unpack it, and give the folder or pack it anew as .zip.",
+                "{file} is packed in a way that Python cannot read ({error}). Unpack it and give the folder, or pack it again as .zip.",
                 file=file,
                 error=error,
             ) from None
@@ -294,18 +294,18 @@ def _open_npz(file: Path, make: Callable[..., Source]) -> Source:
             raise
         if "pickle" in str(error):
             raise InputError(
-                "{file} holds Python objects (dtype=object), which could run any program and are not read. Save arrays of"
-                " one shape: np.savez(file, x_train=np.stack(images), ...).",
+                "{file} contains Python objects (dtype=object), which could run any program, so they are not read. Save arrays of one shape: "
+                "np.savez(file, x_train=np.stack(images), ...).",
                 file=file,
             ) from None
         raise InputError(
-            "{file} is no .npz file, or damaged: {error}. Copy or save it again.", file=file, error=error
+            "{file} is not an .npz file, or it is damaged: {error}. Copy or save it again.", file=file, error=error
         ) from None
     missing = [name for name in ("x_train", f"{y}_train") if name not in found]
     missing += [f"{y}_{split}" for split in ("val", "test") if f"x_{split}" in found and f"{y}_{split}" not in found]
     if missing:
         raise InputError(
-            "{file} lacks {missing}: it holds {names}. Valid: x_train, {y}_train, and x_test, {y}_test, x_val, {y}_val.",
+            "{file} lacks {missing}: it contains {names}. Valid: x_train, {y}_train, and x_test, {y}_test, x_val, {y}_val.",
             file=file,
             y=y,
             missing=", ".join(missing),
@@ -349,7 +349,7 @@ def _check_values(images: np.ndarray, name: str) -> None:
     if images.dtype == np.uint8:
         if images.ndim == 4 and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):
             raise InputError(
-                "{name} has the channels first, {shape}. Save images.transpose(0, 2, 3, 1).",
+                "{name} has the channels first: {shape}. Save images.transpose(0, 2, 3, 1).",
                 name=name,
                 shape=images.shape,
             )
@@ -359,7 +359,7 @@ def _check_values(images: np.ndarray, name: str) -> None:
     bad = np.argwhere(~np.isfinite(images)) if np.issubdtype(images.dtype, np.inexact) else []
     if len(bad):
         raise InputError(
-            "{name}: image {first} holds NaN or infinity. Repair or leave out such images; save uint8, 0 to 255.",
+            "{name}: image {first} contains NaN or infinity. Repair or leave out such images; save uint8, 0 to 255.",
             name=name,
             first=int(bad[0][0]),
         )

@@ -141,7 +141,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
     held = _list_folder(_descend(root))
     if not held.images:
         raise InputError(
-            "{folder} holds no image. Put the images there, with their boxes: {valid}.", folder=folder, valid=VALID
+            "{folder} contains no image. Put the images there, with their boxes: {valid}.", folder=folder, valid=VALID
         )
     labelled = _read_folder(held, folder)
     number_of = {name: number for number, name in enumerate(labelled.class_names)}
@@ -158,7 +158,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
     most = find_most([count for count, _ in counts], [name for _, name in counts])
     if not any(count for count, _ in counts):
         raise InputError(
-            "{folder}: none of {n} images has a box. Valid: {valid}, with the boxes of what is to be found.",
+            "{folder}: none of {n} images has a box. Valid: {valid}, with boxes around the objects to find.",
             folder=folder, n=len(counts), valid=VALID,
         )  # fmt: skip
     parts = {split: partial(BoxedFiles, held.root, of, labelled.class_names) for split, of in files.items()}
@@ -250,16 +250,16 @@ def _read_folder(held: _Folder, folder: str | Path) -> _Labelled:
     kinds = [kind for kind, names in found.items() if names]
     if len(kinds) > 1:
         raise InputError(
-            "{folder} holds boxes in several formats: {found}. Which are right? Keep one, and take the others away.",
+            "{folder} contains boxes in several formats: {found}. Which are right? Keep one format, and remove the others.",
             folder=folder,
             found="; ".join(f"{kind}, {names[0]}" for kind, names in found.items() if names),
         )
     if not kinds:
         others = [*held.jsons, *held.texts, *held.yamls, *held.names]
         raise InputError(
-            "{folder} holds {n} {n:image|images}, and no boxes{others}. Valid: {valid}.",
+            "{folder} contains {n} {n:image|images}, but no boxes{others}. Valid: {valid}.",
             folder=folder, n=len(held.images), valid=VALID,
-            others=Sentence(": {names} are no annotations", names=", ".join(others[:5])) if others else "",
+            others=Sentence(": {names} are not annotations", names=", ".join(others[:5])) if others else "",
         )  # fmt: skip
     if kinds == ["COCO"]:
         return _read_coco(held, jsons, folder)
@@ -300,13 +300,13 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
         split = role[0] if role else _split_of(name)
         if split is None and len(cocos) > 1:
             raise InputError(
-                "{folder} holds {found}: which split is {name}? Call them train.json, val.json and test.json, or keep one.",
+                "{folder} contains {found}: which split is {name}? Rename them to train.json, val.json and test.json, or keep one.",
                 folder=folder, found=", ".join(list(cocos)[:5]), name=name,
             )  # fmt: skip
         split = split or "train"
         if split in by_split:
             raise InputError(
-                "{folder} holds {found}: which is {split}? Keep one.",
+                "{folder} contains {found}: which is {split}? Keep one.",
                 folder=folder, found=" and ".join(sorted([by_split[split], name])), split=split,
             )  # fmt: skip
         by_split[split] = name
@@ -314,7 +314,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
     by_split = {split: name for split, name in by_split.items() if name not in set_aside}
     if "train" not in by_split:
         raise InputError(
-            "{folder} holds boxes of {splits} and none of train: {found}. Call the file of the training images train.json.",
+            "{folder} contains boxes for {splits} but none for train: {found}. Rename the file of the training images to train.json.",
             folder=folder, splits=", ".join(by_split), found=", ".join(by_split.values()),
         )  # fmt: skip
     class_names = list(dict.fromkeys(label for name in by_split.values() for label in cocos[name].class_names))
@@ -324,7 +324,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
         for image, _, _ in of_split:
             if image in split_of:
                 raise InputError(
-                    "{folder}: {image} is in {one} and in {other}. Take it out of one of the two.",
+                    "{folder}: {image} is in {one} and in {other}. Remove it from one of the two.",
                     folder=folder, image=image, one=by_split[split_of[image]], other=by_split[split],
                 )  # fmt: skip
             split_of[image] = split
@@ -376,7 +376,7 @@ def _find_coco_images(held: _Folder, name: str, coco: Coco, split: str) -> list[
         found.append((candidates[0], name, of))
     if missing:
         raise InputError(
-            "{name} lists {n} {n:image that is|images that are} not there, such as {file}. Put {n:it|them} beside the file, or take {n:it|them} out of it.",
+            "{name} lists {n} {n:image that is|images that are} not there, such as {file}. Put {n:it|them} next to the file, or remove {n:it|them} from it.",
             name=name, n=len(missing), file=missing[0],
         )  # fmt: skip
     return found
@@ -390,7 +390,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
     for image in held.images:
         if _key(image) in image_of:
             raise InputError(
-                "{folder}: {one} and {other} have one annotation. Keep one of them, or give each its own name.",
+                "{folder}: {one} and {other} have the same annotation file. Keep one of them, or give each its own name.",
                 folder=folder, one=image_of[_key(image)], other=image,
             )  # fmt: skip
         image_of[_key(image)] = image
@@ -398,7 +398,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
     for file in files:
         if _key(file) in file_of:
             raise InputError(
-                "{folder}: {one} and {other} are of one image. Keep one.",
+                "{folder}: {one} and {other} belong to the same image. Keep one.",
                 folder=folder, one=file_of[_key(file)], other=file,
             )  # fmt: skip
         file_of[_key(file)] = file
@@ -406,8 +406,8 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
     used = sorted(file for key, file in file_of.items() if key in image_of)
     if not used:
         raise InputError(
-            "{folder}: no annotation belongs to an image: {file} has no image of the name {stem}, nor has any other. An annotation has its"
-            " image's name, with another ending.",
+            "{folder}: no annotation belongs to an image: {file} has no image with the name {stem}, and the other annotations have none either. An "
+            "annotation has the name of its image, with another ending.",
             folder=folder, file=unused[0], stem=PurePosixPath(unused[0]).stem,
         )  # fmt: skip
     read = read_annotations(held.root, used, _PARSE[kind])
@@ -424,7 +424,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
         labelled[split] = [(image, file, read[file] if file else Annotation([], [])) for image, file, _ in of_split]
     if "train" not in labelled:
         raise InputError(
-            "{folder}: no image of train has an annotation. Valid: {valid}, a file of each image's name.",
+            "{folder}: no image of train has an annotation. Valid: {valid}, one file with the name of each image.",
             folder=folder, valid=VALID,
         )  # fmt: skip
     findings += tell_set_aside(set_aside)
@@ -432,14 +432,14 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
         findings += one_finding(
             "images_without_annotation",
             "act" if kind == "Pascal VOC" else "note",
-            "{n} {n:image has|images have} no annotation file, such as {examples}: {n:it counts as an image that shows|they count as images that show} no object. {n:Does it|Do they} show one? Then mark it, or leave {n:it|them} out.",
+            "{n} {n:image has|images have} no annotation file, such as {examples}: {n:it counts as an image|they count as images} without objects. {n:Does it|Do they} show an object? Then annotate {n:it|them}, or leave {n:it|them} out.",
             bare, n=len(bare),
         )  # fmt: skip
     if unused:
         findings += one_finding(
             "annotations_without_image",
             "act",
-            "{n} annotation {n:file has|files have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or named otherwise?",
+            "{n} annotation {n:file has|files have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or do they have other names?",
             unused, n=len(unused), name=unused[0],
         )  # fmt: skip
     label = _label_yolo if kind == "YOLO" else _label_voc
@@ -453,13 +453,13 @@ def _label_yolo(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labe
     largest, file = max(numbers, default=(0, held.images[0]))
     if names is None:
         raise InputError(
-            "{folder} does not name its classes, of which {file} has number {number}. Write classes.txt into it, a class a line, the first"
-            " line that of number 0; or data.yaml with names: [cat, dog].",
+            "{folder} does not name its classes, and {file} has the class number {number}. Write classes.txt into the folder, one class a line, "
+            "the first line for number 0; or data.yaml with names: [cat, dog].",
             folder=folder, file=file, number=largest,
         )  # fmt: skip
     if largest >= len(names):
         raise InputError(
-            "{file} has the class {number}, and {source} names {n}, from 0 to {last}: {names}. Name it there, or mend the number.",
+            "{file} has the class {number}, but {source} names {n}, from 0 to {last}: {names}. Name it there, or correct the number.",
             file=file, number=largest, source=source, n=len(names), last=len(names) - 1, names=", ".join(names[:20]),
         )  # fmt: skip
     return labelled._replace(class_names=names, is_share=True)
@@ -482,7 +482,7 @@ def _label_voc(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Label
     told = one_finding(
         "corners_from_zero",
         "note",
-        "Corners in the Pascal VOC files are counted from 0, in {file} for one, where the format counts pixels from 1: they are taken as the edges of the boxes, as they stand.",
+        "Corners in the Pascal VOC files are counted from 0, for example in {file}, but the format counts pixels from 1: they are used unchanged as the edges of the boxes.",
         file=file,
     )
     return labelled._replace(splits=splits, findings=labelled.findings + told)
@@ -499,7 +499,7 @@ def _name_voc_classes(held: _Folder, splits: Mapping[str, list], folder: str | P
     unknown = sorted(set(first) - set(names))
     if unknown:
         raise InputError(
-            "{file} has the class '{label}', which {source} does not name: {names}. Name it there, or mend it.",
+            "{file} has the class '{label}', but {source} does not name it: {names}. Name it there, or correct it.",
             file=first[unknown[0]], label=unknown[0], source=source, names=", ".join(names[:20]),
         )  # fmt: skip
     return names
@@ -539,8 +539,7 @@ def _share_out(
             splits.setdefault(split, []).append(image)
     if "train" not in splits:
         raise InputError(
-            "{folder} holds images of {splits} and none of train. Valid: images and boxes alone, or train/ with val/ and test/ where there are"
-            " any.",
+            "{folder} contains images for {splits} but none for train. Valid: only images and boxes, or train/ with val/ and test/ if there are any.",
             folder=folder, splits=", ".join(splits),
         )  # fmt: skip
     others = [image for image in held.images if not by_folder.get(image)]
@@ -549,7 +548,7 @@ def _share_out(
     return splits, one_finding(
         "images_beside_splits",
         "act",
-        "{n} {n:image is|images are} in no split, such as {examples}, and others are: nothing is learned from {n:it|them}. Put {n:it|them} into one, or take {n:it|them} away.",
+        "{n} {n:image is|images are} in no split, such as {examples}, but others are: nothing is learned from {n:it|them}. Put {n:it|them} into a split, or remove {n:it|them}.",
         others, n=len(others),
     )  # fmt: skip
 
@@ -578,13 +577,13 @@ def _read_lists(held: _Folder, image_of: Mapping[str, str], folder: str | Path) 
             found = [image for one, image in by_stem.get(key.rpartition("/")[2], []) if _are_alike(one, key)]
             if not found:
                 raise InputError(
-                    "{name} lists the image {entry}, which is not there. Put it there, or take it out of the list.",
+                    "{name} lists the image {entry}, which is not there. Put it there, or remove it from the list.",
                     name=name, entry=line if suffix in LISTED else line.split()[0],
                 )  # fmt: skip
             before = split_of.setdefault(found[0], "train" if split == "trainval" else split)
             if before != split and split != "trainval":
                 raise InputError(
-                    "{folder}: {image} is in {one} and in {other}. Take it out of one of the two.",
+                    "{folder}: {image} is in {one} and in {other}. Remove it from one of the two.",
                     folder=folder, image=found[0], one=lists[before], other=name,
                 )  # fmt: skip
     return split_of

@@ -66,9 +66,9 @@ class Boxes:
             raise InputError(
                 "The boxes of {image} are for {stated} pixels ({name}), and the image has {found} (height x width){turned}.",
                 image=image, name=self.name, stated="x".join(map(str, self.size)), found="x".join(map(str, shape)),
-                turned=Sentence(": it is turned by its EXIF, so turn the boxes, or save it upright and mark them anew")
+                turned=Sentence(": the image is rotated by its EXIF, so rotate the boxes, or save the image upright and draw the boxes again")
                 if tuple(self.size) == tuple(shape)[::-1]
-                else Sentence(": mark them on this image, or give the image that they were marked on"),
+                else Sentence(": draw them on this image, or give the image that they were drawn on"),
             )  # fmt: skip
         faults = np.zeros(len(FAULTS), np.int32)
         rows = self.rows.copy()
@@ -195,7 +195,7 @@ def find_most(counts: Sequence[int], names: Sequence[str]) -> int:
     most = max(counts, default=0)
     if most > MOST_BOXES:
         raise InputError(
-            "{name} has {n} boxes; at most {most} of an image are learned. Cut such images into pieces, or leave them out.",
+            "{name} has {n} boxes; at most {most} boxes of an image are learned. Cut such images into pieces, or leave them out.",
             name=names[list(counts).index(most)], n=most, most=MOST_BOXES,
         )  # fmt: skip
     return max(most, 1)
@@ -220,7 +220,7 @@ def check_boxes(rows: Any, name: str, num_classes: int | None) -> np.ndarray:
         return np.zeros((0, 5))
     if found.ndim != 2 or found.shape[1] != 5 or found.dtype.kind not in "iuf":
         raise InputError(
-            "The boxes of {name} are {dtype} of shape {shape}. Valid: numbers [k, 5], a row for each box: left, top, right, bottom, class.",
+            "The boxes of {name} are {dtype} of shape {shape}. Valid: numbers [k, 5], one row for each box: left, top, right, bottom, class.",
             name=name, dtype=found.dtype, shape=found.shape,
         )  # fmt: skip
     found = found.astype(np.float64)
@@ -232,8 +232,8 @@ def check_boxes(rows: Any, name: str, num_classes: int | None) -> np.ndarray:
     if wrong.any():
         at = int(wrong.argmax())
         raise InputError(
-            "The box {name} has the class {label}. Valid: a whole number from 0 to {last}, and -1 in rows that are no box. There is no"
-            " background class.",
+            "The box {name} has the class {label}. Valid: a whole number from 0 to {last}, and -1 in rows without a box. There is no background "
+            "class.",
             name=f"{name}, {at}", label=f"{label[at]:g}", last=Sentence("the number of classes minus 1") if num_classes is None else last,
         )  # fmt: skip
     return found
@@ -250,7 +250,7 @@ def check_corners(boxes: np.ndarray, name_of: Callable[[int], str]) -> None:
     if wrong.any():
         at = int(wrong.argmax())
         raise InputError(
-            "The box {name} has a number that is not finite ({corners}). Mark it anew, or take it out.",
+            "The box {name} has a number that is not finite ({corners}). Draw it again, or remove it.",
             name=name_of(at), corners=", ".join(f"{corner:g}" for corner in boxes[at, :4]),
         )  # fmt: skip
     wrong = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
@@ -278,7 +278,7 @@ def tell_left_out(left_out: Sequence[int], names: Sequence[str]) -> list[Finding
     return one_finding(
         "boxes_left_out",
         "note",
-        "Boxes that are left out, since they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} {images:image|images}, such as {examples}; what a network finds there counts as wrong.",
+        "Boxes that are left out, because they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} {images:image|images}, such as {examples}; what a network finds there counts as wrong.",
         [name for _, name in found],
         boxes=sum(count for count, _ in found), images=len(found),
     )  # fmt: skip
@@ -291,7 +291,7 @@ def tell_set_aside(names: Sequence[str]) -> list[Finding]:
     return one_finding(
         "set_aside",
         "act",
-        "Images that are not used, since no boxes of theirs are given: {folders}; predict can read them.",
+        "Images that are not used, because they have no boxes: {folders}; predict can read them.",
         folders=", ".join(names),
     )
 
@@ -320,10 +320,10 @@ def from_boxed_arrays(
     checked: dict[str, list[np.ndarray]] = {}
     for split, (of_split, boxes_of) in pairs.items():
         if not len(of_split) and not len(boxes_of):
-            raise InputError("{name} holds no image. Give images, and the boxes of each.", name=split)
+            raise InputError("{name} contains no image. Give images, and the boxes of each.", name=split)
         if len(of_split) != len(boxes_of):
             raise InputError(
-                "{name}: {images} images but boxes of {boxes}. Each image needs its rows, of no box [0, 0, 0, 0, -1].",
+                "{name}: {images} images but boxes of {boxes}. Each image needs its rows; an image without boxes needs [0, 0, 0, 0, -1].",
                 name=split, images=len(of_split), boxes=len(boxes_of),
             )  # fmt: skip
         classes = None if class_names is None else len(class_names)

@@ -109,14 +109,14 @@ def tensorflow_dataset(
     except (AssertionError, ValueError) as error:  # a version or a configuration that does not exist
         if "Parsing builder name" in str(error):
             raise UnknownDataset(
-                "No data set and no folder is called '{name}'. Valid: {registered}, a TensorFlow Datasets name, or the path of a folder, a .zip or an .npz.",
+                "No data set or folder is called '{name}'. Valid: {registered}, a TensorFlow Datasets name, or the path of a folder, a .zip or an .npz.",
                 name=name,
                 registered=", ".join(sorted(DATASETS)),
             ) from None
         raise InputError("Data set '{name}': {error}", name=name, error=error) from None
     except OSError as error:  # its description is damaged, or somebody else's
         raise InputError(
-            "Data set '{name}' in {data_dir} cannot be read: {reason}. Take it from a copy, or let its owner open its files for reading.",
+            "Data set '{name}' in {data_dir} cannot be read: {reason}. Restore it from a copy, or let its owner allow others to read its files.",
             name=name, data_dir=data_dir, reason=error.strerror or "dataset_info.json",
         ) from None  # fmt: skip
     find_keys = _find_image_and_mask if has_masks else _find_image_and_objects if has_boxes else _find_image_and_label
@@ -228,7 +228,7 @@ class _Prepared:
                 tf.errors.NotFoundError: "No such file or directory",
             }
             raise InputError(
-                "Data set '{name}' in {data_dir} cannot be read: {reason}. Take it from a copy, or let its owner open its files for reading.",
+                "Data set '{name}' in {data_dir} cannot be read: {reason}. Restore it from a copy, or let its owner allow others to read its files.",
                 name=self._builder.name,
                 data_dir=self._builder.data_path,
                 reason=reasons.get(type(error), Sentence("it is damaged")),
@@ -377,8 +377,8 @@ def _find_coding(builder: Any, image_key: str, mask_key: str) -> tuple[Coding, l
 def _download(builder, name: str, data_dir: str) -> None:
     if not _has_network():
         raise InputError(
-            "Data set '{name}' is not prepared in {data_dir}, and there is no network to download it. Connect, or give the"
-            " folder that holds it (data_dir=..., or the variable TFDS_DATA_DIR), or take dataset=digits, which needs none.",
+            "Data set '{name}' is not prepared in {data_dir}, and there is no network to download it. Connect, or give the folder that contains it "
+            "(data_dir=..., or the variable TFDS_DATA_DIR), or use dataset=digits, which needs none.",
             name=name,
             data_dir=data_dir,
         )
@@ -510,7 +510,7 @@ def _check_readable(folder: Path) -> None:
         pass
     except OSError as error:
         raise InputError(
-            "The folder {folder} of TensorFlow Datasets cannot be read: {reason}. Let its owner open it, or give another one"
-            " (data_dir=..., or the variable TFDS_DATA_DIR).",
+            "The folder {folder} of TensorFlow Datasets cannot be read: {reason}. Let its owner allow others to read it, or give another one "
+            "(data_dir=..., or the variable TFDS_DATA_DIR).",
             folder=folder, reason=error.strerror,
         ) from None  # fmt: skip

@@ -272,7 +272,7 @@ def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -
     for name, split in chosen.items():
         if split in splits:
             raise InputError(
-                "{folder} holds {found}: which is {split}? Keep one.",
+                "{folder} contains {found}: which is {split}? Keep one.",
                 folder=root,
                 found=" and ".join(sorted([splits[split], name])),
                 split=split,
@@ -282,11 +282,13 @@ def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -
     others = sorted(set(names) - set(chosen) - set(aside))
     if "train" not in splits or others:
         raise InputError(
-            "Beside the splits {splits} the folder {folder} holds {what}. Valid: class folders alone, or train/ (with val/ and"
-            " test/ if there are any), each with class folders.",
+            "The folder {folder} contains {what} next to the splits {splits}. Valid: only class folders, or train/ (with val/ and test/ if there "
+            "are any), each with class folders.",
             folder=root,
             splits=", ".join(splits[split] for split in SPLITS if split in splits),
-            what=Sentence("also {others}", others=", ".join(others[:5])) if others else Sentence("no train/"),
+            what=Sentence("other folders ({others})", others=", ".join(others[:5]))
+            if others
+            else Sentence("no train/"),
         )
     return splits, aside
 
@@ -308,7 +310,7 @@ def _tell_set_aside(names: list[str]) -> list[Finding]:
     return one_finding(
         "set_aside",
         "note",
-        "Folders that are not used, since they hold no class folders: {folders}; predict can read them.",
+        "Folders that are not used, because they contain no class folders: {folders}; predict can read them.",
         folders=", ".join(names),
     )
 
@@ -321,7 +323,7 @@ def _find_same_inside(root: Path, inside: Mapping[str, set[str]]) -> list[Findin
             return one_finding(
                 "data_set_inside",
                 "stop",
-                "{folder} holds folders of the same names as those beside it ({shared}): is it the data set once more? Take it away, or give it alone.",
+                "{folder} contains folders with the same names as the folders next to it ({shared}): is it a copy of the data set? Remove it, or give only this folder.",
                 folder=root / name,
                 shared=", ".join(sorted(found & around)[:5]),
             )
@@ -333,7 +335,7 @@ def _find_same_inside(root: Path, inside: Mapping[str, set[str]]) -> list[Findin
     return one_finding(
         "same_folders_inside",
         "stop",
-        "{listed} hold the same folders ({shared}). If these are the classes, {listed} are splits, to be called train, val and test, or kinds of the same images, of which one is given: {one}.",
+        "{listed} contain the same folders ({shared}). If these are the classes, {listed} are splits and should be called train, val and test, or they are kinds of the same images: then give one of them: {one}.",
         listed=", ".join(alike[:5]),
         shared=", ".join(sorted(shared, key=_natural)[:5]),
         one=root / alike[0],
@@ -360,7 +362,7 @@ def _classes_in(folder: Path) -> dict[str, Path]:
         # A data set of letters has a and A.
         if normalize(name) in found or (twin is not None and len(normalize(name).strip()) > 1):
             raise InputError(
-                "{folder} holds two class folders called {name}, written in two ways. Put their images together.",
+                "{folder} contains two class folders called {name}, written in two ways. Put their images together.",
                 folder=folder,
                 name=normalize(name),
             )
@@ -376,7 +378,7 @@ def _open_split_classes(root: Path, names: list[str]) -> Source:
             split = find_role(inner)[0]
             if normalize(name) in found.setdefault(split, {}):
                 raise InputError(
-                    "{folder} holds {found}: which is {split}? Keep one.",
+                    "{folder} contains {found}: which is {split}? Keep one.",
                     folder=root / name,
                     found=" and ".join(sorted([found[split][normalize(name)].name, inner])),
                     split=split,
@@ -384,8 +386,8 @@ def _open_split_classes(root: Path, names: list[str]) -> Source:
             found[split][normalize(name)] = root / name / inner
     if "train" not in found:
         raise InputError(
-            "Beside the splits {splits} the folder {folder} holds {what}. Valid: class folders alone, or train/ (with val/ and"
-            " test/ if there are any), each with class folders.",
+            "The folder {folder} contains {what} next to the splits {splits}. Valid: only class folders, or train/ (with val/ and test/ if there "
+            "are any), each with class folders.",
             folder=root / names[0],
             splits=", ".join(found),
             what=Sentence("no train/"),
@@ -413,7 +415,7 @@ def _open_classes(
         )
         if archives:
             raise InputError(
-                "{folder} holds no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.",
+                "{folder} contains no class folders, but {archives}. Give one .zip, or unpack them into a folder for each class.",
                 folder=folders["train"],
                 archives=", ".join(archives[:5]),
             )
@@ -427,16 +429,16 @@ def _open_classes(
             )
             if beside:
                 raise InputError(
-                    "{folder} holds {n} {n:image|images} with boxes beside {n:it|them}, such as {name}, and no class folders. Train with task=detection.",
+                    "{folder} contains {n} {n:image|images} with boxes next to {n:it|them}, such as {name}, but no class folders. Train with task=detection.",
                     folder=folders["train"], n=len(loose), name=beside[0],
                 )  # fmt: skip
             raise InputError(
-                "{folder} holds {n} {n:image|images}, such as {name}, and no class folders. Put the images of each class into a folder named after it.",
+                "{folder} contains {n} {n:image|images}, such as {name}, but no class folders. Put the images of each class into a folder named after it.",
                 folder=folders["train"], n=len(loose), name=min(loose),
             )  # fmt: skip
         raise InputError(
-            "{folder} holds {n} class {n:folder|folders}{which}. A data set is a folder with at least two folders, one for each class,"
-            " named after it, with its images inside.",
+            "{folder} contains {n} class {n:folder|folders}{which}. A data set is a folder with at least two folders, one for each class. Each is "
+            "named after its class and contains its images.",
             folder=folders["train"],
             n=len(class_names),
             which=f" ({class_names[0]})" if class_names else "",
@@ -459,14 +461,14 @@ def _open_classes(
         loose = sorted(path.name for path in folders[split].iterdir() if _is_loose(path))
         if files and loose:
             raise InputError(
-                "{folder} holds {n} {n:image|images} beside its class folders, such as {name}. Move {n:it|them} into a class folder, or away.",
+                "{folder} contains {n} {n:image|images} next to its class folders, such as {name}. Move {n:it|them} into a class folder, or remove {n:it|them}.",
                 folder=folders[split],
                 n=len(loose),
                 name=loose[0],
             )
         if not files:
             raise InputError(
-                "{folder} holds no image in its class folders. Put images there, or take it away.",
+                "{folder} contains no image in its class folders. Put images there, or remove it.",
                 folder=folders[split],
             )
         parts[split] = Files(root, files)
@@ -492,7 +494,7 @@ def _match_classes(classes: dict[str, Path], class_names: list[str], folder: Pat
     unknown = sorted(set(matched) - set(class_names))
     if unknown:
         raise InputError(
-            "{folder} has the class(es) {unknown}, which train has not: {names}.",
+            "{folder} has the class(es) {unknown}, which train does not have: {names}.",
             folder=folder,
             unknown=", ".join(unknown[:5]),
             names=", ".join(class_names[:20]),
@@ -509,8 +511,8 @@ def _refuse_masks_and_boxes(classes: Mapping[str, Path], folder: Path) -> None:
     if of_images and of_masks:
         has_masks = any(next(iter(list_images(place, Counter())), None) for place in of_masks)
         raise InputError(
-            "{folder} holds {images}/ and {masks}/, which are no classes, but images with {what}. Train with task={task}, or rename"
-            " the folders if they are two classes all the same.",
+            "{folder} contains {images}/ and {masks}/, which are not classes, but images with {what}. Train with task={task}, or rename the "
+            "folders if they really are two classes.",
             folder=folder, images=of_images[0].name, masks=of_masks[0].name,
             what=Sentence("masks") if has_masks else Sentence("boxes"), task="segmentation" if has_masks else "detection",
         )  # fmt: skip
@@ -518,7 +520,7 @@ def _refuse_masks_and_boxes(classes: Mapping[str, Path], folder: Path) -> None:
 
 def _refuse_empty_class(folder: Path) -> None:
     raise InputError(
-        "The class folder {folder} holds no image ({kinds}). Put images into it, or take it away.",
+        "The class folder {folder} contains no image ({kinds}). Put images into it, or remove it.",
         folder=folder,
         kinds=", ".join(sorted(kind[1:] for kind in EXTENSIONS)),
     )
@@ -561,7 +563,7 @@ def _find_masks(names: list[str]) -> list[Finding]:
     return one_finding(
         "masks_among_images",
         "stop",
-        "Images with another file of the same name beside them: {pairs}, such as {image} and {mask}. Is it a mask (where something lies in the image), or the image once more? Move such files out of the class folders.",
+        "Images with another file of the same name next to them: {pairs}, such as {image} and {mask}. Is it a mask (which marks something in the image), or a copy of the image? Move such files out of the class folders.",
         [normalize(mask) for _, mask in pairs],
         pairs=len(pairs),
         image=pairs[0][0],

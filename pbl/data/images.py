@@ -142,8 +142,8 @@ def open_picture(
             return _decode(bare, reserve, _read_orientation(content)), True
     except _TooLarge as error:
         raise InputError(
-            "{name} has {pixels:.0f} million pixels, and at most {limit:.0f} are read. Make it smaller: a network sees some"
-            " hundred pixels a side.",
+            "{name} has {pixels:.0f} million pixels, and at most {limit:.0f} million are read. Make it smaller: a network uses a few hundred "
+            "pixels a side.",
             name=name,
             pixels=error.pixels / 1e6,
             limit=MOST_PIXELS / 1e6,
@@ -151,8 +151,8 @@ def open_picture(
     except UnidentifiedImageError:
         if _IS_HEIF.match(content):
             raise InputError(
-                "{name} is HEIC, which is not read. Install pillow-heif (pip install pillow-heif), or export it as JPEG (on an"
-                " iPhone: Settings, Camera, Formats, Most Compatible).",
+                "{name} is HEIC, which is not supported. Install pillow-heif (pip install pillow-heif), or export it as JPEG (on an iPhone: "
+                "Settings, Camera, Formats, Most Compatible).",
                 name=name,
             ) from None
         raise InputError("{name} is not an image that can be read. Valid: {valid}.", name=name, valid=VALID) from None
@@ -403,7 +403,7 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
             )
             if not found:
                 raise InputError(
-                    "No image in the folder {path}. Looked for: {kinds}.",
+                    "There is no image in the folder {path}. Searched for: {kinds}.",
                     path=path,
                     kinds=", ".join(sorted(EXTENSIONS)),
                 )
@@ -411,7 +411,7 @@ def find_image_files(paths: list[str | Path]) -> list[Path]:
         elif path.is_file():
             files.append(path)
         elif re.match(r"https?:/", str(path)):
-            raise InputError("{path} is an address. Download the image first, then give its file.", path=path)
+            raise InputError("{path} is a web address. Download the image first, then give its file.", path=path)
         else:
             raise InputError("No file or folder {path}. Give the path of an image or of a folder of images.", path=path)
     return files

@@ -37,8 +37,8 @@ def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
     n = len(names)
     if n > MOST:
         raise InputError(
-            "groups=look_alike compares each image with all others: {n:,} are too many, at most {most:,}. Give a pattern of the names, or a"
-            " CSV file with the columns name and group.",
+            "groups=look_alike compares each image with all others: {n:,} images are too many, the limit is {most:,}. Give a pattern of the names, "
+            "or a CSV file with the columns name and group.",
             n=n,
             most=MOST,
         )
@@ -52,8 +52,8 @@ def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
     largest = np.bincount(group).max()
     if largest > CHAINED * n and largest > 2:
         raise InputError(
-            "groups=look_alike ties {largest} of {n} images into one group: they differ in too little to be told apart so. Give a pattern of"
-            " the names, or a CSV file with the columns name and group.",
+            "groups=look_alike puts {largest} of {n} images into one group: they differ too little to be separated in this way. Give a pattern of "
+            "the names, or a CSV file with the columns name and group.",
             largest=int(largest),
             n=n,
         )
@@ -85,8 +85,8 @@ def read_groups(file: str, names: Sequence[str]) -> list[str]:
         )
     if absent := [name for name in names if name not in known]:
         raise InputError(
-            "groups={file} does not name the image {name} at all; of {images} images {absent} are not there. Give each image one"
-            " row, with its name and its group.",
+            "groups={file} does not contain the image {name}; {absent} of {images} images are missing. Give each image one row, with its name and "
+            "its group.",
             file=file,
             name=absent[0],
             images=len(names),
@@ -94,7 +94,7 @@ def read_groups(file: str, names: Sequence[str]) -> list[str]:
         )
     if without := [name for name in names if not known[name]]:
         raise InputError(
-            "groups={file} gives the image {name} no group. Give each image one row, with its name and its group.",
+            "groups={file} gives no group for the image {name}. Give each image one row, with its name and its group.",
             file=file,
             name=without[0],
         )

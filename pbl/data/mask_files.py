@@ -80,7 +80,7 @@ class Mask:
             InputError: There is none, it cannot be read, has another shape than its image, or values that are no class.
         """
         if not self.parts:
-            raise InputError("{image} has no mask. Put one beside it, or leave the image out.", image=image)
+            raise InputError("{image} has no mask. Put one next to it, or leave the image out.", image=image)
         united = np.zeros(shape, np.uint8)
         for part, name in zip(self.parts, self.names, strict=True):
             if isinstance(part, Unreadable):
@@ -88,7 +88,7 @@ class Mask:
             values = part if isinstance(part, np.ndarray) else decode_values(part, name)
             if values.shape[:2] != tuple(shape):
                 raise InputError(
-                    "The mask {mask} has {found} pixels, and its image {image} has {shape}.",
+                    "The mask {mask} has {found} pixels, but its image {image} has {shape}.",
                     mask=name, found="x".join(map(str, values.shape[:2])), image=image, shape="x".join(map(str, shape)),
                 )  # fmt: skip
             classes = self.coding.to_classes(to_numbers(values, self.coding.is_colour), name)
@@ -165,7 +165,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
         findings += one_finding(
             "set_aside",
             "act",
-            "Folders that are not used, since their images have no masks: {folders}; predict can read them.",
+            "Folders that are not used, because their images have no masks: {folders}; predict can read them.",
             folders=", ".join(set_aside),
         )
     return Source(
@@ -206,7 +206,7 @@ def _find_pair(folder: Path) -> tuple[Path, Path] | None:
     for role, names in roles.items():
         if len(names) > 1:
             raise InputError(
-                "{folder} holds {found}: which are the {role}? Keep one.",
+                "{folder} contains {found}: which are the {role}? Keep one.",
                 folder=folder,
                 found=" and ".join(names),
                 role=role,
@@ -232,7 +232,7 @@ def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, 
                 continue
             if role[0] in splits:
                 raise InputError(
-                    "{folder} holds {found}: which are the {role}? Keep one.",
+                    "{folder} contains {found}: which are the {role}? Keep one.",
                     folder=folder, found=f"{named[role[0]]} and {name}", role=role[0],
                 )  # fmt: skip
             splits[role[0]], named[role[0]] = inner, name
@@ -247,8 +247,8 @@ def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, 
             splits = {"train": pair}
     if "train" not in splits:
         raise InputError(
-            "{folder} holds {found}. Valid: images/ and masks/ with the same stems, or train/images/ and train/masks/ (with test/ and"
-            " val/ where there are any).",
+            "{folder} contains {found}. Valid: images/ and masks/ with the same stems, or train/images/ and train/masks/ (with test/ and val/ if "
+            "there are any).",
             folder=folder,
             found=", ".join(_folders_in(root)[:6]) or Sentence("no folder"),
         )
@@ -281,7 +281,7 @@ def _match(
         where = [(masks / other).relative_to(root).as_posix() for other in sorted(found)]
         matched.append(((images / name).relative_to(root).as_posix(), tuple(where)))
     if not matched:
-        raise InputError("{folder} holds no image. Put the images there.", folder=images)
+        raise InputError("{folder} contains no image. Put the images there.", folder=images)
     return matched
 
 
@@ -295,8 +295,8 @@ def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
     missing = [name for of_split in files.values() for name, masks in of_split if not masks]
     if missing:
         raise InputError(
-            "{folder}: {n} {n:image has|images have} no mask, such as {name}. A mask has the same stem, {stem}.png or {stem}_mask.png, in the folder"
-            " of masks; of an image that shows nothing it is black.",
+            "{folder}: {n} {n:image has|images have} no mask, such as {name}. A mask has the same stem, {stem}.png or {stem}_mask.png, in the "
+            "folder of masks; for an image without objects it is black.",
             folder=folder, n=len(missing), name=missing[0], stem=PurePosixPath(missing[0]).stem,
         )  # fmt: skip
 
@@ -307,7 +307,7 @@ def _refuse_shared(files: Mapping[str, list], folder: str | Path) -> None:
         for mask in masks:
             if mask in image_of:
                 raise InputError(
-                    "{folder}: {one} and {other} have one mask, {mask}. Keep one of them, or give each its own.",
+                    "{folder}: {one} and {other} have one mask, {mask}. Keep one of them, or give each its own mask.",
                     folder=folder, one=image_of[mask], other=name, mask=mask,
                 )  # fmt: skip
             image_of[mask] = name
@@ -329,13 +329,13 @@ def _tell_unused(
     if unused:
         found += one_finding(
             "masks_without_image", "act",
-            "{n} {n:mask has|masks have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or named otherwise?",
+            "{n} {n:mask has|masks have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or do they have other names?",
             unused, n=len(unused), name=unused[0],
         )  # fmt: skip
     if several:
         found += one_finding(
             "several_masks", "note",
-            "{n} {n:image has|images have} several masks, such as {name}: they are united, each pixel is of the class of the last one that marks it.",
+            "{n} {n:image has|images have} several masks, such as {name}: they are combined, and each pixel gets the class of the last mask that marks it.",
             several, n=len(several), name=several[0],
         )  # fmt: skip
     return found
@@ -366,7 +366,7 @@ def from_masked_arrays(
     grey: dict[int, tuple[int, str]] = {}
     for name, (of_split, masks_of) in pairs.items():
         if not len(of_split) and not len(masks_of):
-            raise InputError("{name} holds no image. Give images, and a mask for each.", name=name)
+            raise InputError("{name} contains no image. Give images, and a mask for each.", name=name)
         if len(of_split) != len(masks_of):
             raise InputError(
                 "{name}: {images} images but {masks} masks. Each image needs one mask.",
@@ -408,13 +408,13 @@ def _as_values(mask: Any, name: str) -> np.ndarray:
         mask = mask[..., 0]
     if mask.ndim != 2 or mask.dtype.kind not in "biu" or not mask.size:
         raise InputError(
-            "The mask {name} is {dtype} of shape {shape}. Valid: whole numbers [height, width], 0 for the background; of others"
-            " masks.astype('uint8').",
+            "The mask {name} is {dtype} of shape {shape}. Valid: whole numbers [height, width], 0 for the background; convert others with "
+            "masks.astype('uint8').",
             name=name, dtype=mask.dtype, shape=mask.shape,
         )  # fmt: skip
     if not (mask.min() >= 0 and mask.max() <= MOST_VALUE):
         raise InputError(
-            "The mask {name} has values from {low} to {high}. Valid: a value for each class, from 0, the background, to {most}.",
+            "The mask {name} has values from {low} to {high}. Valid: one value for each class, from 0, the background, to {most}.",
             name=name, low=int(mask.min()), high=int(mask.max()), most=MOST_VALUE,
         )  # fmt: skip
     return mask.astype(np.uint8 if mask.dtype.kind == "b" else np.min_scalar_type(int(mask.max())), copy=False)

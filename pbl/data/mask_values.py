@@ -52,7 +52,7 @@ class Coding(NamedTuple):
         wrong = known[order][at] != values
         if wrong.any():
             raise InputError(
-                "The mask {name} has the value {value} in {pixels} {pixels:pixel|pixels}, which is no class. Classes have: {values}.",
+                "The mask {name} has the value {value} in {pixels} {pixels:pixel|pixels}, which is not a class. Valid values: {values}.",
                 name=name, value=self._say(int(values[wrong][0])), pixels=int(wrong.sum()),
                 values=", ".join(map(self._say, self.values)),
             )  # fmt: skip
@@ -80,7 +80,7 @@ def decode_values(content: bytes, name: str) -> np.ndarray:
             if picture.mode.startswith(("I", "F")):  # 16 or 32 bits
                 values = np.asarray(picture)
                 if not ((values >= 0) & (values <= MOST_VALUE) & (values == np.floor(values))).all():
-                    raise ValueError(Sentence("its values are no whole numbers from 0 to {most}", most=MOST_VALUE))
+                    raise ValueError(Sentence("its values are not whole numbers from 0 to {most}", most=MOST_VALUE))
                 return values.astype(np.uint16)
             if picture.mode in ("1", "L"):
                 return np.asarray(picture.convert("L"))
@@ -90,12 +90,12 @@ def decode_values(content: bytes, name: str) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         raise InputError(
-            "The mask {name} cannot be decoded: {error}. Save it anew, as PNG.",
-            name=name, error=Sentence("it is no image that can be read") if content else Sentence("it is empty (0 bytes)"),
+            "The mask {name} cannot be decoded: {error}. Save it again, as PNG.",
+            name=name, error=Sentence("it is not an image that can be read") if content else Sentence("it is empty (0 bytes)"),
         ) from None  # fmt: skip
     except Exception as error:  # Pillow raises nearly any on damaged files
         raise InputError(
-            "The mask {name} cannot be decoded: {error}. Save it anew, as PNG.",
+            "The mask {name} cannot be decoded: {error}. Save it again, as PNG.",
             name=name,
             error=error.args[0] if error.args and isinstance(error.args[0], Sentence) else error,
         ) from None
@@ -221,7 +221,7 @@ def read_names(file: Path) -> Named:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            "{file} cannot be read: {error}. Give a class a line, in UTF-8.", file=file, error=error
+            "{file} cannot be read: {error}. Write one class a line, in UTF-8.", file=file, error=error
         ) from None
     named: Named = []
     for line in filter(None, map(str.strip, lines)):
@@ -235,18 +235,18 @@ def read_names(file: Path) -> Named:
     values = [value for value, _ in named]
     if None in values and set(values) != {None}:
         raise InputError(
-            "{file}: the line '{line}' has no value, and others have one. Begin each line with its value, or none.",
+            "{file}: the line '{line}' has no value, but others have one. Begin each line with its value, or no line.",
             file=file, line=named[values.index(None)][1],
         )  # fmt: skip
     twice = [name for at, (value, name) in enumerate(named) if value is not None and value in values[:at]]
     if twice:
         raise InputError(
-            "{file}: the value of '{name}' stands there twice. Give each class its own.", file=file, name=twice[0]
+            "{file}: the value of '{name}' occurs twice. Give each class its own value.", file=file, name=twice[0]
         )
     late = [name for _, name in named[1:] if name.casefold() in ("background", "背景")]
     if late:
         raise InputError(
-            "{file}: '{name}' is not the first line, which is that of the background. Put it there.",
+            "{file}: '{name}' is not the first line, but the first line is the background. Put it there.",
             file=file,
             name=late[0],
         )
@@ -279,8 +279,8 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
     _check_count(given, file)
     if len(values) > max(MOST_CLASSES, len(given)) or (found.jpeg and len(values) > 2):
         raise InputError(
-            "The masks have {n} different values, such as {values} in {name}: a mask has one value a class. Saved as JPEG, or made smaller"
-            " with smoothing, classes run into each other: save masks as PNG, made smaller by nearest neighbour.",
+            "The masks have {n} different values, such as {values} in {name}: a mask has one value per class. JPEG, or resizing with smoothing, "
+            "mixes the values of classes: save masks as PNG, and resize them with nearest neighbour.",
             n=len(values), values=say(values[1:4]), name=pixels[values[1]][1],
         )  # fmt: skip
     findings: list[Finding] = []
@@ -290,7 +290,7 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
         findings = one_finding(
             "background_chosen",
             "act",
-            "No mask has the value 0, which is the background. The commonest value, {value}, is taken for it: {share:.0%} of the pixels. If it is another, name the classes in classes.txt, the background's first, each line with its value.",
+            "No mask has the value 0, which is the background. The most common value, {value}, is used as the background: {share:.0%} of the pixels. If the background has another value, name the classes in classes.txt, the background first, each line with its value.",
             value=say_value(background, is_colour), share=pixels[background][0] / sum(count for count, _ in pixels.values()),
         )  # fmt: skip
     if not given or any(value is None for value, _ in given):
@@ -304,13 +304,12 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
         unnamed = [value for value in values if value not in known]
         if unnamed:
             raise InputError(
-                "{file} has no name for the value {value}, which masks have.", file=file, value=say(unnamed[:1])
+                "{file} has no name for the value {value}, but masks have it.", file=file, value=say(unnamed[:1])
             )
         coding = Coding(tuple(known), tuple(name for _, name in given), is_colour)
     if len(values) < 2:
         raise InputError(
-            "The masks have no value but {value}: in none of {n} masks is anything told from the background. That is 0, and each class has"
-            " another value.",
+            "The masks have no value except {value}: nothing is marked in any of {n} masks. The background is 0, and each class has another value.",
             value=say(values), n=found.masks,
         )  # fmt: skip
     return coding, findings
@@ -338,13 +337,13 @@ def _name(values: list[int], is_colour: bool, names: list[str], file: Path | str
         return Coding(tuple(values), tuple(made), is_colour)
     if len(names) < len(values):
         raise InputError(
-            "{file} names {named} class(es), and the masks have {n} values: {values}. Name each, the background first.",
+            "{file} names {named} class(es), but the masks have {n} values: {values}. Name each, the background first.",
             file=file, named=len(names), n=len(values), values=say(values),
         )  # fmt: skip
     if len(names) > len(values):
         if is_colour or max(values) >= len(names):
             raise InputError(
-                "{file} names {named} class(es), and the masks have {n} values: {values}. Begin each line with its value.",
+                "{file} names {named} class(es), but the masks have {n} values: {values}. Begin each line with its value.",
                 file=file, named=len(names), n=len(values), values=say(values),
             )  # fmt: skip
         values = list(range(len(names)))  # classes that no mask has

@@ -163,15 +163,17 @@ class Data:
         self._source, self._settings, self._one_hot = source, settings, one_hot
         self.augmentation = Augmentation(**settings.augmentation)
         if self.augmentation.mixes_labels and source.has_masks:
-            raise InputError("MixUp and CutMix mix labels, and masks have none: leave them out.")
+            raise InputError("MixUp and CutMix also mix labels, but masks cannot be mixed: leave them out.")
         if self.augmentation.mixes_labels and source.has_boxes:
-            raise InputError("MixUp and CutMix mix labels, and boxes have none: leave them out.")
+            raise InputError("MixUp and CutMix also mix labels, but boxes cannot be mixed: leave them out.")
         if source.has_boxes and (normal is not None or views > 1 or identities):
             raise InputError(
-                "Boxes go with one view of each image, without normal classes and identities: leave these out."
+                "Boxes work with one view of each image, without normal classes and identities: leave these out."
             )
         if self.augmentation.mixes_labels and views > 1:
-            raise InputError("MixUp and CutMix mix two images, and a view is of one: leave them out of augmentation.")
+            raise InputError(
+                "MixUp and CutMix mix two images, but a view is made from one: leave them out of augmentation."
+            )
         if self.augmentation.mixes_labels and not one_hot:
             raise InputError(
                 "MixUp and CutMix mix labels too: set loss=categorical_crossentropy (load_data: labels='one_hot')."
@@ -217,7 +219,9 @@ class Data:
                     "Data set '{name}' is too small: no image is left for {purpose}{groups}.",
                     name=name,
                     purpose=purpose,
-                    groups=Sentence(" (images of a group stay together: are the groups too few, or one too large?)")
+                    groups=Sentence(
+                        " (images of a group stay together: are there too few groups, or is one too large?)"
+                    )
                     if settings.groups or group_of
                     else "",
                 )
@@ -225,7 +229,7 @@ class Data:
         unknown = sorted(self._leave_out - self._left_out)
         if unknown and (source.test is None or not self._left_out):
             raise InputError(
-                "leave_out={file} names {n} {n:image|images} that '{name}' has not, such as {unknown}; its images are called {example}, ...",
+                "leave_out={file} names {n} {n:image|images} that '{name}' does not have, such as {unknown}; its images are called {example}, ...",
                 file=settings.leave_out,
                 n=len(unknown),
                 name=name,
@@ -295,7 +299,7 @@ class Data:
             raise InputError("fold={fold} needs folds, the number of folds, such as folds=5.", fold=settings.fold)
         if settings.validation_fraction and (settings.folds or source.val):
             raise InputError(
-                "validation_fraction={fraction} has nothing to cut: {why}.",
+                "There is nothing to divide by validation_fraction={fraction}: {why}.",
                 fraction=settings.validation_fraction,
                 why=Sentence("folds are set")
                 if settings.folds
@@ -303,7 +307,8 @@ class Data:
             )
         if groups is not None and source.val and source.test:
             raise InputError(
-                "groups has nothing to cut: '{name}' has official validation and test splits.", name=self.name
+                "There is nothing to divide by groups: '{name}' has official validation and test splits.",
+                name=self.name,
             )
         images: dict[str, Images] = {}
         official = {"kind": "official", "groups": False}
@@ -321,7 +326,7 @@ class Data:
         if source.val is not None:
             if settings.folds:
                 raise InputError(
-                    "'{name}' has an official validation split, so folds={folds} has nothing to cut.",
+                    "'{name}' has an official validation split, so there is nothing to divide for folds={folds}.",
                     name=self.name,
                     folds=settings.folds,
                 )
@@ -352,13 +357,13 @@ class Data:
         """The class of each image as the word of its group."""
         if self._settings.groups or source.test is not None or source.val is not None:
             raise InputError(
-                "'{name}': identities are kept on one side of a split that is made here, by class alone. Leave groups out, and give"
-                " data without a validation or test split of their own.",
+                "'{name}': here identities are split by class, and each one stays on one side. Omit groups, and give data without a validation or "
+                "test split of their own.",
                 name=self.name,
             )
         if len(self.class_names) < FEWEST_IDENTITIES:
             raise InputError(
-                "'{name}' has {n} identities (classes); {fewest} at least are needed to keep some for validation and test.",
+                "'{name}' has {n} identities (classes); at least {fewest} are needed to keep some for validation and test.",
                 name=self.name, n=len(self.class_names), fewest=FEWEST_IDENTITIES,
             )  # fmt: skip
         return [self.class_names[label] for label in everything.labels.tolist()]
@@ -388,7 +393,7 @@ class Data:
         for split in ("train", "val"):
             if not self.is_normal(split).any():
                 raise InputError(
-                    "Data set '{name}' has no normal image ({normal}) in its {split} split. Training needs those of train, the threshold those of val.",
+                    "Data set '{name}' has no normal image ({normal}) in its {split} split. Training needs normal images in train, the threshold needs them in val.",
                     name=self.name,
                     split=split,
                     normal=", ".join(self.class_names[number] for number in self.normal),
@@ -718,7 +723,7 @@ def _find_normal(names: Sequence[str] | None, class_names: list[str]) -> list[in
     for name in names:
         if name not in class_names:
             raise InputError(
-                "normal: '{name}' is no class. {nearest}", name=name, nearest=name_nearest(name, class_names)
+                "normal: '{name}' is not a class. {nearest}", name=name, nearest=name_nearest(name, class_names)
             )
     if not names:
         raise InputError("normal names no class. Classes: {names}.", names=", ".join(class_names[:20]))
@@ -799,10 +804,10 @@ def _read_weights(file: str, names: list[str], known: set[str] | None) -> np.nda
             name=names[0],
             what=Sentence("names {image} twice", image=twice[0])
             if twice
-            else Sentence("names {image}, which is no image", image=unknown[0])
+            else Sentence("names {image}, which is not an image", image=unknown[0])
             if unknown
             else Sentence("names none of the training images"),
         )
     if not np.isfinite(found).all() or found.min() < 0 or not found.any():
-        raise InputError("sample_weights={file}: weights are numbers from 0 on, and not all 0.", file=file)
+        raise InputError("sample_weights={file}: weights must be 0 or more, and not all 0.", file=file)
     return found

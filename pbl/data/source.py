@@ -149,7 +149,7 @@ def check_class_names(names: Sequence[str], source: str, fewest: int = 2) -> Non
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if list(names).count(name) > 1})
         raise InputError(
-            "Data set '{source}': two classes have one name: {twice}.", source=source, twice=", ".join(twice)
+            "Data set '{source}': two classes have the same name: {twice}.", source=source, twice=", ".join(twice)
         )
     if len(names) < fewest:
         raise InputError(
@@ -163,16 +163,16 @@ def check_targets(source: Source, name: str, masks: bool = False, boxes: bool = 
         raise InputError("'{name}' has boxes: train with task=detection (load_data: boxes=True).", name=name)
     if boxes and not source.has_boxes:
         raise InputError(
-            "'{name}' has {what} and no boxes, which task=detection needs: a folder of images and boxes (COCO, Pascal VOC or YOLO), or a"
-            " function that returns pbl.data.from_boxed_arrays(images, boxes).",
+            "'{name}' has {what} but no boxes. task=detection needs boxes: a folder of images and boxes (COCO, Pascal VOC or YOLO), or a function "
+            "that returns pbl.data.from_boxed_arrays(images, boxes).",
             name=name, what=Sentence("masks") if source.has_masks else Sentence("classes"),
         )  # fmt: skip
     if source.has_masks and not masks:
         raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
     if masks and not source.has_masks:
         raise InputError(
-            "'{name}' has classes and no masks, which task=segmentation needs: a folder of images/ and masks/, or a function that"
-            " returns pbl.data.from_masked_arrays(images, masks).",
+            "'{name}' has classes but no masks. task=segmentation needs masks: a folder of images/ and masks/, or a function that returns "
+            "pbl.data.from_masked_arrays(images, masks).",
             name=name,
         )
 
@@ -195,7 +195,7 @@ def check_example(example: Example, num_classes: int, source: str) -> Example:
                     "{dtype} from {low:g} to {high:g}", dtype=image.dtype, low=image.min(), high=image.max()
                 )
         raise InputError(
-            "Image {name} of '{source}' is {found}. Images are uint8 arrays, 0 to 255: the model does the scaling.",
+            "Image {name} of '{source}' is {found}. Images are uint8 arrays, 0 to 255: the model scales them.",
             name=name,
             source=source,
             found=found,

@@ -158,7 +158,7 @@ def find_groups(
         found = [re.search(pattern, name) for name in names]
     except re.error as error:
         raise InputError(
-            "groups='{pattern}' is no regular expression: {error}.", pattern=pattern, error=error
+            "groups='{pattern}' is not a regular expression: {error}.", pattern=pattern, error=error
         ) from None
     words = [match and (match.group(1) if match.re.groups else match.group()) for match in found]
     without = [name for name, word in zip(names, words, strict=True) if not word]

@@ -257,7 +257,9 @@ def collect(
                 other="x".join(map(str, image.shape[:2])),
             )
         if writer.shape and image.shape != writer.shape:
-            raise DifferentSizes("'{name}' mixes grey and colour images. Give channels=3, or channels=1.", name=source)
+            raise DifferentSizes(
+                "'{name}' contains both grey and colour images. Give channels=3, or channels=1.", name=source
+            )
         hashes.append(one.content)
         shapes.append(one.shape)
         if target.most_boxes:
@@ -270,7 +272,7 @@ def collect(
         writer.append(image)
     if unreadable:
         raise InputError(
-            "{n} image {n:file|files} of '{name}' cannot be read: {reasons}{more} Make {n:it|them} readable, or take {n:it|them} away.",
+            "{n} image {n:file|files} of '{name}' cannot be read: {reasons}{more} Make {n:it|them} readable, or remove {n:it|them}.",
             n=len(unreadable),
             name=source,
             reasons=join_sentences(unreadable[:10]),
@@ -279,14 +281,14 @@ def collect(
     if broken and target.on_bad_image == "stop":
         shown = list(broken.values())[:10]
         raise InputError(
-            "{n} {n:image|images} of '{name}' cannot be decoded: {reasons}{more} Repair {n:it|them}, or go on without {n:it|them}: on_bad_image=skip.",
+            "{n} {n:image|images} of '{name}' cannot be decoded: {reasons}{more} Repair {n:it|them}, or continue without {n:it|them}: on_bad_image=skip.",
             n=len(broken),
             name=source,
             reasons=join_sentences(shown),
             more=Sentence(" And {n} more.", n=len(broken) - len(shown)) if len(broken) > len(shown) else "",
         )
     if not names:
-        raise InputError("Data set '{name}' holds no image.", name=source)
+        raise InputError("Data set '{name}' contains no image.", name=source)
     labels, shapes = np.array(labels, np.int32), np.array(shapes, np.int32)
     is_kept = cached is not None and time.perf_counter() - begin > KEPT_FROM
     store = writer.finish(cached.file if is_kept else None)

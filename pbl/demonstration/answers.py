@@ -103,8 +103,8 @@ class OpenedRun:
         self.generates = self.run.config.task == "generation"
         if not self.generates and self.run.config.task != "contrast" and self.task.predict is None:
             raise InputError(
-                "demo: the run {run} has task={task}, which says nothing of a single image, so there is nothing to show. For such"
-                " a run: evaluate, report, log.",
+                "demo: the run {run} has task={task}, which gives no result for a single image, so there is nothing to show. For such a run: "
+                "evaluate, report, log.",
                 run=self.run.path,
                 task=self.run.config.task,
             )
@@ -179,18 +179,18 @@ class OpenedRun:
             threshold = choose_threshold(scores[is_normal], options["false_alarms"]).threshold
             row = table.iloc[0]
             verdict = Sentence("ALARM") if row["alarm"] else Sentence("no alarm")
-            told = "{verdict}: score {score:.4g}, threshold {threshold:.4g}. Of the normal validation images {above:.1%} have a lower score."
+            told = "{verdict}: score {score:.4g}, threshold {threshold:.4g}. {above:.1%} of the normal validation images have a lower score."
             return [Sentence(told, verdict=verdict, score=row["score"], threshold=threshold, above=row["above"])]
         if "left" in table:
             found = table[table["class"].notna()]
             threshold = detection.read_threshold(self.run.path) or detection.UNKNOWN
-            told = "{n} found, of a score of {threshold:.3f} or more."
+            told = "{n} found, with a score of {threshold:.3f} or more."
             return [Sentence(told, n=len(found), threshold=threshold)]
         if self.task.mask is not None:
             lines = []
             for name in self.class_names[1:]:
                 share, regions = table[f"{name}: share"].iloc[0], table[f"{name}: regions"].iloc[0]
-                told = "{name}: {share:.1%} of what the network sees, in {regions} {regions:region|regions}."
+                told = "{name}: {share:.1%} of the image that the network sees, in {regions} {regions:region|regions}."
                 lines.append(Sentence(told, name=name, share=float(share), regions=int(regions)))
             return lines
         if self.run.config.is_classifier or not len(table):
@@ -211,12 +211,12 @@ class OpenedRun:
         if find_attention(self.model):
             heat, told = (
                 attention_maps(self.model, pixels)[0],
-                Sentence("attention: from which patches the answer comes"),
+                Sentence("attention: the patches that the answer comes from"),
             )
         else:
             best = self.class_names.index(answer.table["class"].iloc[0])
             heat = grad_cam(self.model, pixels, best)[0]
-            told = Sentence("Grad-CAM: what speaks for '{name}'", name=self.class_names[best])
+            told = Sentence("Grad-CAM: evidence for '{name}'", name=self.class_names[best])
         if not heat.any():
             told = join_sentences([told, Sentence("(nothing found: all 0)")])
         grey = answer.seen.mean(axis=-1, keepdims=True)  # so that all colour comes from the map
@@ -281,7 +281,7 @@ class OpenedRun:
             return (Sentence("No training images are shown: {error}", error=self.no_data) if is_asked else None), []
         if self._features is None:
             is_asked = self.run.config.is_classifier
-            told = "No nearest training images: the model is no graph of layers whose last one could be taken off."
+            told = "No nearest training images: the model is not a graph of layers whose last one could be removed."
             return (Sentence(told) if is_asked else None), []
         with _LOCK:
             row = scale_rows(predict_outputs(self._features, answer.seen[None]))
@@ -342,7 +342,7 @@ def open_run(run: str | Path | Run, tell: Callable[[str], object] = lambda line:
         InputError: See `OpenedRun`.
     """
     run = load_run(run)
-    tell(Sentence("Preparing {run}: its model, its data and what it knows of them.", run=run.name))
+    tell(Sentence("Preparing {run}: its model and its data.", run=run.name))
     opened = OpenedRun(run)
     opened.prepare()
     return opened
@@ -367,8 +367,8 @@ def _check_size(file: Path) -> None:
         pixels = count_pixels(content)
     if pixels > MOST_PIXELS:
         raise InputError(
-            "{name} has {pixels:.0f} million pixels, and this page takes {limit:.0f} at most. Make it smaller: a network sees some"
-            " hundred pixels a side.",
+            "{name} has {pixels:.0f} million pixels, and this page accepts {limit:.0f} million at most. Make it smaller: a network uses a few "
+            "hundred pixels a side.",
             name=file.name,
             pixels=pixels / 1e6,
             limit=MOST_PIXELS / 1e6,

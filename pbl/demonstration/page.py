@@ -29,7 +29,7 @@ PEN = 24  # its width: of a digit that fills two thirds of the pad a stroke is a
 LARGEST_FILE = 30_000_000  # bytes of an upload
 MOST_PAD = 4_000_000  # pixels
 MOST_GENERATED = 64
-CAVEAT = "A heat map alone proves little: the command inspect draws an untrained network's beside it."
+CAVEAT = "A heat map alone proves little: the command inspect also draws the heat map of an untrained network."
 _TEMPLATE = load_template("answer.html", Path(__file__).parent)
 
 STYLE = """
@@ -76,10 +76,10 @@ def make_panel(
     heading, small = near
     below: list[str] = []
     if run.temperature is not None and classes:
-        told = "Bars: calibrated by the temperature {temperature:.2f}, which validation chose. Grey: as the network gives it, and the command predict."
+        told = "Bars: calibrated by the temperature {temperature:.2f}, which validation chose. Grey: the uncalibrated output of the network, as in the command predict."
         below.append(Sentence(told, temperature=run.temperature))
     if len(classes) > MOST_CLASSES:
-        below.append(Sentence("The {n} likeliest of {all:,} classes.", n=MOST_CLASSES, all=len(classes)))
+        below.append(Sentence("The {n} most likely of {all:,} classes.", n=MOST_CLASSES, all=len(classes)))
     lines = [classes[0].name] if classes else run.tell(answer)
     return _render(
         run,
@@ -158,7 +158,7 @@ class Responder:
                 yield [say_problem(error, file), *blank]
                 return
             except MemoryError:
-                told = "{name} needs more memory than there is. Make it smaller."
+                told = "{name} needs more memory than is available. Make it smaller."
                 yield [say_problem(Sentence(told, name=Path(file).name)), *blank]
                 return
             panels[number] = make_panel(self.runs[number], answers[number])
@@ -260,14 +260,14 @@ def _greet(run: OpenedRun) -> str:
 def _write_head() -> str:
     """The script that the page brings, with its sentences."""
     sentences = {
-        "wrong": Sentence("{name} is no image. Give a JPEG, PNG, WebP or another image file.", name="{name}"),
+        "wrong": Sentence("{name} is not an image. Give a JPEG, PNG, WebP or another image file.", name="{name}"),
         "large": Sentence(
-            "{name} is larger than {most} MB. Make it smaller: a network sees some hundred pixels a side.",
+            "{name} is larger than {most} MB. Make it smaller: a network uses a few hundred pixels a side.",
             name="{name}",
             most=LARGEST_FILE // 1_000_000,
         ),
         "webcam": Sentence(
-            "The webcam cannot be used: the browser refused it, or there is none. Allow it for this page, or give a file."
+            "The webcam cannot be used: the browser blocked it, or there is none. Allow it for this page, or give a file."
         ),
     }
     template = load_template("head.html", Path(__file__).parent)
@@ -281,7 +281,7 @@ def read_pad(address: str | None) -> np.ndarray:
     Raises:
         InputError: It is no such address.
     """
-    wrong = InputError("What came from the pad is no drawing. Load the page anew.")
+    wrong = InputError("The sketch is not a drawing. Load the page again.")
     head, _, body = (address or "").partition(",")
     if head != "data:image/png;base64":
         raise wrong
@@ -325,21 +325,21 @@ def _build_inputs(responder: Responder) -> list[Listener]:
             clear.click(None, js="() => { pblClearPad(); return []; }")
             listeners.append((partial(button.click, js="() => pblReadPad()"), drawn, responder.see_sketch))
             lines = [
-                Sentence("Draw one thing, large."),
+                Sentence("Draw one object, large."),
                 Sentence(
-                    "What you draw is brought to the form of MNIST's digits: fitted into 20/28 of the image's sides, with its"
-                    " centre of mass in the middle."
+                    "Your drawing is converted to the form of MNIST's digits: it is fitted into 20/28 of the image's sides, with its centre of "
+                    "mass in the middle."
                 ),
             ]
             for run in runs:
                 told = "{run} sees it light on dark." if run.is_light else "{run} sees it dark on light."
                 if not run.has_pad:
-                    told = "{run} is not asked: its images are not small and grey."
+                    told = "{run} gives no answer: its images are not small and grey."
                 lines.append(Sentence(told, run=run.run.name))
             gradio.HTML("".join(map(_line, map(said, lines))))
     with gradio.Tab(said(Sentence("Validation"))):
         if responder.examples:
-            told = "Validation images of {run}, with their class: mistakes (✗, and what they are taken for) and right ones (✓). Choose one."
+            told = "Validation images of {run}, with their class: mistakes (✗, and the predicted class) and correct ones (✓). Choose one."
             if not runs[0].run.config.is_classifier:
                 told = "Validation images of {run}. Choose one."
             gradio.HTML(_line(said(Sentence(told, run=runs[0].run.name))))
@@ -367,7 +367,9 @@ def _build_generator(runs: Sequence[OpenedRun]) -> list[Listener]:
     """The tab of runs that make images."""
     with gradio.Tab(said(Sentence("New images"))):
         count = gradio.Slider(1, MOST_GENERATED, value=16, step=1, label=said(Sentence("How many")))
-        seed = gradio.Slider(0, 999, value=0, step=1, label=said(Sentence("Seed of the noise: the same images again")))
+        seed = gradio.Slider(
+            0, 999, value=0, step=1, label=said(Sentence("Seed of the noise: the same seed gives the same images"))
+        )
         names = list(dict.fromkeys(name for run in runs if run.takes_labels for name in run.class_names))
         every = said(Sentence("all in turn"))
         label = gradio.Dropdown(

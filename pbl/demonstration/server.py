@@ -98,7 +98,7 @@ def demo(
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise InputError(
-            "demo: {n} runs. Give one to {most}, which are shown side by side.", n=len(runs), most=MOST_RUNS
+            "demo: {n} runs. Give one to {most} runs, which are shown side by side.", n=len(runs), most=MOST_RUNS
         )
     if port is not None and not 1 <= port <= 65535:
         raise InputError("--port {port}: a number from 1 to 65535, such as 7860.", port=port)
@@ -111,7 +111,7 @@ def demo(
     with _quiet():
         opened = [open_run(run, tell) for run in loaded]
     if len({run.generates for run in opened}) > 1:
-        raise InputError("demo: some of these runs make images, and others are asked of yours. Show them apart.")
+        raise InputError("demo: some of these runs generate images, and others classify yours. Show them separately.")
     for page in [*_open]:
         _close(page)
     page = _start(opened, share, port)
@@ -120,8 +120,8 @@ def demo(
     if share:
         tell(
             Sentence(
-                "Whoever has this link can use the page, for a week at most or until you end it here; images that are given to it"
-                " travel through servers of Gradio."
+                "Anyone who has this link can use the page, for a week at most or until you end it here; the images given to it go through servers "
+                "of Gradio."
             )
         )
     if wait:
@@ -181,7 +181,7 @@ def _start(runs: list[Any], share: bool, port: int | None) -> Page:
     except OSError as error:  # what Gradio raises where it may not listen
         shutil.rmtree(folder, ignore_errors=True)
         if port is not None:
-            raise InputError("--port {port} is taken, or may not be used. Give another, or none.", port=port) from None
+            raise InputError("--port {port} is in use, or not allowed. Give another, or none.", port=port) from None
         raise InputError("No port can be used for the page: {reason}", reason=str(error)) from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -190,8 +190,7 @@ def _start(runs: list[Any], share: bool, port: int | None) -> Page:
     if share and not blocks.share_url:
         page.close()
         raise InputError(
-            "Gradio's server gave no public link: is there a network, and does it let Gradio through? Without --share the page is for this"
-            " machine alone."
+            "Gradio's server gave no public link: is there a network, and does it allow Gradio? Without --share the page is for this machine only."
         )
     return page
 

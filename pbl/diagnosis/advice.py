@@ -270,7 +270,7 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
     run.check_is_classifier("diagnose")
     signals = Signals.load(run.path / "signals.npz")
     if len(signals.epochs) < 2:
-        raise InputError("{run} has not ended its first epoch: there is nothing to diagnose yet.", run=run.path)
+        raise InputError("{run} has not finished its first epoch: there is nothing to diagnose yet.", run=run.path)
     folder = run.path.resolve().parent.parent
     environment, team = run.environment, []
     if environment.get("images"):

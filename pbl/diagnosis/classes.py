@@ -29,9 +29,8 @@ def find_class_imbalance(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_imbalance",
-        "Of the validation images of rare classes {found} of {rare} are classified correctly ({recall:.1%}), of the others"
-        " {others:.1%}: between {low_points:.0f} and {high_points:.0f} points more (95% interval). Give rare classes more weight"
-        " (class_weight).",
+        "Among the validation images of rare classes, {found} of {rare} are classified correctly ({recall:.1%}), among the others {others:.1%}: "
+        "between {low_points:.0f} and {high_points:.0f} points more (95% interval). Give rare classes more weight (class_weight).",
         found=numbers[2],
         rare=numbers[3],
         recall=numbers[2] / numbers[3],
@@ -55,8 +54,8 @@ def find_absent_class(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_absent",
-        "Validation images of a class of which training has no image (class {examples}; numbered from 0): {images} of {all_images}. The network cannot"
-        " know it. Split again so that each class is on both sides, or look whether both number the classes alike.",
+        "Validation images of a class that has no training image (class {examples}; numbered from 0): {images} of {all_images}. The network cannot "
+        "know it. Split again so that each class is on both sides, or check whether both number the classes in the same way.",
         images=images,
         all_images=int(val.sum()),
         examples=_list_classes(absent),
@@ -76,8 +75,8 @@ def find_numbers_from_one(run: Evidence) -> Finding | None:
     last = int(np.flatnonzero(counts + of_val)[-1])
     return make_finding(
         "class_absent",
-        "The labels go from {first} to {last}, and classes are numbered from 0: {outputs} {outputs:output has|outputs have} no image. It does little"
-        " harm; labels = labels - {first} and a last layer of {classes} outputs mend it.",
+        "The labels go from {first} to {last}, but classes are numbered from 0: {outputs} {outputs:output has|outputs have} no image. This does "
+        "little harm; labels = labels - {first} and a last layer of {classes} outputs correct it.",
         first=first,
         last=last,
         outputs=first,
@@ -109,9 +108,9 @@ def find_label_order(run: Evidence) -> Finding | None:
     images = int(val[moved].sum())
     return make_finding(
         "label_order_suspected",
-        "Of {images} validation images of {classes} classes {own:.0%} are classified correctly, and {other:.0%} are taken for one"
-        " other class, always the same one (class {one} for class {two}, numbered from 0): validation seems to number these classes otherwise than"
-        " training. Give both the same list of class names.",
+        "Among {images} validation images of {classes} classes, {own:.0%} are classified correctly, and {other:.0%} are predicted as one other "
+        "class, always the same one (class {one} for class {two}, numbered from 0): validation seems to number these classes differently from "
+        "training. Give both the same list of class names.",
         images=images,
         classes=len(moved),
         own=float(np.diag(val)[moved].sum() / images),
@@ -149,10 +148,10 @@ def find_swallowed_class(run: Evidence) -> Finding | None:
             continue
         return make_finding(
             "label_noise_suspected",
-            "Of the validation images of class {one} (numbered from 0), {taken} of {images} are taken for class {other}; the other way round it is {back}"
-            " of {other_images}. And of the labels of these two classes {train_share:.1%} are class {one} in training, {val_share:.1%}"
-            " in validation. Training images of class {one} seem to be labelled as class {other}: look at the training images of"
-            " class {other}.",
+            "Among the validation images of class {one} (numbered from 0), {taken} of {images} are predicted as class {other}; in the other "
+            "direction it is {back} of {other_images}. Among the labels of these two classes, {train_share:.1%} are class {one} in training and "
+            "{val_share:.1%} in validation. Training images of class {one} seem to be labelled as class {other}: look at the training images of "
+            "class {other}.",
             images=int(of_val[one]),
             one=int(one),
             taken=taken,
@@ -183,10 +182,10 @@ def find_other_shares(run: Evidence) -> Finding | None:
     most = int(np.abs(np.diff(shares, axis=0)[0]).argmax())
     return make_finding(
         "class_shares_differ",
-        "Class {most} (numbered from 0) is {train_share:.1%} of the training and {val_share:.1%} of the validation images. The accuracy on validation is"
-        " {val_accuracy:.1%}; with training's shares of the classes it would be about {alike:.1%}, and it is {accuracy:.1%} on"
-        " training images. Split again so that each class has the same share on both sides (scikit-learn:"
-        " train_test_split(images, labels, stratify=labels)), or say which shares are the true ones.",
+        "Class {most} (numbered from 0) is {train_share:.1%} of the training images and {val_share:.1%} of the validation images. The accuracy on "
+        "validation is {val_accuracy:.1%}; with the class shares of training it would be about {alike:.1%}. The accuracy on training images is "
+        "{accuracy:.1%}. Split again so that each class has the same share on both sides (scikit-learn: train_test_split(images, labels, "
+        "stratify=labels)), or report which shares are the true ones.",
         most=most,
         train_share=float(shares[0, most]),
         val_share=float(shares[1, most]),
@@ -215,8 +214,9 @@ def find_class_never_found(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "class_never_found",
-        "Of the training and validation images of class {classes} (numbered from 0), {right} of {images} are classified correctly, of the others"
-        " {others:.0%}. So many images can mostly be learned: look at these images and labels, at class weights and at the last layer.",
+        "Among the training and validation images of class {classes} (numbered from 0), {right} of {images} are classified correctly; among the "
+        "other classes {others:.0%} are. This number of images can usually be learned: look at these images and labels, at class weights and at "
+        "the last layer.",
         classes=_list_classes(never),
         right=int(right[never].sum()),
         images=int(of[never].sum()),

@@ -96,7 +96,7 @@ def plot_learning_curves(
                 color=GREY,
                 linewidth=1,
                 marker=few,
-                label=caption("Keras's training log (mean while learning)"),
+                label=caption("Keras's training log (mean during the epoch)"),
             )
         if has_signals:
             _draw_sides(axes, signals, name)
@@ -207,7 +207,7 @@ def _draw_gap(axes: Axes, signals: Signals) -> None:
         )
     if signals.has_end and signals.end["val_images"]:
         value, low, high = (100 * number for number in signals.gap)
-        label = caption("of {probe_images:,} and {val_images:,} images", **signals.end)
+        label = caption("on {probe_images:,} and {val_images:,} images", **signals.end)
         error = [[value - low], [high - value]]
         axes.errorbar([signals.end["epoch"]], [value], yerr=error, fmt="o", color=BLUE, capsize=3, label=label)
         axes.legend(fontsize="small")

@@ -10,8 +10,8 @@ def find_too_few(run: Evidence) -> Finding | None:
     if not run.val_n and run.learned:
         return make_finding(
             "too_noisy_to_say",
-            "There are no validation images: whether the network overfits cannot be told. Keep some back:"
-            " OverfittingMonitor((images, labels), (val_images, val_labels)).",
+            "There are no validation images, so it cannot be decided whether the network overfits. Keep some images back: "
+            "OverfittingMonitor((images, labels), (val_images, val_labels)).",
             images=0,
         )
     # Where nothing was learned that is the news.
@@ -29,8 +29,8 @@ def _too_noisy(run: Evidence) -> Finding:
     _, low, high = run.signals.gap
     return make_finding(
         "too_noisy_to_say",
-        "The accuracy on training images minus that on validation images is between {low_points:+z.0f} and {high_points:+z.0f} points"
-        " (95% interval): with so few validation images ({images}) it is not known how large the gap is.",
+        "The accuracy on training images minus the accuracy on validation images is between {low_points:+z.0f} and {high_points:+z.0f} points (95% "
+        "interval): with so few validation images ({images}) the size of the gap is not known.",
         images=run.val_n,
         low=low,
         high=high,
@@ -77,8 +77,8 @@ def find_overfitting(run: Evidence) -> Finding | None:
     is_lost = lost > 2 * np.sqrt(max((correct[best] != correct[-1]).sum(), 1))
     return make_finding(
         "overfitting",
-        "The validation loss was lowest after epoch {best}, at {lowest:.3g}, and rose to {loss:.3g}, more than that of training"
-        " images; the validation accuracy went from {before:.1%} to {after:.1%}.",
+        "The validation loss was lowest after epoch {best}, at {lowest:.3g}, and then rose to {loss:.3g}, more than the loss of training images; "
+        "the validation accuracy went from {before:.1%} to {after:.1%}.",
         cause="stop_earlier" if is_lost else "over_confident",
         best=run.epoch(best),
         lowest=float(run.val_loss[best]),
@@ -97,9 +97,9 @@ def find_health(run: Evidence) -> Finding | None:
     if run.over("may_be_gap", run.gap_if_drawn_again):
         return make_finding(
             "healthy",
-            "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
-            " {gap_points:z.1f} points, between {low_points:z.1f} and {high_points:z.1f} (95% interval). Whether it overfits a little cannot"
-            " be told: if other images ({images}) were drawn for validation, {again:.0%} of the draws would be called overfitting.",
+            "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of {gap_points:z.1f} points, "
+            "between {low_points:z.1f} and {high_points:z.1f} (95% interval). It cannot be decided whether the network overfits a little: if other "
+            "images ({images}) were drawn for validation, {again:.0%} of the draws would be called overfitting.",
             cause="or_small_gap",
             again=run.gap_if_drawn_again,
             **run.gap_and_accuracies,
@@ -107,9 +107,9 @@ def find_health(run: Evidence) -> Finding | None:
     if not run.references and run.accuracy < run.limits["surely_learned"]:
         return make_finding(
             "healthy",
-            "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of"
-            " {gap_points:z.1f} points, between {low_points:z.1f} and {high_points:z.1f} (95% interval, {images} images). What could"
-            " be reached on these data is not known here.",
+            "The accuracy is {accuracy:.1%} on training images and {val_accuracy:.1%} on validation images: a gap of {gap_points:z.1f} points, "
+            "between {low_points:z.1f} and {high_points:z.1f} (95% interval, {images} images). It is not known here how high the accuracy could be "
+            "on these data.",
             **run.gap_and_accuracies,
         )
     return make_finding(

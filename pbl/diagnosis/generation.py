@@ -51,7 +51,7 @@ def _option(name: str, value: Callable[[Any], Any]) -> Callable[[Config, Mapping
 
 MORE = Advice(
     "more_images",
-    "Give more images: of so few the numbers vary too much. A larger validation_fraction helps to judge, not to train.",
+    "Use more images: with so few images the numbers vary too much. A larger validation_fraction helps to evaluate, not to train.",
 )
 LONGER = Advice(
     "longer",
@@ -60,12 +60,12 @@ LONGER = Advice(
 )
 WASSERSTEIN = Advice(
     "wasserstein",
-    "Take the Wasserstein loss with a gradient penalty: its discriminator gives a direction even where it tells all apart.",
+    "Use the Wasserstein loss with a gradient penalty: its discriminator gives a direction even if it distinguishes all images.",
     _option("loss", lambda now: "wgan_gp"),
 )
 NORMALISE = Advice(
     "normalise",
-    "Put batch normalization back: without it many generators make one image for all noise.",
+    "Use batch normalization again: without it many generators make one image for all noise.",
     _option("batch_normalization", lambda now: True),
 )
 FASTER_D = Advice(
@@ -75,20 +75,20 @@ FASTER_D = Advice(
 )
 SLOWER_D = Advice(
     "slower_discriminator",
-    "Let the discriminator learn at a third of the generator's rate.",
+    "Let the discriminator learn at a third of the generator's learning rate.",
     _option("discriminator_rate", lambda now: round(now / 3, 4)),
 )
 BY_CLASS = Advice(
     "conditional",
-    "Tell both networks the class: then each class is asked for, and none goes missing.",
+    "Give both networks the class: then each class is asked for, and none is missing.",
     _option("conditional", lambda now: True),
 )
 FEWER_EPOCHS = Advice(
     "fewer_epochs",
-    "Train on more images, or for fewer epochs: the discriminator knows the training images by heart.",
+    "Train on more images, or for fewer epochs: the discriminator has memorised the training images.",
     lambda config, options: {"epochs": max(1, config.epochs // 2)},
 )
-WIDER = Advice("wider", "Take wider networks.", _option("width", lambda now: 2 * now))
+WIDER = Advice("wider", "Use wider networks.", _option("width", lambda now: 2 * now))
 # By the name of what is found: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "diverged": ("stop", (LOWER_RATE, NORMALISE)),
@@ -152,7 +152,7 @@ def _find_divergence(measured: Mapping[str, Any], history: Sequence[Mapping[str,
     if not bad:
         return None
     return make_finding(
-        "diverged", "The losses are no numbers any more from epoch {epoch} on.", epoch=int(bad[0].get("epoch", 0))
+        "diverged", "The losses are no longer numbers from epoch {epoch} on.", epoch=int(bad[0].get("epoch", 0))
     )
 
 
@@ -161,8 +161,8 @@ def _find_too_few(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
         return None
     return make_finding(
         "too_noisy_to_say",
-        "There are {images} real images to compare with, fewer than {fewest:.0f}: the numbers of real images themselves vary too"
-        " much to tell good images from bad ones.",
+        "There are {images} real images to compare with, fewer than {fewest:.0f}: even the numbers of real images vary too much to distinguish "
+        "good images from bad ones.",
         images=measured["real_images"],
         fewest=LIMITS["fewest"].value,
     )
@@ -176,9 +176,9 @@ def _find_copies(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
         return None
     return make_finding(
         "memorised",
-        "Of {looked_at} generated images {count} are copies of training images, perhaps shifted ({low:.0%} to {high:.0%}, 95%"
-        " interval); of other real images {real:.0%} come so near. That its distance to real images is small (KID x 1000: {kid:.1f})"
-        " says nothing then: copies have the best of all.",
+        "Among {looked_at} generated images {count} are copies of training images, perhaps shifted ({low:.0%} to {high:.0%}, 95% interval); "
+        "{real:.0%} of other real images are as near. The small distance to real images (KID x 1000: {kid:.1f}) then means nothing: copies have "
+        "the best distance of all.",
         count=count, looked_at=of["looked_at"], low=low, high=high, real=of["copies_of_real"], kid=of["kid"],
     )  # fmt: skip
 
@@ -189,8 +189,8 @@ def _find_collapse(measured: Mapping[str, Any], history: Sequence[Mapping[str, f
         return None
     return make_finding(
         "mode_collapse",
-        "The images are much alike: from one to the nearest other it is {variety:.0%} of the way that it is between real images, and"
-        " {recall:.0%} of the real images lie among the generated ones (recall; of other real images {floor:.0%}).",
+        "The images are very similar to each other: the distance from one to the nearest other is {variety:.0%} of the distance between real "
+        "images, and {recall:.0%} of the real images are within the generated ones (recall; for other real images {floor:.0%}).",
         variety=of["variety"], recall=of["recall"], floor=measured["floor"]["recall"],
     )  # fmt: skip
 
@@ -237,9 +237,9 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
         most = max(range(len(names)), key=lambda number: shares[number] - real[number])
         return make_finding(
             "mode_collapse",
-            "The classes are made in other shares than real images have: an estimated {apart:.0%} of the images would have to be of another"
-            " class, of other real images {usual:.0%}. {most} is made most beyond its share: {share:.0%} of the images, where real ones have"
-            " {real:.0%}. The judge's classes are right on {right:.0%} of real images, and the estimate reckons with how it errs.",
+            "The shares of the classes differ from those in real images: an estimated {apart:.0%} of the images would have to be of another class "
+            "({usual:.0%} for other real images). {most} exceeds its share most: {share:.0%} of the generated images, but {real:.0%} of the real "
+            "ones. The judge's classes are right for {right:.0%} of real images, and the estimate takes its errors into account.",
             apart=apart, usual=usual, most=names[most], share=shares[most], real=real[most], right=floor["right"],
         )  # fmt: skip
     told = ", ".join(
@@ -248,8 +248,8 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
     )
     return make_finding(
         "mode_collapse",
-        "{n} of {all} classes are missing, or nearly so (found / expected of {samples} images): {told}. The judge's classes are right on"
-        " {right:.0%} of real images.",
+        "{n} of {all} classes are missing, or almost missing (found / expected of {samples} images): {told}. The judge's classes are right for "
+        "{right:.0%} of real images.",
         n=len(missing), all=len(names), samples=of["samples"], told=told, right=measured["floor"]["right"],
     )  # fmt: skip
 
@@ -272,9 +272,9 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
         return None  # after one epoch nobody knows where it goes
     return make_finding(
         name,
-        "Much of what real images show is never generated: {recall:.0%} of the real images lie among the generated ones (recall), of"
-        " other real images {floor:.0%}; from one image to the nearest other it is {variety:.0%} of the way that it is between real"
-        " ones.{course}",
+        "Much of what real images show is never generated: {recall:.0%} of the real images are within the generated ones (recall), and {floor:.0%} "
+        "for other real images; the distance from one generated image to the nearest other is {variety:.0%} of the distance between real "
+        "ones.{course}",
         recall=of["recall"], floor=floor["recall"], variety=of["variety"], course=course,
     )  # fmt: skip
 
@@ -306,17 +306,17 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
     if is_distant and any(signs):
         return make_finding(
             name,
-            "The generated images are not like real ones: their distance to these is {kid:.1f} (KID x 1000, give or take {error:.1f}), that of"
-            " other real images {floor:.1f}, and {baseline} has {of_baseline:.1f} without learning anything; the judge is unsure of"
-            " {unsure:.0%} of them, of real images {floor_unsure:.0%}; {precision:.0%} lie among real images (precision), of other real ones"
-            " {floor_precision:.0%}. {why}",
+            "The generated images are not like real ones: their distance to real images is {kid:.1f} (KID x 1000, plus or minus {error:.1f}), for "
+            "other real images it is {floor:.1f}, and for {baseline}, which learns nothing, it is {of_baseline:.1f}; the judge is unsure of "
+            "{unsure:.0%} of them, and of {floor_unsure:.0%} of real images; {precision:.0%} are within the real images (precision), and "
+            "{floor_precision:.0%} of other real ones. {why}",
             **details,
         )
     return make_finding(
         name,
-        "The generated images are not like real ones: to the nearest training image it is {nearest:.2f} times as far as from other real"
-        " images; the judge is unsure of {unsure:.0%} of them, of real images {floor_unsure:.0%}; {precision:.0%} lie among real images"
-        " (precision), of other real ones {floor_precision:.0%}. {why}",
+        "The generated images are not like real ones: their distance to the nearest training image is {nearest:.2f} times the distance of other "
+        "real images; the judge is unsure of {unsure:.0%} of them, and of {floor_unsure:.0%} of real images; {precision:.0%} are within the real "
+        "images (precision), and {floor_precision:.0%} of other real ones. {why}",
         **details,
     )
 
@@ -337,12 +337,12 @@ def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
     real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
     if 1 >= real > LIMITS["wins"].value and 0 <= generated < 1 - LIMITS["wins"].value:  # probabilities
         return "discriminator_wins", Sentence(
-            "The discriminator tells them apart nearly always: its mean is {real:.2f} on real and {generated:.2f} on generated"
-            " images, and the images get no better.",
+            "The discriminator nearly always distinguishes them: its mean is {real:.2f} on real and {generated:.2f} on generated images, and the "
+            "images do not improve.",
             real=real,
             generated=generated,
         )
-    return "unlike_real_images", Sentence("The losses do not say why.")
+    return "unlike_real_images", Sentence("The losses do not show the reason.")
 
 
 def _find_balance(last: Mapping[str, float]) -> Sentence | None:
@@ -352,8 +352,8 @@ def _find_balance(last: Mapping[str, float]) -> Sentence | None:
     if not are_probabilities or real - generated >= LIMITS["equal"].value:
         return None
     return Sentence(
-        "Yet the discriminator does not tell them apart: its mean is {real:.2f} on real and {generated:.2f} on generated images, so"
-        " the generator learns little from it.",
+        "But the discriminator does not distinguish them: its mean is {real:.2f} on real and {generated:.2f} on generated images, so the generator "
+        "learns little from it.",
         real=real,
         generated=generated,
     )
@@ -364,10 +364,10 @@ def _find_health(measured: Mapping[str, Any]) -> Finding:
     baseline = min(measured["baselines"], key=measured["baselines"].get)
     return make_finding(
         "healthy",
-        "No fault was found: the distance to real images is {kid:.1f} (KID x 1000, give or take {error:.1f}), that of other real images"
-        " {floor:.1f}, and {baseline} has {of_baseline:.1f}; {recall:.0%} of the real images lie among the generated ones (recall; of other real ones"
-        " {floor_recall:.0%}), {precision:.0%} of the generated ones among the real ones (precision; {floor_precision:.0%}); {copies:.0%} are"
-        " copies of training images.",
+        "No fault was found: the distance to real images is {kid:.1f} (KID x 1000, plus or minus {error:.1f}), for other real images it is "
+        "{floor:.1f}, and for {baseline} it is {of_baseline:.1f}; {recall:.0%} of the real images are within the generated ones (recall; for other "
+        "real ones {floor_recall:.0%}), {precision:.0%} of the generated ones are within the real ones (precision; {floor_precision:.0%}); "
+        "{copies:.0%} are copies of training images.",
         kid=of["kid"], error=2 * math.hypot(of["error"], floor["kid_sd"]), floor=floor["kid"],
         baseline=Sentence(BASELINE_NAMES[baseline]), of_baseline=measured["baselines"][baseline],
         recall=of["recall"], floor_recall=floor["recall"], precision=of["precision"],

@@ -13,8 +13,8 @@ def find_divergence(run: Evidence) -> Finding | None:
     if broken[0]:  # no rate has done that
         return make_finding(
             "diverged",
-            "The loss is not a finite number (NaN or infinite) even before training. Look for such values in the images:"
-            " np.isfinite(images).all() must be True; then for a layer of your own that gives them.",
+            "The loss is not a finite number (NaN or infinite) even before training. Look for such values in the images: np.isfinite(images).all() "
+            "must be True; then look for a layer of your own that produces them.",
             kind="not_finite_at_once",
         )
     if broken.any():
@@ -33,8 +33,8 @@ def find_divergence(run: Evidence) -> Finding | None:
         if run.are_unscaled:
             return make_finding(
                 "diverged",
-                "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels go up to {largest:g},"
-                " and no layer of the model scales them. Put keras.layers.Rescaling(1 / {range:g}) first.",
+                "Before training the loss was {loss:.3g}, and guessing has a loss of {guessing:.2f}: pixels go up to {largest:g}, and no layer of "
+                "the model scales them. Put keras.layers.Rescaling(1 / {range:g}) first.",
                 loss=looks[0]["loss_in_training"],
                 guessing=run.guessing,
                 largest=run.inputs["train"][1],
@@ -43,8 +43,8 @@ def find_divergence(run: Evidence) -> Finding | None:
             )
         return make_finding(
             "diverged",
-            "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}. Usually the pixels are not scaled then,"
-            " or the initial weights are too large.",
+            "Before training the loss was {loss:.3g}, and guessing has a loss of {guessing:.2f}. Usually the reason is that the pixels are not "
+            "scaled, or that the initial weights are too large.",
             loss=looks[0]["loss_in_training"],
             guessing=run.guessing,
             kind="initial",
@@ -58,8 +58,8 @@ def find_divergence(run: Evidence) -> Finding | None:
     if has_died and find_vanishing_gradients(run) is None:  # which would be why
         return make_finding(
             "diverged",
-            "The network no longer learns: in a layer {share:.1%} of the units are 0 for all images that were looked at; before"
-            " training it was {before:.1%} at most. Lower the learning rate.",
+            "The network no longer learns: in one layer {share:.1%} of the units are 0 for all examined images; before training it was "
+            "{before:.1%} at most. Lower the learning rate.",
             share=dead[-1],
             before=dead[0],
             kind="died",
@@ -75,8 +75,8 @@ def find_smaller_collapse(run: Evidence) -> Finding | None:
     if not lowest:  # a network that was trained before, such as by an earlier `fit`
         return make_finding(
             "diverged",
-            "Before this training the loss of training images was {lowest:.3g}, and in the end {loss:.3g}; that of guessing is"
-            " {guessing:.3g}. Lower the learning rate.",
+            "Before this training the loss of training images was {lowest:.3g}, and in the end {loss:.3g}; guessing has a loss of {guessing:.3g}. "
+            "Lower the learning rate.",
             lowest=float(run.loss[0]),
             loss=float(run.loss[-1]),
             guessing=run.guessing,
@@ -84,8 +84,8 @@ def find_smaller_collapse(run: Evidence) -> Finding | None:
         )
     return make_finding(
         "diverged",
-        "The loss of training images came down to {lowest:.3g} after epoch {epoch}, and in the end it was {loss:.3g}; that of"
-        " guessing is {guessing:.3g}. Lower the learning rate.",
+        "The loss of training images fell to {lowest:.3g} after epoch {epoch}, and in the end it was {loss:.3g}; guessing has a loss of "
+        "{guessing:.3g}. Lower the learning rate.",
         lowest=float(run.loss[lowest]),
         epoch=run.epoch(lowest),
         loss=float(run.loss[-1]),
@@ -106,9 +106,9 @@ def find_smaller_mismatch(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "batch_norm_mismatch",
-        "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and"
-        " {anew:.2f} with averages taken anew: in inference the network is not the one that was trained. More steps help, or"
-        " keras.layers.BatchNormalization(momentum=0.9).",
+        "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and {anew:.2f} with "
+        "recomputed averages: in inference the network is not the one that was trained. More steps help, or "
+        "keras.layers.BatchNormalization(momentum=0.9).",
         stored=run.signals.network[-1]["loss_stored"],
         anew=run.signals.network[-1]["loss_anew"],
     )
@@ -122,8 +122,8 @@ def find_dead_units(run: Evidence) -> Finding | None:
     at = int(np.nanargmax(look["dead"]))
     return make_finding(
         "dead_units",
-        "Before training {share:.1%} of the units of '{layer}' were 0 for all images that were looked at, and nothing was learned"
-        " since. Look at the initial weights of that layer, and at the range of the pixels.",
+        "Before training {share:.1%} of the units of '{layer}' were 0 for all examined images, and nothing was learned since. Check the initial "
+        "weights of that layer, and the range of the pixels.",
         share=look["dead"][at],
         layer=look["rectified"][at],
     )
@@ -138,15 +138,15 @@ def find_vanishing_gradients(run: Evidence) -> Finding | None:
     if norms[0] / norms[-1] < run.limits["gradient_ratio"]:
         return make_finding(
             "vanishing_gradients",
-            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and next to nothing was learned"
-            " since. Fewer layers, batch normalisation or skip connections help.",
+            "Before training the gradient of the first layer was {ratio:.1e} times the gradient of the last layer, and almost nothing was learned "
+            "since. Fewer layers, batch normalisation or skip connections help.",
             ratio=norms[0] / norms[-1],
         )
     if max(norms) < run.limits["gradient_norm"]:
         return make_finding(
             "vanishing_gradients",
-            "Before training the largest gradient of a layer was {norm:.1e}, and next to nothing was learned since, as where all"
-            " images look alike to the last layer. Fewer layers, batch normalisation or skip connections help.",
+            "Before training the largest gradient of a layer was {norm:.1e}, and almost nothing was learned since. This happens if all images look "
+            "alike to the last layer. Fewer layers, batch normalisation or skip connections help.",
             norm=max(norms),
         )
     return None
@@ -159,9 +159,8 @@ def find_two_softmaxes(run: Evidence) -> Finding | None:
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
     return make_finding(
         "double_softmax",
-        "The model ends with two softmaxes (or sigmoids), one behind the other: so no class can have a probability above"
-        " {highest:.3f}, and it learns slowly or not at all. Leave one of the two out, the last layer's activation or the layer"
-        " behind it.",
+        "The model ends with two softmaxes (or sigmoids), one after the other: no class can have a probability above {highest:.3f}, so the model "
+        "learns slowly or not at all. Remove one of the two, the last layer's activation or the layer after it.",
         highest=float(np.e / (np.e + width - 1)),
         kind="seen",
     )
@@ -181,9 +180,9 @@ def find_double_softmax(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "double_softmax",
-        "No training image that was looked at has a confidence above {confidence:.3f}, and {accuracy:.0%} of them are classified"
-        " correctly. A softmax (or sigmoid) of another one's outputs gives about {highest:.3f} at most. If the model has two:"
-        " leave one of the two out, the last layer's activation or the layer behind it.",
+        "No examined training image has a confidence above {confidence:.3f}, but {accuracy:.0%} of them are classified correctly. A softmax (or "
+        "sigmoid) of the outputs of another one gives about {highest:.3f} at most. If the model has two, remove one of them: the last layer's "
+        "activation or the layer after it.",
         confidence=confidence,
         accuracy=run.accuracy,
         highest=float(highest),
@@ -200,8 +199,8 @@ def find_instability(run: Evidence) -> Finding | None:
     if not (run.is_mismatched or came_back) and run.over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
         return make_finding(
             "diverged",
-            "In the second half the loss of training images went up and down: its rises sum up to {rises:.2f}. At its lowest it was"
-            " {lowest:.2f}, and that of guessing is {guessing:.2f}. Lower the learning rate.",
+            "In the second half the loss of training images went up and down: its rises add up to {rises:.2f}. At its lowest it was {lowest:.2f}, "
+            "and guessing has a loss of {guessing:.2f}. Lower the learning rate.",
             rises=float(rises),
             lowest=float(run.loss.min()),
             guessing=run.guessing,
@@ -226,8 +225,8 @@ def find_unlearned(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "underfitting",
-        "The network classifies {accuracy:.1%} of its own training images correctly (95% interval up to {high:.1%}), where a simple"
-        " method or another run classifies {reference:.1%} of unseen images correctly.",
+        "The network classifies {accuracy:.1%} of its own training images correctly (95% interval up to {high:.1%}), but a simple method or "
+        "another run classifies {reference:.1%} of unseen images correctly.",
         cause=run.why_little,
         accuracy=run.accuracy,
         high=high,
@@ -247,8 +246,8 @@ def find_still_learning(run: Evidence) -> Finding | None:
 def _tell_still_falling(run: Evidence) -> Finding:
     return make_finding(
         "underfitting",
-        "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}, and that of"
-        " validation images fell too: the network still learns.",
+        "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}, and the loss of "
+        "validation images fell too: the network is still learning.",
         cause=run.why_little,
         late=run.late,
         epochs=run.last - run.late_epoch,
@@ -264,8 +263,8 @@ def find_underfitting(run: Evidence) -> Finding | None:
             return _tell_still_falling(run)
         return make_finding(
             "underfitting",
-            "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network"
-            " still learns.",
+            "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network is "
+            "still learning.",
             cause=run.why_little,
             late=run.late,
             epochs=run.last - run.late_epoch,
@@ -280,9 +279,8 @@ def find_underfitting(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "underfitting",
-        "The network classifies {accuracy:.1%} of the validation images correctly, where a simple method or another run reaches"
-        " {reference:.1%}. On training images it is {train_accuracy:.1%}, which is not clearly more: that is not called"
-        " overfitting.",
+        "The network classifies {accuracy:.1%} of the validation images correctly, but a simple method or another run reaches {reference:.1%}. On "
+        "training images it is {train_accuracy:.1%}, which is not clearly more: this is not called overfitting.",
         cause=run.why_little,
         accuracy=right / run.val_n,
         train_accuracy=run.accuracy,
@@ -299,8 +297,8 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
     if run.are_unscaled:
         return make_finding(
             "unknown",
-            "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}). Pixels go up to"
-            " {largest:g}, and no layer of the model scales them: put keras.layers.Rescaling(1 / {range:g}) first.",
+            "The accuracy on training images, {accuracy:.1%}, is not clearly above guessing ({majority:.1%}). Pixels go up to {largest:g}, and no "
+            "layer of the model scales them: put keras.layers.Rescaling(1 / {range:g}) first.",
             accuracy=run.accuracy,
             majority=run.majority,
             largest=run.inputs["train"][1],
@@ -310,8 +308,8 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
     if run.last <= run.limits["few_epochs"]:
         return make_finding(
             "underfitting",
-            "After {epochs} {epochs:epoch|epochs} the accuracy on training images, {accuracy:.1%}, is not yet clearly above that of guessing"
-            " ({majority:.1%}), and no fault was found: too early to tell more.",
+            "After {epochs} {epochs:epoch|epochs} the accuracy on training images, {accuracy:.1%}, is not yet clearly above guessing "
+            "({majority:.1%}), and no fault was found: it is too early for more.",
             cause="train_longer",
             epochs=run.last,
             accuracy=run.accuracy,
@@ -319,8 +317,8 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
         )
     return make_finding(
         "unknown",
-        "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and none of the"
-        " known causes was found. Let the network train on 32 images alone: it should learn them by heart.",
+        "The accuracy on training images, {accuracy:.1%}, is not clearly above guessing ({majority:.1%}), and none of the known causes was found. "
+        "Train the network on only 32 images: it should memorise them.",
         accuracy=run.accuracy,
         majority=run.majority,
     )

@@ -100,7 +100,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             classes, steps = 1 + max(int(of_side.max(initial=0)) for of_side in sizes), None
             if pairs[1] and pairs[1][0].shape[1:] != pairs[0][0].shape[1:]:
                 raise InputError(
-                    "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one.",
+                    "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one shape.",
                     train=pairs[0][0].shape[1:],
                     val=pairs[1][0].shape[1:],
                 )
@@ -146,8 +146,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         a run `pbl.diagnose_run` has that."""
         if not self.signals.epochs:
             raise InputError(
-                "OverfittingMonitor has measured nothing yet. Give it to the training:"
-                " model.fit(images, labels, callbacks=[monitor])."
+                "OverfittingMonitor has measured nothing yet. Pass it to the training: model.fit(images, labels, callbacks=[monitor])."
             )
         if self._findings is None:
             self._findings = [] if hasattr(self._train, "sample") else examine_arrays(self._train, self._val)
@@ -171,8 +170,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         before = [other for other in callbacks[: callbacks.index(self)] if not isinstance(other, harmless)]
         if before:
             raise InputError(
-                "The callback {other} stands before OverfittingMonitor: it would not see what is measured, or change what is."
-                " Put OverfittingMonitor first.",
+                "The callback {other} is before OverfittingMonitor: it would not see what is measured, or would change it. Put OverfittingMonitor "
+                "first.",
                 other=type(before[0]).__name__,
             )
         self._check()
@@ -294,8 +293,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         _check_shape(model, self._inputs[0].shape[1:])
         if self.model.weights and not (self.model.trainable_weights or model.trainable_weights):
             raise InputError(
-                "The model has no weight to train: all its layers are frozen. Set layer.trainable = True of one at least, and"
-                " compile it again."
+                "The model has no weight to train: all its layers are frozen. Set layer.trainable = True for at least one, and compile it again."
             )
         outputs = getattr(model, "outputs", None) or ()
         if len(outputs) != 1:  # a subclassed model; or one that gives more in training only
@@ -303,8 +301,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         shapes = [["images", *output.shape[1:]] for output in outputs]
         if len(shapes) != 1 or len(shapes[0]) != 2:
             raise InputError(
-                "OverfittingMonitor judges a classifier with one output [images, classes]; this model gives {shapes}. Leave"
-                " it out, or monitor a model of the output that matters.",
+                "OverfittingMonitor evaluates a classifier with one output [images, classes]; this model gives {shapes}. Leave it out, or monitor "
+                "a model of the output that matters.",
                 shapes=" and ".join(map(str, shapes)),
             )
         width, classes = shapes[0][1], self._about["num_classes"]
@@ -313,20 +311,20 @@ class OverfittingMonitor(keras.callbacks.Callback):
         first = int(np.flatnonzero(counts)[0])
         if first and width < max(classes, 3) and width in (1, classes - first):
             raise InputError(
-                "The labels go from {first} to {last}, and classes are counted from 0. Subtract {first} before the training:"
-                " labels = labels - {first}.",
+                "The labels go from {first} to {last}, but classes are counted from 0. Subtract {first} before the training: labels = labels - "
+                "{first}.",
                 first=first,
                 last=classes - 1,
             )
         if self._is_binary and classes > 2:
             raise InputError(
-                "The model has one output, which tells two classes apart, and the labels have {classes}. End it with one"
-                " output for each class, or leave OverfittingMonitor out.",
+                "The model has one output, which distinguishes two classes, but the labels have {classes}. End it with one output for each class, "
+                "or leave OverfittingMonitor out.",
                 classes=classes,
             )
         if not self._is_binary and width < classes:
             raise InputError(
-                "The labels reach {last}, and the model has {width} outputs. It needs one for each class.",
+                "The labels go up to {last}, but the model has {width} outputs. It needs one output for each class.",
                 last=classes - 1,
                 width=width,
             )
@@ -365,14 +363,13 @@ class OverfittingMonitor(keras.callbacks.Callback):
         are_one_hot, takes_numbers = len(self._source.train.element_spec[1].shape) == 2, "sparse" in name
         if are_one_hot and takes_numbers:
             raise InputError(
-                "The loss takes class numbers, and the labels are one-hot. Compile with 'categorical_crossentropy', or load the"
-                " data with labels='int' (loss=sparse_categorical_crossentropy in the settings)."
+                "The loss takes class numbers, but the labels are one-hot. Compile with 'categorical_crossentropy', or load the data with "
+                "labels='int' (loss=sparse_categorical_crossentropy in the settings)."
             )
         if not are_one_hot and not takes_numbers:
             raise InputError(
-                "The loss takes one-hot labels, and the labels are class numbers. Compile with"
-                " 'sparse_categorical_crossentropy', or load the data with labels='one_hot'"
-                " (loss=categorical_crossentropy in the settings)."
+                "The loss takes one-hot labels, but the labels are class numbers. Compile with 'sparse_categorical_crossentropy', or load the data "
+                "with labels='one_hot' (loss=categorical_crossentropy in the settings)."
             )
 
     def _finds_logits(self, width: int, given: Any, squashes: int) -> bool:
@@ -398,8 +395,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
             is_squashed = is_positive and not outputs.max() > 1.01 and (are_probabilities or squashes)
             if not takes_logits and not is_squashed:
                 raise InputError(
-                    "The model ends without {activation}, and the loss {loss} takes probabilities: it learns little and its"
-                    " losses are wrong. End it with {code}, or compile with keras.losses.{own}(from_logits=True).",
+                    "The model ends without {activation}, but the loss {loss} takes probabilities: the model learns little and its losses are "
+                    "wrong. End it with {code}, or compile with keras.losses.{own}(from_logits=True).",
                     activation="sigmoid" if self._is_binary or is_binary else "softmax",
                     loss=name,
                     code=f"Dense({width}, activation='{'sigmoid' if self._is_binary or is_binary else 'softmax'}')",
@@ -414,9 +411,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         if is_categorical or (is_own and width in (1, classes)):
             return True
         raise InputError(
-            "OverfittingMonitor judges a classifier, and this model's outputs are no probabilities of classes: {width}"
-            " {width:number|numbers} for each image, and the labels have {classes} classes. End the model with softmax over the classes, or"
-            " leave OverfittingMonitor out.",
+            "OverfittingMonitor evaluates a classifier, but this model's outputs are not probabilities of classes: {width} {width:number|numbers} "
+            "for each image, and the labels have {classes} classes. End the model with softmax over the classes, or leave OverfittingMonitor out.",
             width=width,
             classes=classes,
         )
@@ -616,14 +612,14 @@ def _check_shape(model: keras.Model, shape: tuple[int, ...]) -> None:
     )
     if channels_first:
         raise InputError(
-            "The images have the shape {shape}, and the model takes {taken}: the channels come last. Bring them there:"
-            " images = images.transpose(0, 2, 3, 1).",
+            "The images have the shape {shape}, but the model takes {taken}: the channels come last. Move them there: images = images.transpose(0, "
+            "2, 3, 1).",
             shape=shape,
             taken=taken,
         )
     raise InputError(
-        "The images have the shape {shape}, and the model takes {taken}. Bring the images to that shape, or begin the model with"
-        " keras.Input({shape}).",
+        "The images have the shape {shape}, but the model takes {taken}. Bring the images to that shape, or begin the model with "
+        "keras.Input({shape}).",
         shape=shape,
         taken=taken,
     )
@@ -653,15 +649,14 @@ def _check_kind(loss: str, labels: tuple, outputs: tuple) -> None:
     name = loss.replace("_", "")
     if "sparse" in name and are_one_hot:
         raise InputError(
-            "The loss {loss} takes class numbers, and the labels of fit are one-hot. Compile with 'categorical_crossentropy', or give"
-            " fit labels.argmax(axis=1).",
+            "The loss {loss} takes class numbers, but the labels of fit are one-hot. Compile with 'categorical_crossentropy', or give fit "
+            "labels.argmax(axis=1).",
             loss=loss,
         )
     if "sparse" not in name and are_numbers:
         raise InputError(
-            "The loss {loss} compares each of the {outputs} outputs with a label of its own, and the labels of fit are class numbers."
-            " Compile with 'sparse_categorical_crossentropy' (and end the model with softmax), or give fit"
-            " keras.utils.to_categorical(labels, {outputs}).",
+            "The loss {loss} compares each of the {outputs} outputs with a label of its own, but the labels of fit are class numbers. Compile with "
+            "'sparse_categorical_crossentropy' (and end the model with softmax), or give fit keras.utils.to_categorical(labels, {outputs}).",
             loss=loss,
             outputs=outputs[1],
         )
@@ -706,7 +701,7 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
             label=labels[labels != np.round(labels)][0],
         )
     if labels.ndim == 1 and not len(labels) and not len(images):
-        raise InputError("OverfittingMonitor: there is no image in this split. Look at how it was made.")
+        raise InputError("OverfittingMonitor: there is no image in this split. Check how it was made.")
     if labels.ndim == 1 and len(labels) and labels.min() < 0:
         raise InputError(
             "OverfittingMonitor: classes are counted from 0, and one label is {label:g}. Give numbers from 0 on:"
@@ -715,22 +710,21 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
         )
     if images.dtype.kind not in "iufb":
         raise InputError(
-            "OverfittingMonitor: the images are no array of numbers ({kind}), as where they differ in size. Bring all to one shape, and"
-            " stack them: np.stack(images).",
+            "OverfittingMonitor: the images are not an array of numbers ({kind}). This happens if they differ in size. Bring all to one shape, and "
+            "stack them: np.stack(images).",
             kind=images.dtype,
         )
     if labels.ndim != 1 or images.ndim < 2 or len(labels) != len(images) or not len(labels):
         raise InputError(
-            "OverfittingMonitor: {images} images and labels of the shape {shape} do not fit: it needs one label for each, from"
-            " 0 on.",
+            "OverfittingMonitor: {images} images and labels of the shape {shape} do not match: each image needs one label, from 0 on.",
             images=len(images),
             shape=labels.shape,
         )
     wrong = ~np.isfinite(images).reshape(len(images), -1).all(axis=1) if images.dtype.kind == "f" else np.zeros(1, bool)
     if wrong.any():
         raise InputError(
-            "OverfittingMonitor: {wrong} of {images} images have pixels that are no finite numbers (NaN or infinite), the first is"
-            " number {first}. One of them makes all weights NaN: leave them out, or see how they were made.",
+            "OverfittingMonitor: {wrong} of {images} images have pixels that are not finite numbers (NaN or infinite), the first is number "
+            "{first}. One of them makes all weights NaN: leave them out, or check how they were made.",
             wrong=int(wrong.sum()),
             images=len(images),
             first=int(wrong.argmax()),

@@ -41,7 +41,7 @@ def add_augmentation(**wanted: Any) -> Callable[[Config, Mapping[str, Any]], dic
 
 GROUP = Advice(
     "groups",
-    "Keep what belongs together on one side of the split, by a word of the names (groups='(part[0-9]+)') or by groups=look_alike, and train again.",
+    "Keep what belongs together on one side of the split, by a part of the names (groups='(part[0-9]+)') or by groups=look_alike, and train again.",
     lambda config, options: None if config.groups == "look_alike" else {"groups": "look_alike"},
 )
 LONGER = Advice("longer", "Train for three times the epochs.", lambda config, options: {"epochs": 3 * config.epochs})
@@ -156,7 +156,7 @@ def read_metrics(run: Run, schema: type[BaseModel]) -> dict[str, Any]:
         schema.model_validate(metrics)
     except ValidationError:
         raise InputError(
-            "The run {run} is damaged: metrics_val.json. Write it anew: python -m pbl evaluate {run}.", run=run.path
+            "The run {run} is damaged: metrics_val.json. Write it again: python -m pbl evaluate {run}.", run=run.path
         ) from None
     return metrics
 
@@ -182,13 +182,13 @@ def find_leak(metrics: Mapping[str, Any]) -> Finding | None:
     if check == "altered_copies_in_train":
         return make_finding(
             "leak_suspected",
-            "Training images that look like altered copies of others: {items} at least. A split by chance has such copies on both sides: the numbers here are likely too good.",
+            "Training images that look like altered copies of others: at least {items}. A random split has such copies on both sides: the numbers here are likely too good.",
             items=items,
         )
     if check == "copies_across":
         return make_finding(
             "leak_suspected",
-            "Validation images that stand in training too: {items}. The numbers here are likely too good.",
+            "Validation images that are in training too: {items}. The numbers here are likely too good.",
             items=items,
         )
     return make_finding(

@@ -276,12 +276,12 @@ class Diagnosis:
             if experiment.gain is not None:
                 measured = ", ".join(say(source, pairs=experiment.pairs) for source in experiment.sources)
                 told = (
-                    " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+z.1f} to"
-                    " {highest:+z.1f} points, in the middle {gain:+z.1f}."
+                    " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+z.1f} to {highest:+z.1f} "
+                    "points, with a median of {gain:+z.1f}."
                 )
                 price = say(told, measured=measured, **{name: getattr(experiment, name) for name in _GAIN})
             if experiment.epochs:
-                price += say(" Price: {epochs} {epochs:epoch|epochs}.", epochs=experiment.epochs)
+                price += say(" Cost: {epochs} {epochs:epoch|epochs}.", epochs=experiment.epochs)
             message = say(experiment.template, **experiment.details)
             parts.append(("next", say("Try {number}: {message}{price}", number=number, message=message, price=price)))
             parts += [("command", experiment.command)] if experiment.command else []
@@ -321,7 +321,7 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     if run.majority >= 1:
         finding = make_finding(
             "unknown",
-            "All training images are of one class: there is nothing to learn. Look at the labels, or at the folders they come from.",
+            "All training images are of one class: there is nothing to learn. Check the labels, or the folders they come from.",
         )
         return Diagnosis((replace(finding, severity="stop"),))
     found = run.found

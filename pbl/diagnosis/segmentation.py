@@ -61,29 +61,29 @@ def _take_other_loss(config: Config, options: Mapping[str, Any]) -> dict[str, An
 
 
 LOOK = Advice(
-    "look", "Look at these masks beside their images, and at how they were matched; mend them, and train again."
+    "look", "Look at these masks next to their images, and at how they were matched; correct them, and train again."
 )
 LOSS = Advice(
     "dice_loss",
-    "Take cross-entropy and Dice together: where little is marked, background alone has a low cross-entropy.",
+    "Use cross-entropy and Dice together: if little is marked, an all-background answer has a low cross-entropy.",
     _take_other_loss,
 )
-WIDER = Advice("wider", "Take a wider network.", _option("width", lambda now: 2 * now))
+WIDER = Advice("wider", "Use a wider network.", _option("width", lambda now: 2 * now))
 AUGMENT = Advice(
     "augment",
-    "Turn, flip and zoom the training images, their masks with them.",
+    "Rotate, flip and zoom the training images, together with their masks.",
     add_augmentation(flip=True, rotation=10, zoom=0.1),
 )
-DROP = Advice("dropout", "Put dropout back.", lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None)  # fmt: skip
-MORE = Advice("more_images", "Collect more images with masks, of other patients or places above all.")
+DROP = Advice("dropout", "Use dropout again.", lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None)  # fmt: skip
+MORE = Advice("more_images", "Collect more images with masks, especially from other patients or places.")
 FEWER_FALSE = Advice(
     "threshold",
     "Choose the threshold for fewer false regions: at most a tenth of the images without one.",
     lambda config, options: {"task_options.false_images": 0.1} if config.task_options.get("false_images") is None else None,
 )  # fmt: skip
-EMPTY = Advice("empty_images", "Give training more images in which nothing is to be found, with black masks.")
+EMPTY = Advice("empty_images", "Give training more images without any object, with black masks.")
 SAME_SOURCE = Advice(
-    "same_source", "Look at what differs between the images of training and validation, and draw the split anew."
+    "same_source", "Find out what differs between the images of training and validation, and split again."
 )
 # By the name of what is found: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
@@ -154,16 +154,16 @@ def _find_nothing(metrics: Mapping[str, Any]) -> Finding | None:
     ):
         return make_finding(
             "learned_nothing",
-            "The network marks nothing, or nearly so: of {images} images that show something it marks anything in {found}. That"
-            " {right:.1%} of the pixels are right says nothing: all background has {background:.1%}.",
+            "The network marks nothing, or almost nothing: among {images} images with an object, it marks anything in {found}. That {right:.1%} of "
+            "the pixels are right means nothing: an all-background answer has {background:.1%}.",
             images=marked["images"], found=marked["marked_images"], right=metrics["masks"]["pixel_accuracy"],
             background=metrics["masks"]["all_background"],
         )  # fmt: skip
     if difference is not None and difference["high"] is not None and difference["high"] < 0:
         return make_finding(
             "learned_nothing",
-            "The network does worse than {baseline}, which needs no network: its Dice is {dice:.3f}, a difference of {value:+z.3f} (95%"
-            " interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+            "The network is worse than {baseline}, which needs no network: its Dice is {dice:.3f}, a difference of {value:+z.3f} (95% interval "
+            "{low:+z.3f} to {high:+z.3f}, on the same images).",
             **_tell_baseline(metrics),
         )
     return None
@@ -195,9 +195,9 @@ def _find_label_noise(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "label_noise_suspected",
-        "Of the {images} training images of which the network is surest it marks another place than the mask in {found} ({share:.0%}; 95%"
-        " interval {low_share:.0%} to {high_share:.0%}), and the same place in {agreeing:.0%}. A network that errs by itself is less sure"
-        " there. Are these masks moved, or of other images? Look first at: {examples}.",
+        "Among the {images} training images on which the network is most confident, it marks another place than the mask in {found} ({share:.0%}; "
+        "95% interval {low_share:.0%} to {high_share:.0%}), and the same place in {agreeing:.0%}. When a network itself is wrong, it is less "
+        "confident there. Are these masks shifted, or do they belong to other images? Look first at: {examples}.",
         images=of["images"], found=of["found"], share=of["share"], low_share=of["low"], high_share=of["high"],
         agreeing=of["agreeing"], examples=", ".join(of["names"][:10]),
     )  # fmt: skip
@@ -209,9 +209,8 @@ def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "shift_suspected",
-        "Validation images look otherwise than training images (by {statistic} alone they are told apart: AUROC {auc:.2f}), and their"
-        " masks are predicted worse: Dice {val:.3f} beside {train:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to"
-        " {high:+z.3f}).",
+        "Validation images look different from training images ({statistic} alone distinguishes them: AUROC {auc:.2f}), and their masks are "
+        "predicted worse: Dice {val:.3f} compared with {train:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}).",
         auc=shift["auc"], statistic=Sentence(shift["statistic"]), **gap,
     )  # fmt: skip
 
@@ -259,14 +258,14 @@ def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str
         if last["val_dice"] > before["val_dice"] + LIMITS["rises"].value:
             return make_finding(
                 "underfitting",
-                "On training images themselves the Dice is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch"
-                " {then:.0f}, {now:.3f} after epoch {epoch:.0f}.",
+                "Even on training images the Dice is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch {then:.0f}, "
+                "{now:.3f} after epoch {epoch:.0f}.",
                 cause="train_longer", train=training["dice"], before=before["val_dice"], then=before["epoch"],
                 now=last["val_dice"], epoch=last["epoch"],
             )  # fmt: skip
     return make_finding(
         "underfitting",
-        "On training images themselves the Dice is only {train:.3f}: the network has not learned their masks.",
+        "Even on training images the Dice is only {train:.3f}: the network has not learned their masks.",
         train=training["dice"],
     )
 
@@ -284,8 +283,8 @@ def _find_false_regions(metrics: Mapping[str, Any]) -> Finding | None:
     of, low, high = worst
     return make_finding(
         "false_regions",
-        "In {false} of {empty} images without {kind} it is found all the same ({share:.0%}; 95% interval {low_share:.0%} to"
-        " {high_share:.0%}). The mean Dice does not show it: it is of images that have it.",
+        "{kind} is found in {false} of {empty} images without it ({share:.0%}; 95% interval {low_share:.0%} to {high_share:.0%}). The mean Dice "
+        "does not show this: it covers only images that have it.",
         kind=of["name"], false=of["false_images"], empty=of["empty_images"], share=of["false_images"] / of["empty_images"],
         low_share=low, high_share=high,
     )  # fmt: skip
@@ -295,7 +294,7 @@ def _find_health(metrics: Mapping[str, Any]) -> Finding:
     training, difference = metrics["training"] or {}, metrics["difference"]
     if difference is None or metrics["masks"]["dice"] is None:
         return make_finding(
-            "healthy", "No fault was found, and validation has too few images with a class to say more."
+            "healthy", "No fault was found, but validation has too few images with a class for more conclusions."
         )
     details = _tell_baseline(metrics)
     details["of_baseline"] = details["dice"] - details["value"]

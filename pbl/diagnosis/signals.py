@@ -240,15 +240,15 @@ class Signals:
             return signals
         except FileNotFoundError:
             raise InputError(
-                "{file} is missing: the run has ended before its first epoch did, or was trained without OverfittingMonitor.",
+                "{file} is missing: the run ended during its first epoch, or was trained without OverfittingMonitor.",
                 file=file,
             ) from None
         except UnreadableFile as error:
             if not error.is_damaged:
                 raise
-            raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from error
+            raise InputError("{file} is damaged. Train again, or restore it from a copy.", file=file) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise InputError("{file} is damaged. Train again, or take it from a copy.", file=file) from None
+            raise InputError("{file} is damaged. Train again, or restore it from a copy.", file=file) from None
 
 
 def _are_inputs(inputs: Any) -> bool:

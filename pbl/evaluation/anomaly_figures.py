@@ -69,7 +69,7 @@ def draw_anomalies(
     }
     title = caption("{run}, {split}{leak}: scores of {n:,} images", **of, n=len(scores))
     yield "scores", plot_scores(scores, normal, threshold, title)
-    title = caption("{run}, {split}{leak}: what is given back", **of)
+    title = caption("{run}, {split}{leak}: reconstructions", **of)
     yield "reconstructions", plot_reconstructions(images, scores, normal, reconstruct, score, title)
     if not all_figures or normal.all() or not normal.any():
         return
@@ -152,7 +152,7 @@ def plot_reconstructions(
             what = caption("normal {score:.3g}" if normal[at] else "anomaly {score:.3g}", score=scores[at])
             told = f"{what}\n{cut_start(shorten_name(str(images.names[at])), 18)}"
             axes.text((column + 0.5) * width, -0.06 * height, literal(told), ha="center", va="bottom", fontsize=6)
-        names = (name, caption("given back"), caption("squared error"))
+        names = (name, caption("reconstructed"), caption("squared error"))
         axes.set_yticks([(row + 0.5) * height for row in range(3)], names, fontsize=8, rotation=90, va="center")
         axes.set_xticks([])
         axes.tick_params(length=0)
@@ -187,7 +187,7 @@ def plot_map(image: np.ndarray, given: np.ndarray, errors: np.ndarray, most: flo
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     panels = figure.subplots(1, 3)
     show_image(panels[0], image, caption("image"))
-    show_image(panels[1], np.clip(given, 0, 255).astype(np.uint8), caption("given back"))
+    show_image(panels[1], np.clip(given, 0, 255).astype(np.uint8), caption("reconstructed"))
     shown = panels[2].imshow(errors, cmap="magma", vmin=0, vmax=max(most, 1e-9))
     panels[2].set_title(caption("squared error"), fontsize=8)
     hide_axes(panels[2])
@@ -333,7 +333,7 @@ def plot_codes(
             free &= (np.abs(codes - codes[at]) / span).max(axis=1) > 0.07
             _show_at(axes, pixels[at], codes[at], BLUE if normal[at] else ORANGE)
     axes.set(xlabel=names[0], ylabel=names[1])
-    title = caption("{title}; framed blue: normal, orange: anomalies", title=title)
+    title = caption("{title}; blue frame: normal, orange frame: anomalies", title=title)
     axes.set_title(literal(wrap(title, 80)), fontsize="medium")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.margins(0.06)

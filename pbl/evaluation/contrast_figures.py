@@ -69,7 +69,7 @@ def draw_contrast(
     of = {"run": run, "split": Sentence({"val": "validation", "test": "test"}.get(split, split))}
     levels = metrics["contrast"]["levels"]
     if levels:
-        yield "probes", plot_probes(levels, caption("{run}, {split}: what the features are worth", **of))
+        yield "probes", plot_probes(levels, caption("{run}, {split}: how good the features are", **of))
     if pairs is not None and (all_figures or not levels):
         judged = metrics["contrast"]["pairs"]
         yield "pairs", plot_pairs(pairs, judged["thresholds"], caption("{run}, {split}: pairs of images", **of))
@@ -124,7 +124,7 @@ def plot_pairs(pairs: Pairs, thresholds: Mapping[str, float], title: str) -> Fig
         weights = np.full(int(chosen.sum()), 100 / max(int(chosen.sum()), 1))
         axes.hist(pairs.cosine[chosen], edges, weights=weights, alpha=0.5, color=colour, label=label)
     if "eer" in thresholds:
-        label = caption("threshold of equal errors")
+        label = caption("threshold of the equal error rate")
         axes.axvline(thresholds["eer"], color="black", linewidth=1, linestyle="--", label=label)
     axes.set(xlabel=caption("cosine of the features"), ylabel=caption("pairs [%]"))
     axes.set_title(literal(title), fontsize=9)

@@ -110,9 +110,9 @@ def plot_boxes(
     handles = [
         Line2D([], [], color=colour, linestyle=line, linewidth=2, label=label)
         for (colour, line), label in (
-            (RIGHT, caption("found rightly")),
+            (RIGHT, caption("found correctly")),
             (MISSED, caption("missed")),
-            (FALSE, caption("found falsely")),
+            (FALSE, caption("found wrongly")),
         )
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small", facecolor="#404040", labelcolor="white")  # fmt: skip
@@ -182,7 +182,7 @@ def plot_box_curves(matches: Matches, class_names: Sequence[str], title: str) ->
             np.concatenate([[0], recall]), np.concatenate([best[:1], best]), color=colours[place % len(colours)],
             linestyle=LINES[place // len(colours) % len(LINES)], label=f"{literal(cut(name, 16))}  {area:.3f}",
         )  # fmt: skip
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=caption("recall: found of all true boxes"), ylabel=caption("precision: right of all found boxes"))  # fmt: skip
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=caption("recall: found share of the true boxes"), ylabel=caption("precision: correct share of the found boxes"))  # fmt: skip
     axes.grid(alpha=0.3)
     axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
     if curves:

@@ -57,7 +57,7 @@ class EpochMonitor(keras.callbacks.Callback):
             InputError: No epoch was measured yet; the outputs are not all numbers.
         """
         if not self.rows:
-            raise InputError("Nothing was measured yet: fit the model first, with this callback.")
+            raise InputError("Nothing has been measured yet: fit the model first, with this callback.")
         findings = [asdict(finding) for finding in self._data.check("train", "val", fast=True)]
         val = self._data.images("val")
         measured = measure(self.model, self._data, val, findings, True, self._data.groups_of(val.names))

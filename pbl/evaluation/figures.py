@@ -63,7 +63,7 @@ def draw(
     mended = None
     if "temperature" in result["calibration"]:
         mended = apply_temperature(probabilities, result["calibration"]["temperature"])[range(len(labels)), predicted]
-    title = caption("{run}: how sure, how right, {split} ({n:,} images)", **of)
+    title = caption("{run}: confidence and accuracy, {split} ({n:,} images)", **of)
     yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
     positive = names.index(result["positive"]["class"]) if "positive" in result else None
     # A curve, and a threshold, need images of a class and of others.
@@ -82,8 +82,8 @@ def draw(
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
     unsure = np.argsort(confidence, kind="stable")[:24]
     for name, chosen, heading in (
-        ("mistakes", worst, caption("{run}, {split}: the surest of {n} mistakes", **of | {"n": len(wrong)})),
-        ("least_sure", unsure, caption("{run}, {split}: the least sure", **of)),
+        ("mistakes", worst, caption("{run}, {split}: the most confident of {n} mistakes", **of | {"n": len(wrong)})),
+        ("least_sure", unsure, caption("{run}, {split}: the least confident images", **of)),
     ):
         if len(chosen):
             titles = []
@@ -202,7 +202,7 @@ def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.nda
         label = caption(told, name=name, ece=ece[0], mean=ece[1], high=ece[2])
         axes.errorbar(x, share, yerr=error, fmt=marker, color=colour, capsize=2, linewidth=1, markersize=5, label=label)
         below.hist(sure, bins=np.linspace(0, 1, 21), histtype="step", color=colour, linewidth=1.5)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=caption("right [share of images], 95% interval"))
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=caption("correct [share of images], 95% interval"))
     axes.legend(fontsize="small")
     below.set(xlabel=caption("confidence: probability of the predicted class"), ylabel=caption("number of images"))
     for each in (axes, below):
@@ -287,8 +287,8 @@ def plot_one_against_rest(
                 share, color=GREY, linewidth=1, linestyle="--", label=caption("guessing: {share:.2f}", share=share)
             )
         axes.set(
-            xlabel=caption("recall: found, of the class's images"),
-            ylabel=caption("precision: right, of those called so"),
+            xlabel=caption("recall: found share of the images of the class"),
+            ylabel=caption("precision: correct share of the predictions"),
         )
     figure.legend(fontsize="small", loc="outside lower left")  # inside it would cover a low curve
     return figure
@@ -317,7 +317,7 @@ def plot_thresholds(
     table = table.iloc[1:]  # the first is above all scores: no image is called positive
     say_name = {
         "precision": caption("precision"), "recall": caption("recall"), "f1": caption("F1"),
-        "cost": caption("cost of a mean image"), "youden": caption("Youden's J"),
+        "cost": caption("mean cost of an image"), "youden": caption("Youden's J"),
     }  # fmt: skip
     for name, colour, style in lines:
         axes.plot(

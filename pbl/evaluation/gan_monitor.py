@@ -76,7 +76,7 @@ class GanMonitor(EpochMonitor):
         from pbl.diagnosis.generation import diagnose_samples
 
         if not self.rows:
-            raise InputError("Nothing was measured yet: fit the model first, with this callback.")
+            raise InputError("Nothing has been measured yet: fit the model first, with this callback.")
         return diagnose_samples(describe(self.rows[-1], self.reference, self._data.class_names), self.history)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -129,7 +129,7 @@ def check_generator(model: keras.Model, data: Any) -> None:
         raise InputError(told, model=model.name, fault=Sentence("has no generator"))
     if len(generator.inputs) > 2 or len(generator.inputs[0].shape) != 2:
         raise InputError(
-            told, model=model.name, fault=Sentence("has a generator that takes something else than noise [n, size]")
+            told, model=model.name, fault=Sentence("has a generator that takes something other than noise [n, size]")
         )
     found = tuple(generator.outputs[0].shape[1:])
     if found != tuple(data.input_shape):
@@ -143,7 +143,7 @@ def check_generator(model: keras.Model, data: Any) -> None:
     noise = np.random.default_rng(0).normal(size=(4, int(generator.inputs[0].shape[-1]))).astype(np.float32)
     pixels = keras.ops.convert_to_numpy(generator([noise, labels] if labels is not None else noise, training=False))
     if np.nanmax(pixels) <= 1.5:
-        fault = Sentence("generates values up to {most:.2g}, where pixels are 0 to 255", most=float(np.nanmax(pixels)))
+        fault = Sentence("generates values up to {most:.2g}, but pixels are 0 to 255", most=float(np.nanmax(pixels)))
         raise InputError(told, model=model.name, fault=fault)
 
 

@@ -46,7 +46,7 @@ def draw_generation(
     """
     of = {"run": run, "split": Sentence({"val": "validation", "test": "test"}.get(split, split))}
     kid = metrics["metrics"]["kid"]
-    title = caption("{run}: generated images, not chosen (KID x 1000: {kid:.1f})", run=run, kid=kid)
+    title = caption("{run}: generated images, not selected (KID x 1000: {kid:.1f})", run=run, kid=kid)
     yield "samples", plot_samples(samples[:64], title)
     if grids is not None and len(grids):
         yield "course", plot_course(grids, caption("{run}: the same noise after each epoch", run=run))
@@ -57,7 +57,7 @@ def draw_generation(
     title = caption("{run}, {split}: samples and their nearest training images", **of)
     yield "nearest", plot_pairs(samples, nearest, train, chosen, title)
     if class_names and len(class_names) <= MOST_CLASSES:
-        title = caption("{run}, {split}: classes, to the judge's eyes", **of)
+        title = caption("{run}, {split}: classes, as seen by the judge", **of)
         yield "classes", plot_classes(metrics["samples"], class_names, title)
 
 
@@ -158,7 +158,7 @@ def write_images(images: np.ndarray, out: Path, run: str) -> list[Path]:
         )
     if kind == ".png":
         with replacing(out) as temporary:
-            plot_samples(images, caption("{run}: generated images, not chosen", run=run)).savefig(temporary, dpi=120)
+            plot_samples(images, caption("{run}: generated images, not selected", run=run)).savefig(temporary, dpi=120)
         return [out]
     if kind == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as stream:
@@ -167,7 +167,9 @@ def write_images(images: np.ndarray, out: Path, run: str) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError("--out {file}: {reason}. Give another place.", file=out, reason=error.strerror) from None
+        raise InputError(
+            "--out {file}: {reason}. Give another file or folder.", file=out, reason=error.strerror
+        ) from None
     files = []
     for number, image in enumerate(images):
         files.append(out / f"{number:05d}.png")

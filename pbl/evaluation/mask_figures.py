@@ -46,7 +46,7 @@ def draw_masks(
     yield "sizes", plot_sizes(truth, dice, caption("{of}: Dice by size", of=title))
     if table is not None:
         chosen = (result["threshold"] or {}).get("value")
-        yield "thresholds", plot_mask_thresholds(table, chosen, caption("{of}: which probability is enough", of=title))
+        yield "thresholds", plot_mask_thresholds(table, chosen, caption("{of}: choice of the probability", of=title))
 
 
 def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def choose_shown(values: np.ndarray, falsely: np.ndarray) -> list[tuple[str, np.
         (caption("median images"), order[middle : middle + of_each] if len(order) > 2 else order[:0]),
         (caption("best images"), order[::-1][:of_each] if len(order) > 2 else order[:0]),
         (
-            caption("found, and nothing is there"),
+            caption("found, but nothing is there"),
             np.argsort(-falsely, kind="stable")[: min(SHOWN, (falsely > 0).sum())],
         ),
     ]
@@ -143,7 +143,7 @@ def plot_overlays(
     handles = [
         Patch(color=np.array(colour) / 255, label=label)
         for colour, label in (
-            (RIGHT, caption("marked rightly")),
+            (RIGHT, caption("marked correctly")),
             (MISSED, caption("missed")),
             (FALSE, caption("marked wrongly")),
         )
@@ -171,12 +171,12 @@ def plot_mask_thresholds(table: Thresholds, chosen: float | None, title: str) ->
     axes = figure.subplots()
     axes.plot(table.threshold, table.dice, color=BLUE, label=caption("Dice, mean over images that have the class"))
     if not np.isnan(table.false_images).all():
-        told = caption("share of the images without it in which it is found")
+        told = caption("share of the images without the class in which it is found")
         axes.plot(table.threshold, table.false_images, color=ORANGE, linestyle="--", label=told)
     axes.axvline(0.5, color=GREY, linestyle=":", label="0.5")
     if chosen is not None:
         axes.axvline(chosen, color=GREEN, label=caption("chosen: {threshold:.3f}", threshold=chosen))
-    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=caption("probability from which a pixel is of the class"))
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=caption("probability from which a pixel gets the class"))
     axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
     axes.legend(fontsize="small")
     return figure

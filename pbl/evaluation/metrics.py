@@ -64,7 +64,7 @@ def compute_metrics(
         raise InputError("There are no images to evaluate on.")
     if probabilities.shape != (len(labels), len(class_names)):
         raise InputError(
-            "The probabilities have the shape {shape}; {n} labels and {classes} classes need ({n}, {classes}).",
+            "The probabilities have the shape {shape}, but {n} labels and {classes} classes need ({n}, {classes}).",
             shape=probabilities.shape, n=len(labels), classes=len(class_names),
         )  # fmt: skip
     if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(class_names):
@@ -81,7 +81,7 @@ def compute_metrics(
             n=len(labels),
         )
     if probabilities.min(initial=0) < 0 or abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-2:
-        raise InputError("The model's outputs are no probabilities: rows do not sum to 1. End the model with softmax.")
+        raise InputError("The model's outputs are not probabilities: rows do not sum to 1. End the model with softmax.")
     predicted = probabilities.argmax(axis=1)
     classes = list(range(len(class_names)))
     is_correct = predicted == labels
@@ -372,11 +372,11 @@ def check_positive_class(name: str | None, class_names: Sequence[str]) -> None:
         return
     if len(class_names) != 2:
         raise InputError(
-            "positive_class='{name}' is for two classes; the data have {n}.", name=name, n=len(class_names)
+            "positive_class='{name}' is for two classes, but the data have {n}.", name=name, n=len(class_names)
         )
     if name not in class_names:
         raise InputError(
-            "positive_class='{name}' is no class. {nearest}", name=name, nearest=name_nearest(name, class_names)
+            "positive_class='{name}' is not a class. {nearest}", name=name, nearest=name_nearest(name, class_names)
         )
 
 

@@ -67,7 +67,7 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
     file = run.path / "best.weights.h5"
     if not (run.holds(file.name) or run.holds("best.keras")):
         raise InputError(
-            "The run {run} holds no trained model: it ended before its first epoch did. Train again: python -m pbl train.",
+            "The run {run} contains no trained model: it ended during its first epoch. Train again: python -m pbl train.",
             run=run.path,
         )
     options = models.keep_options(run.config.model, run.config.model_options, run.environment.get("builder_options"))
@@ -98,11 +98,11 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
         if isinstance(error, OSError) and error.errno in PASSING:
             raise InputError("{file} cannot be read now: {reason}.", file=file, reason=error.strerror) from None
         raise InputError(
-            "{file} is damaged: {error}. Take it from a copy, or train again with --fresh.", file=file, error=error
+            "{file} is damaged: {error}. Restore it from a copy, or train again with --fresh.", file=file, error=error
         ) from None
     except ValueError as error:
         raise InputError(
-            "{file} does not fit the model that the run describes ({model}, {n} classes): {error} Was config.json, split.json or the builder changed?",
+            "{file} does not fit the model that the run describes ({model}, {n} classes): {error} Were config.json, split.json or the builder changed?",
             file=file, model=run.config.model, n=len(run.split["class_names"]), error=" ".join(str(error).split())[:300],
         ) from None  # fmt: skip
     return model
@@ -138,7 +138,7 @@ def open_run_data(run: Run, data_dir: str | None = None) -> Data:
     data = open_data(config.replace(data_dir=data_dir) if data_dir else config)
     if data.class_names != run.split["class_names"] or not run.has_same_images(data.split):
         raise InputError(
-            "The images of '{source}' are not those of the run {run}. Put back the data that it was trained with.",
+            "The images of '{source}' are not those of the run {run}. Restore the data that it was trained with.",
             source=data.name,
             run=run.path,
         )
@@ -211,7 +211,7 @@ def _evaluate(
     except InputError as error:
         if is_own and looks_like_path(run.config.dataset) and not Path(run.config.dataset).expanduser().is_absolute():
             raise InputError(
-                "{error} The run names its data as seen from the folder in which it was trained: go there, or give --data.",
+                "{error} The run stores the path of its data relative to the folder in which it was trained: go there, or give --data.",
                 error=error,
             ) from None
         raise
@@ -238,7 +238,7 @@ def evaluate_on(
     is_part = not is_own and run.config.is_classifier and set(found) <= set(trained_on)
     if found != trained_on and not is_part and (is_own or task.has_classes):
         raise InputError(
-            "The run {run} was trained on the classes {trained}; '{name}' has {found}.",
+            "The run {run} was trained on the classes {trained}, but '{name}' has {found}.",
             run=run.path, trained=", ".join(trained_on), name=data.name, found=", ".join(found),
         )  # fmt: skip
     positive_class = positive_class or run.config.positive_class
@@ -374,7 +374,7 @@ def predict(
     task = find_task(run.config)
     if run.config.task == "generation":
         raise InputError(
-            "The run {run} makes images, and says nothing of yours: python -m pbl generate {run}.", run=run.path
+            "The run {run} generates images; it cannot predict yours: python -m pbl generate {run}.", run=run.path
         )
     if task.predict is None:
         run.check_is_classifier("predict")
@@ -495,9 +495,9 @@ def read_images(
         told = "{n} of {all} files could not be read and are left out: {problems}"
         tell(Sentence(told, n=len(unread), all=len(files), problems=problems))
     if known:
-        told = "{n} of {all} images are images that the run was trained on: its answers for them say nothing about new ones."
+        told = "{n} of {all} images were used to train the run: its answers for them show nothing about new images."
         note(Sentence(told, n=known, all=len(read)))
     if coloured:
-        told = "{n} of {all} images are in colour, and the run was trained on grey ones: its answers for them may mean nothing."
+        told = "{n} of {all} images are in colour, but the run was trained on grey ones: its answers for them may mean nothing."
         note(Sentence(told, n=coloured, all=len(read)))
     return read, np.stack(pixels)

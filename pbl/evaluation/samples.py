@@ -79,8 +79,8 @@ def check_count(data: Any) -> None:
     images = len(data.images("val").labels)
     if images < 2 * FEWEST:
         raise InputError(
-            "task=generation: {images} validation images are too few. Half of them teach the judge, and the others are what"
-            " generated images are compared with: give {fewest} at least, by validation_fraction or more images.",
+            "task=generation: {images} validation images are too few. Half of them train the judge, and generated images are compared with the "
+            "other half: give at least {fewest}, with validation_fraction or more images.",
             images=images,
             fewest=2 * FEWEST,
         )

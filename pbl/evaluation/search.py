@@ -50,13 +50,13 @@ def search(
     run = load_run(run)
     if run.config.task != "contrast":
         raise InputError(
-            "search needs a run of task=contrast, whose features tell what is alike; the run {run} has task={task}. Train one:"
-            " python -m pbl train experiments/digits_simclr.py",
+            "search needs a run of task=contrast, whose features show what is alike; the run {run} has task={task}. Train one: python -m pbl train "
+            "experiments/digits_simclr.py",
             run=run.path,
             task=run.config.task,
         )
     if most < 1:
-        raise InputError("--most {most}: how many are found for each image: 1 or more.", most=most)
+        raise InputError("--most {most}: give the number of images to find for each image, 1 or more.", most=most)
     listed = []
     for given in (paths, among):
         given = [given] if isinstance(given, (str, Path)) else list(given)
@@ -66,7 +66,7 @@ def search(
         listed.append(read_images(run, files, {Path(path) for path in given}, tell, note))
     (sought, pixels), (searched, others) = listed
     if len(searched) < 2 and [file.resolve() for file in searched] == [file.resolve() for file in sought]:
-        raise InputError("There is nothing to find: {file} alone is searched. Give a folder of images.", file=sought[0])
+        raise InputError("There is nothing to find: only {file} is searched. Give a folder of images.", file=sought[0])
     table = contrast.search(load_model(run), pixels, others, run, most + 1)
     names, places = [file.resolve() for file in sought], [file.resolve() for file in searched]
     itself = [names[image] == places[found] for image, found in zip(table["image"], table["found"], strict=True)]
@@ -89,7 +89,7 @@ def _draw_found(
         np.stack([others[of["found"][:columns]] for of in rows]),
         [literal(cut(names[of["image"].iloc[0]], 10)) for of in rows],
         [[f"{cosine:.2f}" for cosine in of["cosine"][:columns]] for of in rows],
-        caption("{run}: the most alike, and the cosine of their features", run=run.name),
+        caption("{run}: the most similar images, and the cosine of their features", run=run.name),
     )
     try:
         with replacing(file) as temporary:

@@ -37,8 +37,8 @@ def parse_aim(text: str) -> Aim:
     if (match := re.fullmatch(r"cost=(\d+\.?\d*):(\d+\.?\d*)", text)) and float(match[1]) + float(match[2]) > 0:
         return Aim("cost", false_positive=float(match[1]), false_negative=float(match[2]))
     raise InputError(
-        "'{text}' is no aim of a threshold. Valid: f1, youden, recall>=0.95, precision>=0.9, cost=1:5 (a false positive costs 1,"
-        " a false negative 5).",
+        "'{text}' is not an aim of a threshold. Valid: f1, youden, recall>=0.95, precision>=0.9, cost=1:5 (a false positive costs 1, a false "
+        "negative 5).",
         text=text,
     )
 

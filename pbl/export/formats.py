@@ -229,8 +229,8 @@ def check_format(name: str, quantise: str | None) -> Format:
         # tensorflowjs 4.22.0 needs tensorflow-decision-forests, of which 1.12.0, the newest, needs TensorFlow 2.19; for Python 3.13
         # there is none, and pip goes back to tensorflowjs 3.18.0 of 2022 (tried with both sets of versions).
         raise InputError(
-            "tfjs cannot be written here: tensorflowjs needs TensorFlow 2.19 or older, and this is {version}. For a web page give"
-            " --format onnx (onnxruntime-web reads it) or litert (LiteRT.js).",
+            "tfjs cannot be written here: tensorflowjs needs TensorFlow 2.19 or older, and this is {version}. For a web page use --format onnx "
+            "(onnxruntime-web reads it) or litert (LiteRT.js).",
             version=importlib.metadata.version("tensorflow"),
         )
     if name not in FORMATS:
@@ -240,7 +240,10 @@ def check_format(name: str, quantise: str | None) -> Format:
         possible = {of: one.quantises for of, one in FORMATS.items() if one.quantises}
         listed = "; ".join(f"--format {of}: {', '.join(kinds)}" for of, kinds in possible.items())
         raise InputError(
-            "--quantise {kind}: not with --format {name}. Valid: {listed}.", kind=quantise, name=name, listed=listed
+            "--quantise {kind} does not work with --format {name}. Valid: {listed}.",
+            kind=quantise,
+            name=name,
+            listed=listed,
         )
     missing = [package for package, module in chosen.packages.items() if importlib.util.find_spec(module) is None]
     if missing:

@@ -56,8 +56,8 @@ def read_elsewhere(kind: str, file: Path, names: tuple[str, ...]) -> Reading:
             done = start_process("pbl.export.readers", kind, str(file), str(folder), *words)
             if done.returncode < 0:
                 raise InputError(
-                    "The runtime of {name} crashes when it computes this file ({signal}): nothing is kept. Try another --format, or"
-                    " another --quantise.",
+                    "The runtime of {name} crashes when it runs this file ({signal}), so the file is not kept. Try another --format, or another "
+                    "--quantise.",
                     name=kind,
                     signal=signal.Signals(-done.returncode).name,
                 )

@@ -124,13 +124,13 @@ def export_run(
     run = load_run(run)
     if quantise is not None and not run.config.is_classifier:
         raise InputError(
-            "--quantise is for classifiers: what it costs is told in accuracy, and the run {run} has task={task}. Export it without.",
+            "--quantise is for classifiers: its cost is measured in accuracy, and the run {run} has task={task}. Export it without.",
             run=run.path,
             task=run.config.task,
         )
     folder = Path(out).expanduser() if out is not None else run.path / FOLDER
     if out is not None and not folder.parent.is_dir():
-        raise InputError("--out {folder}: the folder around it does not exist. Make it first.", folder=folder)
+        raise InputError("--out {folder}: the parent folder does not exist. Make it first.", folder=folder)
     _check_folder(run, folder, is_own=out is None)
     check_card(folder)
     tell(Sentence("Opening {run} and its data", run=run.path))
@@ -152,12 +152,12 @@ def _check_folder(run: Run, folder: Path, is_own: bool) -> None:
     for place in (folder, *list_folder(folder)) if is_own else ():
         if place.is_symlink():
             raise InputError(
-                "{file} is a link: nothing is written through it. Delete it, or give --out DIR.", file=place
+                "{file} is a link: nothing is written to its target. Delete it, or give --out DIR.", file=place
             )
     others = {about["run"] for about in read_exports(folder) if about["run"] != run.name}
     if others:
         raise InputError(
-            "{folder} holds what was exported of another run, {other}. Give another folder by --out.",
+            "{folder} contains the export of another run, {other}. Give another folder with --out.",
             folder=folder,
             other=sorted(others)[0],
         )
@@ -213,7 +213,7 @@ def _take_part(run: Run, model: keras.Model) -> keras.Model:
     taken = getattr(model, part) if part else model
     if not is_overridden(taken, "call"):
         raise InputError(
-            "The model of the run {run} has no call(): there is nothing to export. Give it one, from images to its output.",
+            "The model of the run {run} has no call(): there is nothing to export. Add one, from images to its output.",
             run=run.path,
         )
     return taken
@@ -228,7 +228,7 @@ def _name_inputs(run: Run, part: keras.Model) -> Exported:
     inputs = [keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in zip(names, kinds, strict=True)]
     output = part(inputs if len(inputs) > 1 else inputs[0], training=False)
     if not isinstance(output, keras.KerasTensor):
-        raise InputError("The model of the run {run} gives several outputs: one can be exported.", run=run.path)
+        raise InputError("The model of the run {run} has several outputs, but only one can be exported.", run=run.path)
     if output.dtype != "float32":
         output = keras.ops.cast(output, "float32")
     return Exported(part, keras.Model(inputs, output, name="exported"), names)
@@ -292,9 +292,9 @@ def _compare(
     """How far a file is from the run; raises InputError where that is more than a conversion may do."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise InputError(
-            "The {name} file gives {found} numbers of the shape {shape}, where the run gives {expected}: it is not kept.",
+            "The {name} file gives {found} numbers of the shape {shape}, but the run gives {expected}: the file is not kept.",
             name=name,
-            found=Sentence("not only finite") if not np.isfinite(found).all() else Sentence("finite"),
+            found=Sentence("not all finite") if not np.isfinite(found).all() else Sentence("finite"),
             shape=found.shape,
             expected=expected.shape,
         )
@@ -302,7 +302,7 @@ def _compare(
     from_precise, from_run = (float(np.abs(found - other).max() / scale) for other in (precise, expected))
     trained = run.environment.get("precision", "float32")
     policy = trained if is_native(trained) else "float32"  # as load_model chooses it
-    told = "The {name} file differs from the run by {difference:.3g} ({where}), where {bound:g} is the most that is taken for rounding: it is not kept. Try another --format."
+    told = "The {name} file differs from the run by {difference:.3g} ({where}), but rounding explains at most {bound:g}: the file is not kept. Try another --format."
     for difference, bound, where in (
         (from_precise, CONVERTED, Sentence("from the same weights in float32")),
         (
@@ -334,7 +334,7 @@ def _judge(data: Data, model: keras.Model, call: Call) -> dict[str, Any]:
     low, high = paired_interval(int((before & after).sum()), only_after, only_before, count)
     if high < -LOST:
         raise InputError(
-            "The quantised file classifies {after:.1%} of {images:,} validation images correctly, and the run {before:.1%}: surely more than {most:g} points are lost (95% interval {low:.1f} to {high:.1f}), and it is not kept. Export without --quantise, or with float16.",
+            "The quantised file classifies {after:.1%} of {images:,} validation images correctly, and the run {before:.1%}: the loss is certainly more than {most:g} points (95% interval {low:.1f} to {high:.1f}), so the file is not kept. Export without --quantise, or with float16.",
             after=right["after"] / count, before=right["before"] / count, images=count, most=100 * LOST,
             low=100 * low, high=100 * high,
         )  # fmt: skip
@@ -477,7 +477,9 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(
-            "The folder {folder} cannot be made: {reason}. Give another by --out.", folder=folder, reason=error.strerror
+            "The folder {folder} cannot be made: {reason}. Give another with --out.",
+            folder=folder,
+            reason=error.strerror,
         ) from None
 
 
@@ -496,7 +498,7 @@ def _put_in_place(made: Path, place: Path) -> None:
     except OSError as error:
         discard(unfinished)
         raise InputError(
-            "{file} could not be written: {reason}. Make room or choose another folder.",
+            "{file} could not be written: {reason}. Free some space or choose another folder.",
             file=place,
             reason=error.strerror or error,
         ) from error

@@ -159,7 +159,7 @@ def _fill_row(cells: list[str], columns: _Columns, row: dict[str, Any], out: Pat
 def _check_maximum(file: Path, row: dict[str, Any], largest: float | None) -> None:
     if largest is not None and _grade(row) > largest:
         raise InputError(
-            "{team} has {grade:g} points, and {file} takes {largest:g} at most. Give `total` in the rubric so that it fits.",
+            "{team} has {grade:g} points, but {file} allows {largest:g} at most. Give `total` in the rubric so that it fits.",
             team=row["team"],
             grade=_grade(row),
             file=file,
@@ -173,25 +173,25 @@ def _say_left(
     """Why a student's row stays without this grade."""
     place = {"file": file, "line": line, "name": name}
     if is_locked:
-        return Sentence("{file}, line {line}: the grade of {name} is locked there, and stays.", **place)
+        return Sentence("{file}, line {line}: the grade of {name} is locked there, and is not changed.", **place)
     if not teams:
-        return Sentence("{file}, line {line}: {name} is of no team on the roster, and stays without a grade.", **place)
+        return Sentence("{file}, line {line}: the team of {name} is not on the roster, so there is no grade.", **place)
     team = ", ".join(sorted(teams))
     if len(teams) > 1:
         return Sentence(
-            "{file}, line {line}: {name} may be of several teams ({team}), and stays without a grade. Add a number or an address that"
-            " is one student's alone to the roster.",
+            "{file}, line {line}: {name} may belong to several teams ({team}), and gets no grade. Add a number or an address of this student only "
+            "to the roster.",
             **place,
             team=team,
         )
     if lacking:
         return Sentence(
-            "{file}, line {line}: {name} is of {team}, which has no grade yet: its mark {mark} is missing.",
+            "{file}, line {line}: {name} belongs to {team}, which has no grade yet: its mark {mark} is missing.",
             **place,
             team=team,
             mark=", ".join(lacking),
         )
-    return Sentence("{file}, line {line}: {name} is of {team}, which has no grade yet.", **place, team=team)
+    return Sentence("{file}, line {line}: {name} belongs to {team}, which has no grade yet.", **place, team=team)
 
 
 def _grade(row: dict[str, Any]) -> float | None:

@@ -16,49 +16,49 @@ from pbl.storage.writing import replacing
 
 # What a team is told beside its status; the other flags are for the instructor alone.
 _REMARKS = {
-    "constant_predictions": "Every image got the same class. Does the training loss go down?",
-    "below_chance": "The score is below that of guessing. Are the classes in the order of the task?",
+    "constant_predictions": "Every image got the same class. Does the training loss fall?",
+    "below_chance": "The score is worse than guessing. Are the classes in the order of the task?",
     "late": "It was received after the deadline: {days} {days:day|days} late.",
 }
 
 # Of anomaly detection some of them mean another thing.
 _ANOMALY_REMARKS = {
     **_REMARKS,
-    "constant_predictions": "Every image got the same score. Does the training loss go down?",
-    "below_chance": "Normal images score higher than anomalies. Is a high score that of an anomaly?",
+    "constant_predictions": "Every image got the same score. Does the training loss fall?",
+    "below_chance": "Normal images score higher than anomalies. Does a high score mean an anomaly?",
 }
 _MASK_REMARKS = {
-    "all_background": "Nothing is marked in any image. Does the training loss go down, and is the threshold too high?",
-    "constant_predictions": "Every image got the same mask. Does the training loss go down?",
+    "all_background": "Nothing is marked in any image. Does the training loss fall, and is the threshold too high?",
+    "constant_predictions": "Every image got the same mask. Does the training loss fall?",
     "late": _REMARKS["late"],
 }
 _BOX_REMARKS = {
-    "nothing_found": "No box reaches the threshold in any image. Does the training loss go down, and is the threshold too high?",
-    "constant_predictions": "Every image got the same boxes. Does the training loss go down?",
+    "nothing_found": "No box reaches the threshold in any image. Does the training loss fall, and is the threshold too high?",
+    "constant_predictions": "Every image got the same boxes. Does the training loss fall?",
     "late": _REMARKS["late"],
 }
 _PROMISES = {
-    "kept": "Its interval holds the promised share, {promised:g}.",
-    "too_many": "That is more than the promised share, {promised:g}. Choose the threshold by normal images that the model was not trained on.",
-    "too_few": "That is less than the promised share, {promised:g}: a lower threshold would find more anomalies.",
+    "kept": "Its interval contains the promised share, {promised:g}.",
+    "too_many": "This is more than the promised share, {promised:g}. Choose the threshold on normal images that the model was not trained on.",
+    "too_few": "This is less than the promised share, {promised:g}: a lower threshold would find more anomalies.",
 }
 
 
 # What a flag means to an instructor, by its name before the colon.
 FLAGS = {
-    "above_ceiling": "better than the rubric's ceiling: were the labels looked up, or is the ceiling too low?",
+    "above_ceiling": "better than the rubric's ceiling: are the labels known, or is the ceiling too low?",
     "agrees_on_errors_with": "makes the same mistakes as that team more often than chance explains",
     "all_background": "nothing is marked in any image",
-    "below_chance": "worse than guessing: is the order of the classes another one?",
+    "below_chance": "worse than guessing: is the order of the classes different?",
     "constant_predictions": "the same answer for every image",
-    "could_be": "a file without a name of the roster, which may be that team's",
+    "could_be": "a file without a name from the roster, which may belong to that team",
     "duplicate_of": "the same predictions as that team's",
     "late": "received after the deadline",
-    "late_on_platform": "the platform calls it late; no time of receipt is known here",
-    "names_inside": "names that other team inside its file",
+    "late_on_platform": "the platform marks it as late; the time of receipt is not known here",
+    "names_inside": "contains the name of that other team in its file",
     "nothing_found": "no box reaches the team's threshold in any image",
-    "not_on_roster": "no team of the roster",
-    "skewed_preprocessing": "its own test images got other probabilities here than on the team's machine",
+    "not_on_roster": "not a team on the roster",
+    "skewed_preprocessing": "its own test images have other probabilities here than on the team's machine",
     "time_unread": "its time of receipt in the roster could not be read",
 }
 
@@ -98,14 +98,14 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     if facts.get("ties"):
         remarks.append(
             say(
-                "In {rows} {rows:row|rows} several classes have the largest probability; there the label counts.",
+                "In {rows} {rows:row|rows} several classes have the largest probability; the label counts there.",
                 rows=facts["ties"],
             )
         )
     if facts.get("fixtures", {}).get("cause"):
         remarks.append(
             say(
-                "The images of fixtures.npz got other probabilities in the grader than on your machine (largest difference {difference:.2f}, {tolerance} passes). {cause}",
+                "The images of fixtures.npz have other probabilities in the grader than on your machine (largest difference {difference:.2f}, at most {tolerance} is accepted). {cause}",
                 difference=facts["fixtures"]["difference"],
                 tolerance=TOLERANCE,
                 cause=say(CAUSES[facts["fixtures"]["cause"]]),
@@ -122,9 +122,9 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     # A table of labels may come from a program without any run.
     has_run = hidden.task != "classification" or not any(name.lower().endswith(".csv") for name in row["files"])
     if row["status"] not in ("ok", "grader_error", "missing") and has_run:
-        own_check = "To check a submission yourself as the grader does: `python -m pbl submit RUN --team NAME`."
+        own_check = "To check a submission in the same way as the grader: `python -m pbl submit RUN --team NAME`."
         if hidden.task != "classification":
-            own_check = "To write a submission and check it as the grader does: `python -m pbl submit RUN --team NAME --predictions IMAGES`."
+            own_check = "To write a submission and check it in the same way as the grader: `python -m pbl submit RUN --team NAME --predictions IMAGES`."
         lines += ["", say(own_check)]
     _write(folder / "feedback.md", "\n".join(lines) + "\n")
 
@@ -171,7 +171,7 @@ def _tell_masks(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str])
     if row["false_images"] is not None:
         told.append(
             say(
-                "Images in which a class is marked that is not there: {share:.1%} of those that lack one",
+                "Images in which a missing class is marked: {share:.1%} of those that lack a class",
                 share=row["false_images"],
             )
         )
@@ -207,7 +207,7 @@ def _tell_boxes(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str])
 def _say_errors(row: Mapping[str, Any], say: Callable[..., str]) -> str:
     if row["precision"] is None:
         return say("; no box is shown.")
-    told = "; of the boxes that are shown {precision:.1%} are right, and {recall:.1%} of the objects are found."
+    told = "; {precision:.1%} of the shown boxes are right, and {recall:.1%} of the objects are found."
     return say(told, precision=row["precision"], recall=row["recall"])
 
 
@@ -242,9 +242,11 @@ def _tell_coarsely(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]
             )
         )
     elif row["status"] == "ok" and row["tries_left"] == 0:
-        told.append("- " + say("No score is told any more: all {tries} were used.", tries=row["tries"]))
+        told.append("- " + say("No more scores are shown: all {tries} were used.", tries=row["tries"]))
     if row["tries_left"] is not None:
-        told.append("- " + say("Scores told so far: {tries}; left: {left}", tries=row["tries"], left=row["tries_left"]))
+        told.append(
+            "- " + say("Scores shown so far: {tries}; left: {left}", tries=row["tries"], left=row["tries_left"])
+        )
     return told
 
 

@@ -130,11 +130,13 @@ def _check_options(phase: str, half: str, tries: int | None, jobs: int, export: 
     if export and export[0] not in KINDS:
         raise InputError("--export {kind}: {nearest}", kind=export[0], nearest=name_nearest(export[0], KINDS))
     if export and (phase == "predict" or half == "public"):
-        raise InputError("--export needs the scores: not with --predict-only, nor with a leaderboard (--half public).")
+        raise InputError(
+            "--export needs the scores: it does not work with --predict-only or a leaderboard (--half public)."
+        )
     if jobs < 1:
         raise InputError("--jobs {jobs}: give 1 or more.", jobs=jobs)
     if tries is not None and half != "public":
-        raise InputError("--tries is of a leaderboard: give --half public too.")
+        raise InputError("--tries is for a leaderboard: add --half public.")
 
 
 def _open_ledger(out: Path, tell: Callable[[str], None]) -> Ledger:
@@ -143,7 +145,7 @@ def _open_ledger(out: Path, tell: Callable[[str], None]) -> Ledger:
     before = results.read_record(out / "work", may_be_missing=True)
     ledger.is_whole &= ledger.holds(before.get("ledger", ""))
     if not ledger.is_whole:
-        tell(Sentence("{file} was changed: lines were edited or lost. What stands in it may be wrong; grade anew: --out.", file=ledger.file))  # fmt: skip
+        tell(Sentence("{file} was changed: lines were edited or lost. Its contents may be wrong; grade again: --out.", file=ledger.file))  # fmt: skip
     return ledger
 
 
@@ -161,7 +163,7 @@ def _tell_export(done: Exported, tell: Callable[[str], None]) -> None:
 
 def _tell_full_disk(error: OSError, out: Path) -> InputError:
     return InputError(
-        "{file} could not be written: {reason}. Make room; the same command goes on from here.",
+        "{file} could not be written: {reason}. Free some space; the same command resumes from here.",
         file=error.filename or out,
         reason=error.strerror,
     )
@@ -189,7 +191,7 @@ def _predicted_folder(source: Path, out: Path) -> Path:
         if (folder / "work" / "record.json").is_file():
             return folder
     raise InputError(
-        "{path} holds no predictions. Give the folder that `grade --predict-only` wrote (its --out).", path=source
+        "{path} contains no predictions. Give the folder that `grade --predict-only` wrote (its --out).", path=source
     )
 
 
@@ -199,15 +201,15 @@ def _find_missing_layers(required: Literal["full", "limits"]) -> dict[str, str]:
     lacking = {layer: why for layer, why in missing.items() if why and layer in FULL}
     if not sys.platform.startswith("linux"):
         raise InputError(
-            "Models of others are run on Linux alone, where the kernel can lock them up; this is {system}. Use WSL or Colab,"
-            " or score here what was predicted there: --score-only.",
+            "Submitted models run only on Linux, where the kernel can isolate them; this is {system}. Use WSL or Colab, or score predictions that "
+            "were made there: --score-only.",
             system=sys.platform,
         )
     if lacking and required == "full":
         reasons = (Sentence("{layer}: {why}", layer=layer, why=Sentence(why)) for layer, why in lacking.items())
         raise InputError(
-            "This machine cannot lock a submission up: {lacking}. Use another (WSL, Colab), or go on with time and memory limits"
-            " alone: --require-isolation limits, on a machine without the labels (--predict-only).",
+            "This machine cannot isolate a submission: {lacking}. Use another (WSL, Colab), or continue with only time and memory limits: "
+            "--require-isolation limits, on a machine without the labels (--predict-only).",
             lacking=join_sentences(reasons, "; "),
         )
     return missing

@@ -91,7 +91,7 @@ def open_hidden(path: str | Path) -> Hidden:
     file = path / DESCRIPTION
     if not file.is_file():
         raise InputError(
-            "{path} is no hidden set: it has no {name}. Make one: python -m pbl holdout SOURCE (--fraction 1 hides all images).",
+            "{path} is not a hidden set: it has no {name}. Make one: python -m pbl holdout SOURCE (--fraction 1 hides all images).",
             path=path,
             name=DESCRIPTION,
         )
@@ -105,7 +105,7 @@ def open_hidden(path: str | Path) -> Hidden:
         if told["format"] != FORMAT or not are_names or len(class_names) < fewest:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError("{file} is damaged. Make the hidden set anew, or copy it again.", file=file) from None
+        raise InputError("{file} is damaged. Make the hidden set again, or copy it again.", file=file) from None
     hidden = Hidden(path, str(told.get("name", "")), class_names, sorted(ids), shape, "", **about)
     known_by = [class_names, hidden.ids, *([hidden.task] if about else [])]  # what is predicted goes by the task
     digest = hashlib.sha256(json.dumps(known_by, ensure_ascii=False).encode())
@@ -122,7 +122,7 @@ def open_hidden(path: str | Path) -> Hidden:
             changed.append(image.name)
     if changed:
         raise InputError(
-            "{path} holds {n} {n:image that was|images that were} damaged or changed since the set was made, such as {first}. Copy the folder again.",
+            "{path} contains {n} {n:image that was|images that were} damaged or changed since the set was made, such as {first}. Copy the folder again.",
             path=path / IMAGES,
             n=len(changed),
             first=changed[0],
@@ -197,10 +197,10 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
     changed = [n for n, place in enumerate(places) if place is None and reads_as_number(ids[n])]
     no_half = next((n for n, half in enumerate(halves) if fold(half) not in HALVES), None)
     if changed and len(ids) == len(hidden.ids):
-        told = "a spreadsheet has taken {n} {n:id|ids} for numbers, such as '{cell}' in line {line}"
+        told = "a spreadsheet has changed {n} {n:id|ids} into numbers, such as '{cell}' in line {line}"
         what = Sentence(told, n=len(changed), cell=ids[changed[0]], line=lines[changed[0]])
     elif len(known) != len(hidden.ids) or len(ids) != len(known):
-        told = "it has {rows} ids, of which {found} are of these {images} images"
+        told = "it has {rows} ids, but only {found} of them belong to these {images} images"
         what = Sentence(told, rows=len(ids), found=len(known), images=len(hidden.ids))
     elif None in classes:
         first = classes.index(None)
@@ -238,7 +238,7 @@ def _read_boxes(hidden: Hidden, file: Path) -> list[np.ndarray]:
     of_image = {} if coco is None else coco.images
     known = {f"{name}.png": size for name, size in zip(hidden.ids, hidden.sizes, strict=True)}
     if {name: of.size for name, of in of_image.items()} != known or coco.class_names != hidden.class_names:
-        raise InputError("The boxes {file} are not those of this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
+        raise InputError("The boxes {file} do not belong to this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
     number_of, boxes = {name: number for number, name in enumerate(hidden.class_names)}, []
     for name in known:
         rows = [[*corners, number_of[kind]] for corners, kind in zip(of_image[name].rows, of_image[name].classes, strict=True)]  # fmt: skip
@@ -260,7 +260,7 @@ def _read_masks(hidden: Hidden, folder: Path) -> list[np.ndarray]:
                 reason=error.strerror,
             ) from None
         if mask.shape != size or mask.max() >= len(hidden.class_names):
-            raise InputError("The mask {file} is not the one of this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
+            raise InputError("The mask {file} does not belong to this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
         masks.append(mask)
     return masks
 
@@ -271,7 +271,7 @@ def _read_labels(file: Path) -> tuple[list[int], list[str], list[str], list[str]
         table = read_table(file.read_bytes(), lambda cells: {"id", "label"} <= {fold(cell) for cell in cells})
     except FileNotFoundError:
         raise InputError(
-            "The labels {file} are not here. Name them with --labels FILE, or predict alone: --predict-only.", file=file
+            "The labels {file} are not here. Name them with --labels FILE, or only predict: --predict-only.", file=file
         ) from None
     except (OSError, TableError):
         table = Table([], [], ",")

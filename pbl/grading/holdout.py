@@ -132,7 +132,7 @@ def make_holdout(
     if not 0 < fraction <= 1:
         raise InputError("--fraction {fraction}: give a share above 0 and up to 1, such as 0.2.", fraction=fraction)
     if false_alarms is not None and not normal:
-        raise InputError("--false-alarms is of anomaly detection: name the normal classes too, --normal CLASS.")
+        raise InputError("--false-alarms is for anomaly detection: name the normal classes too, --normal CLASS.")
     false_alarms = 0.05 if false_alarms is None else false_alarms
     if not 0 < false_alarms < 0.5:
         raise InputError(
@@ -146,12 +146,12 @@ def make_holdout(
             raise InputError("--normal {name}: the data have no such class. {nearest}", name=name, nearest=nearest)
     if hide_test and opened.test is None:
         raise InputError(
-            "'{source}' has no test split of its own to hide. Hide a share: --fraction 0.2.", source=source
+            "'{source}' has no test split of its own to hide. Hide a share instead: --fraction 0.2.", source=source
         )
     name = PurePosixPath(source.replace("\\", "/")).name.split(".")[0] or "data"
     path = Path(out).expanduser() if out else Path("holdout") / name
     if path.exists():
-        raise InputError("{path} exists already. Give another folder: --out.", path=path)
+        raise InputError("{path} already exists. Give another folder: --out.", path=path)
     seed = secrets.randbits(63) if seed is None else seed
     seen = _go_through(opened, source)
     is_hidden = _choose(seen, fraction, hide_test, groups, seed)
@@ -161,8 +161,8 @@ def make_holdout(
         words = [ANOMALY_CLASSES[word not in normal] for word in words]
         if len(set(words)) < 2:
             raise InputError(
-                "All hidden images would be of one kind: {kind}. Other images of '{source}' must be hidden too: with --hide-test"
-                " those of its test split, with --fraction a share of its training images.",
+                "All hidden images would be of one kind: {kind}. Other images of '{source}' must be hidden too: --hide-test hides those of its "
+                "test split, --fraction hides a share of its training images.",
                 kind=words[0],
                 source=source,
             )
@@ -218,7 +218,7 @@ def _making(path: Path) -> Iterator[Path]:
         reason = error.__cause__ if isinstance(error, InputError) else error
         if isinstance(reason, OSError):
             raise InputError(
-                "{folder} could not be written: {reason}. Make room, or give another folder: --out.",
+                "{folder} could not be written: {reason}. Free some space, or give another folder: --out.",
                 folder=path,
                 reason=reason.strerror or reason,
             ) from error
@@ -265,14 +265,14 @@ def _go_through(source: Source, called: str) -> _Seen:
     if problems:
         more = Sentence(" And {n} more.", n=len(problems) - 5) if len(problems) > 5 else ""
         raise InputError(
-            "{n} {n:image|images} of '{source}' cannot be decoded: {problems}{more} Repair {n:it|them}, or take {n:it|them} away first.",
+            "{n} {n:image|images} of '{source}' cannot be decoded: {problems}{more} Repair {n:it|them}, or remove {n:it|them} first.",
             n=len(problems),
             source=called,
             problems=join_sentences(problems[:5]),
             more=more,
         )
     if not names:
-        raise InputError("Data set '{source}' holds no image.", source=called)
+        raise InputError("Data set '{source}' contains no image.", source=called)
     sides = {image.shape for image in small}
     if len(sides) > 1:  # a first image smaller than the checked side
         side = min(shape[0] for shape in sides)
@@ -300,7 +300,7 @@ def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, s
         is_hidden &= ~np.array([sign in given for sign in signs])
     if not is_hidden.any() or is_hidden[of_train].all():
         raise InputError(
-            "With --fraction {fraction} nothing is left on one side. Give more images or another share.",
+            "With --fraction {fraction} one side is empty. Give more images or another share.",
             fraction=fraction,
         )
     return is_hidden
@@ -312,21 +312,21 @@ def _check_marked(seen: _Seen, is_hidden: np.ndarray, class_names: Sequence[str]
     known = frozenset().union(*seen.classes)
     if lacking := sorted(known - hidden - ({0} if has_masks else set())):
         raise InputError(
-            "No hidden image would have the class {name}, so nothing would be judged by it. Hide other images or more: another --seed, a"
-            " larger --fraction.",
+            "No hidden image would have the class {name}, so it would not be evaluated. Hide other or more images: another --seed, a larger "
+            "--fraction.",
             name=class_names[lacking[0]],
         )
     images, pixels = int(is_hidden.sum()), int(seen.shapes[is_hidden][:, :2].prod(axis=1).sum())
     if images > MOST_HIDDEN and not has_masks:
         raise InputError(
-            "{images:,} images would be hidden; at most {most:,} are graded by their boxes. Hide fewer: a smaller --fraction.",
+            "{images:,} images would be hidden; the limit with boxes is {most:,}. Hide fewer: a smaller --fraction.",
             images=images,
             most=MOST_HIDDEN,
         )
     if has_masks and (images > MOST_HIDDEN or pixels > MOST_PIXELS):
         raise InputError(
-            "{images:,} images of {pixels:.0f} million pixels together would be hidden; at most {most:,} of {limit:.0f} million are graded."
-            " Hide fewer: a smaller --fraction, or make the images smaller.",
+            "{images:,} images with {pixels:.0f} million pixels in total would be hidden; the limits are {most:,} images and {limit:.0f} million "
+            "pixels. Hide fewer: a smaller --fraction, or make the images smaller.",
             images=images,
             pixels=pixels / 1e6,
             most=MOST_HIDDEN,

@@ -138,7 +138,7 @@ def list_files(folder: Path, left_out: Iterable[Path] = ()) -> list[File]:
             raise InputError("{folder} cannot be read: {reason}.", folder=here, reason=error.strerror) from None
         if len(found) > MOST_ENTRIES:
             raise InputError(
-                "{folder} holds more than {n} files. Give the folder of submissions.", folder=folder, n=MOST_ENTRIES
+                "{folder} contains more than {n} files. Give the folder of submissions.", folder=folder, n=MOST_ENTRIES
             )
     return found
 

@@ -111,7 +111,7 @@ class Ledger:
                 sync_folder(self.file.parent)
         except OSError as error:
             raise InputError(
-                "{file} could not be written: {reason}. Make room; the same command goes on from here.",
+                "{file} could not be written: {reason}. Free some space; the same command resumes from here.",
                 file=self.file,
                 reason=error.strerror,
             ) from None
@@ -171,7 +171,7 @@ def locked(folder: Path) -> Iterator[None]:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(
-                    "Another grader is at work in {folder}. Wait for it, or give another folder: --out.",
+                    "Another grader is working in {folder}. Wait for it, or give another folder: --out.",
                     folder=folder.parent,
                 ) from None
             except OSError:

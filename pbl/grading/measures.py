@@ -68,7 +68,7 @@ def _score_anomalies(result: np.ndarray, counts: np.ndarray, labels: Labels, hid
     truth = labels.classes[counts]
     if len(set(truth.tolist())) < 2:
         raise InputError(
-            "The hidden images that count are all of one kind, normal or anomalies, by the labels. Take --half all."
+            "By the labels, the hidden images that count are all of one kind, normal or anomalies. Use --half all."
         )
     return anomalies.score_anomalies(result[counts], truth, hidden.false_alarms)
 
@@ -84,7 +84,7 @@ def _choose_masks(masks: list[np.ndarray], counts: np.ndarray) -> list[np.ndarra
 def _score_masks(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
     truth = _choose_masks(labels.masks, counts)
     if not any(mask.any() for mask in truth):
-        raise InputError("In none of the hidden images that count is anything marked, by the masks. Take --half all.")
+        raise InputError("By the masks, nothing is marked in any of the hidden images that count. Use --half all.")
     groups = None if labels.groups is None else [labels.groups[at] for at in np.flatnonzero(counts)]
     masks = _choose_masks(segmentation.split_masks(result, hidden.sizes), counts)
     scored = segmentation.score_masks(masks, truth, hidden.class_names, groups)
@@ -109,7 +109,7 @@ def _choose_boxes(labels: Labels, counts: np.ndarray) -> np.ndarray:
 def _score_boxes(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
     truth = _choose_boxes(labels, counts)
     if not (truth[..., 4] >= 0).any():
-        raise InputError("None of the hidden images that count has a box. Take --half all.")
+        raise InputError("None of the hidden images that count has a box. Use --half all.")
     groups = None if labels.groups is None else [labels.groups[at] for at in np.flatnonzero(counts)]
     found = split_rows(result, hidden.sizes)[counts]
     scored = detection.score_boxes(found, truth, hidden.class_names, facts["threshold"], groups)

@@ -253,7 +253,7 @@ def write_files(target: Path, contents: dict[str, bytes]) -> Path:
     if target.suffix.lower() != ".zip":
         if left := [name for name in ROLES if name not in contents and (target / name).exists()]:
             raise InputError(
-                "The folder {folder} holds {names} of another submission, and with that neither would be graded. Give another: --out.",
+                "The folder {folder} contains {names} of another submission, so neither could be graded. Give another: --out.",
                 folder=target,
                 names=", ".join(left),
             )

@@ -78,7 +78,7 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
             raise
         shutil.rmtree(path / REFERENCES, ignore_errors=True)
         raise InputError(
-            "The reference submissions could not be written: {reason}. The hidden set {path} is whole without them.",
+            "The reference submissions could not be written: {reason}. The hidden set {path} is complete without them.",
             reason=reason.strerror,
             path=path,
         ) from error
@@ -111,7 +111,7 @@ def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> d
         make(folder / name, hidden, data, pixels)
     missing = find_layers()
     if any(missing[layer] for layer in FULL):
-        tell(Sentence("The reference submissions are not graded here: this machine cannot lock a process up."))
+        tell(Sentence("The reference submissions are not graded here: this machine cannot isolate a process."))
         return {}
     with temporary_folder() as out:
         rows = grade(folder, path, out=out)

@@ -127,7 +127,7 @@ def write_all(
     """
     if record["digest"] != hidden.digest:
         raise InputError(
-            "The predictions in {out} are of another hidden set ({was}) than {path}. Name the one that they were made with: --data.",
+            "The predictions in {out} belong to another hidden set ({was}) than {path}. Name their hidden set: --data.",
             out=out,
             was=record["hidden"],
             path=hidden.path,
@@ -184,7 +184,7 @@ def _set_aside(folder: Path, current: set[str], tell: Callable[[str], None]) -> 
             shutil.rmtree(aside / name, ignore_errors=True)
             aside.mkdir(exist_ok=True)
             (folder / name).rename(aside / name)
-        tell(Sentence("Of {n} {n:team that is|teams that are} no longer graded ({names}) the pages are in {folder} now.", n=len(stale), names=", ".join(stale[:5]), folder=aside))  # fmt: skip
+        tell(Sentence("The pages of {n} {n:team that is|teams that are} no longer graded ({names}) are now in {folder}.", n=len(stale), names=", ".join(stale[:5]), folder=aside))  # fmt: skip
 
 
 def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict[str, np.ndarray]:
@@ -245,8 +245,7 @@ def _choose_half(labels: Labels, half: Half) -> np.ndarray:
     counts = {"all": np.ones(len(labels.classes), bool), "public": labels.is_public, "private": ~labels.is_public}[half]
     if half != "all" and len(set(counts.tolist())) < 2:
         raise InputError(
-            "The labels name no public and private half, as --half {half} needs. Make the hidden set anew with holdout, or take"
-            " --half all.",
+            "The labels have no public and private half, but --half {half} needs them. Make the hidden set again with holdout, or use --half all.",
             half=half,
         )
     return counts
@@ -255,7 +254,7 @@ def _choose_half(labels: Labels, half: Half) -> np.ndarray:
 def _tell_lacking(teams: set[str], tell: Callable[[str], None]) -> None:
     """Teams of a roster that is newer than the predictions would be left out in silence."""
     if teams:
-        told = "The roster names {n} {n:team that has|teams that have} no row, since what was predicted {n:does not know it|knows none of them}: {teams}. Predict anew with it."
+        told = "The roster names {n} {n:team that has|teams that have} no row, because the predictions do not contain {n:it|them}: {teams}. Predict again with it."
         tell(Sentence(told, n=len(teams), teams=", ".join(sorted(teams))))
 
 
@@ -265,8 +264,8 @@ def _tell_untimed(rows: list[dict[str, Any]], tell: Callable[[str], None]) -> No
     if teams:
         tell(
             Sentence(
-                "The rubric has a deadline, and of {n} {n:submission|submissions} it is not known when {n:it was|they were} received ({teams}): {n:it counts|they count} as in"
-                " time. Write the times into a column received of the roster.",
+                "The rubric has a deadline, but for {n} {n:submission|submissions} the time of receipt is not known ({teams}): {n:it counts|they "
+                "count} as in time. Write the times into a column received of the roster.",
                 n=len(teams),
                 teams=", ".join(teams[:5]) + (", ..." if len(teams) > 5 else ""),
             )
@@ -364,10 +363,10 @@ def update_marks(
         for name, cell in marks:
             place = {"file": file, "line": line, "name": name}
             if cell and team is None:
-                line_told = "{file}, line {line}: the mark {name} {cell} fits no team: '{team}' is none."
+                line_told = "{file}, line {line}: the mark {name} {cell} belongs to no team: there is no team '{team}'."
                 tell(Sentence(line_told, **place, cell=clean(cell, 40), team=clean(called, 40)))
             elif cell and given[team][name] not in ("", cell):
-                line_told = "{file}, line {line}: {team} has two marks {name}: {first} counts, and {second} does not."
+                line_told = "{file}, line {line}: {team} has two marks {name}: {first} counts, but {second} does not."
                 tell(Sentence(line_told, **place, team=team, first=given[team][name], second=clean(cell, 40)))
             elif cell:
                 given[team][name] = cell
@@ -405,7 +404,7 @@ def _read_marks(file: Path) -> tuple[Table, int]:
     column = next((number for number, cell in enumerate(table.rows[0]) if _is_team(cell)), None) if table.rows else None
     if column is None:
         raise InputError(
-            "{file} is no CSV file with a column team. Repair it, or move it away: it is made anew.", file=file
+            "{file} is not a CSV file with a column team. Repair it, or move it away: it is then made again.", file=file
         )
     return table, column
 

@@ -241,14 +241,13 @@ def _read_teams(
         if column is None and students[name] > 1 and numbers and row.cells[numbers[0]]:
             name = f"{name} ({row.cells[numbers[0]]})"  # two students of one name
         if not name:
-            told = "The roster {file}, line {line}: no team stands there, so it was passed over."
+            told = "The roster {file}, line {line}: there is no team in this line, so it was skipped."
             tell(Sentence(told, file=file, line=row.line))
             continue
         name = name_team(name)
         if name in teams and (column is None or not naming or row.cells == first[name].cells):
             raise InputError(
-                "The roster {file} names {team} twice, in lines {first} and {second}. Name each team once, or each of its students"
-                " in a row of their own.",
+                "The roster {file} names {team} twice, in lines {first} and {second}. Name each team once, or give each of its students a row.",
                 file=file,
                 team=name,
                 first=first[name].line,
@@ -268,14 +267,15 @@ def _read_teams(
         raise InputError("The roster {file} names no team.", file=file)
     if len(zones) > 1:
         raise InputError(
-            "The roster {file}: some times have a zone such as +09:00 and others have none. Write all alike.", file=file
+            "The roster {file}: some times have a zone such as +09:00, but others have none. Write all in the same way.",
+            file=file,
         )
     for names in Roster(teams.values()).collisions():
         places = ", ".join(f"{name} ({first[name].line})" for name in names)
         tell(
             Sentence(
-                "The roster {file}: only signs, case or width tell these teams apart (lines in brackets): {teams}. A submission is"
-                " theirs only where it is named exactly so.",
+                "The roster {file}: the names of these teams differ only in signs, case or width (lines in brackets): {teams}. A submission "
+                "belongs to a team only if its name is exactly the same.",
                 file=file,
                 teams=places,
             )
@@ -339,8 +339,8 @@ def _read_received(team: Team, text: str, file: Path, line: int, tell: Callable[
         team.unread = clean(text, 60)
         tell(
             Sentence(
-                "The roster {file}, line {line}: '{text}', when {team} was received, cannot be read, or in two ways. Write"
-                " 2026-12-01 23:59, or with +09:00 behind it. It counts as in time until then.",
+                "The roster {file}, line {line}: '{text}', when {team} was received, cannot be read or is ambiguous. Write 2026-12-01 23:59, or "
+                "add a zone such as +09:00. It counts as in time until then.",
                 file=file,
                 line=line,
                 text=team.unread,

@@ -165,10 +165,10 @@ class Runner:
         try:
             found = intake.find_submissions(self._find_sources(roster), roster, self._name_inside, self.limits.file)
             if not found:
-                raise InputError("{path} holds no submission, and there is no roster.", path=self.source)
+                raise InputError("{path} contains no submission, and there is no roster.", path=self.source)
             came = [submission for submission in found if submission.came_as]
             if came and roster is not None and roster.teams and not any(one.is_expected for one in came):
-                self.tell(Sentence("No submission is of any of the {n} {n:team|teams} on the roster: is it the right one, and has it a column `team`?", n=len(roster.teams)))  # fmt: skip
+                self.tell(Sentence("No submission belongs to any of the {n} {n:team|teams} on the roster: is it the right roster, and does it have a column `team`?", n=len(roster.teams)))  # fmt: skip
             names = sorted({submission.team for submission in found})
             for team in again:
                 if team not in names:
@@ -188,7 +188,7 @@ class Runner:
             self._write_record(items)
         except ServerEnded as error:
             raise InputError(
-                "The grader's own process with TensorFlow does not come up: {reason}. Try: python -c 'import tensorflow'.",
+                "The grader's own process with TensorFlow does not start: {reason}. Try: python -c 'import tensorflow'.",
                 reason=clean(error, 400) or "it ended",
             ) from None
         finally:
@@ -244,7 +244,7 @@ class Runner:
             told = json.loads(content)
             if event["exit"] != 0 or told["reason"] != "ok":
                 why = explain(told["reason"], judge.clean_fields(told["fields"]))
-                raise InputError("{path} cannot be taken apart: {why}", path=source, why=why)
+                raise InputError("{path} cannot be unpacked: {why}", path=source, why=why)
             places = zip(map(str, told["names"]), told["places"], strict=True)
             return [
                 File(intake.as_text(name), None if place is None else folder / OUTPUT / str(int(place)))
@@ -253,7 +253,7 @@ class Runner:
             ]
         except (ValueError, KeyError, TypeError):
             raise InputError(
-                "{path} cannot be taken apart. Unpack it yourself, and give the folder.", path=source
+                "{path} cannot be unpacked. Unpack it yourself, and give the folder.", path=source
             ) from None
 
     def _identify(self, submission: Submission, is_again: bool) -> _Item:
@@ -309,7 +309,7 @@ class Runner:
         if self.workers is not None:
             return
         _check_room(self.scratch, self.limits, self.jobs)
-        self.tell(Sentence("Starting: TensorFlow is loaded, and the isolation and a known-good submission are tried."))
+        self.tell(Sentence("Starting: TensorFlow is loaded, and the isolation and a known-good submission are tested."))
         self._start()
         self._try_walls()
         self._grade_canary()
@@ -351,7 +351,7 @@ class Runner:
             above = [path.resolve(), *path.resolve().parents] if path is not None else []
             if any(place in above for place in self.workers.readable):
                 raise InputError(
-                    "{path} ({what}) lies in a folder that Python itself is read from, so a submission could read it. Move it elsewhere.",
+                    "{path} ({what}) is in a folder that Python itself is read from, so a submission could read it. Move it elsewhere.",
                     path=path,
                     what=what,
                 )
@@ -370,7 +370,7 @@ class Runner:
             layer, _, reason = log.partition(": ")
             if layer in FULL or layer not in LAYERS:
                 raise InputError(
-                    "The isolation could not be put in force: {log}. Use another machine, or: --require-isolation limits.",
+                    "The isolation could not be started: {log}. Use another machine, or: --require-isolation limits.",
                     log=clean(log, 200),
                 )
             self.given_up[layer] = self.missing_layers[layer] = clean(reason, 200)
@@ -380,13 +380,13 @@ class Runner:
             passed = [clean(name) for name in told["passed"]]
         except (ValueError, KeyError, TypeError):
             raise InputError(
-                "The isolation could not be tried: {log}. See {file}.",
+                "The isolation could not be tested: {log}. See {file}.",
                 log=clean(log, 300),
                 file=self._keep_log(folder, "walls"),
             ) from None
         if passed and self.isolation == "full":
             raise InputError(
-                "The isolation does not hold on this machine: a locked process could {passed}. Use another machine.",
+                "The isolation does not work on this machine: an isolated process could {passed}. Use another machine.",
                 passed=", ".join(passed),
             )
 
@@ -430,12 +430,12 @@ class Runner:
             self._stop_for(Sentence("{status}: {why}", status=status_of(ended.reason), why=why), ended.folder)
         found = ended.result.reshape(-1)[: len(expected)]
         if np.abs(found - expected).max() > CANARY_DIFFERENCE:
-            self._stop_for(Sentence("other probabilities came out than went in"), ended.folder)
+            self._stop_for(Sentence("the probabilities that came out are not those that went in"), ended.folder)
 
     def _stop_for(self, what: str, folder: Path) -> None:
         raise InputError(
-            "The grader's own known-good submission was not graded ({what}), so no team was touched: something is wrong with this machine."
-            " {log} See {file}.",
+            "The grader's own known-good submission was not graded ({what}), so no team was graded: something is wrong with this machine. {log} "
+            "See {file}.",
             what=what,
             log=clean(_read_log(folder)[-300:], 300),
             file=self._keep_log(folder, "canary"),
@@ -645,7 +645,7 @@ class Runner:
         self.workers.run(job.function, job.folder, self.limits, **job.options)
         if not self._take_pixels(shape, fit, job):
             raise InputError(
-                "The hidden images could not be decoded: {log}. Look at them: python -m pbl check.",
+                "The hidden images could not be decoded: {log}. Check them: python -m pbl check.",
                 log=clean(_read_log(job.folder)[-300:], 300),
             )
 
@@ -709,8 +709,8 @@ def _check_room(scratch: Path, limits: Limits, jobs: int) -> None:
         need = limits.memory * jobs + 1024
         if available < need:
             raise InputError(
-                "The machine has {available} MB of memory available, and {need} MB are needed for {jobs} {jobs:submission|submissions} at a time."
-                " Close other programs, or lower --memory or --jobs.",
+                "The machine has {available} MB of memory available, but {need} MB are needed for {jobs} {jobs:submission|submissions} at a time. "
+                "Close other programs, or lower --memory or --jobs.",
                 available=available,
                 need=need,
                 jobs=jobs,

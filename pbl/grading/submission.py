@@ -37,7 +37,7 @@ CHECK_SECONDS = 600
 
 
 CAN_BE_GRADED = Sentence(
-    "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects them."
+    "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects submissions."
 )
 
 
@@ -88,8 +88,8 @@ def submit(
     elif predictions is None:
         what = {"anomaly": Sentence("scores"), "segmentation": Sentence("masks"), "detection": Sentence("boxes")}[task]
         raise InputError(
-            "The run {run} has task={task}: hand in {what} of the hidden images that your instructor gives out, not the model:"
-            " --predictions IMAGES.",
+            "The run {run} has task={task}: hand in {what} for the hidden images that your instructor gives out, not the model: --predictions "
+            "IMAGES.",
             run=run.path,
             task=task,
             what=what,
@@ -105,7 +105,7 @@ def submit(
             "--out {out}: give a name that ends in .zip, or one without an ending for a folder.", out=target
         )
     if task == "segmentation" and target.suffix.lower() != ".zip":
-        raise InputError("--out {out}: masks are handed in as one zip; give a name that ends in .zip.", out=target)
+        raise InputError("--out {out}: masks are handed in as one zip. Give a name that ends in .zip.", out=target)
     if not target.parent.is_dir():
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
@@ -138,7 +138,7 @@ def submit(
     if fixtures.get("cause"):
         remarks.append(
             Sentence(
-                "skewed_preprocessing: probabilities differ by up to {difference:.2f} ({tolerance} passes). {cause}",
+                "skewed_preprocessing: probabilities differ by up to {difference:.2f} (at most {tolerance} is accepted). {cause}",
                 difference=fixtures["difference"],
                 tolerance=TOLERANCE,
                 cause=Sentence(CAUSES[fixtures["cause"]]),
@@ -149,8 +149,7 @@ def submit(
 
 def _tell_full_disk(error: OSError) -> InputError:
     return InputError(
-        "{folder} has too little room for the check of the submission: {reason}. Make room, or name another folder in the variable"
-        " TMPDIR.",
+        "{folder} has too little space for the check of the submission: {reason}. Free some space, or name another folder in the variable TMPDIR.",
         folder=tempfile.gettempdir(),
         reason=error.strerror,
     )
@@ -170,8 +169,8 @@ def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:
         return []
     return [
         Sentence(
-            "The model needs {seconds:.2g} s an image here, and the grader stops a submission after {limit:.0f} s: enough for about"
-            " {images:,} hidden images on a machine like this. Ask the instructor how many there are.",
+            "The model needs {seconds:.2g} s per image here, and the grader stops a submission after {limit:.0f} s: enough for about {images:,} "
+            "hidden images on a machine like this. Ask the instructor how many there are.",
             seconds=each,
             limit=Limits().seconds,
             images=enough,
@@ -269,11 +268,11 @@ def _write_and_check_boxes(
         boxes.append(own[measure_areas(own) > 0])  # some lie in the borders of `pad` alone
     if threshold is None:
         threshold = UNKNOWN
-        told = "Validation chose no threshold, since no box was right there: {threshold} is handed in. See: python -m pbl evaluate {run}."
+        told = "Validation chose no threshold, because no box was right there: {threshold} is handed in. See: python -m pbl evaluate {run}."
         remarks.append(Sentence(told, threshold=threshold, run=run.path))
     write_boxes(made, team, class_names, ids, boxes, threshold)
     if not any((rows[:, 5] >= threshold).any() for rows in boxes):
-        remarks.append(Sentence("In no image a box reaches the threshold: nothing is found. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
+        remarks.append(Sentence("No box reaches the threshold in any image: nothing is found. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
     remarks += _tell_crop(fit, sizes, images.shape[1:3])
     return check_submission(made, class_names, ids=ids, task="detection", sizes=sizes)
 
@@ -284,7 +283,7 @@ def _tell_crop(fit: str, sizes: Sequence[tuple[int, int]], shape: tuple[int, int
         return []
     return [
         Sentence(
-            "What fit=crop cuts off at the borders of an image is never seen: nothing is found there. Train with fit=pad to see it too."
+            "The network never sees what fit=crop cuts off at the borders of an image, so it finds nothing there. Train with fit=pad to include the borders."
         )
     ]
 
@@ -301,9 +300,7 @@ def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray, list[tu
     from pbl.data import find_image_files, fit_image, read_image
 
     if not folder.is_dir():
-        raise InputError(
-            "--predictions {folder}: give the folder of hidden images that you were handed.", folder=folder
-        )
+        raise InputError("--predictions {folder}: give the folder of hidden images that you were given.", folder=folder)
     *size, channels = run.split["input_shape"]
     files, images, sizes = find_image_files([folder]), [], []
     for file in files:
@@ -334,8 +331,8 @@ def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray
     except (OSError, KeyError, ValueError) as error:
         remarks.append(
             Sentence(
-                "There are no fixtures, so the grader cannot notice other preprocessing: the run's validation images or predictions"
-                " are not at hand ({error}).",
+                "There are no fixtures, so the grader cannot notice different preprocessing: the run's validation images or predictions are not "
+                "available ({error}).",
                 error=error if isinstance(error, InputError) else clean(error, 200),
             )
         )

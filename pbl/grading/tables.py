@@ -92,7 +92,7 @@ def _find_separator(text: str, is_header: Callable[[Sequence[str]], bool]) -> st
         widths = {sign: {len(row) for row in csv.reader(start.splitlines(), delimiter=sign) if row} for sign in present}
         fitting = [sign for sign in present if len(widths[sign]) == 1]
     if len(fitting) != 1:
-        raise TableError("its separator cannot be told: commas, semicolons and tabs stand side by side")
+        raise TableError("its separator cannot be recognised: it contains commas, semicolons and tabs")
     return fitting[0]
 
 

@@ -41,7 +41,7 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     pixels = check_pixels(pixels)
     attending = find_attention(model)
     if not attending:
-        raise InputError("{model} has no attention. Take grad_cam(model, pixels).", model=model.name)
+        raise InputError("{model} has no attention. Use grad_cam(model, pixels).", model=model.name)
     scores: list[Any] = []
 
     def watch(layer: keras.Layer, original: Callable) -> Callable:
@@ -82,8 +82,8 @@ def _find_patches(model: keras.Model, grids: list[tuple[int, int]], scores: list
     grids = [grid for grid in grids if grid[0] * grid[1] in (tokens, tokens - 1)]
     if shapes != {(tokens, tokens)} or not grids:
         raise InputError(
-            "{model}: its attention is not over the patches of a convolution, the same in all blocks, so no rollout can be"
-            " laid over the image. Take grad_cam with the name of a layer.",
+            "{model}: its attention is not over the patches of a convolution, the same in all blocks, so a rollout cannot be drawn over the image. "
+            "Use grad_cam with the name of a layer.",
             model=model.name,
         )
     return grids[0]

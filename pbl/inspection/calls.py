@@ -73,7 +73,7 @@ def check_pixels(pixels: np.ndarray) -> np.ndarray:
     pixels = np.asarray(pixels)
     if pixels.ndim != 4 or not len(pixels):
         raise InputError(
-            "The images have the shape {shape}. Give [n, height, width, channels]; of one image, image[None].",
+            "The images have the shape {shape}. Give [n, height, width, channels]; for one image, image[None].",
             shape=pixels.shape,
         )
     return pixels

@@ -162,7 +162,7 @@ def plot_loss_line(
             (panels[1], "accuracy", caption("accuracy [share of images]")),
         )
     ):
-        for at, text in ((0, caption("first weights")), (1, caption("trained weights"))):
+        for at, text in ((0, caption("initial weights")), (1, caption("trained weights"))):
             axes.axvline(at, color=GREY, linestyle=":", linewidth=1.2)
             axes.text(at, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
         for side, text, colour in (
@@ -193,8 +193,8 @@ def plot_loss_line(
     else:
         panels[0].set_ylim(bottom=0)
     panels[1].set_ylim(0, 1.02)
-    told = "A cut through a mountain of {weights:,} dimensions, one for each weight."
+    told = "A cut through a landscape of {weights:,} dimensions, one for each weight."
     if own:
-        told = "A cut through a mountain of {weights:,} dimensions, one for each weight; batch normalisation's statistics are taken anew at each point."
+        told = "A cut through a landscape of {weights:,} dimensions, one for each weight; batch normalisation's statistics are recomputed at each point."
     figure.supxlabel(caption(told, weights=weights), fontsize=9)
     return figure

@@ -32,8 +32,8 @@ def find_filters(model: keras.Model, pixels: np.ndarray) -> tuple[str, np.ndarra
     )
     if not found:
         raise InputError(
-            "{model} has no convolution, and so no filters: each of its weights belongs to one place. Take a convolutional network,"
-            " such as small_cnn.",
+            "{model} has no convolution, so it has no filters: each of its weights belongs to one position. Use a convolutional network, such as "
+            "small_cnn.",
             model=model.name,
         )
     called = found[0]
@@ -68,8 +68,8 @@ def feature_maps(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]
     convolutions = [number for number, call in maps.items() if isinstance(call.layer, CONVOLUTIONS)]
     if not convolutions:
         raise InputError(
-            "{model} has no convolution with a map of more than one place, and so no feature maps. Take a convolutional network,"
-            " such as small_cnn, or larger images.",
+            "{model} has no convolution with a map of more than one position, so it has no feature maps. Use a convolutional network, such as "
+            "small_cnn, or larger images.",
             model=model.name,
         )
     first, second = (*convolutions, len(calls))[:2]

@@ -36,7 +36,7 @@ def find_logits(model: keras.Model, outputs: Any) -> Any:
     """
     if len(outputs.shape) != 2:
         raise InputError(
-            "{name} gives the shape {shape}: it is no classifier with one row [classes] for each image.",
+            "{name} gives the shape {shape}: it is not a classifier with one row [classes] for each image.",
             name=model.name,
             shape=tuple(outputs.shape),
         )
@@ -178,14 +178,14 @@ def choose_map(model: keras.Model, one: np.ndarray, layer: keras.Layer | str | N
     convolutions = [number for number in connected if isinstance(maps[number].layer, CONVOLUTIONS)]
     if not convolutions:
         raise InputError(
-            "{model} has no convolution with a map of more than one place before its output, so no place in it stands for a place"
-            " of the image. Look at its mistakes and its loss line, or take a convolutional network, such as small_cnn.",
+            "{model} has no convolution with a map of more than one position before its output, so it has no map that corresponds to positions of "
+            "the image. Look at its mistakes and its loss line, or use a convolutional network, such as small_cnn.",
             model=model.name,
         )
     if any(isinstance(call.layer, ATTENTION) for call in calls[convolutions[-1] :]):
         raise InputError(
-            "{model} looks on after its last convolution, by attention, which Grad-CAM does not see. Take attention_maps(model,"
-            " pixels); or name a layer.",
+            "{model} continues to look at the image after its last convolution, with attention that Grad-CAM does not see. Use "
+            "attention_maps(model, pixels), or name a layer.",
             model=model.name,
         )
     chosen = max(number for number in connected if shares_places(maps, convolutions[-1], number))

@@ -92,7 +92,7 @@ def loss_line(
     shapes = [tuple(weight.shape) for weight in model.weights]
     for weights in (first, last):
         if [weight.shape for weight in weights] != shapes:
-            raise InputError("loss_line: the weights are not those of {model}.", model=model.name)
+            raise InputError("loss_line: the weights do not belong to {model}.", model=model.name)
     rows, renewals = [], _renewals(model, train[0])
     before = model.get_weights()
     try:

@@ -209,7 +209,7 @@ def choose_shown(run: Run, data: Data) -> Shown:
         places = [place[saved.hashes[number]] for number in chosen]
     except (IndexError, KeyError):  # of other images or classes
         raise InputError(
-            "{file} is missing or damaged. Write it anew: python -m pbl evaluate {run}.",
+            "{file} is missing or damaged. Write it again: python -m pbl evaluate {run}.",
             file=run.path / "predictions_val.npz",
             run=for_shell(run.path),
         ) from None
@@ -256,14 +256,14 @@ def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tu
     if kind == "grad_cam":
         maps, call = explain(model, shown.pixels, predicted, None)
         height, width = call.output.shape[1:3]
-        told = "{run}: Grad-CAM of the predicted class, from the {height}x{width} places of '{layer}'"
+        told = "{run}: Grad-CAM of the predicted class, from the {height}x{width} positions of '{layer}'"
         title = caption(told, run=run.name, height=height, width=width, layer=call.layer.name)
         if min(height, width) < FEWEST_PLACES:
-            told = "too coarse to tell a part of the image; larger images (image_size) give more places"
+            told = "too coarse to show a part of the image; larger images (image_size) give more positions"
             title += f"\n{caption(told)}"
     else:
         maps = attention_maps(model, shown.pixels)
-        title = caption("{run}: attention rollout, from which patches the answer comes", run=run.name)
+        title = caption("{run}: attention rollout, the patches that the answer comes from", run=run.name)
     other = build_untrained(run)
     renew_statistics(other, shown.pixels)
     untrained = grad_cam(other, shown.pixels, predicted) if kind == "grad_cam" else attention_maps(other, shown.pixels)
@@ -305,7 +305,9 @@ def _draw_loss_line(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
         table,
         count,
         {"train": len(train[1]), "val": len(val[1])},
-        caption("{run}: the straight line from the first weights to those of epoch {epoch}", run=run.name, epoch=epoch),
+        caption(
+            "{run}: the straight line from the initial weights to those of epoch {epoch}", run=run.name, epoch=epoch
+        ),
         {"train": measure_loss(model, *train), "val": measure_loss(model, *val)} if statistics else None,
     )
     return figure, table

@@ -93,7 +93,7 @@ def find_builder(name: str) -> Callable[..., keras.Model]:
     builder = MODELS[known]
     if isinstance(builder, keras.Model) or not callable(builder):
         raise InputError(
-            "MODELS['{name}'] is a {kind}. Enter a function (input_shape, num_classes) that returns a new keras.Model.",
+            "MODELS['{name}'] is a {kind}. Add a function (input_shape, num_classes) that returns a new keras.Model.",
             name=name,
             kind=type(builder).__name__,
         )
@@ -165,7 +165,7 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
         inspect.signature(builder).bind(input_shape, num_classes, **options)
     except TypeError as error:
         raise InputError(
-            "MODELS['{name}'] must take (input_shape, num_classes), and its options behind them: {error}.",
+            "MODELS['{name}'] must take (input_shape, num_classes), and its options after them: {error}.",
             name=name,
             error=error,
         ) from None
@@ -186,7 +186,7 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
         )
     if not hasattr(model, "built"):
         raise InputError(
-            "The __init__ of {kind} does not call super().__init__(). Let it begin with that.",
+            "The __init__ of {kind} does not call super().__init__(). Begin it with that call.",
             kind=type(model).__name__,
         )
     _check_inputs(model, name, tuple(input_shape))
@@ -201,8 +201,8 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
             shape = layer.output.shape
         if 0 in shape:
             raise InputError(
-                "The images ({shape}) are too small for this network: nothing is left of them after '{layer}'. Use fewer poolings or"
-                " strides, padding='same', or a larger image_size.",
+                "The images ({shape}) are too small for this network: nothing is left of them after '{layer}'. Use less pooling or fewer strides, "
+                "padding='same', or a larger image_size.",
                 shape="x".join(map(str, input_shape[:2])),
                 layer=layer.name,
             )
@@ -216,7 +216,7 @@ def _check_inputs(model: keras.Model, name: str, input_shape: tuple[int, int, in
         return
     if len(inputs) > 1:
         raise InputError(
-            "MODELS['{name}'] returned a model of {n} inputs. A run gives it the images alone: one input.",
+            "MODELS['{name}'] returned a model with {n} inputs. A run gives it only the images: one input.",
             name=name,
             n=len(inputs),
         )

@@ -51,8 +51,8 @@ def check_size(name: str, input_shape: tuple[int, int, int], smallest: int) -> N
     height, width, _ = input_shape
     if min(height, width) < smallest:
         raise InputError(
-            "{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Give"
-            " image_size={smallest} or more, or take a model for small images, such as resnet20.",
+            "{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Give image_size={smallest} or more, or use "
+            "a model for small images, such as resnet20.",
             name=name,
             smallest=smallest,
             height=height,

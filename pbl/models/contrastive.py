@@ -223,7 +223,7 @@ def build_encoder(
     head = classifier.layers[-1] if classifier.layers else None
     if not isinstance(head, layers.Dense) or (is_functional and len(classifier.outputs) > 1):
         raise InputError(
-            "model_options.encoder={name}: an encoder is a classifier that ends in one dense layer, such as resnet20, which is cut off.",
+            "model_options.encoder={name}: an encoder is a classifier that ends in one dense layer, which is removed, such as resnet20.",
             name=name,
         )
     if not is_functional:
@@ -319,8 +319,8 @@ def _join(
         raise InputError("model_options.temperature={temperature}: a number above 0.", temperature=temperature)
     if not encoder.trainable_weights:
         raise InputError(
-            "model_options.encoder: it has nothing to train, since its weights are frozen, or it has none. Give"
-            ' model_options.encoder_options={{"weights":null}}, or another encoder.'
+            "model_options.encoder: it has nothing to train, because its weights are frozen, or it has none. Give "
+            'model_options.encoder_options={{"weights":null}}, or another encoder.'
         )
     features = keras.Input(encoder(keras.Input(input_shape)).shape[1:], name="features")
     x = layers.Dense(hidden, activation="relu")(features)
@@ -389,7 +389,7 @@ def take_encoder(backbone: keras.Model, weights: str, name: str, options: dict[s
         backbone.load_weights(source)
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
-            "weights='{weights}' is no run of task=contrast, and cannot be read into the encoder {name}: {error}",
+            "weights='{weights}' is not a run of task=contrast, and cannot be loaded into the encoder {name}: {error}",
             weights=weights,
             name=name,
             error=" ".join(str(error).split())[:200],
@@ -425,7 +425,7 @@ def load_encoder(folder: Path, name: str, options: dict[str, Any]) -> keras.Mode
     run = load_run(folder)
     if run.config.task != "contrast" or run.config.model not in BUILDERS:
         raise InputError(
-            "{run} is a run of task={task}, and has no encoder that learned by contrast. Give one of task=contrast.",
+            "{run} is a run of task={task}, and has no encoder that learned by contrast. Give a run of task=contrast.",
             run=folder,
             task=run.config.task,
         )
@@ -434,7 +434,7 @@ def load_encoder(folder: Path, name: str, options: dict[str, Any]) -> keras.Mode
     kept, wanted = ({key: value for key, value in of.items() if key not in MAY_DIFFER} for of in (inner, options))
     if theirs.get("encoder", "resnet20") != name or kept != wanted:
         raise InputError(
-            "{run} has the encoder {theirs} with the options {kept}; asked for is {name} with {wanted}. Give the same.",
+            "{run} has the encoder {theirs} with the options {kept}; requested is {name} with {wanted}. Give the same.",
             run=folder, theirs=theirs.get("encoder", "resnet20"), kept=kept, name=name, wanted=wanted,
         )  # fmt: skip
     shape, count = tuple(run.split["input_shape"]), len(run.split["class_names"])
@@ -443,7 +443,7 @@ def load_encoder(folder: Path, name: str, options: dict[str, Any]) -> keras.Mode
         with whole_weights(folder, "best", donor, run.environment.get("best_epoch")) as file:
             donor.load_weights(file)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError("The encoder of {run} cannot be taken over: {error}", run=folder, error=error) from None
+        raise InputError("The encoder of {run} cannot be loaded: {error}", run=folder, error=error) from None
     return donor.encoder
 
 
@@ -476,7 +476,7 @@ def load_classifier(folder: Path, name: str, options: dict[str, Any]) -> keras.M
     )
     if run.config.model != name or kept != wanted:
         raise InputError(
-            "{run} is a run of {theirs} with the options {kept}; asked for is {name} with {wanted}. Give the same.",
+            "{run} is a run of {theirs} with the options {kept}; requested is {name} with {wanted}. Give the same.",
             run=folder, theirs=run.config.model, kept=kept, name=name, wanted=wanted,
         )  # fmt: skip
     bare = {**run.config.model_options, **({"weights": None} if name.endswith("_transfer") else {})}
@@ -485,5 +485,5 @@ def load_classifier(folder: Path, name: str, options: dict[str, Any]) -> keras.M
         with whole_weights(folder, "best", donor, run.environment.get("best_epoch")) as file:
             donor.load_weights(file)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError("The weights of {run} cannot be taken over: {error}", run=folder, error=error) from None
+        raise InputError("The weights of {run} cannot be loaded: {error}", run=folder, error=error) from None
     return donor

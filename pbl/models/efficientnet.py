@@ -163,7 +163,7 @@ def load_backbone(application, input_shape: tuple[int, int, int], weights: str |
         if weights in (None, "imagenet"):
             raise
         raise InputError(
-            "weights='{weights}' does not fit the backbone: {error} Give a .weights.h5 of the backbone alone, or the folder of a run.",
+            "weights='{weights}' does not fit the backbone: {error} Give a .weights.h5 of only the backbone, or the folder of a run.",
             weights=weights,
             error=" ".join(str(error).split())[:200],
         ) from None
@@ -212,7 +212,7 @@ def take_backbone(
                 donor.load_weights(weights)
         find_backbone(model).set_weights(find_backbone(donor).get_weights())
     except (OSError, ValueError) as error:
-        raise InputError("The backbone of {run} cannot be taken over: {error}", run=folder, error=error) from None
+        raise InputError("The backbone of {run} cannot be loaded: {error}", run=folder, error=error) from None
 
 
 def find_backbone(model: keras.Model) -> keras.Model:
@@ -224,8 +224,8 @@ def find_backbone(model: keras.Model) -> keras.Model:
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     if len(inner) != 1:
         raise InputError(
-            "{name} has no backbone to freeze and unfreeze: it has {n} inner models, not one. Take efficientnet_transfer or"
-            " efficientnetv2_transfer, or set fine_tune_epochs=0.",
+            "{name} has no backbone to freeze and unfreeze: it has {n} inner models, not one. Use efficientnet_transfer or "
+            "efficientnetv2_transfer, or set fine_tune_epochs=0.",
             name=model.name,
             n=len(inner),
         )

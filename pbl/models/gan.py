@@ -303,8 +303,8 @@ def _count_halvings(input_shape: tuple[int, int, int]) -> int:
         steps += 1
     if not steps or min(sides) >> steps > 16:
         raise InputError(
-            "dcgan doubles a small map until it has the image's size: {height}x{width} pixels cannot be halved often enough. Give"
-            " image_size=8, 16, 28, 32 or 64.",
+            "dcgan doubles a small map until it has the size of the image, but {height}x{width} pixels cannot be halved often enough. Give "
+            "image_size=8, 16, 28, 32 or 64.",
             height=sides[0],
             width=sides[1],
         )

@@ -20,7 +20,7 @@ def check_encoder(encoder: str | None, encoder_options: dict[str, Any] | None, w
     for option, value in (("encoder_options", encoder_options), ("weights", weights)):
         if encoder is None and value is not None:
             raise InputError(
-                "model_options.{option} is of an encoder: give model_options.encoder too, such as resnet20.",
+                "model_options.{option} belongs to an encoder: give model_options.encoder too, such as resnet20.",
                 option=option,
             )
 
@@ -56,8 +56,8 @@ def take_left(
     takes_weights = encoder.endswith("_transfer")
     if weights == "imagenet" and not takes_weights:
         raise InputError(
-            "model_options.weights=imagenet: {encoder} has none. Take vgg16_transfer, resnet50_transfer, efficientnet_transfer or efficientnetv2_transfer, or give the folder"
-            " of a run.",
+            "model_options.weights=imagenet: {encoder} has none. Use vgg16_transfer, resnet50_transfer, efficientnet_transfer or "
+            "efficientnetv2_transfer, or give the folder of a run.",
             encoder=encoder,
         )
     if takes_weights:
@@ -111,8 +111,8 @@ def _find_maps(name: str, classifier: keras.Model) -> tuple[list[layers.Layer], 
                 found[times] = after
     if max(found, default=0) < 1:
         raise InputError(
-            "model_options.encoder={name} has no maps that halve in size, as the left side of a U-Net does. Take such as resnet20,"
-            " vgg_small, vgg16, resnet18 or efficientnetv2_transfer.",
+            "model_options.encoder={name} has no maps that halve in size, as the left side of a U-Net does. Use another, such as resnet20, "
+            "vgg_small, vgg16, resnet18 or efficientnetv2_transfer.",
             name=name,
         )
     scales = sorted(found)

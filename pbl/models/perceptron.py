@@ -72,7 +72,7 @@ def perceptron(input_shape: tuple[int, int, int], num_classes: int) -> keras.Mod
         InputError: `num_classes` is not 2.
     """
     if num_classes != 2:
-        raise InputError("perceptron tells two classes apart, not {n}. Take softmax_regression.", n=num_classes)
+        raise InputError("perceptron distinguishes two classes, not {n}. Use softmax_regression.", n=num_classes)
     model = Perceptron(name="perceptron")
     model.add(keras.Input(input_shape))
     model.add(layers.Rescaling(1 / 255))

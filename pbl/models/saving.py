@@ -179,7 +179,7 @@ def is_unsealed(file: Path) -> bool:
 
 
 def _tell(error: UnreadableFile) -> None:
-    print(say("{file} is passed over, since {reason}.", file=error.file, reason=error.reason), file=sys.stderr)
+    print(say("{file} is ignored, because {reason}.", file=error.file, reason=error.reason), file=sys.stderr)
 
 
 def mend_weights(folder: Path, name: str, model: keras.Model, epoch: int) -> dict | None:
@@ -231,16 +231,18 @@ def whole_weights(folder: Path, name: str, model: keras.Model, epoch: int | None
             yield weights_file
             return
         reason = InputError(
-            "{file} is of epoch {kept}, and the run's best model of epoch {epoch}: it was not copied. Take it from a copy.",
+            "{file} is of epoch {kept}, but the run's best model is of epoch {epoch}: it was not copied. Restore it from a copy.",
             file=weights_file, kept=_epoch_of(kept), epoch=epoch,
         )  # fmt: skip
     except FileNotFoundError:
-        reason = InputError("{file} is missing. Take it from a copy, or train again with --fresh.", file=weights_file)
+        reason = InputError(
+            "{file} is missing. Restore it from a copy, or train again with --fresh.", file=weights_file
+        )
     except UnreadableFile as error:
         if not error.is_damaged:
             raise
         reason = InputError(
-            "{file} is damaged: it is not what was written. Take it from a copy, or train again with --fresh.",
+            "{file} is damaged: its content is not what was written. Restore it from a copy, or train again with --fresh.",
             file=weights_file,
         )
     other = read_comment(archive_file)

@@ -35,13 +35,13 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"[Oo]utput size would be (zero or )?negative.*?shape=?[\(\[]\w+[, ]+(?P<height>\d+)[, ]+(?P<width>\d+)",
-        "the images are too small for this network: a map of {height}x{width} is left here, smaller than the window that goes over it."
-        " Use fewer poolings or strides, padding='same', or a larger image_size.",
+        "the images are too small for this network: a map of {height}x{width} is left here, smaller than the window that moves over it. Use less "
+        "pooling or fewer strides, padding='same', or a larger image_size.",
     ),
     (
         r"[Oo]utput size would be (zero or )?negative|Negative dimension size",
-        "the images are too small for this network: nothing is left of them here. Use fewer poolings or strides, padding='same', or"
-        " a larger image_size.",
+        "the images are too small for this network: nothing is left of them here. Use less pooling or fewer strides, padding='same', or a larger "
+        "image_size.",
     ),
     (
         r"created with a `LearningRateSchedule`",
@@ -58,21 +58,21 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"received monitor=(?P<name>[^,]*), but Keras isn't able",
-        "whether more or less of '{name}' is better is not known. Give the callback mode='max' or mode='min'.",
+        "it is not known whether more or less of '{name}' is better. Give the callback mode='max' or mode='min'.",
     ),
     (
         r"received `from_logits=True`, but",
-        "the loss takes logits (from_logits=True), and the model ends in a softmax. Leave from_logits=True out.",
+        "the loss takes logits (from_logits=True), but the model ends in a softmax. Remove from_logits=True.",
     ),
     (
         r"Argument `output` must have rank \(ndim\) `target.ndim - 1`",
-        "the loss takes class numbers, and the labels are one-hot. Compile with 'categorical_crossentropy', or set"
-        " loss=sparse_categorical_crossentropy.",
+        "the loss takes class numbers, but the labels are one-hot. Compile with 'categorical_crossentropy', or set "
+        "loss=sparse_categorical_crossentropy.",
     ),
     (
         r"Arguments `target` and `output` must have the same (rank|shape)",
-        "the loss takes one-hot labels, and the labels are class numbers. Compile with 'sparse_categorical_crossentropy', or set"
-        " loss=categorical_crossentropy.",
+        "the loss takes one-hot labels, but the labels are class numbers. Compile with 'sparse_categorical_crossentropy', or set "
+        "loss=categorical_crossentropy.",
     ),
     (
         r"KerasTensor cannot be used as input to a TensorFlow function|KerasTensor is symbolic|KerasTensor.*NumPy",
@@ -95,12 +95,11 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"singleton tf\.Variables|tried to create variables on non-first call",
-        "a layer or weight is made anew with each call, so that it never learns. Make it in __init__ or in build.",
+        "a layer or weight is created again with each call, so it never learns. Create it in __init__ or in build.",
     ),
     (
         r"expected (min_)?ndim=4, found ndim=",
-        "the layer takes maps [images, height, width, channels] and is given something of another number of axes. Is there a Flatten or"
-        " Dense before it?",
+        "the layer takes maps [images, height, width, channels], but its input has another number of axes. Is there a Flatten or Dense before it?",
     ),
     (
         r"Inputs have incompatible shapes\. Received shapes (?P<one>\([^)]*\)) and (?P<other>\([^)]*\))",
@@ -109,7 +108,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Concatenate. layer requires inputs with matching shapes",
-        "maps of unlike height or width are joined. Give both the same (padding='same', the same strides).",
+        "maps of different height or width are joined. Give both the same (padding='same', the same strides).",
     ),
     (
         r"Input to reshape is a tensor with|reshape tensor.*to shape|total size of the tensor must be unchanged|cannot reshape",
@@ -125,7 +124,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"not connected to `(inputs|outputs)`",
-        "the model's outputs are not computed from its inputs. Give keras.Model the very input that the layers begin with.",
+        "the model's outputs are not computed from its inputs. Give keras.Model the same input that the layers begin with.",
     ),
     (
         r"must be passed as a keyword argument. Received: add_weight|initializer identifier: \(",
@@ -149,12 +148,11 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"has no attribute 'validation_data'",
-        "Keras no longer gives validation data to callbacks. Read them in your file, and hand them to your callback.",
+        "Keras no longer gives validation data to callbacks. Read them in your file, and pass them to your callback.",
     ),
     (
         r"has no attribute '(compiled_loss|compiled_metrics|minimize|get_value|set_value)'",
-        "this is Keras 2's. In Keras 3: self.compute_loss(x, y, y_pred), self.optimizer.apply(gradients, weights), and a variable's"
-        " own assign().",
+        "this is from Keras 2. In Keras 3: self.compute_loss(x, y, y_pred), self.optimizer.apply(gradients, weights), and a variable's own assign().",
     ),
     (
         r"(has no attribute '(built|_lock|_layers|_tracker)'|forgot to call `?super)",
@@ -166,7 +164,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"OutOfMemory|OOM when allocating|out of memory",
-        "the memory does not suffice. Lower batch_size or image_size, or take a smaller network.",
+        "there is not enough memory. Lower batch_size or image_size, or use a smaller network.",
     ),
 )
 
@@ -180,8 +178,8 @@ SILENT = (
 # Nobody's slip, but what the machine cannot do: told of every model.
 _NO_GRADIENT_OF_GROUPS = "Gradients for grouped convolutions are not supported on CPU"
 GROUPS = (
-    "On this processor TensorFlow has no gradient of grouped convolutions unless oneDNN is on. Set the environment variable"
-    " TF_ENABLE_ONEDNN_OPTS=1 before Python starts, use a GPU, or take a network without groups, such as se_resnet50."
+    "On this processor TensorFlow has no gradient of grouped convolutions unless oneDNN is on. Set the environment variable "
+    "TF_ENABLE_ONEDNN_OPTS=1 before Python starts, use a GPU, or use a network without groups, such as se_resnet50."
 )
 
 

@@ -60,8 +60,8 @@ use_japanese_font()  # a text keeps the fonts that are set when it is made, so t
 def _tell_of_missing_letters() -> None:
     print(
         say(
-            "No font here has Japanese letters: in the figures they are left out, and classes are numbered in the order of the tables. pip install matplotlib-fontja, or on Debian and"
-            " Colab: apt-get install fonts-noto-cjk; then start Python again."
+            "No font here has Japanese letters: the figures omit them, and number the classes in the order of the tables. pip install "
+            "matplotlib-fontja, or on Debian and Colab: apt-get install fonts-noto-cjk; then start Python again."
         ),
         file=sys.stderr,
     )

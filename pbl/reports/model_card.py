@@ -27,7 +27,7 @@ from pbl.storage.writing import list_folder, replacing
 NAME = "model_card.md"
 MOST_CLASSES = 40  # of a table; of more the worst
 MOST_FINDINGS = 12
-HOW_TO = "Write where a comment asks for it, and delete the comment. What stands between two marks (pbl:) is filled in anew with each export, unless you change it; all else stays as you write it."
+HOW_TO = "Write where a comment asks for it, and delete the comment. The text between two marks (pbl:) is written again with each export, unless you change it; everything else stays as you write it."
 # What the run cannot know: by the section, what people write there.
 BOXES = {
     "Intended use": "who may use this model, for what, with which images",
@@ -213,7 +213,7 @@ def _list_files(exports: list[dict[str, Any]], language: str) -> list[str]:
             ]
         )
     head = ("File", "MiB", "Latency of 1 image in ms", "Largest difference", "Classes changed", "Accuracy")
-    told = say("Beside each file a .json says what goes in and out, and what was compared with what.", language)
+    told = say("A .json next to each file describes the input and the output, and what was compared.", language)
     return [told, "", *_table((say(title, language) if title != "MiB" else title for title in head), rows)]
 
 

@@ -56,15 +56,15 @@ METRICS = (
     ("macro.precision", "Precision, mean over classes (macro)"),
     ("macro.recall", "Recall, mean over classes (macro)"),
     ("macro.f1", "F1, mean over classes (macro)"),
-    ("weighted.precision", "Precision, mean weighted by the classes' images"),
-    ("weighted.recall", "Recall, mean weighted by the classes' images"),
-    ("weighted.f1", "F1, mean weighted by the classes' images"),
+    ("weighted.precision", "Precision, mean weighted by the number of images per class"),
+    ("weighted.recall", "Recall, mean weighted by the number of images per class"),
+    ("weighted.f1", "F1, mean weighted by the number of images per class"),
     ("micro.f1", "Precision, recall and F1 over all images (micro; the three are equal)"),
     ("top_k_accuracy", "Top-{k} accuracy"),
     ("roc_auc", "Area under the ROC curve"),
     ("average_precision", "Average precision"),
-    ("log_loss", "Log loss in nats (less is better)"),
-    ("brier", "Brier score (less is better)"),
+    ("log_loss", "Log loss in nats (lower is better)"),
+    ("brier", "Brier score (lower is better)"),
 )
 # What the metrics of tasks other than classification are called; others are shown by their names.
 OF_TASKS = {
@@ -75,15 +75,15 @@ OF_TASKS = {
     "threshold": "Threshold of the score",
     "pixel_roc_auc": "Area under the ROC curve of the pixels",
     "pro": "Mean share of each defect's region that is found (PRO)",
-    "kid": "Kernel distance to real images (KID x 1000; less is better)",
-    "precision": "Share of generated images that lie among real ones (precision)",
-    "recall": "Share of real images that lie among generated ones (recall)",
+    "kid": "Kernel distance to real images (KID x 1000; lower is better)",
+    "precision": "Share of generated images that are within the real ones (precision)",
+    "recall": "Share of real images that are within the generated ones (recall)",
     "copies": "Share of generated images that are copies of training images",
     "dice": "Dice, mean over classes of the mean over images that have the class",
     "iou": "Intersection over union, the same mean",
     "pooled_dice": "Dice of all pixels together (large regions count most)",
-    "pixel_accuracy": "Share of pixels that are right, the background among them",
-    "distance": "95% Hausdorff distance of the borders in pixels, median (less is better)",
+    "pixel_accuracy": "Share of pixels that are right, including the background",
+    "distance": "95% Hausdorff distance of the borders in pixels, median (lower is better)",
     "map50": "Average precision at an IoU of .5, mean over classes (mAP50)",
     "map75": "Average precision at an IoU of .75, mean over classes",
     "map": "Average precision, mean over IoUs of .5 to .95 and over classes (mAP)",
@@ -94,14 +94,14 @@ OF_TASKS = {
     "probe": "Accuracy of a logistic regression on the features",
     "nearest": "Accuracy of the nearest neighbour by the features",
     "few_labels": "Accuracy of a logistic regression on the features with few labels",
-    "eer": "Equal error rate of pairs (less is better)",
-    "true_at_1": "Pairs of one class that are accepted where 1% of different pairs are",
-    "true_at_01": "Pairs of one class that are accepted where 0.1% of different pairs are",
+    "eer": "Equal error rate of pairs (lower is better)",
+    "true_at_1": "Pairs of one class that are accepted when 1% of different pairs are",
+    "true_at_01": "Pairs of one class that are accepted when 0.1% of different pairs are",
     "right_class": "Share of generated images that are of the class that was asked for",
 }
 CALIBRATION = (
-    ("calibration.ece", "Expected calibration error (ECE; less is better)"),
-    ("calibration.ece_if_calibrated", "ECE that so few images show of a perfectly calibrated network"),
+    ("calibration.ece", "Expected calibration error (ECE; lower is better)"),
+    ("calibration.ece_if_calibrated", "ECE that so few images show for a perfectly calibrated network"),
     ("calibration.ece_if_calibrated_high", "The same, highest in 95% of cases"),
     ("calibration.temperature", "Temperature that calibrates the network"),
     ("calibration.ece_after", "ECE with this temperature"),
@@ -116,59 +116,59 @@ BY_CLASS = (
 )
 # Why a number is not there, by the last word of its name.
 UNDEFINED = {
-    "precision": "Precision is undefined where no image was predicted as the class.",
-    "recall": "Recall is undefined where the split has no image of the class.",
-    "f1": "F1 is undefined where the class is neither among the labels nor among the predictions.",
-    "roc_auc": "The area under the ROC curve is undefined where the split has no image of the class, or none of another.",
-    "average_precision": "Average precision is undefined where the split has no image of the class.",
+    "precision": "Precision is undefined if no image was predicted as the class.",
+    "recall": "Recall is undefined if the split has no image of the class.",
+    "f1": "F1 is undefined if the class is neither among the labels nor among the predictions.",
+    "roc_auc": "The area under the ROC curve is undefined if the split has no image of the class, or none of another class.",
+    "average_precision": "Average precision is undefined if the split has no image of the class.",
 }
 UNDEFINED_OTHERWISE = "A number that is undefined or not finite has no value that could be shown."
-NOT_THERE = "“—” stands for what this evaluation did not measure; evaluate again to have it."
+NOT_THERE = "“—” marks what this evaluation did not measure; evaluate again to get it."
 
 # The pictures in the order in which they are shown; {split} of validation comes before that of test.
 CAPTIONS = {
     "learning_curves": "Learning curves: loss and accuracy after each epoch, on training and on validation images.",
     "confusion_matrix_{split}": "Confusion matrix of the {split} split: rows are true classes, columns predicted ones.",
-    "reliability_{split}": "Reliability on the {split} split: how often the network is right, by how sure it is.",
+    "reliability_{split}": "Reliability on the {split} split: how often the network is right, by its confidence.",
     "precision_recall_{split}": "Precision by recall on the {split} split, over all decision thresholds.",
     "roc_{split}": "ROC curve on the {split} split: true positives by false positives, over all decision thresholds.",
     "threshold_{split}": "Precision, recall and F1 on the {split} split, by decision threshold.",
     "mistakes_{split}": "Images of the {split} split that are classified wrongly.",
-    "least_sure_{split}": "Images of the {split} split of which the network is least sure.",
+    "least_sure_{split}": "Images of the {split} split with the least confident predictions.",
     "scores_{split}": "Scores on the {split} split: the errors of normal images and of anomalies, and the threshold.",
-    "reconstructions_{split}": "The most and the least anomalous images of the {split} split, what the network gives back, and the squared error.",
+    "reconstructions_{split}": "The most and the least anomalous images of the {split} split, their reconstructions, and the squared error.",
     "kinds_{split}": "Area under the ROC curve by kind of anomaly on the {split} split, and of methods without a network.",
-    "suspects_{split}": "Training images that are called normal and look most like the known anomalies, to a simple model.",
+    "suspects_{split}": "Training images that are called normal but look most like the known anomalies, to a simple model.",
     "masks_{split}": "Masks of the {split} split: the worst, median and best images, and those in which something is found that is not there.",
     "sizes_{split}": "Dice of each image of the {split} split by how much of it is marked.",
     "thresholds_{split}": "What each threshold of the probability would do on the {split} split.",
     "boxes_{split}": "Boxes of the {split} split: found, missed and false, of the worst, median and best images.",
-    "samples_{split}": "Generated images, the first of a seed: none was chosen.",
+    "samples_{split}": "Generated images, the first of a seed: none was selected.",
     "course_{split}": "What the same noise gives after each epoch.",
-    "nearest_{split}": "Generated images and the training images that they are nearest to; the number is the distance in grey levels, shifts forgiven.",
-    "classes_{split}": "Share of each class among generated and real images of the {split} split, to the eyes of the judge.",
-    "probes_{split}": "Accuracy on the {split} split by the number of labels: the encoder's features, pixels, and the same network untrained.",
-    "pairs_{split}": "How alike pairs of one class and of two are on the {split} split, and the threshold of equal errors.",
+    "nearest_{split}": "Generated images and their nearest training images; the number is the distance in grey levels, and small shifts are ignored.",
+    "classes_{split}": "Share of each class among generated and real images of the {split} split, as seen by the judge.",
+    "probes_{split}": "Accuracy on the {split} split by the number of labels: the encoder's features, pixels, and the same untrained network.",
+    "pairs_{split}": "How similar pairs of one class and of two are on the {split} split, and the threshold of the equal error rate.",
     "neighbours_{split}": "Images of the {split} split and the training images that are nearest to them by the features.",
     "embeddings_{split}": "A map of the features on the {split} split, coloured by class.",
     "embeddings": "A map of the features, by principal components and by t-SNE, coloured by class.",
     "filters": "Filters of the first convolution, as they were learned.",
     "feature_maps": "Feature maps: what the layers make of an image.",
-    "grad_cam": "Grad-CAM: which parts of an image speak for a class; beside it, to compare, the same network untrained.",
+    "grad_cam": "Grad-CAM: which parts of an image are evidence for a class; next to it, for comparison, the same network untrained.",
     "attention": "Attention: which parts of an image the network looks at.",
-    "codes": "Where the code puts validation images: normal ones, and each kind of anomaly.",
-    "walk": "From one noise to another: images that change in steps, not by leaps.",
+    "codes": "The place of validation images in the code: normal images, and each kind of anomaly.",
+    "walk": "From one noise to another: images should change gradually, not in jumps.",
     "nearest_images": "Images and the training images that are nearest to them by the features.",
     "neighbours": "Generated images and their nearest training images.",
-    "loss_line": "Loss and accuracy on the straight line from the first weights to the trained ones.",
+    "loss_line": "Loss and accuracy on the straight line from the initial weights to the trained ones.",
 }
 OTHER_CURVES = "Learning curves: what was logged after each epoch, on training and on validation images."
 # By task, where the intervals of its metrics come from.
 INTERVALS = {
     "classification": "The interval of the accuracy is Wilson's.",
     "anomaly": "The intervals come from leaving out images, or groups, in turn (jackknife).",
-    "segmentation": "The interval is Student's, over images, or over groups where there are any.",
-    "detection": "The interval of mAP50 comes from leaving out images, or groups, in turn (jackknife), and from samples of them; that of the count is Wilson's.",
+    "segmentation": "The interval is Student's, over images, or over groups if there are any.",
+    "detection": "The interval of mAP50 comes from leaving out images, or groups, in turn (jackknife), and from samples of them; the interval of the count is Wilson's.",
     "generation": "The interval is 1.96 standard errors each way.",
 }
 OF_EVALUATION = ("reliability_{split}", "mistakes_{split}", "least_sure_{split}")
@@ -193,9 +193,9 @@ SECONDS = {
     "figures": "draw the learning curves",
     "evaluate": "evaluate on validation",
     "diagnosis": "diagnose",
-    "monitor (in fit)": "of the training: look at fixed images after each epoch",
+    "monitor (in fit)": "in the training: measure fixed images after each epoch",
 }
-SEVERITIES = {"stop": "Must be mended", "act": "Look at it", "note": "Note"}
+SEVERITIES = {"stop": "Must be corrected", "act": "Look at it", "note": "Note"}
 
 
 class Report(NamedTuple):
@@ -232,7 +232,7 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
     for name in ("config.json", "environment.json"):  # before anything opens them
         if folder.read_json(name) is None and name in folder.left_out:
             raise InputError(
-                "The run {run} is damaged: {name} is left out, since {reason}. Take the run from a copy, or train again.",
+                "The run {run} is damaged: {name} is left out, because {reason}. Restore the run from a copy, or train again.",
                 run=folder.path,
                 name=name,
                 reason=folder.left_out[name],
@@ -245,7 +245,7 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
         file = run.path / "report.html"
         if file.is_symlink():
             raise InputError(
-                "{file} is a link: nothing is written through it. Delete it, or give --out FILE.html.", file=file
+                "{file} is a link: nothing is written to its target. Delete it, or give --out FILE.html.", file=file
             )
     file = Path(file).expanduser()
     if file.suffix.lower() not in (".html", ".htm") or not file.parent.is_dir():
@@ -296,7 +296,7 @@ class _Folder:
         try:
             about = file.stat()
             if not file.resolve().is_relative_to(self.root):
-                reason = Sentence("it is a link that leads out of the run")
+                reason = Sentence("it is a link that leads outside the run")
             elif not stat.S_ISREG(about.st_mode):
                 reason = Sentence("it is not a regular file")
             elif about.st_size > most:
@@ -338,7 +338,7 @@ class _Folder:
                     f"figures/{file.name}" for file in files if file.suffix == ".png" and not file.name.startswith(".")
                 ]
             if os.path.lexists(folder):
-                self.left_out["figures"] = Sentence("it is a link that leads out of the run")
+                self.left_out["figures"] = Sentence("it is a link that leads outside the run")
         except (OSError, RuntimeError):
             self.left_out["figures"] = Sentence("it cannot be read")
         return []
@@ -373,7 +373,7 @@ def _read_pictures(folder: _Folder, say: _Voice, is_classifier: bool) -> list[_P
     pictures, total = [], 0
     for stem in [*known, *(stem for stem in names if stem not in order)]:
         if len(pictures) == MOST_PICTURES or total > MOST_OF_PICTURES:
-            folder.left_out[names[stem]] = Sentence("the page holds as many pictures as it can bear")
+            folder.left_out[names[stem]] = Sentence("the page contains as many pictures as it can")
             continue
         content = folder.read(names[stem], MOST_PICTURE)
         if content is None:
@@ -381,7 +381,7 @@ def _read_pictures(folder: _Folder, say: _Voice, is_classifier: bool) -> list[_P
         size = _size_of_png(content)
         if size is None or not 0 < size[0] * size[1] <= MOST_PIXELS:
             folder.left_out[names[stem]] = (
-                Sentence("it is not a whole PNG picture") if size is None else Sentence("it is too large")
+                Sentence("it is not a complete PNG picture") if size is None else Sentence("it is too large")
             )
             continue
         total += len(content)
@@ -467,7 +467,9 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
     history = folder.read_csv("history.csv")
     uses = folder.read_csv("test_uses.csv")
     if not uses and ("test" in results or "test_uses.csv" in folder.left_out):
-        test_uses = say("How often this run has used the test split is not known: test_uses.csv is missing or damaged.")
+        test_uses = say(
+            "The number of times that this run used the test split is not known: test_uses.csv is missing or damaged."
+        )
     else:
         test_uses = _say_uses(len(uses or []), say)
     mistakes = {
@@ -556,7 +558,8 @@ def _say_uses(count: int, say: _Voice) -> str:
     if count == 1:
         return say("This run has used the test split once.")
     return say(
-        "This run has used the test split {count} times: the best of several looks is too good to be true.", count=count
+        "This run has used the test split {count} times: the best of several results is too good to be true.",
+        count=count,
     )
 
 
@@ -573,7 +576,7 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
     counts = {"done": _epochs_done(environment, history), "all": config.epochs + config.fine_tune_epochs}
     if environment.get("diverged") is True and status == "finished":
         text = say(
-            "The training diverged ({where}) and was ended; what is shown is the best model before that, of epoch {best}.",
+            "The training diverged ({where}) and was stopped; the page shows the best model before that, of epoch {best}.",
             where=environment.get("diverged_at", "?"),
             best=environment.get("best_epoch", "?"),
         )
@@ -588,18 +591,20 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
     with contextlib.suppress(OSError, OverflowError):  # of what a stranger wrote into lock.json
         is_live = run.is_live
     if is_live:
-        text = say("The training is under way: {done} of {all} epochs are done, and nothing here is final.", **counts)
+        text = say("The training is running: {done} of {all} epochs are done, and nothing here is final.", **counts)
     elif status == "paused":
         text = say("The training is paused: {done} of {all} epochs are done, and nothing here is final.", **counts)
     elif status == "interrupted":
         text = say("The training was stopped: {done} of {all} epochs are done, and nothing here is final.", **counts)
     elif status == "pruned":
         text = say(
-            "A search pruned the training after {done} of {all} epochs: others were better by then, and nothing here is final.",
+            "A search pruned the training after {done} of {all} epochs: others were better at that point, and nothing here is final.",
             **counts,
         )
     elif status == "running":
-        text = say("The training was cut off: {done} of {all} epochs are done, and nothing here is final.", **counts)
+        text = say(
+            "The training was interrupted: {done} of {all} epochs are done, and nothing here is final.", **counts
+        )
     else:
         text = say(
             "The training has not ended: its status is “{status}”, and {done} of {all} epochs are done.",
@@ -622,7 +627,7 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
         title = say("{metric} on the {split} split", metric=name, split=say.word(SPLIT_NAMES[split]))
         shown = "–" if value is None else _decimal(value)
     warning = say(
-        "{copies:,} of these images stand in the training images too: the score is too good.", copies=copies or 0
+        "{copies:,} of these images are in the training images too: the score is too good.", copies=copies or 0
     )
     details = []
     if interval:
@@ -650,9 +655,9 @@ def _say_epochs(config: Config, environment: dict, history: list[dict] | None, s
     if best is None:
         return say("{done} of {all}", **counts)
     if not config.is_classifier:
-        return say("{done} of {all}; kept is the model of epoch {best}", best=best, **counts)
+        return say("{done} of {all}; the model of epoch {best} is kept", best=best, **counts)
     return say(
-        "{done} of {all}; kept is the model of epoch {best}, that of the lowest validation loss", best=best, **counts
+        "{done} of {all}; the model of epoch {best} is kept, with the lowest validation loss", best=best, **counts
     )
 
 
@@ -682,7 +687,7 @@ def _diagnose(run: Run, folder: _Folder, language: str, say: _Voice) -> dict[str
     except Exception as error:
         # Whatever comes of signals that somebody has changed: the rest of the page is still worth showing.
         what = f"{type(error).__name__}: {error}"
-        return {"reason": say("The run's files do not fit together ({error}).", error=what)}
+        return {"reason": say("The run's files do not match ({error}).", error=what)}
     return {"colour": COLOURS[diagnosis.severity], "severity": diagnosis.severity, "paragraphs": paragraphs}
 
 
@@ -966,7 +971,7 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
             facts.append((labels[part], how or made_by[part]))
     left_out, broken = _number(split.get("left_out")), len(_dictionary(split.get("broken")))
     if left_out:
-        facts.append((say("Images left out as asked for"), f"{left_out:,}"))
+        facts.append((say("Images left out as requested"), f"{left_out:,}"))
     if broken:
         facts.append((say("Images that could not be decoded, and were skipped"), f"{broken:,}"))
     return {
@@ -1020,7 +1025,7 @@ def _read_experiment(folder: _Folder) -> str | None:
 def _describe_cost(environment: dict, cost: dict | None, say: _Voice) -> dict[str, Any]:
     """What the training took."""
     facts = []
-    for label, name in ((say("Trainable weights"), "trainable_weights"), (say("Devices that took part"), "replicas")):
+    for label, name in ((say("Trainable weights"), "trainable_weights"), (say("Devices that were used"), "replicas")):
         if (count := _number(environment.get(name))) is not None:
             facts.append((label, f"{count:,}"))
     if isinstance(environment.get("precision"), str):
@@ -1058,17 +1063,17 @@ def _describe_environment(environment: dict, say: _Voice) -> dict[str, Any]:
     if isinstance(resumed, list) and resumed:
         epochs = [str(entry.get("epoch", "?")) for entry in resumed[:MOST_ROWS] if isinstance(entry, dict)]
         times = say("{count} {count:time|times}, in epoch {epochs}", count=len(resumed), epochs=say(", ").join(epochs))
-        facts.append((say("Cut off, and gone on with"), times))
+        facts.append((say("Interrupted and resumed"), times))
     commit = git.get("commit")
     if isinstance(commit, str):
         facts.append((say("Git commit of pbl"), commit))
         changes = git.get("uncommitted_changes")
         if isinstance(changes, bool):
-            is_other = say("yes: the code that ran was not quite that of the commit")
+            is_other = say("yes: the code that ran was not exactly that of the commit")
             is_same = say("none: the commit is the code that ran")
             facts.append((say("Uncommitted changes"), is_other if changes else is_same))
     else:
-        facts.append((say("Git commit of pbl"), say("not known: the code was no git checkout")))
+        facts.append((say("Git commit of pbl"), say("not known: the code was not a git checkout")))
     versions = {"Python": environment.get("python"), **_dictionary(environment.get("versions"))}
     shown = [(name, [version]) for name, version in versions.items() if isinstance(version, str)]
     return {"facts": facts, "versions": shown[:MOST_ROWS]}

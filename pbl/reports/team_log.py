@@ -27,8 +27,8 @@ from pbl.statistics import paired_interval, wilson_interval
 from pbl.storage.escapes import for_csv
 from pbl.storage.writing import is_there, list_folder, replacing
 
-ONE_SEED = "One seed each: says something about these two trained networks, not about the settings."
-HOW_TO_READ = "Difference: accuracy minus that of the run it came from, on the same validation images, in points, with its 95% interval (Newcombe 1998, paired). An interval that contains 0 shows no difference."
+ONE_SEED = "One seed each: this shows something about these two trained networks, not about the settings."
+HOW_TO_READ = "Difference: accuracy minus that of the parent run, on the same validation images, in points, with its 95% interval (Newcombe 1998, paired). An interval that contains 0 shows no difference."
 HEADER = ("run", "when", "status", "model", "came from", "changed", "validation accuracy", "difference", "test used")
 STATUSES = {
     "finished": "finished",
@@ -154,14 +154,14 @@ def read_log(folder: str | Path | None = None) -> list[LoggedRun]:
         )
     if not folder.is_dir():
         raise InputError(
-            "No folder {folder}. Give the folder that holds the runs, or train one first: python -m pbl train.",
+            "There is no folder {folder}. Give the folder that contains the runs, or train one first: python -m pbl train.",
             folder=folder,
         )
     below = [path for path in list_folder(folder) if not path.name.startswith(".")]
     below += [path for above in below for path in list_folder(above)]
     paths = {path for path in below if any(is_there(path / name) for name in ("config.json", "environment.json"))}
     if not paths:
-        raise InputError("{folder} holds no runs. Train one first: python -m pbl train.", folder=folder)
+        raise InputError("{folder} contains no runs. Train one first: python -m pbl train.", folder=folder)
     runs = sorted(map(_read_run, paths), key=lambda run: (run.started, run.name))
     return _find_gains(_find_parents(runs))
 
@@ -412,7 +412,9 @@ def describe_changes(run: LoggedRun, language: str = "en") -> str:
     """Says what a run changed against the one that it came from; "" where that is not known."""
     if len(run.changes) < 2:
         return list_changes(run, language)
-    note = say("({count} changes at once: which of them did it cannot be told)", language, count=len(run.changes))
+    note = say(
+        " ({count} changes at once: it is not known which of them had the effect)", language, count=len(run.changes)
+    )
     return f"{list_changes(run, language)} {note}"
 
 
@@ -542,7 +544,7 @@ def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) ->
         [run.gain for run in compared],
         title,
         say(
-            "accuracy minus that of the run it came from [points], 95% interval; open circles: more than one change at once",
+            "accuracy minus that of the parent run [points], 95% interval; open circles: more than one change at once",
             language,
         ),
         [len(run.changes) > 1 for run in compared],

@@ -171,7 +171,7 @@ def _keep_what_people_changed(file: Path) -> Path | None:
     try:
         file.rename(kept)
     except OSError as error:
-        told = "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder."
+        told = "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder."
         raise InputError(told, file=file, reason=error.strerror) from None
     return kept
 
@@ -414,10 +414,10 @@ def _draw(group: Sequence[LoggedRun], language: str) -> Markup:
 def _sort_outcomes(compared: Sequence[LoggedRun], language: str, t: Callable[..., str]) -> list[tuple[str, list[str]]]:
     """What helped, what harmed and what made no difference that these images could show; the seed alone apart."""
     kinds: dict[str, list[LoggedRun]] = {
-        t("Helped (the whole interval lies above 0)"): [
+        t("Helped (the whole interval is above 0)"): [
             run for run in compared if run.changes and run.gain.is_clear and run.gain.difference > 0
         ],
-        t("Harmed (the whole interval lies below 0)"): [
+        t("Harmed (the whole interval is below 0)"): [
             run for run in compared if run.changes and run.gain.is_clear and run.gain.difference <= 0
         ],
         t("No difference that these images could show"): [
@@ -449,31 +449,34 @@ def _describe_limits(
 ) -> Iterator[str]:
     single, uses = sum(one.seeds == 1 for one in settings), sum(run.test_uses for run in runs)
     yield t(
-        "Of {all} settings {single} were trained with one seed only: how much chance there is in a training is not known of them.",
+        "{single} of {all} settings were trained with one seed only: for them it is not known how much a training varies by chance.",
         all=len(settings),
         single=single,
     )
     if compared:
         yield t(ONE_SEED)
         yield t(
-            "{count} differences were looked at: were all truly 0, about {false:.1f} would have an interval without 0.",
+            "{count} differences were examined: if all were truly 0, about {false:.1f} would have an interval without 0.",
             count=len(compared),
             false=0.05 * len(compared),
         )
     finished = sum(run.has_result for run in group)
-    yield t("Validation chose the best of {count} runs, so its accuracy there is rather too high.", count=finished)
+    yield t(
+        "Validation chose the best of {count} runs, so its accuracy there is probably a little too high.",
+        count=finished,
+    )
     if uses:
         yield t(
-            "The test split was used {uses} {uses:time|times}: {used}. The best of several looks is too good to be true.",
+            "The test split was used {uses} {uses:time|times}: {used}. The best of several results is too good to be true.",
             uses=uses,
             used=", ".join(f"{run.name} ({run.test_uses})" for run in runs if run.test_uses),
         )
     else:
         yield t(
-            "The test split has not been used yet: every accuracy here is of images by which the settings were chosen."
+            "The test split has not been used yet: every accuracy here was measured on images that were also used to choose the settings."
         )
     if others := len(runs) - len(group):
         yield t(
-            "{count} more {count:run is|runs are} on other images or another split, or damaged; {count:it is|they are} not in this draft.",
+            "{count} more {count:run is|runs are} not comparable (other images, another split, or damaged); {count:it is|they are} not in this draft.",
             count=others,
         )

@@ -84,7 +84,7 @@ class FolderLock:
             times = lock["time"], (self.path / "lock.json").stat().st_mtime
             if time.time() - max(times) > MOST_CLOCKS_DIFFER:
                 return True
-        told = "{run} was trained on {host}; watching for {seconds} s whether it still is."
+        told = "{run} was trained on {host}; checking for {seconds} s whether it still is."
         print(say(told, run=self.path, host=lock["host"], seconds=LOCK_EXPIRES_SECONDS), file=sys.stderr, flush=True)
         end = time.monotonic() + LOCK_EXPIRES_SECONDS
         while time.monotonic() < end:
@@ -178,7 +178,6 @@ class FolderLock:
         if lock is not None:
             where = Sentence("process {pid} on {host}", pid=lock["pid"], host=lock["host"])
         raise InUse(
-            "{run} is being trained now, by {where}. Wait for it (of a lost machine {seconds} s), or train a second run:"
-            " add --fresh.",
+            "{run} is being trained now, by {where}. Wait for it (if its machine is lost, {seconds} s), or train a second run: add --fresh.",
             run=self.path, where=where, seconds=LOCK_EXPIRES_SECONDS,
         )  # fmt: skip

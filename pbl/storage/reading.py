@@ -40,10 +40,8 @@ class UnreadableFile(InputError):
     """
 
     def __init__(self, file: Path, reason: str, is_damaged: bool = True):
-        told = (
-            "{file} cannot be read now: {reason}. Nothing is lost by that: give the same command when it can be read."
-        )
-        super().__init__("{file} is not used, since {reason}." if is_damaged else told, file=file, reason=reason)
+        told = "{file} cannot be read now: {reason}. Nothing is lost: give the same command when it can be read."
+        super().__init__("{file} is not used, because {reason}." if is_damaged else told, file=file, reason=reason)
         self.file, self.reason, self.is_damaged = file, reason, is_damaged
 
 
@@ -171,7 +169,7 @@ def _open(file: Path, inside: Path | None, most: float) -> Iterator[BinaryIO]:
     """Opens a regular file; a pipe or a device is never waited for."""
     real = Path(os.path.realpath(file))
     if inside is not None and not real.is_relative_to(os.path.realpath(inside)):
-        raise UnreadableFile(file, Sentence("it is a link that leads out of the run"))
+        raise UnreadableFile(file, Sentence("it is a link that leads outside the run"))
     if real.is_dir():
         raise UnreadableFile(file, Sentence("it is not a regular file"))
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -89,8 +89,8 @@ def check_trusted(run: Path) -> None:
             trust_run(run)
             return
     raise InputError(
-        "{file} is code that was not made on this machine, and would be executed. Look at it; then add --trust, or --no-code"
-        " where the model is one of this package. In Python: pbl.trust_run(RUN).",
+        "{file} is code that was not made on this machine, and would be executed. Look at it; then add --trust, or --no-code if the model comes "
+        "with this package. In Python: pbl.trust_run(RUN).",
         file=file,
     )
 

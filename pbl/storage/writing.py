@@ -81,7 +81,7 @@ def replacing(file: Path) -> Iterator[Path]:
                 discard(temporary)
             if isinstance(error, OSError):
                 raise InputError(
-                    "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
+                    "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
                     file=file,
                     reason=error.strerror or error,
                 ) from error
@@ -253,7 +253,7 @@ def append_line(file: Path, line: str) -> None:
             if size is not None:
                 os.truncate(file, size)
         raise InputError(
-            "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
+            "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
             file=file, reason=error.strerror or error,
         ) from error  # fmt: skip
 
@@ -281,7 +281,7 @@ def check_room(folder: Path, size: int) -> None:
     """
     if (free := shutil.disk_usage(folder).free) < size:
         raise InputError(
-            "{folder} has {free} MB free, and {need} MB are needed. Make room, or name another folder in the variable TMPDIR.",
+            "{folder} has {free} MB free, but {need} MB are needed. Free some space, or name another folder in the variable TMPDIR.",
             folder=folder,
             free=free // 2**20,
             need=-(-size // 2**20),

@@ -77,12 +77,12 @@ def check(model: keras.Model, data: Data) -> str:
     outputs = model(pixels, training=False) if is_overridden(model, "call") else None
     if tuple(getattr(outputs, "shape", ())) != pixels.shape:
         raise InputError(
-            "task=anomaly: {model} gives {found} for {n} images of {shape}. It takes a network that gives an image for an image:"
-            " model={names}, or your own.",
+            "task=anomaly: {model} gives {found} for {n} images of {shape}. It needs a network that gives an image for an image: model={names}, or "
+            "your own.",
             model=model.name,
             found=Sentence("the shape {shape}", shape=tuple(outputs.shape))
             if hasattr(outputs, "shape")
-            else Sentence("no single output"),
+            else Sentence("not a single output"),
             n=len(pixels),
             shape="x".join(map(str, pixels.shape[1:])),
             names=", ".join(autoencoders),
@@ -330,7 +330,7 @@ def _draw_suspects(run: str, data: Data, contamination: Mapping[str, Any]) -> It
     train = data.images("train")
     place = {name: at for at, name in enumerate(train.names)}
     names = contamination["names"]
-    title = caption("{run}, training: called normal, and most like known anomalies", run=run)
+    title = caption("{run}, training: called normal, but most like known anomalies", run=run)
     yield "suspects", plot_gallery(train.view[[place[name] for name in names]], names, title)
 
 

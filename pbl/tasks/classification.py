@@ -39,7 +39,7 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> s
     """
     if not is_overridden(model, "call"):
         raise InputError(
-            "{model} has no call(): it classifies nothing. A model with a training step of its own: task=own.",
+            "{model} has no call(): it classifies nothing. Use task=own for a model with a training step of its own.",
             model=model.name,
         )
     outputs = model(pixels, training=False)
@@ -58,8 +58,7 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> s
     rows = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
     if rows.min() < 0 or abs(rows.sum(axis=1) - 1).max() > 1e-2:
         raise InputError(
-            "The model's outputs are no probabilities: a row sums to {total:.3g}. End it with"
-            " Dense(num_classes, activation='softmax').",
+            "The model's outputs are not probabilities: a row sums to {total:.3g}. End it with Dense(num_classes, activation='softmax').",
             total=float(rows.sum(axis=1)[0]),
         )
     return keras.backend.standardize_dtype(outputs.dtype)

@@ -62,9 +62,8 @@ def check(model: keras.Model, data: Data) -> str:
     check_encoder(model, data)
     if data.augmentation == Augmentation() and not getattr(model, "supervised", False):
         raise InputError(
-            "task=contrast: the two views of an image are made by augmentation, and none is set, so there is nothing to learn. Give such"
-            " as augmentation.crop=4 augmentation.rotation=20 augmentation.zoom=0.3; photographs also flip, brightness, contrast and"
-            " saturation."
+            "task=contrast: the two views of an image are made by augmentation, but none is set, so there is nothing to learn. Give, for example, "
+            "augmentation.crop=4 augmentation.rotation=20 augmentation.zoom=0.3; photographs also flip, brightness, contrast and saturation."
         )
     return "float32"
 
@@ -73,11 +72,13 @@ def compile_arguments(config: Config) -> dict[str, Any]:
     """None: the model has its own loss; raises InputError where the settings give what it cannot use."""
     for setting in ("class_weight", "sample_weights"):
         if getattr(config, setting):
-            raise InputError("task=contrast knows no weights of images: leave {setting} out.", setting=setting)
+            raise InputError("task=contrast does not use weights of images: omit {setting}.", setting=setting)
     if config.loss != Config.model_fields["loss"].default:
-        raise InputError("task=contrast has its own loss: leave loss={loss} out.", loss=config.loss)
+        raise InputError("task=contrast has its own loss: omit loss={loss}.", loss=config.loss)
     if config.batch_size < 2:
-        raise InputError("task=contrast: batch_size=1 has no other images to be told apart from. Give 64 or more.")
+        raise InputError(
+            "task=contrast: with batch_size=1 an image has no other images to be compared with. Give 64 or more."
+        )
     return {}
 
 

@@ -33,9 +33,8 @@ def check(model: keras.Model, data: Data) -> str:
     found = predict_outputs(model, data.images("val").view[:2])
     if found.ndim != 3 or found.shape[-1] != 6:
         raise InputError(
-            "task=detection: `predict` of {model} gives {found} for {n} images; it must give [{n}, boxes, 6]: left, top, right, bottom, class"
-            " and score, class -1 where there is none. Take model=center_net, or end yours with a CenterNet"
-            " (pbl.models.center_net).",
+            "task=detection: `predict` of {model} gives {found} for {n} images; it must give [{n}, boxes, 6]: left, top, right, bottom, class and "
+            "score, class -1 if there is no box. Use model=center_net, or end yours with a CenterNet (pbl.models.center_net).",
             model=model.name, found=list(found.shape), n=len(data.images("val").view[:2]),
         )  # fmt: skip
     return "float32"
@@ -44,10 +43,10 @@ def check(model: keras.Model, data: Data) -> str:
 def compile_arguments(config: Config) -> dict[str, Any]:
     """The loss; raises InputError for settings that mean nothing of boxes."""
     if config.label_smoothing or config.loss != Config.model_fields["loss"].default:
-        raise InputError("task=detection has its own loss: leave loss and label_smoothing out.")
+        raise InputError("task=detection has its own loss: omit loss and label_smoothing.")
     if config.class_weight is not None:
         raise InputError(
-            "task=detection: class_weight={value} weighs whole images by their class, and these have boxes: leave it out.",
+            "task=detection: class_weight={value} weights whole images by their class, but these have boxes: omit it.",
             value=config.class_weight,
         )
     return {"loss": CenterLoss()}

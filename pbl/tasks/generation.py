@@ -54,7 +54,7 @@ def compile_arguments(config: Config) -> dict[str, Any]:
     """None: the model has its own losses, which know no weights of images; raises InputError where the settings give some."""
     for setting in ("class_weight", "sample_weights"):
         if getattr(config, setting):
-            raise InputError("task=generation knows no weights of images: leave {setting} out.", setting=setting)
+            raise InputError("task=generation does not use weights of images: omit {setting}.", setting=setting)
     return {}
 
 
@@ -171,13 +171,13 @@ def generate(run: Run, model: keras.Model, count: int = 64, seed: int = 0, label
         if label is not None:
             if label not in names:
                 raise InputError(
-                    "--label: '{name}' is no class. {nearest}", name=label, nearest=name_nearest(label, names)
+                    "--label: '{name}' is not a class. {nearest}", name=label, nearest=name_nearest(label, names)
                 )
             labels[:] = names.index(label)
     elif label is not None:
         raise InputError(
-            "--label {name}: the run {run} was trained without labels, and cannot be asked for a class. Train with"
-            " model_options.conditional=true.",
+            "--label {name}: the run {run} was trained without labels, and cannot generate a chosen class. Train with "
+            "model_options.conditional=true.",
             name=label,
             run=run.path,
         )

@@ -34,8 +34,8 @@ def check(model: keras.Model, data: Data) -> str:
             raise ValueError("it has none.")
     except Exception as error:
         raise InputError(
-            "task=own: the weights of {model} cannot be saved: {error} Make its layers in __init__ and build them, and set"
-            " self.built = True where the model itself is never called.",
+            "task=own: the weights of {model} cannot be saved: {error} Make its layers in __init__ and build them, and set self.built = True if "
+            "the model itself is never called.",
             model=model.name,
             error=" ".join(str(error).split())[:300],
         ) from error

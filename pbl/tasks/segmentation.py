@@ -53,7 +53,7 @@ def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     if weights and options["loss"] == "dice":
         raise InputError(
-            "task_options.class_weights weigh the cross-entropy, and task_options.loss=dice has none. Leave them out, or take loss=both."
+            "task_options.class_weights weight the cross-entropy, but task_options.loss=dice has none. Omit them, or use loss=both."
         )
     most = options["false_images"]
     if most is not None and not (isinstance(most, (int, float)) and not isinstance(most, bool) and 0 <= most < 1):
@@ -71,14 +71,14 @@ def check(model: keras.Model, data: Data) -> str:
     shape = (*pixels.shape[:3], data.num_classes)
     if tuple(getattr(outputs, "shape", ())) != shape:
         raise InputError(
-            "task=segmentation: {model} gives {found} for {n} images; it must give {shape}, a probability of each class for each pixel."
-            " Take model=unet, or end yours with Conv2D(num_classes, 1, activation='softmax', dtype='float32').",
+            "task=segmentation: {model} gives {found} for {n} images; it must give {shape}, a probability of each class for each pixel. Use "
+            "model=unet, or end yours with Conv2D(num_classes, 1, activation='softmax', dtype='float32').",
             model=model.name, found=tuple(getattr(outputs, "shape", ())) or type(outputs).__name__, n=len(pixels), shape=shape,
         )  # fmt: skip
     rows = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
     if rows.min() < 0 or abs(rows.sum(axis=-1) - 1).max() > 1e-2:
         raise InputError(
-            "task=segmentation: the outputs of {model} are no probabilities: those of a pixel sum to {total:.3g}. End it with a softmax.",
+            "task=segmentation: the outputs of {model} are not probabilities: for a pixel they sum to {total:.3g}. End it with a softmax.",
             model=model.name, total=float(rows.sum(axis=-1).ravel()[0]),
         )  # fmt: skip
     return keras.backend.standardize_dtype(outputs.dtype)
@@ -93,7 +93,7 @@ def compile_arguments(config: Config) -> dict[str, Any]:
         )
     if config.class_weight is not None:
         raise InputError(
-            "task=segmentation: class_weight={value} weighs whole images by their class. Weigh pixels: task_options.class_weights=[1, 5].",
+            "task=segmentation: class_weight={value} weights whole images by their class. Weight pixels instead: task_options.class_weights=[1, 5].",
             value=config.class_weight,
         )
     options = {**OPTIONS, **config.task_options}

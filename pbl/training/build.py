@@ -54,7 +54,7 @@ def build_and_compile(
     task, strategy = find_task(config), choose_strategy(config.distribute)
     if config.batch_size % strategy.num_replicas_in_sync:
         raise InputError(
-            "batch_size={size} cannot be parted among {n} devices alike. Give a multiple of {n}, or distribute=none.",
+            "batch_size={size} cannot be divided equally among {n} devices. Give a multiple of {n}, or distribute=none.",
             size=config.batch_size,
             n=strategy.num_replicas_in_sync,
         )
@@ -88,7 +88,7 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
     card = models.CARDS.get(config.model)
     if card is not None and card.task != "classification" and config.task == "classification":
         raise InputError(
-            "{model} learns task={task}, and no classes: set task={task}, or take another model.",
+            "{model} learns task={task}, but no classes: set task={task}, or use another model.",
             model=config.model,
             task=card.task,
         )
@@ -98,7 +98,7 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
     has_own_loss = not arguments  # its step may not know of a loss scale: float32 unless told otherwise
     if has_own_loss and config.label_smoothing:
         raise InputError(
-            "label_smoothing={value} would change nothing: with task={task} the model has its own loss. Leave it out.",
+            "label_smoothing={value} would change nothing: with task={task} the model has its own loss. Omit it.",
             value=config.label_smoothing,
             task=config.task,
         )
@@ -107,8 +107,8 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
     is_float32 = task.check(model, data) == "float32"
     if not is_float32 and config.precision != "auto":
         raise InputError(
-            "precision={policy}: the model's probabilities are not float32, so their sums are off by a thousandth. End it with"
-            " Dense(num_classes, activation='softmax', dtype='float32').",
+            "precision={policy}: the model's probabilities are not float32, so their sums have errors of a thousandth. End it with "
+            "Dense(num_classes, activation='softmax', dtype='float32').",
             policy=policy,
         )
     if config.precision == "auto" and policy != "float32" and (not is_float32 or is_faster_in_float32(model)):
@@ -225,8 +225,8 @@ def build_callback(name: str, best: tuple[str, str] = ("val_loss", "min")) -> ke
         signature.bind(**arguments)
     except TypeError:
         raise InputError(
-            "CALLBACKS['{name}'] cannot be called without arguments. Enter a function that makes the callback, such as"
-            " lambda: keras.callbacks.EarlyStopping(patience=5).",
+            "CALLBACKS['{name}'] cannot be called without arguments. Give a function that makes the callback, such as lambda: "
+            "keras.callbacks.EarlyStopping(patience=5).",
             name=name,
         ) from None
     callback = make(**arguments)

@@ -153,7 +153,7 @@ class BestModel(keras.callbacks.Callback):
             self.lost_epoch = expected
             self.best_loss, self.best_epoch = (kept["val_loss"], kept["epoch"]) if kept else (np.inf, None)
             self._lowest = (self.best_loss, np.nan)
-            told = "The best model so far, of epoch {expected}, is gone: {folder} holds {found}. The best one is chosen from that and the epochs to come. If you have a copy, stop now and put it back."
+            told = "The best model so far, of epoch {expected}, is missing: {folder} contains {found}. The best one is chosen from that and the epochs to come. If you have a copy, stop now and restore it."
             found = Sentence("that of epoch {epoch}", epoch=kept["epoch"]) if kept else Sentence("none")
             print(say(told, expected=expected, folder=self.folder, found=found), file=sys.stderr, flush=True)
 

@@ -177,7 +177,7 @@ class ExactResume(keras.callbacks.Callback):
         if begin >= self.params["epochs"]:
             print(
                 say(
-                    "This training has ended: nothing is trained. To train another, give another folder than {folder}.",
+                    "This training has ended: nothing is trained. To train another, give a folder other than {folder}.",
                     folder=self.folder.parent,
                 )
             )
@@ -232,18 +232,18 @@ class ExactResume(keras.callbacks.Callback):
     def _check_data(self, state: dict[str, Any]) -> None:
         if self.data is not None and state["data"] not in (None, self.data.fingerprint):
             raise InputError(
-                "{folder} holds the state of a training on other data: the images, their order, labels or weights, batch_size,"
-                " seed or augmentation differ. Give the same, or another folder.",
+                "{folder} contains the state of a training on other data: the images, their order, labels or weights, batch_size, seed or "
+                "augmentation differ. Give the same, or another folder.",
                 folder=self.folder,
             )
         if state["step"] and self.data is None:
             raise InputError(
-                "{folder} holds a state within an epoch, which goes on with data alone: ExactResume(folder, data).",
+                "{folder} contains a state within an epoch, which can be resumed only with data: ExactResume(folder, data).",
                 folder=self.folder,
             )
         if state["step"] % self.model.steps_per_execution:
             raise InputError(
-                "{folder} holds the state of step {step}, which steps_per_execution={n} does not come to. Give 1, or what it was.",
+                "{folder} contains the state of step {step}, which steps_per_execution={n} does not reach. Give 1, or the old value.",
                 folder=self.folder, step=state["step"], n=self.model.steps_per_execution,
             )  # fmt: skip
 
@@ -254,11 +254,13 @@ class ExactResume(keras.callbacks.Callback):
         late = [type(callback).__name__ for callback in behind if not isinstance(callback, _HARMLESS)]
         if late:
             raise InputError(
-                "The callback {late} stands behind ExactResume, which would not see what it does. Put ExactResume last.",
+                "The callback {late} is after ExactResume, which would not see what it does. Put ExactResume last.",
                 late=late[0],
             )
         if any(isinstance(callback, keras.callbacks.CSVLogger) and not callback.append for callback in callbacks):
-            raise InputError("CSVLogger begins its file anew each time that a training goes on. Give it append=True.")
+            raise InputError(
+                "CSVLogger starts its file again each time that a training is resumed. Give it append=True."
+            )
         return [callback for callback in callbacks if callback is not self and not _is_stateless(callback)]
 
     def _skip(self, steps: int) -> None:
@@ -408,8 +410,8 @@ class ExactResume(keras.callbacks.Callback):
             self._told.add(type(callback).__name__)
             print(
                 say(
-                    "The callback {name} forgets '{lost}' where the training is cut off: it is no number, text"
-                    " or array. Give it get_state() and set_state(state).",
+                    "The callback {name} forgets '{lost}' if the training is interrupted: it is not a number, text or array. Add get_state() and "
+                    "set_state(state).",
                     name=type(callback).__name__,
                     lost=lost[0],
                 )
@@ -437,7 +439,7 @@ class ExactResume(keras.callbacks.Callback):
             kinds.pop(LOSS_SCALE, None), kept.pop(LOSS_SCALE, None)  # in another precision there is none
         if set(kinds) != set(kept):
             raise InputError(
-                "{folder} holds the state of a training with {theirs}; this one has {ours}. Give another folder, or the same optimizer.",
+                "{folder} contains the state of a training with {theirs}; this one has {ours}. Give another folder, or the same optimizer.",
                 folder=self.folder,
                 theirs=", ".join(sorted(set(kept) - set(kinds))) or Sentence("fewer optimizers"),
                 ours=", ".join(sorted(set(kinds) - set(kept))) or Sentence("fewer"),
@@ -446,10 +448,10 @@ class ExactResume(keras.callbacks.Callback):
             values = [_unpack(value, arrays) for value in kept[kind]]
             if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
                 raise InputError(
-                    "{folder} holds the state of another training: of '{kind}' it has {theirs} variables, this one {ours}, or they"
-                    " differ in shape.{hint} To train this one, give another folder.",
+                    "{folder} contains the state of another training: for '{kind}' it has {theirs} variables, this one {ours}, or they differ in "
+                    "shape.{hint} To train this one, give another folder.",
                     folder=self.folder, kind=kind, theirs=len(values), ours=len(variables),
-                    hint="" if variables else Sentence(" They are made when it is built: build it before `fit`."),
+                    hint="" if variables else Sentence(" They are created when it is built: build it before `fit`."),
                 )  # fmt: skip
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -462,7 +464,7 @@ class ExactResume(keras.callbacks.Callback):
         names, ours = [name for name, _ in kept], self._callbacks
         if names != [type(callback).__name__ for callback in ours]:
             raise InputError(
-                "{folder} holds the state of a training with the callbacks {theirs}; these are {ours}. Give the same, or another folder.",
+                "{folder} contains the state of a training with the callbacks {theirs}; these are {ours}. Give the same, or another folder.",
                 folder=self.folder, theirs=", ".join(names), ours=", ".join(type(callback).__name__ for callback in ours),
             )  # fmt: skip
         states = [_unpack(packed, arrays, state["grown"]) for _, packed in kept]

@@ -48,14 +48,14 @@ def measure_arms(
     """
     if config.task_options.get("identities") or config.model != "simclr":
         raise InputError(
-            "--learning-curve asks what few labels are worth: it takes model=simclr, whose training uses none, and classes that are no identities."
+            "--learning-curve measures how useful few labels are: it needs model=simclr, whose training uses none, and classes that are not identities."
         )
     images = open_data(config).images("train").labels
     shares = [share for share in SHARES if share == 1 or share * len(images) >= 2 * len(np.unique(images))]
     encoders = [({"arm": "encoder", "seed": seed}, config.replace(seed=seed)) for seed in _count(config, seeds)]
     table, file = run_sweep(encoders, folder, tell)
     if len(table) < seeds or (table["status"] != "finished").any():
-        return table, Sentence("Not all of it is trained: the same command goes on."), file, None
+        return table, Sentence("Not all runs are trained: the same command resumes."), file, None
     start = dict(zip(table["seed"], table["run"], strict=True))
     planned = [
         (
@@ -70,12 +70,12 @@ def measure_arms(
     table = pd.concat([table, others], ignore_index=True)
     write_table(file, table)
     if len(others) < len(planned) or (others["status"] != "finished").any():
-        return table, Sentence("Not all of it is trained: the same command goes on."), file, None
+        return table, Sentence("Not all runs are trained: the same command resumes."), file, None
     levels = [_join_arms(table, others, share, config) for share in shares]
     picture = file.with_name("learning_curve.png")
     with replacing(picture) as temporary:
         title = caption(
-            "{experiment}: what few labels are worth, {n} {n:seed|seeds}", experiment=config.experiment, n=seeds
+            "{experiment}: how useful few labels are, {n} {n:seed|seeds}", experiment=config.experiment, n=seeds
         )
         plot_probes(levels, title).savefig(temporary, dpi=120)
     return table, join_sentences([_tell(level) for level in levels]), file, picture

@@ -53,7 +53,7 @@ def _check_fast(data: Data, config: Config) -> list[dict[str, Any]]:
         serious = [finding for finding in serious if finding.check != "broken"]
     if serious and config.data_check == "stop":
         raise InputError(
-            "{faults} More: python -m pbl check {source}. To train all the same: data_check=report.",
+            "{faults} More: python -m pbl check {source}. To train anyway: data_check=report.",
             faults=join_sentences(finding.message for finding in serious),
             source=for_shell(config.dataset),
         )
@@ -67,7 +67,7 @@ def _check_closely(data: Data, config: Config, folder: str | Path | None) -> lis
             if earlier.read_json("data_check.json").get("close_checks") == list(CLOSE_CHECKS):
                 return _tell([finding for finding in read_findings(earlier) if finding["check"] in wanted])
     if len(data.images("train").labels) > MANY:
-        print(say("Looking for altered copies, shift and wrong labels, once for these images."), flush=True)
+        print(say("Searching for altered copies, shift and wrong labels, once for these images."), flush=True)
     return _tell([asdict(finding) for finding in data.check_closely(CHECKED) if finding.check in wanted])
 
 

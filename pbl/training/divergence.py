@@ -74,7 +74,7 @@ def name_layer(model: keras.Model, data: Data, resume: ExactResume, until: tuple
             for variable, value in zip(model.variables, before, strict=True):
                 if not np.isfinite(value).all():
                     return Sentence(
-                        "{where}: '{weight}' is not finite any more, since its gradient was not",
+                        "{where}: '{weight}' is no longer finite, because its gradient was not",
                         where=where,
                         weight=variable.path,
                     )

@@ -193,7 +193,7 @@ class Fit:
             told = "Training diverged in {where}. Lower {setting} (now {rate:g}); the model of epoch {best} is kept."
             print(say(told, where=where, setting=name, rate=rate, best=best.best_epoch))
         elif best.best_epoch is None and best.lost_epoch is not None and self.session.status == "finished":
-            told = "The best model, of epoch {epoch}, is gone, and no later one was better: best.weights.h5 and best.keras are missing or damaged in {run}. Put one back from a copy and give the same command, or train again with --fresh."
+            told = "The best model, of epoch {epoch}, is missing, and no later one was better: best.weights.h5 and best.keras are missing or damaged in {run}. Restore one from a copy and give the same command, or train again with --fresh."
             raise InputError(told, epoch=best.lost_epoch, run=run.path)
         elif best.best_epoch is None and self.session.status == "finished":
             told = "No model was kept: the validation loss was never a finite number. Lower {setting} (now {rate:g})."
@@ -203,7 +203,7 @@ class Fit:
         """Where the loss stopped to be a finite number: epoch, step and layer where they can be found again."""
         at, epochs = self.stop_at_nan.at, len(self.history.rows)
         if at is None or is_tuning:
-            return Sentence("epoch {epoch}: its loss is no finite number", epoch=epochs)
+            return Sentence("epoch {epoch}: its loss is not a finite number", epoch=epochs)
         where = Sentence("epoch {epoch}, seen after step {step}", epoch=epochs, step=at[1] + 1)
         if is_overridden(self.model, "train_step"):  # what a step of its own computes is not known
             return where
@@ -223,7 +223,7 @@ class _StopWithoutLock(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if self._run.is_lock_lost:
             raise InputError(
-                "{run} was taken over by another process: this one had not been heard of.", run=self._run.path
+                "{run} was taken over by another process: this process had given no sign of life.", run=self._run.path
             )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -272,8 +272,8 @@ class _StopWhereWeightsAppear(keras.callbacks.Callback):
         ]
         if new:
             raise InputError(
-                "{model} makes weights of {layers} only in its training step: they could not be read back. Build these layers"
-                " in __init__: layer.build(shape), or call them once on zeros.",
+                "{model} creates weights of {layers} only in its training step: they could not be read back. Build these layers in __init__: "
+                "layer.build(shape), or call them once on zeros.",
                 model=self.model.name,
                 layers=", ".join(new[:5]),
             )

@@ -85,7 +85,7 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.truncate(self.file, self.size)
             raise InputError(
-                "{file} could not be written: {reason}. What was there before is unharmed. Make room or choose another folder.",
+                "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
                 file=self.file, reason=error.strerror or errno.errorcode.get(error.errno, error),
             ) from error  # fmt: skip
         self.size += len(data)

@@ -73,7 +73,7 @@ def measure_learning_curve(
     rarest = int(np.bincount(open_data(config).images("train").labels).min())
     if rarest * FRACTIONS[-2] < FEWEST_IN_CLASS:
         raise InputError(
-            "{source} is too small for a learning curve: its rarest class has {rarest} training images, and half of them must be {fewest}.",
+            "{source} is too small for a learning curve: its rarest class has {rarest} training images, but half of them must be at least {fewest}.",
             source=config.dataset, rarest=rarest, fewest=FEWEST_IN_CLASS,
         )  # fmt: skip
     planned = []
@@ -87,7 +87,7 @@ def measure_learning_curve(
     table, file = run_sweep(planned, folder, tell)
     if len(table) < len(planned) or (table["status"] != "finished").any():
         return LearningCurve(
-            table, None, None, None, Sentence("Not all of it is trained: the same command goes on."), file, None
+            table, None, None, None, Sentence("Not all runs are trained: the same command resumes."), file, None
         )
     correct: dict[float, list[np.ndarray]] = {}
     images = []
@@ -105,7 +105,7 @@ def measure_learning_curve(
     elif gain_high < LITTLE:
         verdict = Sentence("more data of this kind would help little.")
     else:
-        verdict = Sentence("too noisy to say whether more data would help. More seeds narrow it down.")
+        verdict = Sentence("too noisy to decide whether more data would help. More seeds give a narrower interval.")
     message = Sentence(
         "With all {images:,} training images {now:.1%} of the validation images are right; with {twice:,} expect {expected:.1%},"
         " between {low:.1%} and {high:.1%}: {verdict}",

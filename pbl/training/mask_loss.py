@@ -32,7 +32,7 @@ class MaskLoss(keras.losses.Loss):
         """Raises InputError unless there is a weight for each class, or none at all."""
         if self.class_weights and len(self.class_weights) != classes:
             raise InputError(
-                "task_options.class_weights has {given} {given:number|numbers}, and there are {classes} classes: one each, the background first.",
+                "task_options.class_weights has {given} {given:number|numbers}, but there are {classes} classes: one each, the background first.",
                 given=len(self.class_weights),
                 classes=classes,
             )

@@ -20,9 +20,7 @@ WARMUP_STAIRS = 20
 _RENAMED = {
     "lr": Sentence("It is a setting of its own: learning_rate=0.001."),
     "learning_rate": Sentence("It is a setting of its own: learning_rate=0.001."),
-    "decay": Sentence(
-        "It was Keras 1's and 2's. Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4."
-    ),
+    "decay": Sentence("It was in Keras 1 and 2. Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4."),
 }
 
 # The options of each schedule, with their defaults.
@@ -118,7 +116,7 @@ def build_schedule(config: Config, steps_per_epoch: int) -> float | schedules.Le
         raise InputError("warmup_epochs={epochs} is less than one step.", epochs=config.warmup_epochs)
     if warmup and name == "step" and warmup >= options["at"][0] * steps:
         raise InputError(
-            "warmup_epochs={epochs} lasts longer than until the first step down, at {share:.0%} of all steps.",
+            "warmup_epochs={epochs} ends after the first step down, at {share:.0%} of all steps.",
             epochs=config.warmup_epochs,
             share=options["at"][0],
         )
@@ -126,9 +124,9 @@ def build_schedule(config: Config, steps_per_epoch: int) -> float | schedules.Le
         raise InputError(
             "warmup_epochs={epochs} {why}.",
             epochs=config.warmup_epochs,
-            why=Sentence("leaves no epoch of the whole rate")
+            why=Sentence("leaves no epoch at the full rate")
             if warmup >= steps
-            else Sentence("does not go with '{name}'", name=name),
+            else Sentence("does not work with '{name}'", name=name),
         )
     if name == "cosine":
         start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}

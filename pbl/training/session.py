@@ -89,8 +89,8 @@ class Session:
             return
         if run.environment.get("data") not in (None, data.fingerprint) and run.has_same_images(data.split):
             raise InputError(
-                "{run} cannot go on: of '{source}' the order, labels or weights of the training images have changed since it began"
-                " (were files renamed or moved to another class?). Put them back, or start anew: add --fresh.",
+                "{run} cannot be resumed: the order, labels or weights of the training images of '{source}' have changed since it began (were "
+                "files renamed or moved to another class?). Restore them, or start a new run: add --fresh.",
                 run=run.path,
                 source=data.name,
             )
@@ -98,8 +98,8 @@ class Session:
             ours, theirs = set(data.split["hashes"][split]), set(run.split["hashes"][split])
             if ours != theirs or data.class_names != run.split["class_names"]:
                 raise InputError(
-                    "{run} cannot go on: of '{source}' {gone} of the {split} images are gone and {new} are new since it began, or"
-                    " classes were renamed. Put the data back, or start anew: add --fresh.",
+                    "{run} cannot be resumed: {gone} of the {split} images of '{source}' are gone and {new} are new since it began, or classes "
+                    "were renamed. Restore the data, or start a new run: add --fresh.",
                     run=run.path,
                     source=data.name,
                     split=split,
@@ -184,9 +184,9 @@ class Session:
         }
         run.update_environment(resumed=[*before.get("resumed", []), {**entry, "devices": devices}])
         if step:
-            print(say("{run} goes on at epoch {epoch}, step {step}.", run=run.path, epoch=epoch + 1, step=step + 1))
+            print(say("{run} resumes at epoch {epoch}, step {step}.", run=run.path, epoch=epoch + 1, step=step + 1))
         else:
-            print(say("{run} goes on at epoch {epoch}.", run=run.path, epoch=epoch + 1))
+            print(say("{run} resumes at epoch {epoch}.", run=run.path, epoch=epoch + 1))
         versions, machine = before.get("versions") or {}, before.get("machine") or {}
         pairs = [
             (f"{package} {versions.get(package)}", version)
@@ -203,7 +203,7 @@ class Session:
         ]
         if pairs:
             changed = [Sentence("{before}, now {now}", before=old, now=new) for old, new in pairs]
-            told = "It began elsewhere ({changed}): the result will differ a little from that of one machine alone."
+            told = "It began on another system ({changed}): the result will differ a little from the result of one machine alone."
             print(say(told, changed=join_sentences(changed, "; ")))
 
     def _fail(self, error: BaseException) -> None:
@@ -223,13 +223,11 @@ class Session:
             seconds["fit"] = round(sum(float(row["seconds"]) for row in run.read_table("history.csv", "seconds")), 2)
         run.update_environment(status=self.status, seconds=seconds)
         if self.status == "pruned":
-            told = (
-                "Pruned after epoch {epoch}: other trials were better by then. train with these settings resumes {run}."
-            )
+            told = "Pruned after epoch {epoch}: other trials were better at that point. train with these settings resumes {run}."
             print(say(told, epoch=environment["epochs"], run=run.path))
         elif self.status != "finished":
             ended = Sentence("Paused") if self.status == "paused" else Sentence("Interrupted")
-            print(say("{ended}. The same command goes on with {run}.", ended=ended, run=run.path))
+            print(say("{ended}. The same command resumes {run}.", ended=ended, run=run.path))
         elif not environment["diverged"]:
             discard(run.path / "checkpoint")  # a finished run is never resumed
 

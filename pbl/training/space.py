@@ -76,11 +76,11 @@ def parse_space(text: str, config: Config) -> Space:
         if key in space:
             raise InputError("'{word}': {key} or one of its values is given twice.", word=word, key=key)
         if key in NOT_SEARCHED or (key not in config.decides() and key in Config.model_fields):
-            told = "'{word}': {key} is not searched, since trials of other values could not be compared. Set it for all: {key}={now}"
+            told = "'{word}': {key} is not searched, because trials with different values could not be compared. Set it for all: {key}={now}"
             raise InputError(told, word=word, key=key, now=as_word(getattr(config, key)))
         space[key] = _parse_range(word, key, values, config) if ".." in values else _parse_choice(word, key, values)
     if not space:
-        told = 'The search names no setting. Give such as --search "learning_rate=log:1e-3..0.3".'
+        told = 'The search names no setting. Give one, for example: --search "learning_rate=log:1e-3..0.3".'
         raise InputError(told)
     _check_corners(space, config)
     return space
@@ -113,7 +113,7 @@ def _parse_choice(word: str, key: str, values: str) -> Choice:
         raise InputError("'{word}': {key} or one of its values is given twice.", word=word, key=key)
     if len(found) < 2:
         told = (
-            "'{word}' leaves nothing to search: {key} has one value. Give several, or set it beside the search: {word}"
+            "'{word}' leaves nothing to search: {key} has one value. Give several, or set it outside the search: {word}"
         )
         raise InputError(told, word=word, key=key)
     return Choice(tuple(found))
@@ -132,12 +132,12 @@ def _parse_range(word: str, key: str, values: str, config: Config) -> Range:
     _check_names(key, config)
     kinds = _find_kinds(key, config)
     if kinds is not None and not kinds & {int, float}:
-        told = "'{word}': {key} is no number, so that there is no range of it. Give its values: {key}=a,b"
+        told = "'{word}': {key} is not a number, so it has no range. Give its values: {key}=a,b"
         raise InputError(told, word=word, key=key)
     are_whole = all(re.fullmatch(r"[-+]?\d+", end) for end in ends)
     is_whole = are_whole if kinds is None else float not in kinds
     if is_whole and not (low.is_integer() and high.is_integer()):
-        told = "'{word}': {key} is a whole number, and so must be the ends of its range, such as {key}={low}..{high}."
+        told = "'{word}': {key} is a whole number, so the ends of its range must be whole numbers too, such as {key}={low}..{high}."
         raise InputError(told, word=word, key=key, low=math.floor(low), high=math.ceil(high))
     if low >= high:
         told = "'{word}': the range is empty, since {low:g} is not below {high:g}. Write the lower number first."

@@ -149,7 +149,7 @@ def search(
     if best:
         tell(
             Sentence(
-                "The best {n} settings are trained with {seeds} seeds each. Then one is called the best.",
+                "The best {n} settings are trained with {seeds} seeds each. Then the best one is chosen.",
                 n=len(best), seeds=SEEDS,
             )
         )  # fmt: skip
@@ -183,11 +183,11 @@ def check_optuna() -> None:
 def check_size(space: Space, trials: int, minutes: float | None = None) -> None:
     """Raises InputError where so many trials, or minutes, are none, or where the space has no more settings than trials."""
     if trials < 1:
-        raise InputError("--trials {trials}: give how many trials there are to be, 1 or more.", trials=trials)
+        raise InputError("--trials {trials}: give the number of trials, 1 or more.", trials=trials)
     if minutes is not None and not (minutes > 0 and math.isfinite(minutes)):
         raise InputError("--minutes {minutes:g}: give minutes above 0.", minutes=minutes)
     if (settings := count_settings(space)) <= trials:
-        told = "The space has {settings} settings, and {trials} trials are no fewer. Train each once: --sweep, with the values in place of ranges."
+        told = "The space has {settings} settings, and {trials} trials are enough for all of them. Train each once: --sweep, with the values instead of ranges."
         raise InputError(told, settings=int(settings), trials=trials)
 
 
@@ -223,7 +223,7 @@ class Study:
                 else:
                     self._study = optuna.create_study(**stored, direction="maximize")
             except (ValueError, KeyError, TypeError) as error:
-                told = "{file} is damaged ({reason}). Put it back from a copy, or move it away: then the search begins anew, and no run is lost."
+                told = "{file} is damaged ({reason}). Restore it from a copy, or move it away: then the search begins again, and no run is lost."
                 raise InputError(told, file=self.journal, reason=f"{type(error).__name__}: {error}") from error
             self._check_same()
 
@@ -238,12 +238,12 @@ class Study:
             if name not in kept:
                 self._study.set_user_attr(name, value)
         if kept.get("space", ours["space"]) != ours["space"]:
-            told = '{file} holds a study of another space: "{space}". Give that, or another name for the new one: experiment=NAME'
+            told = '{file} contains a study of another space: "{space}". Use that space, or another name for the new one: experiment=NAME'
             raise InputError(told, file=self.journal, space=kept["space"])
         before, now = kept.get("settings", ours["settings"]), ours["settings"]
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key):
-                told = "{file} holds a study with {key}={before}, and now it is {now}. Give that, or another name for the new one: experiment=NAME"
+                told = "{file} contains a study with {key}={before}, but now it is {now}. Use that value, or another name for the new study: experiment=NAME"
                 raise InputError(told, file=self.journal, key=key, before=before.get(key), now=now.get(key))
 
     @contextlib.contextmanager
@@ -277,7 +277,7 @@ class Study:
                 if not any(trial.status == "running" for trial in self.read_trials()):
                     return True
                 if not has_told:
-                    tell(Sentence("Other processes train the last trials: waiting for them."))
+                    tell(Sentence("Other processes are training the last trials: waiting for them."))
                     has_told = True
                 time.sleep(POLL_SECONDS)
                 continue
@@ -363,7 +363,7 @@ class Study:
             end(states.PRUNED, failed=True, reason=str(error) if isinstance(error, InputError) else reason)
             ended = [other.status for other in self.read_trials() if other.status != "running"]
             if len(ended) >= MOST_FAILED and set(ended) == {"failed"}:
-                told = "The first {n} trials all failed; the last one so: {reason} Mend that, and move {file} away."
+                told = "The first {n} trials all failed; the last one failed as follows: {reason} Correct this, and move {file} away."
                 raise InputError(told, n=len(ended), reason=error, file=self.journal) from error
             return True
         status = run.environment["status"]
@@ -373,7 +373,7 @@ class Study:
                 end(
                     states.PRUNED,
                     failed=True,
-                    reason=str(Sentence("metrics_val.json holds no score")),
+                    reason=str(Sentence("metrics_val.json contains no score")),
                     run=run.path.name,
                 )
             else:
@@ -459,16 +459,16 @@ def describe_winner(found: Found) -> list[Sentence]:
         return f"{value:.1%}" if found.measure == "accuracy" else f"{abs(value):.4g}"
 
     best = Sentence(
-        "The best by the mean over {n} seeds is trial {trial}: {settings}. Its score: {claimed} in the trial, {mean} as that mean,"
-        " {new} with the new seeds alone.",
+        "The best by the mean over {n} seeds is trial {trial}: {settings}. Its score: {claimed} in the trial, {mean} as the mean over seeds, {new} "
+        "with only the new seeds.",
         n=len(own), trial=winner.number + 1, claimed=tell(winner.score), mean=tell(sum(own) / len(own)),
         new=tell(sum(new) / len(new)) if new else "-",
         settings=" ".join(f"{key}={word}" for key, word in winner.words.items()),
     )  # fmt: skip
     told = (
-        "The score of a trial, {claimed}, must be expected to be too high: it is the luckiest of {finished} finished trials, chosen by these very"
-        " {images:,} validation images. New seeds remove the luck of the training, but not that of the images. Only the test split"
-        " tells the truth, used once at the end: python -m pbl evaluate {run} --split test"
+        "The score of a trial, {claimed}, is probably too high: it is the luckiest of {finished} finished trials, chosen on the same {images:,} "
+        "validation images. New seeds remove the luck of the training, but not the luck of the images. Only the test split gives an honest score, "
+        "used once at the end: python -m pbl evaluate {run} --split test"
     )
     finished = sum(trial.status == "finished" for trial in found.trials)
     images = runs[0].split["images"]["val"]

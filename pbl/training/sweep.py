@@ -43,7 +43,7 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
             raise InputError("'{word}': {key} or one of its values is given twice.", word=word, key=key)
         values[key] = found
     if not values:
-        raise InputError('The sweep names no setting. Give such as --sweep "learning_rate=0.1,0.01".')
+        raise InputError('The sweep names no setting. Give one, for example: --sweep "learning_rate=0.1,0.01".')
     return values
 
 
@@ -140,7 +140,7 @@ def train_each(
             run = train_once(config, folder)
         except InUse as error:
             if number not in passed_over:
-                tell(Sentence("Passed over for now. {reason}", reason=error))
+                tell(Sentence("Skipped for now. {reason}", reason=error))
                 in_vain = 0
             passed_over.add(number)
             waiting.append((number, (swept, config)))
@@ -206,7 +206,7 @@ def plan_comparison(
     if epochs is None and minutes is None and len(total) > 1:
         told = ", ".join(f"{config.experiment} {config.epochs + config.fine_tune_epochs}" for config in configs)
         raise InputError(
-            "The experiments' epochs differ ({told}): that would compare budgets. Give --epochs or --minutes for all.",
+            "The experiments have different numbers of epochs ({told}): that would compare budgets. Give --epochs or --minutes for all.",
             told=told,
         )
     if epochs is not None:
@@ -223,7 +223,7 @@ def plan_comparison(
     settings = [str({**config.decides(), "experiment": ""}) for config in configs]
     if len(set(settings)) < len(settings):
         raise InputError(
-            "Two of the experiments have the very same settings. Give each once; seeds are counted up by --seeds."
+            "Two of the experiments have exactly the same settings. Give each once; --seeds gives the number of seeds."
         )
     if folds is not None:
         configs = [config.replace(folds=folds, fold=fold) for config in configs for fold in range(folds)]
@@ -244,7 +244,7 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
         known = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
     except ValueError:
         raise InputError(
-            "{file} is damaged: it kept the epochs that fit into the minutes. Delete it, and they are found anew.",
+            "{file} is damaged: it contained the number of epochs that fit into the minutes. Delete it, and the number is measured again.",
             file=file,
         ) from None
     if key not in known:
@@ -254,7 +254,7 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
         known[key] = min(max(1, int(60 * minutes / max(seconds, 1e-3))), 1_000_000)
         tell(
             Sentence(
-                "{experiment}: {seconds:.1f} s an epoch, so {epochs} epochs in {minutes:g} minutes",
+                "{experiment}: {seconds:.1f} s per epoch, so {epochs} epochs in {minutes:g} minutes",
                 experiment=config.experiment, seconds=seconds, epochs=known[key], minutes=minutes,
             )
         )  # fmt: skip

@@ -24,8 +24,8 @@ def check_tensorboard() -> None:
         import tensorboard.summary.v2  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "tensorboard=true needs the package tensorboard, and it cannot be loaded ({reason}). Type: pip install tensorboard,"
-            " or leave tensorboard=true out.",
+            "tensorboard=true needs the package tensorboard, but it cannot be loaded ({reason}). Run: pip install tensorboard, or omit "
+            "tensorboard=true.",
             reason=error,
         ) from None
 
@@ -117,7 +117,7 @@ def _try_to_write(write: Callable[[], object]) -> bool:
     except (tf.errors.OpError, OSError) as error:
         reason = " ".join(str(error).partition("\n")[0].split())[-200:]
         print(
-            say("TensorBoard's log cannot be written, and ends here; the training goes on. ({reason})", reason=reason)
+            say("TensorBoard's log cannot be written, and ends here; the training continues. ({reason})", reason=reason)
         )
         return False
     return True

@@ -46,8 +46,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
             model.load_weights(source)
         except (OSError, KeyError, ValueError) as error:
             raise InputError(
-                "initial_weights={source} cannot be read into {model}: {error} Give the folder of a run, or a .weights.h5"
-                " of the same model.",
+                "initial_weights={source} cannot be loaded into {model}: {error} Give the folder of a run, or a .weights.h5 of the same model.",
                 source=source, model=config.model, error=" ".join(str(error).split())[:300],
             ) from None  # fmt: skip
         return Sentence("All weights start from {source}.", source=source)
@@ -64,8 +63,8 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
     theirs, ours = ({k: v for k, v in c.model_options.items() if k not in _MAY_DIFFER} for c in (run.config, config))
     if theirs != ours:
         raise InputError(
-            "initial_weights={run} was built with model_options={theirs}, this run with {ours}. Give the same: apart from"
-            " {free} they decide which weight belongs where.",
+            "initial_weights={run} was built with model_options={theirs}, but this run has {ours}. Give the same: apart from {free} they decide "
+            "which weight belongs where.",
             run=source,
             theirs=theirs,
             ours=ours,
@@ -83,8 +82,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
             continue
         if weight.shape != given.shape:
             raise InputError(
-                "initial_weights={run}: {weight} has the shape {theirs} there and {ours} here. Give images of the same"
-                " shape (there {shape}).",
+                "initial_weights={run}: {weight} has the shape {theirs} there but {ours} here. Give images of the same shape (there {shape}).",
                 run=source,
                 weight=weight.path,
                 theirs=given.shape,
@@ -96,27 +94,31 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
         weight.assign(given)
     if has_same_classes:
         return Sentence("The weights start from {source}.", source=source)
-    return Sentence("The weights start from {source}; the last layer starts anew, for other classes.", source=source)
+    return Sentence(
+        "The weights start from {source}; the last layer starts from random weights, for other classes.", source=source
+    )
 
 
 def _take_encoder(model: keras.Model, config: Config, source: Path) -> Sentence:
     """Gives a classifier, but for its last layer, the weights of an encoder that learned by contrast."""
     if not isinstance(model.layers[-1], layers.Dense):
         raise InputError(
-            "initial_weights={run}: {model} does not end in a dense layer. The encoder goes to the classifier that it was cut from.",
+            "initial_weights={run}: {model} does not end in a dense layer. The encoder fits only the classifier that it was made from.",
             run=source,
             model=config.model,
         )
     assign_encoder(list_body_weights(model), source, config.model, config.model_options)
-    return Sentence("The encoder's weights start from {source}; the last layer starts anew.", source=source)
+    return Sentence(
+        "The encoder's weights start from {source}; the last layer starts from random weights.", source=source
+    )
 
 
 def check_fine_tuning(model: keras.Model, depth: int) -> None:
     """Raises InputError unless a model has a frozen backbone of at least `depth` stages; see `unfreeze`."""
     if find_backbone(model).trainable_weights:
         raise InputError(
-            "fine_tune_epochs: the backbone of {name} is trained from the first epoch on, since it starts from random"
-            " weights. Give model_options.weights, or set fine_tune_epochs=0.",
+            "fine_tune_epochs: the backbone of {name} is trained from the first epoch on, because it starts from random weights. Give "
+            "model_options.weights, or set fine_tune_epochs=0.",
             name=model.name,
         )
     unfreeze(model, depth)

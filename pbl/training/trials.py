@@ -116,7 +116,7 @@ def find_learning_rate(
         copy.set_weights(model.get_weights())
     except (NotImplementedError, ValueError, TypeError) as error:
         raise InputError(
-            "{name} cannot be copied, so that it would not stay as it is: {error} Give it get_config().",
+            "{name} cannot be copied, so it would be changed: {error} Give it get_config().",
             name=model.name,
             error=" ".join(str(error).split())[:300],
         ) from None
@@ -146,7 +146,7 @@ def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
     finite = table[np.isfinite(table["smoothed"])]
     if len(finite) < 10:
         return None, Sentence(
-            "The loss is no finite number almost from the start. Look at the model's outputs and the data."
+            "The loss is not a finite number almost from the start. Check the model's outputs and the data."
         )
     at = finite["smoothed"].idxmin()
     # The scatter of single batches about the curve; a fall within it is none.
@@ -155,7 +155,7 @@ def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
         return None, Sentence("The loss does not fall at any rate. Try train --memorise: can the model learn at all?")
     rate = float(f"{finite['learning_rate'][at] / 10:.2g}")
     if at == finite.index[-1] and len(table) == steps:
-        return rate, Sentence("The loss still fell at the highest rate: try higher ones too.")
+        return rate, Sentence("The loss still fell at the highest rate: try higher rates too.")
     return rate, ""
 
 
@@ -260,17 +260,17 @@ def describe_memorising(config: Config, accuracy: float, count: int, steps: int)
         )
     if not config.is_classifier:
         return Sentence(
-            "After {steps} steps the Dice is {accuracy:.2f} on {count} images, where it should be near 1. Either the model or its learning"
-            " rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; a softmax at the end.",
+            "After {steps} steps the Dice is {accuracy:.2f} on {count} images, but it should be near 1. Either the model or its learning rate "
+            "({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; a softmax at the end.",
             steps=steps,
             accuracy=accuracy,
             count=count,
             rate=config.learning_rate,
         )
     return Sentence(
-        "After {steps} steps the model knows {accuracy:.0%} of {count} images, where it should know all. Either it or its learning"
-        " rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; no activation before"
-        " the softmax; fewer or wider layers.",
+        "After {steps} steps the model classifies {accuracy:.0%} of {count} images correctly, but it should classify all correctly. Either the "
+        "model or its learning rate ({rate:g}) is wrong. Try: python -m pbl find-rate; pixels scaled (Rescaling) as the first layer; no activation "
+        "before the softmax; fewer or wider layers.",
         steps=steps,
         accuracy=accuracy,
         count=count,

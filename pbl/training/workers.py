@@ -79,7 +79,7 @@ def run_workers(
         KeyboardInterrupt: It was stopped by Ctrl-C or SIGTERM; the workers have ended.
     """
     if not 1 <= count <= 64:
-        raise InputError("--workers {count}: give how many trainings run at once, 1 to 64.", count=count)
+        raise InputError("--workers {count}: give the number of trainings that run at once, 1 to 64.", count=count)
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package]))
     with temporary_folder() as folder, contextlib.ExitStack() as opened:

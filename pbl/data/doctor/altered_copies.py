@@ -236,11 +236,11 @@ def _judge_split(
         "note" if not is_more else "act" if is_official(split, official) or is_official(earlier, official) else "stop",
         "Altered copies: {found} of {looked_at} {split} images ({share:.1%}; exact copies are not counted) look like {earlier} images, such as {examples}: "
         + (
-            "not clearly more than large collections of photographs hold by nature ({twins:.1%}); look at the pairs."
+            "not clearly more than large collections of photographs naturally contain ({twins:.1%}); look at the pairs."
             if not is_more and of_looked_at / len(looked_at) > COPY_SHARE
             else "too few to change the accuracy much; look at the pairs."
             if not is_more
-            else "by their names these images seem to belong together; keep such images on one side with groups='{groups}'."
+            else "their names suggest that these images belong together; keep such images on one side with groups='{groups}'."
             if groups
             else "look at the pairs, leave the copies out of {earlier} (check --leave-out FILE), and expect the accuracy to fall."
         ),
@@ -272,11 +272,11 @@ def _judge_train(pool: _Pool, pairs: _Pairs, queries: np.ndarray, official: bool
         "note" if is_grouped else "act" if is_official("val", official) else "stop",
         "Altered copies: {images} of {looked_at} training images ({share:.1%}; exact copies are not counted) look like another one, such as {examples}"
         + (
-            ", of another group: look whether groups='...' names what belongs together."
+            ", from another group: check whether groups='...' names what belongs together."
             if is_grouped
-            else ", so a split by chance has copies on both sides: by their names these images seem to belong together; keep such images on one side with groups='{groups}'."
+            else ", so a random split has copies on both sides: their names suggest that these images belong together; keep such images on one side with groups='{groups}'."
             if groups
-            else ", so a split by chance has copies on both sides: keep on one side what belongs together (groups=look_alike); or take the originals alone, split, and augment after the split."
+            else ", so a random split has copies on both sides: keep on one side what belongs together (groups=look_alike); or use only the originals, split, and augment after the split."
         ),
         list(dict.fromkeys(pool.names[pairs.one])),
         images=len(found),
@@ -296,7 +296,7 @@ def _judge_labels(pool: _Pool, pairs: _Pairs, looked_at: int) -> list[Finding]:
     return one_finding(
         "altered_copies_with_other_labels",
         "act" if binomial_tail(min(found, looked_at), looked_at, twins) < COPY_P else "note",
-        "{images} pairs of images look like one picture with two labels, such as {examples}; look at them and keep the right one.",
+        "{images} pairs of images look like one picture with two labels, such as {examples}; look at them and keep the right label.",
         list(dict.fromkeys(np.stack([pool.names[pairs.one], pool.names[pairs.other]], axis=1).ravel())),
         images=found,
         looked_at=looked_at,

@@ -60,18 +60,18 @@ def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str
         findings += one_finding(
             "absent_objects",
             "act",
-            "No image has a box of {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or take it out of the list of classes.",
+            "No image has a box of {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or remove it from the list of classes.",
             listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
         )  # fmt: skip
     for split, other, classes, is_blind in absent:
         findings += one_finding(
             "absent_objects",
             "stop" if is_blind else "act",
-            "No {split} image has a box of {listed} ({classes} of {all_classes} classes), and {earlier} images do: "
+            "No {split} image has a box of {listed} ({classes} of {all_classes} classes), but {earlier} images do: "
             + (
-                "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
+                "it is evaluated but cannot be learned. Give more images of it, or use another split (split_seed)."
                 if split == "train"
-                else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
+                else "it cannot be evaluated there. Give more images of it, or use another split (split_seed)."
             ),
             split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
         )  # fmt: skip
@@ -115,7 +115,7 @@ def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str])
         findings += one_finding(
             "dominant_class",
             "note",
-            "Of the training boxes {share:.0%} are of '{common}': look at the average precision of each class, not at a mean over boxes, and collect more of the others.",
+            "'{common}' has {share:.0%} of the training boxes: look at the average precision of each class, not at a mean over boxes, and collect more of the others.",
             share=float(train.max() / train.sum()), common=class_names[order[0]],
         )  # fmt: skip
     return findings
@@ -139,9 +139,9 @@ def find_empty_images(splits: Mapping[str, Part]) -> list[Finding]:
         "act" if is_nearly_all else "note",
         "Images without boxes: {images} of {all_images} ({share:.1%}), such as {examples}; "
         + (
-            "nearly all: a network that finds nothing is hardly ever wrong. Are boxes missing? Else leave most of these images out."
+            "this is nearly all images: a network that finds nothing is hardly ever wrong. Are boxes missing? If not, leave most of these images out."
             if is_nearly_all
-            else "they show whether something is found where nothing is. If they show an object, its box is missing."
+            else "they show whether the network finds something that is not there. If they show an object, its box is missing."
         ),
         names,
         images=len(names), all_images=everything, share=len(names) / everything,
@@ -170,9 +170,9 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "boxes_outside",
             "act" if is_serious else "note",
-            "Boxes that reach over the border of their image: {cut}, cut there; beyond it altogether: {outside}, left out; such as in {examples}. Are they of these images, and left, top, right, bottom not taken for left, top, width, height?"
+            "Boxes that extend beyond the border of their image: {cut}, clipped there; boxes entirely outside their image: {outside}, left out; such as in {examples}. Do they belong to these images? Are left, top, right, bottom confused with left, top, width, height?"
             if is_serious
-            else "Boxes that reach over the border of their image: {cut}, such as in {examples}; they are cut there.",
+            else "Boxes that extend beyond the border of their image: {cut}, such as in {examples}; they are clipped there.",
             list(dict.fromkeys(of_outside + of_cut)),
             cut=cut, outside=outside,
         )  # fmt: skip
@@ -181,7 +181,7 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "flat_boxes",
             "note",
-            "Boxes without area, of width or height 0: {boxes}, such as in {examples}; they are left out. Mark these objects anew.",
+            "Boxes without area, with width or height 0: {boxes}, such as in {examples}; they are left out. Draw the boxes of these objects again.",
             of_flat, boxes=flat,
         )  # fmt: skip
     doubled, of_doubled = _count_faults(splits, DOUBLED)
@@ -189,7 +189,7 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "double_boxes",
             "note",
-            "Boxes that stand there twice, of one place and class: {boxes}, such as in {examples}; each counts once.",
+            "Boxes that occur twice, with the same place and class: {boxes}, such as in {examples}; each counts once.",
             of_doubled, boxes=doubled,
         )  # fmt: skip
     lost, of_lost = _count_faults(splits, LOST)
@@ -198,7 +198,7 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "lost_boxes",
             "act",
-            "Boxes of which less than a third is left when their image is cut to {height}x{width} pixels: {boxes}, in {images} {images:image|images}, such as {examples}; they are left out, though a part of the object may still be seen. Take fit=pad.",
+            "Boxes of which less than a third is left when their image is cropped to {height}x{width} pixels: {boxes}, in {images} {images:image|images}, such as {examples}; they are left out, although a part of the object may still be visible. Use fit=pad.",
             of_lost, boxes=lost, images=len(of_lost), height=height, width=width,
         )  # fmt: skip
     return findings
@@ -222,7 +222,7 @@ def find_tiny_boxes(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "tiny_boxes",
         "act" if is_many else "note",
-        "Boxes with a side of less than {limit} pixels at {height}x{width}: {boxes} of {all_boxes} ({share:.0%}), such as in {examples}; a network hardly sees such objects. Take image_size={larger}, or cut the images into pieces."
+        "Boxes with a side of less than {limit} pixels at {height}x{width}: {boxes} of {all_boxes} ({share:.0%}), such as in {examples}; a network hardly sees such objects. Use image_size={larger}, or cut the images into pieces."
         if is_many
         else "Boxes with a side of less than {limit} pixels at {height}x{width}: {boxes} of {all_boxes} ({share:.1%}), such as in {examples}; a network hardly sees such objects; a larger image_size helps.",
         list(dict.fromkeys(names[at] for at in tiny[np.argsort(side[tiny], kind="stable")])),
@@ -256,7 +256,7 @@ def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding
     return one_finding(
         "whole_image_boxes",
         "act",
-        "A box covers at least {limit:.0%} of the image in {images} of {all_images} training images that have boxes, such as {examples}: where the object is need not be found. Is it a task of classes (task=classification), or are boxes missing?",
+        "A box covers at least {limit:.0%} of the image in {images} of {all_images} training images that have boxes, such as {examples}: the network does not need to find where the object is. Is it a task of classes (task=classification), or are boxes missing?",
         [train.names[at] for at in np.flatnonzero(covers)],
         limit=WHOLE, images=int(covers.sum()), all_images=int(has.sum()),
     )  # fmt: skip
@@ -280,7 +280,7 @@ def find_shared_centres(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "shared_centres",
         "act" if is_many else "note",
-        "Boxes whose centre shares a cell of {stride}x{stride} pixels with another's of the image: {boxes} of {all_boxes} ({share:.2%}), such as in {examples}; a network of centres finds one of them. A larger image_size tells more of them apart.",
+        "Boxes whose centre shares a cell of {stride}x{stride} pixels with the centre of another box of the image: {boxes} of {all_boxes} ({share:.2%}), such as in {examples}; a network that predicts centres finds one of them. A larger image_size separates more of them.",
         names,
         stride=STRIDE, boxes=shared, all_boxes=everything, share=shared / everything,
     )  # fmt: skip
@@ -294,7 +294,7 @@ def find_copies_with_other_boxes(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "copies_with_other_boxes",
         "act",
-        "Images that occur more than once, with different boxes: {contents}, such as {examples}; look at them and keep the right one.",
+        "Images that occur more than once, with different boxes: {contents}, such as {examples}; look at them and keep the right boxes.",
         [name for group in groups for name in group],
         contents=len(groups), groups=groups,
     )  # fmt: skip

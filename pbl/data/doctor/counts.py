@@ -38,7 +38,7 @@ def find_damaged_metadata(names: Sequence[str]) -> list[Finding]:
     return one_finding(
         "damaged_metadata",
         "note",
-        "Images with damaged metadata (EXIF, colour profile), which was ignored: {images}, such as {examples}; if one is turned, save it again.",
+        "Images with damaged metadata (EXIF, colour profile), which was ignored: {images}, such as {examples}; if one is rotated, save it again.",
         sorted(names),
         images=len(names),
     )
@@ -136,9 +136,9 @@ def find_small_validation(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "small_validation",
         "act",
-        "Images in the validation split: only {images}. An accuracy of about 90% on so few has a 95% interval from {low:.0%} to {high:.0%}: give it a larger share (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5)."
+        "Images in the validation split: only {images}. An accuracy of about 90% on so few images has a 95% interval from {low:.0%} to {high:.0%}: give it a larger share (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5)."
         if independent == images
-        else "Images in the validation split: {images}, but of only {groups} {groups:group|groups}. An accuracy of about 90% on so few has a 95% interval from {low:.0%} to {high:.0%}: give it more groups (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5).",
+        else "Images in the validation split: {images}, but of only {groups} {groups:group|groups}. An accuracy of about 90% on so few groups has a 95% interval from {low:.0%} to {high:.0%}: give it more groups (validation_fraction=0.3), or compare by cross-validation (compare --train ... --folds 5).",
         images=images,
         groups=independent,
         low=low,

@@ -129,13 +129,13 @@ def find_labels_unlike_predictions(
             "labels_unlike_predictions",
             "note",
             (
-                "As far as simple models can tell, {low:.0%} to {high:.0%} of all labels are wrong. Begin with these {images} of {looked_at} training images ({examples})."
+                "Simple models estimate that {low:.0%} to {high:.0%} of all labels are wrong. Begin with these {images} of {looked_at} training images ({examples})."
                 if low >= LEAST_TOLD
-                else "As far as simple models can tell, from none to {high:.0%} of all labels are wrong. To look at some, begin with these {images} of {looked_at} training images ({examples})."
+                else "Simple models estimate that 0% to {high:.0%} of all labels are wrong. To look at some, begin with these {images} of {looked_at} training images ({examples})."
             )
             # Of a fifth of one class, labelled as another, the list named 11 of 21 on digits and nothing on photographs.
             + (
-                " Tried with {tried:.0%} of the labels changed at random: {changed} of the first {first} were changed ones; mistakes between classes that look alike are harder to find."
+                " Test with {tried:.0%} of the labels changed at random: {changed} of the first {first} were changed labels; mistakes between classes that look alike are harder to find."
                 if first
                 else ""
             ),
@@ -227,7 +227,7 @@ def _find_mixed(chances: np.ndarray, labels: np.ndarray, class_names: list[str])
     return one_finding(
         "mixed_classes",
         "note",
-        "Models that did not see them take images of '{one}' and '{other}' for each other in {share:.0%} of cases, far more often than those of other pairs of classes. Either the two look alike, or labels of the two were mixed up: look at some.",
+        "Models confuse images of '{one}' and '{other}' that they were not trained on in {share:.0%} of cases, far more often than other pairs of classes. Either the two classes look alike, or their labels were mixed up: look at some.",
         one=one,
         other=other,
         share=float(shares[order[0]]),
@@ -289,7 +289,7 @@ def find_labels_harder_than_validation(
     return one_finding(
         "labels_harder_than_validation",
         "act",
-        "Simple models have a loss of {loss:.2f} on {images} training images that they did not learn from and of {val_loss:.2f} on {val_images} validation images: too large a difference for chance. Look at the labels of training images: probably some are wrong, or validation is easier.",
+        "Simple models have a loss of {loss:.2f} on {images} training images that they were not trained on and of {val_loss:.2f} on {val_images} validation images: this difference is too large for chance. Look at the labels of training images: probably some are wrong, or validation is easier.",
         loss=loss,
         val_loss=val_loss,
         images=len(index),

@@ -65,18 +65,18 @@ def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         findings += one_finding(
             "absent_marks",
             "act",
-            "No mask marks {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or take it out of the list of classes.",
+            "No mask marks {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or remove it from the list of classes.",
             listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
         )  # fmt: skip
     for split, other, classes, is_blind in absent:
         findings += one_finding(
             "absent_marks",
             "stop" if is_blind else "act",
-            "No {split} mask marks {listed} ({classes} of {all_classes} classes), and {earlier} masks do: "
+            "No {split} mask marks {listed} ({classes} of {all_classes} classes), but {earlier} masks do: "
             + (
-                "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
+                "it is evaluated but cannot be learned. Give more images of it, or use another split (split_seed)."
                 if split == "train"
-                else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
+                else "it cannot be evaluated there. Give more images of it, or use another split (split_seed)."
             ),
             split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
         )  # fmt: skip
@@ -118,7 +118,7 @@ def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         findings += one_finding(
             "rare_class",
             "note",
-            "Classes that have less than {limit:.1%} of the training pixels: {classes} ({listed}); a network may pass over them: try task_options.loss=dice, or task_options.class_weights={weights}.",
+            "Classes that have less than {limit:.1%} of the training pixels: {classes} ({listed}); a network may ignore them: try task_options.loss=dice, or task_options.class_weights={weights}.",
             limit=RARE, classes=len(rare), listed=list_names([f"{class_names[at]} {of_train[at]:.2%}" for at in rare]),
             weights="[" + ",".join(str(HEAVY if at in rare else 1) for at in range(len(class_names))) + "]",
         )  # fmt: skip
@@ -141,9 +141,9 @@ def find_empty_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray
         "act" if is_nearly_all else "note",
         "Images in which nothing is marked: {images} of {all_images} ({share:.1%}), such as {examples}; "
         + (
-            "nearly all: a network that marks nothing is hardly ever wrong. Leave most of them out, or cut the images to where something is."
+            "this is nearly all images: a network that marks nothing is hardly ever wrong. Leave most of them out, or crop the images to the marked parts."
             if is_nearly_all
-            else "they show whether something is found where nothing is, and count apart from Dice."
+            else "they show whether the network finds something that is not there, and count separately from Dice."
         ),
         names,
         images=len(names), all_images=everything, share=len(names) / everything,
@@ -169,7 +169,7 @@ def find_lost_marks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]
     return one_finding(
         "lost_marks",
         "act",
-        "Images of which all that is marked is lost at {height}x{width} pixels: {images}, such as {examples}: it is cut off, or smaller than a pixel. Take fit=pad, or a larger image_size.",
+        "Images in which the whole mask is lost at {height}x{width} pixels: {images}, such as {examples}: it is cut off, or smaller than a pixel. Use fit=pad, or a larger image_size.",
         names,
         images=len(names), height=height, width=width,
     )  # fmt: skip
@@ -194,7 +194,7 @@ def find_inverted_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndar
     return one_finding(
         "inverted_masks",
         "act",
-        "The masks mark {share:.0%} of the training pixels, and {edge:.0%} of those at the edges of the images, such as {examples}: are they inverted? The background is black (0), what is sought is not.",
+        "The masks mark {share:.0%} of the training pixels, and {edge:.0%} of those at the edges of the images, such as {examples}: are they inverted? The background is black (0), the object is not.",
         [train.names[at] for at in np.argsort(-edge, kind="stable")],
         share=float(share), edge=float(edge.mean()),
     )  # fmt: skip
@@ -229,7 +229,7 @@ def find_masks_like_images(
         return one_finding(
             "masks_are_images",
             "act",
-            "The masks equal their images in {images} of {looked_at} training images in which something is marked, such as {examples}: do masks stand in the place of images?",
+            "The masks equal their images in {images} of {looked_at} training images in which something is marked, such as {examples}: are there masks in the place of the images?",
             [train.names[at] for at in equal],
             images=len(equal), looked_at=len(known),
         )  # fmt: skip
@@ -237,7 +237,7 @@ def find_masks_like_images(
         return one_finding(
             "masks_by_brightness",
             "note",
-            "In {images} of {looked_at} training images in which something is marked, such as {examples}, a limit of brightness alone gives the mask: if the masks were made so, a network learns that limit and nothing else.",
+            "In {images} of {looked_at} training images in which something is marked, such as {examples}, a brightness threshold alone gives the mask: if the masks were made this way, a network learns that threshold and nothing else.",
             [train.names[at] for at in separated],
             images=len(separated), looked_at=len(known),
         )  # fmt: skip
@@ -283,7 +283,7 @@ def find_copies_with_other_masks(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "copies_with_other_masks",
         "act",
-        "Images that occur more than once, with different masks: {contents}, such as {examples}; look at them and keep the right one.",
+        "Images that occur more than once, with different masks: {contents}, such as {examples}; look at them and keep the right mask.",
         [name for group in groups for name in group],
         contents=len(groups), groups=groups,
     )  # fmt: skip

@@ -115,8 +115,9 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
         findings += one_finding(
             "shift",
             "act" if low > SHIFT_LARGE_AUC else "note",
-            "A simple classifier tells {split} images from training images (area under the ROC curve {auc:.2f}, 95% interval from {low:.2f}; 0.50 if they were alike); they differ most in {statistic}: "
-            "look whether both were made and read in the same way, such as 0 to 255, colour order, size.",
+            "A simple classifier distinguishes {split} images from training images (area under the ROC curve {auc:.2f}, 95% interval from "
+            "{low:.2f}; 0.50 if they were alike); they differ most in {statistic}: check whether both were made and read in the same way, such as "
+            "0 to 255, colour order, size.",
             [splits[split].names[index[i]] for i in order[:40]],
             split=split,
             auc=auc,

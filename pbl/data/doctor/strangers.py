@@ -52,7 +52,7 @@ def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int =
         findings += one_finding(
             "stranger",
             "note",
-            "Images unlike all others: {images} of {looked_at}, such as {examples}; clean data have some too, about 1%: look whether these belong here, or are drawings, screenshots or placeholders.",
+            "Images unlike all others: {images} of {looked_at}, such as {examples}; clean data have some too, about 1%: check whether these belong here, or are drawings, screenshots or placeholders.",
             found,
             images=len(found),
             looked_at=len(names),
@@ -61,7 +61,7 @@ def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int =
         findings += one_finding(
             "faint_image",
             "note",
-            "Images nearly of one colour all over: {images} of {looked_at}, such as {examples}; look whether anything can be seen in them.",
+            "Images of nearly a single colour: {images} of {looked_at}, such as {examples}; check whether anything is visible in them.",
             found,
             images=len(found),
             looked_at=len(names),
@@ -70,7 +70,7 @@ def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int =
         findings += one_finding(
             "blurred_image",
             "note",
-            "Images much less sharp than the others: {images} of {looked_at}, such as {examples}; look whether a person could name them.",
+            "Images much less sharp than the others: {images} of {looked_at}, such as {examples}; check whether a person could name them.",
             found,
             images=len(found),
             looked_at=len(names),
