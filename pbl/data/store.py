@@ -37,9 +37,7 @@ from pbl.languages import say
 from pbl.storage.writing import name_unfinished, replacing
 
 _FORMAT = 2  # version of the cached files; part of their names
-DECODING = (
-    400 * 10**6
-)  # bytes of all images that are being decoded at the same time; a single one may take twice as many
+DECODING = 400 * 10**6  # bytes of all images being decoded at a time; a single one may take twice as many
 KEPT_FROM = 1.0  # seconds of decoding; a result that took less is not kept in the cache
 TOLD_AFTER, TOLD_EVERY = 2.0, 0.5  # seconds of decoding before progress is shown, and between updates
 _BATCH = 64  # images that a thread takes at a time

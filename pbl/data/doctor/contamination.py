@@ -11,9 +11,7 @@ from pbl.statistics import wilson_interval
 
 CAP = 2_000  # images of either side
 HIDDEN = 0.05  # known anomalies that are called normal, as a share of the normal images
-FEWEST_HIDDEN = (
-    8  # at least so many are hidden, else nothing is estimated; at most a quarter of the known ones is hidden
-)
+FEWEST_HIDDEN = 8  # fewest hidden ones for an estimate; at most a quarter of the known ones is hidden
 # At most this share of the hidden anomalies may be among the less suspect four fifths of the images that are called normal; else nothing
 # is reported. Digits and MNIST have 0 to .07, clean and with 10% anomalies. Classes of CIFAR-10 have .04 (ships) and .16 to .33: up to 4% of
 # these would be suspected though they are clean.
