@@ -63,7 +63,7 @@ from pbl.storage.writing import (
     write_json,
 )
 
-UNBORN_SECONDS = 60  # a run's folder that has no settings after this time is a left-over: they are written at once
+UNBORN_SECONDS = 60  # a folder still without settings then is a left-over: they are written within a moment
 SCHEMAS = {
     "environment.json": Environment,
     "split.json": Split,
