@@ -1,6 +1,6 @@
-"""What a grading can say of a submission: a closed list of statuses, and one sentence for each reason.
+"""What a grading can say about a submission: a fixed list of statuses, and one sentence for each reason.
 
-A sentence never holds a path, a Python error or anything of the hidden images: teams read it. What else is known stands in the
+A sentence never contains a path, a Python error or anything about the hidden images: teams read it. Everything else is in the
 instructor's log.
 """
 
@@ -101,7 +101,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "mask_value": ("wrong_classes", "{name} has the value {value} in {pixels} {pixels:pixel|pixels}, which is no class. Expected: 0 for the background, up to {last} for the last class."),
     "weights_not_finite": ("non_finite", "{count} weights are NaN or infinite: the training diverged. Lower the learning rate."),
     "predictions_not_finite": ("non_finite", "{rows} rows of predictions hold NaN or infinity."),
-    # while it ran
+    # while it was running
     "slow": ("timeout", "It was stopped after {limit} seconds. Make the model or its images smaller, or ask the instructor for more time (--seconds)."),
     "busy": ("timeout", "It was stopped after {limit} seconds of CPU time. Make the model or its images smaller, or ask the instructor for more time (--seconds)."),
     "memory": ("out_of_memory", "It needed more than {limit} MB of memory. Make the model or its images smaller, or ask the instructor for more memory (--memory)."),
@@ -112,12 +112,12 @@ REASONS: dict[str, tuple[str, str]] = {
     "wrote": ("crashed", "It wrote more than {limit} MB or {files} files."),
     "threads": ("crashed", "It started more than {limit} threads."),
     "interrupted": ("crashed", "The grader was stopped twice while it worked on this submission. Grade it again with --again."),
-    # ours
+    # our own faults
     "result_changed": ("grader_error", "Its cached predictions were changed or lost after they were computed. Grade it again: --again {team}"),
     "grader": ("grader_error", "The grader failed, not the submission. Grade again with the same command."),
 }  # fmt: skip
 
-# In place of a sentence whose words come from a team's own program.
+# Instead of a sentence whose words come from a team's own program.
 UNTOLD = "What the team's own builder.py says of itself is not shown here. The instructor finds it in {log}."
 
 # Why the probabilities of fixtures may differ.
@@ -140,13 +140,13 @@ def status_of(reason: str) -> str:
 
 
 def say(reason: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns a reason's sentence and values for each of its fields, so that it can be filled in any language."""
+    """Returns a reason's sentence and the values of its fields, so that it can be filled in any language."""
     template = REASONS[reason][1]
     wanted = re.findall(r"{(\w+)}", template)
     return template, {name: fields.get(name, "?") for name in wanted}
 
 
 def explain(reason: str, fields: dict[str, Any]) -> Sentence:
-    """Returns a reason's sentence, filled; see `say`."""
+    """Returns a reason's sentence with its fields filled; see `say`."""
     template, values = say(reason, fields)
     return Sentence(template, **values)
