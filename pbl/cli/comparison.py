@@ -26,7 +26,7 @@ from pbl.languages import say, say_sentence
 from pbl.storage.escapes import for_screen
 from pbl.training.workers import is_worker
 
-MOST_ROWS = 20  # of a table of a comparison on the screen
+MOST_ROWS = 20  # rows of a comparison's table on the screen
 
 
 def compare(
@@ -137,7 +137,7 @@ def _train_each(
     engine: str,
     folder: str | None,
 ):
-    """Returns the runs, those that failed, and the exit status that they ask for."""
+    """Returns the runs, those that failed, and the resulting exit status."""
     from pbl.comparison import Failure
 
     files = [word for word in words if "=" not in word or word.endswith(".py")]
@@ -158,7 +158,7 @@ def _train_each(
         from pbl.models import find_builder
         from pbl.training import sweep
     for config in configs:
-        find_builder(config.model)  # a slip is told before anything is trained
+        find_builder(config.model)  # a slip is reported before anything is trained
     budget = sweep.budget_file(folder)
     planned = sweep.plan_comparison(configs, seeds, epochs, minutes, budget, folds=folds)
     spread(workers, engine)
@@ -198,7 +198,7 @@ def _measure_one_of_each(runs) -> None:
 
 
 def show_comparison(result) -> None:
-    """What fits on a screen of 80 letters; results.md has all columns."""
+    """Prints what fits on a screen with 80 columns; results.md has everything."""
     from pbl import comparison
 
     told = "A difference of less than {margin:g} points is treated as unimportant. {images:,} {split} images."

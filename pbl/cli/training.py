@@ -133,7 +133,7 @@ def _sweep(config, text: str | None, seeds: int, workers: int, engine: str, fold
 
         try:
             result = compare(find_runs(finished))
-        except InputError as error:  # settings that change the images
+        except InputError as error:  # these settings change the images
             print(say_sentence(error))
         else:
             show_comparison(result)
@@ -154,7 +154,7 @@ def _search(
     space = parse_space(text, config)
     study.check_size(space, trials, minutes)
     if (workers != 1 or engine != "processes") and not is_worker():
-        study.Study(config, space, folder=folder)  # what the journal holds against it is told once, not by each worker
+        study.Study(config, space, folder=folder)  # a conflict with the journal is reported once, not by each worker
     spread(workers, engine)
     found = study.search(config, space, trials, minutes=minutes, pruner=pruner, folder=folder)
     if is_worker() or found.is_interrupted:
@@ -187,7 +187,7 @@ def _show_search(found, space, config) -> int:
     if len(runs) > 1:
         try:
             result = compare(runs)
-        except InputError as error:  # of a task without values for each image
+        except InputError as error:  # the task has no values for each image
             print(say_sentence(error))
         else:
             show_comparison(result)
@@ -218,14 +218,14 @@ def _measure_learning_curve(config, seeds: int, workers: int, engine: str, folde
 
 
 def _show_runs(shown) -> int:
-    """Prints some columns of a table of runs; returns the exit status that their statuses ask for."""
+    """Prints some columns of a table of runs; returns the exit status that follows from their statuses."""
     shown = shown.astype(object).where(shown.notna(), "")
     print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
     return _find_status(shown["status"])
 
 
 def _find_status(statuses) -> int:
-    """The exit status that the statuses of runs ask for."""
+    """The exit status that follows from the statuses of runs."""
     statuses = set(statuses)
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
 
@@ -245,7 +245,7 @@ def _show_run(run) -> int:
         print(say(told, done=epochs, all=planned, run=for_shell(run.path)))
         return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
-    if "metrics" not in metrics:  # judged as classification is
+    if "metrics" not in metrics:  # judged like classification
         accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
         of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
         of_epoch = "{best} of {all} (lowest validation loss; this model is kept)"
@@ -293,7 +293,7 @@ def find_rate(
     choose_code([experiment], trust, no_code)
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)
-    if config.task not in ("classification", "segmentation", "detection"):  # others have losses of their own
+    if config.task not in ("classification", "segmentation", "detection"):  # other tasks have their own losses
         config.check_is_classifier("find-rate")
     with quiet_tensorflow():
         from pbl.evaluation.run import open_data

@@ -1,4 +1,4 @@
-"""The kinds of experiment that may help against a finding, and how each changes the settings: data, nothing is judged here."""
+"""The kinds of experiment that may help against a finding, and how each changes the settings. These are data: nothing is judged here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from pbl.config import Config
 
-# The next larger network, where no option makes it wider.
+# The next larger network, for models that no option makes wider.
 LARGER = {
     "perceptron": "mlp",
     "softmax_regression": "mlp",
@@ -35,12 +35,12 @@ class Remedy:
     name: str
     template: str
     change: Callable[[Config, dict[str, Any], int], dict[str, Any] | None]  # settings, builder's options, shorter side
-    command: str = "train"  # or what stands in its place
-    trainings: int = 0  # as long as the run's, that such a command takes
+    command: str = "train"  # or another command
+    trainings: int = 0  # how many trainings, each as long as the run's, such a command takes
 
 
 def _lengthened(config: Config) -> dict:
-    """For what slows learning down: also where early stopping may end it before."""
+    """For a change that slows learning down: longer even if early stopping may end it earlier."""
     return {"epochs": 3 * config.epochs}
 
 
@@ -69,7 +69,7 @@ def _rate_times(factor: float) -> Callable:
 
 
 def _relaxed(config: Config, options: dict, side: int) -> dict | None:
-    """Takes away what holds the weights back: penalties, dropout, augmentation."""
+    """Removes what holds the weights back: penalties, dropout, augmentation."""
     settings: dict[str, Any] = {}
     if options.get("l2"):
         settings["model_options.l2"] = 0.0
