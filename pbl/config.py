@@ -51,7 +51,7 @@ def _as_augmentation(value: dict[str, Any]) -> dict[str, Any]:
         if problem["type"] == "extra_forbidden":
             nearest = name_nearest(name, Augmentation.model_fields)
             raise ValueError(Sentence("there is no '{name}'. {nearest}", name=name, nearest=nearest)) from None
-        what = Sentence(Augmentation.model_fields[name].description)
+        what = Sentence(Augmentation.model_fields[name].description or "")
         raise ValueError(
             Sentence(
                 "{name}={value!r}: {reason} ({what})",
@@ -373,7 +373,7 @@ def _explain(error: ValidationError) -> Sentence:
             hint = RENAMED.get(name) or name_nearest(name, Config.model_fields)
             problems.append(Sentence("There is no setting '{name}'. {hint}", name=name, hint=hint))
         else:
-            meaning = Sentence(Config.model_fields[name].description)
+            meaning = Sentence(Config.model_fields[name].description or "")
             if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
                 point = value.replace(",", "." if problem["type"].startswith("float") else "")
                 told = Sentence("Write {name}={value}", name=name, value=point)
@@ -570,14 +570,13 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             if inside
             else Sentence("Give an experiment file, or a run."),
         )
-    config = getattr(run_experiment_file(file), "config", None)
-    if not isinstance(config, Config):
+    named = getattr(run_experiment_file(file), "config", None)
+    if not isinstance(named, Config):
         raise InputError(
             "{file} does not set `config`. End it with: config = Config(...), after `from pbl import Config`.",
             file=file,
         )
-    if "experiment" not in config.model_fields_set:
-        config = config.replace(experiment=file.stem)
+    config = named if "experiment" in named.model_fields_set else named.replace(experiment=file.stem)
     config._file = file
     return apply_overrides(config, overrides)
 

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from pbl.languages.forms import fill_sentence
 
@@ -20,7 +20,7 @@ class Sentence(str):
     template: str
     fields: dict[str, Any]
 
-    def __new__(cls, template: str, /, **fields: Any):
+    def __new__(cls, template: str, /, **fields: Any) -> Self:
         sentence = super().__new__(cls, fill_sentence(template, fields))
         sentence.template, sentence.fields = template, fields
         return sentence

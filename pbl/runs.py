@@ -43,7 +43,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
+from pbl import __version__
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.mistakes import LONGEST_SIDE, MOST_KEPT
@@ -68,7 +70,7 @@ from pbl.storage.writing import (
 )
 
 UNBORN_SECONDS = 60  # a folder still without settings then is a left-over: they are written within a moment
-SCHEMAS = {
+SCHEMAS: dict[str, type[BaseModel]] = {
     "environment.json": Environment,
     "split.json": Split,
     "metrics_val.json": Metrics,
@@ -615,9 +617,9 @@ def find_run(path: str | Path) -> Run:
         raise InputError("No run {path}. {hint}", path=path, hint=hint)
     if is_there(path / "config.json"):
         return Run(path)
-    inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
-    if inside:
-        raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
+    below = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
+    if below:
+        raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(below[-8:]))
     if path.suffix == ".py":
         told = "{path} is an experiment file, not a run. Its runs are in {folder}; train one first: python -m pbl train {path}"
         raise InputError(told, path=path, folder=runs_folder() / path.stem)
@@ -628,8 +630,8 @@ def find_run(path: str | Path) -> Run:
 
 def describe_environment() -> dict[str, Any]:
     """Returns versions, machine, git commit and command, in the form of `environment.json`."""
-    packages = ("pbl", "tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pillow", "tensorflow-datasets")
-    versions = {}
+    packages = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pillow", "tensorflow-datasets")
+    versions = {"pbl": __version__}  # also of a checkout that is not installed
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)

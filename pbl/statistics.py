@@ -100,7 +100,7 @@ def paired_interval(
     lower_2, upper_2 = wilson_interval(second, trials, confidence)
     share_1, share_2 = first / trials, second / trials
     # The correlation, with a continuity correction if it is positive; 0 if one of the two has only one outcome.
-    product = both * neither - only_first * only_second
+    product: float = both * neither - only_first * only_second
     product = max(product - trials / 2, 0) if product > 0 else product
     spread = first * (trials - first) * second * (trials - second)
     correlation = product / sqrt(spread) if spread else 0.0
@@ -538,7 +538,7 @@ def extrapolate_doubling(half: np.ndarray, full: np.ndarray, confidence: float =
         gain = max(0.0, now - now**2 / before)
         return float(full[seeds][:, images].mean()) + gain, gain
 
-    n, k = full.shape[1], len(full)
+    n, k = int(full.shape[1]), len(full)
     drawn = np.array([expect(random.integers(0, n, n), random.integers(0, k, k)) for _ in range(2000)])
     (low, gain_low), (high, gain_high) = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return Doubling(expect(np.arange(n), np.arange(k))[0], *map(float, (low, high, gain_low, gain_high)))

@@ -47,7 +47,7 @@ def find_commands(text: str) -> list[str]:
 
 
 TEXTS = {
-    **{name: (ROOT / name).read_text(encoding="utf-8") for name in list_readmes()},
+    **{name: (ROOT / name).read_text(encoding="utf-8") for name in (*list_readmes(), ".github/CONTRIBUTING.md")},
     **{file: read_notebook(ROOT / file) for file in ("run_colab.ipynb", "notebooks/ja/run_colab.ipynb")},
     **{
         str(file.relative_to(ROOT)): read_notebook(file)

@@ -173,5 +173,5 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
     made = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, root], capture_output=True, text=True)  # fmt: skip
     if "No matching distribution found for setuptools" in made.stderr:
         pytest.skip("pip cannot fetch setuptools: no network")
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = tmp_path / f"pbl-{pbl.__version__}-py3-none-any.whl"
     assert {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("pbl/")} == ours, made.stderr

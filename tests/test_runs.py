@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pbl import __version__
 from pbl.config import Config, as_word, flatten, parse_overrides
 from pbl.errors import InputError
 from pbl.runs import Run, find_unfinished, load_run, reserve_run, start_run
@@ -75,6 +76,7 @@ def test_the_copy_of_the_settings_is_exact(tmp_path):
     assert run_experiment_file(run.path / "experiment.py").config.model_dump() == config.model_dump()
     environment = run.environment
     assert environment["status"] == "running" and environment["versions"]["keras"] and environment["command"]
+    assert environment["versions"]["pbl"] == __version__
 
 
 def test_lock(tmp_path, monkeypatch):

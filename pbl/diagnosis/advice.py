@@ -132,7 +132,8 @@ def advise(
     remedies = ChainMap(*(rule.remedies for rule in RULES.values() if rule.name == finding.name))
     known = {_key(of): value for of, value in team}
     parents = [(of, value) for of, value in team][-MOST_PARENTS:]
-    found, promises = [], {}
+    found: list[Experiment] = []
+    promises: dict[str, float] = {}
     for remedy, share in remedies.get(cause) or remedies.get("", ()):
         settings = remedy.change(config, options, side)
         if settings is None or (remedy is VALIDATE and has_official_validation):
@@ -148,12 +149,14 @@ def advise(
             continue
         own = _find_own(remedy, options, side, parents, known)
         share = _expect(remedy, share, own)
-        if own and share <= 0:
+        if own and share is not None and share <= 0:
             continue
-        measured = _range(remedy, own) if accuracy is not None and accuracy > chance else None
-        low, middle, high = (
-            (None, None, None) if measured is None else (100 * share * (1 - accuracy) for share in measured[:3])
-        )
+        measured: Measured | None = None
+        low: float | None = None
+        middle: float | None = None
+        high: float | None = None
+        if accuracy is not None and accuracy > chance and (measured := _range(remedy, own)) is not None:
+            low, middle, high = (100 * share * (1 - accuracy) for share in measured[:3])
         details = {name.replace(".", "_"): value for name, value in settings.items()} | {"settings": ", ".join(words)}
         command = "train {run}" if settings else remedy.command
         typed = [run if word == "{run}" else word for word in command.split()] + words
@@ -213,8 +216,11 @@ def _find_own(
 def _expect(remedy: Remedy, share: float | None, own: list[float]) -> float | None:
     """The share of errors by which experiments are ordered: the measured one or the table's, combined with the team's own."""
     share = MEASURED[remedy.name].middle if remedy.name in MEASURED else share
-    if not own:
-        return share
+    return _weigh(share, own) if own else share
+
+
+def _weigh(share: float | None, own: list[float]) -> float:
+    """The mean of the team's own pairs, of which there is one at least, and of the table, where it has that remedy."""
     return sum(own) / len(own) if share is None else (PRIOR_RUNS * share + sum(own)) / (PRIOR_RUNS + len(own))
 
 
@@ -224,7 +230,7 @@ def _range(remedy: Remedy, own: list[float]) -> Measured | None:
     if not own:
         return table
     shares = sorted([*own, *(table[:3] if table else ())])
-    middle = _expect(remedy, None, own)
+    middle = _weigh(None if table is None else table.middle, own)
     helped = sum(share > 0 for share in own)
     if table is None:
         return Measured(shares[0], middle, shares[-1], helped, len(own))
@@ -237,12 +243,14 @@ def _has_hurt(advised: Config, config: Config, accuracy: float, team: list[tuple
     def steps(of: Config, to: Config) -> dict[str, float | str]:
         """For each setting that differs: the sign of the change, or the new value if it is not a number."""
         before, after = flatten(of.decides()), flatten(to.decides())
-        changed = {}
+        changed: dict[str, float | str] = {}
         for name in before.keys() | after.keys():
             old, new = before.get(name), after.get(name)
             if old != new:
-                numbers = all(isinstance(value, (int, float)) for value in (old, new))
-                changed[name] = math.copysign(1, new - old) if numbers else json.dumps(new)
+                if isinstance(old, (int, float)) and isinstance(new, (int, float)):
+                    changed[name] = math.copysign(1, new - old)
+                else:
+                    changed[name] = json.dumps(new)
         return changed
 
     wanted = steps(config, advised)
@@ -284,13 +292,11 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
         kept = [finding for finding in diagnosis.findings if finding.cause != "low_rate"]
         diagnosis = replace(diagnosis, findings=tuple(kept))
     is_default = folder == runs_folder().resolve()
-    where = {"run": str(run.path), "runs": None if is_default else str(folder)}
+    path, runs = str(run.path), None if is_default else str(folder)
     if has_ended is None:
         has_ended = environment.get("status") == "finished" or bool(environment.get("diverged"))
     if not has_ended:
-        command = shlex.join(
-            ["python", "-m", "pbl", "train", where["run"], *(["--runs", where["runs"]] if where["runs"] else [])]
-        )
+        command = shlex.join(["python", "-m", "pbl", "train", path, *(["--runs", runs] if runs else [])])
         going_on = Experiment(
             GO_ON.name, GO_ON.template, {}, 0, None, None, None, 0, 0, (), 0, command, {}, GO_ON.template
         )
@@ -305,7 +311,8 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
         run.config,
         environment.get("builder_options", {}),
         min(shape[:2]),
-        **where,
+        run=path,
+        runs=runs,
         accuracy=accuracy,
         chance=_find_chance(run),
         team=[*team, *own],
@@ -359,7 +366,7 @@ def _is_finding(value: Any) -> bool:
     details = value["details"]
     if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
         return False
-    kinds = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float)
+    kinds: dict[str, type] = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float)
     kinds |= dict.fromkeys(("images", "val_images", "of_train", "of_val"), int)
     are_numbers = all(
         type(details[name]) in (kind, int) and 0 <= details[name] < 1e9

@@ -27,8 +27,10 @@ def examine_arrays(
     from pbl.data import doctor
     from pbl.data.split import hash_image
 
+    if val is None:
+        return []
     sides = {"train": train, "val": val}
-    if val is None or not all(_are_images(images) for images, _ in sides.values()):
+    if not all(_are_images(images) for images, _ in sides.values()):
         return []
     bounds = [_find_range(images) for images, _ in sides.values()]
     if differ_in_scale(*bounds):

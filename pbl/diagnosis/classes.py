@@ -1,12 +1,14 @@
 """Rules about single classes: rare, absent, numbered differently, taken for another, with another share, never found."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.statistics import newcombe_interval
 
 
-def _thin(counts: tuple[int, int], share: float) -> tuple[int, int]:
+def _thin(counts: Sequence[int], share: float) -> tuple[int, int]:
     """How many out of how many, as if only independent images were counted."""
     images = max(1, round(counts[1] * share))
     return min(images, round(counts[0] * images / max(int(counts[1]), 1))), images

@@ -101,10 +101,10 @@ def diagnose_features(
         All findings; the first is the headline.
     """
     found = metrics["contrast"]
-    findings = [_find_divergence(history), _find_collapse(found, history)]
-    if findings[0] is None:
-        findings.append(_judge_gain(found, history, metrics["images"]))
-    findings = [finding for finding in findings if finding is not None]
+    tried = [_find_divergence(history), _find_collapse(found, history)]
+    if tried[0] is None:
+        tried.append(_judge_gain(found, history, metrics["images"]))
+    findings = [finding for finding in tried if finding is not None]
     names = [finding.name for finding in findings]
     if len(names) > 1:  # a faulty encoder is not called healthy as well
         findings = [finding for finding in findings if finding.name not in ("healthy", "too_noisy_to_say")]
@@ -201,14 +201,14 @@ def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float
     if gains:
         others = [level for level in levels if level not in gains]
         if others:
-            won, others = (", ".join(f"{level['labels']:,}" for level in some) for some in (gains, others))
+            won, lost = (", ".join(f"{level['labels']:,}" for level in some) for some in (gains, others))
             return make_finding(
                 "healthy",
                 "The features are better than every control with {won} labels; with {others} no gain is certain, and a simpler method may be as "
                 "good. {lines}",
                 lines=lines,
                 won=won,
-                others=others,
+                others=lost,
             )
         return make_finding(
             "healthy", "The features are better than every control with every number of labels. {lines}", lines=lines

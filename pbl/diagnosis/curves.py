@@ -22,9 +22,9 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
         best_epoch: The epoch to mark: the one whose model was kept.
         title: The heading; by default "Learning curves" in the reader's language.
     """
-    names = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
-    banded = [name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)]
-    names = [name for name in names if name.rpartition("_")[0] not in banded]
+    logged = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
+    banded = [name for name in logged if {f"{name}_low", f"{name}_high"} <= set(logged)]
+    names = [name for name in logged if name.rpartition("_")[0] not in banded]
     rows = max(1, -(-len(names) // 2))
     figure = Figure(figsize=(10, 3.6 * rows), layout="constrained")
     figure.suptitle(literal(caption("Learning curves") if title is None else title))
@@ -76,20 +76,21 @@ def plot_learning_curves(
         is_cross_entropy: Whether the training loss is the cross-entropy itself. With label smoothing or mean squared error the numbers
             are different: with signals they are left out, without signals they are called "loss".
     """
-    has_signals = signals is not None and len(signals.probe.loss) > 1
-    figure = Figure(figsize=(10, 6.4 if has_signals else 4.2), layout="constrained")
+    if signals is not None and len(signals.probe.loss) < 2:  # of no epoch yet
+        signals = None
+    figure = Figure(figsize=(10, 4.2 if signals is None else 6.4), layout="constrained")
     figure.suptitle(literal(caption("Learning curves") if title is None else title))
-    if has_signals:
+    if signals is not None:
         (loss, accuracy), (gap, rate) = figure.subplots(2, 2, height_ratios=(2.6, 1), sharex=True)
     else:
         loss, accuracy = figure.subplots(1, 2)
     few = "." if len(history) < 3 else None  # a line through one point is invisible
-    is_nats = is_cross_entropy or has_signals
+    is_nats = is_cross_entropy or signals is not None
     for axes, name, label in (
         (loss, "loss", caption("cross-entropy loss [nats]") if is_nats else caption("loss")),
         (accuracy, "accuracy", caption("accuracy [share of images]")),
     ):
-        if name == "accuracy" or is_cross_entropy or not has_signals:
+        if name == "accuracy" or is_cross_entropy or signals is None:
             axes.plot(
                 history["epoch"],
                 history[name],
@@ -98,7 +99,7 @@ def plot_learning_curves(
                 marker=few,
                 label=caption("Keras's training log (mean during the epoch)"),
             )
-        if has_signals:
+        if signals is not None:
             _draw_sides(axes, signals, name)
         else:
             axes.plot(
@@ -111,7 +112,7 @@ def plot_learning_curves(
             )
         axes.set(ylabel=label, title=caption("loss") if name == "loss" else caption("accuracy"))
     loss.set_ylim(bottom=0)
-    if has_signals:
+    if signals is not None:
         _scale_loss(loss, signals)
         _draw_gap(gap, signals)
         rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
@@ -129,7 +130,7 @@ def plot_learning_curves(
             told, value = "kept: epoch {epoch}, accuracy {value:.4f}", best.item()
             if name == "loss":
                 told = "kept: epoch {epoch}, loss {value:.4f} (lowest)"
-            if name == "loss" and has_signals and not is_cross_entropy:
+            if name == "loss" and signals is not None and not is_cross_entropy:
                 places = [place for place, row in enumerate(signals.epochs) if row["epoch"] == best_epoch]
                 value = float(signals.val.loss[places[-1]].astype(float).mean()) if places else np.nan
                 told = (
@@ -139,8 +140,8 @@ def plot_learning_curves(
         if fine_tune_from_epoch:
             axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=caption("fine-tuning begins"))
         axes.legend(fontsize="small")
-    for axes in (gap, rate) if has_signals else (loss, accuracy):
-        axes.set_xlabel(caption("epoch (0: before training)") if has_signals else caption("epoch"))
+    for axes in (loss, accuracy) if signals is None else (gap, rate):
+        axes.set_xlabel(caption("epoch") if signals is None else caption("epoch (0: before training)"))
     return figure
 
 

@@ -16,15 +16,15 @@ def differ_in_scale(train: tuple[float, float] | list[float], val: tuple[float, 
 
 def find_other_scale(run: Evidence) -> Finding | None:
     """Pixels of validation images that are many times those of training images, or the other way round."""
-    ranges = [run.inputs.get(name) for name in ("train", "val")]
-    if None in ranges or min(map(max, ranges)) <= 0 or not differ_in_scale(*ranges):
+    train, val = run.inputs.get("train"), run.inputs.get("val")
+    if train is None or val is None or min(max(train), max(val)) <= 0 or not differ_in_scale(train, val):
         return None
     return make_finding(
         "shift_suspected",
         "Pixels of training images go up to {train_largest:g}, those of validation images up to {val_largest:g}: only one of the two seems to be "
         "scaled. Leave both as they are in the files, and scale them in the model: keras.layers.Rescaling(1 / 255) as its first layer.",
-        train_largest=max(ranges[0]),
-        val_largest=max(ranges[1]),
+        train_largest=max(train),
+        val_largest=max(val),
         kind="scale",
     )
 
@@ -234,9 +234,9 @@ def find_label_noise(run: Evidence) -> Finding | None:
             kind="harder_for_simple_models",
         )
     # If the shares of classes differ, so does the difficulty.
-    harder = None if is_shifted or run.have_other_shares else _find_harder(run)
-    if harder is not None:
-        return harder
+    for_network = None if is_shifted or run.have_other_shares else _find_harder(run)
+    if for_network is not None:
+        return for_network
     told = [finding["details"] for finding in run.data.get("labels_unlike_predictions", [])]
     if told and run.over("wrong_labels", float(told[0].get("low", 0))):
         return make_finding(

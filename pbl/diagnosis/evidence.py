@@ -80,7 +80,7 @@ class Evidence:
         self.signals, self.best_accuracy, self.limits = signals.kept, best_accuracy, limits
         signals = self.signals
         self.found: list[Finding] = []
-        self.data: dict[str, list[dict]] = {}
+        self.data: dict[str, list[Mapping[str, Any]]] = {}
         for finding in data:
             self.data.setdefault(finding["check"], []).append(finding)
         self.probe, self.val = signals.probe, signals.val
@@ -310,15 +310,16 @@ class Evidence:
     def references(self) -> list[tuple[float, int]]:
         """Accuracies that can be reached on unseen images, each with the number of images that it was measured on."""
         best = self.best_accuracy
-        is_known = best is not None and 0 <= best <= 1 and self.val_n > 0 and not self.leaks
-        return self.simple_references + ([(best, self.val_n)] if is_known else [])
+        if best is None or not 0 <= best <= 1 or self.val_n < 1 or self.leaks:
+            return self.simple_references
+        return [*self.simple_references, (best, self.val_n)]
 
     def epoch(self, row: int) -> int:
         """The epoch of a row of the signals; a training may begin later than at epoch 0."""
         return int(self.signals.epochs[row]["epoch"])
 
     @cached_property
-    def leaks(self) -> list[dict]:
+    def leaks(self) -> list[Mapping[str, Any]]:
         """The data doctor's findings of copies of training images in validation, if there are more than a few."""
         images = sum(self.signals.about["val_counts"])
         # In small sets single images look like altered copies by nature. If training images are copies of one another too,
@@ -336,7 +337,7 @@ class Evidence:
         ]
 
     @cached_property
-    def copies_in_train(self) -> list[dict]:
+    def copies_in_train(self) -> list[Mapping[str, Any]]:
         """The data doctor's findings that training images are altered copies of one another."""
         return self.data.get("altered_copies_in_train", [])
 

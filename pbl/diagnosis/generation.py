@@ -125,7 +125,7 @@ def diagnose_samples(
     rules = (
         _find_divergence, _find_too_few, _find_copies, _find_collapse, _find_missing, _find_unlike, _find_low_recall,
     )  # fmt: skip
-    findings = []
+    findings: list[Finding] = []
     for rule in rules:
         finding = rule(measured, history)
         if finding is not None and finding.name not in [one.name for one in findings]:

@@ -95,16 +95,16 @@ class OverfittingMonitor(keras.callbacks.Callback):
             sizes = [train.images(split).labels for split in ("train", "val")]
             classes, steps = train.num_classes, train.steps_per_epoch
         else:
-            pairs = [_as_pair(train), _as_pair(val) if val is not None else None]
-            sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in pairs]
+            of_train, of_val = _as_pair(train), None if val is None else _as_pair(val)
+            sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in (of_train, of_val)]
             classes, steps = 1 + max(int(of_side.max(initial=0)) for of_side in sizes), None
-            if pairs[1] and pairs[1][0].shape[1:] != pairs[0][0].shape[1:]:
+            if of_val and of_val[0].shape[1:] != of_train[0].shape[1:]:
                 raise InputError(
                     "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one shape.",
-                    train=pairs[0][0].shape[1:],
-                    val=pairs[1][0].shape[1:],
+                    train=of_train[0].shape[1:],
+                    val=of_val[0].shape[1:],
                 )
-            self._train, self._val = pairs
+            self._train, self._val = of_train, of_val
         self._pixels, self._labels, val_items = self._take(MOST, max(FEWEST, len(sizes[0]) // ONE_IN))
         self._about = {
             "num_classes": classes,
@@ -123,10 +123,15 @@ class OverfittingMonitor(keras.callbacks.Callback):
         if groups is not None:
             self._about["val_groups"] = groups
         self._findings: list[dict] | None = None
-        self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
+        self.signals = self._begin_signals()
         self._inputs, self._head = self._pixels, None
         self.seconds, self.looks_at_end = 0.0, True
         self._next_save = 0.0
+
+    def _begin_signals(self) -> Signals:
+        """Signals of which nothing is measured yet."""
+        probe, val = map(Side.of, self._labels)
+        return Signals(dict(self._about), probe, val)
 
     def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
         """Judges `head` on what `extractor` computes from the images, once; with None the complete model again.
@@ -191,18 +196,19 @@ class OverfittingMonitor(keras.callbacks.Callback):
             self.signals.cut(epoch)
             goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
             if not goes_on or (epoch == 0 and not self._is_restored):
-                self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
+                self.signals = self._begin_signals()
                 self._record(epoch, {}, looks=self._every > 0)
         self._start = time.perf_counter()
         if self._is_looked_at(epoch + 1):
             self._before = self._copy_kernels()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
+        seconds = time.perf_counter() - self._start
+        self._record(epoch + 1, {} if logs is None else logs, self._is_looked_at(epoch + 1), seconds)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        vars(self.model).pop("compute_loss", None)
-        epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
+        self.model.__dict__.pop("compute_loss", None)
+        epoch = int(self.signals.epochs[-1]["epoch"]) if self.signals.epochs else 0
         with self._kept_weights() as kept:
             if kept is not None:
                 self.signals.about["kept_epoch"] = epoch = kept
@@ -426,7 +432,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
         rows, look = self._run(looks)
         signals, n = self.signals, len(self.signals.probe.labels)
         rows = rows[: n + len(signals.val.labels)]  # the last batch is padded
-        signals.probe.append(rows[:n]), signals.val.append(rows[n:])
+        signals.probe.append(rows[:n])
+        signals.val.append(rows[n:])
         if looks:
             self._look(epoch, look)
         measured = {}
@@ -439,7 +446,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         images = sum(signals.about["train_counts"])
         if not math.isnan(seconds):
             logs |= measured | {"images_per_second": images / seconds, **_read_gpu()}
-            if self._batch_seconds is not None:
+            if self._batch_seconds is not None and self._source is not None:
                 logs["data_share"] = self._batch_seconds * self._source.steps_per_epoch / seconds
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
@@ -540,12 +547,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
         predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
         return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
 
-    def _look_into(self, few: tuple, stored: Any, before: list) -> list:
+    def _look_into(self, few: tuple[Any, Any], stored: Any, before: list) -> list:
         """Gradients of `few` images of the probe, dead units, and the losses: in training mode, `stored`, and with statistics computed anew from these images."""
         highest: dict[str, Any] = {}  # the highest output of each unit, over all images and places
 
         def watch(layer: keras.Layer, original: Callable) -> Callable:
-            def call(*arguments, **options):
+            def call(*arguments: Any, **options: Any) -> Any:
                 outputs = original(*arguments, **options)
                 units = ops.max(ops.cast(outputs, "float32"), axis=tuple(range(len(outputs.shape) - 1)))
                 highest[layer.name] = ops.maximum(units, highest[layer.name]) if layer.name in highest else units
@@ -630,9 +637,9 @@ def _watch_labels(model: keras.Model) -> None:
     compute, name = type(model).compute_loss, _name_loss(model.loss)
     signature = inspect.signature(compute)  # a user's own model may have another order
 
-    def compute_loss(*arguments, **options):
+    def compute_loss(*arguments: Any, **options: Any) -> Any:
         given = signature.bind(model, *arguments, **options).arguments
-        of_batch = [given.get(of) for of in ("y", "y_pred")]
+        of_batch: list[Any] = [given.get(of) for of in ("y", "y_pred")]
         if all(hasattr(array, "shape") for array in of_batch):
             _check_kind(name, *(tuple(array.shape) for array in of_batch))
         return compute(model, *arguments, **options)
@@ -772,7 +779,7 @@ def _is_rectified(layer: keras.Layer) -> bool:
 def take_statistics(layer: keras.layers.BatchNormalization, original: Callable) -> Callable:
     """Batch normalisation that stores this batch's statistics as those of all images."""
 
-    def call(inputs, training=None, mask=None):
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         momentum, layer.momentum = layer.momentum, 0.0
         try:
             return original(inputs, training=True, mask=mask)
@@ -819,8 +826,9 @@ def _compile(model: keras.Model, function: Callable, is_seldom: bool) -> Callabl
         if is_seldom:
             return function
         traced = tf.function(function, autograph=False)
+        concrete: Callable | None = None
 
-        def call(*batches) -> Any:
+        def call(*batches: Any) -> Any:
             nonlocal concrete
             # `traced` itself is not called: with many models one after another TensorFlow would warn, as if one were traced too often.
             if concrete is None:
@@ -828,12 +836,11 @@ def _compile(model: keras.Model, function: Callable, is_seldom: bool) -> Callabl
                 concrete = traced.get_concrete_function(*any_number)
             return concrete(*batches)
 
-        concrete = None
         return call
     if keras.backend.backend() == "jax":
         import jax
 
-        def pure(values: list, *arguments) -> Any:
+        def pure(values: list, *arguments: Any) -> Any:
             with keras.StatelessScope(list(zip(model.variables, values, strict=True))):
                 return function(*arguments)
 

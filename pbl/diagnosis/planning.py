@@ -112,7 +112,7 @@ def collect_findings(
     return findings
 
 
-def read_gap(training: Mapping[str, Any] | None, limits: Mapping[str, Threshold]) -> Mapping[str, float] | None:
+def read_gap(training: Mapping[str, Any] | None, limits: Mapping[str, Threshold]) -> Mapping[str, Any] | None:
     """Returns the gap between training and validation images if it is at least as large as the limit `gap` and as certain as `gap_low`; otherwise None."""
     gap = None if training is None else training["gap"]
     if gap is None or gap["low"] is None:

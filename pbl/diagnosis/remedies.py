@@ -60,8 +60,8 @@ def _dropped(config: Config, options: dict, side: int, rate: float = 0.5) -> dic
 
 
 def _augmented_and_dropped(config: Config, options: dict, side: int) -> dict | None:
-    both = _augmented(config, options, side), _dropped(config, options, side, 0.3)
-    return None if None in both else both[0] | both[1]
+    augmented, dropped = _augmented(config, options, side), _dropped(config, options, side, 0.3)
+    return None if augmented is None or dropped is None else augmented | dropped
 
 
 def _rate_times(factor: float) -> Callable:

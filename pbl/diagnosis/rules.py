@@ -337,7 +337,7 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
 
 def _leave_out_consequences(found: list[Finding]) -> list[Finding]:
     """The findings without the consequences of an earlier one."""
-    explained = {finding.name: set() for finding in found}
+    explained: dict[str, set[str]] = {finding.name: set() for finding in found}
     for rule in RULES.values():
         explained.setdefault(rule.name, set()).update(rule.explains)
     kept: list[Finding] = []

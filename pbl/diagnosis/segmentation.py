@@ -215,7 +215,7 @@ def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
     )  # fmt: skip
 
 
-def _read_gap(metrics: Mapping[str, Any]) -> dict[str, float] | None:
+def _read_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """The gap between training and validation images if it is large and significant, and the Dice of both; otherwise None."""
     training = metrics["training"]
     gap = read_gap(training, LIMITS)

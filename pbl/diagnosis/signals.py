@@ -140,12 +140,10 @@ class Signals:
     def known(self) -> tuple[int, int, int, int]:
         """After the last epoch: how many images of train are right, out of how many, and the same for validation."""
         if self.has_end:
-            return tuple(self.end[name] for name in _COUNTS)
-        return tuple(
-            count
-            for _, side in self._sides()
-            for count in (int(side.correct_now.sum()) if len(side.loss) else 0, len(side.labels))
-        )
+            right, n, val_right, val_n = (self.end[name] for name in _COUNTS)
+            return right, n, val_right, val_n
+        right, val_right = (int(side.correct_now.sum()) if len(side.loss) else 0 for side in (self.probe, self.val))
+        return right, len(self.probe.labels), val_right, len(self.val.labels)
 
     @property
     def gap(self) -> tuple[float, float, float]:
@@ -161,7 +159,8 @@ class Signals:
         self.network = [look for look in self.network if look["epoch"] <= epoch]
         self.end = {}
         self.about.pop("kept_epoch", None)
-        self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
+        for _, side in self._sides():
+            side.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as numbers, text, arrays, lists and dictionaries."""
@@ -180,8 +179,8 @@ class Signals:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Signals":
         """Makes signals from what `to_dict` returned, as it is read back."""
-        sides = {name: Side(**values[name]) for name in _SIDES}
-        lists = {name: list(values[name]) for name in ("epochs", "network")}
+        probe, val = (Side(**values[name]) for name in _SIDES)
+        epochs, network = (list(values[name]) for name in ("epochs", "network"))
         if not isinstance(values["about"], dict):
             raise ValueError("about is no dictionary")
         for words in ("val_items", "val_groups"):
@@ -192,9 +191,8 @@ class Signals:
             values["about"].get("inputs", {})
         ):
             raise ValueError("kept_epoch is no number, or inputs are none")
-        return cls(
-            values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
-        )
+        end = _check_end(values.get("end", {}), values["about"], val)
+        return cls(values["about"], probe, val, epochs, network, end)
 
     def check(self) -> None:
         """Raises ValueError if the arrays do not fit these epochs, images and classes: a file may come from a stranger."""
@@ -216,7 +214,7 @@ class Signals:
     def save(self, file: str | Path) -> None:
         """Writes them to an `.npz` file, completely or not at all."""
         text = {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end}
-        arrays = {"text": np.frombuffer(json.dumps(text).encode(), np.uint8)}
+        arrays: dict[str, Any] = {"text": np.frombuffer(json.dumps(text).encode(), np.uint8)}
         for name, side in self._sides():
             arrays |= {f"{name}_{part.name}": getattr(side, part.name) for part in fields(Side)}
         with replacing(Path(file)) as temporary, temporary.open("wb") as opened:
@@ -264,7 +262,7 @@ def count_pairs(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.column_stack([pairs, counts])
 
 
-def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[str, int]:
+def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[str, Any]:
     """The counts, if they are possible: a file may come from a stranger."""
     if not end:
         return {}

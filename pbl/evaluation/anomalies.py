@@ -180,7 +180,7 @@ class Areas:
         ends = self._reach(value, self.without[one, area] - self.without[other, area])
         return Interval(float(value)) if ends is None else Interval(float(value), *map(float, ends))
 
-    def _reach(self, value: float, without: np.ndarray) -> np.ndarray | None:
+    def _reach(self, value: float | np.ndarray, without: np.ndarray) -> np.ndarray | None:
         from scipy.stats import t
 
         without, g = without[np.isfinite(without)], self.parts

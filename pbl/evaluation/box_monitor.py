@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from pbl.diagnosis.rules import Diagnosis
 from pbl.errors import InputError
 from pbl.evaluation.box_evidence import measure_boxes
 from pbl.evaluation.detection import compute_map50, match
@@ -45,7 +46,7 @@ class BoxMonitor(EpochMonitor):
         self._sides = {"probe": data.sample("train", MOST_TRAINING), "val": data.sample("val", MOST_VALIDATION)}
 
     @property
-    def diagnosis(self):
+    def diagnosis(self) -> Diagnosis:
         """A `pbl.diagnosis.rules.Diagnosis` of the model as it is now: up to 500 training images and all validation images are looked at."""
         from pbl.diagnosis.detection import diagnose_boxes
 

@@ -93,7 +93,9 @@ def match(truth: np.ndarray, found: np.ndarray, num_classes: int) -> Matches:
     kinds = np.where(is_box(truth), truth[..., 4], num_classes).astype(int)
     places = np.arange(len(truth))[:, None] * (num_classes + 1) + kinds
     counts = np.bincount(places.ravel(), minlength=len(truth) * (num_classes + 1)).reshape(len(truth), -1)
-    return Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), counts[:, :num_classes])
+    columns = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
+    image, kind, score, row, right, partner = columns
+    return Matches(image, kind, score, row, right, partner, counts[:, :num_classes])
 
 
 def _match_images(truth: np.ndarray, found: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from pbl.diagnosis.rules import Diagnosis
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.evaluation.generation import Reference, measure_samples
@@ -71,7 +72,7 @@ class GanMonitor(EpochMonitor):
         return self._reference
 
     @property
-    def diagnosis(self):
+    def diagnosis(self) -> Diagnosis:
         """A `pbl.diagnosis.rules.Diagnosis` of what was measured last."""
         from pbl.diagnosis.generation import diagnose_samples
 

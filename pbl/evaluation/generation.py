@@ -125,21 +125,21 @@ def find_nearest(images: np.ndarray, train: np.ndarray) -> Nearest:
     """
     from scipy.ndimage import uniform_filter
 
-    def blur(pixels):
+    def blur(pixels: np.ndarray) -> np.ndarray:
         side = max(2, min(pixels.shape[1:3]) // 7)
         return uniform_filter(pixels.astype(np.float32), (0, side, side, 0))[:, ::2, ::2].reshape(len(pixels), -1)
 
     reach = max(1, min(images.shape[1:3]) // 14)
     shifts = [(down, right) for down in range(-reach, reach + 1) for right in range(-reach, reach + 1)]
-    blurred, candidates = blur(train), []
+    blurred, parts = blur(train), []
     of_train, count = np.square(blurred).sum(axis=1), min(CANDIDATES, len(train))
     for down in (-reach, 0, reach):
         for right in (-reach, 0, reach):
             squares = (
                 of_train - 2 * blur(_move(images, down, right)) @ blurred.T
             )  # up to a term that is constant within a row
-            candidates.append(np.argpartition(squares, count - 1, axis=1)[:, :count])
-    candidates = np.concatenate(candidates, axis=1)
+            parts.append(np.argpartition(squares, count - 1, axis=1)[:, :count])
+    candidates = np.concatenate(parts, axis=1)
     distance, number = np.empty(len(images)), np.empty(len(images), int)
     for at, image in enumerate(images.astype(np.float32)):
         numbers = np.unique(candidates[at])
@@ -223,13 +223,16 @@ class Reference:
         draws = [draw.choice(len(others), size, replace=False) for _ in range(FLOORS)]
         distances = [measure_kernel_distance(self.features, features[chosen]).value for chosen in draws]
         precision, recall = measure_precision_recall(self.features, features[draws[0]])
-        self.told_as = None
+        self.told_as: np.ndarray | None = None
+        apart: list[float] = []
+        shares: list[float] | None = None
         if judge.has_classes:
             classes = range(self.probabilities.shape[1])
             none = np.zeros(len(classes))
             of_class = [self.probabilities[labels == number] for number in classes]
             self.told_as = np.stack([of.mean(axis=0) if len(of) else none for of in of_class], axis=1)
-        apart = [self.measure_shares(probabilities[chosen])[1] for chosen in draws] if judge.has_classes else []
+            apart = [self.measure_shares(probabilities[chosen])[1] for chosen in draws]
+            shares = (np.bincount(labels, minlength=len(self.told_as)) / len(labels)).tolist()
         self.floor = {
             "kid": float(np.mean(distances)),
             "kid_sd": float(np.std(distances, ddof=1)),
@@ -239,7 +242,7 @@ class Reference:
             "unsure": float((self.probabilities.max(axis=1) < 0.5 + 0.5 / self.probabilities.shape[1]).mean()),
             "right": float((self.probabilities.argmax(axis=1) == labels).mean()) if judge.has_classes else None,
             "shares_apart": float(np.mean(apart)) if apart else None,
-            "shares": (np.bincount(labels, minlength=len(self.told_as)) / len(labels)).tolist() if apart else None,
+            "shares": shares,
         }
         some = real[draw.permutation(len(real))[:NEAREST_OF]]
         self.nearest, self.variety = find_nearest(some, self.train).distance, measure_variety(some)
@@ -268,7 +271,9 @@ class Reference:
         from scipy.optimize import nnls
 
         heavy = 1e3  # a weight so large that the sum is 1
-        rows = np.vstack([self.told_as, np.full((1, self.told_as.shape[1]), heavy)])
+        if self.told_as is None:
+            raise ValueError("a judge that knows no classes tells no shares")
+        rows = np.vstack([self.told_as, np.full((1, int(self.told_as.shape[1])), heavy)])
         shares, _ = nnls(rows, np.append(probabilities.mean(axis=0, dtype=np.float64), heavy))
         shares /= shares.sum()  # rounding could make a share above 1
         real = np.bincount(self.labels, minlength=len(shares)) / len(self.labels)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from pbl.diagnosis.rules import Diagnosis
 from pbl.errors import InputError
 from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.evaluation.mask_evidence import (
@@ -52,7 +53,7 @@ class MaskMonitor(EpochMonitor):
         self._sides = {"probe": data.sample("train", most), "val_probe": data.sample("val", most)}
 
     @property
-    def diagnosis(self):
+    def diagnosis(self) -> Diagnosis:
         """A `pbl.diagnosis.rules.Diagnosis` of the model as it is now: up to 500 training images and all validation images are looked at."""
         from pbl.diagnosis.segmentation import diagnose_masks
 

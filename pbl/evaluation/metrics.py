@@ -1,6 +1,6 @@
 """Metrics from labels and probabilities, by scikit-learn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ def compute_metrics(
     rank = _rank_of_label(labels, probabilities)
     correct, n = int(is_correct.sum()), len(labels)
 
-    def report(average: str | None, labels_used: list[int] | None):
+    def report(average: str | None, labels_used: list[int] | None) -> tuple[Any, ...]:
         return sklearn_metrics.precision_recall_fscore_support(
             labels, predicted, labels=labels_used, average=average, zero_division=0
         )
@@ -131,7 +131,7 @@ def compute_metrics(
     result["log_loss"] = float(sklearn_metrics.log_loss(labels, probabilities, labels=classes))
     result["brier"] = float(_squared_distances(labels, probabilities).mean())
     for name in ("roc_auc", "average_precision"):
-        known = [of[name] for of in ranking.values() if of["roc_auc"] is not None]
+        known = [area for of in ranking.values() if (area := of[name]) is not None]
         result[name] = float(np.mean(known)) if known else None
     ece = compute_calibration_error(probabilities.max(axis=1), is_correct)
     result["calibration"] = dict(zip(("ece", "ece_if_calibrated", "ece_if_calibrated_high"), ece, strict=True))
@@ -391,9 +391,10 @@ def find_metric(result: dict[str, Any], name: str) -> float:
     numbers = dict(_flatten(result))
     if name not in numbers:
         raise InputError("No metric is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, numbers))
-    if numbers[name] is None:
+    value = numbers[name]
+    if value is None:
         raise InputError("'{name}' is undefined here: no image of this class, or none predicted as it.", name=name)
-    return numbers[name]
+    return value
 
 
 def check_metric_name(name: str, class_names: Sequence[str]) -> None:
@@ -404,7 +405,7 @@ def check_metric_name(name: str, class_names: Sequence[str]) -> None:
     find_metric(result, name)
 
 
-def _flatten(result: dict[str, Any], prefix: str = ""):
+def _flatten(result: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:
     for key, value in result.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")

@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
     true: int
     predicted: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks for here
     places: list[int]
 
 

@@ -76,7 +76,7 @@ class Average(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks for here
 
 
 def find_reach(values: np.ndarray) -> float:
@@ -237,12 +237,15 @@ def judge_masks(
     """
     overlap = count_overlap(truth, predicted, len(class_names))
     total = max(1, int(overlap.truth.sum()))
-    classes = []
+    classes: list[dict[str, Any]] = []
+    means: list[float | None] = []
     for number, name in enumerate(class_names[1:], 1):
         both, true, found = (counts[:, number] for counts in overlap)
         has = true > 0
         dice, iou = (np.where(has, of[:, number], np.nan) for of in (overlap.dice, overlap.iou))
         regions, distances = np.zeros(3, int), []
+        of_images = average(dice, groups)
+        means.append(of_images.value)
         for at in np.flatnonzero(has | (found > 0)):
             masks = truth[at] == number, predicted[at] == number
             regions += count_regions(*masks)
@@ -252,7 +255,7 @@ def judge_masks(
             {
                 "name": name,
                 "images": int(has.sum()),
-                "dice": average(dice, groups)._asdict(),
+                "dice": of_images._asdict(),
                 "iou": average(iou, groups)._asdict(),
                 "pooled_dice": _ratio(2 * both.sum(), true.sum() + found.sum()),
                 "pooled_iou": _ratio(both.sum(), true.sum() + found.sum() - both.sum()),
@@ -266,12 +269,12 @@ def judge_masks(
                 "distance_images": len(known),
             }
         )
-    of_classes = [of["dice"]["value"] for of in classes]
+    of_classes = [value for value in means if value is not None]
     return {
         "pixel_accuracy": float(overlap.both.sum() / total),
         "all_background": float(overlap.truth[:, 0].sum() / total),
         "unit": "image" if groups is None else "group",
-        "dice": float(np.mean(of_classes)) if of_classes and None not in of_classes else None,
+        "dice": float(np.mean(of_classes)) if of_classes and len(of_classes) == len(means) else None,
         "classes": classes,
     }
 

@@ -159,4 +159,5 @@ def resample_threshold(is_positive: np.ndarray, scores: np.ndarray, aim: Aim, dr
         at = random.integers(0, len(scores), len(scores))
         chosen.append(choose_threshold(is_positive[at], scores[at], aim))
     known = [value for value in chosen if value is not None]
-    return tuple(map(float, np.quantile(known, [0.025, 0.975]))) if known else (0.0, 1.0)
+    low, high = np.quantile(known, [0.025, 0.975]) if known else (0.0, 1.0)
+    return float(low), float(high)

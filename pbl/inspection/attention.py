@@ -45,7 +45,7 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     scores: list[Any] = []
 
     def watch(layer: keras.Layer, original: Callable) -> Callable:
-        def call(*arguments, return_attention_scores: bool = False, **options):
+        def call(*arguments: Any, return_attention_scores: bool = False, **options: Any) -> Any:
             output, score = original(*arguments, return_attention_scores=True, **options)
             scores.append(score)
             return (output, score) if return_attention_scores else output
@@ -64,7 +64,7 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
         with replaced_calls(attending, watch):
             call_watched(model, pixels[begin : begin + BATCH], see)
         grid = _find_patches(model, grids, scores)
-        rollout = None
+        rollout: Any = None
         for score in scores:
             score = ops.mean(ops.cast(score, "float32"), axis=1)
             score = (score + ops.eye(score.shape[-1])) / 2

@@ -44,7 +44,7 @@ def call_watched(model: keras.Model, pixels: np.ndarray, see: Callable[[int, Cal
     numbers = itertools.count()
 
     def watch(layer: keras.Layer, original: Callable) -> Callable:
-        def call(*arguments, **options):
+        def call(*arguments: Any, **options: Any) -> Any:
             outputs = original(*arguments, **options)
             for output in filter(tf.is_tensor, keras.tree.flatten(outputs)):
                 see(next(numbers), Call(layer, output))

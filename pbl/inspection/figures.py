@@ -70,7 +70,7 @@ def plot_feature_maps(image: np.ndarray, name: str, maps: Mapping[str, np.ndarra
     """
     figure = Figure(figsize=(10, 0.6 + 2.5 * len(maps)), layout="constrained")
     figure.suptitle(literal(title))
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 4.2))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 4.2))[0]
     axes = left.subplots()
     show_image(axes, image, literal(cut_start(shorten_name(name), 24)))
     for part, (layer, values) in zip(np.ravel(right.subfigures(len(maps), 1)), maps.items(), strict=True):

@@ -162,7 +162,7 @@ def inspect_run(
         shown = choose_shown(run, data)
 
     def with_data(draw: Drawing, run: Run) -> tuple[Figure, pd.DataFrame]:
-        if data is None:
+        if no_data is not None:
             raise no_data
         return draw(run, model, data)
 

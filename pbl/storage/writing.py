@@ -101,12 +101,14 @@ def try_again(
     Raises:
         OSError: It failed for another reason, or still fails.
     """
-    for wait in (*RETRY_SECONDS, None):
+    waits = iter(RETRY_SECONDS)
+    while True:
         try:
             return act()
         except OSError as error:
             if error.errno not in PASSING:
                 raise
+            wait = next(waits, None)
             # If a complete Drive is gone, do not wait a minute for each of its files.
             if wait is None or time.monotonic() - getattr(_waiting, "was_in_vain", -1e9) < sum(RETRY_SECONDS):
                 _waiting.was_in_vain = time.monotonic()
@@ -225,7 +227,7 @@ def expand_pattern(path: str | Path) -> list[Path]:
     """
     # Path.glob does not accept an absolute pattern.
     found = [] if Path(path).exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-    return [Path(one) for one in found or [path]]
+    return [Path(one) for one in found] or [Path(path)]
 
 
 def append_line(file: Path, line: str) -> None:
