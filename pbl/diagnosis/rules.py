@@ -319,11 +319,11 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
     run = Evidence(signals, data, best_accuracy, limits)
     if run.majority >= 1:
-        finding = make_finding(
+        nothing = make_finding(
             "unknown",
             "All training images are of one class: there is nothing to learn. Check the labels, or the folders they come from.",
         )
-        return Diagnosis((replace(finding, severity="stop"),))
+        return Diagnosis((replace(nothing, severity="stop"),))
     found = run.found
     # Health comes last, even if a user's own rules were added after it.
     for rule in sorted(RULES.values(), key=lambda rule: rule.key == "health"):

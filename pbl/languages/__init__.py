@@ -114,7 +114,7 @@ def say_finding(finding: Mapping[str, Any], language: str) -> str:
         language: One of `list_languages`.
     """
     message, template, details = str(finding.get("message", "")), finding.get("template"), finding.get("details")
-    if not is_known(template) or not isinstance(details, Mapping):
+    if not isinstance(template, str) or not is_known(template) or not isinstance(details, Mapping):
         return message
     words = {name: translate(details[name], language) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)}
     try:

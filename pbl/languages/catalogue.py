@@ -37,5 +37,6 @@ def _read(file: Path) -> Catalogue:
 
     with file.open("rb") as stream:
         catalogue = read_po(stream, locale=file.stem)
-    sentences = {(one.context, one.id): one.string for one in catalogue if one.id and one.string and not one.fuzzy}
+    entries = (one for one in catalogue if one.id and one.string and not one.fuzzy)
+    sentences = {(one.context, str(one.id)): str(one.string) for one in entries}
     return Catalogue(sentences, c2py(catalogue.plural_expr))
