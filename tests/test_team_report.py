@@ -1,24 +1,21 @@
-"""The draft of a team's report: every number from a run, a box where there is none."""
+"""The draft of a team's report: every number from a run, and a box if there is none."""
 
-import ast
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from string import Formatter
 
 import numpy as np
 import pytest
 
-from pbl import languages as japanese
+from pbl import languages
 from pbl.comparison import compare, write_results
-from pbl.data.split import SAID, SAID_OF_GROUPS, read_made_by
+from pbl.data.split import read_made_by
 from pbl.errors import InputError
 from pbl.evaluation.metrics import compute_metrics
-from pbl.languages.doctor import FOUND
-from pbl.reports import team_notes, team_report
+from pbl.languages.catalogue import read_catalogue
 from pbl.reports.team_log import ONE_SEED
-from pbl.reports.team_report import MOST_RUNS, MOST_SETTINGS, SPLITS, write_team_report
+from pbl.reports.team_report import MOST_RUNS, MOST_SETTINGS, write_team_report
 from pbl.runs import Run
 from pbl.statistics import wilson_interval
 from pbl.storage.writing import write_json
@@ -46,7 +43,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         values = dict(attrs)
         self.addresses += [values[name] for name in ("src", "href") if name in values]
-        assert "contenteditable" not in values  # what is typed there is lost
+        assert "contenteditable" not in values  # text typed there would be lost
         assert tag != "img" or values["alt"]
         self.boxes += values.get("class") == "blank"
 
@@ -87,17 +84,19 @@ def team(tmp_path, write_run):
     return runs
 
 
-IMBALANCE = next(sentence for sentence in FOUND if sentence.startswith("The training images are unbal"))
+IMBALANCE = next(
+    sentence for _, sentence in read_catalogue("ja").sentences if sentence.startswith("The training images are unbal")
+)
 
 
 def test_a_use_of_the_test_split_counts_though_its_run_is_not_in_the_draft(tmp_path, write_run):
-    """As where a team evaluated on test, and then left images out: the images of the draft are others."""
+    """For example, a team evaluated on test and then left out images: the draft has other images."""
     mlp = {"model": "mlp", "class_names": ["cat", "dog"]}
     for name in ("a/001", "a/002"):
         write_run(f"runs/{name}", MORE, **mlp, epochs=90 + int(name[-1]))
     write_run("runs/b/001", BASE, model="resnet20", images="others", test_uses=1)
     text = Page(write_team_report(tmp_path / "runs", "en").file).text
-    assert "The test split was used 1 time(s): b/001 (1)" in text and "has not been used yet" not in text
+    assert "The test split was used 1 time: b/001 (1)" in text and "has not been used yet" not in text
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -107,15 +106,15 @@ def test_the_draft(team, language):
     assert file == team / "team_report.html" and f'<html lang="{language}">' in page.html
 
     def said(template: str, **details) -> str:
-        return japanese.say(template, language, **details)
+        return languages.say(template, language, **details)
 
-    # One file, nothing fetched, nothing of the runs' words taken for markup or for a template.
+    # One file, nothing downloaded, and no text of the runs read as markup or as a template.
     assert len(page.addresses) == 3 and all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "iframe", "link"} & set(page.tags) and "default-src 'none'" in page.html
     assert HOSTILE in page.text and HOSTILE not in page.html and "49" not in page.between(said("Data"), said("Methods"))
     assert "精度" not in page.text
 
-    # A box for what no run knows.
+    # A box for everything that no run knows.
     assert page.boxes == 5 and page.text.count("team_notes.md") == 6
     for heading in ("Discussion", "Conclusion"):
         after = page.html.partition(f"<h2>{said(heading)}</h2>")[2]
@@ -129,16 +128,14 @@ def test_the_draft(team, language):
     assert said("{low:.1f} to {high:.1f}", low=100 * low, high=100 * high) in results
     assert said("{low:.1f} to {high:.1f}", low=80.0, high=81.0) in results and "80.5%" in results
     low, high = wilson_interval(50, 100)
-    assert f"{100 * low:.1f}" in results and (
-        language == "ja" or "the run has used the test split 2 time(s)" in results
-    )
+    assert f"{100 * low:.1f}" in results and (language == "ja" or "the run has used the test split 2 times" in results)
 
     # Only an interval without 0 helps or harms.
     tried = page.between(said("What was tried"), said("What helped, and what did not"))
     assert tried.count("a/00") == 5 and "実験/001" in tried and "a/006" not in tried
     helped, harmed, neither, again = (
         page.text.partition(said(title) + ":")[2]
-        for title in ("Helped (the whole interval lies above 0)", "Harmed (the whole interval lies below 0)", "No difference that these images could show", "The same settings again")
+        for title in ("Helped (the whole interval is above 0)", "Harmed (the whole interval is below 0)", "No difference that these images could show", "The same settings again")
     )  # fmt: skip
     assert helped.lstrip().startswith("epochs: 30 -> 90: +10.0") and neither.lstrip().startswith(
         "batch_size: 64 -> 32: +1.0"
@@ -150,7 +147,7 @@ def test_the_draft(team, language):
     assert said(ONE_SEED) in limits and "4" in limits and "a/001 (2)" in limits
     data = page.between(said("Data"), said("Methods"))
     assert "as it was" in data and "a note" not in data and "{lost}" not in data
-    assert japanese.say(IMBALANCE, language, common=HOSTILE, rare="犬", most=90, fewest=4) in data
+    assert languages.say(IMBALANCE, language, common=HOSTILE, rare="犬", most=90, fewest=4) in data
 
 
 def test_what_is_damaged_is_left_out(team):
@@ -164,7 +161,7 @@ def test_what_is_damaged_is_left_out(team):
         )
     (team / "a" / "001" / "metrics_test.json").write_text('{"accuracy": "<b>"}')
     page = Page(write_team_report(team, "en").file)
-    assert len(page.addresses) == 1 and "The runs hold no check of the data" in page.text and "svg" not in page.html
+    assert len(page.addresses) == 1 and "The runs contain no check of the data" in page.text and "svg" not in page.html
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -172,7 +169,7 @@ def test_what_people_write_is_only_read(team, language):
     made = write_team_report(team, language)
     (of_team, *others) = made.open
     assert of_team == "Title" and len(others) == 5 and made.kept is None
-    said = japanese.say("Conclusion", language)
+    said = languages.say("Conclusion", language)
     before = made.notes.read_text(encoding="utf-8")
     written = before.replace(
         f"## {said}\n", f"## {said}\n\nDropout <b>helped</b>.\n{{{{ 7 }}}}\n\n### why\n最後です。\n"
@@ -185,10 +182,10 @@ def test_what_people_write_is_only_read(team, language):
         page = Page(again.file)
         assert made.notes.read_bytes() == content and again.kept is None, encoding
         assert "Conclusion" not in again.open and len(again.open) == 5 and page.boxes == 4
-        after = page.text.rpartition(japanese.say("Conclusion", other))[2]
+        after = page.text.rpartition(languages.say("Conclusion", other))[2]
         assert after.split() == [
             *"Dropout <b>helped</b>. {{ 7 }} why 最後です。".split(),
-            *japanese.say("Further notes", other).split(),
+            *languages.say("Further notes", other).split(),
             "Sato",
         ]
     for wrong in (b"\xff\x00\x81", written.encode("utf-16")):
@@ -199,7 +196,7 @@ def test_what_people_write_is_only_read(team, language):
 
 def test_a_page_changed_by_hand_is_kept(team):
     file = write_team_report(team, "en").file
-    assert write_team_report(team, "ja").kept is None  # ours, word for word
+    assert write_team_report(team, "ja").kept is None  # unchanged since we wrote it
     changed = file.read_text(encoding="utf-8").replace("</h1>", " by hand</h1>")
     for number in (1, 2):
         file.write_text(changed, encoding="utf-8")
@@ -227,7 +224,7 @@ def test_a_comparison_is_shown(team):
     (beside / "results.csv").write_text(f'model,accuracy\n"{HOSTILE.replace(chr(34), "")}",0.9\n' + "x,0.1\n" * 40)
     page = Page(write_team_report(team, "en").file)
     appendix = page.text.partition("Appendix: comparison (comparison)")[2]
-    assert "0.9" in appendix and "{{ 7 * 7 }}" in appendix and "26 more row(s)" in appendix
+    assert "0.9" in appendix and "{{ 7 * 7 }}" in appendix and "26 more rows" in appendix
     (beside / "results.md").write_text(
         "# Comparison\n\nTwo <i>runs</i>.\n\n## Models\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n\n- keep\n"
     )
@@ -240,7 +237,7 @@ def test_a_comparison_is_shown(team):
 
 
 def test_a_comparison_is_read_from_its_facts(team):
-    """Where an earlier version wrote no results.json, its results.md says the same; Markdown's backslashes apart."""
+    """If an earlier version wrote no results.json, its results.md says the same, except for Markdown's backslashes."""
     runs = [Run(team / "a" / name) for name in ("001", "002", "004")]
     beside = team.parent / "comparison"
     write_results(compare(runs), beside)
@@ -260,8 +257,8 @@ def test_many_runs_keep_to_the_page(tmp_path, write_run):
         write_run(f"runs/e/{number:03d}", np.arange(200) < 100 + number, epochs=number // 2 + 1, seed=number % 2)
     page = Page(write_team_report(tmp_path / "runs", "en").file)
     assert page.between("What was tried", "What helped").count("e/0") == MOST_RUNS
-    assert f"Shown are the {MOST_SETTINGS - 1} most accurate of 30 settings, and the least accurate." in page.text
-    assert f"{60 - MOST_RUNS} earlier run(s) are left out here" in page.text
+    assert f"The {MOST_SETTINGS - 1} most accurate of 30 settings are shown, and the least accurate." in page.text
+    assert f"{60 - MOST_RUNS} earlier runs are left out here" in page.text
     methods = page.between("Methods", "Results")
     assert "epochs=30 e/058, e/059" in methods and "epochs=19" not in methods and "epochs=1 e/000" in methods
     outcomes = page.text.rpartition("What helped, and what did not")[2]
@@ -275,7 +272,7 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, write_run):
         return str(error.value)
 
     (tmp_path / "empty").mkdir()
-    assert "holds no runs" in say_of(tmp_path / "empty") and "No folder" in say_of(tmp_path / "absent")
+    assert "contains no runs" in say_of(tmp_path / "empty") and "There is no folder" in say_of(tmp_path / "absent")
     write_run("failed/a/001", None, status="failed")
     assert "has no finished run to report on. Train one first" in say_of(tmp_path / "failed")
     write_run("runs/a/001", BASE)
@@ -284,33 +281,3 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, write_run):
     assert not list(tmp_path.rglob("*.html"))
     page = Page(write_team_report(tmp_path / "runs", "en", tmp_path / "x.html").file)
     assert "No two runs can be compared yet" in page.text and not page.addresses
-
-
-def test_all_is_said_in_japanese():
-    """Every sentence of the page and of the module, with the same fields."""
-    file = Path(team_report.__file__)
-    source = "".join(file.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".py", ".html"))
-    said = {ast.literal_eval(f'"{text}"') for text in re.findall(r'\b(?:t|say)\(\s*"((?:[^"\\]|\\.)*)"', source)}
-    said |= {
-        *team_notes.SECTIONS,
-        *team_notes.SECTIONS.values(),
-        team_notes.HOW_TO,
-        *(template for _, template in SAID.values()),
-        SAID_OF_GROUPS[1],
-        *SPLITS.values(),
-        *(sentence for sentence in doctor_sentences()),
-    }
-    assert len(said) > 70 and said <= {*japanese.SENTENCES, *FOUND}, said - {*japanese.SENTENCES, *FOUND}
-    for english in said:
-        ours = {**japanese.SENTENCES, **FOUND}[english]
-        fields = [sorted(name for _, name, *_ in Formatter().parse(text) if name) for text in (english, ours)]
-        assert fields[0] == fields[1] and "精度" not in ours, english
-
-
-def doctor_sentences() -> list[str]:
-    """Of the data doctor's findings that are more than a note: what is not put together of parts."""
-    files = (Path(team_report.__file__).parent.parent / "data" / "doctor").glob("*.py")
-    parts = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
-    calls = [node for node in parts if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "one_finding"]
-    sentences = [call.args[2] for call in calls if ast.unparse(call.args[1]) != "'note'"]
-    return [sentence.value for sentence in sentences if isinstance(sentence, ast.Constant)]

@@ -15,22 +15,22 @@ MOST_TRAINING, MOST_VALIDATION = 200, 1000  # images that are looked at after ea
 
 
 class BoxMonitor(EpochMonitor):
-    """Measures after each epoch how well a network finds boxes on training images and on validation images.
+    """Measures after each epoch how well a network finds boxes in training images and in validation images.
 
-    The loss says little of the boxes: it is lowest where the heat is right everywhere, and boxes are made of its peaks alone. Here the same
-    images are looked at after each epoch, as they are. The monitor stands first in the list: then the others see what it enters into
-    `logs`: `probe_map50` of training images, and `val_map50` (average precision at an IoU of .5, mean over classes). The training itself
+    The loss says little about the boxes: it is lowest if the heatmap is right everywhere, but boxes are made from its peaks alone. Here the same
+    images are looked at after each epoch, not augmented. The monitor comes first in the list: then the other callbacks see what it writes into
+    `logs`: `probe_map50` on training images, and `val_map50` (average precision at an IoU of .5, mean over classes). The training itself
     is not changed.
 
     Args:
         data: The data (`pbl.load_data` with `boxes=True`).
 
     Attributes:
-        rows: What was measured: by epoch, from 1.
-        seconds: How long the measuring took so far.
+        rows: What was measured, by epoch from 1.
+        seconds: How long the measuring has taken so far.
 
     Raises:
-        InputError: The data have no boxes.
+        InputError: The data has no boxes.
 
     Example:
         >>> import pbl

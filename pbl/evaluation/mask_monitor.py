@@ -16,15 +16,15 @@ from pbl.evaluation.mask_evidence import (
     predict_with_confidence,
 )
 
-# One in ten training images costs about 3% of an epoch: of a step a third is the way forward.
+# A tenth of the training images costs about 3% of an epoch: the forward pass is a third of a step.
 FEWEST, MOST, ONE_IN = 50, 300, 10
 
 
 class MaskMonitor(EpochMonitor):
-    """Measures after each epoch how a network of masks does on training images and on validation images.
+    """Measures after each epoch how good a segmentation network is on training images and on validation images.
 
-    Keras's own `dice` of training is a mean over an epoch in which the weights changed, under dropout and augmentation. Here the same
-    images are looked at after each epoch, as they are. The monitor stands first in the list: then the others see what it enters into
+    Keras's own `dice` of training is a mean over an epoch in which the weights changed, with dropout and augmentation. Here the same
+    images are looked at after each epoch, not augmented. The monitor comes first in the list: then the other callbacks see what it writes into
     `logs`: `probe_dice`, `val_probe_dice` (means over images, or over groups), and `gap` with `gap_low` and `gap_high` (the first minus
     the second, Welch's 95% interval). The training itself is not changed.
 
@@ -32,11 +32,11 @@ class MaskMonitor(EpochMonitor):
         data: The data (`pbl.load_data` with `masks=True`).
 
     Attributes:
-        rows: What was measured: by epoch, from 1.
-        seconds: How long the measuring took so far.
+        rows: What was measured, by epoch from 1.
+        seconds: How long the measuring has taken so far.
 
     Raises:
-        InputError: The data have no masks.
+        InputError: The data has no masks.
 
     Example:
         >>> import pbl
