@@ -38,7 +38,7 @@ def _as_json(value: object) -> object:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            Sentence("the values must be numbers, words, lists or dictionaries, so that config.json holds them")
+            Sentence("the values must be numbers, words, lists or dictionaries, so that config.json can store them")
         ) from error
 
 
@@ -51,7 +51,7 @@ def _as_augmentation(value: dict[str, Any]) -> dict[str, Any]:
         if problem["type"] == "extra_forbidden":
             nearest = name_nearest(name, Augmentation.model_fields)
             raise ValueError(Sentence("there is no '{name}'. {nearest}", name=name, nearest=nearest)) from None
-        what = Sentence(Augmentation.model_fields[name].description)
+        what = Sentence(Augmentation.model_fields[name].description or "")
         raise ValueError(
             Sentence(
                 "{name}={value!r}: {reason} ({what})",
@@ -84,15 +84,20 @@ class Augmentation(BaseModel):
         0,
         ge=0,
         le=512,
-        description="pixels of black around the image, out of which it is cut at a random place; 4 in He et al. 2015, section 4.2",
+        description="pixels of black around the image before it is cropped at a random place; 4 in He et al. 2015, section 4.2",
     )
     rotation: float = Field(
-        0, ge=0, le=180, description="turn by up to so many degrees to either side; what comes in is mirrored"
+        0,
+        ge=0,
+        le=180,
+        description="rotate by up to this number of degrees in either direction; the new area is filled by mirroring",
     )
     zoom: float = Field(0, ge=0, lt=1, description="enlarge or shrink by up to this share")
     brightness: float = Field(0, ge=0, le=1, description="make lighter or darker by up to this share of 255")
-    contrast: float = Field(0, ge=0, le=1, description="stretch about the image's mean, by up to this share")
-    saturation: float = Field(0, ge=0, le=1, description="stretch about the pixel's grey, by up to this share")
+    contrast: float = Field(0, ge=0, le=1, description="stretch around the mean of the image, by up to this share")
+    saturation: float = Field(
+        0, ge=0, le=1, description="stretch around the grey value of the pixel, by up to this share"
+    )
     cutout: int = Field(
         0,
         ge=0,
@@ -109,12 +114,12 @@ class Augmentation(BaseModel):
         0,
         ge=0,
         le=10,
-        description="alpha of that of the area taken from another image (Yun et al. 2019; 1); with mixup too, one of the two each time",
+        description="alpha of the beta distribution of the area taken from another image (Yun et al. 2019; 1); with mixup too, one of the two is used each time",
     )
 
     @property
     def mixes_labels(self) -> bool:
-        """Whether an image gets a share of another's label: labels must be one-hot."""
+        """Whether an image gets a share of another image's label: then labels must be one-hot."""
         return bool(self.mixup or self.cutmix)
 
 
@@ -131,7 +136,7 @@ class Config(BaseModel):
         "experiment",
         pattern=r"^[^/\\:.\-\x00-\x1f][^/\\:\x00-\x1f]*$",
         max_length=60,
-        description="name of the folder below runs/; the experiment file's own name unless given",
+        description="name of the folder below runs/; by default the name of the experiment file",
     )
     seed: int = Field(
         0, ge=0, lt=2**32, description="seed of initialisation, data order and dropout; 0 is a seed like any other"
@@ -143,7 +148,7 @@ class Config(BaseModel):
         description="'digits', a TensorFlow Datasets name, a name in DATASETS, or the path of a folder of class folders, a .zip of one, or an .npz",
     )
     data_dir: str | None = Field(
-        None, description="folder of prepared TensorFlow Datasets; else TFDS_DATA_DIR, else their default"
+        None, description="folder of prepared TensorFlow Datasets; by default TFDS_DATA_DIR, then their own default"
     )
     split_seed: int = Field(
         0, ge=0, description="seed of the split; kept apart from `seed`, so that runs of several seeds share one split"
@@ -152,49 +157,49 @@ class Config(BaseModel):
         None,
         gt=0,
         lt=1,
-        description="share of the training images held out for validation; 0.15, or 0.10 where the test split is official",
+        description="share of the training images held out for validation; 0.15, or 0.10 if the test split is official",
     )
     train_fraction: float = Field(
         1,
         gt=0,
         le=1,
-        description="share of the training images that is used, of each class alike; a smaller share is part of a larger one",
+        description="share of the training images that is used, the same for each class; a smaller share is part of a larger one",
     )
     folds: int | None = Field(
         None,
         ge=2,
         le=100,
-        description="cross-validation: the images that are not test fall into so many folds, one of which is validation",
+        description="cross-validation: the images outside test are divided into this number of folds, one of which is validation",
     )
-    fold: int = Field(0, ge=0, description="which of the folds is validation, from 0")
+    fold: int = Field(0, ge=0, description="which fold is validation, from 0")
     groups: str | None = Field(
         None,
-        description="what stays on one side of the split: images in whose names a pattern (a regular expression) such as '(patient[0-9]+)' finds the same word; look_alike: images that look alike; a .csv file with the columns name and group",
+        description="what stays on one side of the split: a pattern (a regular expression) such as '(patient[0-9]+)' groups images whose names contain the same word; look_alike: images that look alike; a .csv file with the columns name and group",
     )
-    leave_out: str | None = Field(None, description="a text file with names of images to leave out, one a line")
+    leave_out: str | None = Field(None, description="a text file with the names of images to leave out, one a line")
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop",
-        description="what to do about images that cannot be decoded: name them all and stop, or go on without them",
+        description="what to do with images that cannot be decoded: name them all and stop, or continue without them",
     )
     data_check: Literal["stop", "report"] = Field(
         "stop",
-        description="what a fault of the data does that would make the result wrong: the training does not begin, or it is only reported",
+        description="what happens if a fault in the data would make the result wrong: the training does not begin, or the fault is only reported",
     )
     memory_budget: float = Field(
         4.0,
         gt=0,
-        description="gigabytes of memory for the decoded images; where they would need more they lie on the local disk",
+        description="gigabytes of memory for the decoded images; if they need more, they are kept on the local disk",
     )
     image_size: Annotated[tuple[Side, Side] | None, BeforeValidator(_as_pair)] = Field(
-        None, description="height and width in pixels, or one number for both; the images' own size unless given"
+        None, description="height and width in pixels, or one number for both; by default the size of the images"
     )
-    channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for colour; the images' own unless given")
+    channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for colour; by default as in the images")
     fit: Literal["crop", "pad", "stretch"] = Field(
-        "crop", description="how an image of another shape is brought to image_size"
+        "crop", description="how an image of another shape is fitted to image_size"
     )
     positive_class: str | None = Field(
         None,
-        description="with two classes: the one whose precision, recall and F1 stand first; the second class unless given",
+        description="with two classes: the class whose precision, recall and F1 are shown first; by default the second class",
     )
 
     augmentation: Annotated[Options, AfterValidator(_as_augmentation)] = Field(
@@ -202,11 +207,11 @@ class Config(BaseModel):
     )
     class_weight: Literal["balanced"] | None = Field(
         None,
-        description="'balanced': an image of a rare class counts for more in the training loss, so that all classes count alike",
+        description="'balanced': an image of a rare class has a larger weight in the training loss, so that all classes count equally",
     )
     sample_weights: str | None = Field(
         None,
-        description="a CSV file with the columns name and weight: how much a training image counts in the loss; others count 1",
+        description="a CSV file with the columns name and weight: the weight of a training image in the loss; other images have weight 1",
     )
 
     task: str = Field(
@@ -224,22 +229,22 @@ class Config(BaseModel):
     )
     initial_weights: str | None = Field(
         None,
-        description="folder of a run of the same model, or a .weights.h5, to start from; the last layer is new for other classes",
+        description="folder of a run of the same model, or a .weights.h5, to start from; for other classes the last layer is new",
     )
 
     optimizer: str = Field("adam", min_length=1, description="any Keras optimizer's name")
     learning_rate: float = Field(
-        1e-3, gt=0, description="step size of the optimizer; the first one where a schedule is given"
+        1e-3, gt=0, description="learning rate of the optimizer; with a schedule, the first learning rate"
     )
     learning_rate_schedule: Literal["constant", "cosine", "step", "one_cycle", "inverse_time"] = Field(
         "constant",
-        description="how the step size changes over all epochs; `pbl.training.optimization.build_schedule` has a table of them",
+        description="how the learning rate changes over all epochs; see the table in `pbl.training.optimization.build_schedule`",
     )
     schedule_options: Options = Field(
-        {}, description="of the schedule, such as schedule_options.at=[0.5,0.75] for 'step'"
+        {}, description="options of the schedule, such as schedule_options.at=[0.5,0.75] for 'step'"
     )
     warmup_epochs: float = Field(
-        0, ge=0, description="epochs in which the step size rises from 0; with constant, cosine and step"
+        0, ge=0, description="epochs in which the learning rate rises from 0; with constant, cosine and step"
     )
     optimizer_options: Options = Field(
         {}, description="keyword arguments of the optimizer, such as optimizer_options.momentum=0.9"
@@ -248,20 +253,20 @@ class Config(BaseModel):
         None,
         ge=0,
         lt=1,
-        description="share of the weights, times the learning rate, that each step takes off them (decoupled, Loshchilov and Hutter 2019); the optimizer's own unless given",
+        description="share of the weights, times the learning rate, that each step subtracts from them (decoupled, Loshchilov and Hutter 2019); by default as in the optimizer",
     )
     decay_biases: bool = Field(
         True,
-        description="whether weight decay acts on biases and the factors and shifts of normalisation too, as in He et al. 2015",
+        description="whether weight decay also acts on biases and on the scales and shifts of normalisation, as in He et al. 2015",
     )
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "mean_squared_error"] = Field(
         "sparse_categorical_crossentropy",
-        description="the second and third take one-hot labels, which the data then provide; mean squared error to compare with",
+        description="the second and third use one-hot labels, which the data then provide; mean squared error is for comparison",
     )
     label_smoothing: float = Field(
-        0, ge=0, lt=1, description="share of the label spread over all classes; needs categorical_crossentropy"
+        0, ge=0, lt=1, description="share of the label that is spread over all classes; needs categorical_crossentropy"
     )
-    batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
+    batch_size: int = Field(64, ge=1, le=65_536, description="images per step")
     epochs: int = Field(30, ge=1, le=1_000_000, description="passes over the training images")
     fine_tune_epochs: int = Field(
         0,
@@ -269,39 +274,39 @@ class Config(BaseModel):
         le=1_000_000,
         description="epochs after `epochs` in which the last stages of a frozen backbone are trained too (efficientnet_transfer)",
     )
-    fine_tune_learning_rate: float = Field(1e-5, gt=0, description="step size in those epochs")
-    unfreeze: int = Field(1, ge=1, description="how many stages of the backbone they train, from the last one on")
+    fine_tune_learning_rate: float = Field(1e-5, gt=0, description="learning rate in those epochs")
+    unfreeze: int = Field(1, ge=1, description="how many stages of the backbone are trained, counted from the last one")
     callbacks: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        [], description="names in CALLBACKS, in the order in which they act"
+        [], description="names in CALLBACKS, in the order in which they run"
     )
 
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "auto", description="number format of the computation; weights and probabilities are float32 always"
+        "auto", description="number format of the computation; weights and probabilities are always float32"
     )
     jit_compile: bool | Literal["auto"] = Field(
         "auto",
         description="compile with XLA; auto: as Keras chooses, which is never on a CPU (there it halves the speed)",
     )
     steps_per_execution: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
-        "auto", description="steps in one call of TensorFlow; auto: 8 where a step is very small, else 1"
+        "auto", description="steps in one call of TensorFlow; auto: 8 if a step is very small, otherwise 1"
     )
     deterministic: bool = Field(
         False, description="on a GPU: the same seed gives the same bits, at some cost in speed; XLA is then off"
     )
     distribute: Literal["auto", "none"] = Field(
-        "auto", description="auto: where the machine has several GPUs, each takes its part of every batch"
+        "auto", description="auto: on a machine with several GPUs, each GPU takes its part of every batch"
     )
     checkpoint_minutes: float = Field(
         5,
         gt=0,
-        description="the state of the training is kept at the latest after so many minutes, and a run that was cut off goes on from there; at the end of an epoch more often, where that costs no more than a twentieth of the time",
+        description="the state of the training is saved at least once in this number of minutes, and an interrupted run resumes from there; it is saved more often, at the end of an epoch, if that costs no more than a twentieth of the time",
     )
     max_minutes: float | None = Field(
-        None, gt=0, description="the training pauses after so many minutes; the same command goes on with it"
+        None, gt=0, description="the training pauses after this number of minutes; the same command resumes it"
     )
     tensorboard: bool = Field(
         False,
-        description="log curves, figures and settings into the run's folder tensorboard/, for TensorBoard; needs the package tensorboard",
+        description="write curves, figures and settings to the run's folder tensorboard/, for TensorBoard; needs the package tensorboard",
     )
 
     _file: Path | None = PrivateAttr(None)
@@ -325,27 +330,27 @@ class Config(BaseModel):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether the task is classification, which alone has an accuracy and a diagnosis."""
+        """Whether the task is classification."""
         return self.task == "classification"
 
     def check_is_classifier(self, command: str) -> None:
-        """Raises InputError where they are of another task than classification, which a command cannot judge."""
+        """Raises InputError if the settings are for a task other than classification, which a command cannot evaluate."""
         if not self.is_classifier:
             told = "{command} needs a classifier; the settings have task={task}."
             raise InputError(told, command=command, task=self.task)
 
     def decides(self) -> dict[str, Any]:
-        """Returns the settings that the result depends on: all but those that say when training is saved or paused, or logged too."""
+        """Returns the settings that the result depends on: all except those about saving, pausing and logging."""
         return self.model_dump(mode="json", exclude={"checkpoint_minutes", "max_minutes", "tensorboard"})
 
     def replace(self, **values: Any) -> "Config":
-        """Returns a copy with other values, checked like the first ones."""
+        """Returns a copy with other values, validated like the original ones."""
         copy = Config(**{**self.model_dump(), **values})
         copy._file = self._file
         return copy
 
 
-# What Keras 1 and 2 called it, and what is not a setting of its own here.
+# Names in Keras 1 and 2, and names of things that are not separate settings here.
 RENAMED = {
     "lr": Sentence("It is called learning_rate."),
     "decay": Sentence("Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4."),
@@ -368,7 +373,7 @@ def _explain(error: ValidationError) -> Sentence:
             hint = RENAMED.get(name) or name_nearest(name, Config.model_fields)
             problems.append(Sentence("There is no setting '{name}'. {hint}", name=name, hint=hint))
         else:
-            meaning = Sentence(Config.model_fields[name].description)
+            meaning = Sentence(Config.model_fields[name].description or "")
             if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
                 point = value.replace(",", "." if problem["type"].startswith("float") else "")
                 told = Sentence("Write {name}={value}", name=name, value=point)
@@ -385,7 +390,7 @@ def _explain(error: ValidationError) -> Sentence:
     return join_sentences(dict.fromkeys(problems))
 
 
-# What pydantic says of the values that a setting may have; by its name for the fault, so that it can be said in another language.
+# Pydantic's messages about values of settings, by its name for the fault, so that they can be translated.
 _WRONG = {
     "greater_than": "input should be greater than {gt}",
     "greater_than_equal": "input should be greater than or equal to {ge}",
@@ -414,13 +419,13 @@ _WRONG = {
 
 
 def say_problem(problem: Mapping[str, Any]) -> Sentence:
-    """Returns what pydantic says of a wrong value, as a sentence with its fields.
+    """Returns pydantic's message about a wrong value, as a sentence with its fields.
 
     Args:
         problem: An entry of `ValidationError.errors()`.
     """
     details = dict(problem.get("ctx", {}))
-    if isinstance(details.get("error"), ValueError):  # our own
+    if isinstance(details.get("error"), ValueError):  # an error of ours
         own = details["error"] if isinstance(details["error"], InputError) else details["error"].args[0]
         return own if isinstance(own, Sentence) else Sentence("{what}", what=own)
     details = {name: int(n) if isinstance(n, float) and n.is_integer() else n for name, n in details.items()}
@@ -435,10 +440,10 @@ def say_problem(problem: Mapping[str, Any]) -> Sentence:
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """Turns `["epochs=3", "model_options.dropout=0.5"]` into `{"epochs": 3, "model_options": {"dropout": 0.5}}`.
 
-    A value is read as Python reads it (3, 0.5, (32, 32), [512, 256]); true, false and none in any case; else as a word.
+    A value is read as Python reads it (3, 0.5, (32, 32), [512, 256]); true, false and none in upper or lower case; anything else as text.
 
     Raises:
-        InputError: A word is not of the form key=value.
+        InputError: A word does not have the form key=value.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -448,18 +453,18 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             raise InputError("'{word}' is not of the form key=value, such as epochs=3.", word=word)
         value = _parse_value(text.strip(), is_text=key in _TEXT_FIELDS)
         if isinstance(value, tuple) and key in Config.model_fields and key not in _LIST_FIELDS:
-            value = text.strip()  # 0,01 is no tuple where one number is asked for: its error shows what was typed
+            value = text.strip()  # 0,01 is not a tuple if one number is expected: the error shows what was typed
         if key in _CHOICES and isinstance(value, str):
             value = find_name(value, _CHOICES[key]) or value
         if option:
             inner = values.setdefault(key, {})
             if not isinstance(inner, dict):
                 raise InputError(
-                    "'{word}': {key} was given as a whole before. Give one of the two.", word=word, key=key
+                    "'{word}': {key} was already given as a whole. Give one of the two.", word=word, key=key
                 )
             inner[option] = value
         elif isinstance(values.get(key), dict):
-            raise InputError("'{word}': options of {key} were given before. Give one of the two.", word=word, key=key)
+            raise InputError("'{word}': options of {key} were already given. Give one of the two.", word=word, key=key)
         else:
             values[key] = value
     return values
@@ -488,7 +493,7 @@ def _parse_value(text: str, is_text: bool) -> Any:
 
 
 def find_name(word: str, choices: Iterable[str]) -> str | None:
-    """Returns the one of `choices` that is written so, whatever its case, hyphens, underscores and blanks; None where none or several are.
+    """Returns the one of `choices` that matches the word, ignoring case, hyphens, underscores and spaces; None if none or several match.
 
     Example:
         >>> find_name("Early-Stopping", ["early_stopping", "csv"])
@@ -506,7 +511,7 @@ def _fold(word: str) -> str:
 
 
 def as_word(value: Any) -> str:
-    """Writes the value of a setting as `parse_overrides` reads it: none, true, 0.001, [64, 32], adam."""
+    """Writes the value of a setting in the form that `parse_overrides` reads: none, true, 0.001, [64, 32], adam."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -515,7 +520,7 @@ def as_word(value: Any) -> str:
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings by the names that the command line has for them: `{"model_options": {"dropout": 0.5}}` as `{"model_options.dropout": 0.5}`."""
+    """Returns settings under the names of the command line: `{"model_options": {"dropout": 0.5}}` as `{"model_options.dropout": 0.5}`."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= {f"{name}.{option}": of for option, of in value.items()} if isinstance(value, dict) else {name: value}
@@ -523,18 +528,18 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Runs an experiment file and returns its `config`, changed by `overrides`.
+    """Runs an experiment file and returns its `config`, with `overrides` applied.
 
-    What the file adds to `MODELS`, `DATASETS` and `CALLBACKS` is there afterwards.
+    What the file adds to `MODELS`, `DATASETS` and `CALLBACKS` is available afterwards.
 
     Args:
-        file: A Python file that sets `config = Config(...)`; or the folder of a run, whose very settings are taken.
-        overrides: Words of the form `key=value` or `model_options.key=value`. Another `model`, `optimizer` or
-            `learning_rate_schedule` than the file's starts from its own default options, and another `dataset` from no
-            `positive_class`: its classes have other names.
+        file: A Python file that sets `config = Config(...)`; or the folder of a run, whose settings are used unchanged.
+        overrides: Words of the form `key=value` or `model_options.key=value`. A `model`, `optimizer` or `learning_rate_schedule`
+            other than the file's starts from its own default options. Another `dataset` starts without a `positive_class`, since its
+            classes have other names.
 
     Raises:
-        InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
+        InputError: The file is missing, has an error (reported with its line) or sets no `config`; an override is wrong.
     """
     file = Path(file)
     if (file / "config.json").is_file():
@@ -553,25 +558,25 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         folder, file = file, file / "experiment.py"
         if not is_code_left_out():
             check_trusted(folder)
-            run_experiment_file(file)  # for the models and data that it enters
+            run_experiment_file(file)  # for the models and data sets that it enters
         config._file = file
         return apply_overrides(config, overrides)
     if file.is_dir():
         inside = sorted(str(path.parent) for path in file.glob("*/config.json"))
         raise InputError(
-            "{file} is a folder, and not of a run. {runs}",
+            "{file} is a folder, but not the folder of a run. {runs}",
             file=file,
             runs=Sentence("Runs in it: {runs}.", runs=", ".join(inside[-8:]))
             if inside
             else Sentence("Give an experiment file, or a run."),
         )
-    config = getattr(run_experiment_file(file), "config", None)
-    if not isinstance(config, Config):
+    named = getattr(run_experiment_file(file), "config", None)
+    if not isinstance(named, Config):
         raise InputError(
-            "{file} sets no `config`. End it with: config = Config(...), after `from pbl import Config`.", file=file
+            "{file} does not set `config`. End it with: config = Config(...), after `from pbl import Config`.",
+            file=file,
         )
-    if "experiment" not in config.model_fields_set:
-        config = config.replace(experiment=file.stem)
+    config = named if "experiment" in named.model_fields_set else named.replace(experiment=file.stem)
     config._file = file
     return apply_overrides(config, overrides)
 
@@ -595,31 +600,29 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
         ("learning_rate_schedule", "schedule_options"),
     ):
         if owner in values and values[owner] != getattr(config, owner):
-            values.setdefault(options, {})  # the former options are those of another model or optimizer
+            values.setdefault(options, {})  # the former options belong to another model or optimizer
         elif isinstance(values.get(options), dict):
             values[options] = {**getattr(config, options), **values[options]}
     if values.get("dataset", config.dataset) != config.dataset:
-        values.setdefault("positive_class", None)  # the former one is a class of the other images
+        values.setdefault("positive_class", None)  # the former one is a class of the other data set
     return config.replace(**values)
 
 
 def run_experiment_file(file: Path) -> ModuleType:
-    """Runs a Python file as a module of its own and returns the module; nothing is written beside the file.
+    """Runs a Python file as its own module and returns the module; nothing is written next to the file.
 
     Raises:
-        InputError: The file is absent, cannot be read, or raises an error; with the file's line.
+        InputError: The file is missing, cannot be read, or raises an error; reported with the file's line.
     """
     if not file.is_file():
         near = sorted(path.stem for path in DEFAULT_EXPERIMENT.parent.glob("*.py"))
         raise InputError("No experiment file {file}. {near}", file=file, near=name_nearest(file.stem, near))
     if file.suffix.lower() == ".ipynb":
-        told = (
-            "{file} is a notebook: open it in Jupyter or Colab. An experiment file is a Python file, which ends in .py."
-        )
+        told = "{file} is a notebook: open it in Jupyter or Colab. An experiment file is a Python file, and its name ends in .py."
         raise InputError(told, file=file)
     module = ModuleType(f"experiment_{file.stem}")
     module.__file__ = str(file)
-    # Where Keras and pickle look for the classes that the file defines.
+    # Here Keras and pickle look for the classes that the file defines.
     sys.modules[module.__name__] = module
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)

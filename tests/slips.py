@@ -1,6 +1,6 @@
-"""Slips in a student's own code, as people report them: an experiment file, its settings, and what the one line must say.
+"""Slips in a student's own code, as people report them: an experiment file, its settings, and what the single line must say.
 
-Where they come from is in `experiments/benchmarks/field_reports.md`.
+Their sources are in `experiments/benchmarks/field_reports.md`.
 """
 
 HEAD = """import keras
@@ -53,7 +53,7 @@ def compiled(compiling: str) -> str:
     )
 
 
-# Settings of a model, and of a callback, of one's own.
+# Settings for a model of one's own, and for a callback of one's own.
 OWN, BACK = 'model="mine"', 'model="mlp", callbacks=["cb"]'
 
 SLIPS = {
@@ -70,18 +70,18 @@ SLIPS = {
     "undefined_name": (network("x = Flaten()(images)"), OWN, "NameError: name 'Flaten' is not defined"),
     "removed_layer": (network("x = layers.Convolution2d(8, 3)(images)"), OWN, "has no attribute 'Convolution2d'"),
     "wrong_number_of_arguments": ("def mine(input_shape):\n    return keras.Sequential([keras.Input(input_shape)])\nMODELS['mine'] = mine\n", OWN, 'must take (input_shape, num_classes)'),
-    "a_model_in_place_of_a_builder": ("MODELS['mine'] = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10, activation='softmax')])\n", OWN, 'is a Sequential. Enter a function'),
+    "a_model_in_place_of_a_builder": ("MODELS['mine'] = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10, activation='softmax')])\n", OWN, 'is a Sequential. Add a function'),
     "call_without_return": (subclass("self.out(self.flat(self.scale(x)))"), OWN, 'The call() of Mine returns nothing'),
     "super_init_forgotten": ("class Mine(keras.Model):\n    def __init__(self, n):\n        self.out = layers.Dense(n, activation='softmax')\n    def call(self, x):\n        return self.out(x)\nMODELS['mine'] = lambda input_shape, num_classes: Mine(num_classes)\n", OWN, 'does not call super().__init__()'),
     "layers_as_a_name": (subclass("return self.out(self.flat(self.scale(x)))", "self.layers = [self.scale, self.flat]"), OWN, '`Model.layers` attribute is reserved'),
     "call_with_training_missing": (subclass("return self.out(self.d(self.flat(self.scale(x)), training=training))", "self.d = layers.Dropout(0.5)"), OWN, "name 'training' is not defined"),
-    "layer_made_in_call": (subclass("return layers.Dense(10, activation='softmax')(self.flat(self.scale(x)))"), OWN, 'made anew with each call'),
+    "layer_made_in_call": (subclass("return layers.Dense(10, activation='softmax')(self.flat(self.scale(x)))"), OWN, 'created again with each call'),
     "python_if_on_a_tensor": (subclass("x = self.flat(self.scale(x))\nif ops.max(x) > 1:\n    x = x / 255\nreturn self.out(x)"), OWN, 'keras.ops.where or keras.ops.cond'),
     "numpy_in_call": (subclass("return self.out(np.reshape(self.scale(x), (-1, 64)))"), OWN, 'a function of NumPy or scikit-learn is given a tensor'),
     "tensorflow_on_a_keras_tensor": (network("x = tf.nn.relu(images)\nx = layers.Flatten()(x)"), OWN, 'which has no values yet. Use a layer or keras.ops'),
     "shapes_do_not_add": (network("x = layers.Conv2D(8, 3)(images)\nx = layers.Add()([x, images])\nx = layers.Flatten()(x)"), OWN, 'maps of (6, 6, 8) and (8, 8, 1) are added'),
     "channels_do_not_add": (network("a = layers.Conv2D(8, 3, padding='same')(images)\nb = layers.Conv2D(16, 3, padding='same')(images)\nx = layers.Flatten()(layers.Add()([a, b]))"), OWN, 'maps of (8, 8, 8) and (8, 8, 16) are added'),
-    "concatenated_sizes": (network("a = layers.Conv2D(8, 3, padding='same')(images)\nb = layers.Conv2D(8, 3)(images)\nx = layers.Flatten()(layers.Concatenate()([a, b]))"), OWN, 'maps of unlike height or width are joined'),
+    "concatenated_sizes": (network("a = layers.Conv2D(8, 3, padding='same')(images)\nb = layers.Conv2D(8, 3)(images)\nx = layers.Flatten()(layers.Concatenate()([a, b]))"), OWN, 'maps of different height or width are joined'),
     "convolution_after_flatten": (network("x = layers.Flatten()(images)\nx = layers.Conv2D(8, 3)(x)"), OWN, 'Is there a Flatten or Dense before it?'),
     "reshape_of_other_size": (network("x = layers.Reshape((28, 28, 1))(images)\nx = layers.Flatten()(x)"), OWN, 'the shape does not fit the values'),
     "unknown_activation": (network("x = layers.Flatten()(images)\nx = layers.Dense(16, activation='leakyrelu')(x)"), OWN, 'activation function identifier: leakyrelu'),
@@ -98,11 +98,11 @@ SLIPS = {
     "own_layer_wrong_matrix": ("class Mix(layers.Layer):\n    def build(self, shape):\n        self.w = self.add_weight(shape=(32, 16))\n    def call(self, x):\n        return ops.matmul(x, self.w)\n" + network("x = Mix()(layers.Flatten()(images))"), OWN, 'the sizes 64 and 32 must be equal'),
     "own_layer_weight_by_name": ("class Mix(layers.Layer):\n    def build(self, shape):\n        self.w = self.add_weight('w', (shape[-1], 16))\n    def call(self, x):\n        return ops.matmul(x, self.w)\n" + network("x = Mix()(layers.Flatten()(images))"), OWN, 'add_weight takes the shape first'),
     "batch_size_in_the_model": (subclass("x = ops.reshape(self.scale(x), (32, 64))\nreturn self.out(x)"), OWN, 'Write -1 for the number of images'),
-    # an own compile, loss, step
+    # the student's own compile, loss, step
     "one_hot_loss_of_numbers": (compiled("'adam', 'categorical_crossentropy', metrics=['accuracy']"), OWN, 'loss takes one-hot labels'),
     "sparse_loss_of_one_hot": (compiled("'adam', 'sparse_categorical_crossentropy', metrics=['accuracy']"), OWN + ', loss="categorical_crossentropy"', 'loss takes class numbers'),
     "binary_loss_of_ten": (compiled("'adam', 'binary_crossentropy', metrics=['accuracy']"), OWN, 'the labels of fit are class numbers'),
-    "from_logits_after_softmax": (compiled("'adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=['accuracy']"), OWN, 'Leave from_logits=True out'),
+    "from_logits_after_softmax": (compiled("'adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=['accuracy']"), OWN, 'Remove from_logits=True'),
     "loss_misspelt": (compiled("'adam', 'sparse_categorical_cross_entropy'"), OWN, 'loss identifier: sparse_categorical_cross_entropy'),
     "metric_misspelt": (compiled("'adam', 'sparse_categorical_crossentropy', metrics=['acuracy']"), OWN, 'metric identifier: acuracy'),
     "optimizer_with_lr": (compiled("keras.optimizers.Adam(lr=0.001), 'sparse_categorical_crossentropy'"), OWN, 'learning_rate, not lr'),
@@ -110,7 +110,7 @@ SLIPS = {
     "loss_of_wrong_shapes": ("def loss(y, p):\n    return ops.mean(ops.square(ops.one_hot(y, 7) - p))\n" + compiled("'adam', loss"), OWN, 'the sizes 7 and 10 must be equal'),
     "metric_of_sklearn": ("from sklearn.metrics import f1_score\ndef f1(y, p):\n    return f1_score(y, ops.argmax(p, axis=1), average='macro')\n" + compiled("'adam', 'sparse_categorical_crossentropy', metrics=[f1]"), OWN, 'a function of NumPy or scikit-learn is given a tensor'),
     "loss_without_return": ("def loss(y, p):\n    ops.mean(p)\n" + compiled("'adam', loss"), OWN, 'Does it end with `return`?'),
-    "keras_2_train_step": (subclass("return self.out(self.flat(self.scale(x)))").replace("    def call", "    def train_step(self, data):\n        x, y = data\n        with tf.GradientTape() as tape:\n            p = self(x, training=True)\n            loss = self.compiled_loss(y, p, regularization_losses=self.losses)\n        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)\n        return {m.name: m.result() for m in self.metrics}\n    def call"), OWN, "this is Keras 2's"),
+    "keras_2_train_step": (subclass("return self.out(self.flat(self.scale(x)))").replace("    def call", "    def train_step(self, data):\n        x, y = data\n        with tf.GradientTape() as tape:\n            p = self(x, training=True)\n            loss = self.compiled_loss(y, p, regularization_losses=self.losses)\n        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)\n        return {m.name: m.result() for m in self.metrics}\n    def call"), OWN, "this is from Keras 2"),
     "test_step_that_fails": (subclass("return self.out(self.flat(self.scale(x)))").replace("    def call", "    def test_step(self, data):\n        x, y, w = data\n        return {'loss': 0.0}\n    def call"), OWN, 'not enough values to unpack'),
     "labels_beyond_the_outputs": ("def loss(y, p):\n    return ops.mean(-ops.log(tf.gather(p, y + 5, axis=1, batch_dims=1) + 1e-7))\n" + compiled("'adam', loss"), OWN, "'indices' has DataType float32"),
     # callbacks

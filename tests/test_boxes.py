@@ -1,4 +1,4 @@
-"""Boxes as data: where they come from, what fitting and augmentation make of them, what the doctor finds in them, and broken ones."""
+"""Boxes as data: their sources, the effect of fitting and augmentation, what the doctor finds in them, and broken ones."""
 
 import json
 import os
@@ -139,7 +139,7 @@ def test_other_boxes_are_other_data(change):
 
 
 def test_the_second_start_reads_boxes_from_the_cache(tmp_path, monkeypatch):
-    """Until an annotation changes, or what was kept is damaged; then anew."""
+    """Until an annotation changes, or the cached boxes are damaged; then they are read again."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     monkeypatch.setattr(box_reading, "KEPT_FROM", -1)
@@ -178,7 +178,7 @@ def test_the_second_start_reads_boxes_from_the_cache(tmp_path, monkeypatch):
     ("size", "target"), [((90, 160), (64, 64)), ((161, 90), (48, 96)), ((37, 41), (64, 50)), ((64, 64), (64, 64))]
 )
 def test_boxes_move_as_the_pixels_do(fit, size, target):
-    """A bright rectangle: the box of its pixels, where they are more than half bright, is the box that was moved."""
+    """A bright rectangle: the box of its pixels, where they are more than half bright, equals the moved box."""
     random = np.random.default_rng(0)
     for _ in range(20):
         left, top = (int(random.integers(0, side - 12)) for side in size[::-1])
@@ -239,7 +239,7 @@ def box_of(pixels: np.ndarray) -> list[int] | None:
 
 
 def make_rectangles(n: int, low: int, high: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Two rectangles an image, of brightness 120 and 240, inside a window; their boxes with a row that is none between them."""
+    """Two rectangles an image, of brightness 120 and 240, inside a window; their boxes, with an empty row between them."""
     random = np.random.default_rng(0)
     images, boxes = np.zeros((n, side, side, 1), np.uint8), np.zeros((n, 3, 5), np.float32)
     middle = (low + high) // 2
@@ -258,8 +258,8 @@ def make_rectangles(n: int, low: int, high: int, side: int = 64) -> tuple[np.nda
     [
         ({"flip": True}, 0, 0, 64),
         ({"crop": 9, "flip": True}, 0, 0, 64),
-        ({"zoom": 0.3}, 1, 22, 42),  # so far inside that nothing of it is mirrored at the border
-        ({"rotation": 25}, 1.5, 22, 42),  # the tip of a turned corner fills no pixel
+        ({"zoom": 0.3}, 1, 22, 42),  # so far inside that the border mirrors nothing of it
+        ({"rotation": 25}, 1.5, 22, 42),  # the tip of a rotated corner fills no pixel
         ({"rotation": 180}, 1.5, 24, 40),
         ({"crop": 4, "flip": True, "rotation": 20, "zoom": 0.2}, 1.5, 24, 40),
     ],
@@ -280,12 +280,12 @@ def test_augmented_boxes_are_those_of_the_augmented_pixels(settings, within, low
                 assert "crop" in settings and seen.sum() < was.sum() / 3
                 continue
             assert rows[row, 4] == given[row, 4]
-            if row == 0 and within:  # the edge of the brighter one passes through these values
+            if row == 0 and within:  # the edge of the brighter rectangle has these values too
                 continue
             np.testing.assert_allclose(rows[row, :4], box_of(seen), atol=within)
             differences.append(rows[row, :4] - box_of(seen))
     left, top, right, bottom = np.mean(differences, axis=0)
-    assert abs(left + right) < 0.15 and abs(top + bottom) < 0.15  # no half of a pixel to one side
+    assert abs(left + right) < 0.15 and abs(top + bottom) < 0.15  # not shifted by half a pixel
     assert (dropped > 0) == (settings.get("crop") == 9)
 
 
@@ -324,7 +324,7 @@ def test_batches_are_a_function_of_seed_epoch_and_image_and_cutout_leaves_boxes(
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_formats_read_what_they_wrote(tmp_path, kind):
-    """Real-valued boxes exactly, of YOLO to a millionth of the sides."""
+    """Real-valued boxes exactly; YOLO to a millionth of the sides."""
     random = np.random.default_rng(0)
     begin = random.uniform(0, 900, (300, 2))
     rows = np.column_stack([begin, begin + random.uniform(0.1, 99, (300, 2)), random.integers(0, 3, 300)])
@@ -344,7 +344,7 @@ def test_formats_read_what_they_wrote(tmp_path, kind):
 
 
 def test_voc_counts_pixels_from_one():
-    """The first pixel alone is xmin = xmax = 1; `truncated` and what is not known is passed over."""
+    """The first pixel alone is xmin = xmax = 1; `truncated` and unknown fields are skipped."""
     box = "<bndbox><xmin>1</xmin><ymin>{}</ymin><xmax>1</xmax><ymax>4</ymax></bndbox>"
     one = (
         "<object><name>cat</name><truncated>1</truncated><part><name>head</name>"
@@ -459,7 +459,7 @@ def change_json(change, name: str = "annotations/instances.json"):
 
 
 def test_what_coco_says_beside_boxes(tmp_path):
-    """Crowds are left out and told; a polygon gives its box; the heading of Roboflow's classes is no class; images may lie deeper."""
+    """Crowds are left out and reported; a polygon gives its box; the heading of Roboflow's classes is not a class; images may be in subfolders."""
     folder = write_set(tmp_path, "coco")
 
     def change(held):
@@ -503,7 +503,7 @@ def test_what_voc_says_beside_boxes(tmp_path):
     file.write_text(file.read_text().replace("<ymin>", "<ymin>-3<!-- ").replace("</ymin>", " --></ymin>"))
     data = pbl.load_data(
         str(folder), boxes=True
-    )  # a box that begins above its image: now 0 may be one that begins left of it
+    )  # a box that starts above its image: now 0 may be one that starts left of it
     np.testing.assert_array_equal(boxes_by_name(data.everything)["2.png"], plain)
 
 
@@ -519,11 +519,11 @@ def test_competitions_hand_out_test_images_without_boxes(tmp_path):
         data = pbl.load_data(str(folder), boxes=True)
         assert data.split["made_by"]["test"]["kind"] == "share"
         (told,) = (f for f in data.check("train", "val", fast=True) if f.check == "set_aside")
-        assert told.severity == "act" and "no boxes of theirs are given" in told.message
+        assert told.severity == "act" and "they have no boxes" in told.message
 
 
 def test_names_are_matched_however_they_are_spelled_and_images_may_lie_on_the_disk(tmp_path, monkeypatch):
-    """macOS writes が as two letters; folders of folders, a link to one, and an image whose boxes are none."""
+    """macOS writes が as two letters; folders of folders, a link to one, and an image without boxes."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     images, boxes = draw_scenes(30)
     names = [f"病院/画像が{number}.png" for number in range(30)]
@@ -622,7 +622,7 @@ def test_canvases_have_exact_boxes_and_no_digit_on_both_sides(monkeypatch):
     assert not (train & test or train & val or val & test)
     assert [len(of) for of in drawn] == [1078, 270, 449] and sum(
         map(len, (train, val, test))
-    ) > 1700  # some are drawn alike
+    ) > 1700  # some are drawn twice
     data = pbl.load_data(lambda: source, boxes=True)
     assert data.num_classes == 10 and {of["kind"] for of in data.split["made_by"].values()} == {"official"}
     assert [len(data.images(split).names) for split in ("train", "val", "test")] == [240, 60, 100]
@@ -658,7 +658,7 @@ def keep_one_class(images, boxes):
 
 
 def make_rare(images, boxes):
-    """A training image or three alone has a dog."""
+    """Only one training image, or three, has a dog."""
     keep_one_class(images, boxes)
     data = pbl.load_data(lambda: from_boxed_arrays(images, boxes, NAMES[:2]), boxes=True)
     chosen = [
@@ -717,7 +717,7 @@ def leave_few(images, boxes):
             boxes[at] = boxes[at][:0]
 
 
-ALWAYS = {"class_boxes": "note", "empty_images": "note", "tiny_boxes": "act"}  # of the scenes as they are
+ALWAYS = {"class_boxes": "note", "empty_images": "note", "tiny_boxes": "act"}  # findings for unchanged scenes
 PLANTED = [
     (lambda *_: None, {}),
     (keep_one_class, {"absent_objects": "act"}),
@@ -760,9 +760,9 @@ def test_numbers_of_findings_are_those_of_the_boxes():
 @pytest.mark.parametrize(
     ("of_train", "of_val", "said"),
     [
-        ((0,), (0, 1), ("stop", "No train image has a box of dog (1 of 3 classes), and val images do")),
-        ((0, 1), (0,), ("act", "No val image has a box of dog (1 of 3 classes), and train images do")),
-        ((0, 1), (), ("stop", "No val image has a box of cat, dog (2 of 3 classes), and train images do")),
+        ((0,), (0, 1), ("stop", "No train image has a box of dog (1 of 3 classes), but val images do")),
+        ((0, 1), (0,), ("act", "No val image has a box of dog (1 of 3 classes), but train images do")),
+        ((0, 1), (), ("stop", "No val image has a box of cat, dog (2 of 3 classes), but train images do")),
     ],
 )
 def test_classes_without_an_object(of_train, of_val, said):
@@ -774,7 +774,7 @@ def test_classes_without_an_object(of_train, of_val, said):
     findings = pbl.load_data(lambda: source, boxes=True).check("train", "val", fast=True)
     found = [(f.severity, f.message) for f in findings if f.check == "absent_objects"]
     assert any(severity == said[0] and message.startswith(said[1]) for severity, message in found) and len(found) == 2
-    assert found[said[0] == "stop"] == ("act", "No image has a box of owl (1 of 3 classes): a network cannot learn it. Give images of it, or take it out of the list of classes.")  # fmt: skip
+    assert found[said[0] == "stop"] == ("act", "No image has a box of owl (1 of 3 classes): a network cannot learn it. Give images of it, or remove it from the list of classes.")  # fmt: skip
 
 
 def test_boxes_that_are_mended_are_learned_rightly():
@@ -807,7 +807,7 @@ def test_checks_of_labels_are_not_made_and_pictures_show_the_boxes(tmp_path):
 
 
 def text(name: str, change):
-    """Changes what stands in a file."""
+    """Changes the content of a file."""
 
     def go(folder: Path) -> None:
         file = folder / name
@@ -872,25 +872,25 @@ def rename(one: str, other: str):
 
 
 LAUGHS = '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY lol "lol">' + "".join(f'<!ENTITY l{at} "{f"&l{at - 1};" * 10}">' if at else '<!ENTITY l0 "&lol;&lol;">' for at in range(12)) + "]><annotation>&l11;</annotation>"  # fmt: skip
-NO_BOXES = "holds 12 images, and no boxes"
+NO_BOXES = "contains 12 images, but no boxes"
 VALID = "Valid: COCO (.json), Pascal VOC (.xml) or YOLO (.txt)"
 FOLDERS = {
-    "nothing in it": ("coco", lambda folder: [shutil.rmtree(folder), folder.mkdir()], "holds no image. Put the images there, with their boxes: COCO"),
+    "nothing in it": ("coco", lambda folder: [shutil.rmtree(folder), folder.mkdir()], "contains no image. Put the images there, with their boxes: COCO"),
     "no annotation": ("coco", remove("annotations"), f"{NO_BOXES}. {VALID}"),
-    "annotations of another kind": ("coco", also(remove("annotations"), write("a.json", '{"shapes": [], "imagePath": "1.png"}')), f"{NO_BOXES}: a.json are no annotations"),
-    "COCO cut off": ("coco", text("annotations/instances.json", lambda content: content[:-99]), "annotations/instances.json is no JSON, or damaged"),
-    "COCO empty": ("coco", text("annotations/instances.json", ""), "is no JSON, or damaged: it is empty (0 bytes)"),
-    "COCO nested without end": ("coco", text("annotations/instances.json", '{"images": [], "annotations": ' + "[" * 99_999), "is no JSON, or damaged"),
-    "COCO of another encoding": ("coco", text("annotations/instances.json", '{"images": [], "annotations": [], "x": "猫"}'.encode("cp932")), "is no JSON, or damaged"),
+    "annotations of another kind": ("coco", also(remove("annotations"), write("a.json", '{"shapes": [], "imagePath": "1.png"}')), f"{NO_BOXES}: a.json are not annotations"),
+    "COCO cut off": ("coco", text("annotations/instances.json", lambda content: content[:-99]), "annotations/instances.json is not JSON, or it is damaged"),
+    "COCO empty": ("coco", text("annotations/instances.json", ""), "is not JSON, or it is damaged: it is empty (0 bytes)"),
+    "COCO nested without end": ("coco", text("annotations/instances.json", '{"images": [], "annotations": ' + "[" * 99_999), "is not JSON, or it is damaged"),
+    "COCO of another encoding": ("coco", text("annotations/instances.json", '{"images": [], "annotations": [], "x": "猫"}'.encode("cp932")), "is not JSON, or it is damaged"),
     "COCO without images": ("coco", of_json("images", 3), "lacks the list 'images'"),
-    "COCO's annotations by number": ("coco", of_json("annotations", {"1": 2}), "'annotations' is no list"),
-    "COCO's annotations of numbers": ("coco", of_json("annotations", [1, 2]), "'annotations' is no list of dictionaries"),
-    "COCO without categories": ("coco", of_json("categories", []), "names no class: it lacks 'categories'"),
+    "COCO's annotations by number": ("coco", of_json("annotations", {"1": 2}), "'annotations' is not a list"),
+    "COCO's annotations of numbers": ("coco", of_json("annotations", [1, 2]), "'annotations' is not a list of dictionaries"),
+    "COCO without categories": ("coco", of_json("categories", []), "names no class: 'categories' is missing"),
     "COCO of captions": ("coco", change_json(lambda held: held.update(annotations=[{"image_id": 1, "caption": "a cat"}])), "has annotations without boxes (bbox)"),
     "an image that is missing": ("coco", remove("images/3.png"), "annotations/instances.json lists 1 image that is not there, such as 3.png"),
-    "a category that is missing": ("coco", first_annotation(category_id=9), "annotations[0] is of the category 9, which 'categories' has not. Valid: 1, 2"),
-    "a category of another type": ("coco", first_annotation(category_id="1"), "is of the category '1'"),
-    "an image id that is missing": ("coco", first_annotation(image_id=99), "annotations[0] is of the image 99, which 'images' has not"),
+    "a category that is missing": ("coco", first_annotation(category_id=9), "annotations[0] has the category 9, which 'categories' does not contain. Valid: 1, 2"),
+    "a category of another type": ("coco", first_annotation(category_id="1"), "has the category '1'"),
+    "an image id that is missing": ("coco", first_annotation(image_id=99), "annotations[0] belongs to the image 99, which 'images' does not contain"),
     "NaN": ("coco", first_annotation(bbox=[1, 2, float("nan"), 4]), "annotations[0] has a number that is not finite (1, 2, nan, 6)"),
     "infinity": ("coco", text("annotations/instances.json", lambda content: content.replace('"bbox": [', '"bbox": [1e999, ', 1).replace('"bbox":[', '"bbox":[1e999,', 1)), ("not finite", "has no bbox")),
     "a width below 0": ("coco", first_annotation(bbox=[9, 2, -3, 4]), "has a bbox of width -3 and height 4. Valid: left, top, width, height"),
@@ -899,26 +899,26 @@ FOLDERS = {
     "a bbox of truth": ("coco", first_annotation(bbox=[True, 2, 3, 4]), "bbox is True: a number is needed"),
     "a mask without a bbox": ("coco", first_annotation(bbox=None, segmentation={"counts": [1, 2], "size": [20, 24]}), "annotations[0] has no bbox (found: None)"),
     "a polygon of two points": ("coco", first_annotation(bbox=None, segmentation=[[1, 2, 3, 4]]), "has no bbox"),
-    "an image without an id": ("coco", without_key("images", "id"), "images[0] lacks an id or a file_name"),
+    "an image without an id": ("coco", without_key("images", "id"), "images[0] has no id or no file_name"),
     "an image twice": ("coco", change_json(lambda held: held["images"].append({**held["images"][0], "id": 99})), "has the image 99, 0.png twice"),
     "a category twice": ("coco", change_json(lambda held: held["categories"].append(held["categories"][0])), "has the category {'id': 1, 'name': 'cat'} twice"),
-    "a category without a name": ("coco", without_key("categories", "name"), "lacks an id or a name"),
+    "a category without a name": ("coco", without_key("categories", "name"), "has no id or no name"),
     "two files for train": ("coco", lambda folder: [shutil.copy(folder / "annotations" / "instances.json", folder / "annotations" / f"instances_train_{at}.json") for at in "ab"] and (folder / "annotations" / "instances.json").unlink(), "instances_train_a.json and annotations/instances_train_b.json: which is train?"),
     "two files without a split": ("coco", lambda folder: shutil.copy(folder / "annotations" / "instances.json", folder / "annotations" / "instances_b.json"), "which split is annotations/instances.json?"),
-    "val alone": ("coco", rename("annotations/instances.json", "annotations/instances_val.json"), "holds boxes of val and none of train"),
+    "val alone": ("coco", rename("annotations/instances.json", "annotations/instances_val.json"), "contains boxes for val but none for train"),
     "an image in two splits": ("coco", lambda folder: [shutil.copy(folder / "annotations" / "instances.json", folder / "annotations" / f"instances_{at}.json") for at in ("train", "val")] and (folder / "annotations" / "instances.json").unlink(), "images/0.png is in annotations/instances_train.json and in annotations/instances_val.json"),
     "a name that two images have": ("coco", lambda folder: [shutil.copytree(folder / "images", folder / "more" / at) for at in "ab"] and shutil.rmtree(folder / "images"), "'0.png' may be more/a/0.png or more/b/0.png. Give its folder in file_name"),
-    "boxes of a larger image": ("coco", change_json(lambda held: held["images"][3].update(width=48, height=40)), "The boxes of images/3.png are for 40x48 pixels (annotations/instances.json), and the image has 20x24 (height x width): mark them on this image"),
-    "boxes of a turned image": ("coco", change_json(lambda held: held["images"][3].update(width=20, height=24)), "it is turned by its EXIF"),
+    "boxes of a larger image": ("coco", change_json(lambda held: held["images"][3].update(width=48, height=40)), "The boxes of images/3.png are for 40x48 pixels (annotations/instances.json), and the image has 20x24 (height x width): draw them on this image"),
+    "boxes of a turned image": ("coco", change_json(lambda held: held["images"][3].update(width=20, height=24)), "the image is rotated by its EXIF"),
     "no box at all": ("coco", of_json("annotations", []), "none of 12 images has a box"),
-    "too many boxes": ("coco", change_json(lambda held: held["annotations"].extend({**held["annotations"][0], "id": 99 + at} for at in range(1001))), "images/1.png has 1002 boxes; at most 1000 of an image"),
-    "two formats": ("coco", lambda folder: write_set(folder, "voc"), "holds boxes in several formats: COCO, annotations/instances.json; Pascal VOC, annotations/0.xml"),
-    "XML cut off": ("voc", text("annotations/3.xml", lambda content: content[:99]), "1 annotation file cannot be used: annotations/3.xml is no XML, or damaged"),
-    "XML empty": ("voc", text("annotations/3.xml", ""), "annotations/3.xml is no XML, or damaged: it is empty (0 bytes)"),
-    "XML of Japanese Windows": ("voc", text("annotations/3.xml", '<?xml version="1.0" encoding="cp932"?><annotation/>'), "is no XML, or damaged: "),
+    "too many boxes": ("coco", change_json(lambda held: held["annotations"].extend({**held["annotations"][0], "id": 99 + at} for at in range(1001))), "images/1.png has 1002 boxes; at most 1000 boxes of an image"),
+    "two formats": ("coco", lambda folder: write_set(folder, "voc"), "contains boxes in several formats: COCO, annotations/instances.json; Pascal VOC, annotations/0.xml"),
+    "XML cut off": ("voc", text("annotations/3.xml", lambda content: content[:99]), "1 annotation file cannot be used: annotations/3.xml is not XML, or it is damaged"),
+    "XML empty": ("voc", text("annotations/3.xml", ""), "annotations/3.xml is not XML, or it is damaged: it is empty (0 bytes)"),
+    "XML of Japanese Windows": ("voc", text("annotations/3.xml", '<?xml version="1.0" encoding="cp932"?><annotation/>'), "is not XML, or it is damaged: "),
     "a billion laughs": ("voc", text("annotations/3.xml", LAUGHS), "annotations/3.xml declares a document type (DOCTYPE)"),
     "a file of the machine": ("voc", text("annotations/3.xml", '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation><object><name>&x;</name></object></annotation>'), "declares a document type"),
-    "a page of the web": ("voc", text("annotations/3.xml", "<html></html>"), "is no annotation of Pascal VOC: it begins with <html>"),
+    "a page of the web": ("voc", text("annotations/3.xml", "<html></html>"), "is not a Pascal VOC annotation: it begins with <html>"),
     "an object without a name": ("voc", xml("name", " "), "The object annotations/3.xml, 1 has no <name>"),
     "an object without a box": ("voc", text("annotations/3.xml", lambda content: content.replace("bndbox", "polygon", 2)), "The object annotations/3.xml, 1 has no <bndbox>"),
     "a corner that is missing": ("voc", text("annotations/3.xml", lambda content: content.replace("xmax>", "max>", 2)), "annotations/3.xml, 1, xmax is missing: a number is needed"),
@@ -927,14 +927,14 @@ FOLDERS = {
     "corners in the wrong order": ("voc", xml("xmax", "-7"), "The box annotations/3.xml, 1 ends before it begins"),
     "VOC of another size": ("voc", xml("width", "99"), "are for 20x99 pixels (annotations/3.xml)"),
     "all XML broken": ("voc", lambda folder: [file.write_text("<") for file in (folder / "annotations").iterdir()], "12 annotation files cannot be used"),
-    "a class without a name": ("voc", also(xml("name", "cow"), write("classes.txt", "cat\ndog\n")), "annotations/3.xml has the class 'cow', which classes.txt does not name: cat, dog"),
-    "annotations of other images": ("voc", lambda folder: [file.rename(file.with_name(f"x{file.name}")) for file in (folder / "annotations").iterdir()], "no annotation belongs to an image: annotations/x0.xml has no image of the name x0"),
+    "a class without a name": ("voc", also(xml("name", "cow"), write("classes.txt", "cat\ndog\n")), "annotations/3.xml has the class 'cow', but classes.txt does not name it: cat, dog"),
+    "annotations of other images": ("voc", lambda folder: [file.rename(file.with_name(f"x{file.name}")) for file in (folder / "annotations").iterdir()], "no annotation belongs to an image: annotations/x0.xml has no image with the name x0"),
     "a list of images that are missing": ("voc", write("ImageSets/Main/train.txt", "1\n77\n"), "ImageSets/Main/train.txt lists the image 77, which is not there"),
     "an image in two lists": ("voc", also(write("ImageSets/Main/train.txt", "1\n2\n"), write("ImageSets/Main/val.txt", "1\n")), "images/1.png is in ImageSets/Main/val.txt and in ImageSets/Main/train.txt"),
-    "no names": ("yolo", remove("labels/classes.txt"), "does not name its classes, of which labels/"),
-    "a number above the names": ("yolo", yolo("7 0.5 0.5 0.1 0.1"), "labels/3.txt has the class 7, and labels/classes.txt names 2, from 0 to 1: cat, dog"),
-    "pixels in place of shares": ("yolo", yolo("0 12 10 4 5"), "The line labels/3.txt:1 has 12. YOLO's numbers are shares of the image's width and height, from 0 to 1: are these pixels?"),
-    "a share below 0": ("yolo", yolo("0 0.5 -0.5 0.1 0.1"), "has -0.5. YOLO's numbers are shares of the image's width and height, from 0 to 1."),
+    "no names": ("yolo", remove("labels/classes.txt"), "does not name its classes, and labels/"),
+    "a number above the names": ("yolo", yolo("7 0.5 0.5 0.1 0.1"), "labels/3.txt has the class 7, but labels/classes.txt names 2, from 0 to 1: cat, dog"),
+    "pixels in place of shares": ("yolo", yolo("0 12 10 4 5"), "The line labels/3.txt:1 contains 12. YOLO's numbers are shares of the image's width and height, from 0 to 1: are these pixels?"),
+    "a share below 0": ("yolo", yolo("0 0.5 -0.5 0.1 0.1"), "contains -0.5. YOLO's numbers are shares of the image's width and height, from 0 to 1."),
     "a line of four": ("yolo", yolo("0 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1"), "The line labels/3.txt:2 has 4 words. Valid: class, centre x"),
     "predictions": ("yolo", yolo("0 0.5 0.5 0.1 0.1 0.98"), "has 6 words. Valid: class, centre x, centre y, width, height, as shares from 0 to 1, without a confidence"),
     "a class by its name": ("yolo", yolo("cat 0.5 0.5 0.1 0.1"), "labels/3.txt:1 is 'cat': a number is needed"),
@@ -942,18 +942,18 @@ FOLDERS = {
     "a class below 0": ("yolo", yolo("-1 0.5 0.5 0.1 0.1"), "has the class -1"),
     "a share of NaN": ("yolo", yolo("0 nan 0.5 0.1 0.1"), "The line labels/3.txt:1 has a number that is not finite"),
     "numbers with commas": ("yolo", yolo("0 0,5 0,5 0,1 0,1"), "labels/3.txt:1 is '0,5': a number is needed"),
-    "labels that are no text": ("yolo", text("labels/3.txt", b"\xff\xfe\x00"), "labels/3.txt is no text in UTF-8"),
-    "YAML damaged": ("yolo", write("data.yaml", "names: [cat, dog"), "data.yaml is no YAML, or damaged"),
+    "labels that are no text": ("yolo", text("labels/3.txt", b"\xff\xfe\x00"), "labels/3.txt is not text in UTF-8"),
+    "YAML damaged": ("yolo", write("data.yaml", "names: [cat, dog"), "data.yaml is not YAML, or it is damaged"),
     "a gap in the names": ("yolo", write("data.yaml", "names: {0: cat, 2: dog}"), "data.yaml: 'names' has no class 1"),
     "names by words": ("yolo", write("data.yaml", "names: {a: cat}"), "data.yaml: 'names' has no class 0"),
-    "nc of another count": ("yolo", write("data.yaml", "nc: 3\nnames: [cat, dog]"), "data.yaml: nc is 3, and 'names' has 2 class(es)"),
+    "nc of another count": ("yolo", write("data.yaml", "nc: 3\nnames: [cat, dog]"), "data.yaml: nc is 3, but 'names' has 2 class(es)"),
     "names of a number": ("yolo", write("data.yaml", "names: 2"), "data.yaml: 'names' is '2'. Valid: a list of names"),
-    "a name twice": ("yolo", write("data.yaml", "names: [cat, cat]"), "two classes have one name: cat"),
+    "a name twice": ("yolo", write("data.yaml", "names: [cat, cat]"), "two classes have the same name: cat"),
     "two lists of names": ("yolo", write("classes.txt", "dog\ncat\n"), "classes.txt and labels/classes.txt name the classes differently"),
-    "names of another encoding": ("yolo", text("labels/classes.txt", "猫\n犬\n".encode("cp932")), "Give a class a line, in UTF-8"),
-    "two images of one name": ("yolo", lambda folder: save(folder / "images" / "3.bmp", np.zeros((20, 24), np.uint8)), "images/3.bmp and images/3.png have one annotation"),
-    "two files of one image": ("yolo", lambda folder: shutil.copy(folder / "labels" / "3.txt", folder / "images" / "3.txt"), "images/3.txt and labels/3.txt are of one image"),
-    "a test split alone": ("yolo", also(rename("images", "test/images"), rename("labels", "test/labels")), "holds images of test and none of train"),
+    "names of another encoding": ("yolo", text("labels/classes.txt", "猫\n犬\n".encode("cp932")), "Write one class a line, in UTF-8"),
+    "two images of one name": ("yolo", lambda folder: save(folder / "images" / "3.bmp", np.zeros((20, 24), np.uint8)), "images/3.bmp and images/3.png have the same annotation file"),
+    "two files of one image": ("yolo", lambda folder: shutil.copy(folder / "labels" / "3.txt", folder / "images" / "3.txt"), "images/3.txt and labels/3.txt belong to the same image"),
+    "a test split alone": ("yolo", also(rename("images", "test/images"), rename("labels", "test/labels")), "contains images for test but none for train"),
     "no labels of train": ("yolo", lambda folder: [write_set(folder / at, "yolo", seed=seed) for seed, at in enumerate(("train", "val"), 1)] and [shutil.rmtree(folder / at) for at in ("images", "labels", "train/labels")] and write("classes.txt", "cat\ndog\n")(folder), "no image of train has an annotation"),
     "a link to nowhere": ("yolo", lambda folder: [(folder / "labels" / "3.txt").unlink(), (folder / "labels" / "3.txt").symlink_to("gone")], "labels/3.txt: No such file or directory"),
     "images of two sizes": ("yolo", lambda folder: save(folder / "images" / "3.png", np.zeros((30, 30), np.uint8)), "differ in size (20x24 and 30x30 pixels)"),
@@ -999,7 +999,7 @@ ARRAYS = {
     "boxes without a class": ({"b_train": PADDED[..., :4]}, "The boxes of train/0 are float64 of shape (3, 4). Valid: numbers [k, 5]"),
     "a box an image": ({"b_train": PADDED[:, 0]}, "of shape (5,)"),
     "words": ({"b_train": np.full((12, 3, 5), "a")}, "Valid: numbers [k, 5]"),
-    "Python objects": ({"b_train": np.array([None] * 12)}, "holds Python objects"),
+    "Python objects": ({"b_train": np.array([None] * 12)}, "contains Python objects"),
     "fewer": ({"b_train": PADDED[:9]}, "train: 12 images but boxes of 9"),
     "one number": ({"b_train": np.array(3)}, "the boxes are a single number"),
     "NaN": ({"b_train": with_box(1, 2, np.nan, 4, 0)}, "The box train/3, 1 has a number that is not finite (1, 2, nan, 4)"),
@@ -1008,7 +1008,7 @@ ARRAYS = {
     "a class below -1": ({"b_train": with_box(1, 1, 4, 4, -2)}, "has the class -2"),
     "a class above the names": ({"b_train": with_box(1, 1, 4, 4, 2), "class_names": np.array(["a", "b"])}, "has the class 2. Valid: a whole number from 0 to 1"),
     "images of floats": ({"x_train": IMAGES / 255, "b_train": PADDED}, "x_train is float64"),
-    "no images": ({"x_train": IMAGES[:0], "b_train": PADDED[:0]}, "train holds no image"),
+    "no images": ({"x_train": IMAGES[:0], "b_train": PADDED[:0]}, "train contains no image"),
 }  # fmt: skip
 
 
@@ -1032,9 +1032,9 @@ def test_broken_arrays_are_told_in_one_line(tmp_path, how):
         (lambda: from_boxed_arrays(IMAGES, [np.tile([1, 2, 3, 4, 0], (1001, 1))] * 12), "train/0 has 1001 boxes"),
         (
             lambda: pbl.data.from_arrays(IMAGES, np.arange(12) % 2),
-            "has classes and no boxes, which task=detection needs",
+            "has classes but no boxes. task=detection needs boxes",
         ),
-        (lambda: from_masked_arrays(IMAGES, IMAGES > 90), "has masks and no boxes"),
+        (lambda: from_masked_arrays(IMAGES, IMAGES > 90), "has masks but no boxes"),
     ],
 )
 def test_wrong_sources_are_told_in_one_line(make, said):
@@ -1044,8 +1044,8 @@ def test_wrong_sources_are_told_in_one_line(make, said):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix mix labels, and boxes have none"),
-        ({"augmentation": {"cutmix": 1}, "labels": "one_hot"}, "boxes have none: leave them out"),
+        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix also mix labels, but boxes cannot be mixed"),
+        ({"augmentation": {"cutmix": 1}, "labels": "one_hot"}, "boxes cannot be mixed: leave them out"),
         ({"masks": True}, "with masks or with boxes"),
         ({"views": 2}, "one view of each image"),
         ({"normal": ["cat"]}, "without normal classes"),
@@ -1075,5 +1075,5 @@ def test_an_archive_is_named_where_its_boxes_are_broken(tmp_path, monkeypatch):
             archive.write(file, file.relative_to(folder))
     refuse("photos.zip does not name its classes", str(tmp_path / "photos.zip"))
     (tmp_path / "broken.zip").write_bytes((tmp_path / "photos.zip").read_bytes()[:900])
-    refuse("is no archive, or damaged", str(tmp_path / "broken.zip"))
+    refuse("is not an archive, or it is damaged", str(tmp_path / "broken.zip"))
     refuse("No folder", str(tmp_path / "phots"))

@@ -1,4 +1,4 @@
-"""Every command that a text of ours gives is one that works: in the READMEs, the lessons, the experiments, and what we say."""
+"""Every command in our texts works: in the READMEs, the lessons, the experiments, and the output of the package."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ from pbl.languages.catalogue import read_catalogue
 
 PROGRAM = typer.main.get_command(app)
 OPTIONS = list_options(PROGRAM)
-# Sets that are downloaded: a folder of photographs stands in for them.
+# Sets that are downloaded: a folder of photographs replaces them.
 DOWNLOADED = ("mnist", "cifar10", "cats_vs_dogs", "tf_flowers")
 
 
@@ -33,7 +33,7 @@ def read_notebook(file: Path) -> str:
 
 
 def find_commands(text: str) -> list[str]:
-    """The commands of a text: in backticks, on lines of their own, or in a sentence, which ends them by its sign."""
+    """The commands of a text: in backticks, on separate lines, or in a sentence, where punctuation ends them."""
     found = []
     for match in re.finditer(r"(`?)python -m pbl (?=[a-z])", text):
         rest = text[match.end() :]
@@ -47,7 +47,7 @@ def find_commands(text: str) -> list[str]:
 
 
 TEXTS = {
-    **{name: (ROOT / name).read_text(encoding="utf-8") for name in list_readmes()},
+    **{name: (ROOT / name).read_text(encoding="utf-8") for name in (*list_readmes(), ".github/CONTRIBUTING.md")},
     **{file: read_notebook(ROOT / file) for file in ("run_colab.ipynb", "notebooks/ja/run_colab.ipynb")},
     **{
         str(file.relative_to(ROOT)): read_notebook(file)
@@ -94,7 +94,7 @@ def test_each_command_is_understood(monkeypatch):
 
 @pytest.fixture
 def photographs(tmp_path, monkeypatch) -> Path:
-    """A working folder as a team has one: the experiments, and digits as colour photographs of two classes."""
+    """A working folder like a team's: the experiments, and digits as colour photographs of two classes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("PBL_RUNS", raising=False)
@@ -113,7 +113,7 @@ def photographs(tmp_path, monkeypatch) -> Path:
         shutil.copytree(f"animals/{name}", f"tiles/{kind}")
     shutil.make_archive("tiles", "zip", "tiles")
     shutil.rmtree("tiles")
-    for name in ("cat", "dog"):  # what is bright is marked, and lies in a box
+    for name in ("cat", "dog"):  # bright pixels are marked, and are in a box
         for kind in ("scans/images", "scans/masks", "scenes/images", "scenes/labels"):
             Path(kind, name).mkdir(parents=True)
         for number, file in enumerate(sorted(Path("animals", name).iterdir())):
@@ -139,7 +139,7 @@ def photographs(tmp_path, monkeypatch) -> Path:
 
 
 def bring_home(words: list[str]) -> list[str]:
-    """The words of a command with photographs in place of a set that is downloaded, and of weights that are."""
+    """The words of a command with photographs instead of a set, or of weights, that would be downloaded."""
     config = load_config(*split_experiment(words))
     words = [word for word in words if not word.startswith("dataset=") or word.split("=")[1] not in DOWNLOADED]
     if config.dataset in DOWNLOADED:
@@ -165,7 +165,7 @@ OF_TRAINING = [
 
 
 def test_data_of_each_training_fit_its_settings(photographs):
-    """Where the classes have other names than the experiment's own, too; what another command makes is not there yet."""
+    """Even if the classes have other names than the experiment's own; what another command makes does not exist yet."""
     assert len(OF_TRAINING) > 15
     opened = set()
     for command in OF_TRAINING:
@@ -179,7 +179,7 @@ def test_data_of_each_training_fit_its_settings(photographs):
 
 
 def test_the_experiment_to_copy_says_nothing_of_itself(photographs, command):
-    """It ends as its own comment says a model must, and takes a team's photographs."""
+    """It ends as its own comment says that a model must, and accepts a team's photographs."""
     status, said, errors = command(
         "train", "--dry-run", "experiments/my_team.py", "dataset=photos.zip", "image_size=32"
     )
@@ -187,7 +187,7 @@ def test_the_experiment_to_copy_says_nothing_of_itself(photographs, command):
 
 
 def make_short(words: list[str]) -> list[str]:
-    """The same with an epoch, and few seeds."""
+    """The same command with one epoch and few seeds."""
     name, *words = words
     words = [re.sub(r"^epochs=\d+", "epochs=1", word) for word in words]
     for option, value in (("--seeds", "2"), ("--epochs", "1"), ("--trials", "2")):
@@ -205,7 +205,7 @@ def make_short(words: list[str]) -> list[str]:
 @pytest.mark.nightly
 @pytest.mark.parametrize("source", [s for s in TEXTS if s not in ("sentences", "help") and find_commands(TEXTS[s])])
 def test_the_commands_of_a_text_run_one_after_another(source, photographs, command, trained_run):
-    """Each for real, with an epoch: what one writes the next ones read. 1 is an honest answer: a requirement is not met."""
+    """Each for real, with one epoch: what one writes the next ones read. Status 1 is valid too: a requirement is not met."""
     for name in ("digits_resnet20", "mine", "mnist_mlp"):
         shutil.copytree(trained_run.path, f"runs/{name}/001")
     if "runs/photos_vgg/001" in TEXTS[source] or "runs/my_team/001" in TEXTS[source]:
@@ -222,9 +222,9 @@ def test_the_commands_of_a_text_run_one_after_another(source, photographs, comma
             or any(re.fullmatch("RUN|SOURCE|SUBMISSIONS|HIDDEN", word) for word in words)
             or (len(words) == 1 and words[0] in ("evaluate", "inspect", "check", "diagnose"))
         ):
-            continue  # a form, not a command
+            continue  # a template, not a command
         if "--search" in words and importlib.util.find_spec("optuna") is None:
-            continue  # an extra
+            continue  # a package's extra, not a command
         if words[0] == "grade" and not Path("submissions").exists():
             Path("submissions").mkdir()
             for file in Path().glob("Team*.zip"):

@@ -31,7 +31,7 @@ def test_a_prediction_equals_the_evaluation_bit_for_bit(tmp_path, model, options
         Image.fromarray(image[..., 0]).save(tmp_path / "images" / f"{number:04d}.png")
     together = pbl.predict(run, [tmp_path / "images"])
     np.testing.assert_array_equal(together.filter(like="p(").to_numpy(), expected)
-    for number in (0, 37, 538):  # alone: in another place of its batch, among zeros
+    for number in (0, 37, 538):  # alone: at another place in its batch, among zeros
         alone = pbl.predict(run, [tmp_path / "images" / f"{number:04d}.png"])
         np.testing.assert_array_equal(alone.filter(like="p(").to_numpy()[0], expected[number])
         assert (
@@ -135,16 +135,16 @@ def fewer_classes(run: Run) -> None:
     [
         (
             lambda run: [(run.path / f"best.{end}").unlink() for end in ("weights.h5", "keras")],
-            "holds no trained model",
+            "contains no trained model",
         ),
         (cut, "best.weights.h5 is damaged"),
         (lambda run: (run.path / "best.weights.h5").write_bytes(b""), "best.weights.h5 is damaged"),
         (
             lambda run: run.write_json("split.json", {"class_names": []}),
-            "split.json is not used, since it is damaged (class_names)",
+            "split.json is not used, because it is damaged (class_names)",
         ),
         (fewer_classes, "does not fit the model that the run describes (mlp, 2 classes)"),
-        (lambda run: (run.path / "split.json").write_text("{"), "split.json is not used, since it is damaged."),
+        (lambda run: (run.path / "split.json").write_text("{"), "split.json is not used, because it is damaged."),
         (lambda run: (run.path / "experiment.py").unlink(), "experiment.py"),
     ],
 )
@@ -162,7 +162,7 @@ def test_a_classifier_is_judged_without_what_the_data_doctor_found(run_copy):
 
 @pytest.mark.slow
 def test_an_official_test_split_that_changed_is_noticed(tmp_path):
-    """It is not read in training; from its first use on it is known."""
+    """It is not read in training; from its first use its images are known."""
     random = np.random.default_rng(0)
     x, y = random.integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2
     file = tmp_path / "a.npz"
@@ -181,7 +181,7 @@ def test_an_official_test_split_that_changed_is_noticed(tmp_path):
 
 @pytest.mark.slow
 def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
-    """From another folder: its own data are known again by their content; of others all images are judged."""
+    """From another folder: the run's own data is recognised by its content; of other data all images are judged."""
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
     random = np.random.default_rng(0)
@@ -191,7 +191,7 @@ def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
     run = pbl.train(pbl.Config(dataset="a.npz", model="mlp", epochs=1, folds=4), folder=tmp_path / "runs")
     own = pbl.evaluate(run)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"No file a\.npz.*as seen from the folder in which it was trained.*--data"):
+    with pytest.raises(InputError, match=r"No file a\.npz.*relative to the folder in which it was trained.*--data"):
         pbl.evaluate(run)
     moved = pbl.evaluate(run, source=str(tmp_path / "there" / "a.npz"))
     assert moved["accuracy"] == own["accuracy"] and moved["split"] == "val" and moved["images"] == own["images"]
@@ -201,7 +201,7 @@ def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
 
 
 def test_data_with_some_of_the_classes(run_copy, monkeypatch, command):
-    """In another order too: recall is told of those that are there; what needs images of all is undefined."""
+    """In another order too: recall is reported for existing classes; what needs images of all classes is undefined."""
     digits = pbl.load_data("digits").images("test")
     chosen = np.isin(digits.labels, (3, 1))
     labels = np.where(digits.labels[chosen] == 3, 0, 1)
@@ -219,7 +219,7 @@ def test_data_with_some_of_the_classes(run_copy, monkeypatch, command):
     undefined = [result["macro"]["f1"], result["roc_auc"], result["by_class"]["1"]["precision"]]
     assert undefined == [None] * 3 and not {"macro.f1", "roc_auc"} & set(result["intervals"])
     status, said, error = command("evaluate", run_copy.path, "--data", "two")
-    assert status == 0 and not error and "No image is of 0, 2, 4, 5, 6, 7, 8, 9: accuracy and recall are" in said
+    assert status == 0 and not error and "No image is of 0, 2, 4, 5, 6, 7, 8, 9. Accuracy and recall are" in said
     status, _, error = command("evaluate", run_copy.path, "--data", "two", "--require", "macro.f1>0.1")
     assert status == 2 and "'macro.f1' is undefined here" in error
 
@@ -249,4 +249,4 @@ def test_a_folder_with_a_broken_file_gives_the_table_of_the_others(run_copy, tmp
 def test_a_temperature_at_the_end_of_its_range_is_said(temperature, is_end, capsys):
     calibration = {"ece": 0.1, "ece_if_calibrated_high": 0.2, "temperature": temperature, "ece_after": 0.1, "log_loss_after": 1.0}  # fmt: skip
     _show_what_validation_chose({"calibration": calibration, "split": "val"})
-    assert ("the end of the range that was searched, 0.05 to 20" in capsys.readouterr().out) == is_end
+    assert ("the end of the searched range, 0.05 to 20" in capsys.readouterr().out) == is_end

@@ -1,4 +1,4 @@
-"""Folders, archives and arrays from disk: the same data whatever they come in, and one line for what is hostile or broken."""
+"""Folders, archives and arrays from disk: the same data in every form, and one line for anything hostile or broken."""
 
 import errno
 import hashlib
@@ -36,7 +36,7 @@ def picture(number: int, side: int = 8) -> bytes:
 
 
 def tree(*folders: str, images: int = 8) -> dict[str, bytes]:
-    """File names with contents: so many pictures in each folder."""
+    """File names with contents: `images` pictures in each folder."""
     return {f"{folder}/{n}.png": picture(100 * at + n) for at, folder in enumerate(folders) for n in range(images)}
 
 
@@ -72,7 +72,7 @@ def pack(file: Path, files: dict[str, bytes], compression=zipfile.ZIP_DEFLATED) 
         (tree("x-train/cat", "x-train/dog", "x-validation/cat"), ["cat", "dog"], "train val"),
         (tree("TrainSet/cat", "TrainSet/dog", "valset/Cat ", "testimages/dog"), ["cat", "dog"], "train val test"),
         (tree("cat/train", "cat/test", "dog/train", "dog/test"), ["cat", "dog"], "train test"),
-        (tree("train_station", "test_tube"), ["test_tube", "train_station"], "train"),  # classes whose names hold such words
+        (tree("train_station", "test_tube"), ["test_tube", "train_station"], "train"),  # classes whose names contain such words
         (tree("a", "A", "b"), ["A", "a", "b"], "train"),  # letters
         (tree("train2017/a", "train2017/b", "val2017/a"), ["a", "b"], "train val"),
         ({**tree("cat", "dog"), "__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "cat/.hidden.png": b"x", "cat/Thumbs.db": b"x", "cat/notes.txt": b"x"}, ["cat", "dog"], "train"),
@@ -102,7 +102,7 @@ def test_an_archive_is_unpacked_once_and_anew_when_it_changes(tmp_path):
     (unpacked,) = cache_folder().iterdir()
     before = unpacked.stat().st_mtime_ns
     assert pbl.load_data(archive).split["hashes"] == first and unpacked.stat().st_mtime_ns == before
-    next((unpacked / "cat").iterdir()).unlink()  # a cleaner of caches was there
+    next((unpacked / "cat").iterdir()).unlink()  # as if a cache cleaner had removed it
     assert pbl.load_data(archive).split["hashes"] == first
     shutil.rmtree(unpacked / "dog")
     assert pbl.load_data(archive).split["hashes"] == first
@@ -178,26 +178,26 @@ def truncated(file: Path) -> Path:
         (lambda file: pack(file, {"/etc/1.png": b"x"}), "leads out of it"),
         (lambda file: pack(file, {"C:\\1.png": b"x"}), "leads out of it"),
         (lambda file: pack(file, {"..\\1.png": b"x"}), "leads out of it"),
-        (with_link, "holds the link 'cat/link.png'"),
+        (with_link, "contains the link 'cat/link.png'"),
         (encrypted, "is encrypted"),
-        (truncated, "is no archive, or damaged"),
+        (truncated, "is not an archive, or it is damaged"),
         (damaged, "Bad CRC-32"),
-        (lambda file: pack(file, {}) and file.write_bytes(b""), "is no archive, or damaged"),
+        (lambda file: pack(file, {}) and file.write_bytes(b""), "is not an archive, or it is damaged"),
         (lambda file: pack(file, {"a/photos.zip": b"x"}), "but the archive a/photos.zip: unpack it"),
-        (lambda file: pack(file, {"a/notes.txt": b"x"}), "holds no image."),
-        (lambda file: pack(file, tree("cat")), "holds 1 class folder (cat)"),
+        (lambda file: pack(file, {"a/notes.txt": b"x"}), "contains no image."),
+        (lambda file: pack(file, tree("cat")), "contains 1 class folder (cat)"),
         (lambda file: bomb(file, 2**29 + 2**24, 1), "No image is that large"),
         (lambda file: bomb(file, 2**28, 8), "over 100 times its own size"),
-        (lambda file: pack(file, {"./cat/1.png": b"x", "cat//1.png": b"y"}), "holds 'cat/1.png' twice"),
-        (lambda file: pack(file, {**tree("cat", "dog"), "owl/notes.txt": b"x"}), "owl holds no image"),
-        (deflate_damaged, "is no archive, or damaged"),
+        (lambda file: pack(file, {"./cat/1.png": b"x", "cat//1.png": b"y"}), "contains 'cat/1.png' twice"),
+        (lambda file: pack(file, {**tree("cat", "dog"), "owl/notes.txt": b"x"}), "owl contains no image"),
+        (deflate_damaged, "is not an archive, or it is damaged"),
         (lambda file: pack(file, {"cat/" + "x" * 300 + ".png": b"x", **tree("dog")}), "cannot be unpacked"),
     ],
     ids="up up-inside absolute drive backslash link encrypted truncated damaged empty nested no-image one-class huge-file bomb twice empty-class deflate long-name".split(),
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_hostile_and_broken_archives(tmp_path, make, said):
-    """One line; nothing outside the cache, nothing half-unpacked in it."""
+    """One line; nothing outside the cache, nothing half unpacked in it."""
     file = tmp_path / "a.zip"
     make(file)
     with pytest.raises(InputError) as error:
@@ -223,7 +223,7 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         (leftover / "cat").mkdir(parents=True)
     os.utime(old, (0, 0))
     assert zip_archive(archive).class_names == ["cat", "dog"]
-    assert not old.exists() and new.exists()  # which another process may be filling
+    assert not old.exists() and new.exists()  # another process may be filling it
     (tmp_path / "file").touch()
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(InputError, match=r"cannot be used: Not a directory\. Name another folder"):
@@ -233,16 +233,16 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (tree("cat"), "holds 1 class folder (cat)"),
-        ({"1.png": b"x"}, "holds 1 image, such as 1.png, and no class folders"),
-        ({"notes.txt": b"x"}, "holds 0 class folders"),
+        (tree("cat"), "contains 1 class folder (cat)"),
+        ({"1.png": b"x"}, "contains 1 image, such as 1.png, but no class folders"),
+        ({"notes.txt": b"x"}, "contains 0 class folders"),
         (
             {**tree("images"), "labels/0.txt": b"x"},
-            "holds images/ and labels/, which are no classes, but images with boxes. Train with task=detection",
+            "contains images/ and labels/, which are not classes, but images with boxes. Train with task=detection",
         ),
         (
             tree("train/images", "train/masks"),
-            "holds images/ and masks/, which are no classes, but images with masks. Train with task=segmentation",
+            "contains images/ and masks/, which are not classes, but images with masks. Train with task=segmentation",
         ),
         (tree("JPEGImages", "Annotations", "SegmentationClass"), "Train with task=segmentation"),
         (
@@ -251,20 +251,20 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         ),
         (
             {"1.png": b"x", "1.xml": b"x"},
-            "holds 1 image with boxes beside it, such as 1.xml, and no class folders. Train with task=detection",
+            "contains 1 image with boxes next to it, such as 1.xml, but no class folders. Train with task=detection",
         ),
-        ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl holds no image"),
-        ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl holds no image"),
-        (tree("val/cat", "val/dog"), "and no train/"),
-        (tree("train/cat", "train/dog", "owl"), "and also owl"),
-        (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train has not: cat, dog"),
+        ({**tree("cat", "dog"), "owl/notes.txt": b"x"}, "owl contains no image"),
+        ({**tree("cat", "dog"), "owl/.hidden.png": b"x"}, "owl contains no image"),
+        (tree("val/cat", "val/dog"), "contains no train/"),
+        (tree("train/cat", "train/dog", "owl"), "contains other folders (owl)"),
+        (tree("train/cat", "train/dog", "test/owl"), "has the class(es) owl, which train does not have: cat, dog"),
         (tree("train/cat", "train/dog", "val/cat", "validation/cat"), "which is val? Keep one"),
-        ({**tree("cat", "dog"), "1.png": b"x"}, "holds 1 image beside its class folders, such as 1.png"),
+        ({**tree("cat", "dog"), "1.png": b"x"}, "contains 1 image next to its class folders, such as 1.png"),
         (tree("café", "cafe\u0301", "dog"), "two class folders called café"),
         (tree("cat", "Cat ", "dog"), "two class folders called"),
-        ({"cat.zip": b"PK", "dog.zip": b"PK"}, "holds no class folders, but cat.zip, dog.zip"),
+        ({"cat.zip": b"PK", "dog.zip": b"PK"}, "contains no class folders, but cat.zip, dog.zip"),
         (tree("train_data/cat", "train_data/dog", "training/cat", "training/dog"), "which is train? Keep one"),
-        ({**tree("train/cat", "train/dog"), "val/1.png": b"x"}, "val holds no image in its class folders"),
+        ({**tree("train/cat", "train/dog"), "val/1.png": b"x"}, "val contains no image in its class folders"),
     ],
 )
 def test_folders_that_are_no_data_set(tmp_path, files, said):
@@ -276,16 +276,16 @@ def test_folders_that_are_no_data_set(tmp_path, files, said):
 @pytest.mark.parametrize(
     ("files", "check", "said"),
     [
-        (tree("color/cat", "color/dog", "grey/cat", "grey/dog", images=20), "same_folders_inside", "color, grey hold the same folders (cat, dog)"),
-        (tree("cat", "dog", "photos/cat", "photos/dog", images=20), "data_set_inside", "is it the data set once more?"),
+        (tree("color/cat", "color/dog", "grey/cat", "grey/dog", images=20), "same_folders_inside", "color, grey contain the same folders (cat, dog)"),
+        (tree("cat", "dog", "photos/cat", "photos/dog", images=20), "data_set_inside", "is it a copy of the data set?"),
         (tree("cat/2023", "cat/2024", "dog/2023", "dog/2024", images=20), "same_folders_inside", "(2023, 2024)"),
-        ({**tree("cat", "dog", images=20), **{f"cat/{n}.bmp": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name beside them: 20, such as cat/0.bmp and cat/0.png"),
-        ({**tree("cat", "dog", images=20), **{f"dog/{n}_mask.png": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name beside them: 20, such as dog/0.png and dog/0_mask.png"),
+        ({**tree("cat", "dog", images=20), **{f"cat/{n}.bmp": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name next to them: 20, such as cat/0.bmp and cat/0.png"),
+        ({**tree("cat", "dog", images=20), **{f"dog/{n}_mask.png": picture(n) for n in range(20)}}, "masks_among_images", "Images with another file of the same name next to them: 20, such as dog/0.png and dog/0_mask.png"),
     ],
     ids=["kinds", "doubled", "years", "masks-by-ending", "masks-by-word"],
 )  # fmt: skip
 def test_layouts_that_are_asked_about(tmp_path, files, check, said):
-    """Never trained without a word: "stop", before a training."""
+    """Never trained without a warning: "stop", before a training."""
     folder = write(tmp_path / "folder", files)
     found = {finding.check: finding for finding in pbl.load_data(folder).check("train", "val", fast=True)}
     assert found[check].severity == "stop" and said in found[check].message
@@ -294,7 +294,7 @@ def test_layouts_that_are_asked_about(tmp_path, files, check, said):
 
 
 def test_what_pillow_reads_is_read_and_the_rest_is_counted(tmp_path):
-    """By the first bytes where the ending says nothing; in a zip as in a folder."""
+    """By the first bytes if the extension says nothing; in a zip as in a folder."""
     files = tree("cat", "dog")
     for at, (ending, kind) in enumerate([(".ppm", "PPM"), (".jpe", "JPEG"), (".jpg?w=640", "JPEG"), ("", "PNG"), (".jpg ", "JPEG"), (".jpg_large", "JPEG"), (".jp2", "JPEG2000"), (".webp", "WEBP")]):  # fmt: skip
         buffer = io.BytesIO()
@@ -320,7 +320,7 @@ def test_what_pillow_reads_is_read_and_the_rest_is_counted(tmp_path):
 
 
 def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
-    """A mounted Drive: the same images and split; one that stays away is said to be unreadable, and never skipped."""
+    """A mounted Drive: the same images and split; a file that stays unreadable is reported, and never skipped."""
     folder = write(tmp_path / "folder", tree("cat", "dog", images=20))
     expected = pbl.load_data(folder).split["hashes"]
     monkeypatch.setattr("pbl.storage.writing.RETRY_SECONDS", (0, 0))
@@ -381,7 +381,7 @@ def test_a_path_that_is_not_there(tmp_path, monkeypatch):
     for name, said in [
         ("./photos.tar.gz", "is a file of another kind"),
         ("~nobody_of_this_name/x", "no such user"),
-        ("日 本", "No data set and no folder"),
+        ("日 本", "No data set or folder"),
     ]:
         with pytest.raises(InputError, match=said):
             pbl.load_data(name)
@@ -427,7 +427,7 @@ def test_broken_images_are_all_named_or_left_out_and_counted(tmp_path):
     (tmp_path / "other.txt").write_text("cat/nothing.png", encoding="utf-8")
     with pytest.raises(
         InputError,
-        match=r"names 1 image that .* has not, such as cat/nothing\.png; its images are called cat/0\.png",
+        match=r"names 1 image that .* does not have, such as cat/nothing\.png; its images are called cat/0\.png",
     ):
         pbl.load_data(folder, leave_out=str(tmp_path / "other.txt"), on_bad_image="skip")
     assert again.split["left_out"] == 4 and not again.broken and again.split["hashes"] == data.split["hashes"]
@@ -449,11 +449,11 @@ X, Y = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8), (np.aran
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"x_train": X}, "lacks y_train: it holds x_train"),
+        ({"x_train": X}, "lacks y_train: it contains x_train"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "lacks y_test"),
         ({"images": X, "y_train": Y}, "lacks x_train"),
-        ({"x_train": np.array([X[0], X[1][:4]], dtype=object), "y_train": Y}, "holds Python objects"),
-        ({"x_train": np.where(X > 250, np.nan, X / 255), "y_train": Y}, "holds NaN or infinity"),
+        ({"x_train": np.array([X[0], X[1][:4]], dtype=object), "y_train": Y}, "contains Python objects"),
+        ({"x_train": np.where(X > 250, np.nan, X / 255), "y_train": Y}, "contains NaN or infinity"),
         ({"x_train": X / 255, "y_train": Y}, "save (255 * images).round()"),
         ({"x_train": X.astype(int) - 9, "y_train": Y}, "is int64 from -9"),
         ({"x_train": np.stack([X] * 3, axis=1), "y_train": Y}, "channels first"),
@@ -496,7 +496,7 @@ def test_damaged_arrays(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
     content = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(content[:1000])
-    with pytest.raises(InputError, match=r"is no \.npz file, or damaged"):
+    with pytest.raises(InputError, match=r"is not an \.npz file, or it is damaged"):
         npz_arrays(tmp_path / "a.npz")
     with (
         zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -512,7 +512,7 @@ def test_damaged_arrays(tmp_path):
 def test_decoded_images_are_kept_and_read_again_only_where_they_are_the_same(
     tmp_path, monkeypatch, capsys, memory_budget
 ):
-    """In memory or on the disk: the same batches; never those of files that have changed, nor what rotted in the cache."""
+    """In memory or on the disk: the same batches; never those of files that have changed, or of a damaged cache."""
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     folder = write(tmp_path / "folder", tree("cat", "dog", images=30))
     settings = {"image_size": 8, "channels": 3, "memory_budget": memory_budget}
@@ -556,7 +556,7 @@ def test_decoded_images_are_kept_and_read_again_only_where_they_are_the_same(
 
 
 def test_what_the_hash_is_of(tmp_path):
-    """Of the whole image, upright, before it is resized: the reference is NumPy's and Pillow's own way, in one piece each."""
+    """Of the complete image, upright, before it is resized: the reference is computed by NumPy and Pillow, each image at once."""
     exif = Image.Exif()
     exif[0x0112] = 6
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8))
@@ -584,7 +584,7 @@ def test_what_the_hash_is_of(tmp_path):
 
 
 def test_memory_that_does_not_do_is_no_fault_of_an_image(tmp_path, monkeypatch):
-    """However Pillow tells it, and also where broken images are skipped: no image is left out for it."""
+    """However Pillow reports it, and even if broken images are skipped: no image is left out for it."""
     folder = write(tmp_path / "folder", tree("cat", "dog", images=5))
     for error in (MemoryError(), OSError("out of memory error when reading image file")):
         with monkeypatch.context() as failing:
@@ -596,17 +596,19 @@ def test_memory_that_does_not_do_is_no_fault_of_an_image(tmp_path, monkeypatch):
 
 
 def test_an_image_of_absurd_size_costs_nothing(tmp_path):
-    """Of 169 million pixels in half a megabyte the head is enough; within the bound all are read."""
+    """An image of 169 million pixels in half a megabyte is refused by its header; within the limit all images are read."""
     folder = write(tmp_path / "folder", tree("cat", "dog", images=3))
     head = struct.pack(">2I5B", 13_000, 13_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
     (folder / "cat/huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT\x35\xaf\x06\x1e")
-    with pytest.raises(InputError, match=r"huge.png has 169 million pixels, and at most 100 are read. Make it smaller"):
+    with pytest.raises(
+        InputError, match=r"huge.png has 169 million pixels, and at most 100 million are read. Make it smaller"
+    ):
         pbl.load_data(folder, image_size=8)
 
 
 def test_what_is_in_work_is_bounded():
-    """Of threads that want more than there is together never more is taken; one that wants more than all has it alone."""
+    """Threads together never take more memory than the limit; a thread that wants more than all runs alone."""
     room, taken, most = store._Room(100), [0], [0]
 
     def work(wanted):

@@ -1,4 +1,4 @@
-"""Hidden sets, submissions and the grading of a class, as a team and an instructor meet them."""
+"""Hidden sets, submissions and the grading of a class, as a team and an instructor use them."""
 
 import csv
 import json
@@ -55,7 +55,7 @@ def float_run(tmp_path_factory) -> pbl.runs.Run:
 
 @pytest.fixture(scope="module")
 def submitted(float_run, tmp_path_factory) -> Path:
-    """What `submit` writes of a run, as a zip."""
+    """What `submit` writes for a run, as a zip."""
     file = tmp_path_factory.mktemp("submitted") / "team.zip"
     told = submit(float_run, "チームA", out=file)
     assert told.status == "ok" and not told.remarks, told
@@ -81,7 +81,7 @@ def test_a_holdout_hides_by_content_and_names_nothing(hidden):
     assert not seen & set(hashes) and seen | set(hashes) == set(known)
     order = {row["id"]: row for row in labels}
     assert [int(order[name]["label"]) for name in told.ids] == [known[content] for content in hashes]
-    # Neither the order of the names nor their dates tell the class; both halves have each class.
+    # Neither the order of the names nor their dates show the class; both halves have each class.
     classes = np.array([int(order[name]["label"]) for name in told.ids])
     assert abs(np.corrcoef(np.arange(len(classes)), classes)[0, 1]) < 0.2
     assert len({file.stat().st_mtime for file in told.files}) == 1
@@ -94,7 +94,7 @@ def test_a_holdout_hides_by_content_and_names_nothing(hidden):
 
 
 def test_groups_hold_between_hidden_and_public_and_between_the_halves(tmp_path):
-    """Three images of each patient: on one side of the border, and of the hidden ones in one half."""
+    """Three images of each patient: on one side of the split, and hidden ones are in one half."""
     from PIL import Image
 
     random = np.random.default_rng(0)
@@ -128,7 +128,7 @@ def test_copies_across_the_border_are_named(tmp_path):
     assert len(pairs) >= 20
     for pair in pairs:
         one, other = (int(pair[name].split("/")[-1]) for name in ("public image", "hidden image"))
-        assert abs(one - other) == 300  # the very pairs that were planted
+        assert abs(one - other) == 300  # exactly the planted pairs
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_copies_across_the_border_are_named(tmp_path):
     [
         ({"source": "digits", "fraction": 0}, "--fraction 0: give a share above 0"),
         ({"source": "digits", "hide_test": True}, "has no test split of its own"),
-        ({"source": "digits", "out": "."}, "exists already"),
+        ({"source": "digits", "out": "."}, "already exists"),
         ({"source": "digit"}, "Did you mean 'digits'"),
     ],
 )
@@ -170,7 +170,7 @@ def test_downloads_are_understood_as_they_come(tmp_path, names, expected):
     assert [team.name for team in roster.teams] == CLASS
     found = find_submissions(find_sources([File(name, tmp_path / "r.csv") for name in names], roster, "class"), roster)
     assert {s.team: len(s.files) for s in found if s.parts} == expected
-    assert [s.team for s in found][:4] == CLASS  # everybody has a row, also who sent nothing
+    assert [s.team for s in found][:4] == CLASS  # every team has a row, even if it sent nothing
     assert all(s.problem.reason == "nothing" for s in found if s.team not in expected)
     assert [s.is_expected for s in found] == [s.team in CLASS for s in found]
 
@@ -208,7 +208,7 @@ def test_ties_are_mcnemars_and_groups_have_a_first():
 
 
 def test_agreement_on_errors_tells_a_copy_from_a_colleague():
-    """Networks of one kind, trained apart on the same images, share under half of their mistakes; a copy shares nearly all."""
+    """Networks of one kind, trained separately on the same images, share under half of their mistakes; a copy shares nearly all."""
     digits = pbl.load_data("digits")
     train, test = digits.images("train"), digits.images("test")
     given = []
@@ -268,12 +268,16 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     times = ("2026-12-01T12:00+09:00", "2026-12-01T03:00:01+00:00", "2026-12-03T12:00:01+09:00")
     assert [rubric.days_late(datetime.fromisoformat(time)) for time in times] == [0, 1, 3]
     assert Rubric().give_points({"accuracy": 1}) is None
-    assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 1, 23, 59)) == 0  # a day alone means its end
+    assert (
+        Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 1, 23, 59)) == 0
+    )  # a date without a time means its end
     assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 2)) == 1
-    with pytest.raises(InputError, match=r"deadline 2026-12-01T23:59:59.999999 has none. Write its zone"):
+    with pytest.raises(InputError, match=r"deadline 2026-12-01T23:59:59.999999 has none. Add a zone"):
         Rubric(deadline="2026-12-01").days_late(datetime.fromisoformat("2026-12-01T00:00+09:00"))
     for worth in (float("nan"), float("inf"), -3):
-        with pytest.raises(InputError, match=r"The rubric's function points gave .* for A. Points are numbers from 0"):
+        with pytest.raises(
+            InputError, match=r"The rubric's function points gave .* for A. Points must be numbers, 0 or more"
+        ):
             Rubric(points=lambda row, worth=worth: worth).give_points({"team": "A"})
     total = Rubric(bands=[(0, 1)], marks=["report", "talk"], total={"points": 0.5, "report": 2})
     assert total.add_up("A", 80, {"report": "１０.5", "talk": ""}) == 61
@@ -284,7 +288,7 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     assert [levels.name_level(a) for a in (0.2, 0.85, 0.95)] == ["未到達", "標準的", "理想的"]
     for text, said in (
         ("rubric = Rubric(band=[])", "Did you mean 'bands'"),
-        ("rubric = 3", "sets no `rubric`"),
+        ("rubric = 3", "does not set `rubric`"),
         ("rubric = Rubric(bands=[(2, 1)])", "less than or equal to 1"),
         ("rubric = Rubric(late_points_per_day=float('nan'))", "late_points_per_day"),
         ("rubric = Rubric(late_points_per_day=float('inf'))", "late_points_per_day"),
@@ -292,22 +296,22 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
         ("rubric = Rubric(bands=[(0.5, -1)])", "bands"),
         (
             "rubric = Rubric(bands=[(0.4, 100), (0.55, 80), (0.45, 60)])",
-            "bands give 100 points from 0.4 on, and fewer from 0.45 on (60)",
+            "bands give 100 points from 0.4 on, but fewer from 0.45 on (60)",
         ),
-        ("rubric = Rubric(marks=['Points'])", "the mark 'Points' is called like another, or like a column"),
-        ("rubric = Rubric(marks=['talk', 'ｔａｌｋ'])", "the mark 'ｔａｌｋ' is called like another"),
+        ("rubric = Rubric(marks=['Points'])", "the mark 'Points' has the name of another mark, or of a column"),
+        ("rubric = Rubric(marks=['talk', 'ｔａｌｋ'])", "the mark 'ｔａｌｋ' has the name of another"),
         ("rubric = Rubric(marks=['recall(3)'])", "the mark 'recall(3)'"),
         (
             "rubric = Rubric(marks=['talk'], total={'report': 1})",
             "total names report. Valid are points and your marks: talk",
         ),
-        ("rubric = Rubric(total={'points': 1})", "total counts points, and there are none"),
+        ("rubric = Rubric(total={'points': 1})", "total counts points, but there are none"),
         (
             "rubric = Rubric(bands=[(0.5, 1)], late_points_per_day=1)",
             "late_points_per_day has no deadline to count from",
         ),
         ("rubric = Rubric(missing_points=-1)", "missing_points"),
-        ("rubric = Rubric(marks=['team'])", "is called like another, or like a column of grades.csv"),
+        ("rubric = Rubric(marks=['team'])", "has the name of another mark, or of a column of grades.csv"),
     ):
         (tmp_path / "rubric.py").write_text(f"from pbl.grading import Rubric\n{text}\n")
         with pytest.raises(InputError) as error:
@@ -319,7 +323,7 @@ def test_what_a_person_filled_in_is_kept(tmp_path):
     file, names = tmp_path / "marks.csv", ["報告書", "talk"]
     assert update_marks(file, ["A", "=B"], names) == {"A": {"報告書": "", "talk": ""}, "=B": {"報告書": "", "talk": ""}}
     assert [row["team"] for row in as_rows(file)] == ["A", "'=B"]
-    # As Excel in Japan saves it, with a column and lines of its own.
+    # As Excel in Japan saves it, with the instructor's own column and lines.
     file.write_bytes('team,報告書,talk,memo\r\nA,-1,,"two\nlines"\r\n\'=B,良,,\r\n'.encode("cp932"))
     kept = file.read_bytes()
     assert update_marks(file, ["A", "=B"], names)["=B"] == {"報告書": "良", "talk": ""} and file.read_bytes() == kept
@@ -333,7 +337,7 @@ def test_what_a_person_filled_in_is_kept(tmp_path):
     check_marks(file, Rubric(marks=names, total={"talk": 1}))
     check_marks(tmp_path / "none.csv", counted)
     file.write_text("x\n")
-    with pytest.raises(InputError, match="no CSV file with a column team"):
+    with pytest.raises(InputError, match="not a CSV file with a column team"):
         update_marks(file, ["A"], names)
 
 
@@ -378,7 +382,7 @@ def test_the_ledger_survives_a_torn_line_and_shows_an_edit(tmp_path):
 
 
 def test_what_a_worker_left_is_read_as_a_strangers(tmp_path):
-    """Also where nothing has locked it up: a pipe hangs nobody, a link leads nowhere, a hard link and a folder are not read."""
+    """Even if nothing has locked the worker down: a pipe blocks nothing, a link leads nowhere, a hard link and a folder are not read."""
     good = json.dumps({"reason": "ok", "fields": {}, "facts": {}})
     secret = tmp_path / "secret"
     secret.write_text(good)
@@ -432,8 +436,8 @@ print(*before, sep="\\n")
 
 
 def test_what_runs_inside_the_lock_is_read_in_an_hour(submitted, tmp_path):
-    """A locked worker once held 41 files and 9,397 lines of this package. Beside the builders (one file a paper, any may be named,
-    and half of their lines are what the docstrings say of it) it shall hold less than half of either; and import nothing more
+    """A locked worker once had 41 files and 9,397 lines of this package. Apart from the builders (one file for each paper, any may be named,
+    and half of their lines are docstrings) it must have less than half of either; and import nothing more
     once it is locked."""
     words = [sys.executable, "-c", LOCKED, submitted, tmp_path / "job"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
@@ -450,7 +454,7 @@ def test_what_runs_inside_the_lock_is_read_in_an_hour(submitted, tmp_path):
     assert not re.search(r"^\s*(import|from) (matplotlib|pandas|sklearn)", "\n".join(texts.values()), re.MULTILINE)
 
 
-# --- the whole way
+# --- the complete grading
 
 
 @needs_isolation
@@ -462,7 +466,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert status == 0 and json.loads(out)["status"] == "ok"
     shutil.move("B.zip", tmp_path / "in" / "B.zip")
     status, out, _ = command("submit", float_run.path, "--team", "C", "--predictions", hidden / "images")
-    assert status == 0 and "checked as the grader will check it" in out and "upload the file" in out
+    assert status == 0 and "checked in the same way as by the grader" in out and "upload the file" in out
     shutil.move("C.zip", tmp_path / "in" / "C.zip")
     (tmp_path / "teams.csv").write_bytes("班,提出日時\nチームA,2026-12-02\nB,2026-11-30\nC,\n誰も,\n".encode("cp932"))
     (tmp_path / "rubric.py").write_text(
@@ -477,7 +481,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     )
     status, out, err = command(*words)
     assert status == 0 and "3/3" in err and "grades/grades.csv" in out, (out, err)
-    assert "the mark talk 5 fits no team: '知らない班'" in err
+    assert "the mark talk 5 belongs to no team: there is no team '知らない班'" in err
     table = pd.read_csv("grades/grades.csv", encoding="utf-8-sig")
     assert table["team"].tolist() == ["チームA", "B", "C", "誰も"]
     assert table["status"].tolist() == ["ok", "ok", "ok", "missing"]
@@ -485,9 +489,8 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert table["accuracy"].nunique() == 1 and table["accuracy"][0] > 0.5 and np.isnan(table["accuracy"][3])
     assert table["points"].tolist() == [60] * 3 + [0] and table["final_points"].tolist() == [55, 60, 60, 0]
     assert table["total"].tolist()[0] == 75 and np.isnan(table["total"][1]) and table["total"][3] == 6
-    assert (
-        "No total yet for 2 teams, whose marks are not all filled in: B, C. Fill them in: grades/marks.csv"
-        in " ".join(out.split())
+    assert "No total yet for 2 teams, since some marks are missing: B, C. Fill them in: grades/marks.csv" in " ".join(
+        out.split()
     )
     assert table["flags"][0].split() == ["late", "above_ceiling", "duplicate_of:B", "duplicate_of:C"]
     # The same as the package's own evaluation of that run on those images.
@@ -513,13 +516,16 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     summary = Path("grades/summary.html").read_text(encoding="utf-8")
     assert "標準的" in summary and '<th scope="col">talk</th>' in summary and "<td>75</td>" in summary
     assert (
-        "seccomp" in summary and "ledger is whole" in summary and "data:image/png" in summary and "http" not in summary
+        "seccomp" in summary
+        and "ledger is complete" in summary
+        and "data:image/png" in summary
+        and "http" not in summary
     )
 
-    # A roster that was wrong leaves no page among those that are handed out.
+    # A wrong roster leaves no page among those that are handed out.
     Path("grades/teams/Wrong_name").mkdir()
     Path("grades/teams/Wrong_name/feedback.md").write_text("missing")
-    # Again: nothing is run. Other points: nothing is run either. One changed: that one alone.
+    # Again: nothing is run. Other points: nothing is run either. One changed: only that one is run.
     first = Path("grades/grades.csv").read_bytes()
     started = time.monotonic()
     status, _, err = command(*words)
@@ -539,7 +545,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     status, out, err = command(*words, "--again", "D")
     assert status == 2 and "--again D: no such team" in err
 
-    # A cached score edited by hand: told and computed again, or where nothing is run, a fault of the grader's and status 1.
+    # A cached score edited by hand: reported and computed again, or, if nothing is run, a fault of the grader and status 1.
     results = sorted(Path("grades/work/results").iterdir())
     edited = next(file for file in results if file.stem == rows[0]["key"])
     whole = edited.read_bytes()
@@ -553,7 +559,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and "1/1 チームA: ok" in err
     )
     assert edited.read_bytes() == whole
-    # A line taken from the end of the ledger is told, and the exit status says so.
+    # A line removed from the end of the ledger is reported, and the exit status says so.
     ledger = Path("grades/work/ledger.jsonl")
     lines = ledger.read_bytes().splitlines(keepends=True)
     ledger.write_bytes(b"".join(lines[:-1]))
@@ -561,7 +567,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert status == 1 and "lines were edited or lost" in err
     ledger.write_bytes(b"".join(lines))
 
-    # Halves, and a leaderboard that tells coarse scores, and no more of them than there are tries.
+    # Halves, and a leaderboard that shows coarse scores, at most as many as there are tries.
     assert command(*words, "--half", "private")[0] == 0
     assert pd.read_csv("grades/grades.csv")["images"].dropna().unique().tolist() == [int((~labels.is_public).sum())]
     assert command(*words, "--half", "public", "--tries", "1")[0] == 0
@@ -571,7 +577,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert "at least 0." in feedback and "Accuracy" not in feedback and "left: 0" in feedback
     shutil.copyfile(submitted, "in/B.zip")
     assert command(*words, "--half", "public", "--tries", "1")[0] == 0
-    assert "No score is told any more" in Path("grades/teams/B/feedback.md").read_text()
+    assert "No more scores are shown" in Path("grades/teams/B/feedback.md").read_text()
 
 
 @pytest.mark.nightly
@@ -607,7 +613,7 @@ def test_two_halves_on_two_machines(hidden, submitted, tmp_path):
 @pytest.mark.nightly
 @needs_isolation
 def test_a_killed_grader_goes_on_and_a_second_one_is_kept_out(hidden, submitted, trained_run, tmp_path):
-    """Killed with SIGKILL three times in the midst of the class: the same table as undisturbed, and no process left."""
+    """Killed with SIGKILL three times in the middle of the class: the same table as without interruption, and no process left."""
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(10):
@@ -616,15 +622,15 @@ def test_a_killed_grader_goes_on_and_a_second_one_is_kept_out(hidden, submitted,
     words = [sys.executable, "-m", "pbl", "grade", "in", "--data", str(hidden), "--out"]
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}  # fmt: skip
     ledger = tmp_path / "killed" / "work" / "ledger.jsonl"
-    # Each time another one is at work: the same one twice would be taken for the cause.
+    # Each time another submission is running: the same one twice would be taken for the cause.
     for wanted in (1, 3, 5):
         process = subprocess.Popen([*words, "killed"], **options)
         while process.poll() is None:
             done = ledger.read_text().count('"event": "end"') if ledger.exists() else 0
             if done >= wanted:
-                process.send_signal(signal.SIGSTOP)  # it is at work as long as the second one needs
+                process.send_signal(signal.SIGSTOP)  # it stays running as long as the second one needs
                 second = subprocess.run([*words, "killed"], **options)
-                assert second.returncode == 2 and "Another grader is at work" in second.stderr
+                assert second.returncode == 2 and "Another grader is working" in second.stderr
                 process.kill()
                 process.wait()
             time.sleep(0.01)
@@ -672,7 +678,7 @@ def test_a_machine_without_landlock_is_refused_unless_the_instructor_says_otherw
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
     done = subprocess.run(words, **options)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout, done.stderr
-    assert "cannot lock a submission up: landlock" in done.stderr and "--require-isolation limits" in done.stderr
+    assert "cannot isolate a submission: landlock" in done.stderr and "--require-isolation limits" in done.stderr
     done = subprocess.run([*words, "--require-isolation", "limits"], **options)
     assert done.returncode == 0, done.stderr
     row = json.loads((tmp_path / "grades" / "grades.jsonl").read_text())
@@ -701,16 +707,16 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
     ("line", "said"),
     [
         ("grade in", "Missing option '--data'"),
-        ("grade in --data in", "in is no hidden set: it has no hidden.json"),
+        ("grade in --data in", "in is not a hidden set: it has no hidden.json"),
         ("grade absent --data HIDDEN", "No folder or file absent"),
         ("grade in --data HIDDEN --roster absent.csv", "The roster absent.csv cannot be read"),
         ("grade in --data HIDDEN --rubric absent.py", "No rubric absent.py"),
         ("grade in --data HIDDEN --labels absent.csv", "labels absent.csv are not here"),
-        ("grade in --data HIDDEN --score-only", "in holds no predictions"),
+        ("grade in --data HIDDEN --score-only", "in contains no predictions"),
         ("grade in --data HIDDEN --score-only --predict-only", "Give one of --predict-only and --score-only"),
-        ("grade in --data HIDDEN --tries 3", "--tries is of a leaderboard"),
+        ("grade in --data HIDDEN --tries 3", "--tries is for a leaderboard"),
         ("grade in --data HIDDEN --require recall>1", "valid are accuracy"),
-        ("grade in --data HIDDEN", "in holds no submission"),
+        ("grade in --data HIDDEN", "in contains no submission"),
         ("submit absent --team A", "No run absent"),
         ("submit RUN", "Missing option '--team'"),
         ("submit RUN --team A --out a.tar", "ends in .zip"),
@@ -727,7 +733,7 @@ def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monke
 
 
 def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypatch):
-    """A model whose outputs are no probabilities; and a builder of one's own, which the instructor must list."""
+    """A model whose outputs are not probabilities; and a user's own builder, which the instructor must list."""
     monkeypatch.chdir(tmp_path)
     experiment = (
         "from pbl import Config\nfrom pbl.models import MODELS, mlp\nimport keras\n"

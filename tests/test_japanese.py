@@ -1,4 +1,4 @@
-"""All that a person reads is there in Japanese: the same fields, nothing forgotten, nothing left over."""
+"""Everything that a person reads exists in Japanese: the same fields, nothing forgotten, nothing left over."""
 
 import ast
 import json
@@ -71,7 +71,7 @@ def test_japanese_has_the_terms_of_the_course():
 
 
 def test_no_japanese_sentence_stands_in_the_code():
-    """What is left are words that are looked for in tables and folders of others, and the signs of a line's end."""
+    """Exceptions: words that are searched in other people's tables and folders, and signs at the end of a line."""
     sentence = re.compile("[ぁ-ん]{2,}[^\"']*。")
     assert [file for file in PACKAGE.rglob("*.py") if sentence.search(file.read_text(encoding="utf-8"))] == []
 
@@ -107,7 +107,7 @@ def read_blocks(name: str) -> list[tuple[str, str]]:
 
 
 def bare(language: str, block: str) -> object:
-    """A block of code without its comments and strings; of what is no program the names of files, and commands."""
+    """A block of code without its comments and strings; for other blocks the names of files, and commands."""
     if language == "python":
         tree = ast.parse(block)
         for node in ast.walk(tree):
@@ -211,7 +211,7 @@ def test_a_notebook_shows_the_error_in_japanese_below_the_traceback(monkeypatch,
 
 
 def test_what_pydantic_says_is_ours_word_for_word():
-    """So that the English stays pydantic's, and a new version's words are noticed."""
+    """So that the English stays the same as pydantic's, and a new version's words are noticed."""
     wrong = {
         "epochs": [0, 10**9, "a", [1], 2.5], "learning_rate": [0, "a", [1], float("inf")], "validation_fraction": [1.5],
         "deterministic": ["a", [1]], "experiment": ["/", "x" * 100], "model": ["", 3], "channels": [2], "callbacks": [3],
@@ -228,7 +228,7 @@ def test_what_pydantic_says_is_ours_word_for_word():
                 kinds.add(problem["type"])
                 assert say_problem(problem) == problem["msg"][0].lower() + problem["msg"][1:]
                 assert (None, say_problem(problem).template) in ALL
-    assert set(_WRONG) - kinds == {"callable_type"}  # a rubric's alone
+    assert set(_WRONG) - kinds == {"callable_type"}  # only in a rubric
 
 
 WRONG = [
@@ -288,7 +288,7 @@ def test_wrong_input_is_told_in_japanese(command, in_japanese, line, said):
 
 @pytest.mark.parametrize("words", [[], *([name] for name in typer.main.get_command(app).commands)], ids=str)
 def test_help_is_japanese_whole_and_aligned(words):
-    """Nothing is cut off; the right edge stands in one column though letters are two wide."""
+    """Nothing is cut off; the right edge is in one column although letters are two columns wide."""
     environment = {**os.environ, "PBL_LANGUAGE": "ja", "COLUMNS": "90", "PYTHONIOENCODING": "utf-8", "TERM": "dumb"}
     program = [sys.executable, "-m", "pbl", *words, "--help"]
     shown = subprocess.run(
@@ -340,7 +340,7 @@ def test_what_scripts_read_is_the_same_in_japanese(command, in_japanese, monkeyp
         for line in lines:
             status, out, err = command(*line.replace("LANGUAGE", language).split())
             if "--json" in line and status == 0:
-                # Told only where the clocks differ.
+                # Printed only if the clocks differ.
                 out = re.sub(r'"Unequal budget, training time[^"]*"(, *)?', "", out)
                 times = r"\"(bytes|started|seconds|train_seconds)\": *[\d.]+|\d+\.\d+|\d{4}-\d\d-\d\dT[\d:+]+"
                 out = re.sub(times, lambda found: f'"{found[1]}": 0' if found[1] else "0", out)
@@ -366,7 +366,7 @@ def test_what_scripts_read_is_the_same_in_japanese(command, in_japanese, monkeyp
 
 
 def find_unmarked(text: str) -> list[str]:
-    """Words of Latin letters outside of ⟦ ⟧; a command to be typed stays English."""
+    """Words in Latin letters outside ⟦ ⟧; a command to be typed stays English."""
     while (inner := re.sub(r"⟦[^⟦⟧]*⟧", "", text)) != text:
         text = inner
     lines = [line for line in text.splitlines() if not line.strip().startswith("python -m pbl")]
@@ -404,7 +404,7 @@ def marking_language(tmp_path, monkeypatch):
 def test_with_each_sentence_marked_none_is_left_unmarked(
     words, command, marking_language, trained_run, tmp_path, monkeypatch
 ):
-    """What stands outside of ⟦ ⟧ was never translated, or put together by halves."""
+    """Text outside ⟦ ⟧ was never translated, or was put together from parts."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained_run.path, "runs/small/001")
     status, said, errors = command(*words.split())

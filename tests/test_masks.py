@@ -1,4 +1,4 @@
-"""Masks as data: what the doctor finds in them, what is kept of them, where they come from, and broken ones."""
+"""Masks as data: what the doctor finds in them, what is cached, their sources, and broken ones."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def read_findings(folder):
 
 
 def draw_clean(count: int = 200, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Squares and, of class 2, bars on noise that is as bright in places; on a fifth of the images nothing."""
+    """Squares and, as class 2, bars on noise that is partly as bright; on a fifth of the images nothing."""
     random = np.random.default_rng(0)
     images = random.integers(0, 200, (count, side, side), np.uint8)
     masks = np.zeros_like(images)
@@ -51,7 +51,7 @@ def make_images_of_masks(images, masks):
 
 
 def mark_by_brightness(images, masks):
-    """The brighter half of a coarse picture, of which each image has its own limit."""
+    """Marks the brighter half of a coarse picture, with a separate limit for each image."""
     coarse = np.kron(images[:, ::4, ::4], np.ones((1, 4, 4), np.uint8))
     return coarse // 2 + images // 25, (coarse > coarse.mean(axis=(1, 2), keepdims=True)).astype(np.uint8)
 
@@ -101,7 +101,7 @@ def test_each_planted_fault_is_found_by_its_check_alone(plant, said):
     data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
     found = {finding.check: finding.severity for finding in data.check("train", "val", "test", fast=True)}
     always = {"class_shares": "note", "empty_masks": "note", "copies_within": "note"}
-    for check in ("absent_marks", "seldom_marks", "rare_class"):  # of few marks it is chance in which split they are
+    for check in ("absent_marks", "seldom_marks", "rare_class"):  # with few marks it is chance in which split they are
         if plant.__name__ in ("keep", "leave_few"):
             found.pop(check, None), said.pop(check, None)
     assert {check: of for check, of in found.items() if always.get(check) != of} == said
@@ -130,11 +130,11 @@ def test_shares_of_pixels_are_those_of_the_masks():
 @pytest.mark.parametrize(
     ("of_train", "of_val", "of_test", "said"),
     [
-        ((0, 1), (0, 1, 2), (0, 1), ("stop", "No train mask marks b (1 of 3 classes), and val masks do")),
-        ((0, 1, 2), (0, 1), (0, 1, 2), ("act", "No val mask marks b (1 of 3 classes), and train masks do")),
-        ((0, 1, 2), (0,), (0, 1, 2), ("stop", "No val mask marks a, b (2 of 3 classes), and train masks do")),
+        ((0, 1), (0, 1, 2), (0, 1), ("stop", "No train mask marks b (1 of 3 classes), but val masks do")),
+        ((0, 1, 2), (0, 1), (0, 1, 2), ("act", "No val mask marks b (1 of 3 classes), but train masks do")),
+        ((0, 1, 2), (0,), (0, 1, 2), ("stop", "No val mask marks a, b (2 of 3 classes), but train masks do")),
         ((0, 1), (0, 1), (0, 1), ("act", "No mask marks b (1 of 3 classes): a network cannot learn it")),
-        ((1, 2), (1, 2), (1, 2), None),  # whole pictures are marked: the background is no class to be found
+        ((1, 2), (1, 2), (1, 2), None),  # complete pictures are marked: the background is not a class to be found
     ],
 )
 def test_classes_that_are_not_marked(of_train, of_val, of_test, said):
@@ -151,7 +151,7 @@ def test_classes_that_are_not_marked(of_train, of_val, of_test, said):
 
 
 def test_every_image_may_hold_something(tmp_path):
-    """That no image is of the background alone is no fault: a training begins."""
+    """It is not a fault if no image is only background: a training starts."""
     images, masks = of_two(*draw_clean())
     images, masks = (array[masks.any(axis=(1, 2))] for array in (images, masks))
     data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
@@ -187,7 +187,7 @@ def test_copies_and_groups_of_masked_images():
 
 @pytest.mark.slow
 def test_ultrasound_images_look_alike(shared_data, command, tmp_path):
-    """A random split is marked; one by look-alikes has none on both sides. One image is there twice, with two masks."""
+    """A random split is reported; a split by look-alikes has none on both sides. One image occurs twice, with two masks."""
     words = [
         "check",
         shared_data / "breast_ultrasound.zip",
@@ -208,11 +208,11 @@ def test_ultrasound_images_look_alike(shared_data, command, tmp_path):
     assert not [finding for finding in found if finding["severity"] == "stop" or "altered" in finding["check"]]
 
 
-# --- what is kept, and other sources
+# --- the cache, and other sources
 
 
 def test_masks_are_looked_through_once(tmp_path, monkeypatch):
-    """Until one changes, or what was kept is damaged; then anew."""
+    """Until one changes, or the cache is damaged; then again."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     monkeypatch.setattr(mask_values, "KEPT_FROM", -1)
@@ -247,7 +247,7 @@ def test_small_folders_leave_nothing_in_the_cache(tmp_path, monkeypatch):
     ],
 )
 def test_without_a_value_0_the_commonest_is_the_background(tmp_path, classes, names):
-    """Which is told; `classes.txt` says otherwise, with values or in their order."""
+    """This is reported; `classes.txt` can change it, with values or in their order."""
     coding = np.array([2, 1], np.uint8)
     folder = write_pairs(
         tmp_path / "photos", coding=lambda mask: np.where(np.arange(16) < 1, np.uint8(3), coding[mask])
@@ -259,7 +259,7 @@ def test_without_a_value_0_the_commonest_is_the_background(tmp_path, classes, na
     told = [finding for finding in data.check("train", "val", fast=True) if finding.check == "background_chosen"]
     assert len(told) == (classes is None)
     if told:
-        assert "The commonest value, 2, is taken for it: 8" in told[0].message and told[0].severity == "act"
+        assert "The most common value, 2, is used as the background: 8" in told[0].message and told[0].severity == "act"
     first = {"ground": 2, "pet": 1}.get(names[0], 2)
     expected = {first: 0, **{value: at for at, value in enumerate(sorted({1, 2, 3} - {first}), 1)}}
     masks = draw_shapes(30)[1]
@@ -353,7 +353,7 @@ def test_tensorflow_datasets_without_a_map_or_with_one_more_value(tmp_path):
 
 
 def of_masks(change, end=".png", **options):
-    """Changes what each mask holds, and maybe the kind of its file."""
+    """Changes the content of each mask, and possibly the kind of its file."""
 
     def go(folder: Path) -> None:
         for file in sorted((folder / "masks").iterdir()):
@@ -402,17 +402,17 @@ def keep(*stems):
     return go
 
 
-NOT_WHOLE = "cannot be decoded: its values are no whole numbers from 0 to 65535"
+NOT_WHOLE = "cannot be decoded: its values are not whole numbers from 0 to 65535"
 NO_FORM = "Valid: images/ and masks/ with the same stems, or train/images/ and train/masks/"
 FOLDERS = {
-    "nothing in it": (lambda folder: [shutil.rmtree(folder), folder.mkdir()], "holds no folder"),
+    "nothing in it": (lambda folder: [shutil.rmtree(folder), folder.mkdir()], "contains no folder"),
     "images are a file": (lambda folder: [shutil.rmtree(folder / "images"), (folder / "images").write_text("x")], NO_FORM),
-    "masks without a file": (keep(), "images holds no image"),
+    "masks without a file": (keep(), "images contains no image"),
     "masks of text": (lambda folder: [[file.rename(file.with_suffix(".txt")) for file in (folder / "masks").iterdir()]], "30 images have no mask"),
     "class folders": (move(("images", "cat"), ("masks", "dog")), "holds cat, dog"),
-    "train without masks": (lambda folder: [move(("images", "train/images"))(folder), shutil.rmtree(folder / "masks")], "holds train. Valid"),
-    "a test split alone": (move(("images", "test/images"), ("masks", "test/masks")), "holds test. Valid"),
-    "two folders for train": (lambda folder: [shutil.copytree(folder, folder / "training"), move(("images", "train/images"), ("masks", "train/masks"))(folder)], "holds train and training: which are the train?"),
+    "train without masks": (lambda folder: [move(("images", "train/images"))(folder), shutil.rmtree(folder / "masks")], "contains train. Valid"),
+    "a test split alone": (move(("images", "test/images"), ("masks", "test/masks")), "contains test. Valid"),
+    "two folders for train": (lambda folder: [shutil.copytree(folder, folder / "training"), move(("images", "train/images"), ("masks", "train/masks"))(folder)], "contains train and training: which are the train?"),
     "splits of the images alone": (move(("images", "x/train"), ("x", "images")), "30 images have no mask, such as images/train/0.png"),
     "two images of one stem": (lambda folder: save(folder / "images" / "3.bmp", np.zeros((16, 16), np.uint8)), "images/3.bmp and images/3.png have one mask, masks/3.png"),
     "names that begin with mask": (lambda folder: [file.rename(file.with_name(f"mask_{file.name}")) for file in (folder / "masks").iterdir()], "30 images have no mask"),
@@ -424,40 +424,40 @@ FOLDERS = {
     "a link to nowhere, of an image": (one_image(in_place_of(lambda file: file.symlink_to("gone.png"))), "images/3.png: No such file or directory"),
     "a link to itself": (one_mask(in_place_of(lambda file: file.symlink_to("3.png"))), "Too many levels of symbolic links"),
     "an empty mask": (one_mask(lambda file: file.write_bytes(b"")), "masks/3.png cannot be decoded: it is empty (0 bytes)"),
-    "a mask of text": (one_mask(lambda file: file.write_text("<html>")), "masks/3.png cannot be decoded: it is no image that can be read"),
+    "a mask of text": (one_mask(lambda file: file.write_text("<html>")), "masks/3.png cannot be decoded: it is not an image that can be read"),
     "all masks cut off": (lambda folder: [file.write_bytes(file.read_bytes()[:40]) for file in (folder / "masks").iterdir()], "30 masks cannot be read"),
     "an empty image": (one_image(lambda file: file.write_bytes(b"")), "images/3.png is empty (0 bytes)"),
     "an image of text": (one_image(lambda file: file.write_text("<html>")), "images/3.png is not an image that can be read"),
     "a huge mask": (one_mask(lambda file: save(file, np.zeros((10_001, 10_001), np.uint8))), "it has more than 100 million pixels"),
-    "a turned mask": (lambda folder: [one_image(lambda file: save(file, np.zeros((12, 16), np.uint8)))(folder), one_mask(lambda file: save(file, np.zeros((16, 12), np.uint8)))(folder)], "has 16x12 pixels, and its image images/3.png has 12x16"),
+    "a turned mask": (lambda folder: [one_image(lambda file: save(file, np.zeros((12, 16), np.uint8)))(folder), one_mask(lambda file: save(file, np.zeros((16, 12), np.uint8)))(folder)], "has 16x12 pixels, but its image images/3.png has 12x16"),
     "images of two sizes": (lambda folder: [change(lambda file: save(file, np.zeros((20, 20), np.uint8)))(folder) for change in (one_image, one_mask)], "differ in size (16x16 and 20x20 pixels)"),
     "images and masks swapped": (move(("images", "x"), ("masks", "images"), ("x", "masks")), "different values, such as"),
-    "JPEG": (of_masks(lambda values: values, ".jpg"), "Saved as JPEG"),
+    "JPEG": (of_masks(lambda values: values, ".jpg"), "JPEG"),
     "JPEG of high quality": (of_masks(lambda values: values, ".jpg", quality=95), "The masks have 12 different values"),
-    "made smaller with smoothing": (of_masks(lambda values: (values * np.linspace(0.3, 1, 16 * 16).reshape(16, 16)).astype(np.uint8)), "save masks as PNG, made smaller by nearest neighbour"),
+    "resizing with smoothing": (of_masks(lambda values: (values * np.linspace(0.3, 1, 16 * 16).reshape(16, 16)).astype(np.uint8)), "save masks as PNG, and resize them with nearest neighbour"),
     "16 bits of many values": (of_masks(lambda values: values.astype(np.uint16) + np.arange(256, dtype=np.uint16).reshape(16, 16)), "different values"),
     "negative numbers": (of_masks(lambda values: -(values > 0).astype(np.int32), ".tif"), NOT_WHOLE),
     "numbers above 65535": (of_masks(lambda values: 70_000 * (values > 0).astype(np.int32), ".tif"), NOT_WHOLE),
     "floats between 0 and 1": (of_masks(lambda values: (values > 0).astype(np.float32) / 2, ".tif"), NOT_WHOLE),
     "NaN": (of_masks(lambda values: np.where(values > 0, np.nan, 0).astype(np.float32), ".tif"), NOT_WHOLE),
-    "all transparent": (of_masks(lambda values: np.dstack([values, values, values, 0 * values])), "no value but 0"),
-    "all white": (of_masks(lambda values: 0 * values + 255), "no value but 255"),
-    "all of one colour": (of_masks(lambda values: np.full((16, 16, 3), [255, 0, 0], np.uint8)), "no value but 255 0 0"),
-    "a class without a value": (classes("0 ground\nlesion\n"), "the line 'lesion' has no value, and others have one"),
+    "all transparent": (of_masks(lambda values: np.dstack([values, values, values, 0 * values])), "no value except 0"),
+    "all white": (of_masks(lambda values: 0 * values + 255), "no value except 255"),
+    "all of one colour": (of_masks(lambda values: np.full((16, 16, 3), [255, 0, 0], np.uint8)), "no value except 255 0 0"),
+    "a class without a value": (classes("0 ground\nlesion\n"), "the line 'lesion' has no value, but others have one"),
     "a value below 0": (classes("-1 nothing\n0 ground\n255 lesion\n"), "the line '-1 nothing' has no value"),
-    "a value twice": (classes("0 ground\n255 a\n255 b\n"), "the value of 'b' stands there twice"),
-    "a name twice": (classes("0 ground\n255 ground\n"), "two classes have one name: ground"),
+    "a value twice": (classes("0 ground\n255 a\n255 b\n"), "the value of 'b' occurs twice"),
+    "a name twice": (classes("0 ground\n255 ground\n"), "two classes have the same name: ground"),
     "the background last": (classes("255 lesion\n0 background\n"), "'background' is not the first line"),
     "no background": (classes("255 lesion\n"), "has no name for the value 0"),
     "a colour above 255": (classes("0 0 0 ground\n300 0 0 lesion\n"), "has no name for the value 255"),
-    "classes of another encoding": (classes("背景\n病変\n", "cp932"), "Give a class a line, in UTF-8"),
+    "classes of another encoding": (classes("背景\n病変\n", "cp932"), "Write one class a line, in UTF-8"),
     "300 classes": (classes("".join(f"{number} class {number}\n" for number in range(300))), "names 300 classes. At most 256 are learned"),
     "two images": (keep("1", "2"), "is too small: no image is left for val"),
 }  # fmt: skip
 
 
 def refuse(tmp_path, monkeypatch, said: str, **values) -> None:
-    """A training is refused in one line; of runs there is nothing, in the cache nothing but archives that are whole."""
+    """A training is refused in one line; no run is left, and in the cache only complete archives."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     monkeypatch.setattr(mask_values, "KEPT_FROM", -1)
@@ -490,11 +490,11 @@ def write_archive(file: Path, name_of=lambda name: name) -> Path:
 
 IMAGES, MASKS = draw_shapes(30)
 ARCHIVES = {
-    "cut off": (lambda file: file.write_bytes(write_archive(file).read_bytes()[:900]), "is no archive, or damaged"),
-    "empty": (lambda file: file.write_bytes(b""), "is no archive, or damaged"),
-    "without masks": (lambda file: write_archive(file, lambda name: name if "images" in name else None), "holds images. Valid"),
+    "cut off": (lambda file: file.write_bytes(write_archive(file).read_bytes()[:900]), "is not an archive, or it is damaged"),
+    "empty": (lambda file: file.write_bytes(b""), "is not an archive, or it is damaged"),
+    "without masks": (lambda file: write_archive(file, lambda name: name if "images" in name else None), "contains images. Valid"),
     "without one mask": (lambda file: write_archive(file, lambda name: name.replace("masks/3.", "masks/x.")), "photos.zip: 1 image has no mask, such as images/3.png"),
-    "a path that leads out": (lambda file: write_archive(file, lambda name: "../" + name), "which leads out of it"),
+    "a path that leads out": (lambda file: write_archive(file, lambda name: "../" + name), "which leads outside the archive"),
 }  # fmt: skip
 
 
@@ -520,18 +520,18 @@ ARRAYS = {
     "masks of floats": ({"m_train": MASKS / 2}, "The mask train/0 is float64 of shape (16, 16). " + NO_MASK),
     "NaN": ({"m_train": np.where(MASKS, np.nan, 0)}, NO_MASK),
     "a channel for each class": ({"m_train": np.stack([1 - MASKS, MASKS], axis=-1)}, "of shape (16, 16, 2)"),
-    "another size": ({"m_train": MASKS[:, :8]}, "The mask train/0 has 8x16 pixels, and its image train/0 has 16x16"),
+    "another size": ({"m_train": MASKS[:, :8]}, "The mask train/0 has 8x16 pixels, but its image train/0 has 16x16"),
     "no pixels": ({"m_train": MASKS[:, :0]}, "of shape (0, 16)"),
     "fewer masks": ({"m_train": MASKS[:9]}, "train: 30 images but 9 masks"),
-    "no images": ({"x_train": IMAGES[:0], "m_train": MASKS[:0]}, "train holds no image"),
+    "no images": ({"x_train": IMAGES[:0], "m_train": MASKS[:0]}, "train contains no image"),
     "one number": ({"m_train": np.array(3)}, "the masks are a single number"),
     "words": ({"m_train": np.full((30, 16, 16), "a")}, NO_MASK),
-    "Python objects": ({"m_train": np.array([None] * 30)}, "holds Python objects"),
+    "Python objects": ({"m_train": np.array([None] * 30)}, "contains Python objects"),
     "below 0": ({"m_train": -MASKS.astype(int)}, "has values from -1 to 0"),
     "above 65535": ({"m_train": MASKS.astype(int) * 70_000}, "has values from 0 to 70000"),
     "300 values": ({"m_train": np.arange(30 * 256).reshape(30, 16, 16) % 300}, "300 different values"),
-    "nothing marked": ({"m_train": 0 * MASKS}, "no value but 0"),
-    "too few names": ({"m_train": MASKS, "class_names": np.array(["a"])}, "names 1 class(es), and the masks have 2 values"),
+    "nothing marked": ({"m_train": 0 * MASKS}, "no value except 0"),
+    "too few names": ({"m_train": MASKS, "class_names": np.array(["a"])}, "names 1 class(es), but the masks have 2 values"),
 }  # fmt: skip
 
 
@@ -560,15 +560,15 @@ def test_wrong_arguments_are_told_in_one_line(tmp_path, monkeypatch, arguments, 
 WRONG = {
     "a classifier": ({"model": "resnet20", "model_options": {}}, "a probability of each class for each pixel"),
     "no task": ({"task": "classification"}, "'squares' has masks: train with task=segmentation"),
-    "a U-Net for classes": ({"task": "classification", "dataset": "digits"}, "unet learns task=segmentation, and no classes"),
+    "a U-Net for classes": ({"task": "classification", "dataset": "digits"}, "unet learns task=segmentation, but no classes"),
     "too deep": ({"model_options": {"depth": 6}}, "unet with depth=6 takes images of at least 32x32 pixels; these have 16x16. Lower model_options.depth"),
     "no depth": ({"model_options": {"depth": 0}}, "it must be a whole number, 1 or more"),
     "images too small": ({"image_size": 3, "model_options": {}}, "unet with depth=4 takes images of at least 8x8 pixels; these have 3x3"),
-    "weights of wrong length": ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 numbers, and there are 2 classes"),
+    "weights of wrong length": ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 numbers, but there are 2 classes"),
     "weights of 0": ({"task_options": {"class_weights": [0, 0]}}, "and not all 0"),
     "weights below 0": ({"task_options": {"class_weights": [1, -1]}}, "a number, 0 or more, for each class"),
     "weights that do nothing": ({"task_options": {"class_weights": [1, 2], "loss": "dice"}}, "task_options.loss=dice has none"),
-    "weights of images": ({"class_weight": "balanced"}, "class_weight=balanced weighs whole images"),
+    "weights of images": ({"class_weight": "balanced"}, "class_weight=balanced weights whole images"),
     "an unknown option": ({"task_options": {"weights": [1, 2]}}, "Did you mean 'class_weights'?"),
     "an unknown loss": ({"task_options": {"loss": ["dice"]}}, "Valid: cross_entropy, dice, both"),
     "a wrong share": ({"task_options": {"false_images": "x"}}, "from 0 to below 1"),
@@ -594,7 +594,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path, monkeypatch, command, ho
 
 
 def test_names_are_matched_however_they_are_spelled(tmp_path):
-    """macOS writes が as two letters, and masks may come from elsewhere; what lies beside images is told."""
+    """macOS writes が as two letters, and masks may come from elsewhere; other files next to images are reported."""
     images, masks = draw_shapes(30)
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
         save(tmp_path / "images" / f"画像が{number}.png", image)
@@ -607,7 +607,7 @@ def test_names_are_matched_however_they_are_spelled(tmp_path):
 
 
 def test_a_split_without_masks_is_told(tmp_path):
-    """As competitions hand out their test images."""
+    """As competitions publish their test images."""
     for split in ("train", "val"):
         write_pairs(tmp_path / split)
     shutil.copytree(tmp_path / "val" / "images", tmp_path / "test" / "images")

@@ -1,7 +1,7 @@
-"""A student's own `fit` with `OverfittingMonitor` and a slip in it: one line names it, with the line of code that mends it.
+"""A student's own `fit` with `OverfittingMonitor` and a slip in it: one line names it, with the line of code that corrects it.
 
-Three tables: slips that the diagnosis names (21), slips that are told before anything is learned (33), and what is no slip, since
-Keras or the monitor takes it as it was meant (7).
+Three tables: slips that the diagnosis names (21), slips that are reported before anything is learned (33), and cases that are not slips,
+since Keras or the monitor handles them as intended (7).
 """
 
 import re
@@ -36,7 +36,7 @@ def softmax(**options) -> keras.Model:
 def fit(
     model, train=(X, Y), val=(VAL_X, VAL_Y), loss="sparse_categorical_crossentropy", epochs=12, given=None, rate=1e-2
 ) -> pbl.OverfittingMonitor:
-    """`given`: what the monitor gets, where that is something else."""
+    """`given`: what the monitor gets, if it is something else."""
     monitor = pbl.OverfittingMonitor(*(given or (train, val)), live=False)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     model.fit(*train, validation_data=val, epochs=epochs, verbose=0, callbacks=[monitor])
@@ -81,15 +81,15 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
         (lambda: fit(softmax(), val=(X, Y), epochs=3), "leak_suspected", "copies of training images: 600, such as"),
         (lambda: fit(softmax(), val=(np.concatenate([X[:60], VAL_X]), np.concatenate([Y[:60], VAL_Y])), epochs=3), "leak_suspected", "copies of training images: 60, such as"),
         (lambda: fit(network(dense(11, "softmax")), (X, Y + 1), (VAL_X, VAL_Y + 1), epochs=4), "class_absent", "labels = labels - 1"),
-        (lambda: fit(softmax(), (X / 255, Y), (VAL_X / 255, VAL_Y), epochs=3), "scaled_twice", "leave its layer Rescaling out"),
+        (lambda: fit(softmax(), (X / 255, Y), (VAL_X / 255, VAL_Y), epochs=3), "scaled_twice", "remove its layer Rescaling"),
         (lambda: fit(softmax(rescaling=False), (X / 255, Y), epochs=3), "shift_suspected", r"Rescaling\(1 / 255\) as its first layer"),
         (lambda: fit(softmax(), (RANDOM.permutation(X), Y), epochs=40), "label_noise_suspected", "labels do not belong to the images"),
         (lambda: fit(softmax(), val=(VAL_X, (VAL_Y + 1) % 10)), "label_order_suspected", "the same list of class names"),
-        (lambda: fit(network(dense(10, "softmax"), keras.layers.Softmax()), epochs=2), "double_softmax", "Leave one of the two out"),
-        (lambda: fit(softmax(), (X[Y != 3], Y[Y != 3]), epochs=3), "class_absent", "training has no image"),
-        (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y), epochs=3), "blank_images", "Validation images of one colour all over: 60 of 300"),
+        (lambda: fit(network(dense(10, "softmax"), keras.layers.Softmax()), epochs=2), "double_softmax", "Remove one of the two"),
+        (lambda: fit(softmax(), (X[Y != 3], Y[Y != 3]), epochs=3), "class_absent", "that has no training image"),
+        (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y), epochs=3), "blank_images", "Validation images of a single colour: 60 of 300"),
         (lambda: fit(softmax(rescaling=False), (X / 255 / 255, Y), (VAL_X / 255 / 255, VAL_Y), epochs=3), "scaled_twice", "Divide them once"),
-        # Of digits 9% of the pixels are as white as can be, of these darker ones next to none.
+        # In digits 9% of the pixels are fully white, in these darker ones almost none.
         (lambda: fit(softmax(rescaling=False), (DARKER // 255, Y), (DARKER[:300] // 255, VAL_Y), epochs=3), "greys_lost", "Write x / 255.0"),
         (lambda: fit(softmax(rescaling=False), ((X / 255).astype(int), Y), ((VAL_X / 255).astype(int), VAL_Y), epochs=12), "greys_lost", "x / 255.0 keeps them"),
         (lambda: fit(softmax(), given=((X, Y), (VAL_X, np.roll(VAL_Y, 1))), epochs=4), "other_arrays", "the same arrays as model.fit"),
@@ -104,7 +104,7 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
 def test_a_slip_is_named_with_what_mends_it(make, name, said, monkeypatch):
     monkeypatch.setattr(
         "pbl.data.doctor.examine_closely", lambda *_, **__: []
-    )  # its slow checks: the quick ones tell these
+    )  # its slow checks: the quick ones find these
     findings = make().diagnosis.findings
     named = [finding.message for finding in findings if finding.name == name]
     assert named and re.search(said, named[0]), [finding.message for finding in findings]
@@ -129,25 +129,25 @@ def test_a_slip_is_named_with_what_mends_it(make, name, said, monkeypatch):
         (lambda: fit(network(dense(1, "softmax")), **BINARY), r"always 1. End it with Dense\(1, activation='sigmoid'\)"),
         (lambda: fit(network(dense(10, "relu"))), r"Dense\(10, activation='softmax'\)"),
         (lambda: fit(network(dense(10, "tanh"))), r"Dense\(10, activation='softmax'\)"),
-        (lambda: fit(network(dense(5, "softmax"))), "labels reach 9, and the model has 5 outputs"),
+        (lambda: fit(network(dense(5, "softmax"))), "labels go up to 9, but the model has 5 outputs"),
         (lambda: fit(frozen()), "layer.trainable = True"),
         # Images.
-        (lambda: fit(softmax(), (WITH_NAN, Y)), "1 of 600 images have pixels that are no finite numbers .* number 3"),
+        (lambda: fit(softmax(), (WITH_NAN, Y)), "1 of 600 images have pixels that are not finite numbers .* number 3"),
         (lambda: fit(softmax(), *((images.transpose(0, 3, 1, 2), labels) for images, labels in ((X, Y), (VAL_X, VAL_Y)))), r"images = images.transpose\(0, 2, 3, 1\)"),
         (lambda: fit(softmax(), (X[:, :6], Y), (VAL_X[:, :6], VAL_Y)), r"the model takes \(8, 8, 1\).* keras.Input\(\(6, 8, 1\)\)"),
-        (lambda: fit(softmax(), (X.reshape(600, 64), Y), (VAL_X.reshape(300, 64), VAL_Y)), r"the shape \(64,\), and the model takes"),
+        (lambda: fit(softmax(), (X.reshape(600, 64), Y), (VAL_X.reshape(300, 64), VAL_Y)), r"the shape \(64,\), but the model takes"),
         (lambda: fit(softmax(), val=(VAL_X[:, :6], VAL_Y)), "Bring them to one"),
         (lambda: fit(softmax(), (np.array([*X[:599], X[0, :5]], object), Y)), r"np.stack\(images\)"),
-        (lambda: fit(softmax(), (X[0], Y[0])), "one label for each"),
+        (lambda: fit(softmax(), (X[0], Y[0])), "each image needs one label"),
         # Labels.
         (lambda: fit(softmax(), (X, Y - 1)), r"one label is -1.* np.unique\(labels, return_inverse=True\)"),
         (lambda: fit(softmax(), (X, Y + 0.5)), "whole numbers from 0 on; one is 0.5"),
         (lambda: fit(softmax(), (X, np.where(Y == 3, np.nan, Y))), "whole numbers from 0 on; one is nan"),
         (lambda: fit(softmax(), (X, [f"class {label}" for label in Y])), "labels are words .* return_inverse=True"),
-        (lambda: fit(softmax(), (X[:500], Y)), r"500 images and labels of the shape \(600,\) do not fit"),
+        (lambda: fit(softmax(), (X[:500], Y)), r"500 images and labels of the shape \(600,\) do not match"),
         # What the monitor is given.
         (lambda: fit(softmax(), val=(VAL_X[:0], VAL_Y[:0])), "no image in this split"),
-        (lambda: fit(softmax(), given=((Y, X),)), r"labels of the shape \(600, 8, 8, 1\) do not fit"),
+        (lambda: fit(softmax(), given=((Y, X),)), r"labels of the shape \(600, 8, 8, 1\) do not match"),
         (lambda: fit(softmax(), given=(X, Y)), r"OverfittingMonitor\(\(images, labels\), \(images, labels\)\)"),
         (lambda: fit(softmax(), given=(tensorflow.data.Dataset.from_tensor_slices((X, Y)).batch(32),)), r"OverfittingMonitor\(\(images, labels\), \(images, labels\)\)"),
         (lambda: pbl.OverfittingMonitor((X, Y), (VAL_X, VAL_Y)).diagnosis, r"callbacks=\[monitor\]"),
@@ -170,7 +170,7 @@ def behind() -> None:
     ("train", "val", "said"),
     [
         ((colours(X), Y), (colours(VAL_X)[..., ::-1], VAL_Y), "colour order"),
-        ((X, Y), (VAL_X + np.uint8(200), VAL_Y), "range|0 to 255"),  # whole numbers of 8 bits begin again at 0
+        ((X, Y), (VAL_X + np.uint8(200), VAL_Y), "range|0 to 255"),  # 8-bit integers overflow to 0
     ],
 )
 def test_validation_that_was_read_otherwise_is_named_by_the_slow_checks(train, val, said):
@@ -207,7 +207,7 @@ def test_what_keras_takes_as_it_was_meant_is_measured_so(make):
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_losses_are_those_of_the_probabilities_that_the_model_gives(activation):
-    """Also where the loss takes logits, which Keras finds by itself; sigmoids are divided by their sum, as Keras does."""
+    """Even if the loss takes logits, which Keras finds by itself; sigmoids are divided by their sum, as Keras does."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation == "softmax")
     model = network(dense(10, activation))
     given = fit(model, loss=loss).signals.epochs[-1]["val_probe_loss"]

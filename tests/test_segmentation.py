@@ -1,4 +1,4 @@
-"""Masks: how they are read and moved, what they are worth (by references that are a few lines each), and what learns them."""
+"""Masks: how they are read and moved, how they are scored (against references of a few lines each), and the networks that learn them."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ from pbl.training.trials import find_learning_rate, memorise
 
 
 def draw_masks(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Two stacks of masks of 2 to 5 classes, blotches and single pixels, empty and full ones among them."""
+    """Two stacks of masks of 2 to 5 classes, with blotches and single pixels, also empty and full ones."""
     random = np.random.default_rng(seed)
     classes, shape = 2 + seed % 4, (6, int(random.integers(3, 14)), int(random.integers(3, 14)))
     truth, predicted = (np.zeros(shape, np.uint8) for _ in range(2))
@@ -85,7 +85,7 @@ def measure_by_hand(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def test_masks_are_judged_as_a_reference_judges_them():
-    """200 stacks; and one image after the other gives what all at once give."""
+    """200 stacks; and judging one image after another gives the same as all at once."""
     for seed in range(200):
         truth, predicted, names = draw_masks(seed)
         found = judge_masks(truth, predicted, names)
@@ -124,7 +124,7 @@ def test_masks_are_judged_as_a_reference_judges_them():
 
 
 def test_what_a_single_number_hides():
-    """One large lesion found, nine small ones missed: pooled pixels praise it. And who finds nothing is not perfect on empty images."""
+    """One large lesion found, nine small ones missed: pooled pixels look good. And a network that finds nothing is not perfect on empty images."""
     truth = np.zeros((20, 32, 32), np.uint8)
     truth[0, 4:28, 4:28] = 1
     truth[1:10, 3:5, 3:5] = 1
@@ -147,7 +147,7 @@ def test_patients_are_counted_once_each():
 
 
 def test_the_interval_of_several_classes_holds_their_mean():
-    """Drawn 300 times: of two classes, each on some of the images, the interval has the true mean in about 95%."""
+    """Drawn 300 times: with two classes, each on some of the images, the interval contains the true mean in about 95%."""
     random, held = np.random.default_rng(3), 0
     for _ in range(300):
         dice = np.stack([random.beta(4, 2, 40), random.beta(2, 3, 40)], axis=1)
@@ -168,7 +168,7 @@ def test_borders_and_regions():
     assert measure_boundary_distance(mask, moved) == 3 and measure_boundary_distance(mask, mask) == 0
     assert np.isnan(measure_boundary_distance(mask, np.zeros_like(mask)))
     hit = np.zeros_like(mask)
-    hit[5, 5:7] = True  # 2 of 25 pixels: less than a tenth, and no false region either
+    hit[5, 5:7] = True  # 2 of 25 pixels: less than a tenth, but not a false region either
     assert count_regions(mask, hit) == (0, 1, 0)
     hit[6, 5] = True
     assert count_regions(mask, hit) == (1, 0, 0)
@@ -298,7 +298,7 @@ def test_official_splits_archives_and_arrays_with_masks(tmp_path):
         hashes.add(data.images_hash)
     assert len(hashes) == 1
     other = pbl.load_data(lambda: from_masked_arrays(images, 1 - masks, test=(images, masks)), masks=True)
-    assert other.images_hash not in hashes  # other masks of the same images are other data
+    assert other.images_hash not in hashes  # other masks for the same images are other data
 
 
 def test_classes_have_names_and_several_masks_are_united(tmp_path):
@@ -346,17 +346,17 @@ def break_folder(folder: Path, how: str) -> None:
     ("how", "said"),
     [
         ("no mask", "1 image has no mask, such as images/3.png"),
-        ("no masks", "holds images. Valid: images/ and masks/"),
-        ("no images", "holds no image"),
+        ("no masks", "contains images. Valid: images/ and masks/"),
+        ("no images", "contains no image"),
         ("no folder", "No folder"),
         ("two folders of masks", "which are the masks?"),
-        ("another size", "The mask masks/3.png has 16x15 pixels, and its image images/3.png has 16x16"),
+        ("another size", "The mask masks/3.png has 16x15 pixels, but its image images/3.png has 16x16"),
         ("empty file", "The mask masks/3.png cannot be decoded"),
         ("no picture", "1 mask cannot be read"),
         ("cut off", "The mask masks/3.png cannot be decoded"),
         ("photographs", "256 different values"),
-        ("nothing marked", "no value but 0: in none of 30 masks"),
-        ("too few names", "names 1 class(es), and the masks have 2 values: 0, 255"),
+        ("nothing marked", "no value except 0: nothing is marked in any of 30 masks"),
+        ("too few names", "names 1 class(es), but the masks have 2 values: 0, 255"),
         ("too many names", "Begin each line with its value"),
         ("a value without a name", "has no name for the value 255"),
         ("names that are no text", "classes.txt cannot be read"),
@@ -375,12 +375,12 @@ def test_masks_where_none_are_wanted_and_the_reverse(tmp_path):
     images, masks = draw_shapes(30)
     for make, said in (
         (lambda: pbl.load_data(lambda: from_masked_arrays(images, masks)), "train with task=segmentation"),
-        (lambda: pbl.load_data("digits", masks=True), "has classes and no masks"),
+        (lambda: pbl.load_data("digits", masks=True), "has classes but no masks"),
         (lambda: from_masked_arrays(images, masks[:-1]), "30 images but 29 masks"),
         (lambda: from_masked_arrays(images, masks - 0.5), "is float64"),
         (
             lambda: from_masked_arrays(images, np.where(images > 40, masks * 2, 1), ["a", "b"]),
-            "names 2 class(es), and the masks have 3 values: 0, 1, 2",
+            "names 2 class(es), but the masks have 3 values: 0, 1, 2",
         ),
         (lambda: pbl.load_data(lambda: from_masked_arrays(images, masks[:, :8]), masks=True), "has 8x16 pixels"),
     ):
@@ -393,7 +393,7 @@ def test_masks_where_none_are_wanted_and_the_reverse(tmp_path):
     "how", [{"flip": True}, {"crop": 3}, {"rotation": 30, "zoom": 0.2}, {"flip": True, "crop": 2, "rotation": 20}]
 )
 def test_a_mask_moves_as_its_image_does(how):
-    """Where the image is its own mask, the mask of the augmented one is where it is bright; it is the same in each pass."""
+    """If the image is its own mask, the mask of the augmented image is where it is bright; each pass gives the same."""
     masks = np.zeros((64, 24, 24), np.uint8)
     random = np.random.default_rng(0)
     for mask in masks:
@@ -461,11 +461,11 @@ def test_the_published_size_of_u_net():
     )
 
 
-# --- the verdict
+# --- the diagnosis
 
 
 class Planted:
-    """A network that gives for each image what was planted for it, known by its pixels."""
+    """A network that returns what was planted for each image, which it recognises by its pixels."""
 
     def __init__(self, pixels: np.ndarray, probabilities: np.ndarray):
         self.of = {image.tobytes(): given for image, given in zip(pixels, probabilities, strict=True)}
@@ -476,7 +476,7 @@ class Planted:
 
 
 def plant(masks: np.ndarray, classes: int, sure: float | np.ndarray = 0.95) -> np.ndarray:
-    """Probabilities that mark these masks, as surely as is said of each."""
+    """Probabilities that mark these masks, with the given confidence for each."""
     sure = np.broadcast_to(sure, len(masks))[:, None, None, None]
     chosen = np.eye(classes)[masks]
     return (chosen * sure + (1 - chosen) * (1 - sure) / (classes - 1)).astype(np.float32)
@@ -500,7 +500,7 @@ def tell(data, found: dict[str, np.ndarray], findings=(), groups=None) -> tuple[
 
 def test_what_the_verdict_says_of_planted_masks():
     images, masks = draw_shapes(300, seed=4)
-    images[::2] = 255 - images[::2]  # brightness alone does not tell
+    images[::2] = 255 - images[::2]  # brightness alone does not show the mask
     data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
     truth = {split: data.images(split).masks.copy() for split in ("train", "val")}
     random = np.random.default_rng(0)
@@ -524,13 +524,15 @@ def test_what_the_verdict_says_of_planted_masks():
         and of[names[0]]["right"] == of[names[0]]["background"]
     )
     assert tell(data, network(change=lambda split, masks: np.roll(masks, 8, axis=1)))[0][0] == "learned_nothing"
-    names, of = tell(data, network(moved=third))  # as if these masks were moved, and it knew no better
+    names, of = tell(data, network(moved=third))  # as if these masks were moved: the network marks the true place
     has = truth["train"].any(axis=(1, 2))
     assert names[0] == "label_noise_suspected" and of[names[0]]["images"] == -(-int(has.sum()) // 2)
     assert of[names[0]]["share"] == pytest.approx(0.3, abs=0.12) and of[names[0]]["agreeing"] == pytest.approx(
         1 - of[names[0]]["share"]
     )
-    assert "label_noise_suspected" not in tell(data, network(moved=third, less_sure=third))[0]  # its own errors
+    assert (
+        "label_noise_suspected" not in tell(data, network(moved=third, less_sure=third))[0]
+    )  # these are the network's own errors
     names, of = tell(data, network(moved={"train": no["train"], "val": third["val"]}))
     assert names[0] == "overfitting" and of["overfitting"]["train"] == 1
     assert of["overfitting"]["val"] == pytest.approx(1 - of["overfitting"]["value"])
@@ -541,7 +543,7 @@ def test_what_the_verdict_says_of_planted_masks():
         "details": {"split": "val", "auc": 0.9, "statistic": "brightness"},
     }
     assert tell(data, network(moved={"train": no["train"], "val": third["val"]}), [shift])[0][0] == "shift_suspected"
-    assert tell(data, network(), [shift])[0] == ["healthy"]  # seen, and no harm
+    assert tell(data, network(), [shift])[0] == ["healthy"]  # the shift is seen, but does no harm
     leak = {"check": "altered_copies", "severity": "stop", "items": ["a", "b"], "details": {}}
     assert tell(data, network(), [leak])[0][0] == "leak_suspected"
 
@@ -602,7 +604,7 @@ def test_the_monitor_measures_the_gap_and_changes_nothing():
     [("resnet20", [1, 2, 4], 2), ("vgg_small", [1, 2, 4, 8], 3), ("efficientnetv2_transfer", [2, 4, 8, 16, 32], 5)],
 )
 def test_a_classifier_is_the_left_side(encoder, scales, depth):
-    """Its maps of each size go across; the mask has the image's size whatever that is; with `weights=None` all is trained."""
+    """Its maps of each size are passed across; the mask always has the image's size; with `weights=None` everything is trained."""
     model = unet((40, 52, 1), 3, width=4, encoder=encoder)
     assert model.output_shape == (None, 40, 52, 3)
     left = model.get_layer("encoder")
@@ -615,7 +617,7 @@ def test_a_classifier_is_the_left_side(encoder, scales, depth):
 
 @pytest.mark.parametrize("encoder", ["vgg16_transfer", "resnet50_transfer", "efficientnet_transfer"])
 def test_a_backbone_gets_the_pixels_that_it_learned_on(encoder):
-    """The lowest map of the left side is that of the classifier, whose preprocessing may be a layer of its own."""
+    """The lowest map of the left side equals the classifier's, whose preprocessing may be a separate layer."""
     classifier = pbl.models.build(encoder, (64, 64, 1), 2, weights=None)
     (backbone,) = [layer for layer in classifier.layers if isinstance(layer, keras.Model)]
     model = unet((64, 64, 1), 2, width=4, encoder=encoder)
@@ -653,7 +655,7 @@ def test_a_run_is_the_left_side(tmp_path, command):
         ({"encoder": "resnet2"}, "resnet20"),
         ({"weights": "imagenet"}, "model_options.encoder too"),
         ({"encoder": "resnet20", "weights": "imagenet"}, "efficientnet_transfer"),
-        ({"encoder": "resnet20", "weights": str(tmp_path / "gone")}, "asked for is resnet20"),
+        ({"encoder": "resnet20", "weights": str(tmp_path / "gone")}, "requested is resnet20"),
         ({"encoder": "resnet20", "weights": str(tmp_path / "no")}, "no"),
     ):
         with pytest.raises(InputError) as error:
@@ -674,7 +676,7 @@ def squares():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:  # what is entered for a whole file would stay for the files after it
+    with pytest.MonkeyPatch.context() as patch:  # an entry made for a whole file would remain for later files
         patch.setitem(pbl.DATASETS, "squares", lambda: from_masked_arrays(*draw_shapes(150)))
         return pbl.train(pbl.Config(**SETTINGS).replace(epochs=15), folder=tmp_path_factory.mktemp("runs"))
 
@@ -724,7 +726,7 @@ def test_a_run_from_training_to_prediction(trained, tmp_path, command):
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("shape", [(40, 60), (90, 30), (64, 64), (17, 31)])
 def test_a_mask_goes_back_to_where_its_image_was(fit, shape):
-    """A block in an image, fitted as a model takes it, marked there, and brought back, is where it was, but for its border."""
+    """A block in an image, fitted to a model's input, marked there, and mapped back, is where it was, except for its border."""
     image = np.zeros((*shape, 1), np.uint8)
     rows, columns = (slice(side // 3, side // 3 + side // 2) for side in shape)
     image[rows, columns] = 255
@@ -732,7 +734,7 @@ def test_a_mask_goes_back_to_where_its_image_was(fit, shape):
     own = unfit_mask(fitted.astype(np.uint8), shape, fit) > 0
     expected = image[..., 0] > 0
     assert own.shape == shape
-    if fit == "crop":  # what was cut off is not known
+    if fit == "crop":  # the part that was cut off is not known
         seen = unfit_mask(np.ones((64, 48), np.uint8), shape, fit) > 0
         assert 0.2 < seen.mean() <= 1 and not own[~seen].any()
         expected &= seen
@@ -757,7 +759,7 @@ def test_with_groups_each_counts_once(tmp_path):
 
 @pytest.mark.slow
 def test_trials_of_masks():
-    """A rate is suggested that trains, and a few masks are learned by heart; with a rate that is none they are not."""
+    """A rate is suggested that trains, and a few masks are memorised; with a useless rate they are not."""
     config = pbl.Config(**SETTINGS)
     assert memorise(config, count=8, steps=200)[0] > 0.95
     assert memorise(config.replace(learning_rate=1e-7), count=8, steps=20)[0] < 0.8
@@ -788,10 +790,10 @@ def test_cut_off_and_resumed_to_the_bit(tmp_path):
         ({"task_options": {"loss": "focal"}}, "Valid: cross_entropy, dice, both"),
         ({"task_options": {"class_weights": "5"}}, "a number, 0 or more, for each class"),
         ({"task_options": {"false_images": 2}}, "from 0 to below 1"),
-        ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 numbers, and there are 2 classes"),
+        ({"task_options": {"class_weights": [1, 2, 3]}}, "has 3 numbers, but there are 2 classes"),
         ({"label_smoothing": 0.1}, "Valid: task_options.loss=cross_entropy, dice, both"),
-        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix mix labels"),
-        ({"dataset": "digits"}, "has classes and no masks"),
+        ({"augmentation": {"mixup": 0.2}}, "MixUp and CutMix also mix labels"),
+        ({"dataset": "digits"}, "has classes but no masks"),
         ({"task": "classification", "task_options": {}}, "task=segmentation"),
     ],
 )

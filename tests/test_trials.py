@@ -33,12 +33,12 @@ def test_the_suggested_learning_rate_learns_and_the_model_stays(tmp_path):
     trial = trials.find_learning_rate(model, data)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert float(model.optimizer.learning_rate) == np.float32(0.03)
-    assert trial.suggestion == trials.find_learning_rate(model, data).suggestion  # it is seeded
+    assert trial.suggestion == trials.find_learning_rate(model, data).suggestion  # it has a fixed seed
     table = trial.table
     assert table["learning_rate"].iloc[0] == 1e-4 and table["learning_rate"].is_monotonic_increasing
     lowest = table["learning_rate"][table["smoothed"].idxmin()]
     assert trial.suggestion == pytest.approx(lowest / 10, rel=0.05)
-    # A batch's own loss, not the mean since the beginning.
+    # The loss of a single batch, not the mean since the beginning.
     assert table["loss"].iloc[0] == pytest.approx(-np.log(0.1), rel=0.3)
     run = pbl.train(
         pbl.Config(**{**SGD, "learning_rate": trial.suggestion}, experiment="x", epochs=10), folder=tmp_path
@@ -49,10 +49,10 @@ def test_the_suggested_learning_rate_learns_and_the_model_stays(tmp_path):
 @pytest.mark.parametrize(
     ("losses", "suggestion", "said"),
     [
-        (np.linspace(2.3, 0.5, 60), 10.0, "try higher ones"),
+        (np.linspace(2.3, 0.5, 60), 10.0, "try higher rates"),
         (np.r_[np.linspace(2.3, 0.5, 40), np.linspace(0.5, 9, 20)], None, ""),
         (2.3 + 0.1 * np.sin(np.arange(60)), None, "does not fall at any rate"),
-        (np.r_[2.3, [np.nan] * 59], None, "no finite number almost from the start"),
+        (np.r_[2.3, [np.nan] * 59], None, "not a finite number almost from the start"),
     ],
     ids=["falls to the end", "falls and rises", "flat", "nan"],
 )
@@ -90,7 +90,7 @@ def test_a_model_that_cannot_be_copied_or_is_not_compiled(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "can"),
     [
-        # What hinders memorising is off.
+        # Everything that hinders memorising is switched off.
         ({"model_options": {"dropout": 0.9, "l2": 1.0}, "weight_decay": 0.5, "augmentation": {"cutout": 6}}, True),
         ({"model": "resnet20", "model_options": {"stochastic_depth": 0.9}, "warmup_epochs": 29}, True),
         ({"learning_rate": 1e-7}, False),
@@ -108,11 +108,11 @@ def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
     status, out, _ = command(
         "train", "--dry-run", "model=mlp", "epochs=50", "callbacks=early_stopping", "warmup_epochs=3"
     )
-    assert status == 0 and "All of it runs: mlp on digits." in out and not list(tmp_path.iterdir())
+    assert status == 0 and "The whole pipeline runs: mlp on digits." in out and not list(tmp_path.iterdir())
     status, out, _ = command("train", "--memorise", "20", "model=mlp", "learning_rate=0.05")
     assert status == 0 and "has memorised 20 images" in out
     status, out, _ = command("train", "--memorise", "20", "model=mlp", "learning_rate=1e-9")
-    assert status == 1 and "where it should know all" in out
+    assert status == 1 and "but it should classify all" in out
     for name in ("rate.xyz", "nowhere/rate.png"):
         status, _, errors = command("find-rate", "--output", name)
         assert status == 2 and "give a file in a folder that exists" in errors
@@ -155,7 +155,7 @@ def test_sweeps_are_read(text, expected):
         (["--memorise", "8", "--dry-run"], "Give one of --sweep"),
         (
             ["--dry-run", "epochs=3", "warmup_epochs=5", "learning_rate_schedule=cosine"],
-            "leaves no epoch of the whole rate",
+            "leaves no epoch at the full rate",
         ),
         (["--dry-run", "callbacks=reduce_on_plateau"], "ReduceLROnPlateau sets the learning rate itself"),
     ],
@@ -227,7 +227,7 @@ def test_a_learning_curve_of_too_few_images_is_refused_before_it_begins(command,
 
 
 def test_each_run_of_a_comparison_has_its_own_experiments_code(tmp_path):
-    """Two teams call their model by one name: each is trained with its own file's builder, whatever was executed last."""
+    """Two teams give their models the same name: each is trained with its own file's builder, whatever was executed last."""
     program = (
         "import keras\nfrom pbl import MODELS, Config\n\n"
         "def mine(input_shape, num_classes):\n"
@@ -246,7 +246,7 @@ def test_each_run_of_a_comparison_has_its_own_experiments_code(tmp_path):
 
 
 def test_two_processes_share_a_sweep(tmp_path):
-    """Started at once on one folder: each run is trained once, both end well, and with the same table."""
+    """Started at the same time on one folder: each run is trained once, and both end well with the same table."""
     words = [sys.executable, "-m", "pbl", "train", "model=mlp", "epochs=3", "experiment=s", "--runs", str(tmp_path), "--sweep", "learning_rate=0.1,0.03,0.01"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(pbl.__file__).parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("PBL_LANGUAGE", None)
@@ -258,6 +258,6 @@ def test_two_processes_share_a_sweep(tmp_path):
     table = pd.read_csv(file)
     assert table["learning_rate"].tolist() == [0.1, 0.03, 0.01] and set(table["status"]) == {"finished"}
     assert table["run"].nunique() == 3
-    assert any("Passed over for now" in out for out, _ in said)
+    assert any("Skipped for now" in out for out, _ in said)
     for at in table.index:
         assert all(f"{table['val_accuracy'][at]:.4f}" in out for out, _ in said)

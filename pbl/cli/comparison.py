@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from typer import Argument, Option
 
 from pbl.cli.options import (
     AsJson,
+    Engine,
     NoCode,
     RunsOption,
     Split,
@@ -24,70 +26,85 @@ from pbl.languages import say, say_sentence
 from pbl.storage.escapes import for_screen
 from pbl.training.workers import is_worker
 
-MOST_ROWS = 20  # of a table of a comparison on the screen
+MOST_ROWS = 20  # rows of a comparison's table on the screen
 
 
 def compare(
     runs: Annotated[
         list[str],
         Argument(
-            metavar="RUN ...", help="Runs or folders of runs; with --train experiment files and KEY=VALUE for all."
+            metavar="RUN ...",
+            help="Runs or folders of runs; with --train, experiment files and KEY=VALUE for all of them.",
         ),
     ],
     train: Annotated[
-        bool, Option("--train", help="Train the experiments first, seed by seed. The same command goes on.")
+        bool,
+        Option("--train", help="Train the experiments first, seed by seed. The same command resumes the training."),
     ] = False,
     models: Annotated[
         str | None,
         Option(
             metavar="NAME,NAME",
-            help="With --train: each of these models, with its default options, in the experiment's place.",
+            help="With --train: each of these models, with its default options, instead of the model in the experiment.",
         ),
     ] = None,
-    seeds: Annotated[int, Option(min=1, help="With --train: runs of each, with seeds that count up.")] = 5,
+    seeds: Annotated[int, Option(min=1, help="With --train: the number of runs of each, with consecutive seeds.")] = 5,
     folds: Annotated[
         int | None,
         Option(
             min=2,
-            help="With --train: cross-validation, for few images: each is judged once; so many runs of each seed.",
+            help="With --train: the number of folds of a cross-validation, for few images. Each image is judged once, and each seed gives one run per fold.",
         ),
     ] = None,
-    epochs: Annotated[int | None, Option(min=1, help="With --train: epochs of every run.")] = None,
-    minutes: Annotated[float | None, Option(min=0.01, help="With --train: minutes of every run, instead.")] = None,
+    epochs: Annotated[int | None, Option(min=1, help="With --train: the number of epochs of every run.")] = None,
+    minutes: Annotated[
+        float | None, Option(min=0.01, help="With --train: the number of minutes of every run, instead of epochs.")
+    ] = None,
     workers: Workers = 1,
+    engine: Engine = "processes",
     split: Annotated[
-        Split, Option(help="Which images; test is evaluated, and each use recorded, where it is not yet.")
+        Split,
+        Option(help="Which images; runs that are not yet evaluated on test are evaluated, and each use is recorded."),
     ] = "val",
-    margin: Annotated[float, Option(min=0, help="The difference that matters to you, in points of accuracy.")] = 1.0,
+    margin: Annotated[
+        float, Option(min=0, help="The smallest difference that matters to you, in points of accuracy.")
+    ] = 1.0,
     baseline: Annotated[
-        str | None, Option(metavar="NAME", help="Compare all with this architecture, in place of all pairs.")
+        str | None, Option(metavar="NAME", help="Compare every architecture with this one, instead of all pairs.")
     ] = None,
     target: Annotated[
-        float | None, Option(min=0, max=1, help="The validation accuracy up to which training seconds are counted.")
+        float | None,
+        Option(
+            min=0, max=1, help="The target validation accuracy: the training seconds until it is reached are counted."
+        ),
     ] = None,
     measure: Annotated[
-        bool, Option("--measure", help="Measure MACs, latency, throughput, memory and file of one run of each.")
+        bool,
+        Option(
+            "--measure", help="Measure MACs, latency, throughput, memory and file size of one run of each architecture."
+        ),
     ] = False,
     out: Annotated[
-        Path, Option(metavar="DIR", help="Where results.csv, results.md, results.json and results.png go.")
+        Path, Option(metavar="DIR", help="Folder for results.csv, results.md, results.json and results.png.")
     ] = Path("comparison"),
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
     folder: RunsOption = None,
 ) -> int:
-    """Compare runs, or train architectures with several seeds and compare them, saying no more than they support."""
+    """Compare runs, or train architectures with several seeds and compare them. Only claims that the runs support are made."""
     choose_code(runs, trust, no_code)
     from pbl import comparison
 
-    if not train and (epochs or minutes or models or folds or workers != 1):
-        raise InputError("--epochs, --minutes, --models, --folds and --workers are for --train.")
+    if not train and (epochs or minutes or models or folds or workers != 1 or engine != "processes"):
+        raise InputError("--epochs, --minutes, --models, --folds, --workers and --engine are for --train.")
     if folds and split == "test":
-        raise InputError("The folds of a cross-validation are compared on validation: leave out --split test.")
+        raise InputError("The folds of a cross-validation are compared on validation: omit --split test.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
-        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, folder)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():  # a script reads the result alone
+            found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, engine, folder)
         if is_worker():
             return status
     else:
@@ -117,9 +134,10 @@ def _train_each(
     epochs: int | None,
     minutes: float | None,
     workers: int,
+    engine: str,
     folder: str | None,
 ):
-    """Returns the runs, those that failed, and the exit status that they ask for."""
+    """Returns the runs, those that failed, and the resulting exit status."""
     from pbl.comparison import Failure
 
     files = [word for word in words if "=" not in word or word.endswith(".py")]
@@ -140,10 +158,10 @@ def _train_each(
         from pbl.models import find_builder
         from pbl.training import sweep
     for config in configs:
-        find_builder(config.model)  # a slip is told before anything is trained
+        find_builder(config.model)  # a slip is reported before anything is trained
     budget = sweep.budget_file(folder)
     planned = sweep.plan_comparison(configs, seeds, epochs, minutes, budget, folds=folds)
-    spread(workers)
+    spread(workers, engine)
     runs, failures, status = [], [], 0
     for config, run, reason in sweep.train_each(planned, folder):
         if run is None:
@@ -180,12 +198,12 @@ def _measure_one_of_each(runs) -> None:
 
 
 def show_comparison(result) -> None:
-    """What fits on a screen of 80 letters; results.md has all columns."""
+    """Prints what fits on a screen with 80 columns; results.md has everything."""
     from pbl import comparison
 
-    told = "A difference of less than {margin:g} points is taken not to matter. {images:,} {split} images."
+    told = "A difference of less than {margin:g} points is treated as unimportant. {images:,} {split} images."
     if result.scale != 100:
-        told = "A difference of less than {margin:g} in {measure} is taken not to matter. {images:,} {split} images."
+        told = "A difference of less than {margin:g} in {measure} is treated as unimportant. {images:,} {split} images."
     split = Sentence("test") if result.split == "test" else Sentence("validation")
     print(say(told, margin=result.margin, measure=result.measure_name, images=result.images, split=split))
     architectures = comparison.show_architectures(result.architectures, result.measure)
@@ -203,18 +221,18 @@ def show_comparison(result) -> None:
     _show_table(say("Cost"), architectures.filter(("architecture", *cost)))
     pairs = comparison.show_pairs(result.pairs, result.measure)
     needed = pairs.pop("would separate them")
-    _show_table(say("This architecture against that one (over seeds and images)"), pairs)
+    _show_table(say("This architecture compared with that one (over seeds and images)"), pairs)
     of_need: dict[str, list[str]] = {}
     for first, second, need in zip(pairs["first"], pairs["second"], needed, strict=True):
         if need:
             of_need.setdefault(need, []).append(f"{first} − {second}")
     if of_need:
-        print(say("What would separate them, four times in five, were the difference the one seen:"))
+        print(say("What would separate them in four of five cases, if the true difference were the observed one:"))
     for need, names in of_need.items():
         more = [f"... ({len(names)})"] if len(names) > MOST_ROWS else []
         print_text(f"{say_sentence(need)}: {', '.join(names[:MOST_ROWS] + more)}", 2, "- ")
     models = comparison.show_models(result.models, result.measure)
-    title = say("This trained model against that one (over the images alone)")
+    title = say("This trained model compared with that one (over the images only)")
     if models["first"].nunique() == 1 < len(models):
         title += f": {models.pop('first').iloc[0]} − ..."
     _show_table(title, models)

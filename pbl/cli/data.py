@@ -1,4 +1,4 @@
-"""What there is to train, and to train on: `check`, `datasets`, `models`, `settings`."""
+"""Models, settings and data sets for training: `check`, `datasets`, `models`, `settings`."""
 
 import inspect
 import sys
@@ -29,13 +29,17 @@ def check(
     ] = None,
     out: Annotated[
         str | None,
-        Option(metavar="DIR", help="Where data_check.json and the pictures go; data_check/NAME unless given."),
+        Option(metavar="DIR", help="Folder for data_check.json and the pictures; by default data_check/NAME."),
     ] = None,
     leave_out: Annotated[
         Path | None,
-        Option(metavar="FILE", help="Write the names of images to leave out, for leave_out=FILE. Nothing is deleted."),
+        Option(
+            metavar="FILE", help="Write the names of the images to leave out, for leave_out=FILE. Nothing is deleted."
+        ),
     ] = None,
-    fast: Annotated[bool, Option("--fast", help="Only what takes seconds, as before every training.")] = False,
+    fast: Annotated[
+        bool, Option("--fast", help="Only the checks that take seconds, as before every training.")
+    ] = False,
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
@@ -50,11 +54,11 @@ def check(
     splits = ("train", "val", "test")
     folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # before the work that goes into it
+        folder.mkdir(parents=True, exist_ok=True)  # made before the work starts
     except OSError as error:
         raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None
     with tell_slips(folder):  # a data set's own function may read its images only now
-        loaded.images("test")  # decoded now, so that its broken images are known
+        loaded.images("test")  # decoded now, so that its broken images are found
         findings = loaded.check(*splits, fast=fast)
     parts = loaded.parts(*splits)
     files = doctor.write_report(findings, parts, folder)
@@ -73,15 +77,15 @@ def check(
     counted = ", ".join(f"{n} {say_sentence(names[severity])}" for severity, n in counts.items())
     print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
     if leave_out:
-        told = "{n} {n:image|images} to leave out are named in {file}: python -m pbl train ... {setting}"
+        told = "{file} names {n} {n:image|images} to leave out: python -m pbl train ... {setting}"
         if not left_out:
-            told = "No image has to be left out for certain, so {file} is empty. Write into it the names of those that you want to, as they stand above, one a line; then: python -m pbl train ... {setting}"
+            told = "No image certainly has to be left out, so {file} is empty. Write the names of the images that you want to leave out into it, as they are shown above, one a line; then: python -m pbl train ... {setting}"
         print(say(told, n=len(left_out), file=leave_out, setting=for_shell(f"leave_out={leave_out}")))
     return 1 if counts["stop"] else 0
 
 
 def _load_data(source: str, settings: list[str], out: str | None):
-    """Returns the name of the data set, that of a run where `source` is one, and its `Data`."""
+    """Returns the name of the data set, or of the run's data if `source` is a run, and its `Data`."""
     from pbl.config import Config, load_experiment, parse_overrides
 
     values = parse_overrides(settings)
@@ -100,7 +104,7 @@ def _load_data(source: str, settings: list[str], out: str | None):
     for name in values:
         if name not in known:
             valid = ", ".join(sorted(known))
-            raise InputError("{name} is no setting of the data. Valid: {valid}.", name=name, valid=valid)
+            raise InputError("{name} is not a setting of the data. Valid: {valid}.", name=name, valid=valid)
     if out and Path(out).exists() and not Path(out).is_dir():
         raise InputError("--out {out} is a file. Give a folder.", out=out)
     task = find_task(config)
@@ -109,7 +113,7 @@ def _load_data(source: str, settings: list[str], out: str | None):
         with tell_slips(Path(out or "data_check")):
             return source, data.load_data(source, **options)
     except DifferentSizes:
-        told = "The images differ in size; they are looked at in image_size=64. Give the size that you will train with."
+        told = "The images differ in size; they are checked at image_size=64. Give the size that you will train with."
         print(say(told), file=sys.stderr)
         options |= {"image_size": 64, "channels": options["channels"] or 3}
         return source, data.load_data(source, **options)
@@ -118,7 +122,7 @@ def _load_data(source: str, settings: list[str], out: str | None):
 def models(
     name: Annotated[str | None, Argument(metavar="NAME", help="Show what this model's options mean.")] = None,
 ) -> int:
-    """List the models, or describe one."""
+    """List the models, or describe one of them."""
     with quiet_tensorflow():
         from pbl.models import CARDS, find_builder
 
@@ -165,11 +169,9 @@ def datasets(data_dir: DataDir = None) -> int:
 
 
 def settings(
-    name: Annotated[
-        str | None, Argument(metavar="NAME", help="Show this setting alone, such as learning_rate.")
-    ] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", help="Show only this setting, such as learning_rate.")] = None,
 ) -> int:
-    """List the settings of a training, each with its default and meaning."""
+    """List the settings of a training, with the default and the meaning of each."""
     from pbl.config import RENAMED, Config, as_word
 
     fields = Config.model_fields

@@ -1,4 +1,4 @@
-"""What one run is asked: `evaluate`, `predict`, `search`, `generate`, `diagnose`, `inspect`, `demo`."""
+"""Commands for one run: `evaluate`, `predict`, `search`, `generate`, `diagnose`, `inspect`, `demo`."""
 
 import signal
 import sys
@@ -25,33 +25,41 @@ from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.languages.wrapping import wrap
 from pbl.storage.escapes import for_json, for_screen
 
-BOX_COLUMNS = {"score": ".3f", "left": ".1f", "top": ".1f", "right": ".1f", "bottom": ".1f"}  # and how they are shown
-MOST_CLASSES, MOST_WORST = 40, 20  # in the table of classes; of more it has the worst
+BOX_COLUMNS = {
+    "score": ".3f",
+    "left": ".1f",
+    "top": ".1f",
+    "right": ".1f",
+    "bottom": ".1f",
+}  # with the format in which they are shown
+MOST_CLASSES, MOST_WORST = 40, 20  # classes in the table; with more it has the worst
 
 
 def evaluate(
     run: RunFolder,
     split: Annotated[Split, Option(help="Which split. Each use of test is recorded in the run.")] = "val",
     data: Annotated[
-        str | None, Option(metavar="SOURCE", help="Another data set with the same classes, in place of the run's own.")
+        str | None,
+        Option(metavar="SOURCE", help="Another data set with the same classes, instead of the data of the run."),
     ] = None,
     data_dir: DataDir = None,
     positive_class: Annotated[
-        str | None, Option(metavar="NAME", help="With two classes: whose precision, recall and F1 stand first.")
+        str | None,
+        Option(metavar="NAME", help="With two classes: the class whose precision, recall and F1 are shown first."),
     ] = None,
     aim: Annotated[
         str,
         Option(
-            "--aim",  # typer 0.27 takes a metavar that spells the name for the name: --AIM
+            "--aim",  # typer 0.27 would use a metavar that spells the name as the name: --AIM
             metavar="AIM",
-            help="With two classes: what the threshold is chosen for, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).",
+            help="With two classes: the aim of the threshold, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).",
         ),
     ] = "f1",
     require: Annotated[
         list[str] | None,
         Option(
             metavar='"METRIC>=NUMBER"',
-            help="Exit with status 1 unless this holds, such as accuracy>=0.9 or macro.f1>0.8.",
+            help="Exit with status 1 unless this is true, such as accuracy>=0.9 or macro.f1>0.8.",
         ),
     ] = None,
     trust: Trust = False,
@@ -76,7 +84,7 @@ def evaluate(
     result = evaluation.evaluate(
         opened, split, source=data, data_dir=data_dir, positive_class=positive_class, aim=chosen_for
     )
-    judged = result.get("metrics", result)  # of another task than classification: what Keras gave
+    judged = result.get("metrics", result)  # for a task other than classification: Keras's metrics
     outcomes = [wanted.judge(find_metric(judged, wanted.name)) for wanted in requirements]
     if as_json:
         print_json({**result, "requirements": outcomes})
@@ -102,13 +110,13 @@ def _show_metrics(result: dict[str, Any]) -> None:
     if result["split"] == "test" and result["test_uses"] == 1:
         print(say("This run has used the test split once."))
     elif result["split"] == "test":
-        told = "This run has used the test split {count} times: the best of several looks is too good to be true."
+        told = "This run has used the test split {count} times: the best of several results is too good to be true."
         print(say(told, count=result["test_uses"]))
     if result["copies_in_train"]:
-        told = "{copies:,} of these images stand in the training images too: the score is too good."
+        told = "{copies:,} of these images are in the training images too: the score is too good."
         print(say(told, copies=result["copies_in_train"]))
     if missing := result.get("missing_classes"):
-        told = "No image is of {names}: accuracy and recall are those of the other classes, and what needs images of all is undefined."
+        told = "No image is of {names}. Accuracy and recall are computed over the other classes; a metric that needs images of all classes is undefined."
         print(say(told, names=", ".join(missing)))
     if "promise" in result:
         _show_anomalies(result)
@@ -154,24 +162,22 @@ def _show_metrics(result: dict[str, Any]) -> None:
 
 
 def _list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of what Keras gave, of another task than classification."""
+    """Name and value of Keras's metrics, for a task other than classification."""
     metrics = [(name, format_number(value)) for name, value in result["metrics"].items()]
     return metrics or [(say("none: the model has no test_step and no compute_loss"), "")]
 
 
 def _show_masks(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.segmentation.judge` found of each class, and what needs no network."""
+    """Prints what `pbl.tasks.segmentation.judge` found for each class, and the baselines without a network."""
     rows = [_list_mask(of) for of in result["masks"]["classes"]]
     if (chosen := result["threshold"]) is not None:
         rows.append((say("from {threshold:.3f} on", threshold=chosen["value"]), *_list_mask(chosen)[1:]))
     titles = ("class", "Dice", "95% interval", "pooled", "regions", "false", "false images")
     print_table([say(title) for title in titles], rows)
-    told = "Pooled: Dice of all pixels together. Regions: found of all, and false ones. False images: in which it is found, of those without it."
+    told = "Pooled: Dice of all pixels together. Regions: the share of all regions that is found, and the false ones. False images: the share of the images without the class in which it is found."
     print(say(told))
     if chosen is not None:
-        told = (
-            "A pixel is of the class that is likeliest; in the last line from the probability on that validation chose."
-        )
+        told = "A pixel gets its most likely class; in the last line it is marked from the probability on that validation chose."
         print(say(told))
     names = {"background": "all background", "mean_mask": "the mean mask", "brightness": "brightness and a threshold"}
     rows = [(say(names[of["name"]]), format_number(of["dice"])) for of in result["without_network"]]
@@ -188,7 +194,7 @@ def _list_mask(of: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _show_boxes(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.detection.judge` found: how well boxes are ranked, and what the threshold shows."""
+    """Prints what `pbl.tasks.detection.judge` found: how well boxes are ranked, and the results at the threshold."""
     from pbl.diagnosis.detection import BASELINE_NAMES
 
     of = result["boxes"]
@@ -200,18 +206,18 @@ def _show_boxes(result: dict[str, Any]) -> None:
     if (shown := of["at_threshold"]) is not None:
         rows += [
             (say("right count"), format_number(shown["right_count"]), _say_interval(*shown["right_count_interval"])),
-            (say("right of what is shown"), format_number(shown["precision"]), ""),
-            (say("found of what is there"), format_number(shown["recall"]), ""),
-            (say("boxes too many or too few, a mean image"), f"{shown['count_error']:.2f}", ""),
+            (say("share of the shown boxes that is right"), format_number(shown["precision"]), ""),
+            (say("share of the objects that is found"), format_number(shown["recall"]), ""),
+            (say("boxes too many or too few, mean per image"), f"{shown['count_error']:.2f}", ""),
         ]
         if shown["empty"]:
             told = f"{shown['empty_with_boxes']:,} / {shown['empty']:,}"
-            rows.append((say("images without an object that show one"), told, ""))
+            rows.append((say("images without an object in which one is shown"), told, ""))
     print_table([say("measure"), say("value"), say("95% interval")], rows)
     told = "mAP50: average precision at an IoU of .5, mean over classes; it ranks boxes over all thresholds, and does not count them."
     print(say(told))
     if shown is not None:
-        told = "The rest: at the threshold of {threshold:.3f} that validation chose. Right count: the number of objects of each class is right."
+        told = "The other columns: at the threshold of {threshold:.3f} that validation chose. Right count: the number of objects of each class is right."
         print(say(told, threshold=shown["threshold"]))
     classes = sorted(of["classes"], key=lambda one: -1 if one["ap50"] is None else one["ap50"])[:MOST_CLASSES]
     rows = [
@@ -224,17 +230,17 @@ def _show_boxes(result: dict[str, Any]) -> None:
 
 
 def _show_contrast(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.contrast.judge` found: each number beside those of the controls."""
+    """Prints what `pbl.tasks.contrast.judge` found: each number next to those of the controls."""
     from pbl.diagnosis.contrast import CONTROL_NAMES
     from pbl.evaluation.contrast_figures import ARM_NAMES
 
     found = result["contrast"]
     levels = found["levels"]
     if levels:
-        told = "Accuracy on {images:,} images by the number of labels; the features themselves learned from {all:,} training images."
+        told = "Accuracy on {images:,} images by the number of labels; the features were learned from {all:,} training images."
         print(say(told, images=result["images"], all=found["training_images"]))
         if found["supervised"]:
-            print(say("They learned with all labels: what few labels are worth cannot be told of them."))
+            print(say("The features were learned with all labels, so they do not show how well a few labels work."))
         keys = [(of["name"], of["way"]) for of in levels[0]["arms"]]
         rows = [
             (say(ARM_NAMES[key]), *(format_number(of["accuracy"]) for level in levels for of in level["arms"] if (of["name"], of["way"]) == key))
@@ -274,11 +280,11 @@ def _show_contrast(result: dict[str, Any]) -> None:
 
 
 def _show_generation(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.generation.judge` found: each number beside that of other real images."""
+    """Prints what `pbl.tasks.generation.judge` found: each number next to that of other real images."""
     from pbl.diagnosis.generation import BASELINE_NAMES
 
     of, floor = result["samples"], result["floor"]
-    told = "{samples:,} generated images beside {images:,} real ones; the judge saw neither"
+    told = "{samples:,} generated images compared with {images:,} real ones; the judge was trained on neither"
     print(say(told, samples=of["samples"], images=result["real_images"]))
     rows = [
         ("KID x 1000", f"{of['kid']:.2f}", f"{floor['kid']:.2f}"),
@@ -307,7 +313,7 @@ def _show_anomalies(result: dict[str, Any]) -> None:
     from pbl.diagnosis.anomalies import BASELINE_NAMES
 
     if result["leak"]:
-        told = "LEAK: the data doctor names {items} images as copies of others. These numbers are likely too good."
+        told = "LEAK: the data doctor reports {items} images as copies of others. These numbers are likely too good."
         print(say(told, items=result["leak"]["items"]))
     told = "{images:,} images, {normal:,} of them normal"
     print(say(told, images=result["images"], normal=result["normal_images"]))
@@ -360,16 +366,18 @@ def _say_interval(low: float | None, high: float | None) -> str:
 def _show_promise(result: dict[str, Any]) -> None:
     promise = result["promise"]
     if promise is None:
-        print(say("No threshold: what validation gave is missing. First: python -m pbl evaluate RUN"))
+        print(say("No threshold: the results of validation are missing. First: python -m pbl evaluate RUN"))
         return
     if promise["threshold"] is None:
         told = "No threshold: with {images} normal validation {images:image|images} {asked_percent:g}% false alarms cannot be promised."
         print(say(told, images=promise["images"], asked_percent=100 * promise["asked"]))
         return
-    told = "The threshold {threshold:.4g} was chosen by {images} normal validation images, so that on average at most {asked_percent:g}% of normal images are false alarms; with this very threshold it may be {low:.1%} to {high:.1%} (95% interval)."
+    told = "The threshold {threshold:.4g} was chosen on {images} normal validation images. On average at most {asked_percent:g}% of normal images are false alarms; for this particular threshold the share may be {low:.1%} to {high:.1%} (95% interval)."
     print(say(told, **promise, asked_percent=100 * promise["asked"]))
     if "is_kept" in promise:
-        told = "Here {found:.1%} are, where {expected_low:.1%} to {expected_high:.1%} were to be expected: {verdict}."
+        told = (
+            "{found:.1%} are false alarms here, and {expected_low:.1%} to {expected_high:.1%} were expected: {verdict}."
+        )
         verdict = Sentence("the promise is kept") if promise["is_kept"] else Sentence("the promise is NOT kept")
         if not promise["is_kept"] and result["metrics"]["false_alarms"] < promise["expected_low"]:
             verdict = Sentence("fewer than that")
@@ -377,7 +385,7 @@ def _show_promise(result: dict[str, Any]) -> None:
 
 
 def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Title, value and explanation of each."""
+    """Title, value and explanation of each metric."""
     intervals, calibration = result["intervals"], result["calibration"]
 
     def row(title: str, name: str, value: float | None, what: str) -> tuple[str, str, str]:
@@ -403,7 +411,7 @@ def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     for k, value in result["top_k_accuracy"].items():
         rows.append((say("top-{k} accuracy", k=k), format_number(value), ""))
     mean, high = calibration["ece_if_calibrated"], calibration["ece_if_calibrated_high"]
-    of_calibration = "calibration error; of a calibrated model {mean:.4f}, to {high:.4f}"
+    of_calibration = "calibration error; for a calibrated model {mean:.4f}, up to {high:.4f}"
     return [
         *rows,
         row("ROC AUC", "roc_auc", result["roc_auc"], say("one class against the rest, mean")),
@@ -419,11 +427,13 @@ def _show_what_validation_chose(result: dict[str, Any]) -> None:
     from pbl.evaluation.thresholds import write_threshold
 
     calibration, threshold = result["calibration"], result.get("threshold")
-    itself = Sentence("on these very images") if result["split"] == "val" else Sentence("on validation")
+    itself = Sentence("on these same images") if result["split"] == "val" else Sentence("on validation")
     if "temperature" in calibration:
         is_off = calibration["ece"] > calibration["ece_if_calibrated_high"]
         fields = {
-            "verdict": Sentence("not calibrated") if is_off else Sentence("as calibrated as these images can tell"),
+            "verdict": Sentence("not calibrated")
+            if is_off
+            else Sentence("as well calibrated as these images can show"),
             "temperature": calibration["temperature"],
             "ece": calibration["ece_after"],
             "loss": calibration["log_loss_after"],
@@ -432,17 +442,17 @@ def _show_what_validation_chose(result: dict[str, Any]) -> None:
         print(say(told, itself=itself, **fields))
         lowest, highest = TEMPERATURES
         if not 1.01 * lowest < calibration["temperature"] < highest / 1.01:
-            told = "This temperature is the end of the range that was searched, {lowest:g} to {highest:g}: no best one was found."
+            told = "This temperature is the end of the searched range, {lowest:g} to {highest:g}: no best temperature was found."
             print(say(told, lowest=lowest, highest=highest))
     if threshold is None:
         return
     if threshold["value"] is None:
-        print(say("Threshold: none reaches {aim} on validation.", aim=threshold["aim"]))
+        print(say("Threshold: no threshold reaches {aim} on validation.", aim=threshold["aim"]))
         return
     low, high = threshold["interval"]
-    half = Sentence("0.5 may be as good") if low <= 0.5 <= high else Sentence("0.5 is not it")
+    half = Sentence("0.5 may be as good") if low <= 0.5 <= high else Sentence("0.5 is outside it")
     value = write_threshold(threshold["value"])
-    told = "Threshold: for {aim} {value} was chosen {itself} (95% interval {low:.2f} to {high:.2f}: {half})."
+    told = "Threshold: {value} was chosen {itself} for {aim} (95% interval {low:.2f} to {high:.2f}: {half})."
     print(say(told, aim=threshold["aim"], value=value, itself=itself, low=low, high=high, half=half))
     shown = ("precision", "recall", "f1", "accuracy", "cost")
     rows = [
@@ -462,14 +472,14 @@ def predict(
         Path | None,
         Option(
             metavar="FOLDER",
-            help="Write there a picture of each image: of anomaly detection where the error is, of segmentation what is marked, and the mask, of detection the boxes.",
+            help="Write a picture of each image to this folder: for anomaly detection where the error is, for segmentation what is marked and the mask, for detection the boxes.",
         ),
     ] = None,
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Predict the class of image files; of other tasks their score, what is marked or found, or which are alike."""
+    """Predict the class of image files; for other tasks their score, what is marked or found, or which images are alike."""
     choose_code([run], trust, no_code)
     from pbl.runs import load_run
     from pbl.storage.writing import write_table
@@ -486,7 +496,7 @@ def predict(
     notes: list[str] = []
     table = evaluation.predict(opened, images, tell=left_out.append, note=notes.append, maps=maps)
     if csv is not None:
-        write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
+        write_table(csv, table, encoding="utf-8-sig")  # its byte order mark tells Excel that it is UTF-8
     if as_json:
         _print_records(table)
     elif "cosine" in table:
@@ -528,7 +538,7 @@ def _print_records(table: Any) -> None:
 
 
 def _tell_left_out(notes: list[str], left_out: list[str]) -> int:
-    """Prints what is to be said of the images that were read, and returns the exit status."""
+    """Prints the notes on the images that were read, and returns the exit status."""
     for line in (*notes, *left_out):
         print(f"pbl: {say_sentence(line)}", file=sys.stderr)
     return 1 if left_out else 0
@@ -539,7 +549,7 @@ def _name_likeness(table: Any) -> list[str]:
 
 
 def _list_likeness(row: dict[str, Any]) -> list[str]:
-    """What stands in the columns that `_name_likeness` names."""
+    """The cells of the columns that `_name_likeness` names."""
     of_pairs = [f"{row['above']:.1%}", say("same") if row["same"] else say("different")] if "same" in row else []
     return [f"{row['cosine']:.4f}", *of_pairs]
 
@@ -547,10 +557,13 @@ def _list_likeness(row: dict[str, Any]) -> list[str]:
 def search(
     run: RunFolder,
     images: Annotated[
-        list[str], Argument(metavar="IMAGE_OR_FOLDER", help="What is sought: image files, or folders of them.")
+        list[str],
+        Argument(metavar="IMAGE_OR_FOLDER", help="The images to search for: image files, or folders of them."),
     ],
-    among: Annotated[list[str], Option("--in", metavar="FOLDER", help="What is searched; may be given several times.")],
-    most: Annotated[int, Option(help="How many are found for each image.")] = 5,
+    among: Annotated[
+        list[str], Option("--in", metavar="FOLDER", help="The images to search in; may be given several times.")
+    ],
+    most: Annotated[int, Option(help="The number of images found for each image.")] = 5,
     csv: Annotated[Path | None, Option(metavar="FILE", help="Write the table to this file.")] = None,
     out: Annotated[
         Path | None, Option(metavar="FILE", help="Draw them in this .png: a row for each of the first 8 images.")
@@ -573,7 +586,7 @@ def search(
     notes: list[str] = []
     table = found.search(opened, images, among, most, picture=out, tell=left_out.append, note=notes.append)
     if csv is not None:
-        write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
+        write_table(csv, table, encoding="utf-8-sig")  # its byte order mark tells Excel that it is UTF-8
     if as_json:
         _print_records(table)
     else:
@@ -584,23 +597,25 @@ def search(
 
 def generate(
     run: RunFolder,
-    count: Annotated[int, Option(help="How many images.")] = 64,
-    seed: Annotated[int | None, Option(help="Of the noise: the same images again; 0 unless given.")] = None,
+    count: Annotated[int, Option(help="The number of images.")] = 64,
+    seed: Annotated[
+        int | None, Option(help="Seed of the noise: the same seed gives the same images; 0 by default.")
+    ] = None,
     label: Annotated[
-        str | None, Option(metavar="CLASS", help="The class to make, where the run was trained with conditional=true.")
+        str | None, Option(metavar="CLASS", help="The class to generate, if the run was trained with conditional=true.")
     ] = None,
     out: Annotated[
         Path | None,
         Option(
             metavar="PATH",
-            help="A .png (a grid), a .npz (the pixels), or a folder (a file an image). Unless given: generated.png.",
+            help="A .png (a grid), a .npz (the pixels), or a folder (one file per image). Default: generated.png.",
         ),
     ] = None,
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Generate images with a run that learned to (task=generation)."""
+    """Generate images with a run that learned to do so (task=generation)."""
     choose_code([run], trust, no_code)
     from pbl.runs import load_run
 
@@ -635,7 +650,7 @@ def generate(
 
 
 def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = False) -> int:
-    """Say what a run suffers from, such as overfitting, how sure that is, and what to try next."""
+    """Diagnose a run, such as overfitting: how certain the diagnosis is, and what to try next."""
     from pbl.diagnosis.advice import as_json as to_json
     from pbl.diagnosis.by_task import diagnose_run
     from pbl.runs import load_run
@@ -649,13 +664,13 @@ def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = 
 
 
 def show_diagnosis(diagnosis, language: str) -> None:
-    """Prints a `Diagnosis`: in colours on a terminal; a line each into a file."""
+    """Prints a `Diagnosis`: in colours on a terminal; into a file, each part on one line."""
     colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
     styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
     console = open_console()
     for kind, text in diagnosis.paragraphs(language):
         left = {"headline": 0, "command": 4}.get(kind, 2)
-        if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
+        if kind == "command" or not sys.stdout.isatty():  # to be copied, so it is never wrapped
             console.print(for_screen(" " * left + text, keep_lines=True), style=styles.get(kind), soft_wrap=True)
         else:
             lines = wrap(for_screen(text, keep_lines=True), console.width - left)
@@ -668,14 +683,14 @@ def inspect(
         list[str] | None,
         Argument(
             metavar="IMAGE_OR_FOLDER",
-            help="Image files, or folders of them; the worst mistakes of validation and some right ones unless given.",
+            help="Image files, or folders of them; by default the worst mistakes of validation and some correct predictions.",
         ),
     ] = None,
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Draw what a run's network looks at: filters, feature maps, Grad-CAM or attention, and its loss on the way."""
+    """Draw what a run's network looks at: filters, feature maps, Grad-CAM or attention, and the loss along the training path."""
     choose_code([run], trust, no_code)
     from pbl.runs import load_run
 
@@ -696,24 +711,26 @@ def inspect(
 def demo(
     runs: Annotated[list[str], Argument(metavar="RUN", help="One run, or up to four, which are shown side by side.")],
     port: Annotated[
-        int | None, Option(help="Where the page listens; the first free one from 7860 on unless given.")
+        int | None, Option(help="The port of the page; by default the first free port from 7860 on.")
     ] = None,
     share: Annotated[
         bool,
         Option(
             "--share",
-            help="Make a public link, for a week at most: whoever has it can use the page, through servers of Gradio.",
+            help="Make a public link, valid for a week at most. Anyone who has it can use the page; the images go through servers of Gradio.",
         ),
     ] = False,
     trust: Trust = False,
     no_code: NoCode = False,
 ) -> int:
-    """Show a web page on which runs are tried: an image, a sketch, validation images; of generation new images."""
+    """Show a web page for trying runs on an image, a sketch or validation images; for generation it shows new images."""
     choose_code(runs, trust, no_code)
     with quiet_tensorflow():
         import keras  # noqa: F401, its messages too stay off the screen
 
         from pbl.demonstration import server
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: the uploaded images are removed
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ends like Ctrl-C, so that the uploaded images are removed
     server.demo(*runs, share=share, port=port, wait=True)
     return 0

@@ -18,22 +18,22 @@ def export(
         Literal["keras", "savedmodel", "litert", "onnx", "tfjs"],
         Option(
             "--format",
-            help="For Keras, TensorFlow, LiteRT (phones and small computers: .tflite) or ONNX; tfjs cannot be written, and says why.",
+            help="For Keras, TensorFlow, LiteRT (phones and small computers: .tflite) or ONNX; tfjs cannot be written, and the reason is shown.",
         ),
     ],
     quantise: Annotated[
         Literal["int8", "float16"] | None,
-        Option(help="Make it smaller: LiteRT in both, ONNX in int8. The accuracy before and after is told."),
+        Option(help="Make the file smaller: LiteRT in both, ONNX in int8. The accuracy before and after is reported."),
     ] = None,
     out: Annotated[
-        Path | None, Option(metavar="DIR", help="Where the files go; export/ in the run unless given.")
+        Path | None, Option(metavar="DIR", help="Folder for the files; by default export/ in the run.")
     ] = None,
     data_dir: DataDir = None,
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write a run's best model for another runtime, read it back, and compare it with predict; with a model card."""
+    """Write a run's best model for another runtime, read it back, and compare it with predict; a model card is written too."""
     choose_code([run], trust, no_code)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from pbl.runs import load_run
@@ -73,17 +73,17 @@ def _show(made: Any, run: Any) -> None:
         ),
     ]  # fmt: skip
     print_table(head if with_classes else head[:-1], rows if with_classes else [row[:-1] for row in rows])
-    told = "Compared on {images} inputs, each number with what predict gives; latency is a median, with quartiles, on {cores} cores."
+    told = "Compared on {images} inputs: each number with the output of predict; latency is a median, with quartiles, on {cores} cores."
     print(say(told, images=about["compared"], cores=about["cores"]))
     if policy != "float32":
-        told = "From the same weights in float32 the largest difference is {difference:.2g}: that is the file's. The rest is the rounding of {policy}, in which the run computes."
+        told = "Compared with the same weights in float32 the largest difference is {difference:.2g}: this is the error of the file. The rest is the rounding of {policy}, in which the run computes."
         print(say(told, difference=about["largest_difference_from_float32"], policy=policy))
     if "accuracy" in about:
         _show_accuracy(about["accuracy"], about["quantise"])
     print(say("Written: {file}", file=f"{made.file}, {made.description.name}"))
-    print(say("Model card: {file}. What only you know is yours to write there; it stays.", file=made.card))
+    print(say("Model card: {file}. Add what only you know; your text is kept.", file=made.card))
     for heading in made.kept:
-        print(say("Below '{heading}' the card was changed by hand: it was left so.", heading=heading))
+        print(say("The card was changed by hand below '{heading}': this part was not changed.", heading=heading))
 
 
 def _show_accuracy(accuracy: dict[str, Any], kind: str) -> None:

@@ -1,4 +1,4 @@
-"""A class's hidden test set, from both sides: `holdout`, `submit`, `grade`."""
+"""A class's hidden test set, for the instructor and the teams: `holdout`, `submit`, `grade`."""
 
 import sys
 from pathlib import Path
@@ -18,40 +18,45 @@ def holdout(
     task: Annotated[
         Literal["classification", "segmentation", "detection", "anomaly"],
         Option(
-            help="segmentation: images with a mask each, and teams hand in masks; detection: with boxes, likewise; anomaly goes with --normal."
+            help="segmentation: images with a mask each; teams hand in masks. detection: images with boxes; teams hand in boxes. anomaly: use --normal."
         ),
     ] = "classification",
     fraction: Annotated[
-        float, Option(help="Share of each class that is hidden; 1 hides all, and nothing is public.")
+        float, Option(help="Share of each class that is hidden; 1 hides all images, and nothing is public.")
     ] = 0.2,
-    out: Annotated[str | None, Option(metavar="DIR", help="The folder to make; holdout/NAME unless given.")] = None,
+    out: Annotated[str | None, Option(metavar="DIR", help="The folder to make; by default holdout/NAME.")] = None,
     hide_test: Annotated[
-        bool, Option("--hide-test", help="Hide the source's own test split in place of a share.")
+        bool, Option("--hide-test", help="Hide the test split of the source instead of a share.")
     ] = False,
     groups: Annotated[
         str | None,
-        Option(metavar="PATTERN", help="Images whose names share this word stay on one side, as in training."),
+        Option(
+            metavar="PATTERN", help="Images whose names share this word stay on one side of the split, as in training."
+        ),
     ] = None,
-    as_zip: Annotated[bool, Option("--zip", help="The public part as one .zip.")] = False,
+    as_zip: Annotated[bool, Option("--zip", help="Write the public part as one .zip.")] = False,
     references: Annotated[
-        bool, Option(help="Make and grade submissions that show the scale of grades; takes minutes.")
+        bool, Option(help="Make and grade submissions that show the scale of the grades; this takes minutes.")
     ] = True,
     normal: Annotated[
         list[str] | None,
         Option(
-            metavar="CLASS", help="For anomaly detection: a class that is normal. Give it again for each further one."
+            metavar="CLASS", help="For anomaly detection: a normal class. Repeat the option for each further class."
         ),
     ] = None,
     false_alarms: Annotated[
         float | None,
         Option(
-            metavar="SHARE", help="Of the normal images that may have an alarm, as teams promise; 0.05 unless given."
+            metavar="SHARE",
+            help="Share of the normal images that may raise an alarm, as teams promise; 0.05 by default.",
         ),
     ] = None,
-    seed: Annotated[int | None, Option(min=0, help="Of choice and names; random unless given.")] = None,
+    seed: Annotated[
+        int | None, Option(min=0, help="Seed of the selection and of the names; random by default.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> int:
-    """Make an instructor's hidden test set: a public part, hidden images, and their labels apart."""
+    """Make an instructor's hidden test set: a public part, the hidden images, and their labels in a separate file."""
     with quiet_tensorflow():
         from pbl.grading.holdout import make_holdout
     options = {"fraction": fraction, "hide_test": hide_test, "groups": groups, "as_zip": as_zip, "seed": seed}
@@ -61,15 +66,15 @@ def holdout(
     public = []
     if made.public is not None:
         public = [(made.public.name, say("{n:,} images for the teams", n=made.public_images))]
-    hidden = say("{n:,} hidden images under opaque names, without labels", n=made.images)
+    hidden = say("{n:,} hidden images with random names, without labels", n=made.images)
     marked = {"segmentation": "masks", "detection": "boxes"}.get(task)
-    yours = say("yours alone: labels.csv, how the set was made") + (", copies.csv" if made.findings else "")
+    yours = say("only for you: labels.csv, how the set was made") + (", copies.csv" if made.findings else "")
     yours += {"masks": say(", the masks"), "boxes": say(", the boxes"), None: ""}[marked]
     print_table([str(made.path), ""], [*public, ("images, hidden.json", hidden), ("labels", yours)])
     for finding in made.findings:
         told = (
-            "{severity}: {check}: {n} hidden {n:image has|images have} one among the public images ({examples}, ...). The pairs: {file}."
-            " --groups PATTERN keeps such together."
+            "{severity}: {check}: {n} hidden {n:image has|images have} a copy among the public images ({examples}, ...). The pairs: {file}. "
+            "--groups PATTERN keeps such images together."
         )
         details = {
             "severity": finding.severity,
@@ -93,8 +98,8 @@ def holdout(
         print(say(told, images=made.path / "images"))
     if marked:
         told = {
-            "masks": "Teams hand in masks: give them {images} too, late, since people can look at them.",
-            "boxes": "Teams hand in boxes: give them {images} too, late, since people can look at them.",
+            "masks": "Teams hand in masks: give them {images} too, but late, since people can look at the images.",
+            "boxes": "Teams hand in boxes: give them {images} too, but late, since people can look at the images.",
         }
         print(say(told[marked], images=made.path / "images"))
     print(say("Grade with it: python -m pbl grade SUBMISSIONS --data {path}", path=for_shell(made.path)))
@@ -103,13 +108,13 @@ def holdout(
 
 
 def _warn_of_exposed_labels(folder: Path) -> None:
-    """Tells where the next commit would take hidden labels along."""
+    """Prints a warning if the next commit would include hidden labels."""
     from pbl.grading.hidden import find_exposing_work_tree
 
     if tree := find_exposing_work_tree(folder):
         told = (
-            "{folder} lies in the git work tree {tree}, which does not ignore it: a commit of all files would publish the hidden"
-            " labels. Move it out of there, or name it in .gitignore."
+            "{folder} is in the git work tree {tree}, which does not ignore it: a commit of all files would publish the hidden labels. Move it out "
+            "of the work tree, or add it to .gitignore."
         )
         print(say(told, folder=folder, tree=tree), file=sys.stderr)
 
@@ -117,30 +122,30 @@ def _warn_of_exposed_labels(folder: Path) -> None:
 def submit(
     run: RunFolder,
     team: Annotated[str, Option(metavar="NAME", help="Your team's name.")],
-    out: Annotated[str | None, Option(metavar="FILE.zip", help="The file to hand in; TEAM.zip unless given.")] = None,
+    out: Annotated[str | None, Option(metavar="FILE.zip", help="The file to hand in; by default TEAM.zip.")] = None,
     keras: Annotated[
-        bool, Option("--keras", help="Hand in model.keras, of Keras's own layers, rather than weights.")
+        bool, Option("--keras", help="Hand in model.keras, made of Keras's own layers, instead of weights.")
     ] = False,
     predictions: Annotated[
         str | None,
         Option(
             metavar="IMAGES",
-            help="Hand in the classes, of anomaly detection the scores, of segmentation the masks, of detection the boxes, of these hidden images rather than a model.",
+            help="Hand in predictions for these hidden images instead of a model: classes, or scores (anomaly detection), masks (segmentation), boxes (detection).",
         ),
     ] = None,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write what a team hands in, checked here as the grader checks it."""
+    """Write a team's submission. It is checked here in the same way as by the grader."""
     choose_code([run], trust, False)
     with quiet_tensorflow():
-        from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
+        from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is hidden
         from pbl.grading.submission import submit as write
     submitted = write(run, team, out=out, as_keras=keras, predictions=predictions)
     if as_json:
         print_json({**submitted._asdict(), "file": str(submitted.file)}, indent=None)
         return 0
-    print(say("{file} is written, and was checked as the grader will check it.", file=submitted.file))
+    print(say("{file} is written, and was checked in the same way as by the grader.", file=submitted.file))
     if submitted.status == "ok":
         print(say_sentence(submitted.message))
     else:
@@ -161,35 +166,40 @@ def grade(
     ],
     data: Annotated[str, Option(metavar="HIDDEN", help="The hidden set: a folder that `holdout` made.")],
     out: Annotated[
-        str, Option(metavar="DIR", help="Where the tables go. The same command again goes on there.")
+        str, Option(metavar="DIR", help="Folder for the tables. The same command resumes there.")
     ] = "grades",
     roster: Annotated[
-        str | None, Option(metavar="FILE.csv", help="The expected teams; each gets a row, whatever it sent.")
+        str | None,
+        Option(metavar="FILE.csv", help="The expected teams; each team gets a row, even if it handed nothing in."),
     ] = None,
     rubric: Annotated[
         str | None, Option(metavar="FILE.py", help="Points, deadline, allowed builders: rubric = Rubric(...).")
     ] = None,
-    labels: Annotated[str | None, Option(metavar="FILE.csv", help="The labels, where they are not in HIDDEN.")] = None,
+    labels: Annotated[str | None, Option(metavar="FILE.csv", help="The labels, if they are not in HIDDEN.")] = None,
     predict_only: Annotated[
         bool, Option("--predict-only", help="Run the models; no labels are needed on this machine.")
     ] = False,
     score_only: Annotated[
         bool, Option("--score-only", help="Score what --predict-only left; no model is run on this machine.")
     ] = False,
-    jobs: Annotated[int, Option(min=1, max=64, help="Submissions at the same time.")] = 1,
+    jobs: Annotated[int, Option(min=1, max=64, help="Number of submissions graded at the same time.")] = 1,
     seconds: Annotated[float, Option(min=1, help="Time limit of each submission.")] = 120,
-    memory: Annotated[int, Option(min=64, help="Memory limit of each, in MB, beyond TensorFlow's own.")] = 3072,
+    memory: Annotated[
+        int, Option(min=64, help="Memory limit of each submission, in MB, in addition to TensorFlow's own memory.")
+    ] = 3072,
     require_isolation: Annotated[
         Literal["full", "limits"],
-        Option(help="full: refuse where this machine cannot lock submissions up; limits: go on without."),
+        Option(help="full: stop if this machine cannot isolate submissions; limits: continue without isolation."),
     ] = "full",
     half: Annotated[
         Literal["all", "public", "private"],
         Option(help="Score one half of the hidden images; public: a leaderboard of coarse scores."),
     ] = "all",
-    tries: Annotated[int | None, Option(min=1, help="Of a leaderboard: scores that a team is told.")] = None,
+    tries: Annotated[
+        int | None, Option(min=1, help="For a leaderboard: the number of scores that each team gets.")
+    ] = None,
     again: Annotated[
-        list[str] | None, Option(metavar="TEAM", help="Grade this team again though nothing changed.")
+        list[str] | None, Option(metavar="TEAM", help="Grade this team again, even if nothing has changed.")
     ] = None,
     require: Annotated[
         list[str] | None,
@@ -198,7 +208,8 @@ def grade(
         ),
     ] = None,
     language: Annotated[
-        Language | None, Option(help="Of the teams' feedback; else the variable PBL_LANGUAGE, else the locale.")
+        Language | None,
+        Option(help="Language of the teams' feedback; by default the variable PBL_LANGUAGE, then the locale."),
     ] = None,
     export: Annotated[
         tuple[str, str] | None,
@@ -208,11 +219,11 @@ def grade(
         ),
     ] = None,
     export_column: Annotated[
-        str | None, Option(metavar="NAME", help="Its column for this grade, where it has several.")
+        str | None, Option(metavar="NAME", help="The column for this grade, if the table has several.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Grade a class on hidden images: one row for every team, none trusted, nothing lost."""
+    """Grade a class on hidden images: one row for every team; no submission is trusted, and no result is lost."""
     if predict_only and score_only:
         raise InputError("Give one of --predict-only and --score-only.")
     requirements = parse_requirements(require)
@@ -274,7 +285,7 @@ def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
     print(say(told, file=out / "predicted.csv", out=for_shell(out)))
 
 
-# The columns of the score, by what it is.
+# The columns of the score, by the kind of score.
 HEADERS = {
     "roc_auc": ("AUROC (95% interval)", "found", "false alarms"),
     "dice": ("Dice (95% interval)", "falsely marked"),
@@ -310,12 +321,12 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
     header = ("team", "status", *HEADERS[headline], "points", *(("total",) if has_total else ()), "tie group")
     print_table([*(say(title) for title in header), ""], shown)
     if lacking:
-        told = "No total yet for {n} {n:team|teams}, whose marks are not all filled in: {teams}. Fill them in: {file}; the same command adds them up."
+        told = "No total yet for {n} {n:team|teams}, since some marks are missing: {teams}. Fill them in: {file}; the same command adds them up."
         print(say(told, n=len(lacking), teams=", ".join(lacking[:8]), file=out / "marks.csv"))
     told = "{table}, {page}, feedback for each team in {folder}"
     print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))
 
 
 def _say_outcome(row: dict[str, Any]) -> str:
-    """Why a submission is not "ok"; nothing of one that is."""
+    """The reason why a submission is not "ok"; nothing if it is."""
     return "" if row["status"] == "ok" else say(row["template"], **row["fields"])

@@ -1,4 +1,4 @@
-"""The options that several commands share, and how their words are read."""
+"""The options that several commands share, and functions that read their words."""
 
 import operator
 import os
@@ -18,7 +18,7 @@ from pbl.languages.catalogue import list_languages
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run's folder, such as runs/digits_resnet20/001.")]
 RunsOption = Annotated[
     str | None,
-    Option("--runs", metavar="DIR", help="Where runs are kept; else the variable PBL_RUNS, else runs/."),
+    Option("--runs", metavar="DIR", help="Folder of the runs; by default the variable PBL_RUNS, then runs/."),
 ]
 DataDir = Annotated[str | None, Option(metavar="DIR", help="Folder of prepared TensorFlow Datasets.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON, for scripts.")]
@@ -26,7 +26,7 @@ ExperimentFile = Annotated[
     str | None,
     Argument(
         metavar="EXPERIMENT.py",
-        help="An experiment file, or a run's folder for its very settings; experiments/digits_resnet20.py unless given.",
+        help="An experiment file, or a run's folder for the settings of that run; by default experiments/digits_resnet20.py.",
     ),
 ]
 Settings = Annotated[
@@ -36,58 +36,66 @@ Settings = Annotated[
 Split = Literal["val", "test"]
 Language = Literal[*list_languages()]
 LanguageOption = Annotated[
-    Language | None, Option(help="Of the sentences; else the variable PBL_LANGUAGE, else the locale.")
+    Language | None, Option(help="Language of the sentences; by default the variable PBL_LANGUAGE, then the locale.")
 ]
 
 Trust = Annotated[
-    bool, Option("--trust", help="Execute the run's experiment.py though it was not made on this machine.")
+    bool, Option("--trust", help="Execute the run's experiment.py, even if it was not made on this machine.")
 ]
 NoCode = Annotated[
-    bool, Option("--no-code", help="Do not execute the run's experiment.py: its model is one of this package.")
+    bool, Option("--no-code", help="Do not execute the run's experiment.py: its model comes with this package.")
 ]
 
 Workers = Annotated[
     int,
     Option(
         metavar="N",
-        help="Train so many runs at once, as processes that share this machine's cores and GPUs; several runs only.",
+        help="The number of runs trained at once, as processes that share this machine's cores and GPUs; only for several runs.",
     ),
+]
+Engine = Annotated[
+    Literal["processes", "ray"],
+    Option(help="What runs the workers: processes of this machine, or tasks of Ray, on the cluster that it finds."),
 ]
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
-_words: list[str] = []  # of the command that runs now
+_words: list[str] = []  # words of the command that runs now
 
 
 def remember_words(words: list[str]) -> None:
-    """Keeps the words of the command, for its workers."""
+    """Stores the words of the command, for its workers."""
     _words[:] = words
 
 
-def spread(workers: int) -> None:
-    """Lets so many processes give this very command at once, and waits for them: then all is trained, and read here.
+def spread(workers: int, engine: str) -> None:
+    """Runs the same command in several processes at once, and waits for them: then everything is trained, and this process reads it.
 
-    Of a worker, and where there is to be one alone, it does nothing.
+    In a worker, or with a single worker, it does nothing.
 
     Args:
-        workers: How many, as `--workers` has it.
+        workers: How many processes, as given by `--workers`.
+        engine: What runs them, as given by `--engine`.
     """
     from pbl.training.workers import is_worker, run_workers
 
-    if workers == 1 or is_worker():
+    if is_worker() or (workers == 1 and engine == "processes"):
         return
     words = list(_words)
-    while "--workers" in words:
-        del words[(at := words.index("--workers")) : at + 2]
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # this process leaves the GPUs to them
+    for option in ("--workers", "--engine"):
+        while option in words:
+            del words[(at := words.index(option)) : at + 2]
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # this process leaves the GPUs to the workers
+    if engine == "ray":
+        from pbl.training.ray_engine import run_on_ray as run_workers
     run_workers(
         words, workers, lambda line: print(say_sentence(line), flush=True), lambda line: print(line, flush=True)
     )
 
 
 def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:
-    """Reads `--trust` and `--no-code`: whether the code of runs is executed, until the command ends.
+    """Reads `--trust` and `--no-code`: whether the code of runs may be executed until the command ends.
 
     Raises:
         InputError: Both are given.
@@ -98,7 +106,7 @@ def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:
     if trust and no_code:
         raise InputError("Give --trust or --no-code, not both.")
     if no_code:
-        os.environ[NO_CODE] = "1"  # `pbl.cli.main` takes it away
+        os.environ[NO_CODE] = "1"  # `pbl.cli.main` removes it
     if trust:
         places = [place for run in runs if run and "=" not in run for place in find_places(run)]
         for file in (file for place in places for file in [place / "experiment.py", *place.glob("*/experiment.py")]):
@@ -122,16 +130,18 @@ def load_config(experiment: str | None, settings: list[str] | None):
         )
     words = [word for word in words if word not in files]
     experiment = find_experiment(files[0]) if files else str(DEFAULT_EXPERIMENT)
-    # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
+    # Plain settings are checked before TensorFlow is loaded; the file loads it only if it has its own model or data.
     with quiet_tensorflow():
         return load_experiment(experiment, words)
 
 
 def _check_experiment(word: str) -> None:
-    """Raises InputError where what stands in the place of an experiment file is something else, which is a setting."""
-    told = "'{word}' is no experiment file, but {what}. Write: {setting}={word}"
+    """Raises InputError if the word in the place of an experiment file is something else and not a setting."""
+    told = "'{word}' is not an experiment file, but {what}. Write: {setting}={word}"
     if re.fullmatch(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?", word):
-        wrong = "'{word}' is a value without a setting. Several values of one: --sweep \"learning_rate=0.1,0.01\"."
+        wrong = (
+            "'{word}' is a value without a setting. Several values of one setting: --sweep \"learning_rate=0.1,0.01\"."
+        )
         raise InputError(wrong, word=word)
     path = Path(find_experiment(word))
     if path.suffix.lower() in (".zip", ".npz") or (path.is_dir() and not any(path.glob("**/config.json"))):
@@ -147,7 +157,7 @@ def _check_experiment(word: str) -> None:
 
 
 def find_experiment(word: str) -> str:
-    """Returns the path of an experiment file or run: `my_team` stands for experiments/my_team.py where it is no path itself."""
+    """Returns the path of an experiment file or run: `my_team` means experiments/my_team.py if it is not a path itself."""
     from pbl.config import DEFAULT_EXPERIMENT
     from pbl.runs import find_places
 
@@ -160,7 +170,7 @@ def find_experiment(word: str) -> str:
 
 
 def check_file(option: str, file: Path | None, formats: tuple[str, ...]) -> None:
-    """Raises InputError where a file that is to be written has no folder, or not one of these endings."""
+    """Raises InputError if a file that is to be written is in no existing folder, or does not have one of these endings."""
     if file is not None and (file.suffix.lower() not in formats or not file.parent.is_dir()):
         raise InputError(
             "{option} {file}: give a file in a folder that exists, whose name ends in one of {formats}.",
@@ -187,7 +197,7 @@ class Requirement(NamedTuple):
     number: float
 
     def judge(self, value: float | None) -> dict[str, Any]:
-        """Says whether a value reaches it; None does not."""
+        """Reports whether a value reaches it; None does not."""
         holds = value is not None and _SIGNS[self.sign](value, self.number)
         return {"requirement": self.text, "value": value, "holds": holds}
 
@@ -196,7 +206,7 @@ def parse_requirements(texts: list[str] | None) -> list[Requirement]:
     """Reads the words after `--require`.
 
     Raises:
-        InputError: One is not of the form "accuracy>=0.9".
+        InputError: One of them does not have the form "accuracy>=0.9".
     """
     requirements = []
     for text in texts or []:
@@ -207,6 +217,6 @@ def parse_requirements(texts: list[str] | None) -> list[Requirement]:
             wrong = '--require "{text}" is not of the form "accuracy>=0.9" (>=, >, <= or <).'
             raise InputError(wrong, text=text) from None
         if float(number) > 1 and name.rpartition(".")[2] in _SHARES:
-            told = '--require "{text}": {name} is a share, 0 to 1. Write "{name}{sign}{share:g}".'
+            told = '--require "{text}": {name} is a share, from 0 to 1. Write "{name}{sign}{share:g}".'
             raise InputError(told, text=text, name=name, sign=sign, share=float(number) / 100)
     return requirements

@@ -13,16 +13,16 @@ from pbl.languages import choose_screen_language, say
 
 def log(
     folder: Annotated[
-        str | None, Argument(metavar="FOLDER", help="Where the runs are kept; else the variable PBL_RUNS, else runs/.")
+        str | None, Argument(metavar="FOLDER", help="Folder of the runs; by default the variable PBL_RUNS, then runs/.")
     ] = None,
     language: LanguageOption = None,
     out: Annotated[
-        Path | None, Option(metavar="FILE.png", help="Draw what each run gained, with its interval.")
+        Path | None, Option(metavar="FILE.png", help="Draw the gain of each run, with its interval.")
     ] = None,
     csv: Annotated[Path | None, Option(metavar="FILE", help="Write the table to this file.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """List all runs: what each changed against the run it came from, and what that gained."""
+    """List all runs: what each run changed compared with its parent run, and the gain."""
     check_file("--out", out, PICTURES)
     check_file("--csv", csv, (".csv",))
     from pbl.reports import team_log
@@ -50,25 +50,26 @@ def log(
 def report(
     run: Annotated[
         str | None,
-        Argument(metavar="RUN", help="A run's folder; with --team the folder of all runs, runs/ unless given."),
+        Argument(metavar="RUN", help="A run's folder; with --team the folder of all runs, by default runs/."),
     ] = None,
     team: Annotated[
         bool,
         Option(
             "--team",
-            help="A draft of the team's report, of all runs; what only you can write is taken from team_notes.md.",
+            help="Write a draft of the team's report on all runs; your own text is taken from team_notes.md.",
         ),
     ] = False,
     language: LanguageOption = None,
     out: Annotated[
         Path | None,
         Option(
-            metavar="FILE.html", help="Where the page goes; report.html in the run, team_report.html in the folder."
+            metavar="FILE.html",
+            help="File for the page; by default report.html in the run, or team_report.html in the folder.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Put all that a run holds on one page: scores, diagnosis, pictures, data, settings, cost, environment."""
+    """Put the whole run on one page: scores, diagnosis, pictures, data, settings, cost, environment."""
     if team:
         from pbl.reports.team_report import write_team_report
 
@@ -79,9 +80,9 @@ def report(
             return 0
         print(say("Written: {file}", file=made.file))
         if made.kept:
-            print(say("The page that lay there was changed by hand; it is kept as {file}.", file=made.kept))
+            print(say("The previous page was changed by hand; it is kept as {file}.", file=made.kept))
         if made.open:
-            told = "Write your part in {notes}, then run the same command again. Still open: {headings}."
+            told = "Write your part in {notes}, then run the same command again. Still empty: {headings}."
             print(say(told, notes=made.notes, headings=", ".join(say(heading) for heading in made.open)))
         return 0
     if run is None:
@@ -94,8 +95,8 @@ def report(
     if as_json:
         print_json({**written._asdict(), "file": str(written.file)})
         return 0
-    told = "{file}: {size:,.0f} kB, {pictures} {pictures:picture|pictures} in it"
+    told = "{file}: {size:,.0f} kB, with {pictures} {pictures:picture|pictures}"
     print(say(told, file=written.file, size=written.bytes / 1000, pictures=len(written.pictures)))
     for name, reason in list(written.left_out.items())[:20]:
-        print(say("Not shown: {name}, since {reason}.", name=name, reason=reason))
+        print(say("Not shown: {name}, because {reason}.", name=name, reason=reason))
     return 0

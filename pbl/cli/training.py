@@ -10,6 +10,7 @@ from pbl.cli.evaluation import show_diagnosis
 from pbl.cli.options import (
     PICTURES,
     AsJson,
+    Engine,
     ExperimentFile,
     NoCode,
     RunsOption,
@@ -32,15 +33,18 @@ def train(
     experiment: ExperimentFile = None,
     settings: Settings = None,
     fresh: Annotated[
-        bool, Option("--fresh", help="Start anew although an unfinished run of these settings is there.")
+        bool, Option("--fresh", help="Start a new run, even if there is an unfinished run with these settings.")
     ] = False,
     dry_run: Annotated[
-        bool, Option("--dry-run", help="One batch through all of it, to see that it runs; nothing is kept.")
+        bool, Option("--dry-run", help="Run one batch through the whole pipeline as a check; nothing is kept.")
     ] = False,
     memorise: Annotated[
         int | None,
         Option(
-            min=2, max=1024, metavar="IMAGES", help="Can the model learn so many images (32) by heart? Nothing is kept."
+            min=2,
+            max=1024,
+            metavar="IMAGES",
+            help="Check whether the model can memorise this number of images (32). Nothing is kept.",
         ),
     ] = None,
     sweep: Annotated[
@@ -50,9 +54,12 @@ def train(
             help="One run for each combination of these settings, such as learning_rate=0.1,0.01.",
         ),
     ] = None,
-    seeds: Annotated[int, Option(min=1, help="So many runs, with seeds that count up.")] = 1,
+    seeds: Annotated[int, Option(min=1, help="The number of runs, with consecutive seeds.")] = 1,
     learning_curve: Annotated[
-        bool, Option("--learning-curve", help="Would more data help? Train on 1/8, 1/4, 1/2 and all of the images.")
+        bool,
+        Option(
+            "--learning-curve", help="Check whether more data would help: train on 1/8, 1/4, 1/2 and all of the images."
+        ),
     ] = False,
     search: Annotated[
         str | None,
@@ -61,18 +68,23 @@ def train(
             help="Search for good settings, with Optuna, such as learning_rate=log:1e-3..0.3 optimizer=sgd,adamw.",
         ),
     ] = None,
-    trials: Annotated[int, Option(help="With --search: so many trials, those of earlier calls included.")] = 30,
-    minutes: Annotated[float | None, Option(help="With --search: no trial begins after so many minutes.")] = None,
+    trials: Annotated[int, Option(help="With --search: the number of trials, including those of earlier calls.")] = 30,
+    minutes: Annotated[
+        float | None, Option(help="With --search: no trial begins after this number of minutes.")
+    ] = None,
     pruner: Annotated[
         Literal["median", "hyperband", "none"],
-        Option(help="With --search: what ends a run that does worse than others did by then."),
+        Option(
+            help="With --search: the rule that stops a run if it is worse than earlier runs were at the same epoch."
+        ),
     ] = "median",
     workers: Workers = 1,
+    engine: Engine = "processes",
     runs: RunsOption = None,
     trust: Trust = False,
     no_code: NoCode = False,
 ) -> int:
-    """Train one run, and evaluate it on validation. The same command goes on with a run that was cut off."""
+    """Train one run, and evaluate it on validation. The same command resumes an interrupted run."""
     choose_code([experiment], trust, no_code)
     config = load_config(experiment, settings)
     is_sweep = sweep is not None or (seeds > 1 and not learning_curve)
@@ -82,14 +94,14 @@ def train(
         )
     if search is None and (trials != 30 or minutes is not None or pruner != "median"):
         raise InputError("--trials, --minutes and --pruner are for --search.")
-    if workers != 1 and not (is_sweep or learning_curve or search is not None):
-        raise InputError("--workers is for several runs: --sweep, --seeds, --search or --learning-curve.")
+    if (workers != 1 or engine != "processes") and not (is_sweep or learning_curve or search is not None):
+        raise InputError("--workers and --engine are for several runs: --sweep, --seeds, --search or --learning-curve.")
     if search is not None:
-        return _search(config, search, trials, minutes, pruner, workers, runs)
+        return _search(config, search, trials, minutes, pruner, workers, engine, runs)
     if learning_curve:
-        return _measure_learning_curve(config, seeds, workers, runs)
+        return _measure_learning_curve(config, seeds, workers, engine, runs)
     if is_sweep:
-        return _sweep(config, sweep, seeds, workers, runs)
+        return _sweep(config, sweep, seeds, workers, engine, runs)
     with quiet_tensorflow():
         from pbl.training import run as training
         from pbl.training import trials
@@ -99,17 +111,17 @@ def train(
         return 0 if accuracy >= trials.MEMORISED else 1
     if dry_run:
         run = trials.dry_run(config, runs)
-        told = "All of it runs: {model} on {source}. Nothing was kept."
+        told = "The whole pipeline runs: {model} on {source}. Nothing was kept."
         print(say(told, model=run.config.model, source=run.split["source"]))
         return 0
     return _show_run(training.train(config, folder=runs, fresh=fresh))
 
 
-def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | None) -> int:
+def _sweep(config, text: str | None, seeds: int, workers: int, engine: str, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
-    spread(workers)
+    spread(workers, engine)
     table, file = sweep.run_sweep(planned, folder)
     if is_worker():
         return _find_status(table["status"])
@@ -121,7 +133,7 @@ def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | Non
 
         try:
             result = compare(find_runs(finished))
-        except InputError as error:  # settings that change the images
+        except InputError as error:  # these settings change the images
             print(say_sentence(error))
         else:
             show_comparison(result)
@@ -133,7 +145,7 @@ def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | Non
 
 
 def _search(
-    config, text: str, trials: int, minutes: float | None, pruner: str, workers: int, folder: str | None
+    config, text: str, trials: int, minutes: float | None, pruner: str, workers: int, engine: str, folder: str | None
 ) -> int:
     with quiet_tensorflow():
         from pbl.training import study
@@ -141,9 +153,9 @@ def _search(
     study.check_optuna()
     space = parse_space(text, config)
     study.check_size(space, trials, minutes)
-    if workers != 1 and not is_worker():
-        study.Study(config, space, folder=folder)  # what the journal holds against it is told once, not by each worker
-    spread(workers)
+    if (workers != 1 or engine != "processes") and not is_worker():
+        study.Study(config, space, folder=folder)  # a conflict with the journal is reported once, not by each worker
+    spread(workers, engine)
     found = study.search(config, space, trials, minutes=minutes, pruner=pruner, folder=folder)
     if is_worker() or found.is_interrupted:
         return 130 if found.is_interrupted else 0
@@ -169,13 +181,13 @@ def _show_search(found, space, config) -> int:
         with replacing(pictures[-1]) as temporary:
             figure.savefig(temporary, dpi=120)
     if not found.seeds:
-        print(say("No trial has finished: give more of them, or another space."))
+        print(say("No trial has finished: allow more trials, or use another space."))
         return 1
     runs = [run for of_trial in found.seeds.values() for run in of_trial]
     if len(runs) > 1:
         try:
             result = compare(runs)
-        except InputError as error:  # of a task without values for each image
+        except InputError as error:  # the task has no values for each image
             print(say_sentence(error))
         else:
             show_comparison(result)
@@ -188,10 +200,10 @@ def _show_search(found, space, config) -> int:
     return 0
 
 
-def _measure_learning_curve(config, seeds: int, workers: int, folder: str | None) -> int:
+def _measure_learning_curve(config, seeds: int, workers: int, engine: str, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training.learning_curve import measure_learning_curve
-    spread(workers)
+    spread(workers, engine)
     found = measure_learning_curve(config, seeds, folder)
     if is_worker():
         return _find_status(found.table["status"])
@@ -206,14 +218,14 @@ def _measure_learning_curve(config, seeds: int, workers: int, folder: str | None
 
 
 def _show_runs(shown) -> int:
-    """Prints some columns of a table of runs; returns the exit status that their statuses ask for."""
+    """Prints some columns of a table of runs; returns the exit status that follows from their statuses."""
     shown = shown.astype(object).where(shown.notna(), "")
     print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
     return _find_status(shown["status"])
 
 
 def _find_status(statuses) -> int:
-    """The exit status that the statuses of runs ask for."""
+    """The exit status that follows from the statuses of runs."""
     statuses = set(statuses)
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
 
@@ -233,16 +245,16 @@ def _show_run(run) -> int:
         print(say(told, done=epochs, all=planned, run=for_shell(run.path)))
         return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
-    if "metrics" not in metrics:  # judged as classification is
+    if "metrics" not in metrics:  # judged like classification
         accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
         of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
-        of_epoch = "{best} of {all} (lowest validation loss; this model was kept)"
+        of_epoch = "{best} of {all} (lowest validation loss; this model is kept)"
         judged = [
             (say("validation accuracy"), say(of_accuracy, accuracy=accuracy, low=low, high=high, images=images)),
             (say("validation log loss"), say("{value:.4f} nats", value=metrics["log_loss"])),
         ]
     else:
-        of_epoch = "{best} of {all} (this model was kept)"
+        of_epoch = "{best} of {all} (this model is kept)"
         judged = [
             (say("validation {metric}", metric=name), format_number(value))
             for name, value in metrics["metrics"].items()
@@ -267,19 +279,21 @@ def _show_run(run) -> int:
 def find_rate(
     experiment: ExperimentFile = None,
     settings: Settings = None,
-    lowest: Annotated[float | None, Option(help="First learning rate; 1e-4 for SGD, 1e-6 for others.")] = None,
-    highest: Annotated[float | None, Option(help="Last learning rate; 3 for SGD, 0.3 for others.")] = None,
-    steps: Annotated[int, Option(min=20, help="Steps from the first to the last.")] = 120,
-    output: Annotated[Path, Option(metavar="FILE.png", help="Where the picture goes.")] = Path("learning_rate.png"),
+    lowest: Annotated[
+        float | None, Option(help="First learning rate; by default 1e-4 for SGD, 1e-6 for others.")
+    ] = None,
+    highest: Annotated[float | None, Option(help="Last learning rate; by default 3 for SGD, 0.3 for others.")] = None,
+    steps: Annotated[int, Option(min=20, help="The number of steps from the first to the last rate.")] = 120,
+    output: Annotated[Path, Option(metavar="FILE.png", help="File for the picture.")] = Path("learning_rate.png"),
     trust: Trust = False,
     no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Try rising learning rates, and suggest one."""
+    """Try increasing learning rates, and suggest one."""
     choose_code([experiment], trust, no_code)
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)
-    if config.task not in ("classification", "segmentation", "detection"):  # others have losses of their own
+    if config.task not in ("classification", "segmentation", "detection"):  # other tasks have their own losses
         config.check_is_classifier("find-rate")
     with quiet_tensorflow():
         from pbl.evaluation.run import open_data

@@ -1,4 +1,4 @@
-"""What typer says of wrong words, of its versions from 0.20 on, said as sentences of ours, which other languages have."""
+"""Typer's messages about wrong words, for its versions from 0.20, rewritten as sentences of ours, which exist in other languages."""
 
 import re
 
@@ -19,18 +19,18 @@ _SAID = (
     (r"Invalid value for (?P<name>.+?): (?:Value error, )?(?P<reason>.+)", "The value of {name} is wrong: {reason}"),
     # The reason
     (r"'(?P<value>.*)' is not one of (?P<valid>.+?)\.?", "'{value}' is not valid. Valid: {valid}."),
-    (r"'(?P<value>.*)' is not a valid (?:int(?:eger)?)(?: range)?\.", "'{value}' is no whole number."),
-    (r"'(?P<value>.*)' is not a valid float(?: range)?\.", "'{value}' is no number."),
+    (r"'(?P<value>.*)' is not a valid (?:int(?:eger)?)(?: range)?\.", "'{value}' is not a whole number."),
+    (r"'(?P<value>.*)' is not a valid float(?: range)?\.", "'{value}' is not a number."),
     (r"Input should be a valid integer.*", "Give a whole number."),
     (r"Input should be a valid number.*", "Give a number."),
     (r"Input should be greater than or equal to (?P<value>\S+)", "Give {value} or more."),
     (r"Input should be less than or equal to (?P<value>\S+)", "Give {value} or less."),
-    (r"(?P<value>\S+) is not in the range (?P<valid>.+?)\.", "{value} is outside of the range {valid}."),
+    (r"(?P<value>\S+) is not in the range (?P<valid>.+?)\.", "{value} is outside the range {valid}."),
 )  # fmt: skip
 
 
 def say_wrong_words(message: str) -> str:
-    """Says in the reader's language what typer says of wrong words; what is not known, as it is."""
+    """Translates typer's message about wrong words into the reader's language; an unknown message is returned unchanged."""
     return say_sentence(_read(message))
 
 

@@ -1,6 +1,6 @@
 """Sources that are one file: a `.zip` of a folder of class folders, and an `.npz` of arrays.
 
-An archive may come from a stranger. What an honest archive never holds is refused before anything is unpacked.
+An archive may come from a stranger. What an honest archive never contains is refused before anything is unpacked.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from pbl.errors import InputError, Sentence
 from pbl.storage.writing import PASSING, name_unfinished
 
 LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
-LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
+LARGEST_RATIO = 100  # unpacked size divided by the archive's own size, checked beyond a gigabyte (.npz: four); photographs have about 1
 
 
 def zip_archive(
@@ -38,20 +38,20 @@ def zip_archive(
     texts: frozenset[str] = frozenset(),
     endings: frozenset[str] = frozenset(),
 ) -> Source:
-    """Opens a `.zip` of a folder of class folders, or of another that `open_folder` opens.
+    """Opens a `.zip` of a folder of class folders, or of another kind of folder that `open_folder` opens.
 
-    Its images are unpacked once, into the local cache.
-    The cache knows an archive by what is in it (names, sizes and checksums), so a changed archive is unpacked anew.
+    Its images are unpacked once, into the local cache. The cache identifies an archive by its content (names, sizes and checksums),
+    so a changed archive is unpacked again.
 
     Args:
         file: The archive.
-        open_folder: Opens the folder that was in it.
-        texts: Names of files that are unpacked too, though they are no images.
-        endings: Endings of such names, as `.xml`.
+        open_folder: Opens the unpacked folder.
+        texts: Names of files that are unpacked too, though they are not images.
+        endings: Endings of such names, such as `.xml`.
 
     Raises:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
-            more than a picture can hold; the disk is too small; or what `class_folders` says.
+            more data than pictures can have; the disk is too small; or an error of `class_folders`.
     """
     file = expand(file)
     return read_patiently(lambda: _open_zip(file, open_folder, texts, endings), file, file)
@@ -74,7 +74,7 @@ def _open_zip(
                 _unpack(archive, members, folders, folder, file)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(
-            "{file} is no archive, or damaged: {error}. Copy or download it again.", file=file, error=error
+            "{file} is not an archive, or it is damaged: {error}. Copy or download it again.", file=file, error=error
         ) from None
     try:
         source = open_folder(folder)
@@ -88,7 +88,7 @@ def _open_zip(
 
 
 def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[str]) -> bool:
-    """Whether the cache still holds all files of an archive; a user may clear it at any time."""
+    """Whether the cache still has all files of an archive; a user may delete it at any time."""
     try:
         return all((folder / name).stat().st_size == info.file_size for name, info in members.items()) and all(
             (folder / name).is_dir() for name in folders
@@ -100,9 +100,9 @@ def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[s
 def _check_members(
     archive: zipfile.ZipFile, file: Path, texts: frozenset[str], endings: frozenset[str]
 ) -> tuple[dict[str, zipfile.ZipInfo], list[str], dict[str, int]]:
-    """Returns the images in an archive, and the `texts` and those of these `endings`, by their names in Unicode; the folders of all its files; and the endings of the others.
+    """Returns, by their names in Unicode, an archive's images, `texts` and files with these `endings`; the folders of all its files; and how many others there are by ending.
 
-    Raises InputError for what an honest archive of images never holds.
+    Raises InputError for anything that an honest archive of images never contains.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()  # `class_folders` reports a class without images
@@ -112,12 +112,12 @@ def _check_members(
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
             raise InputError(
-                "{file} holds the path {name}, which leads out of it. Do not use this archive.",
+                "{file} contains the path {name}, which leads outside the archive. Do not use this archive.",
                 file=file,
                 name=ascii(name),
             )
         if stat.S_ISLNK(info.external_attr >> 16):
-            raise InputError("{file} holds the link {name}. Pack the files themselves.", file=file, name=ascii(name))
+            raise InputError("{file} contains the link {name}. Pack the files themselves.", file=file, name=ascii(name))
         if info.is_dir() or any(is_hidden(part) for part in parts):
             continue
         name = str(PurePosixPath(name))  # ./cat//1.png is cat/1.png
@@ -132,7 +132,7 @@ def _check_members(
             passed_over[suffix] += 1
             continue
         if name in members:
-            raise InputError("{file} holds {name} twice. Pack it anew.", file=file, name=ascii(name))
+            raise InputError("{file} contains {name} twice. Pack it again.", file=file, name=ascii(name))
         if info.file_size > LARGEST_IMAGE:
             raise InputError(
                 "{file}: {name} would unpack to {size:.1f} GB. No image is that large; do not use this archive.",
@@ -152,9 +152,9 @@ def _check_members(
         )
     if not members:
         raise InputError(
-            "{file} holds no image{inside}.",
+            "{file} contains no image{inside}.",
             file=file,
-            inside=Sentence(", but the archive {name}: unpack it and give what is inside", name=archives[0])
+            inside=Sentence(", but the archive {name}: unpack it and give the contents", name=archives[0])
             if archives
             else "",
         )
@@ -162,20 +162,20 @@ def _check_members(
 
 
 def _is_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, suffix: str) -> bool:
-    """Whether a file whose ending says nothing is an image by its first bytes."""
+    """Whether a file whose ending is not known is an image by its first bytes."""
     if suffix in NO_IMAGES:
         return False
     try:
         with archive.open(info) as stream:
             return begins_as_image(stream.read(32))
-    except (NotImplementedError, EOFError, RuntimeError, ValueError):  # told when it is unpacked, if it is an image
+    except (NotImplementedError, EOFError, RuntimeError, ValueError):  # reported when it is unpacked, if it is an image
         return False
 
 
 def decode_name(info: zipfile.ZipInfo) -> str:
     """Returns a zip member's name.
 
-    Python reads a name that is not marked as UTF-8 as cp437; most often it is UTF-8, or the encoding of Japanese Windows.
+    Python reads a name that is not marked as UTF-8 as cp437. Most often it is UTF-8, or the encoding of Japanese Windows.
     """
     if info.flag_bits & 0x800:
         return info.filename
@@ -194,7 +194,7 @@ def decode_name(info: zipfile.ZipInfo) -> str:
 def _unpack(
     archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folders: list[str], folder: Path, file: Path
 ) -> None:
-    """Unpacks into a temporary folder beside `folder`, and renames it when it is complete."""
+    """Unpacks into a temporary folder next to `folder`, and renames it when it is complete."""
     needed = sum(info.file_size for info in members.values())
     try:
         make_cache_folder()
@@ -230,7 +230,7 @@ def _unpack(
             raise
         if isinstance(error, NotImplementedError):
             raise InputError(
-                "{file} is packed in a way that Python does not read ({error}). Unpack it, and give the folder or pack it anew as .zip.",
+                "{file} is packed in a way that Python cannot read ({error}). Unpack it and give the folder, or pack it again as .zip.",
                 file=file,
                 error=error,
             ) from None
@@ -240,24 +240,24 @@ def _unpack(
 
 
 def npz_arrays(file: str | Path, has_masks: bool = False, has_boxes: bool = False) -> Source:
-    """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` where there are such.
+    """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` if there are such.
 
     Args:
         file: Images are `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`; labels whole numbers `[n]` or `[n, 1]`.
-            An array `class_names` of words may stand beside them.
-        has_masks: Whether masks stand in the place of labels: `m_train`, `m_test`, `m_val`, `[n, height, width]`.
+            The file may also contain an array `class_names` of words.
+        has_masks: Whether there are masks in place of labels: `m_train`, `m_test`, `m_val`, `[n, height, width]`.
         has_boxes: Likewise boxes: `b_train`, `b_test`, `b_val`, `[n, most, 5]` (`pbl.data.boxes.from_boxed_arrays`).
 
     Raises:
-        InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
-            its arrays are others.
+        InputError: The file is missing or damaged, would fill the memory, contains Python objects (which are never unpickled), or
+            its arrays do not have this layout.
     """
     file = expand(file)
     make = from_masked_arrays if has_masks else from_boxed_arrays if has_boxes else from_arrays
     return read_patiently(lambda: _open_npz(file, make), file, file)
 
 
-# By what the arrays become, the letter of those that stand beside the images.
+# For each kind of source, the letter of the arrays that belong to the images.
 _LETTERS = {from_arrays: "y", from_masked_arrays: "m", from_boxed_arrays: "b"}
 
 
@@ -294,18 +294,18 @@ def _open_npz(file: Path, make: Callable[..., Source]) -> Source:
             raise
         if "pickle" in str(error):
             raise InputError(
-                "{file} holds Python objects (dtype=object), which could run any program and are not read. Save arrays of"
-                " one shape: np.savez(file, x_train=np.stack(images), ...).",
+                "{file} contains Python objects (dtype=object), which could run any program, so they are not read. Save arrays of one shape: "
+                "np.savez(file, x_train=np.stack(images), ...).",
                 file=file,
             ) from None
         raise InputError(
-            "{file} is no .npz file, or damaged: {error}. Copy or save it again.", file=file, error=error
+            "{file} is not an .npz file, or it is damaged: {error}. Copy or save it again.", file=file, error=error
         ) from None
     missing = [name for name in ("x_train", f"{y}_train") if name not in found]
     missing += [f"{y}_{split}" for split in ("val", "test") if f"x_{split}" in found and f"{y}_{split}" not in found]
     if missing:
         raise InputError(
-            "{file} lacks {missing}: it holds {names}. Valid: x_train, {y}_train, and x_test, {y}_test, x_val, {y}_val.",
+            "{file} lacks {missing}: it contains {names}. Valid: x_train, {y}_train, and x_test, {y}_test, x_val, {y}_val.",
             file=file,
             y=y,
             missing=", ".join(missing),
@@ -349,7 +349,7 @@ def _check_values(images: np.ndarray, name: str) -> None:
     if images.dtype == np.uint8:
         if images.ndim == 4 and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):
             raise InputError(
-                "{name} has the channels first, {shape}. Save images.transpose(0, 2, 3, 1).",
+                "{name} has the channels first: {shape}. Save images.transpose(0, 2, 3, 1).",
                 name=name,
                 shape=images.shape,
             )
@@ -359,7 +359,7 @@ def _check_values(images: np.ndarray, name: str) -> None:
     bad = np.argwhere(~np.isfinite(images)) if np.issubdtype(images.dtype, np.inexact) else []
     if len(bad):
         raise InputError(
-            "{name}: image {first} holds NaN or infinity. Repair or leave out such images; save uint8, 0 to 255.",
+            "{name}: image {first} contains NaN or infinity. Repair or leave out such images; save uint8, 0 to 255.",
             name=name,
             first=int(bad[0][0]),
         )

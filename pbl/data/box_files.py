@@ -7,9 +7,9 @@
     photos/images/train/1.jpg  photos/labels/train/1.txt  photos/data.yaml                                     YOLO
     photos/train/images/1.jpg  photos/train/labels/1.txt  photos/classes.txt                                   the other way round
 
-An annotation of one image has the path of its image, but for the folders `images` and `labels` (and their like) and the ending. Official
-splits are kept where folders, the names of COCO files, or lists of images (`ImageSets/Main/train.txt`, `train.txt`) say them. An image that
-has no annotation file, or whose file is empty, is an image without boxes.
+An annotation of one image has the path of its image, except for the ending and the folders `images` and `labels` (and similar ones). Official
+splits are kept if they are given by folders, the names of COCO files, or lists of images (`ImageSets/Main/train.txt`, `train.txt`). An image
+that has no annotation file, or an empty one, is an image without boxes.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class BoxedFiles(Files):
 
     Args:
         root: The folder that names are relative to.
-        files: Of each image its name and its boxes.
+        files: Name and boxes of each image.
         class_names: Name of class 0, 1, ...
     """
 
@@ -75,11 +75,11 @@ class BoxedFiles(Files):
 
     @property
     def place(self) -> str:
-        """What these files are called, however they change."""
+        """A name for these files that stays the same when their content changes."""
         return f"{super().place} {self.class_names}"
 
     def listing(self) -> str:
-        """A digest of the images' names, sizes and times, and of what is said of their boxes."""
+        """A digest of the images' names, sizes and times, and of their boxes."""
         digest = hashlib.sha256(repr(([name for name, _ in self.files], self._status)).encode("utf-8", "surrogatepass"))
         for _, boxes in self.files:
             digest.update(repr((len(boxes.rows), boxes.size, boxes.is_share)).encode() + boxes.rows.tobytes())
@@ -87,11 +87,11 @@ class BoxedFiles(Files):
 
 
 class _Folder(NamedTuple):
-    """What lies in a folder, by names relative to it, sorted.
+    """The files of a folder, by names relative to it, sorted.
 
     Attributes:
         root: The folder.
-        images, jsons, xmls, texts, yamls, names: Files of these kinds; `names` are those of classes.
+        images, jsons, xmls, texts, yamls, names: Files of these kinds; `names` are files of class names.
         passed_over: How many others there are, by their endings.
     """
 
@@ -109,12 +109,12 @@ class _Folder(NamedTuple):
 
 
 class _Labelled(NamedTuple):
-    """The images of a folder with what is said of them, before classes have numbers.
+    """The images of a folder with their annotations, before classes have numbers.
 
     Attributes:
-        splits: Of each split its images and their annotations: (name, annotation's name, annotation).
+        splits: Images and annotations of each split: (name, annotation's name, annotation).
         class_names: Name of class 0, 1, ...
-        findings: What was found on the way.
+        findings: What was found while reading.
         is_share: Whether positions are shares of width and height.
     """
 
@@ -128,8 +128,8 @@ def boxed_folder(folder: str | Path) -> Source:
     """Opens a folder of images with boxes, in one of the forms above.
 
     Raises:
-        InputError: There is no such folder, no image or no annotation in it, or annotations in several formats; an annotation is broken, is of
-            an image that is not there, or of a class that has no name.
+        InputError: There is no such folder, no image or no annotation in it, or annotations in several formats; an annotation is broken, belongs to
+            an image that is missing, or has a class without a name.
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder), root, folder)
@@ -141,7 +141,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
     held = _list_folder(_descend(root))
     if not held.images:
         raise InputError(
-            "{folder} holds no image. Put the images there, with their boxes: {valid}.", folder=folder, valid=VALID
+            "{folder} contains no image. Put the images there, with their boxes: {valid}.", folder=folder, valid=VALID
         )
     labelled = _read_folder(held, folder)
     number_of = {name: number for number, name in enumerate(labelled.class_names)}
@@ -158,7 +158,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
     most = find_most([count for count, _ in counts], [name for _, name in counts])
     if not any(count for count, _ in counts):
         raise InputError(
-            "{folder}: none of {n} images has a box. Valid: {valid}, with the boxes of what is to be found.",
+            "{folder}: none of {n} images has a box. Valid: {valid}, with boxes around the objects to find.",
             folder=folder, n=len(counts), valid=VALID,
         )  # fmt: skip
     parts = {split: partial(BoxedFiles, held.root, of, labelled.class_names) for split, of in files.items()}
@@ -174,13 +174,13 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
 
 
 def _count_left_out(labelled: _Labelled) -> tuple[list[int], list[str]]:
-    """How many boxes of each image are left out, and the images' names."""
+    """How many boxes of each image are left out, and the names of the images."""
     found = [(one.left_out, image) for of in labelled.splits.values() for image, _, one in of]
     return [count for count, _ in found], [image for _, image in found]
 
 
 def _descend(root: Path) -> Path:
-    """Goes down while a folder holds nothing but one folder, as archives have it."""
+    """Goes down while a folder holds nothing but one folder, as in many archives."""
     for _ in range(10):
         with os.scandir(root) as entries:
             inside = [entry for entry in entries if not is_hidden(entry.name)]
@@ -220,13 +220,13 @@ def _list_folder(root: Path) -> _Folder:
 
 
 def _key(name: str) -> str:
-    """By what an annotation is found for an image: the path without the ending, and without folders like `images` and `labels`."""
+    """The key that joins an annotation with its image: the path without the ending, and without folders like `images` and `labels`."""
     *folders, file = normalize(name).split("/")
     return "/".join([*(part for part in folders if part.casefold() not in PLACES), PurePosixPath(file).stem])
 
 
 def _split_of(name: str) -> str | None:
-    """The split that a folder in a path means, if any."""
+    """The split that a folder in a path stands for, if any."""
     for part in name.split("/")[:-1]:
         if part.casefold() in PLACES or not (role := find_role(part)):
             continue
@@ -243,23 +243,23 @@ def _read_folder(held: _Folder, folder: str | Path) -> _Labelled:
     }
     texts = [name for name in held.texts if name not in lists and "ImageSets/" not in name]
     of_images = [name for name in texts if _key(name) in keys]
-    if not of_images:  # all of them may be named otherwise: then it is said that they have no image
+    if not of_images:  # all of them may have other names: then the error is that they have no image
         of_images = [name for name in texts if _in_places(name)]
     jsons = [name for name in held.jsons if _is_coco(held, name)]
     found = {"COCO": jsons, "Pascal VOC": held.xmls, "YOLO": of_images}
     kinds = [kind for kind, names in found.items() if names]
     if len(kinds) > 1:
         raise InputError(
-            "{folder} holds boxes in several formats: {found}. Which are right? Keep one, and take the others away.",
+            "{folder} contains boxes in several formats: {found}. Which are right? Keep one format, and remove the others.",
             folder=folder,
             found="; ".join(f"{kind}, {names[0]}" for kind, names in found.items() if names),
         )
     if not kinds:
         others = [*held.jsons, *held.texts, *held.yamls, *held.names]
         raise InputError(
-            "{folder} holds {n} {n:image|images}, and no boxes{others}. Valid: {valid}.",
+            "{folder} contains {n} {n:image|images}, but no boxes{others}. Valid: {valid}.",
             folder=folder, n=len(held.images), valid=VALID,
-            others=Sentence(": {names} are no annotations", names=", ".join(others[:5])) if others else "",
+            others=Sentence(": {names} are not annotations", names=", ".join(others[:5])) if others else "",
         )  # fmt: skip
     if kinds == ["COCO"]:
         return _read_coco(held, jsons, folder)
@@ -271,7 +271,7 @@ def _in_places(name: str) -> bool:
 
 
 def _is_coco(held: _Folder, name: str) -> bool:
-    """Whether a JSON file is meant as COCO: by what it holds, or where it is damaged by its name."""
+    """Whether a JSON file is meant as COCO: by its content, or by its name if it is damaged."""
     content = held.read(name)
     words = sum(word in content for word in (b'"images"', b'"annotations"', b'"categories"'))
     is_called_so = re.search(r"annotations|instances|coco", name.casefold()) is not None
@@ -292,7 +292,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
             folder=folder, name=jsons[0],
         )  # fmt: skip
     instances = {name: coco for name, coco in cocos.items() if "instances" in name.rpartition("/")[2].casefold()}
-    if instances:  # beside them lie key points of the same images
+    if instances:  # files with key points of the same images may be next to them
         cocos = instances | {name: coco for name, coco in cocos.items() if not coco.is_labelled}
     by_split: dict[str, str] = {}
     for name in cocos:
@@ -300,13 +300,13 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
         split = role[0] if role else _split_of(name)
         if split is None and len(cocos) > 1:
             raise InputError(
-                "{folder} holds {found}: which split is {name}? Call them train.json, val.json and test.json, or keep one.",
+                "{folder} contains {found}: which split is {name}? Rename them to train.json, val.json and test.json, or keep one.",
                 folder=folder, found=", ".join(list(cocos)[:5]), name=name,
             )  # fmt: skip
         split = split or "train"
         if split in by_split:
             raise InputError(
-                "{folder} holds {found}: which is {split}? Keep one.",
+                "{folder} contains {found}: which is {split}? Keep one.",
                 folder=folder, found=" and ".join(sorted([by_split[split], name])), split=split,
             )  # fmt: skip
         by_split[split] = name
@@ -314,7 +314,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
     by_split = {split: name for split, name in by_split.items() if name not in set_aside}
     if "train" not in by_split:
         raise InputError(
-            "{folder} holds boxes of {splits} and none of train: {found}. Call the file of the training images train.json.",
+            "{folder} contains boxes for {splits} but none for train: {found}. Rename the file of the training images to train.json.",
             folder=folder, splits=", ".join(by_split), found=", ".join(by_split.values()),
         )  # fmt: skip
     class_names = list(dict.fromkeys(label for name in by_split.values() for label in cocos[name].class_names))
@@ -324,7 +324,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
         for image, _, _ in of_split:
             if image in split_of:
                 raise InputError(
-                    "{folder}: {image} is in {one} and in {other}. Take it out of one of the two.",
+                    "{folder}: {image} is in {one} and in {other}. Remove it from one of the two.",
                     folder=folder, image=image, one=by_split[split_of[image]], other=by_split[split],
                 )  # fmt: skip
             split_of[image] = split
@@ -342,7 +342,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
 
 
 def _find_coco_images(held: _Folder, name: str, coco: Coco, split: str) -> list[tuple[str, str, Annotation]]:
-    """The file of each image that a COCO file names: that whose path ends most like its `file_name`."""
+    """The file of each image in a COCO file: the one whose path has the most parts at its end in common with `file_name`."""
     by_file = defaultdict(list)
     for image in held.images:
         by_file[normalize(image).rpartition("/")[2]].append(image)
@@ -376,13 +376,13 @@ def _find_coco_images(held: _Folder, name: str, coco: Coco, split: str) -> list[
         found.append((candidates[0], name, of))
     if missing:
         raise InputError(
-            "{name} lists {n} {n:image that is|images that are} not there, such as {file}. Put {n:it|them} beside the file, or take {n:it|them} out of it.",
+            "{name} lists {n} {n:image that is|images that are} not there, such as {file}. Put {n:it|them} next to the file, or remove {n:it|them} from it.",
             name=name, n=len(missing), file=missing[0],
         )  # fmt: skip
     return found
 
 
-# --- Pascal VOC and YOLO: a file an image
+# --- Pascal VOC and YOLO: one file for each image
 
 
 def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | Path) -> _Labelled:
@@ -390,7 +390,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
     for image in held.images:
         if _key(image) in image_of:
             raise InputError(
-                "{folder}: {one} and {other} have one annotation. Keep one of them, or give each its own name.",
+                "{folder}: {one} and {other} have the same annotation file. Keep one of them, or give each its own name.",
                 folder=folder, one=image_of[_key(image)], other=image,
             )  # fmt: skip
         image_of[_key(image)] = image
@@ -398,7 +398,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
     for file in files:
         if _key(file) in file_of:
             raise InputError(
-                "{folder}: {one} and {other} are of one image. Keep one.",
+                "{folder}: {one} and {other} belong to the same image. Keep one.",
                 folder=folder, one=file_of[_key(file)], other=file,
             )  # fmt: skip
         file_of[_key(file)] = file
@@ -406,8 +406,8 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
     used = sorted(file for key, file in file_of.items() if key in image_of)
     if not used:
         raise InputError(
-            "{folder}: no annotation belongs to an image: {file} has no image of the name {stem}, nor has any other. An annotation has its"
-            " image's name, with another ending.",
+            "{folder}: no annotation belongs to an image: {file} has no image with the name {stem}, and the other annotations have none either. An "
+            "annotation has the name of its image, with another ending.",
             folder=folder, file=unused[0], stem=PurePosixPath(unused[0]).stem,
         )  # fmt: skip
     read = read_annotations(held.root, used, _PARSE[kind])
@@ -424,7 +424,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
         labelled[split] = [(image, file, read[file] if file else Annotation([], [])) for image, file, _ in of_split]
     if "train" not in labelled:
         raise InputError(
-            "{folder}: no image of train has an annotation. Valid: {valid}, a file of each image's name.",
+            "{folder}: no image of train has an annotation. Valid: {valid}, one file with the name of each image.",
             folder=folder, valid=VALID,
         )  # fmt: skip
     findings += tell_set_aside(set_aside)
@@ -432,14 +432,14 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
         findings += one_finding(
             "images_without_annotation",
             "act" if kind == "Pascal VOC" else "note",
-            "{n} {n:image has|images have} no annotation file, such as {examples}: {n:it counts as an image that shows|they count as images that show} no object. {n:Does it|Do they} show one? Then mark it, or leave {n:it|them} out.",
+            "{n} {n:image has|images have} no annotation file, such as {examples}: {n:it counts as an image|they count as images} without objects. {n:Does it|Do they} show an object? Then annotate {n:it|them}, or leave {n:it|them} out.",
             bare, n=len(bare),
         )  # fmt: skip
     if unused:
         findings += one_finding(
             "annotations_without_image",
             "act",
-            "{n} annotation {n:file has|files have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or named otherwise?",
+            "{n} annotation {n:file has|files have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or do they have other names?",
             unused, n=len(unused), name=unused[0],
         )  # fmt: skip
     label = _label_yolo if kind == "YOLO" else _label_voc
@@ -447,30 +447,30 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
 
 
 def _label_yolo(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labelled:
-    """The same with the names of the classes, which other files have."""
+    """Adds the names of the classes, which are in other files."""
     names, source = _find_names(held, folder)
     numbers = ((label, file) for of in labelled.splits.values() for _, file, one in of for label in one.classes)
     largest, file = max(numbers, default=(0, held.images[0]))
     if names is None:
         raise InputError(
-            "{folder} does not name its classes, of which {file} has number {number}. Write classes.txt into it, a class a line, the first"
-            " line that of number 0; or data.yaml with names: [cat, dog].",
+            "{folder} does not name its classes, and {file} has the class number {number}. Write classes.txt into the folder, one class a line, "
+            "the first line for number 0; or data.yaml with names: [cat, dog].",
             folder=folder, file=file, number=largest,
         )  # fmt: skip
     if largest >= len(names):
         raise InputError(
-            "{file} has the class {number}, and {source} names {n}, from 0 to {last}: {names}. Name it there, or mend the number.",
+            "{file} has the class {number}, but {source} names {n}, from 0 to {last}: {names}. Name it there, or correct the number.",
             file=file, number=largest, source=source, n=len(names), last=len(names) - 1, names=", ".join(names[:20]),
         )  # fmt: skip
     return labelled._replace(class_names=names, is_share=True)
 
 
 def _label_voc(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labelled:
-    """The same with the names of the classes. Where corners are 0, and none is below, they are not counted from 1, and stay as they are."""
+    """Adds the names of the classes. If the smallest corner is 0, corners are not counted from 1: they are used as they are."""
     labelled = labelled._replace(class_names=_name_voc_classes(held, labelled.splits, folder))
     starts = [(min(row[:2]), file) for of in labelled.splits.values() for _, file, one in of for row in one.rows]
     first, file = min(starts, default=(0, ""))
-    if not -1 <= first < 0:  # `parse_voc` has taken 1 away
+    if not -1 <= first < 0:  # `parse_voc` has subtracted 1
         return labelled
     splits = {
         split: [
@@ -482,14 +482,14 @@ def _label_voc(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Label
     told = one_finding(
         "corners_from_zero",
         "note",
-        "Corners in the Pascal VOC files are counted from 0, in {file} for one, where the format counts pixels from 1: they are taken as the edges of the boxes, as they stand.",
+        "Corners in the Pascal VOC files are counted from 0, for example in {file}, but the format counts pixels from 1: they are used unchanged as the edges of the boxes.",
         file=file,
     )
     return labelled._replace(splits=splits, findings=labelled.findings + told)
 
 
 def _name_voc_classes(held: _Folder, splits: Mapping[str, list], folder: str | Path) -> list[str]:
-    """The names in `classes.txt` where there is one, else all that occur, sorted."""
+    """The names in `classes.txt` if there is one, else all names that occur, sorted."""
     first = {label: file for of in splits.values() for _, file, one in of for label in one.classes}
     names, source = _find_names(held, folder)
     if names is None:
@@ -499,14 +499,14 @@ def _name_voc_classes(held: _Folder, splits: Mapping[str, list], folder: str | P
     unknown = sorted(set(first) - set(names))
     if unknown:
         raise InputError(
-            "{file} has the class '{label}', which {source} does not name: {names}. Name it there, or mend it.",
+            "{file} has the class '{label}', but {source} does not name it: {names}. Name it there, or correct it.",
             file=first[unknown[0]], label=unknown[0], source=source, names=", ".join(names[:20]),
         )  # fmt: skip
     return names
 
 
 def _find_names(held: _Folder, folder: str | Path) -> tuple[list[str] | None, str]:
-    """The names of the classes and the file that has them: `data.yaml` before others; None where no file has them."""
+    """The names of the classes and the file that has them: `data.yaml` before others; None if no file has them."""
     by_yaml = {}
     for name in held.yamls:
         content = parse_yaml(held.read(name), name)
@@ -529,7 +529,7 @@ def _find_names(held: _Folder, folder: str | Path) -> tuple[list[str] | None, st
 def _share_out(
     held: _Folder, image_of: Mapping[str, str], folder: str | Path
 ) -> tuple[dict[str, list[str]], list[Finding]]:
-    """The images of each official split; all as "train" where there are none."""
+    """The images of each official split; all as "train" if there are none."""
     by_folder = {image: _split_of(image) for image in held.images}
     if not any(by_folder.values()):
         by_folder = _read_lists(held, image_of, folder) or dict.fromkeys(held.images, "train")
@@ -539,8 +539,7 @@ def _share_out(
             splits.setdefault(split, []).append(image)
     if "train" not in splits:
         raise InputError(
-            "{folder} holds images of {splits} and none of train. Valid: images and boxes alone, or train/ with val/ and test/ where there are"
-            " any.",
+            "{folder} contains images for {splits} but none for train. Valid: only images and boxes, or train/ with val/ and test/ if there are any.",
             folder=folder, splits=", ".join(splits),
         )  # fmt: skip
     others = [image for image in held.images if not by_folder.get(image)]
@@ -549,7 +548,7 @@ def _share_out(
     return splits, one_finding(
         "images_beside_splits",
         "act",
-        "{n} {n:image is|images are} in no split, such as {examples}, and others are: nothing is learned from {n:it|them}. Put {n:it|them} into one, or take {n:it|them} away.",
+        "{n} {n:image is|images are} in no split, such as {examples}, but others are: nothing is learned from {n:it|them}. Put {n:it|them} into a split, or remove {n:it|them}.",
         others, n=len(others),
     )  # fmt: skip
 
@@ -578,25 +577,25 @@ def _read_lists(held: _Folder, image_of: Mapping[str, str], folder: str | Path) 
             found = [image for one, image in by_stem.get(key.rpartition("/")[2], []) if _are_alike(one, key)]
             if not found:
                 raise InputError(
-                    "{name} lists the image {entry}, which is not there. Put it there, or take it out of the list.",
+                    "{name} lists the image {entry}, which is not there. Put it there, or remove it from the list.",
                     name=name, entry=line if suffix in LISTED else line.split()[0],
                 )  # fmt: skip
             before = split_of.setdefault(found[0], "train" if split == "trainval" else split)
             if before != split and split != "trainval":
                 raise InputError(
-                    "{folder}: {image} is in {one} and in {other}. Take it out of one of the two.",
+                    "{folder}: {image} is in {one} and in {other}. Remove it from one of the two.",
                     folder=folder, image=found[0], one=lists[before], other=name,
                 )  # fmt: skip
     return split_of
 
 
 def _are_alike(one: str, other: str) -> bool:
-    """Whether one of two paths ends as the whole other, or only their last names are known to agree."""
+    """Whether one of two paths ends with the whole other path, which may be only a file name."""
     return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
 def _read_yaml_folders(held: _Folder) -> dict[str, str]:
-    """The split of each image by the folders that a `data.yaml` names as train, val and test; {} where they tell nothing apart."""
+    """The split of each image by the folders that a `data.yaml` names as train, val and test; {} if they do not separate a split from train."""
     for name in held.yamls:
         content: dict[str, Any] = parse_yaml(held.read(name), name)
         split_of: dict[str, str] = {}

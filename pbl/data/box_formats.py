@@ -1,4 +1,4 @@
-"""What an annotation file says of boxes: COCO JSON, Pascal VOC XML, YOLO text, and the files that name YOLO's classes.
+"""What an annotation file contains about boxes: COCO JSON, Pascal VOC XML, YOLO text, and the files that name YOLO's classes.
 
 | format     | a box                                                       | here                                              |
 |------------|-------------------------------------------------------------|---------------------------------------------------|
@@ -6,8 +6,8 @@
 | Pascal VOC | first and last pixel across and down, counted from 1        | left = xmin - 1, right = xmax, as Detectron2 does |
 | YOLO       | class, centre across and down, width, height, as shares     | times width and height, when these are known      |
 
-Left out, and counted: crowds of objects (COCO `iscrowd`), and objects that are marked as difficult (Pascal VOC). A polygon without a box
-gives the box around it.
+Left out, and counted: crowds of objects (COCO `iscrowd`), and objects that are marked as difficult (Pascal VOC). For a polygon without a box
+the box around it is taken.
 """
 
 import json
@@ -22,17 +22,17 @@ import numpy as np
 from pbl.data.boxes import check_corners
 from pbl.errors import InputError, Sentence
 
-BEYOND = 1e-3  # of a share: such files are written with some six digits
+BEYOND = 1e-3  # how far a share may exceed 0 to 1: such files are written with about six digits
 
 
 class Annotation(NamedTuple):
-    """What one annotation says of its image.
+    """What one annotation contains about its image.
 
     Attributes:
         rows: Left, top, right, bottom of each box.
-        classes: Of each box the name of its class; of YOLO its number.
-        size: Height and width of the image where they are stated.
-        left_out: How many objects are no boxes to be learned.
+        classes: The name of each box's class; for YOLO its number.
+        size: Height and width of the image in pixels, if they are stated.
+        left_out: How many objects are not boxes to be learned.
     """
 
     rows: list[list[float]]
@@ -42,11 +42,11 @@ class Annotation(NamedTuple):
 
 
 class Coco(NamedTuple):
-    """What a COCO file holds.
+    """The content of a COCO file.
 
     Attributes:
         class_names: Names of the categories in the order of their ids.
-        images: Of each image's `file_name` what is said of it.
+        images: The annotation of each image, by its `file_name`.
         is_labelled: Whether there are annotations at all.
     """
 
@@ -60,12 +60,12 @@ def _say(value: Any) -> str:
 
 
 def parse_voc(content: bytes, name: str) -> Annotation:
-    """Reads a Pascal VOC file; raises InputError where it is broken or says what cannot be."""
+    """Reads a Pascal VOC file; raises InputError if it is broken or contains impossible values."""
     root = _parse_xml(content, name)
     if root.tag != "annotation":
         raise InputError(
-            "{name} is no annotation of Pascal VOC: it begins with <{tag}>, not with <annotation>. Take it away, or export the boxes as COCO, Pascal"
-            " VOC or YOLO.",
+            "{name} is not a Pascal VOC annotation: it begins with <{tag}>, not with <annotation>. Remove it, or export the boxes as COCO, Pascal "
+            "VOC or YOLO.",
             name=name, tag=root.tag,
         )  # fmt: skip
     rows, classes, left_out = [], [], 0
@@ -79,7 +79,7 @@ def parse_voc(content: bytes, name: str) -> Annotation:
             continue
         box = one.find("bndbox")
         if box is None:
-            raise InputError("The object {name} has no <bndbox>. Mark its box, or take it out.", name=called)
+            raise InputError("The object {name} has no <bndbox>. Draw its box, or remove it.", name=called)
         corners = [_to_number(box.findtext(of), f"{called}, {of}") for of in ("xmin", "ymin", "xmax", "ymax")]
         corners = [corners[0] - 1, corners[1] - 1, *corners[2:]]
         rows.append(corners)
@@ -90,12 +90,12 @@ def parse_voc(content: bytes, name: str) -> Annotation:
 
 
 def _parse_xml(content: bytes, name: str) -> Element:
-    """Parses XML; a document type, with which a file of 1 kB may claim a gigabyte of text, is refused before it is read."""
+    """Parses XML; a document type, with which a file of 1 kB may expand to a gigabyte of text, is refused before it is read."""
 
     def refuse(*_: Any) -> None:
         raise InputError(
-            "{name} declares a document type (DOCTYPE), which no annotation needs and which may hide anything. Take that line out, if you"
-            " trust the file.",
+            "{name} declares a document type (DOCTYPE), which no annotation needs and which may hide anything. Remove that line if you trust the "
+            "file.",
             name=name,
         )
 
@@ -110,26 +110,26 @@ def _parse_xml(content: bytes, name: str) -> Element:
         raise
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise InputError(
-            "{name} is no XML, or damaged: {error}. Copy or export it again.",
+            "{name} is not XML, or it is damaged: {error}. Copy or export it again.",
             name=name, error=error if content else Sentence("it is empty (0 bytes)"),
         ) from None  # fmt: skip
 
 
 def _to_number(text: Any, name: str) -> float:
-    """A number of a text, or of what JSON holds."""
+    """A number from a text, or from a value of JSON."""
     try:
         if isinstance(text, bool) or text is None:
             raise ValueError
         return float(text)
     except (TypeError, ValueError, OverflowError):
         raise InputError(
-            "{name} is {found}: a number is needed. Mark the box anew, or take it out.",
+            "{name} is {found}: a number is needed. Draw the box again, or remove it.",
             name=name, found=Sentence("missing") if text is None else _say(text),
         ) from None  # fmt: skip
 
 
 def _to_size(value: Any) -> int:
-    """Height or width in pixels; 0 where nothing, or what cannot be, is stated, as some tools write it."""
+    """Height or width in pixels; 0 if none, or an impossible one, is stated, as some tools write it."""
     try:
         return int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -142,14 +142,14 @@ def _check(rows: list[list[float]], name: str) -> None:
 
 
 def parse_yolo(content: bytes, name: str) -> Annotation:
-    """Reads a YOLO file, a line an object; raises InputError where it is broken or says what cannot be.
+    """Reads a YOLO file, one line for each object; raises InputError if it is broken or contains impossible values.
 
-    A line of a class and three or more points (segmentation, turned boxes) gives the box around them.
+    A line of a class and three or more points (segmentation, turned boxes) becomes the box around them.
     """
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise InputError("{name} is no text in UTF-8. Copy or export it again.", name=name) from None
+        raise InputError("{name} is not text in UTF-8. Copy or export it again.", name=name) from None
     rows, classes = [], []
     for number, line in enumerate(lines, 1):
         words = line.split()
@@ -169,11 +169,11 @@ def parse_yolo(content: bytes, name: str) -> Annotation:
                 "The line {name} has the class {label}. Valid: its number, from 0 on.", name=called, label=words[0]
             )
         if not all(math.isfinite(share) for share in shares):
-            raise InputError("The line {name} has a number that is not finite. Mark the box anew.", name=called)
+            raise InputError("The line {name} has a number that is not finite. Draw the box again.", name=called)
         wrong = [share for share in shares if not -BEYOND <= share <= 1 + BEYOND]
         if wrong:
             raise InputError(
-                "The line {name} has {value:g}. YOLO's numbers are shares of the image's width and height, from 0 to 1{hint}.",
+                "The line {name} contains {value:g}. YOLO's numbers are shares of the image's width and height, from 0 to 1{hint}.",
                 name=called, value=wrong[0],
                 hint=Sentence(": are these pixels? Divide x and width by the image's width, y and height by its height")
                 if max(wrong) > 1
@@ -189,35 +189,35 @@ def parse_yolo(content: bytes, name: str) -> Annotation:
 
 
 def parse_coco(content: bytes, name: str) -> Coco | None:
-    """Reads a COCO file; None where it is one, but of no boxes, such as of captions.
+    """Reads a COCO file; None if it is one without boxes, for example of captions.
 
-    A category that is but the heading of others, and of which there is no box, as Roboflow writes it, is no class.
+    A category that is only the heading of others and has no box, as Roboflow writes it, is not a class.
 
     Raises:
-        InputError: It is broken, or says what cannot be.
+        InputError: It is broken, or contains impossible values.
     """
     held = _parse_json(content, name)
     if not isinstance(held, dict) or not isinstance(held.get("images"), list):
         raise InputError(
-            "{name} is no COCO file: it lacks the list 'images'. Valid: a dictionary of images, annotations and categories.",
+            "{name} is not a COCO file: it lacks the list 'images'. Valid: a dictionary of images, annotations and categories.",
             name=name,
         )
     annotations, categories = held.get("annotations", []), held.get("categories")
     if not isinstance(annotations, list):
         raise InputError(
-            "{name}: 'annotations' is no list. Valid: one of dictionaries with image_id, category_id and bbox.",
+            "{name}: 'annotations' is not a list. Valid: a list of dictionaries with image_id, category_id and bbox.",
             name=name,
         )
     for what, of in (("images", held["images"]), ("annotations", annotations), ("categories", categories or [])):
         if not (isinstance(of, list) and all(isinstance(one, dict) for one in of)):
             raise InputError(
-                "{name}: '{what}' is no list of dictionaries. Export the boxes again.", name=name, what=what
+                "{name}: '{what}' is not a list of dictionaries. Export the boxes again.", name=name, what=what
             )
     if annotations and not any("bbox" in one or "segmentation" in one for one in annotations):
         return None
     if annotations and not categories:
         raise InputError(
-            "{name} names no class: it lacks 'categories', such as {example}.",
+            "{name} names no class: 'categories' is missing, such as {example}.",
             name=name,
             example='[{"id": 1, "name": "cat"}]',
         )
@@ -229,12 +229,12 @@ def parse_coco(content: bytes, name: str) -> Coco | None:
         image, label = _hashable(one.get("image_id")), _hashable(one.get("category_id"))
         if image not in files:
             raise InputError(
-                "{name} is of the image {image}, which 'images' has not. Export the boxes again, or take it out.",
+                "{name} belongs to the image {image}, which 'images' does not contain. Export the boxes again, or remove it.",
                 name=called, image=_say(one.get("image_id")),
             )  # fmt: skip
         if label not in names:
             raise InputError(
-                "{name} is of the category {label}, which 'categories' has not. Valid: {valid}.",
+                "{name} has the category {label}, which 'categories' does not contain. Valid: {valid}.",
                 name=called, label=_say(one.get("category_id")), valid=", ".join(map(str, list(names)[:20])),
             )  # fmt: skip
         of_image = found[files[image]]
@@ -255,25 +255,25 @@ def _parse_json(content: bytes, name: str) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(
-            "{name} is no JSON, or damaged: {error}. Copy or export it again.",
+            "{name} is not JSON, or it is damaged: {error}. Copy or export it again.",
             name=name, error=error if content else Sentence("it is empty (0 bytes)"),
         ) from None  # fmt: skip
 
 
 def _hashable(value: Any) -> Any:
-    """A number or text by which things refer to each other; others never do."""
+    """A value that can be a key of a dictionary: numbers, texts and None as they are, anything else as its `repr`."""
     return value if isinstance(value, (int, str)) else None if value is None else repr(value)
 
 
 def _read_categories(categories: Sequence[Mapping[str, Any]], used: set, name: str) -> dict[Any, str]:
-    """Names of the categories by their ids, in the order of these."""
+    """Names of the categories by their ids, in the order of the ids."""
     names: dict[Any, str] = {}
     headings = {one.get("supercategory") for one in categories if isinstance(one.get("supercategory"), str)}
     for one in categories:
         number, label = _hashable(one.get("id")), one.get("name")
         if number is None or not isinstance(label, str) or not label.strip():
             raise InputError(
-                "{name}: the category {category} lacks an id or a name. Valid: {example}.",
+                "{name}: the category {category} has no id or no name. Valid: {example}.",
                 name=name, category=_say(dict(one)), example='{"id": 1, "name": "cat"}',
             )  # fmt: skip
         if number in names or label in names.values():
@@ -288,14 +288,14 @@ def _read_categories(categories: Sequence[Mapping[str, Any]], used: set, name: s
 
 
 def _read_coco_images(images: Sequence[Mapping[str, Any]], name: str) -> tuple[dict[Any, str], dict[str, Annotation]]:
-    """File names by the images' ids, and of each file name an annotation without boxes."""
+    """File names by the images' ids, and for each file name an annotation without boxes."""
     files: dict[Any, str] = {}
     found: dict[str, Annotation] = {}
     for number, one in enumerate(images):
         image, file = _hashable(one.get("id")), one.get("file_name")
         if image is None or not isinstance(file, str) or not file.strip():
             raise InputError(
-                "{name}, images[{number}] lacks an id or a file_name. Valid: {example}.",
+                "{name}, images[{number}] has no id or no file_name. Valid: {example}.",
                 name=name, number=number, example='{"id": 1, "file_name": "1.jpg", "width": 640, "height": 480}',
             )  # fmt: skip
         if image in files or file in found:
@@ -314,7 +314,7 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
         left, top, width, height = (_to_number(value, f"{name}, bbox") for value in box)
         if width < 0 or height < 0:
             raise InputError(
-                "{name} has a bbox of width {width:g} and height {height:g}. Valid: left, top, width, height, none of these two below 0.",
+                "{name} has a bbox of width {width:g} and height {height:g}. Valid: left, top, width, height; width and height must not be below 0.",
                 name=name, width=width, height=height,
             )  # fmt: skip
         return [left, top, left + width, top + height]
@@ -335,37 +335,37 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
 
 
 def read_name_lines(content: bytes, name: str) -> list[str]:
-    """Names of classes, one a line, as in `classes.txt` and `obj.names`; raises InputError where it is no text."""
+    """Names of classes, one on each line, as in `classes.txt` and `obj.names`; raises InputError if the content is not text."""
     try:
         return [line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise InputError(
-            "{file} cannot be read: {error}. Give a class a line, in UTF-8.", file=name, error=error
+            "{file} cannot be read: {error}. Write one class a line, in UTF-8.", file=name, error=error
         ) from None
 
 
 def parse_yaml(content: bytes, name: str) -> dict[str, Any]:
-    """What a `data.yaml` holds, every word and number as a text; raises InputError where it cannot be read."""
+    """The content of a `data.yaml`, every word and number as a text; raises InputError if it cannot be read."""
     try:
         import yaml
     except ModuleNotFoundError:
         raise InputError(
-            "{name} needs the package PyYAML, which is not installed: pip install PyYAML. Or give classes.txt, a class a line.",
+            "{name} needs the package PyYAML, which is not installed: pip install PyYAML. Or give classes.txt, one class a line.",
             name=name,
         ) from None
     try:
         held = yaml.load(
             content, Loader=yaml.BaseLoader
-        )  # builds texts, lists and dictionaries alone; `no` stays a text
+        )  # builds only texts, lists and dictionaries; `no` stays a text
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(
-            "{name} is no YAML, or damaged: {error}. Copy or export it again.", name=name, error=error
+            "{name} is not YAML, or it is damaged: {error}. Copy or export it again.", name=name, error=error
         ) from None
     return held if isinstance(held, dict) else {}
 
 
 def read_yaml_names(held: Mapping[str, Any], name: str) -> list[str]:
-    """Names of the classes in a `data.yaml`: a list, or a mapping from numbers; raises InputError where it is neither, or has gaps."""
+    """Names of the classes in a `data.yaml`: a list, or a mapping from numbers; raises InputError if it is neither, or has gaps."""
     names = held.get("names")
     if isinstance(names, dict):
         try:
@@ -386,7 +386,7 @@ def read_yaml_names(held: Mapping[str, Any], name: str) -> list[str]:
     stated = held.get("nc")
     if isinstance(stated, str) and stated.strip().isdecimal() and int(stated) != len(names):
         raise InputError(
-            "{name}: nc is {stated}, and 'names' has {n} class(es). Make them agree.",
+            "{name}: nc is {stated}, but 'names' has {n} class(es). Make them agree.",
             name=name,
             stated=stated,
             n=len(names),

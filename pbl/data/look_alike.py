@@ -1,4 +1,4 @@
-"""Groups of images that the names do not tell: look-alikes, and a table."""
+"""Groups of images that do not come from their names: look-alikes, and a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,18 @@ from pbl.data.paths import expand
 from pbl.errors import InputError
 
 LOOK_ALIKE = "look_alike"
-# A distance of `pbl.data.doctor.alignment.find_alike`: 0 equal, 1 as far apart as two images of the set by chance. The largest at
+# A distance of `pbl.data.doctor.alignment.find_alike`: 0 equal, 1 as far apart as two images of the set on average. The largest at
 # which the data doctor takes two images for copies.
 BOUND = 0.2
-CHAINED = (
-    0.5  # share of all images in one group, from which on they are no look-alikes but images that differ in little
-)
+CHAINED = 0.5  # share of all images in one group; above it they are not look-alikes but images that differ little
 MOST = 20_000  # images; each is compared with all others
 
 
 def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Puts images into one group that look alike: the connected components of pairs within `BOUND` of each other.
+    """Puts images that look alike into one group: the connected components of pairs within `BOUND` of each other.
 
-    Such are frames of one film, exposures of one part, a photograph and its edited copy. A group's word is the name of its first
-    image. Images that look alike only to a person, as two photographs of one patient may, are not found.
+    Examples are frames of one film, exposures of one part, a photograph and its edited copy. The word of a group is the name of its
+    first image. Images that only a person recognises as related, such as two photographs of one patient, are not found.
 
     Args:
         images: `uint8 [n, height, width, channels]`, at least 3 pixels a side.
@@ -37,8 +35,8 @@ def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
     n = len(names)
     if n > MOST:
         raise InputError(
-            "groups=look_alike compares each image with all others: {n:,} are too many, at most {most:,}. Give a pattern of the names, or a"
-            " CSV file with the columns name and group.",
+            "groups=look_alike compares each image with all others: {n:,} images are too many, the limit is {most:,}. Give a pattern of the names, "
+            "or a CSV file with the columns name and group.",
             n=n,
             most=MOST,
         )
@@ -52,8 +50,8 @@ def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
     largest = np.bincount(group).max()
     if largest > CHAINED * n and largest > 2:
         raise InputError(
-            "groups=look_alike ties {largest} of {n} images into one group: they differ in too little to be told apart so. Give a pattern of"
-            " the names, or a CSV file with the columns name and group.",
+            "groups=look_alike puts {largest} of {n} images into one group: they differ too little to be separated in this way. Give a pattern of "
+            "the names, or a CSV file with the columns name and group.",
             largest=int(largest),
             n=n,
         )
@@ -85,8 +83,8 @@ def read_groups(file: str, names: Sequence[str]) -> list[str]:
         )
     if absent := [name for name in names if name not in known]:
         raise InputError(
-            "groups={file} does not name the image {name} at all; of {images} images {absent} are not there. Give each image one"
-            " row, with its name and its group.",
+            "groups={file} does not contain the image {name}; {absent} of {images} images are missing. Give each image one row, with its name and "
+            "its group.",
             file=file,
             name=absent[0],
             images=len(names),
@@ -94,7 +92,7 @@ def read_groups(file: str, names: Sequence[str]) -> list[str]:
         )
     if without := [name for name in names if not known[name]]:
         raise InputError(
-            "groups={file} gives the image {name} no group. Give each image one row, with its name and its group.",
+            "groups={file} gives no group for the image {name}. Give each image one row, with its name and its group.",
             file=file,
             name=without[0],
         )

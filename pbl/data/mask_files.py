@@ -1,15 +1,15 @@
-"""Images with a mask each: a class for every pixel, 0 for the background.
+"""Images with one mask each: a class for every pixel, 0 for the background.
 
     photos/images/1.jpg  photos/masks/1.png                             the same stem; or masks/1_mask.png
     photos/images/cat/1.jpg  photos/masks/cat/1.png                     below folders of the same names
     photos/train/images/1.jpg  photos/train/masks/1.png  photos/test/images/9.jpg ...        official splits, which are kept
     photos/images/train/1.jpg  photos/masks/train/1.png ...             the same the other way round
-    photos/masks/1_mask.png  photos/masks/1_mask_1.png  photos/masks/1/a.png ...             several masks of an image: united
+    photos/masks/1_mask.png  photos/masks/1_mask_1.png  photos/masks/1/a.png ...             several masks of one image: merged
 
-A mask has one grey value a class (0, 1, 2, or 0 and 255), or one colour a class; the classes come in the order of the values, of colours
-of red, green and blue, and the background is the value 0, black. Where no mask has it, the commonest value is the background, which is told.
-A file `classes.txt` beside the folders gives them names, one a line, the background's first; a line may begin with its value or colour
-(`255 0 0 lesion`).
+A mask has one grey value for each class (0, 1, 2, or 0 and 255), or one colour for each class. The classes are in the order of the values; for
+colours, in the order of red, green and blue. The background is the value 0, black. If no mask has it, the commonest value is the background,
+and this is reported. A file `classes.txt` next to the folders gives the classes names, one on each line, the background first; a line may begin
+with its value or colour (`255 0 0 lesion`).
 """
 
 import hashlib
@@ -57,11 +57,11 @@ _ENDING = re.compile(MASK_WORD + r"[ _-]*\d*$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Mask:
-    """The mask of an image, which is decoded when it is needed.
+    """The mask of an image; it is decoded when it is needed.
 
     Args:
-        parts: What stands in its files, or their pixels; several are united.
-        names: What they are called.
+        parts: Contents of its files, or their pixels; several are merged.
+        names: Names of these parts, for errors.
         coding: What their values mean.
     """
 
@@ -77,10 +77,10 @@ class Mask:
             shape: Height and width of its image.
 
         Raises:
-            InputError: There is none, it cannot be read, has another shape than its image, or values that are no class.
+            InputError: There is none, it cannot be read, it does not have the shape of its image, or it has values that are not a class.
         """
         if not self.parts:
-            raise InputError("{image} has no mask. Put one beside it, or leave the image out.", image=image)
+            raise InputError("{image} has no mask. Put one next to it, or leave the image out.", image=image)
         united = np.zeros(shape, np.uint8)
         for part, name in zip(self.parts, self.names, strict=True):
             if isinstance(part, Unreadable):
@@ -88,7 +88,7 @@ class Mask:
             values = part if isinstance(part, np.ndarray) else decode_values(part, name)
             if values.shape[:2] != tuple(shape):
                 raise InputError(
-                    "The mask {mask} has {found} pixels, and its image {image} has {shape}.",
+                    "The mask {mask} has {found} pixels, but its image {image} has {shape}.",
                     mask=name, found="x".join(map(str, values.shape[:2])), image=image, shape="x".join(map(str, shape)),
                 )  # fmt: skip
             classes = self.coding.to_classes(to_numbers(values, self.coding.is_colour), name)
@@ -101,7 +101,7 @@ class MaskedFiles:
 
     Args:
         root: The folder that names are relative to.
-        files: Of each image its name, and those of its masks.
+        files: The name of each image, and those of its masks.
         coding: What the masks' values mean.
     """
 
@@ -118,7 +118,7 @@ class MaskedFiles:
 
     @property
     def place(self) -> str:
-        """What these files are called, however they change."""
+        """A name for these files that stays the same when their content changes."""
         return f"{self.root.resolve()} {self.coding}"
 
     def listing(self) -> str:
@@ -127,16 +127,16 @@ class MaskedFiles:
 
 
 def digest_files(root: Path, names: Sequence[str]) -> str:
-    """A digest of files' names, sizes and times: another one where a file may have changed."""
+    """A digest of files' names, sizes and times: another one if a file may have changed."""
     return hashlib.sha256(repr((names, list_status(root, names))).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def masked_folder(folder: str | Path) -> Source:
-    """Opens a folder of images with a mask each, in one of the forms above.
+    """Opens a folder of images with one mask each, in one of the forms above.
 
     Raises:
-        InputError: There is no such folder, none of images or none of masks in it; an image has no mask (all are named); the masks'
-            values are no classes.
+        InputError: There is no such folder, or none of images or of masks in it; an image has no mask (all are named); the masks'
+            values are not classes.
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder), root, folder)
@@ -165,7 +165,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
         findings += one_finding(
             "set_aside",
             "act",
-            "Folders that are not used, since their images have no masks: {folders}; predict can read them.",
+            "Folders that are not used, because their images have no masks: {folders}; predict can read them.",
             folders=", ".join(set_aside),
         )
     return Source(
@@ -179,7 +179,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
 
 
 def _descend(root: Path) -> Path:
-    """Goes down while a folder holds nothing but one folder that is none of images, masks or a split."""
+    """Goes down while a folder holds nothing but one folder that is not a folder of images, of masks or of a split."""
     for _ in range(10):
         names = _folders_in(root)
         if len(names) != 1 or _role(names[0]) or find_role(names[0]):
@@ -198,7 +198,7 @@ def _role(name: str) -> str | None:
 
 
 def _find_pair(folder: Path) -> tuple[Path, Path] | None:
-    """The folder of images and that of masks in a folder."""
+    """The folder of images and the folder of masks in a folder."""
     roles: dict[str, list[str]] = {"images": [], "masks": []}
     for name in _folders_in(folder):
         if (role := _role(name)) is not None:
@@ -206,7 +206,7 @@ def _find_pair(folder: Path) -> tuple[Path, Path] | None:
     for role, names in roles.items():
         if len(names) > 1:
             raise InputError(
-                "{folder} holds {found}: which are the {role}? Keep one.",
+                "{folder} contains {found}: which are the {role}? Keep one.",
                 folder=folder,
                 found=" and ".join(names),
                 role=role,
@@ -215,7 +215,7 @@ def _find_pair(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
-    """Of each split the folder of its images and that of its masks, "train" alone where there are no official splits; and the folders
+    """The folder of images and the folder of masks of each split, only "train" if there are no official splits; and the folders
     of splits without masks."""
     splits: dict[str, tuple[Path, Path]] = {}
     named: dict[str, str] = {}
@@ -232,7 +232,7 @@ def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, 
                 continue
             if role[0] in splits:
                 raise InputError(
-                    "{folder} holds {found}: which are the {role}? Keep one.",
+                    "{folder} contains {found}: which are the {role}? Keep one.",
                     folder=folder, found=f"{named[role[0]]} and {name}", role=role[0],
                 )  # fmt: skip
             splits[role[0]], named[role[0]] = inner, name
@@ -247,8 +247,8 @@ def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, 
             splits = {"train": pair}
     if "train" not in splits:
         raise InputError(
-            "{folder} holds {found}. Valid: images/ and masks/ with the same stems, or train/images/ and train/masks/ (with test/ and"
-            " val/ where there are any).",
+            "{folder} contains {found}. Valid: images/ and masks/ with the same stems, or train/images/ and train/masks/ (with test/ and val/ if "
+            "there are any).",
             folder=folder,
             found=", ".join(_folders_in(root)[:6]) or Sentence("no folder"),
         )
@@ -263,7 +263,7 @@ def _list_files(folder: Path, passed_over: Counter[str]) -> list[str]:
 def _match(
     root: Path, images: Path, masks: Path, image_files: Sequence[str], mask_files: Sequence[str]
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Of each image its masks: the same path and stem, `stem_mask`, `stem_mask_1` ..., or all files of a folder `stem/`."""
+    """The masks of each image: the same path and stem, `stem_mask`, `stem_mask_1` ..., or all files of a folder `stem/`."""
     by_stem: dict[tuple[str, str], list[str]] = {}
     for name in mask_files:
         by_stem.setdefault(_split_name(name), []).append(name)
@@ -281,12 +281,12 @@ def _match(
         where = [(masks / other).relative_to(root).as_posix() for other in sorted(found)]
         matched.append(((images / name).relative_to(root).as_posix(), tuple(where)))
     if not matched:
-        raise InputError("{folder} holds no image. Put the images there.", folder=images)
+        raise InputError("{folder} contains no image. Put the images there.", folder=images)
     return matched
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """Folder and stem, in the spelling that all systems share."""
+    """Folder and stem, in Unicode's composed form, since systems spell names differently."""
     path = PurePosixPath(normalize(name))
     return str(path.parent), path.stem
 
@@ -295,8 +295,8 @@ def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
     missing = [name for of_split in files.values() for name, masks in of_split if not masks]
     if missing:
         raise InputError(
-            "{folder}: {n} {n:image has|images have} no mask, such as {name}. A mask has the same stem, {stem}.png or {stem}_mask.png, in the folder"
-            " of masks; of an image that shows nothing it is black.",
+            "{folder}: {n} {n:image has|images have} no mask, such as {name}. A mask has the same stem, {stem}.png or {stem}_mask.png, in the "
+            "folder of masks; for an image without objects it is black.",
             folder=folder, n=len(missing), name=missing[0], stem=PurePosixPath(missing[0]).stem,
         )  # fmt: skip
 
@@ -307,7 +307,7 @@ def _refuse_shared(files: Mapping[str, list], folder: str | Path) -> None:
         for mask in masks:
             if mask in image_of:
                 raise InputError(
-                    "{folder}: {one} and {other} have one mask, {mask}. Keep one of them, or give each its own.",
+                    "{folder}: {one} and {other} have one mask, {mask}. Keep one of them, or give each its own mask.",
                     folder=folder, one=image_of[mask], other=name, mask=mask,
                 )  # fmt: skip
             image_of[mask] = name
@@ -329,13 +329,13 @@ def _tell_unused(
     if unused:
         found += one_finding(
             "masks_without_image", "act",
-            "{n} {n:mask has|masks have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or named otherwise?",
+            "{n} {n:mask has|masks have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or do they have other names?",
             unused, n=len(unused), name=unused[0],
         )  # fmt: skip
     if several:
         found += one_finding(
             "several_masks", "note",
-            "{n} {n:image has|images have} several masks, such as {name}: they are united, each pixel is of the class of the last one that marks it.",
+            "{n} {n:image has|images have} several masks, such as {name}: they are combined, and each pixel gets the class of the last mask that marks it.",
             several, n=len(several), name=several[0],
         )  # fmt: skip
     return found
@@ -348,11 +348,11 @@ def from_masked_arrays(
     test: tuple | None = None,
     val: tuple | None = None,
 ) -> Source:
-    """Makes a source of arrays with masks.
+    """Makes a source from arrays with masks.
 
     Args:
         images: `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`, 0 to 255, or a list of images of any sizes.
-        masks: `int [n, height, width]`, a value for each class, 0 for the background, such as 0, 1, 2, or 0 and 255; a list where sizes
+        masks: `int [n, height, width]`, one value for each class, 0 for the background, such as 0, 1, 2, or 0 and 255; a list if sizes
             differ.
         class_names: Name of each class in the order of the values, the background's first; "background" and "foreground", or "1", "2",
             ... unless given. With more names than values, the values are the numbers of the classes.
@@ -360,13 +360,13 @@ def from_masked_arrays(
         val: Images and masks of an official validation split.
 
     Raises:
-        InputError: Counts or shapes that differ; values that are no class.
+        InputError: Counts or shapes differ; values that are not a class.
     """
     pairs = pair_arrays((images, masks), test, val, class_names, "masks")
     grey: dict[int, tuple[int, str]] = {}
     for name, (of_split, masks_of) in pairs.items():
         if not len(of_split) and not len(masks_of):
-            raise InputError("{name} holds no image. Give images, and a mask for each.", name=name)
+            raise InputError("{name} contains no image. Give images, and a mask for each.", name=name)
         if len(of_split) != len(masks_of):
             raise InputError(
                 "{name}: {images} images but {masks} masks. Each image needs one mask.",
@@ -402,19 +402,19 @@ def from_masked_arrays(
 
 
 def _as_values(mask: Any, name: str) -> np.ndarray:
-    """A mask as `uint8` or `uint16 [height, width]`; raises InputError where it is something else."""
+    """A mask as `uint8` or `uint16 [height, width]`; raises InputError if it is something else."""
     mask = np.asarray(mask)
     if mask.ndim == 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]
     if mask.ndim != 2 or mask.dtype.kind not in "biu" or not mask.size:
         raise InputError(
-            "The mask {name} is {dtype} of shape {shape}. Valid: whole numbers [height, width], 0 for the background; of others"
-            " masks.astype('uint8').",
+            "The mask {name} is {dtype} of shape {shape}. Valid: whole numbers [height, width], 0 for the background; convert others with "
+            "masks.astype('uint8').",
             name=name, dtype=mask.dtype, shape=mask.shape,
         )  # fmt: skip
     if not (mask.min() >= 0 and mask.max() <= MOST_VALUE):
         raise InputError(
-            "The mask {name} has values from {low} to {high}. Valid: a value for each class, from 0, the background, to {most}.",
+            "The mask {name} has values from {low} to {high}. Valid: one value for each class, from 0, the background, to {most}.",
             name=name, low=int(mask.min()), high=int(mask.max()), most=MOST_VALUE,
         )  # fmt: skip
     return mask.astype(np.uint8 if mask.dtype.kind == "b" else np.min_scalar_type(int(mask.max())), copy=False)

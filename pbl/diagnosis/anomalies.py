@@ -1,6 +1,6 @@
-"""What an anomaly detector suffers from, told from what `pbl.tasks.anomaly.judge` measured on validation. Nothing else is read.
+"""The diagnosis of an anomaly detector, from what `pbl.tasks.anomaly.judge` measured on validation. Nothing else is read.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed.
 """
 
 import math
@@ -18,21 +18,21 @@ from pbl.storage.schemas import AnomalyMetrics
 BASELINE_NAMES = {
     "pca": "PCA",
     "nearest_neighbours": "nearest neighbours",
-    "nearest_evened": "nearest image, brightness evened out",
+    "nearest_evened": "nearest image, brightness equalised",
     "mean_image": "distance to the mean image",
     "brightness": "mean brightness",
 }
 CHANCE = 0.5  # AUROC
 LIMITS = {
     "kept_nothing": Threshold(0.15, "share of the distance to the mean image that is explained; a code of one number explains .2"),
-    "kept_everything": Threshold(0.95, "the same, of anomalies: what gives everything back tells nothing apart"),
-    "overfits": Threshold(1.5, "mean error of normal validation images by that of training images"),
-    "overfits_p": Threshold(1e-3, "chance of it, one-sided (Mann and Whitney)"),
-    "blind": Threshold(0.6, "AUROC of a kind; .5 is chance"),
+    "kept_everything": Threshold(0.95, "the same, for anomalies; a network that gives back everything does not tell them apart"),
+    "overfits": Threshold(1.5, "mean error of normal validation images divided by that of training images"),
+    "overfits_p": Threshold(1e-3, "probability of it by chance, one-sided (Mann and Whitney)"),
+    "blind": Threshold(0.6, "AUROC of one kind of anomaly; .5 is chance"),
     "follows": Threshold(0.3, "rank correlation of a normal image's error with its contrast; convention"),
     "contaminated": Threshold(0.005, "lower end of the share of anomalies among the normal training images"),
-    "suspects": Threshold(5, "of them; clean digits have had 4"),
-    "uncertain": Threshold(3.0, "upper end of the false alarms' interval by the share that was asked for"),
+    "suspects": Threshold(5, "number of suspects; clean digits had 4"),
+    "uncertain": Threshold(3.0, "upper end of the false alarms' interval divided by the share that was asked for"),
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def _code_times(factor: float) -> Callable[[Config, Mapping[str, Any]], dict[str
 
 SMALLER = Advice(
     "smaller_code",
-    "Make the code smaller: what it cannot hold shows as an error.",
+    "Make the code smaller: what it cannot represent shows as an error.",
     _code_times(1 / 4),
 )
 LARGER = Advice(
@@ -64,19 +64,19 @@ MORE_NORMAL = Advice(
 )
 MORE_VALIDATION = Advice(
     "more_validation",
-    "Give validation a larger share, so that more normal images choose the threshold.",
+    "Give validation a larger share, so that the threshold is chosen on more normal images.",
     lambda config, options: {"validation_fraction": 0.4} if (config.validation_fraction or 0) < 0.4 else {},
 )
 PATCH = Advice(
     "patch",
-    "Look for small defects: the largest patch of the error in place of its mean.",
+    "Search for small defects: use the largest patch of the error instead of its mean.",
     lambda config, options: (
         {"task_options.score": "max_patch"} if config.task_options.get("score", "mean") == "mean" else None
     ),
 )
 SIMPLE = Advice(
     "simple",
-    "Take the simpler method, or say in the report that it does as well; a pre-trained network's features may do better.",
+    "Use the simpler method, or write in the report that it is as good; the features of a pre-trained network may be better.",
 )
 NOISE = Advice(
     "denoise",
@@ -85,10 +85,10 @@ NOISE = Advice(
 )
 SORT_OUT = Advice(
     "sort_out",
-    "Look at these images, write the names of the anomalies into a file, leave them out of the training, and train anew.",
+    "Look at these images, write the names of the anomalies into a file, leave them out of the training, and train again.",
     lambda config, options: {"leave_out": "leave_out.txt"},
 )
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "leak_suspected": ("stop", (GROUP,)),
     "contaminated_training": ("act", (SORT_OUT,)),
@@ -107,16 +107,16 @@ REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
 def diagnose_anomalies(
     metrics: Mapping[str, Any], config: Config, run: str = "RUN", options: Mapping[str, Any] | None = None
 ) -> Diagnosis:
-    """Says what an anomaly detector suffers from.
+    """Diagnoses an anomaly detector.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=anomaly`.
         config: Its settings.
         run: Its folder, for the commands.
-        options: The options of its model's builder, those of the settings unless given.
+        options: The options of its model's builder; by default those of the settings.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     rules = (
         find_leak,
@@ -137,7 +137,7 @@ def diagnose_anomalies(
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=anomaly` suffers from, by its `metrics_val.json`.
+    """Diagnoses a run of `task=anomaly`, from its `metrics_val.json`.
 
     Raises:
         InputError: The file is missing or damaged.
@@ -152,7 +152,7 @@ def _find_contamination(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "contaminated_training",
-        "Anomalies seem to lie among the normal training images: {share:.1%} of them look like the known anomalies (95% interval {low:.1%} to {high:.1%}), to the eyes of a simple model. An anomaly that was trained on is reconstructed, and goes unseen. Look at these first: {examples}.",
+        "The normal training images seem to contain anomalies: {share:.1%} of them look like the known anomalies to a simple model (95% interval {low:.1%} to {high:.1%}). An anomaly that was trained on is reconstructed, so it is not found. Look at these first: {examples}.",
         share=of["share"],
         low=of["low"],
         high=of["high"],
@@ -166,7 +166,7 @@ def _find_no_threshold(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "no_threshold",
-        "Normal validation images: {images}. To promise {asked_percent:g}% false alarms takes {needed} at least; until then nothing is called an anomaly.",
+        "Normal validation images: {images}. To promise {asked_percent:g}% false alarms, at least {needed} are needed; until then nothing is called an anomaly.",
         images=promise["images"],
         asked_percent=100 * promise["asked"],
         needed=math.ceil(1 / promise["asked"] - 1e-6) - 1,
@@ -180,12 +180,12 @@ def _find_nothing_kept(metrics: Mapping[str, Any]) -> Finding | None:
     if kept <= 0:
         return make_finding(
             "reconstructs_nothing",
-            "Normal images are reconstructed no better than by their mean image alone, which takes no network.",
+            "Normal images are reconstructed no better than by their mean image alone, which needs no network.",
             kept=kept,
         )
     return make_finding(
         "reconstructs_nothing",
-        "Normal images are reconstructed little better than by their mean image alone: {kept:.1%} of what they differ from it by is explained.",
+        "Normal images are reconstructed little better than by their mean image alone: {kept:.1%} of their difference from it is explained.",
         kept=kept,
     )
 
@@ -198,7 +198,7 @@ def _find_everything_kept(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "reconstructs_everything",
-        "Anomalies are reconstructed nearly completely, as normal images are: {others:.1%} of what they differ from the mean image by is explained, of normal images {normal:.1%}.",
+        "Anomalies are reconstructed nearly as completely as normal images: {others:.1%} of their difference from the mean image is explained, and {normal:.1%} for normal images.",
         normal=normal,
         others=others,
     )
@@ -213,7 +213,7 @@ def _find_overfitting(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "overfits_normal_images",
-        "Normal images that were not trained on have a mean score of {val:.2g}, those that were trained on {train:.2g}: new normal images look more like anomalies, and the threshold lies higher.",
+        "Normal images that were not trained on have a mean score of {val:.2g}, those that were trained on {train:.2g}: new normal images look more like anomalies, and the threshold is higher.",
         ratio=ratio,
         val=of["normal"],
         train=of["train"],
@@ -229,7 +229,7 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
     if difference["high"] < 0:
         return make_finding(
             "no_better_than_baseline",
-            "The network does worse than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+            "The network is worse than {baseline}, the best of five baselines: its AUROC is {auroc:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}, on the same images).",
             **details,
         )
     return make_finding(
@@ -253,7 +253,7 @@ def _find_blindness(metrics: Mapping[str, Any]) -> Finding | None:
     if contrast is not None and follows > LIMITS["follows"].value and theirs < contrast:
         return make_finding(
             "blind_to_kinds",
-            "Hardly told from normal images: {kinds}; in brackets the AUROC with its 95% interval, where 0.5 is chance and less means smaller errors than normal images have. What is plain is easy to reconstruct, which may be why: the pixels of these kinds vary by {theirs:.3f}, those of normal images by {contrast:.3f}, and the less a normal image varies the smaller is its error (rank correlation {follows:.2f}).",
+            "Hardly distinguished from normal images: {kinds}; in brackets the AUROC with its 95% interval. 0.5 is chance; below 0.5 the errors are smaller than those of normal images. A possible reason is that plain images are easy to reconstruct: the pixels of these kinds vary by {theirs:.3f}, those of normal images by {contrast:.3f}, and the less a normal image varies, the smaller is its error (rank correlation {follows:.2f}).",
             kinds=kinds,
             theirs=theirs,
             contrast=contrast,
@@ -261,7 +261,7 @@ def _find_blindness(metrics: Mapping[str, Any]) -> Finding | None:
         )
     return make_finding(
         "blind_to_kinds",
-        "Hardly told from normal images: {kinds}; in brackets the AUROC with its 95% interval, where 0.5 is chance and less means smaller errors than normal images have.",
+        "Hardly distinguished from normal images: {kinds}; in brackets the AUROC with its 95% interval. 0.5 is chance; below 0.5 the errors are smaller than those of normal images.",
         kinds=kinds,
     )
 
@@ -280,7 +280,7 @@ def _find_uncertain_threshold(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "threshold_uncertain",
-        "The threshold was chosen by {images} normal images: the share of false alarms that it gives may be anything from {low:.1%} to {high:.1%} (95% interval), where {asked_percent:g}% was asked for.",
+        "The threshold was chosen on {images} normal images: its share of false alarms may be anything from {low:.1%} to {high:.1%} (95% interval), although {asked_percent:g}% was requested.",
         images=promise["images"],
         asked_percent=100 * promise["asked"],
         low=promise["low"],
@@ -293,7 +293,7 @@ def _find_no_anomalies(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "no_anomalies",
-        "Validation has no anomalies ({images} images, {normal} of them normal): only false alarms can be judged. To see what is found, add some anomalies, each kind in a folder of its own beside the normal images.",
+        "Validation has no anomalies ({images} images, {normal} of them normal): only false alarms can be evaluated. To see what is found, add some anomalies, each kind in a folder of its own next to the normal images.",
         images=metrics["images"],
         normal=metrics["normal_images"],
     )
@@ -306,21 +306,21 @@ def _find_health(metrics: Mapping[str, Any]) -> Finding:
     if "roc_auc" not in metrics["intervals"]:
         return make_finding(
             "healthy",
-            "No fault was found: AUROC {auroc:.3f}, {value:+z.3f} beside {baseline}, the best of five baselines. These images are too few, or too alike, for an interval.",
+            "No fault was found: AUROC {auroc:.3f}, {value:+z.3f} compared with {baseline}, the best of five baselines. These images are too few, or too similar, for an interval.",
             **numbers,
         )
     low, high = metrics["intervals"]["roc_auc"]
     if low <= CHANCE:
         return make_finding(
             "healthy",
-            "No fault was found, but it is not sure that anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}; 0.5 is chance), {value:+z.3f} beside {baseline}, the best of five baselines.",
+            "No fault was found, but it is not certain that anomalies are distinguished from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}; 0.5 is chance), {value:+z.3f} compared with {baseline}, the best of five baselines.",
             low=low,
             high=high,
             **numbers,
         )
     return make_finding(
         "healthy",
-        "Anomalies are told from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+z.3f} beside {baseline}, the best of five baselines.",
+        "Anomalies are distinguished from normal images: AUROC {auroc:.3f} (95% interval {low:.3f} to {high:.3f}), {value:+z.3f} compared with {baseline}, the best of five baselines.",
         low=low,
         high=high,
         **numbers,

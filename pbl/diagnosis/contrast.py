@@ -1,7 +1,7 @@
-"""What a contrastive encoder suffers from, told from its features beside pixels and beside itself untrained, and from its loss.
+"""The diagnosis of a contrastive encoder, from its loss and from its features compared with pixels and with the untrained encoder.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed. A gain is claimed only where the
-difference on the same images is above 0 for every control, and sure for all numbers of labels that were tried together.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed. A gain is claimed only where the
+difference on the same images is above 0 for every control, and significant for all numbers of labels that were tried together.
 """
 
 import math
@@ -19,17 +19,17 @@ from pbl.storage.schemas import ContrastMetrics
 CONTROL_NAMES = {
     ("pixels", "probe"): "a logistic regression on pixels",
     ("pixels", "nearest"): "the nearest neighbour in pixels",
-    ("untrained", "probe"): "a logistic regression on the same network untrained",
+    ("untrained", "probe"): "a logistic regression on the same untrained network",
     ("pixels", "pairs"): "the cosine of pixels",
-    ("untrained", "pairs"): "the cosine of the same network untrained",
+    ("untrained", "pairs"): "the cosine of the same untrained network",
 }
 LIMITS = {
-    "spread": Threshold(0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy .47 and more (digits)"),
-    "guessing": Threshold(0.97, "validation loss by ln(2B - 1), that of telling nothing apart; healthy .9 and less"),
+    "spread": Threshold(0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy from .47 (digits)"),
+    "guessing": Threshold(0.97, "validation loss divided by ln(2B - 1), the loss of an encoder that tells nothing apart; healthy up to .9"),
     "learned_little": Threshold(0.9, "the same; above it, with no gain over the untrained network, nothing was learned"),
-    "chance": Threshold(0.05, "of a gain by chance at any of the numbers of labels (p of each, times how many there are)"),
-    "may_gain": Threshold(0.03, "upper end of the difference from the best control: below, a gain worth the training is ruled out"),
-    "hot": Threshold(1.0, "temperature; above, all negatives count about alike"),
+    "chance": Threshold(0.05, "probability of a gain by chance at any of the numbers of labels (p of each, times how many there are)"),
+    "may_gain": Threshold(0.03, "upper end of the difference from the best control: below it, a gain worth the training is ruled out"),
+    "hot": Threshold(1.0, "temperature; above it, all negatives count about the same"),
 }  # fmt: skip
 
 
@@ -40,11 +40,11 @@ def _set_temperature(config: Config, options: Mapping[str, Any]) -> dict[str, An
 
 NEGATIVES = Advice(
     "negatives",
-    "Put the negatives back: without them nothing keeps the embeddings apart.",
+    "Use the negatives again: without them nothing keeps the embeddings apart.",
     lambda config, options: {"model_options.negatives": True} if options.get("negatives") is False else None,
 )
 TEMPERATURE = Advice(
-    "temperature", "Set the temperature to 0.2: then the most similar others count most.", _set_temperature
+    "temperature", "Set the temperature to 0.2: then the most similar other images count most.", _set_temperature
 )
 LONGER = Advice(
     "longer",
@@ -53,24 +53,24 @@ LONGER = Advice(
 )
 LARGER_BATCH = Advice(
     "larger_batch",
-    "Take larger batches: each image is then told apart from more others.",
+    "Use larger batches: each image is then compared with more others.",
     lambda config, options: {"batch_size": 2 * config.batch_size} if config.batch_size < 512 else None,
 )
 AUGMENT = Advice(
     "augment",
-    "Look at the augmentation: two views must differ in all that does not matter, and in nothing that does.",
+    "Check the augmentation: two views must differ in everything that does not matter, and in nothing that matters.",
 )
 MORE_IMAGES = Advice(
     "more_images",
-    "Judge on more images: a larger validation_fraction, or evaluate --split test in the end.",
+    "Evaluate on more images: a larger validation_fraction, or evaluate --split test in the end.",
     lambda config, options: {"validation_fraction": 0.4} if (config.validation_fraction or 0) < 0.4 else {},
 )
-SIMPLER = Advice("simpler", "Take the simpler way, or say in the report that it does as well.")
+SIMPLER = Advice("simpler", "Use the simpler method, or write in the report that it is as good.")
 USE = Advice(
     "use",
-    "Use the encoder where labels are few: model=encoder_transfer model_options.weights=RUN (frozen), or the encoder's own classifier with initial_weights=RUN.",
+    "Use the encoder if labels are few: model=encoder_transfer model_options.weights=RUN (frozen), or the encoder's own classifier with initial_weights=RUN.",
 )
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "diverged": ("stop", (LOWER_RATE,)),
     "representation_collapse": ("act", (NEGATIVES, TEMPERATURE, LOWER_RATE, LARGER_BATCH)),
@@ -88,31 +88,31 @@ def diagnose_features(
     run: str = "RUN",
     options: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Says what a contrastive encoder suffers from.
+    """Diagnoses a contrastive encoder.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=contrast`.
-        history: Of each epoch `loss`, `val_loss` and `val_guessing`; empty where it is not known.
-        config: The run's settings, for the experiments; none are named without them.
+        history: `loss`, `val_loss` and `val_guessing` of each epoch; empty if it is not known.
+        config: The run's settings, for the experiments; without them none are named.
         run: Its folder, for the commands.
         options: The options of its model's builder.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     found = metrics["contrast"]
-    findings = [_find_divergence(history), _find_collapse(found, history)]
-    if findings[0] is None:
-        findings.append(_judge_gain(found, history, metrics["images"]))
-    findings = [finding for finding in findings if finding is not None]
+    tried = [_find_divergence(history), _find_collapse(found, history)]
+    if tried[0] is None:
+        tried.append(_judge_gain(found, history, metrics["images"]))
+    findings = [finding for finding in tried if finding is not None]
     names = [finding.name for finding in findings]
-    if len(names) > 1:  # what is no good is not called healthy in the same breath
+    if len(names) > 1:  # a faulty encoder is not called healthy as well
         findings = [finding for finding in findings if finding.name not in ("healthy", "too_noisy_to_say")]
     return conclude(findings, REMEDIES, config, run, options)
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=contrast` suffers from, by its `metrics_val.json` and `history.csv`.
+    """Diagnoses a run of `task=contrast`, from its `metrics_val.json` and `history.csv`.
 
     Raises:
         InputError: A file is missing or damaged.
@@ -126,12 +126,12 @@ def _find_divergence(history: Sequence[Mapping[str, float]]) -> Finding | None:
     if not bad:
         return None
     return make_finding(
-        "diverged", "The loss is no number any more from epoch {epoch} on.", epoch=int(bad[0].get("epoch", 0))
+        "diverged", "The loss is no longer a number from epoch {epoch} on.", epoch=int(bad[0].get("epoch", 0))
     )
 
 
 def _read_end(history: Sequence[Mapping[str, float]]) -> tuple[float, float] | None:
-    """The last validation loss, and the loss of telling nothing apart; None where they are not known."""
+    """The last validation loss, and the loss of an encoder that tells nothing apart; None if they are not known."""
     known = [row for row in history if math.isfinite(row.get("val_loss", math.nan)) and row.get("val_guessing", 0) > 0]
     return (known[-1]["val_loss"], known[-1]["val_guessing"]) if known else None
 
@@ -141,31 +141,31 @@ def _find_collapse(found: Mapping[str, Any], history: Sequence[Mapping[str, floa
     if found["spread"] < LIMITS["spread"].value:
         return make_finding(
             "representation_collapse",
-            "All images are put at nearly one point: the spread of the embeddings is {spread:.3f}, where 1 is all directions alike and 0 one"
-            " point; healthy encoders have .5 and more.",
+            "All images are mapped to nearly one point: the spread of the embeddings is {spread:.3f} (1: all directions alike; 0: one point). "
+            "Healthy encoders have .5 and more.",
             spread=found["spread"],
         )
-    # Of supervised learning the loss has another lowest value, and of classes that were not trained on it is high always.
+    # In supervised learning the loss has another minimum, and for classes that were not in training it is always high.
     if found["supervised"] or end is None or end[0] < LIMITS["guessing"].value * end[1]:
         return None
     details = {"loss": end[0], "guessing": end[1], "temperature": temperature}
     if temperature is not None and temperature > LIMITS["hot"].value:
         return make_finding(
             "representation_collapse",
-            "Hardly any image is told apart from the others: the validation loss is {loss:.3f}, and ln(2B - 1) = {guessing:.3f} is that of"
-            " telling nothing apart. The temperature of {temperature:g} divides all similarities until they are alike.",
+            "Hardly any image is distinguished from the others: the validation loss is {loss:.3f}, and a network that distinguishes nothing has "
+            "ln(2B - 1) = {guessing:.3f}. Division by the temperature of {temperature:g} makes all similarities nearly equal.",
             **details,
         )
     return make_finding(
         "representation_collapse",
-        "Hardly any image is told apart from the others: the validation loss is {loss:.3f}, and ln(2B - 1) = {guessing:.3f} is that of"
-        " telling nothing apart.",
+        "Hardly any image is distinguished from the others: the validation loss is {loss:.3f}, and a network that distinguishes nothing has ln(2B "
+        "- 1) = {guessing:.3f}.",
         **details,
     )
 
 
 def _judge_gain(found: Mapping[str, Any], history: Sequence[Mapping[str, float]], images: int) -> Finding | None:
-    """Whether the features are better than every control, at some number of labels at least; or by pairs."""
+    """Whether the features are better than every control: with at least one number of labels, or by pairs."""
     return _judge_pairs(found) if found["identities"] else _judge_probes(found, history, images)
 
 
@@ -175,7 +175,7 @@ def _choose_best_control(level: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_sure(of: Mapping[str, Any], tries: int) -> bool:
-    """Whether the encoder is better, and hardly by chance."""
+    """Whether the encoder is better, and this is hardly chance."""
     return of["value"] > 0 and of["p"] * tries < LIMITS["chance"].value
 
 
@@ -186,7 +186,7 @@ def _find_accuracy(level: Mapping[str, Any], name: str, way: str) -> float:
 def _tell_level(level: Mapping[str, Any]) -> Sentence:
     of = _choose_best_control(level)
     return Sentence(
-        "With {labels:,} labels: {accuracy:.1%}, {value:+.1%} beside {control} (95% interval {low:+.1%} to {high:+.1%}).",
+        "With {labels:,} labels: {accuracy:.1%}, {value:+.1%} compared with {control} (95% interval {low:+.1%} to {high:+.1%}).",
         labels=level["labels"], accuracy=_find_accuracy(level, "encoder", "probe"), value=of["value"],
         control=Sentence(CONTROL_NAMES[of["name"], of["way"]]), low=of["low"], high=of["high"],
     )  # fmt: skip
@@ -201,17 +201,17 @@ def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float
     if gains:
         others = [level for level in levels if level not in gains]
         if others:
-            won, others = (", ".join(f"{level['labels']:,}" for level in some) for some in (gains, others))
+            won, lost = (", ".join(f"{level['labels']:,}" for level in some) for some in (gains, others))
             return make_finding(
                 "healthy",
-                "The features are better than every control with {won} labels; with {others} no gain is sure, and a simpler way may do as"
-                " well. {lines}",
+                "The features are better than every control with {won} labels; with {others} no gain is certain, and a simpler method may be as "
+                "good. {lines}",
                 lines=lines,
                 won=won,
-                others=others,
+                others=lost,
             )
         return make_finding(
-            "healthy", "The features are better than every control, with however many labels. {lines}", lines=lines
+            "healthy", "The features are better than every control with every number of labels. {lines}", lines=lines
         )
     of_untrained = [of for level in levels for of in level["differences"] if of["name"] == "untrained"]
     end = _read_end(history)
@@ -219,19 +219,19 @@ def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float
     if of_untrained and is_stuck and not any(_is_sure(of, len(levels)) for of in of_untrained):
         return make_finding(
             "learned_nothing",
-            "The features are not clearly better than those of the same network untrained, with however many labels. {lines}",
+            "The features are not clearly better than the features of the same untrained network with any number of labels. {lines}",
             lines=lines,
         )
     if any(min(of["high"] for of in level["differences"]) > LIMITS["may_gain"].value for level in levels):
         return make_finding(
             "too_noisy_to_say",
-            "No gain over the best control is sure, and none is ruled out: {images:,} images are too few to say. {lines}",
+            "A gain over the best control is neither certain nor ruled out: {images:,} images are too few to decide. {lines}",
             images=images,
             lines=lines,
         )
     return make_finding(
         "no_gain",
-        "No gain here: with no number of labels the features are better than the best control. {lines}",
+        "No gain here: the features are better than the best control with no number of labels. {lines}",
         lines=lines,
     )
 
@@ -248,21 +248,20 @@ def _judge_pairs(found: Mapping[str, Any]) -> Finding | None:
     if worst["high"] < 0:
         return make_finding(
             "healthy",
-            "Pairs of the same and of different identities are told apart better than by every control: equal error rate {eer:.1%} on"
-            " {classes} identities that were not trained on; {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval"
-            " over identities).",
+            "Pairs of the same and of different identities are distinguished better than by every control: equal error rate {eer:.1%} on {classes} "
+            "identities that were not trained on; {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval over identities).",
             **details,
         )
     if worst["low"] < -LIMITS["may_gain"].value:
         return make_finding(
             "too_noisy_to_say",
-            "No gain over the best control is sure, and none is ruled out: {classes} identities are too few to say. Equal error rate {eer:.1%};"
-            " {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval over identities).",
+            "A gain over the best control is neither certain nor ruled out: {classes} identities are too few to decide. Equal error rate "
+            "{eer:.1%}; {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval over identities).",
             **details,
         )
     return make_finding(
         "no_gain",
-        "No gain here: pairs are told apart no better than by the best control. Equal error rate {eer:.1%} on {classes} identities that"
-        " were not trained on; {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval over identities).",
+        "No gain here: pairs are distinguished no better than by the best control. Equal error rate {eer:.1%} on {classes} identities that were "
+        "not trained on; {control} has {theirs:.1%} (difference {low:+.1%} to {high:+.1%}, 95% interval over identities).",
         **details,
     )

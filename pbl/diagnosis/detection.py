@@ -1,6 +1,6 @@
-"""What a network that finds boxes suffers from, told from what `pbl.tasks.detection.judge` measured on validation, and from the history.
+"""The diagnosis of a network that finds boxes, from what `pbl.tasks.detection.judge` measured on validation, and from the history.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,17 @@ from pbl.storage.schemas import DetectionMetrics
 
 BASELINE_NAMES = {
     "nothing": "nothing found",
-    "mean_box": "the mean box of each class at its commonest place",
-    "mean_boxes": "the mean boxes of the commonest places",
+    "mean_box": "the mean box of each class at its most common place",
+    "mean_boxes": "the mean boxes of the most common places",
 }
 LIMITS = {
-    "nothing": Threshold(0.05, "mAP50; below, nothing is found to speak of"),
-    "fewest": Threshold(5, "images that have a class, or have no object; of fewer nothing is said of it"),
-    "lost": Threshold(0.01, "average precision of a class at an IoU of .5; below, it is not found"),
+    "nothing": Threshold(0.05, "mAP50; below it, almost nothing is found"),
+    "fewest": Threshold(5, "images that have a class, or have no object; with fewer, nothing is said about the class"),
+    "lost": Threshold(0.01, "average precision of a class at an IoU of .5; below it, the class is not found"),
     "gap": Threshold(0.1, "mAP50 on training minus validation images"),
-    "gap_low": Threshold(0.03, "lower end of its interval; best of many epochs on validation is a little too good"),
+    "gap_low": Threshold(0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"),
     "low": Threshold(0.7, "mAP50 on training images; convention"),
-    "rises": Threshold(0.02, "mAP50 on validation at the end above that of a third of the epochs before"),
+    "rises": Threshold(0.02, "mAP50 on validation at the end minus that a third of the epochs earlier"),
     "false_images": Threshold(0.1, "lower end of the share of images without an object in which one is shown"),
     "counted": Threshold(0.75, "upper end of the share of images whose count is right; convention"),
 }  # fmt: skip
@@ -52,18 +52,20 @@ def _widen(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if now is None or options.get("encoder") else {"model_options.width": 2 * now}
 
 
-WIDER = Advice("wider", "Take a wider network.", _widen)
+WIDER = Advice("wider", "Use a wider network.", _widen)
 AUGMENT = Advice(
     "augment",
-    "Move, zoom and brighten the training images, their boxes with them.",
+    "Move, zoom and brighten the training images, together with their boxes.",
     add_augmentation(crop=4, zoom=0.2, brightness=0.2),
 )
-MORE = Advice("more_images", "Collect more images with boxes, of other places above all.")
+MORE = Advice("more_images", "Collect more images with boxes, especially from other places.")
 OF_CLASS = Advice("more_of_class", "Collect more images of these classes, or merge them with others.")
 LARGER = Advice("larger_images", "Give the network larger images (image_size): objects of a few pixels are lost at a quarter of the size.")  # fmt: skip
-EMPTY = Advice("empty_images", "Give training more images in which nothing is to be found.")
-LOOK = Advice("look", "Look at the pictures of missed and false boxes: are objects close together, small, or unmarked?")
-# By the name of what is found: severity, and what to try.
+EMPTY = Advice("empty_images", "Give training more images without any object.")
+LOOK = Advice(
+    "look", "Look at the pictures of missed and false boxes: are objects close together, small, or not annotated?"
+)
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "leak_suspected": ("stop", (GROUP,)),
     "learned_nothing": ("act", (LONGER, LOWER_RATE, LARGER)),
@@ -84,17 +86,17 @@ def diagnose_boxes(
     run: str = "RUN",
     options: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Says what a network that finds boxes suffers from.
+    """Diagnoses a network that finds boxes.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=detection`, or what `pbl.BoxMonitor` measured.
-        history: Of each epoch `val_map50`; empty where it is not known.
-        config: The run's settings, for the experiments; none are named without them.
+        history: `val_map50` of each epoch; empty if it is not known.
+        config: The run's settings, for the experiments; without them none are named.
         run: Its folder, for the commands.
         options: The options of its model's builder.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     rules = (
         find_leak, _find_nothing, _find_baseline, partial(_find_underfitting, history=history), _find_lost_classes,
@@ -104,7 +106,7 @@ def diagnose_boxes(
     return conclude(findings, REMEDIES, config, run, options)
 
 
-# What follows from an earlier finding, and is no further one.
+# Consequences of an earlier finding, which are not listed as further findings.
 EXPLAINED = {
     "learned_nothing": ("no_better_than_baseline", "class_never_found", "underfitting", "overfitting", "wrong_count"),
     "no_better_than_baseline": ("class_never_found", "wrong_count"),
@@ -115,7 +117,7 @@ EXPLAINED = {
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=detection` suffers from, by its `metrics_val.json` and `history.csv`.
+    """Diagnoses a run of `task=detection`, from its `metrics_val.json` and `history.csv`.
 
     Raises:
         InputError: A file is missing or damaged.
@@ -131,14 +133,14 @@ def _find_nothing(metrics: Mapping[str, Any]) -> Finding | None:
     if found < LIMITS["nothing"].value:
         return make_finding(
             "learned_nothing",
-            "The network finds nothing to speak of: its average precision at an IoU of .5 (mAP50) is {found:.3f} on validation images.",
+            "The network finds almost nothing: its average precision at an IoU of .5 (mAP50) is {found:.3f} on validation images.",
             found=found,
         )
     if difference is not None and difference["high"] is not None and difference["high"] < 0:
         return make_finding(
             "learned_nothing",
-            "The network does worse than {baseline}, which needs no network: its mAP50 is {found:.3f}, a difference of {value:+z.3f} (95%"
-            " interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+            "The network is worse than {baseline}, which needs no network: its mAP50 is {found:.3f}, a difference of {value:+z.3f} (95% interval "
+            "{low:+z.3f} to {high:+z.3f}, on the same images).",
             **_tell_baseline(metrics),
         )
     return None
@@ -172,7 +174,7 @@ def _find_lost_classes(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "class_never_found",
-        "Never found, or nearly so: {classes} (in brackets the validation images that have it).",
+        "Never found, or almost never: {classes} (in brackets the validation images that have it).",
         classes=", ".join(f"{of['name']} ({of['images']})" for of in lost[:10]),
     )
 
@@ -199,14 +201,14 @@ def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str
         if last["val_map50"] > before["val_map50"] + LIMITS["rises"].value:
             return make_finding(
                 "underfitting",
-                "On training images themselves mAP50 is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch"
-                " {then:.0f}, {now:.3f} after epoch {epoch:.0f}.",
+                "Even on training images mAP50 is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch {then:.0f}, "
+                "{now:.3f} after epoch {epoch:.0f}.",
                 cause="train_longer", train=training["map50"], before=before["val_map50"], then=before["epoch"],
                 now=last["val_map50"], epoch=last["epoch"],
             )  # fmt: skip
     return make_finding(
         "underfitting",
-        "On training images themselves mAP50 is only {train:.3f}: the network has not learned their boxes.",
+        "Even on training images mAP50 is only {train:.3f}: the network has not learned their boxes.",
         train=training["map50"],
     )
 
@@ -220,8 +222,8 @@ def _find_false_boxes(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "false_boxes",
-        "In {false} of {empty} images without an object one is shown all the same ({share:.0%}; 95% interval {low:.0%} to {high:.0%}), at"
-        " the threshold of {threshold:.2f} that validation chose. Average precision hardly shows it.",
+        "An object is shown in {false} of {empty} images without an object ({share:.0%}; 95% interval {low:.0%} to {high:.0%}), at the threshold "
+        "of {threshold:.2f} that validation chose. Average precision hardly shows this.",
         false=shown["empty_with_boxes"], empty=shown["empty"], share=shown["empty_with_boxes"] / shown["empty"],
         low=low, high=high, threshold=shown["threshold"],
     )  # fmt: skip
@@ -236,9 +238,9 @@ def _find_wrong_count(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "wrong_count",
-        "mAP50 is {found:.3f}, and yet the number of objects is right in {right:.0%} of the images alone (95% interval {low:.0%} to"
-        " {high:.0%}), at the threshold of {threshold:.2f} that validation chose: average precision ranks boxes, and does not count"
-        " them. Of what is there {recall:.0%} is found, of what is shown {precision:.0%} is right.",
+        "mAP50 is {found:.3f}, but the number of objects is right in only {right:.0%} of the images (95% interval {low:.0%} to {high:.0%}), at the "
+        "threshold of {threshold:.2f} that validation chose: average precision ranks boxes, and does not count them. {recall:.0%} of the objects "
+        "are found, and {precision:.0%} of the shown boxes are right.",
         found=metrics["boxes"]["map50"] or 0.0, right=shown["right_count"], low=low, high=high,
         threshold=shown["threshold"], recall=shown["recall"] or 0.0, precision=shown["precision"] or 0.0,
     )  # fmt: skip
@@ -247,7 +249,7 @@ def _find_wrong_count(metrics: Mapping[str, Any]) -> Finding | None:
 def _find_health(metrics: Mapping[str, Any]) -> Finding:
     training, shown, difference = metrics["training"] or {}, metrics["boxes"]["at_threshold"], metrics["difference"]
     if shown is None or difference is None or training.get("map50") is None:
-        return make_finding("healthy", "No fault was found, and validation has too few boxes to say more.")
+        return make_finding("healthy", "No fault was found, but validation has too few boxes for more conclusions.")
     details = _tell_baseline(metrics)
     return make_finding(
         "healthy",

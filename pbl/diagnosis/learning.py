@@ -1,4 +1,4 @@
-"""Rules about learning itself: a training that breaks, that does not begin, or that ends too early."""
+"""Rules about learning itself: a training that breaks, that does not start to learn, or that ends too early."""
 
 import numpy as np
 
@@ -7,14 +7,14 @@ from pbl.statistics import newcombe_interval, wilson_interval
 
 
 def find_divergence(run: Evidence) -> Finding | None:
-    """No finite loss; a start far above guessing; a descent that was lost again; a layer that has died."""
+    """A loss that is not finite; a start far above guessing; a descent that was lost again; a layer that has died."""
     logged = [row.get("loss", 0.0) for row in run.signals.epochs]
     broken = ~(np.isfinite(run.loss) & np.isfinite(np.array(logged, float)))
-    if broken[0]:  # no rate has done that
+    if broken[0]:  # not caused by the learning rate
         return make_finding(
             "diverged",
-            "The loss is not a finite number (NaN or infinite) even before training. Look for such values in the images:"
-            " np.isfinite(images).all() must be True; then for a layer of your own that gives them.",
+            "The loss is not a finite number (NaN or infinite) even before training. Look for such values in the images: np.isfinite(images).all() "
+            "must be True; then look for a layer of your own that produces them.",
             kind="not_finite_at_once",
         )
     if broken.any():
@@ -33,8 +33,8 @@ def find_divergence(run: Evidence) -> Finding | None:
         if run.are_unscaled:
             return make_finding(
                 "diverged",
-                "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}: pixels go up to {largest:g},"
-                " and no layer of the model scales them. Put keras.layers.Rescaling(1 / {range:g}) first.",
+                "Before training the loss was {loss:.3g}, and guessing has a loss of {guessing:.2f}: pixels go up to {largest:g}, and no layer of "
+                "the model scales them. Put keras.layers.Rescaling(1 / {range:g}) first.",
                 loss=looks[0]["loss_in_training"],
                 guessing=run.guessing,
                 largest=run.inputs["train"][1],
@@ -43,23 +43,23 @@ def find_divergence(run: Evidence) -> Finding | None:
             )
         return make_finding(
             "diverged",
-            "Before training the loss was {loss:.3g}, and that of guessing is {guessing:.2f}. Usually the pixels are not scaled then,"
-            " or the initial weights are too large.",
+            "Before training the loss was {loss:.3g}, and guessing has a loss of {guessing:.2f}. Usually the reason is that the pixels are not "
+            "scaled, or that the initial weights are too large.",
             loss=looks[0]["loss_in_training"],
             guessing=run.guessing,
             kind="initial",
         )
-    if run.is_mismatched:  # that is why the loss went up
+    if run.is_mismatched:  # this explains why the loss went up
         return None
     if run.has_collapsed and run.over("collapse_end", run.collapse[1] / run.guessing):
         return find_smaller_collapse(run)
     dead = [float(np.nanmax([0.0, *look["dead"]])) for look in looks]
     has_died = not run.learned and len(dead) > 1 and dead[0] < run.limits["dead_share"] <= dead[-1]
-    if has_died and find_vanishing_gradients(run) is None:  # which would be why
+    if has_died and find_vanishing_gradients(run) is None:  # which would explain it
         return make_finding(
             "diverged",
-            "The network no longer learns: in a layer {share:.1%} of the units are 0 for all images that were looked at; before"
-            " training it was {before:.1%} at most. Lower the learning rate.",
+            "The network no longer learns: in one layer {share:.1%} of the units are 0 for all examined images; before training it was "
+            "{before:.1%} at most. Lower the learning rate.",
             share=dead[-1],
             before=dead[0],
             kind="died",
@@ -68,15 +68,15 @@ def find_divergence(run: Evidence) -> Finding | None:
 
 
 def find_smaller_collapse(run: Evidence) -> Finding | None:
-    """A descent that was lost again, whatever is left."""
+    """A descent that was lost again, however good the result still is."""
     if not run.has_collapsed:
         return None
     lowest, _ = run.collapse
     if not lowest:  # a network that was trained before, such as by an earlier `fit`
         return make_finding(
             "diverged",
-            "Before this training the loss of training images was {lowest:.3g}, and in the end {loss:.3g}; that of guessing is"
-            " {guessing:.3g}. Lower the learning rate.",
+            "Before this training the loss of training images was {lowest:.3g}, and in the end {loss:.3g}; guessing has a loss of {guessing:.3g}. "
+            "Lower the learning rate.",
             lowest=float(run.loss[0]),
             loss=float(run.loss[-1]),
             guessing=run.guessing,
@@ -84,8 +84,8 @@ def find_smaller_collapse(run: Evidence) -> Finding | None:
         )
     return make_finding(
         "diverged",
-        "The loss of training images came down to {lowest:.3g} after epoch {epoch}, and in the end it was {loss:.3g}; that of"
-        " guessing is {guessing:.3g}. Lower the learning rate.",
+        "The loss of training images fell to {lowest:.3g} after epoch {epoch}, and in the end it was {loss:.3g}; guessing has a loss of "
+        "{guessing:.3g}. Lower the learning rate.",
         lowest=float(run.loss[lowest]),
         epoch=run.epoch(lowest),
         loss=float(run.loss[-1]),
@@ -95,42 +95,42 @@ def find_smaller_collapse(run: Evidence) -> Finding | None:
 
 
 def find_batch_norm_mismatch(run: Evidence) -> Finding | None:
-    """Batch normalisation's stored averages do not fit the weights, and no gap is larger than what that can cost."""
-    # New averages can at most bring what is missing on training images.
+    """Batch normalisation's stored averages do not fit the weights, and no gap is larger than what this can cost."""
+    # New averages can at most gain what is missing on training images.
     return None if run.signals.gap[1] > 1 - run.accuracy else find_smaller_mismatch(run)
 
 
 def find_smaller_mismatch(run: Evidence) -> Finding | None:
-    """The same, whatever else holds."""
+    """The same, whatever else was found."""
     if not run.is_mismatched:
         return None
     return make_finding(
         "batch_norm_mismatch",
-        "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and"
-        " {anew:.2f} with averages taken anew: in inference the network is not the one that was trained. More steps help, or"
-        " keras.layers.BatchNormalization(momentum=0.9).",
+        "With the same weights the loss of training images is {stored:.2f} with batch normalisation's stored averages and {anew:.2f} with "
+        "recomputed averages: in inference the network is not the one that was trained. More steps help, or "
+        "keras.layers.BatchNormalization(momentum=0.9).",
         stored=run.signals.network[-1]["loss_stored"],
         anew=run.signals.network[-1]["loss_anew"],
     )
 
 
 def find_dead_units(run: Evidence) -> Finding | None:
-    """A layer whose units gave 0 for all images before training, in a network that has learned nothing."""
+    """A layer whose units were 0 for all images before training, in a network that has learned nothing."""
     look = run.signals.network[0] if run.signals.network else {"dead": []}
     if run.learned or float(np.nanmax([0.0, *look["dead"]])) < run.limits["dead_share"]:
         return None
     at = int(np.nanargmax(look["dead"]))
     return make_finding(
         "dead_units",
-        "Before training {share:.1%} of the units of '{layer}' were 0 for all images that were looked at, and nothing was learned"
-        " since. Look at the initial weights of that layer, and at the range of the pixels.",
+        "Before training {share:.1%} of the units of '{layer}' were 0 for all examined images, and nothing was learned since. Check the initial "
+        "weights of that layer, and the range of the pixels.",
         share=look["dead"][at],
         layer=look["rectified"][at],
     )
 
 
 def find_vanishing_gradients(run: Evidence) -> Finding | None:
-    """Gradients that hardly reached the first layer before training, or were tiny everywhere, and next to nothing was learned."""
+    """Gradients that hardly reached the first layer before training, or were tiny everywhere, while almost nothing was learned."""
     norms = run.signals.network[0]["gradient_norms"] if run.signals.network else []
     has_learned = run.learned and run.over("vanishing_skill", run.skill)
     if has_learned or len(norms) < 2 or not norms[-1] > 0:
@@ -138,52 +138,53 @@ def find_vanishing_gradients(run: Evidence) -> Finding | None:
     if norms[0] / norms[-1] < run.limits["gradient_ratio"]:
         return make_finding(
             "vanishing_gradients",
-            "Before training the gradient of the first layer was {ratio:.1e} times that of the last, and next to nothing was learned"
-            " since. Fewer layers, batch normalisation or skip connections help.",
+            "Before training the gradient of the first layer was {ratio:.1e} times the gradient of the last layer, and almost nothing was learned "
+            "since. Fewer layers, batch normalisation or skip connections help.",
             ratio=norms[0] / norms[-1],
         )
     if max(norms) < run.limits["gradient_norm"]:
         return make_finding(
             "vanishing_gradients",
-            "Before training the largest gradient of a layer was {norm:.1e}, and next to nothing was learned since, as where all"
-            " images look alike to the last layer. Fewer layers, batch normalisation or skip connections help.",
+            "Before training the largest gradient of a layer was {norm:.1e}, and almost nothing was learned since. This happens if all images look "
+            "alike to the last layer. Fewer layers, batch normalisation or skip connections help.",
             norm=max(norms),
         )
     return None
 
 
 def find_two_softmaxes(run: Evidence) -> Finding | None:
-    """Two softmaxes, or sigmoids, one behind the other, as the model itself shows."""
+    """Two softmaxes, or sigmoids, one after the other, as the model itself shows."""
     if not run.inputs.get("squashes", 1) > 1:
         return None
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
     return make_finding(
         "double_softmax",
-        "The model ends with two softmaxes (or sigmoids), one behind the other: so no class can have a probability above"
-        " {highest:.3f}, and it learns slowly or not at all. Leave one of the two out, the last layer's activation or the layer"
-        " behind it.",
+        "The model ends with two softmaxes (or sigmoids), one after the other: no class can have a probability above {highest:.3f}, so the model "
+        "learns slowly or not at all. Remove one of the two, the last layer's activation or the layer after it.",
         highest=float(np.e / (np.e + width - 1)),
         kind="seen",
     )
 
 
 def find_double_softmax(run: Evidence) -> Finding | None:
-    """Confidences that stay below what a softmax of probabilities can give, although the network is right more often."""
+    """Confidences that never exceed what a softmax of probabilities can give, although the network is right more often."""
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
-    highest = np.e / (np.e + width - 1)  # of one probability that is 1
-    range_of_all = highest - 1 / width  # from guessing on
+    highest = np.e / (np.e + width - 1)  # if one probability is 1
+    range_of_all = highest - 1 / width  # above guessing
     confidences = run.probe.confidence[-1].astype(np.float64)
     confidence = float(np.nanmax(np.append(confidences, 0.0)))
-    if not run.learned or confidence > highest + 0.04 * range_of_all or run.accuracy < highest:  # half precision
+    if (
+        not run.learned or confidence > highest + 0.04 * range_of_all or run.accuracy < highest
+    ):  # a margin, as confidences are kept in half precision
         return None
-    # Many stand at the ceiling: a network that is seldom sure has confidences of all sizes.
+    # Many must be at the ceiling: a network that is seldom sure has confidences of all sizes.
     if not run.over("at_ceiling", (confidences > highest - 0.075 * range_of_all).mean()):
         return None
     return make_finding(
         "double_softmax",
-        "No training image that was looked at has a confidence above {confidence:.3f}, and {accuracy:.0%} of them are classified"
-        " correctly. A softmax (or sigmoid) of another one's outputs gives about {highest:.3f} at most. If the model has two:"
-        " leave one of the two out, the last layer's activation or the layer behind it.",
+        "No examined training image has a confidence above {confidence:.3f}, but {accuracy:.0%} of them are classified correctly. A softmax (or "
+        "sigmoid) of the outputs of another one gives about {highest:.3f} at most. If the model has two, remove one of them: the last layer's "
+        "activation or the layer after it.",
         confidence=confidence,
         accuracy=run.accuracy,
         highest=float(highest),
@@ -191,17 +192,17 @@ def find_double_softmax(run: Evidence) -> Finding | None:
 
 
 def find_instability(run: Evidence) -> Finding | None:
-    """A training loss that went up and down more than it came down."""
+    """A training loss that rose in total by more than it fell."""
     rises = np.diff(run.loss[1 + len(run.loss) // 2 :]).clip(0).sum()
     came_back = run.loss[-1] - run.loss.min() < 0.1 * run.descent
-    # What jitters in inference mode alone is batch normalisation's averages, or augmentation, not the training.
+    # Jitter in inference mode alone comes from batch normalisation's averages, or from augmentation, not from the training.
     logged = np.array([row.get("loss", np.nan) for row in run.signals.epochs[1 + len(run.loss) // 2 :]], float)
     came_back |= bool(np.nansum(np.diff(logged).clip(0)) < run.limits["logged_roughness"] * rises)
     if not (run.is_mismatched or came_back) and run.over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
         return make_finding(
             "diverged",
-            "In the second half the loss of training images went up and down: its rises sum up to {rises:.2f}. At its lowest it was"
-            " {lowest:.2f}, and that of guessing is {guessing:.2f}. Lower the learning rate.",
+            "In the second half the loss of training images went up and down: its rises add up to {rises:.2f}. At its lowest it was {lowest:.2f}, "
+            "and guessing has a loss of {guessing:.2f}. Lower the learning rate.",
             rises=float(rises),
             lowest=float(run.loss.min()),
             guessing=run.guessing,
@@ -211,11 +212,9 @@ def find_instability(run: Evidence) -> Finding | None:
 
 
 def find_unlearned(run: Evidence) -> Finding | None:
-    """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
+    """Training accuracy below what is reached on unseen images: this cannot be overfitting."""
     references = run.references
-    if (
-        run.has_gap
-    ):  # what a better network of the team reaches then says something only where more is missing than the gap
+    if run.has_gap:  # then a better network of the team counts only if it is better by more than the gap
         gap = run.signals.gap[0]
         references = run.simple_references + [of for of in references if of[0] - run.accuracy >= gap]
     if not (references and run.learned) or run.has_collapsed:
@@ -226,8 +225,8 @@ def find_unlearned(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "underfitting",
-        "The network classifies {accuracy:.1%} of its own training images correctly (95% interval up to {high:.1%}), where a simple"
-        " method or another run classifies {reference:.1%} of unseen images correctly.",
+        "The network classifies {accuracy:.1%} of its own training images correctly (95% interval up to {high:.1%}), but a simple method or "
+        "another run classifies {reference:.1%} of unseen images correctly.",
         cause=run.why_little,
         accuracy=run.accuracy,
         high=high,
@@ -237,7 +236,7 @@ def find_unlearned(run: Evidence) -> Finding | None:
 
 
 def find_still_learning(run: Evidence) -> Finding | None:
-    """A network that still learns much, on unseen images too: what it lacks is epochs, although there is a gap already."""
+    """A network that still learns much, on unseen images too: it needs more epochs, although there is a gap already."""
     is_falling = run.val_n > 0 and run.last > 1 and run.improves and run.accuracy < 0.995
     if not is_falling or not run.over("late_of_both", min(run.late, run.late_of_val)):
         return None
@@ -247,8 +246,8 @@ def find_still_learning(run: Evidence) -> Finding | None:
 def _tell_still_falling(run: Evidence) -> Finding:
     return make_finding(
         "underfitting",
-        "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}, and that of"
-        " validation images fell too: the network still learns.",
+        "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}, and the loss of "
+        "validation images fell too: the network is still learning.",
         cause=run.why_little,
         late=run.late,
         epochs=run.last - run.late_epoch,
@@ -258,14 +257,14 @@ def _tell_still_falling(run: Evidence) -> Finding:
 
 
 def find_underfitting(run: Evidence) -> Finding | None:
-    """A network that still learns, or that stays below a reference on validation without knowing its training images better."""
+    """A network that still learns, or that is below a reference on validation and hardly better on its training images."""
     if run.improves and run.accuracy < 0.995 and run.over("late_share", run.late):
         if run.val_n:
             return _tell_still_falling(run)
         return make_finding(
             "underfitting",
-            "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network"
-            " still learns.",
+            "In the last {epochs} {epochs:epoch|epochs} the loss of training images still fell, from {before:.4g} to {loss:.4g}: the network is "
+            "still learning.",
             cause=run.why_little,
             late=run.late,
             epochs=run.last - run.late_epoch,
@@ -280,9 +279,8 @@ def find_underfitting(run: Evidence) -> Finding | None:
         return None
     return make_finding(
         "underfitting",
-        "The network classifies {accuracy:.1%} of the validation images correctly, where a simple method or another run reaches"
-        " {reference:.1%}. On training images it is {train_accuracy:.1%}, which is not clearly more: that is not called"
-        " overfitting.",
+        "The network classifies {accuracy:.1%} of the validation images correctly, but a simple method or another run reaches {reference:.1%}. On "
+        "training images it is {train_accuracy:.1%}, which is not clearly more: this is not called overfitting.",
         cause=run.why_little,
         accuracy=right / run.val_n,
         train_accuracy=run.accuracy,
@@ -292,15 +290,15 @@ def find_underfitting(run: Evidence) -> Finding | None:
 
 
 def find_nothing_learned(run: Evidence) -> Finding | None:
-    """Training images of which no more is known than by guessing, for no reason that was found."""
+    """Training accuracy no better than guessing, for no known reason."""
     known = {"diverged", "batch_norm_mismatch", "dead_units", "vanishing_gradients", "underfitting"}
     if run.learned or known & {finding.name for finding in run.found}:
         return None
     if run.are_unscaled:
         return make_finding(
             "unknown",
-            "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}). Pixels go up to"
-            " {largest:g}, and no layer of the model scales them: put keras.layers.Rescaling(1 / {range:g}) first.",
+            "The accuracy on training images, {accuracy:.1%}, is not clearly above guessing ({majority:.1%}). Pixels go up to {largest:g}, and no "
+            "layer of the model scales them: put keras.layers.Rescaling(1 / {range:g}) first.",
             accuracy=run.accuracy,
             majority=run.majority,
             largest=run.inputs["train"][1],
@@ -310,8 +308,8 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
     if run.last <= run.limits["few_epochs"]:
         return make_finding(
             "underfitting",
-            "After {epochs} {epochs:epoch|epochs} the accuracy on training images, {accuracy:.1%}, is not yet clearly above that of guessing"
-            " ({majority:.1%}), and no fault was found: too early to tell more.",
+            "After {epochs} {epochs:epoch|epochs} the accuracy on training images, {accuracy:.1%}, is not yet clearly above guessing "
+            "({majority:.1%}), and no fault was found: it is too early for more.",
             cause="train_longer",
             epochs=run.last,
             accuracy=run.accuracy,
@@ -319,8 +317,8 @@ def find_nothing_learned(run: Evidence) -> Finding | None:
         )
     return make_finding(
         "unknown",
-        "The accuracy on training images, {accuracy:.1%}, is not clearly above that of guessing ({majority:.1%}), and none of the"
-        " known causes was found. Let the network train on 32 images alone: it should learn them by heart.",
+        "The accuracy on training images, {accuracy:.1%}, is not clearly above guessing ({majority:.1%}), and none of the known causes was found. "
+        "Train the network on only 32 images: it should memorise them.",
         accuracy=run.accuracy,
         majority=run.majority,
     )

@@ -1,4 +1,4 @@
-"""The kinds of experiment that may help against a finding, and how each changes the settings: data, nothing is judged here."""
+"""The kinds of experiment that may help against a finding, and how each changes the settings. These are data: nothing is judged here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from pbl.config import Config
 
-# The next larger network, where no option makes it wider.
+# The next larger network, for models that no option makes wider.
 LARGER = {
     "perceptron": "mlp",
     "softmax_regression": "mlp",
@@ -35,12 +35,12 @@ class Remedy:
     name: str
     template: str
     change: Callable[[Config, dict[str, Any], int], dict[str, Any] | None]  # settings, builder's options, shorter side
-    command: str = "train"  # or what stands in its place
-    trainings: int = 0  # as long as the run's, that such a command takes
+    command: str = "train"  # or another command
+    trainings: int = 0  # how many trainings, each as long as the run's, such a command takes
 
 
 def _lengthened(config: Config) -> dict:
-    """For what slows learning down: also where early stopping may end it before."""
+    """For a change that slows learning down: longer even if early stopping may end it earlier."""
     return {"epochs": 3 * config.epochs}
 
 
@@ -60,8 +60,8 @@ def _dropped(config: Config, options: dict, side: int, rate: float = 0.5) -> dic
 
 
 def _augmented_and_dropped(config: Config, options: dict, side: int) -> dict | None:
-    both = _augmented(config, options, side), _dropped(config, options, side, 0.3)
-    return None if None in both else both[0] | both[1]
+    augmented, dropped = _augmented(config, options, side), _dropped(config, options, side, 0.3)
+    return None if augmented is None or dropped is None else augmented | dropped
 
 
 def _rate_times(factor: float) -> Callable:
@@ -69,7 +69,7 @@ def _rate_times(factor: float) -> Callable:
 
 
 def _relaxed(config: Config, options: dict, side: int) -> dict | None:
-    """Takes away what holds the weights back: penalties, dropout, augmentation."""
+    """Removes what holds the weights back: penalties, dropout, augmentation."""
     settings: dict[str, Any] = {}
     if options.get("l2"):
         settings["model_options.l2"] = 0.0
@@ -145,32 +145,32 @@ def _nothing(config: Config, options: dict, side: int) -> dict:
 
 # fmt: off
 GO_ON = Remedy("go_on", "The training has not ended: resume it.", _nothing)
-ALL_DATA = Remedy("all_data", "All training images in place of a part of them.", _all_data)
-MORE_DATA = Remedy("more_data", "Twice as many training images; whether they would help, the learning curve tells.", _more_data, "train {run} --learning-curve", 3)
+ALL_DATA = Remedy("all_data", "All training images instead of a part of them.", _all_data)
+MORE_DATA = Remedy("more_data", "Twice as many training images; the learning curve shows whether they would help.", _more_data, "train {run} --learning-curve", 3)
 DROPOUT = Remedy("dropout_and_longer", "Dropout {model_options_dropout} with three times the epochs.", _dropped)
-AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and turns; augmentation.flip=true too, where a mirrored image is of the same class) with three times the epochs.", _augmented)
+AUGMENT = Remedy("augmentation_and_longer", "Augmentation (shifts and rotations; augmentation.flip=true too, if a mirrored image is of the same class) with three times the epochs.", _augmented)
 BOTH = Remedy("augmentation_dropout_and_longer", "Augmentation and dropout {model_options_dropout} with three times the epochs.", _augmented_and_dropped)
 LONGER = Remedy("longer", "Three times the epochs: {epochs}.", _longer)
 RATE_10 = Remedy("rate_times_10", "Ten times the learning rate: {learning_rate:g}; `find-rate` suggests one too.", _rate_times(10))
 RATE_3 = Remedy("rate_times_3", "Three times the learning rate: {learning_rate:g}.", _rate_times(3))
 LOWER_RATE = Remedy("rate_by_10", "A tenth of the learning rate: {learning_rate:g}.", _rate_times(0.1))
-RELAX = Remedy("relax", "Less that holds the weights back: {settings}.", _relaxed)
+RELAX = Remedy("relax", "Less regularisation: {settings}.", _relaxed)
 LARGER_MODEL = Remedy("larger", "A larger network: {model}.", _larger)
 SKIPS = Remedy("skip_connections", "A network with skip connections: {model}.", _learning_network)
-STEPS = Remedy("more_steps", "More steps for the averages, by smaller batches: {batch_size}.", _smaller_batches)
+STEPS = Remedy("more_steps", "More steps for the averages, with smaller batches: {batch_size}.", _smaller_batches)
 AVERAGES = Remedy("quicker_averages", "Averages over fewer steps: batch normalisation's momentum {model_options_batch_norm_momentum}.", _quicker_averages)
-WEIGHTS = Remedy("class_weight", "Let images of rare classes count for more.", _weighted)
+WEIGHTS = Remedy("class_weight", "Give images of rare classes a larger weight.", _weighted)
 SMOOTH = Remedy("label_smoothing", "Label smoothing 0.1.", _softened)
 VALIDATE = Remedy("more_validation", "A larger share of the images for validation.", _folds)
-CHECK = Remedy("check_data", "Let the data doctor look again: it says what differs, and of which images.", _nothing, "check {run}")
-LOOK = Remedy("compare_pixels", "Look at training and validation images as the network gets them: range of the pixels, colour order, size; the data doctor says what differs.", _nothing, "check {run}")
+CHECK = Remedy("check_data", "Run the data doctor again: it shows what differs, and in which images.", _nothing, "check {run}")
+LOOK = Remedy("compare_pixels", "Look at training and validation images as the network gets them: range of the pixels, colour order, size; the data doctor shows what differs.", _nothing, "check {run}")
 COUNT = Remedy("count_classes", "Look in the report at the images of each class on both sides, and at recall by class.", _nothing, "report {run}")
-LABELS = Remedy("look_at_labels", "Look at the surest mistakes on validation images, with their labels: figures/mistakes_val.png.", _nothing, "evaluate {run}")
-LESS = Remedy("less_augmentation", "Half as strong an augmentation: {settings}.", _less_augmented)
+LABELS = Remedy("look_at_labels", "Look at the most confident mistakes on validation images, with their labels: figures/mistakes_val.png.", _nothing, "evaluate {run}")
+LESS = Remedy("less_augmentation", "Augmentation half as strong: {settings}.", _less_augmented)
 STOP = Remedy("early_stopping", "Stop where the validation loss is lowest, and keep the weights of that epoch: {settings}.", _stopped)
 TOGETHER = Remedy("groups", "Keep images that look alike on one side of the split; expect a lower, true accuracy.", _grouped)
 LEAVE_OUT = Remedy("leave_out_copies", "Leave the copies out, and train again; expect a lower, true accuracy.", _nothing, "check {run} --leave-out copies.txt")
-MEMORISE = Remedy("memorise", "See whether the network can learn 32 images by heart; if not, something is wrong in it.", _nothing, "train {run} --memorise 32")
+MEMORISE = Remedy("memorise", "Check whether the network can memorise 32 images; if not, it has a fault.", _nothing, "train {run} --memorise 32")
 FIND_RATE = Remedy("find_rate", "Let `find-rate` suggest a learning rate.", _nothing, "find-rate {run}")
-SEEDS = Remedy("seeds", "Two more seeds, to see how much of the accuracy is chance.", _nothing, "train {run} --seeds 3", 2)
+SEEDS = Remedy("seeds", "Two more seeds, to see how much the accuracy varies by chance.", _nothing, "train {run} --seeds 3", 2)
 # fmt: on

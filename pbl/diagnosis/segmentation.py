@@ -1,6 +1,6 @@
-"""What a network of masks suffers from, told from what `pbl.tasks.segmentation.judge` measured on validation, and from the history.
+"""The diagnosis of a network that predicts masks, from what `pbl.tasks.segmentation.judge` measured on validation, and from the history.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,14 +35,14 @@ BASELINE_NAMES = {
     "brightness": "brightness and a threshold",
 }
 LIMITS = {
-    "marked": Threshold(0.05, "of the images that have a class, the share in which anything is marked; below, the network marks nothing"),
-    "fewest": Threshold(5, "images that have a class; of fewer nothing is said of it"),
+    "marked": Threshold(0.05, "share of the images that have a class in which anything is marked; below it, the network marks nothing"),
+    "fewest": Threshold(5, "images that have a class; with fewer, nothing is said about the class"),
     "gap": Threshold(0.1, "Dice on training minus validation images"),
-    "gap_low": Threshold(0.03, "lower end of its interval; best of many epochs on validation is a little too good"),
-    "low": Threshold(0.7, "mean Dice on training images; convention: of such masks a third of the pixels is wrong"),
-    "rises": Threshold(0.02, "Dice on validation at the end above that of a third of the epochs before"),
+    "gap_low": Threshold(0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"),
+    "low": Threshold(0.7, "mean Dice on training images; convention; in such masks a third of the pixels is wrong"),
+    "rises": Threshold(0.02, "Dice on validation at the end minus that a third of the epochs earlier"),
     "unlike": Threshold(0.05, "lower end of the share of the surer half of the training images where another place is marked (Dice below .5)"),
-    "agreeing": Threshold(0.3, "share of them with a Dice of .7 and more; of fewer the network has learned too little to contradict"),
+    "agreeing": Threshold(0.3, "share of them with a Dice of .7 and more; below it, the network has learned too little to contradict a mask"),
     "false_images": Threshold(0.1, "lower end of the share of images without a class in which one is marked"),
 }  # fmt: skip
 
@@ -61,31 +61,31 @@ def _take_other_loss(config: Config, options: Mapping[str, Any]) -> dict[str, An
 
 
 LOOK = Advice(
-    "look", "Look at these masks beside their images, and at how they were matched; mend them, and train again."
+    "look", "Look at these masks next to their images, and at how they were matched; correct them, and train again."
 )
 LOSS = Advice(
     "dice_loss",
-    "Take cross-entropy and Dice together: where little is marked, background alone has a low cross-entropy.",
+    "Use cross-entropy and Dice together: if little is marked, an all-background answer has a low cross-entropy.",
     _take_other_loss,
 )
-WIDER = Advice("wider", "Take a wider network.", _option("width", lambda now: 2 * now))
+WIDER = Advice("wider", "Use a wider network.", _option("width", lambda now: 2 * now))
 AUGMENT = Advice(
     "augment",
-    "Turn, flip and zoom the training images, their masks with them.",
+    "Rotate, flip and zoom the training images, together with their masks.",
     add_augmentation(flip=True, rotation=10, zoom=0.1),
 )
-DROP = Advice("dropout", "Put dropout back.", lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None)  # fmt: skip
-MORE = Advice("more_images", "Collect more images with masks, of other patients or places above all.")
+DROP = Advice("dropout", "Use dropout again.", lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None)  # fmt: skip
+MORE = Advice("more_images", "Collect more images with masks, especially from other patients or places.")
 FEWER_FALSE = Advice(
     "threshold",
     "Choose the threshold for fewer false regions: at most a tenth of the images without one.",
     lambda config, options: {"task_options.false_images": 0.1} if config.task_options.get("false_images") is None else None,
 )  # fmt: skip
-EMPTY = Advice("empty_images", "Give training more images in which nothing is to be found, with black masks.")
+EMPTY = Advice("empty_images", "Give training more images without any object, with black masks.")
 SAME_SOURCE = Advice(
-    "same_source", "Look at what differs between the images of training and validation, and draw the split anew."
+    "same_source", "Find out what differs between the images of training and validation, and split again."
 )
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "leak_suspected": ("stop", (GROUP,)),
     "learned_nothing": ("act", (LOSS, LONGER, LOWER_RATE)),
@@ -107,17 +107,17 @@ def diagnose_masks(
     run: str = "RUN",
     options: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Says what a network of masks suffers from.
+    """Diagnoses a network that predicts masks.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=segmentation`, or what `pbl.MaskMonitor` measured.
-        history: Of each epoch `val_dice`; empty where it is not known.
-        config: The run's settings, for the experiments; none are named without them.
+        history: `val_dice` of each epoch; empty if it is not known.
+        config: The run's settings, for the experiments; without them none are named.
         run: Its folder, for the commands.
         options: The options of its model's builder.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     rules = (
         find_leak, _find_nothing, _find_label_noise, _find_shift, _find_lost_classes, _find_overfitting,
@@ -127,7 +127,7 @@ def diagnose_masks(
     return conclude(findings, REMEDIES, config, run, options)
 
 
-# What follows from an earlier finding, and is no further one.
+# Consequences of an earlier finding, which are not listed as further findings.
 EXPLAINED = {
     "learned_nothing": ("label_noise_suspected", "no_better_than_baseline", "class_never_found", "underfitting", "overfitting"),
     "label_noise_suspected": ("underfitting", "overfitting"),
@@ -137,7 +137,7 @@ EXPLAINED = {
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=segmentation` suffers from, by its `metrics_val.json` and `history.csv`.
+    """Diagnoses a run of `task=segmentation`, from its `metrics_val.json` and `history.csv`.
 
     Raises:
         InputError: A file is missing or damaged.
@@ -154,16 +154,16 @@ def _find_nothing(metrics: Mapping[str, Any]) -> Finding | None:
     ):
         return make_finding(
             "learned_nothing",
-            "The network marks nothing, or nearly so: of {images} images that show something it marks anything in {found}. That"
-            " {right:.1%} of the pixels are right says nothing: all background has {background:.1%}.",
+            "The network marks nothing, or almost nothing: among {images} images with an object, it marks anything in {found}. That {right:.1%} of "
+            "the pixels are right means nothing: an all-background answer has {background:.1%}.",
             images=marked["images"], found=marked["marked_images"], right=metrics["masks"]["pixel_accuracy"],
             background=metrics["masks"]["all_background"],
         )  # fmt: skip
     if difference is not None and difference["high"] is not None and difference["high"] < 0:
         return make_finding(
             "learned_nothing",
-            "The network does worse than {baseline}, which needs no network: its Dice is {dice:.3f}, a difference of {value:+z.3f} (95%"
-            " interval {low:+z.3f} to {high:+z.3f}, on the same images).",
+            "The network is worse than {baseline}, which needs no network: its Dice is {dice:.3f}, a difference of {value:+z.3f} (95% interval "
+            "{low:+z.3f} to {high:+z.3f}, on the same images).",
             **_tell_baseline(metrics),
         )
     return None
@@ -189,15 +189,15 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
 
 
 def _find_label_noise(metrics: Mapping[str, Any]) -> Finding | None:
-    """Wrong masks are met on both sides; on training images a network that had learned what is there would agree with them."""
+    """Wrong masks occur on both sides. Training images are checked: a network that had learned their masks would agree with them."""
     of = None if metrics["training"] is None else metrics["training"]["doubtful"]
     if of is None or of["low"] < LIMITS["unlike"].value or of["agreeing"] < LIMITS["agreeing"].value:
         return None
     return make_finding(
         "label_noise_suspected",
-        "Of the {images} training images of which the network is surest it marks another place than the mask in {found} ({share:.0%}; 95%"
-        " interval {low_share:.0%} to {high_share:.0%}), and the same place in {agreeing:.0%}. A network that errs by itself is less sure"
-        " there. Are these masks moved, or of other images? Look first at: {examples}.",
+        "Among the {images} training images on which the network is most confident, it marks another place than the mask in {found} ({share:.0%}; "
+        "95% interval {low_share:.0%} to {high_share:.0%}), and the same place in {agreeing:.0%}. When a network itself is wrong, it is less "
+        "confident there. Are these masks shifted, or do they belong to other images? Look first at: {examples}.",
         images=of["images"], found=of["found"], share=of["share"], low_share=of["low"], high_share=of["high"],
         agreeing=of["agreeing"], examples=", ".join(of["names"][:10]),
     )  # fmt: skip
@@ -209,15 +209,14 @@ def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
         return None
     return make_finding(
         "shift_suspected",
-        "Validation images look otherwise than training images (by {statistic} alone they are told apart: AUROC {auc:.2f}), and their"
-        " masks are predicted worse: Dice {val:.3f} beside {train:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to"
-        " {high:+z.3f}).",
+        "Validation images look different from training images ({statistic} alone distinguishes them: AUROC {auc:.2f}), and their masks are "
+        "predicted worse: Dice {val:.3f} compared with {train:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}).",
         auc=shift["auc"], statistic=Sentence(shift["statistic"]), **gap,
     )  # fmt: skip
 
 
-def _read_gap(metrics: Mapping[str, Any]) -> dict[str, float] | None:
-    """The gap between training and validation images, where it is large and sure, and the Dice of both."""
+def _read_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The gap between training and validation images if it is large and significant, and the Dice of both; otherwise None."""
     training = metrics["training"]
     gap = read_gap(training, LIMITS)
     return None if gap is None else {"train": training["dice"], "val": training["dice"] - gap["value"], **gap}
@@ -259,14 +258,14 @@ def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str
         if last["val_dice"] > before["val_dice"] + LIMITS["rises"].value:
             return make_finding(
                 "underfitting",
-                "On training images themselves the Dice is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch"
-                " {then:.0f}, {now:.3f} after epoch {epoch:.0f}.",
+                "Even on training images the Dice is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch {then:.0f}, "
+                "{now:.3f} after epoch {epoch:.0f}.",
                 cause="train_longer", train=training["dice"], before=before["val_dice"], then=before["epoch"],
                 now=last["val_dice"], epoch=last["epoch"],
             )  # fmt: skip
     return make_finding(
         "underfitting",
-        "On training images themselves the Dice is only {train:.3f}: the network has not learned their masks.",
+        "Even on training images the Dice is only {train:.3f}: the network has not learned their masks.",
         train=training["dice"],
     )
 
@@ -284,8 +283,8 @@ def _find_false_regions(metrics: Mapping[str, Any]) -> Finding | None:
     of, low, high = worst
     return make_finding(
         "false_regions",
-        "In {false} of {empty} images without {kind} it is found all the same ({share:.0%}; 95% interval {low_share:.0%} to"
-        " {high_share:.0%}). The mean Dice does not show it: it is of images that have it.",
+        "{kind} is found in {false} of {empty} images without it ({share:.0%}; 95% interval {low_share:.0%} to {high_share:.0%}). The mean Dice "
+        "does not show this: it covers only images that have it.",
         kind=of["name"], false=of["false_images"], empty=of["empty_images"], share=of["false_images"] / of["empty_images"],
         low_share=low, high_share=high,
     )  # fmt: skip
@@ -295,7 +294,7 @@ def _find_health(metrics: Mapping[str, Any]) -> Finding:
     training, difference = metrics["training"] or {}, metrics["difference"]
     if difference is None or metrics["masks"]["dice"] is None:
         return make_finding(
-            "healthy", "No fault was found, and validation has too few images with a class to say more."
+            "healthy", "No fault was found, but validation has too few images with a class for more conclusions."
         )
     details = _tell_baseline(metrics)
     details["of_baseline"] = details["dice"] - details["value"]

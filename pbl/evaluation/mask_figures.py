@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from pbl.evaluation.segmentation import Thresholds
 from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, cut_start, literal, shorten_name
 
-# Told apart by people who confuse red and green too (Okabe and Ito 2008): right, missed, false.
+# Also distinguishable for people who confuse red and green (Okabe and Ito 2008): right, missed, false.
 RIGHT, MISSED, FALSE = (0, 158, 115), (0, 114, 178), (230, 159, 0)
 SHOWN = 6  # images of each kind: worst, median, best
 
@@ -32,13 +32,13 @@ def draw_masks(
 
     Args:
         title: Run and split.
-        pixels: The images, or what gives `uint8 [n, height, width, channels]` of numbers.
-        names: Theirs.
+        pixels: The images, or an object that returns `uint8 [n, height, width, channels]` for indices.
+        names: Their names.
         truth, predicted: `uint8 [n, height, width]`.
-        dice: `float [n]`, NaN of images that have no class.
+        dice: `float [n]`, NaN for images that have no class.
         result: What `pbl.tasks.segmentation.judge` found.
-        table: Thresholds, of two classes.
-        all_figures: Whether more than the first are drawn.
+        table: The thresholds, with two classes.
+        all_figures: Whether more than the first figure are drawn.
     """
     yield "masks", plot_overlays(pixels, names, truth, predicted, dice, caption("{of}: masks", of=title))
     if not all_figures:
@@ -46,11 +46,11 @@ def draw_masks(
     yield "sizes", plot_sizes(truth, dice, caption("{of}: Dice by size", of=title))
     if table is not None:
         chosen = (result["threshold"] or {}).get("value")
-        yield "thresholds", plot_mask_thresholds(table, chosen, caption("{of}: which probability is enough", of=title))
+        yield "thresholds", plot_mask_thresholds(table, chosen, caption("{of}: choice of the probability", of=title))
 
 
 def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Colours an image by its masks, `uint8 [height, width, 3]`: right, missed, and false, also where it is another class.
+    """Colours an image by its masks, `uint8 [height, width, 3]`: right, missed, and false, which includes pixels of another class.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
@@ -68,7 +68,7 @@ def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.
 
 
 def draw_classes(image: np.ndarray, mask: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draws an image with a colour for each class that is marked, and what the colours mean; of two classes the second in green.
+    """Draws an image with a colour for each class that is marked, and what the colours mean; with two classes the second in green.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
@@ -94,25 +94,25 @@ def draw_classes(image: np.ndarray, mask: np.ndarray, class_names: Sequence[str]
 
 
 def choose_shown(values: np.ndarray, falsely: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Chooses the worst, the median and the best images, at most 6 of each, and images in which something is found that is not there.
+    """Chooses the worst, the median and the best images, at most 6 of each, and images in which something is found that does not exist.
 
     Args:
-        values: `float [n]`, more is better; NaN of an image without what is sought.
-        falsely: `int [n]`, how much is found in such an image; 0 of the others.
+        values: `float [n]`, more is better; NaN for an image without what is sought.
+        falsely: `int [n]`, how much is found in such an image; 0 for the others.
 
     Returns:
-        The heading of each row that has any, and the images' numbers.
+        The heading of each row that is not empty, and the indices of its images.
     """
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.argsort(values[known], kind="stable")]
-    of_each = min(SHOWN, len(order) // 3 or len(order))  # of few images none is shown twice
+    of_each = min(SHOWN, len(order) // 3 or len(order))  # with few images none is shown twice
     middle = (len(order) - of_each) // 2
     rows = [
         (caption("worst images"), order[:of_each]),
         (caption("median images"), order[middle : middle + of_each] if len(order) > 2 else order[:0]),
         (caption("best images"), order[::-1][:of_each] if len(order) > 2 else order[:0]),
         (
-            caption("found, and nothing is there"),
+            caption("found, but nothing is there"),
             np.argsort(-falsely, kind="stable")[: min(SHOWN, (falsely > 0).sum())],
         ),
     ]
@@ -143,7 +143,7 @@ def plot_overlays(
     handles = [
         Patch(color=np.array(colour) / 255, label=label)
         for colour, label in (
-            (RIGHT, caption("marked rightly")),
+            (RIGHT, caption("marked correctly")),
             (MISSED, caption("missed")),
             (FALSE, caption("marked wrongly")),
         )
@@ -153,7 +153,7 @@ def plot_overlays(
 
 
 def plot_sizes(truth: np.ndarray, dice: np.ndarray, title: str) -> Figure:
-    """Draws the Dice of each image against how much of it is marked: small regions are missed first."""
+    """Draws the Dice of each image against the size of what is marked in it: small regions are missed first."""
     share = (truth > 0).mean(axis=(1, 2))
     of = ~np.isnan(dice)
     figure = Figure(figsize=(6.4, 4), layout="constrained")
@@ -166,17 +166,17 @@ def plot_sizes(truth: np.ndarray, dice: np.ndarray, title: str) -> Figure:
 
 
 def plot_mask_thresholds(table: Thresholds, chosen: float | None, title: str) -> Figure:
-    """Draws what each threshold would do: mean Dice, and the share of images without a region that get one."""
+    """Draws the result of each threshold: mean Dice, and the share of images without a region that get one."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(table.threshold, table.dice, color=BLUE, label=caption("Dice, mean over images that have the class"))
     if not np.isnan(table.false_images).all():
-        told = caption("share of the images without it in which it is found")
+        told = caption("share of the images without the class in which it is found")
         axes.plot(table.threshold, table.false_images, color=ORANGE, linestyle="--", label=told)
     axes.axvline(0.5, color=GREY, linestyle=":", label="0.5")
     if chosen is not None:
         axes.axvline(chosen, color=GREEN, label=caption("chosen: {threshold:.3f}", threshold=chosen))
-    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=caption("probability from which a pixel is of the class"))
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=caption("probability from which a pixel gets the class"))
     axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
     axes.legend(fontsize="small")
     return figure

@@ -1,4 +1,4 @@
-"""What people read: a page for each team that gives away no hidden label, a summary and a histogram for the instructor."""
+"""Pages for people: one for each team that gives away no hidden label, and a summary and a histogram for the instructor."""
 
 import base64
 import re
@@ -14,51 +14,51 @@ from pbl.grading.outcomes import CAUSES, STATUSES
 from pbl.grading.refusals import TOLERANCE
 from pbl.storage.writing import replacing
 
-# What a team is told beside its status; the other flags are for the instructor alone.
+# What a team is told besides its status; the other flags are for the instructor alone.
 _REMARKS = {
-    "constant_predictions": "Every image got the same class. Does the training loss go down?",
-    "below_chance": "The score is below that of guessing. Are the classes in the order of the task?",
+    "constant_predictions": "Every image got the same class. Does the training loss fall?",
+    "below_chance": "The score is worse than guessing. Are the classes in the order of the task?",
     "late": "It was received after the deadline: {days} {days:day|days} late.",
 }
 
-# Of anomaly detection some of them mean another thing.
+# In anomaly detection some of them have another meaning.
 _ANOMALY_REMARKS = {
     **_REMARKS,
-    "constant_predictions": "Every image got the same score. Does the training loss go down?",
-    "below_chance": "Normal images score higher than anomalies. Is a high score that of an anomaly?",
+    "constant_predictions": "Every image got the same score. Does the training loss fall?",
+    "below_chance": "Normal images score higher than anomalies. Does a high score mean an anomaly?",
 }
 _MASK_REMARKS = {
-    "all_background": "Nothing is marked in any image. Does the training loss go down, and is the threshold too high?",
-    "constant_predictions": "Every image got the same mask. Does the training loss go down?",
+    "all_background": "Nothing is marked in any image. Does the training loss fall, and is the threshold too high?",
+    "constant_predictions": "Every image got the same mask. Does the training loss fall?",
     "late": _REMARKS["late"],
 }
 _BOX_REMARKS = {
-    "nothing_found": "No box reaches the threshold in any image. Does the training loss go down, and is the threshold too high?",
-    "constant_predictions": "Every image got the same boxes. Does the training loss go down?",
+    "nothing_found": "No box reaches the threshold in any image. Does the training loss fall, and is the threshold too high?",
+    "constant_predictions": "Every image got the same boxes. Does the training loss fall?",
     "late": _REMARKS["late"],
 }
 _PROMISES = {
-    "kept": "Its interval holds the promised share, {promised:g}.",
-    "too_many": "That is more than the promised share, {promised:g}. Choose the threshold by normal images that the model was not trained on.",
-    "too_few": "That is less than the promised share, {promised:g}: a lower threshold would find more anomalies.",
+    "kept": "Its interval contains the promised share, {promised:g}.",
+    "too_many": "This is more than the promised share, {promised:g}. Choose the threshold on normal images that the model was not trained on.",
+    "too_few": "This is less than the promised share, {promised:g}: a lower threshold would find more anomalies.",
 }
 
 
 # What a flag means to an instructor, by its name before the colon.
 FLAGS = {
-    "above_ceiling": "better than the rubric's ceiling: were the labels looked up, or is the ceiling too low?",
+    "above_ceiling": "better than the rubric's ceiling: are the labels known, or is the ceiling too low?",
     "agrees_on_errors_with": "makes the same mistakes as that team more often than chance explains",
     "all_background": "nothing is marked in any image",
-    "below_chance": "worse than guessing: is the order of the classes another one?",
+    "below_chance": "worse than guessing: is the order of the classes different?",
     "constant_predictions": "the same answer for every image",
-    "could_be": "a file without a name of the roster, which may be that team's",
+    "could_be": "a file without a name from the roster, which may belong to that team",
     "duplicate_of": "the same predictions as that team's",
     "late": "received after the deadline",
-    "late_on_platform": "the platform calls it late; no time of receipt is known here",
-    "names_inside": "names that other team inside its file",
+    "late_on_platform": "the platform marks it as late; the time of receipt is not known here",
+    "names_inside": "contains the name of that other team in its file",
     "nothing_found": "no box reaches the team's threshold in any image",
-    "not_on_roster": "no team of the roster",
-    "skewed_preprocessing": "its own test images got other probabilities here than on the team's machine",
+    "not_on_roster": "not a team on the roster",
+    "skewed_preprocessing": "its own test images have other probabilities here than on the team's machine",
     "time_unread": "its time of receipt in the roster could not be read",
 }
 
@@ -67,10 +67,10 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     """Writes a team's `feedback.md`.
 
     Args:
-        folder: The team's folder; it may be handed to the team as it is.
+        folder: The team's folder; it may be given to the team as it is.
         row: A row of `pbl.grading.results.write_all`.
-        hidden: For the names of the classes.
-        half: Which half of the hidden images counts; of the public one a coarse score is told and nothing else.
+        hidden: Gives the names of the classes.
+        half: Which half of the hidden images counts; for the public half only a coarse score is shown.
         language: "en" or "ja".
 
     Raises:
@@ -90,7 +90,7 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
         tell = tells.get(hidden.task, _tell_scores)
         lines += tell(row, hidden, say) if row[hidden.headline] is not None else []
         lines += _tell_marks(row, say, hidden.headline)
-    facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
+    facts = {} if row["owns_builder"] else row["facts"]  # the team's own program could put anything there
     remarks_of = {"anomaly": _ANOMALY_REMARKS, "segmentation": _MASK_REMARKS, "detection": _BOX_REMARKS}
     known = remarks_of.get(hidden.task, _REMARKS)
     told = [flag for flag in row["flags"] if flag in known and (half, flag) != ("public", "below_chance")]
@@ -98,14 +98,14 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     if facts.get("ties"):
         remarks.append(
             say(
-                "In {rows} {rows:row|rows} several classes have the largest probability; there the label counts.",
+                "In {rows} {rows:row|rows} several classes have the largest probability; the label counts there.",
                 rows=facts["ties"],
             )
         )
     if facts.get("fixtures", {}).get("cause"):
         remarks.append(
             say(
-                "The images of fixtures.npz got other probabilities in the grader than on your machine (largest difference {difference:.2f}, {tolerance} passes). {cause}",
+                "The images of fixtures.npz have other probabilities in the grader than on your machine (largest difference {difference:.2f}, at most {tolerance} is accepted). {cause}",
                 difference=facts["fixtures"]["difference"],
                 tolerance=TOLERANCE,
                 cause=say(CAUSES[facts["fixtures"]["cause"]]),
@@ -122,9 +122,9 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     # A table of labels may come from a program without any run.
     has_run = hidden.task != "classification" or not any(name.lower().endswith(".csv") for name in row["files"])
     if row["status"] not in ("ok", "grader_error", "missing") and has_run:
-        own_check = "To check a submission yourself as the grader does: `python -m pbl submit RUN --team NAME`."
+        own_check = "To check a submission in the same way as the grader: `python -m pbl submit RUN --team NAME`."
         if hidden.task != "classification":
-            own_check = "To write a submission and check it as the grader does: `python -m pbl submit RUN --team NAME --predictions IMAGES`."
+            own_check = "To write a submission and check it in the same way as the grader: `python -m pbl submit RUN --team NAME --predictions IMAGES`."
         lines += ["", say(own_check)]
     _write(folder / "feedback.md", "\n".join(lines) + "\n")
 
@@ -145,7 +145,7 @@ def _tell_scores(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
 
 
 def _tell_alarms(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
-    """What `_tell_scores` is for classes."""
+    """As `_tell_scores` does for classes, for the alarms of anomaly detection."""
 
     def share(name: str) -> dict[str, float]:
         low, high = row[f"{name}_interval"]
@@ -164,14 +164,14 @@ def _tell_alarms(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
 
 
 def _tell_masks(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
-    """What `_tell_scores` is for classes."""
+    """As `_tell_scores` does for classes, for masks."""
     low, high = row["dice_interval"]
     score = {"dice": row["dice"], "low": low, "high": high, "images": row["images"]}
     told = [say("Dice: {dice:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)", **score)]
     if row["false_images"] is not None:
         told.append(
             say(
-                "Images in which a class is marked that is not there: {share:.1%} of those that lack one",
+                "Images in which a missing class is marked: {share:.1%} of those that lack a class",
                 share=row["false_images"],
             )
         )
@@ -185,7 +185,7 @@ def _tell_masks(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str])
 
 
 def _tell_boxes(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
-    """What `_tell_scores` is for classes."""
+    """As `_tell_scores` does for classes, for boxes."""
     low, high = row["map50_interval"]
     score = {"map50": row["map50"], "low": low, "high": high, "images": row["images"]}
     told = [
@@ -207,7 +207,7 @@ def _tell_boxes(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str])
 def _say_errors(row: Mapping[str, Any], say: Callable[..., str]) -> str:
     if row["precision"] is None:
         return say("; no box is shown.")
-    told = "; of the boxes that are shown {precision:.1%} are right, and {recall:.1%} of the objects are found."
+    told = "; {precision:.1%} of the shown boxes are right, and {recall:.1%} of the objects are found."
     return say(told, precision=row["precision"], recall=row["recall"])
 
 
@@ -220,7 +220,7 @@ def _tell_points(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
 
 
 def _tell_marks(row: Mapping[str, Any], say: Callable[..., str], headline: str) -> list[str]:
-    """Level, marks and the final grade, in a paragraph of their own."""
+    """Level, marks and the final grade, in a separate paragraph."""
     told = []
     if row["level"] is not None:
         told.append(say("Level: {level}", level=_escape(row["level"])))
@@ -242,14 +242,16 @@ def _tell_coarsely(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]
             )
         )
     elif row["status"] == "ok" and row["tries_left"] == 0:
-        told.append("- " + say("No score is told any more: all {tries} were used.", tries=row["tries"]))
+        told.append("- " + say("No more scores are shown: all {tries} were used.", tries=row["tries"]))
     if row["tries_left"] is not None:
-        told.append("- " + say("Scores told so far: {tries}; left: {left}", tries=row["tries"], left=row["tries_left"]))
+        told.append(
+            "- " + say("Scores shown so far: {tries}; left: {left}", tries=row["tries"], left=row["tries_left"])
+        )
     return told
 
 
 def _escape(text: str) -> str:
-    """A stranger's text in Markdown, where it may draw no picture and set no link."""
+    """A stranger's text for Markdown, in which it can show no picture and make no link."""
     return re.sub(r"([\\`*_{}\[\]<>#|!$&~])", r"\\\1", str(text))
 
 
@@ -265,7 +267,7 @@ def _write(file: Path, text: str) -> None:
 def write_histogram(
     file: Path, rows: list[dict[str, Any]], references: Mapping[str, float], headline: str = "accuracy"
 ) -> Path | None:
-    """Draws how many teams reached which accuracy, AUROC, Dice or mAP50, with the reference submissions; returns the file, None where none has a score."""
+    """Draws how many teams reached which accuracy, AUROC, Dice or mAP50, with the reference submissions; returns the file, or None if no team has a score."""
     scores = [row[headline] for row in rows if row[headline] is not None]
     if not scores:
         file.unlink(missing_ok=True)
@@ -278,11 +280,11 @@ def write_histogram(
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     low = min([*scores, *references.values()])
-    start = min(max(0.0, int(low * 20) / 20), 0.95)  # a class that has all of them right needs a bar too
+    start = min(max(0.0, int(low * 20) / 20), 0.95)  # if all teams have everything right, they need a bar too
     edges = [start + (1 - start) * step / 20 for step in range(21)]
     axes.hist(scores, bins=edges, color="#4477aa", edgecolor="white")
     top = axes.get_ylim()[1]
-    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # a bar may stand behind
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # a bar may be behind the text
     for number, (name, value) in enumerate(sorted(references.items(), key=lambda item: item[1])):
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)
         place, side = (value, top * (1 - 0.09 * (number % 4))), "right" if value > (1 + start) / 2 else "left"
@@ -325,15 +327,15 @@ def write_summary(
     """Writes the instructor's page: one file, no script, nothing loaded from elsewhere.
 
     Args:
-        file: Where it goes.
+        file: The file to write.
         rows: The rows of `pbl.grading.results.write_all`.
-        record: With what they were graded (see `pbl.grading.results.read_record`).
+        record: How they were graded (see `pbl.grading.results.read_record`).
         is_whole: Whether no line of the ledger was changed.
-        hidden: For the name of the hidden set, and its task.
+        hidden: Gives the name of the hidden set, and its task.
         half: Which half of the hidden images counts.
         references: Accuracy, AUROC, Dice or mAP50 of each reference submission.
         histogram: A PNG that `write_histogram` has drawn.
-        language: "en" or "ja", of the page.
+        language: The page's language, "en" or "ja".
 
     Raises:
         InputError: It cannot be written.

@@ -1,6 +1,6 @@
-"""How submissions of each task are scored, and what the tables say of them: a row for each task.
+"""How submissions of each task are scored, and what the tables show about them: one row for each task.
 
-What a task's feedback says stands in `pbl.grading.feedback`, what may be handed in, in `pbl.grading.worker`.
+A task's feedback is in `pbl.grading.feedback`, and what may be handed in is in `pbl.grading.worker`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,19 +16,19 @@ from pbl.grading.hidden import Hidden, Labels
 
 
 class Scoring(NamedTuple):
-    """What is measured of a task's submissions.
+    """What is measured for a task's submissions.
 
     Attributes:
         called: The headline's name in tables.
-        measures: The keys that a row gets beside the headline's.
-        with_intervals: Of them those that `grades.csv` shows with an interval, in three columns.
-        others: The others that it shows.
+        measures: The keys that a row gets besides the headline's.
+        with_intervals: The ones that `grades.csv` shows with an interval, in three columns.
+        others: The other ones that it shows.
         by_class: The key of a value for each class, which `grades.csv` shows as `KEY(CLASS)`; or None.
-        score: (result, counts, labels, hidden, facts) -> `Scored`, of the images that count.
-        is_tied: (one, other, truth) -> whether the images cannot tell two submissions apart.
+        score: (result, counts, labels, hidden, facts) -> `Scored`, for the images that count.
+        is_tied: (one, other, truth) -> whether the images cannot distinguish two submissions.
         find_flags: (scored, result, counts, hidden, ceiling, facts) -> the flags of one submission.
-        find_truth: (labels, counts, hidden) -> `int [n]`, what `Scored.predicted` is held beside.
-        has_ceiling: Whether the references move the ceiling: where a simple method is as good, a good score is no sign.
+        find_truth: (labels, counts, hidden) -> `int [n]`, with which `Scored.predicted` is compared.
+        has_ceiling: Whether the references move the ceiling: if a simple method is as good, a good score is not suspicious.
     """
 
     called: str
@@ -68,7 +68,7 @@ def _score_anomalies(result: np.ndarray, counts: np.ndarray, labels: Labels, hid
     truth = labels.classes[counts]
     if len(set(truth.tolist())) < 2:
         raise InputError(
-            "The hidden images that count are all of one kind, normal or anomalies, by the labels. Take --half all."
+            "By the labels, the hidden images that count are all of one kind, normal or anomalies. Use --half all."
         )
     return anomalies.score_anomalies(result[counts], truth, hidden.false_alarms)
 
@@ -84,7 +84,7 @@ def _choose_masks(masks: list[np.ndarray], counts: np.ndarray) -> list[np.ndarra
 def _score_masks(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
     truth = _choose_masks(labels.masks, counts)
     if not any(mask.any() for mask in truth):
-        raise InputError("In none of the hidden images that count is anything marked, by the masks. Take --half all.")
+        raise InputError("By the masks, nothing is marked in any of the hidden images that count. Use --half all.")
     groups = None if labels.groups is None else [labels.groups[at] for at in np.flatnonzero(counts)]
     masks = _choose_masks(segmentation.split_masks(result, hidden.sizes), counts)
     scored = segmentation.score_masks(masks, truth, hidden.class_names, groups)
@@ -109,7 +109,7 @@ def _choose_boxes(labels: Labels, counts: np.ndarray) -> np.ndarray:
 def _score_boxes(result: np.ndarray, counts: np.ndarray, labels: Labels, hidden: Hidden, facts: Mapping[str, Any]):
     truth = _choose_boxes(labels, counts)
     if not (truth[..., 4] >= 0).any():
-        raise InputError("None of the hidden images that count has a box. Take --half all.")
+        raise InputError("None of the hidden images that count has a box. Use --half all.")
     groups = None if labels.groups is None else [labels.groups[at] for at in np.flatnonzero(counts)]
     found = split_rows(result, hidden.sizes)[counts]
     scored = detection.score_boxes(found, truth, hidden.class_names, facts["threshold"], groups)
@@ -171,7 +171,7 @@ SCORINGS = {
         ("map", "precision", "recall", "threshold"),
         "ap50",
         _score_boxes,
-        segmentation.are_dice_tied,  # paired over images, whatever each adds to the mean
+        segmentation.are_dice_tied,  # paired over images, whatever each contributes to the mean
         _flag_boxes,
         _find_answers,
         has_ceiling=True,

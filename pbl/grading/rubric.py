@@ -24,7 +24,7 @@ from pbl.grading.times import count_days_late, read_time
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# The columns of grades.csv, which no mark may be called like.
+# The columns of grades.csv; no mark may have such a name.
 COLUMNS = (
     "team status accuracy accuracy_low accuracy_high macro_f1 log_loss roc_auc roc_auc_low roc_auc_high found found_low found_high"
     " false_alarms false_alarms_low false_alarms_high promise average_precision dice dice_low dice_high false_images map50 map50_low map50_high right_count right_count_low right_count_high map precision recall threshold points days_late late_points final_points level total tie_group"
@@ -43,40 +43,43 @@ class Rubric(BaseModel):
 
     bands: list[tuple[Share, Points]] = Field(
         [],
-        description="(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points; of anomaly detection the least AUROC, of segmentation the least Dice, of detection the least mAP50",
+        description="(least accuracy, points), such as [(0.95, 100), (0.9, 80)]; below all of them 0 points; for anomaly detection the least AUROC, for segmentation the least Dice, for detection the least mAP50",
     )
     points: Callable[[dict[str, Any]], float] | None = Field(
-        None, description="a function from a row of the table to points, in place of bands"
+        None, description="a function from a row of the table to points, instead of bands"
     )
     levels: list[tuple[Share, str]] = Field(
         [], description='(least accuracy, word), such as [(0.95, "理想的"), (0.85, "標準的"), (0, "未到達")]'
     )
     marks: list[str] = Field(
-        [], description='what a person judges, such as ["report", "talk"]: columns of marks.csv, which you fill in'
+        [], description='marks given by a person, such as ["report", "talk"]: columns of marks.csv, which you fill in'
     )
     total: dict[str, Points] = Field(
         {},
-        description='how often points and marks count in one final grade, such as {"points": 0.6, "report": 1}; empty: no final grade',
+        description='the factor of points and of each mark in one final grade, such as {"points": 0.6, "report": 1}; empty: no final grade',
     )
     missing_points: Points | None = Field(
-        None, description="points of a team that handed nothing in, such as 0; none unless given"
+        None, description="points of a team that handed in nothing, such as 0; none by default"
     )
     deadline: datetime | None = Field(
         None,
-        description="after it a submission is late; a day alone means its end; times without a zone are of its zone",
+        description="a submission after it is late; a day alone means its end; times without a zone are in the zone of the deadline",
     )
-    late_points_per_day: Points = Field(0, description="points taken off for each day begun after the deadline")
+    late_points_per_day: Points = Field(
+        0, description="points subtracted for each day, even if incomplete, after the deadline"
+    )
     ceiling: Share = Field(
-        0.999, description="an accuracy, AUROC, Dice or mAP50 above it is flagged: the hidden labels may be known"
+        0.999,
+        description="a result (accuracy, AUROC, Dice or mAP50) above it is flagged: the hidden labels may be known",
     )
     builders: dict[str, str] = Field(
-        {}, description="SHA-256 of builder.py of a team, read by you, and a note of when and by whom"
+        {}, description="SHA-256 of the builder.py of a team that you have read, and a note of when and who"
     )
 
     @field_validator("deadline", mode="before")
     @classmethod
     def _read_deadline(cls, value: Any) -> Any:
-        """As the roster's times are read; pydantic would take 20261201 for seconds since 1970, and so everybody for late."""
+        """Reads it like the roster's times; pydantic would read 20261201 as seconds since 1970, and then everybody would be late."""
         if value is None or isinstance(value, datetime):
             return value
         if isinstance(value, date):
@@ -84,7 +87,7 @@ class Rubric(BaseModel):
         with contextlib.suppress(ValueError):
             if isinstance(value, str):
                 return read_time(value, time.max)
-        raise ValueError(Sentence("it cannot be read, or in two ways; write 2026-12-01T23:59+09:00"))
+        raise ValueError(Sentence("it cannot be read or is ambiguous; write 2026-12-01T23:59+09:00"))
 
     def __init__(self, **values: Any):
         try:
@@ -97,7 +100,7 @@ class Rubric(BaseModel):
             taken = {*COLUMNS, *map(fold, self.marks[:place]), "チーム", "班", ""}
             if fold(mark) in taken or fold(mark).startswith(("recall(", "dice_of(", "ap50(")):
                 raise InputError(
-                    "Rubric: the mark '{mark}' is called like another, or like a column of grades.csv ({columns}). Give it another name.",
+                    "Rubric: the mark '{mark}' has the name of another mark, or of a column of grades.csv ({columns}). Give it another name.",
                     mark=mark,
                     columns=", ".join(COLUMNS),
                 )
@@ -113,12 +116,12 @@ class Rubric(BaseModel):
         for (least, points), (more, fewer) in pairwise(ordered):
             if fewer < points:
                 raise InputError(
-                    "Rubric: bands give {points:g} points from {least:g} on, and fewer from {more:g} on ({fewer:g}). More is never worth less: write the numbers anew.",
+                    "Rubric: bands give {points:g} points from {least:g} on, but fewer from {more:g} on ({fewer:g}). A better result must not get fewer points: correct the numbers.",
                     points=points, least=least, more=more, fewer=fewer,
                 )  # fmt: skip
         if "points" in self.total and not self.bands and self.points is None:
             raise InputError(
-                "Rubric: total counts points, and there are none. Give bands or points, or take points out of total."
+                "Rubric: total counts points, but there are none. Give bands or points, or remove points from total."
             )
         if self.late_points_per_day and self.deadline is None:
             raise InputError(
@@ -126,11 +129,11 @@ class Rubric(BaseModel):
             )
 
     def give_points(self, row: dict[str, Any], headline: str = "accuracy") -> float | None:
-        """Returns the points of a graded row, None where the rubric gives none.
+        """Returns the points of a graded row, or None if the rubric gives none.
 
         Args:
             row: The row.
-            headline: The measure that bands go by: "accuracy", of anomaly detection "roc_auc", of segmentation "dice", of detection "map50".
+            headline: The measure for the bands: "accuracy", in anomaly detection "roc_auc", in segmentation "dice", in detection "map50".
 
         Raises:
             InputError: The rubric's own function failed.
@@ -147,7 +150,7 @@ class Rubric(BaseModel):
                 ) from error
             if not 0 <= points < math.inf:
                 raise InputError(
-                    "The rubric's function points gave {points} for {team}. Points are numbers from 0.",
+                    "The rubric's function points gave {points} for {team}. Points must be numbers, 0 or more.",
                     points=points,
                     team=row["team"],
                 )
@@ -157,12 +160,12 @@ class Rubric(BaseModel):
         return max((points for least, points in self.bands if row[headline] >= least), default=0.0)
 
     def name_level(self, accuracy: float) -> str | None:
-        """Returns the word of the highest level that an accuracy, area under the ROC curve or Dice reaches, None where the rubric has none for it."""
+        """Returns the name of the highest level that an accuracy, area under the ROC curve or Dice reaches, or None if the rubric has none for it."""
         reached = [(least, word) for least, word in self.levels if accuracy >= least]
         return max(reached)[1] if reached else None
 
     def days_late(self, received: datetime | None) -> int:
-        """Returns how many days after the deadline have begun (see `pbl.grading.times`); 0 where there is no deadline or no time.
+        """Returns how many days after the deadline have begun (see `pbl.grading.times`); 0 if there is no deadline or no time.
 
         Raises:
             InputError: The time has a zone and the deadline has none.
@@ -173,20 +176,20 @@ class Rubric(BaseModel):
             return count_days_late(received, self.deadline)
         except ValueError:
             raise InputError(
-                "The roster's times have a zone, and the rubric's deadline {deadline} has none. Write its zone behind it, such as +09:00.",
+                "The roster's times have a zone, but the rubric's deadline {deadline} has none. Add a zone to it, such as +09:00.",
                 deadline=self.deadline.isoformat(),
             ) from None
 
     def add_up(self, team: str, points: float | None, marks: dict[str, str]) -> float | None:
-        """Returns the final grade: points and marks, each as often as `total` says; None where one of them is not there yet.
+        """Returns the final grade: points and marks, each multiplied by its weight in `total`; None if one of them is still missing.
 
         Args:
-            team: For the error's sentence.
-            points: What the submission got, less what it lost by being late.
+            team: The team's name, for the error message.
+            points: The points of the submission, minus the deduction for lateness.
             marks: What a person filled in.
 
         Raises:
-            InputError: A mark that counts is no number.
+            InputError: A mark that counts is not a number.
         """
         if not self.total:
             return None
@@ -210,7 +213,7 @@ class Rubric(BaseModel):
             if math.isfinite(value):
                 return value
         raise InputError(
-            "marks.csv: the mark {name} of {team} is '{cell}', and total needs a number. Write one, or take {name} out of total.",
+            "marks.csv: the mark {name} of {team} is '{cell}', and total needs a number. Write one, or remove {name} from total.",
             name=name,
             team=team,
             cell=clean(cell, 40),
@@ -239,11 +242,11 @@ def load_rubric(file: str | Path) -> Rubric:
     if not file.is_file():
         raise InputError("No rubric {file}. It is a Python file that ends in rubric = Rubric(...).", file=file)
     if file.suffix.lower() != ".py":
-        raise InputError("--rubric {file}: that is no rubric, which is a Python file (.py) that ends in rubric = Rubric(...).", file=file)  # fmt: skip
+        raise InputError("--rubric {file}: this is not a rubric. A rubric is a Python file (.py) that ends in rubric = Rubric(...).", file=file)  # fmt: skip
     rubric = getattr(run_experiment_file(file), "rubric", None)
     if not isinstance(rubric, Rubric):
         raise InputError(
-            "{file} sets no `rubric`. End it with: rubric = Rubric(...), after `from pbl.grading import Rubric`.",
+            "{file} does not set `rubric`. End it with: rubric = Rubric(...), after `from pbl.grading import Rubric`.",
             file=file,
         )
     return rubric

@@ -37,18 +37,18 @@ CHECK_SECONDS = 600
 
 
 CAN_BE_GRADED = Sentence(
-    "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects them."
+    "It can be graded. Nothing has been sent or scored yet: upload the file where your instructor collects submissions."
 )
 
 
 class Submitted(NamedTuple):
-    """What `submit` has written.
+    """The result of `submit`.
 
     Attributes:
         file: The file to hand in.
-        status: What the instructor will see, on any machine where the submission comes out as here.
+        status: What the instructor will see, on any machine with the same result as here.
         message: The status in a sentence.
-        remarks: What else is worth knowing before the deadline.
+        remarks: Other remarks that matter before the deadline.
     """
 
     file: Path
@@ -67,16 +67,16 @@ def submit(
 ) -> Submitted:
     """Writes a run's submission: what `python -m pbl submit` does.
 
-    It is first checked as the grader checks it, in a process of its own. What would not be graded is not written, except
-    that a builder of one's own is: the instructor must list it first.
+    It is first checked as the grader does it, in a separate process. A submission that would not be graded is not written, except
+    that one with the team's own builder is: the instructor must list the builder first.
 
     Args:
-        run: The run, or its folder. Its `experiment.py` is executed where the builder stands in it.
+        run: The run, or its folder. Its `experiment.py` is executed if the builder is in it.
         team: The team's name.
-        out: The `.zip` to write (a name without that ending becomes a folder); `TEAM.zip` unless given.
-        as_keras: Hand in the whole model as `model.keras` rather than weights; of a model of Keras's own layers.
-        predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model. Of anomaly
-            detection their scores and alarms are handed in, of segmentation their masks, of detection their boxes, and nothing else can be.
+        out: The `.zip` to write (a name without that ending becomes a folder); by default `TEAM.zip`.
+        as_keras: Hand in the whole model as `model.keras` rather than weights; only for a model of Keras's own layers.
+        predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model. For anomaly
+            detection their scores and alarms are handed in, for segmentation their masks, for detection their boxes, and nothing else is possible.
 
     Raises:
         InputError: The run is incomplete; the grader would not grade the submission; it cannot be written.
@@ -88,15 +88,15 @@ def submit(
     elif predictions is None:
         what = {"anomaly": Sentence("scores"), "segmentation": Sentence("masks"), "detection": Sentence("boxes")}[task]
         raise InputError(
-            "The run {run} has task={task}: hand in {what} of the hidden images that your instructor gives out, not the model:"
-            " --predictions IMAGES.",
+            "The run {run} has task={task}: hand in {what} for the hidden images that your instructor gives out, not the model: --predictions "
+            "IMAGES.",
             run=run.path,
             task=task,
             what=what,
         )
     if not clean(team):
         raise InputError("--team needs the team's name.")
-    team = name_team(team)  # as the roster names it, also where it is long
+    team = name_team(team)  # the same name as on the roster, even if it is long
     if as_keras and predictions is not None:
         raise InputError("Give one of --keras and --predictions.")
     target = Path(out).expanduser() if out else Path(f"{safe_name(team)}.zip")
@@ -105,7 +105,7 @@ def submit(
             "--out {out}: give a name that ends in .zip, or one without an ending for a folder.", out=target
         )
     if task == "segmentation" and target.suffix.lower() != ".zip":
-        raise InputError("--out {out}: masks are handed in as one zip; give a name that ends in .zip.", out=target)
+        raise InputError("--out {out}: masks are handed in as one zip. Give a name that ends in .zip.", out=target)
     if not target.parent.is_dir():
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
@@ -138,7 +138,7 @@ def submit(
     if fixtures.get("cause"):
         remarks.append(
             Sentence(
-                "skewed_preprocessing: probabilities differ by up to {difference:.2f} ({tolerance} passes). {cause}",
+                "skewed_preprocessing: probabilities differ by up to {difference:.2f} (at most {tolerance} is accepted). {cause}",
                 difference=fixtures["difference"],
                 tolerance=TOLERANCE,
                 cause=Sentence(CAUSES[fixtures["cause"]]),
@@ -149,29 +149,28 @@ def submit(
 
 def _tell_full_disk(error: OSError) -> InputError:
     return InputError(
-        "{folder} has too little room for the check of the submission: {reason}. Make room, or name another folder in the variable"
-        " TMPDIR.",
+        "{folder} has too little space for the check of the submission: {reason}. Free some space, or name another folder in the variable TMPDIR.",
         folder=tempfile.gettempdir(),
         reason=error.strerror,
     )
 
 
 def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:
-    """What the grader's time limit means for a model: nothing where it is far off."""
+    """What the grader's time limit means for a model: nothing if it is far from the limit."""
     from pbl.models.prediction import FILLED
 
     seconds, images = told.facts.get("seconds_to_predict"), len(told.result) if told.result is not None else 0
     if not seconds or not images:
         return []
-    each = seconds / (-(-images // FILLED) * FILLED)  # the few that were tried cost a whole batch
+    each = seconds / (-(-images // FILLED) * FILLED)  # the few that were tried cost as much as a full batch
     enough = int((Limits().seconds - told.facts.get("seconds_to_open", 0.0)) / each)
     expected = run.split.get("images", {}).get("test") or 10_000
     if enough > 4 * expected:
         return []
     return [
         Sentence(
-            "The model needs {seconds:.2g} s an image here, and the grader stops a submission after {limit:.0f} s: enough for about"
-            " {images:,} hidden images on a machine like this. Ask the instructor how many there are.",
+            "The model needs {seconds:.2g} s per image here, and the grader stops a submission after {limit:.0f} s: enough for about {images:,} "
+            "hidden images on a machine like this. Ask the instructor how many there are.",
             seconds=each,
             limit=Limits().seconds,
             images=enough,
@@ -196,7 +195,7 @@ def _write_and_check(
         ids, images, _ = _read_images(Path(predictions).expanduser(), run)
         write_predictions(made, team, class_names, ids, predict_probabilities(model, images))
         return check_submission(made, class_names, ids=ids)
-    # The submission, its copy in the check, the file taken out of that, and the fresh weights beside it.
+    # The submission, its copy in the check, the file extracted from that, and the new weights next to it.
     check_room(made.parent.parent, 4 * size_of(model))
     fixtures = _make_fixtures(run, remarks)
     write_submission(
@@ -266,44 +265,42 @@ def _write_and_check_boxes(
     threshold, boxes = read_threshold(run.path), []
     for rows, size in zip(predict_outputs(load_model(run), images), sizes, strict=True):
         own = unfit_boxes(rows[np.argsort(-rows[:, 5], kind="stable")], size, fit, images.shape[1:3])
-        boxes.append(own[measure_areas(own) > 0])  # some lie in the borders of `pad` alone
+        boxes.append(own[measure_areas(own) > 0])  # some are entirely in the borders of `pad`
     if threshold is None:
         threshold = UNKNOWN
-        told = "Validation chose no threshold, since no box was right there: {threshold} is handed in. See: python -m pbl evaluate {run}."
+        told = "Validation chose no threshold, because no box was right there: {threshold} is handed in. See: python -m pbl evaluate {run}."
         remarks.append(Sentence(told, threshold=threshold, run=run.path))
     write_boxes(made, team, class_names, ids, boxes, threshold)
     if not any((rows[:, 5] >= threshold).any() for rows in boxes):
-        remarks.append(Sentence("In no image a box reaches the threshold: nothing is found. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
+        remarks.append(Sentence("No box reaches the threshold in any image: nothing is found. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
     remarks += _tell_crop(fit, sizes, images.shape[1:3])
     return check_submission(made, class_names, ids=ids, task="detection", sizes=sizes)
 
 
 def _tell_crop(fit: str, sizes: Sequence[tuple[int, int]], shape: tuple[int, int]) -> list[str]:
-    """What a network loses that sees the middle of some images alone."""
+    """What a network loses if it sees only the middle of some images."""
     if fit != "crop" or not any(_is_cut_off(size, shape) for size in sizes):
         return []
     return [
         Sentence(
-            "What fit=crop cuts off at the borders of an image is never seen: nothing is found there. Train with fit=pad to see it too."
+            "The network never sees what fit=crop cuts off at the borders of an image, so it finds nothing there. Train with fit=pad to include the borders."
         )
     ]
 
 
 def _is_cut_off(size: tuple[int, int], shape: tuple[int, int]) -> bool:
-    """Whether an image of that size loses more than a pixel at a border where it is cropped to that shape."""
+    """Whether an image of that size loses more than a pixel at a border if it is cropped to that shape."""
     (height, width), (own_height, own_width) = size, shape
     scale = max(own_height / height, own_width / width)
     return height * scale > own_height + 2 or width * scale > own_width + 2
 
 
 def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray, list[tuple[int, int]]]:
-    """The ids of the hidden images, their pixels as the run's model takes them, and height and width of each."""
+    """The ids of the hidden images, their pixels in the form that the run's model takes, and height and width of each."""
     from pbl.data import find_image_files, fit_image, read_image
 
     if not folder.is_dir():
-        raise InputError(
-            "--predictions {folder}: give the folder of hidden images that you were handed.", folder=folder
-        )
+        raise InputError("--predictions {folder}: give the folder of hidden images that you were given.", folder=folder)
     *size, channels = run.split["input_shape"]
     files, images, sizes = find_image_files([folder]), [], []
     for file in files:
@@ -314,7 +311,7 @@ def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray, list[tu
 
 
 def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Validation images, and what the run's model gave them when it was evaluated; None, with a remark, where they are not at hand."""
+    """Validation images, and the probabilities of the run's model when it was evaluated; None, with a remark, if they are not available."""
     from pbl.evaluation.run import choose_data_settings, open_data
 
     try:
@@ -334,8 +331,8 @@ def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray
     except (OSError, KeyError, ValueError) as error:
         remarks.append(
             Sentence(
-                "There are no fixtures, so the grader cannot notice other preprocessing: the run's validation images or predictions"
-                " are not at hand ({error}).",
+                "There are no fixtures, so the grader cannot notice different preprocessing: the run's validation images or predictions are not "
+                "available ({error}).",
                 error=error if isinstance(error, InputError) else clean(error, 200),
             )
         )
@@ -353,22 +350,22 @@ def check_submission(
     task: str = "classification",
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> judge.Outcome:
-    """Does to a submission of one's own what the grader's worker and judge do, in a new process.
+    """Does with the user's own submission what the grader's worker and judge do, in a new process.
 
-    Locked up as far as this machine can; where it cannot (macOS, Windows), not at all: the file is one's own.
+    It is locked down as far as this machine can; if it cannot (macOS, Windows), not at all: the file is the user's own.
 
     Args:
         submission: A file or folder.
         class_names: The classes of the task.
-        images: `uint8 [n, height, width, channels]` in place of the hidden ones.
+        images: `uint8 [n, height, width, channels]` instead of the hidden ones.
         fit: How they were brought to that shape.
-        ids: Of predictions: the ids of the hidden images.
+        ids: For predictions, the ids of the hidden images.
         limits: What it may use.
         task: "classification", "anomaly", "segmentation" or "detection".
-        sizes: Of segmentation and detection: height and width of each image.
+        sizes: In segmentation and detection, height and width of each image.
 
     Returns:
-        What the grader would conclude, as `pbl.grading.judge.read_left` does.
+        What the grader would conclude, as `pbl.grading.judge.read_left` returns it.
     """
     limits = limits or Limits()
     files = sorted(submission.iterdir()) if submission.is_dir() else [submission]

@@ -32,8 +32,8 @@ def find_filters(model: keras.Model, pixels: np.ndarray) -> tuple[str, np.ndarra
     )
     if not found:
         raise InputError(
-            "{model} has no convolution, and so no filters: each of its weights belongs to one place. Take a convolutional network,"
-            " such as small_cnn.",
+            "{model} has no convolution, so it has no filters: each of its weights belongs to one position. Use a convolutional network, such as "
+            "small_cnn.",
             model=model.name,
         )
     called = found[0]
@@ -57,7 +57,7 @@ def feature_maps(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]
         image: `[height, width, channels]`.
 
     Returns:
-        By the name of the layer, its output `float32 [height, width, maps]`; one alone if the first convolution is the last.
+        By the name of the layer, its output `float32 [height, width, maps]`; only one entry if the first convolution is also the last.
 
     Raises:
         InputError: The model has no convolution whose map has more than one place.
@@ -68,13 +68,13 @@ def feature_maps(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]
     convolutions = [number for number, call in maps.items() if isinstance(call.layer, CONVOLUTIONS)]
     if not convolutions:
         raise InputError(
-            "{model} has no convolution with a map of more than one place, and so no feature maps. Take a convolutional network,"
-            " such as small_cnn, or larger images.",
+            "{model} has no convolution with a map of more than one position, so it has no feature maps. Use a convolutional network, such as "
+            "small_cnn, or larger images.",
             model=model.name,
         )
     first, second = (*convolutions, len(calls))[:2]
     chosen = [max(number for number in maps if number < second and shares_places(maps, first, number))]
-    with contextlib.suppress(InputError):  # attention follows, so no convolution is the last step
+    with contextlib.suppress(InputError):  # attention follows, so the last step is not a convolution
         chosen.append(choose_map(model, image[None], None)[0])
     found = {}
     for number in dict.fromkeys(chosen):

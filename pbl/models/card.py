@@ -1,4 +1,4 @@
-"""What is known of a model without building it. Each model stands in `CARDS` of its file, beside its builder.
+"""What is known about a model without building it. Each model has an entry in `CARDS` of its file, next to its builder.
 
 A test builds every model and compares it with its card.
 """
@@ -18,14 +18,14 @@ class Card:
     Args:
         style: "Sequential", "Functional" or "subclassed".
         year: Year of the paper.
-        paper: Its authors, and where it is found.
+        paper: Its authors, and where to find it.
         input_shape: The input at which weights and MACs are counted; with `classes` outputs.
         classes: Number of classes at which they are counted.
         weights: Trainable weights.
         macs: Multiply-accumulates of the convolutions and dense layers for one image.
-        smallest: Side of the smallest image that it takes, in pixels.
-        formerly: What options were before they became options, where that is not their default: runs that began then keep it.
-        task: What it learns, a name in `TASKS`.
+        smallest: Side in pixels of the smallest image that it accepts.
+        formerly: Former fixed values of options, if they differ from today's default; runs from that time keep them.
+        task: The task that it learns, a name in `TASKS`.
     """
 
     style: str
@@ -41,7 +41,7 @@ class Card:
 
 
 def check_size(name: str, input_shape: tuple[int, int, int], smallest: int) -> None:
-    """Raises InputError where an image is smaller than the model can take.
+    """Raises InputError if an image is smaller than the model accepts.
 
     Args:
         name: The model's name.
@@ -51,8 +51,8 @@ def check_size(name: str, input_shape: tuple[int, int, int], smallest: int) -> N
     height, width, _ = input_shape
     if min(height, width) < smallest:
         raise InputError(
-            "{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Give"
-            " image_size={smallest} or more, or take a model for small images, such as resnet20.",
+            "{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. Give image_size={smallest} or more, or use "
+            "a model for small images, such as resnet20.",
             name=name,
             smallest=smallest,
             height=height,

@@ -23,10 +23,10 @@ CARDS = {
 class Perceptron(keras.Sequential):
     """Two classes, a step, and Rosenblatt's rule in place of gradient descent.
 
-    The output is [1, 0] or [0, 1]: f(z) = 1 where z = w x + b is at least 0, else 0. A step has no slope, so `fit` does
+    The output is [1, 0] or [0, 1]: f(z) = 1 if z = w x + b is at least 0, else 0. A step function has no slope, so `fit` does
     not follow a gradient: for each image w <- w + rate (target - f) x and b <- b + rate (target - f), summed over the
     batch; with `batch_size=1` that is Rosenblatt's rule. The rate is the optimizer's learning rate; nothing else of the
-    optimizer is used. The loss is reported, and has no part in the learning. For the TensorFlow backend.
+    optimizer is used. The loss is reported, but not used in learning. For the TensorFlow backend.
     """
 
     def call(self, images, training=None):
@@ -49,7 +49,7 @@ class Perceptron(keras.Sequential):
         rate = ops.cast(self.optimizer.learning_rate, "float32")
         kernel.assign_add(rate * ops.matmul(ops.transpose(x), error))
         bias.assign_add(rate * ops.sum(error, axis=0))
-        self.optimizer.iterations.assign_add(1)  # so that a learning-rate schedule moves on
+        self.optimizer.iterations.assign_add(1)  # so that a learning-rate schedule advances
 
         outputs = ops.concatenate([1 - output, output], axis=1)
         self._loss_tracker.update_state(self.compute_loss(images, labels, outputs, sample_weight))
@@ -57,7 +57,7 @@ class Perceptron(keras.Sequential):
 
 
 def perceptron(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """Builds Rosenblatt's perceptron: one unit with a step, for two classes (Rosenblatt 1958).
+    """Builds Rosenblatt's perceptron: one unit with a step function, for two classes (Rosenblatt 1958).
 
     Args:
         input_shape: (height, width, channels) of the images, pixels 0 to 255.
@@ -72,7 +72,7 @@ def perceptron(input_shape: tuple[int, int, int], num_classes: int) -> keras.Mod
         InputError: `num_classes` is not 2.
     """
     if num_classes != 2:
-        raise InputError("perceptron tells two classes apart, not {n}. Take softmax_regression.", n=num_classes)
+        raise InputError("perceptron distinguishes two classes, not {n}. Use softmax_regression.", n=num_classes)
     model = Perceptron(name="perceptron")
     model.add(keras.Input(input_shape))
     model.add(layers.Rescaling(1 / 255))

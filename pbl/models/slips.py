@@ -1,8 +1,8 @@
-"""A slip in a student's own code is told in one line: file, line, and the cause in the words of the field.
+"""A mistake in a student's own code is reported in one line: file, line, and the cause in the words of the field.
 
-Own code is what stands neither in pbl, nor in a library, nor in Python itself: a builder, a layer, a loss or a callback of an
-experiment file, or of a notebook. Where it is on the stack, or where Keras complains about a model that it built, the
-traceback goes to a file. An error of pbl itself keeps its traceback.
+Own code is code that is not in pbl, in a library, or in Python itself: a builder, a layer, a loss or a callback from an
+experiment file or a notebook. If own code is on the stack, or Keras complains about a model that it built, the
+traceback goes to a file. An error in pbl itself keeps its traceback.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ FILE = "traceback.txt"
 _PBL = Path(__file__).resolve().parent.parent
 _MODELS = Path(__file__).resolve().parent
 _PYTHON = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
-MOST_LETTERS = 300  # of an error's own words
+MOST_LETTERS = 300  # of an error's own message
 
 # What Keras, TensorFlow and Python say (an error's kind and its message), and what that means for an image classifier.
 CAUSES: tuple[tuple[str, str], ...] = (
@@ -35,13 +35,13 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"[Oo]utput size would be (zero or )?negative.*?shape=?[\(\[]\w+[, ]+(?P<height>\d+)[, ]+(?P<width>\d+)",
-        "the images are too small for this network: a map of {height}x{width} is left here, smaller than the window that goes over it."
-        " Use fewer poolings or strides, padding='same', or a larger image_size.",
+        "the images are too small for this network: a map of {height}x{width} is left here, smaller than the window that moves over it. Use less "
+        "pooling or fewer strides, padding='same', or a larger image_size.",
     ),
     (
         r"[Oo]utput size would be (zero or )?negative|Negative dimension size",
-        "the images are too small for this network: nothing is left of them here. Use fewer poolings or strides, padding='same', or"
-        " a larger image_size.",
+        "the images are too small for this network: nothing is left of them here. Use less pooling or fewer strides, padding='same', or a larger "
+        "image_size.",
     ),
     (
         r"created with a `LearningRateSchedule`",
@@ -58,21 +58,21 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"received monitor=(?P<name>[^,]*), but Keras isn't able",
-        "whether more or less of '{name}' is better is not known. Give the callback mode='max' or mode='min'.",
+        "it is not known whether more or less of '{name}' is better. Give the callback mode='max' or mode='min'.",
     ),
     (
         r"received `from_logits=True`, but",
-        "the loss takes logits (from_logits=True), and the model ends in a softmax. Leave from_logits=True out.",
+        "the loss takes logits (from_logits=True), but the model ends in a softmax. Remove from_logits=True.",
     ),
     (
         r"Argument `output` must have rank \(ndim\) `target.ndim - 1`",
-        "the loss takes class numbers, and the labels are one-hot. Compile with 'categorical_crossentropy', or set"
-        " loss=sparse_categorical_crossentropy.",
+        "the loss takes class numbers, but the labels are one-hot. Compile with 'categorical_crossentropy', or set "
+        "loss=sparse_categorical_crossentropy.",
     ),
     (
         r"Arguments `target` and `output` must have the same (rank|shape)",
-        "the loss takes one-hot labels, and the labels are class numbers. Compile with 'sparse_categorical_crossentropy', or set"
-        " loss=categorical_crossentropy.",
+        "the loss takes one-hot labels, but the labels are class numbers. Compile with 'sparse_categorical_crossentropy', or set "
+        "loss=categorical_crossentropy.",
     ),
     (
         r"KerasTensor cannot be used as input to a TensorFlow function|KerasTensor is symbolic|KerasTensor.*NumPy",
@@ -95,12 +95,11 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"singleton tf\.Variables|tried to create variables on non-first call",
-        "a layer or weight is made anew with each call, so that it never learns. Make it in __init__ or in build.",
+        "a layer or weight is created again with each call, so it never learns. Create it in __init__ or in build.",
     ),
     (
         r"expected (min_)?ndim=4, found ndim=",
-        "the layer takes maps [images, height, width, channels] and is given something of another number of axes. Is there a Flatten or"
-        " Dense before it?",
+        "the layer takes maps [images, height, width, channels], but its input has another number of axes. Is there a Flatten or Dense before it?",
     ),
     (
         r"Inputs have incompatible shapes\. Received shapes (?P<one>\([^)]*\)) and (?P<other>\([^)]*\))",
@@ -109,7 +108,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Concatenate. layer requires inputs with matching shapes",
-        "maps of unlike height or width are joined. Give both the same (padding='same', the same strides).",
+        "maps of different height or width are joined. Give both the same (padding='same', the same strides).",
     ),
     (
         r"Input to reshape is a tensor with|reshape tensor.*to shape|total size of the tensor must be unchanged|cannot reshape",
@@ -125,7 +124,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"not connected to `(inputs|outputs)`",
-        "the model's outputs are not computed from its inputs. Give keras.Model the very input that the layers begin with.",
+        "the model's outputs are not computed from its inputs. Give keras.Model the same input that the layers begin with.",
     ),
     (
         r"must be passed as a keyword argument. Received: add_weight|initializer identifier: \(",
@@ -149,12 +148,11 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"has no attribute 'validation_data'",
-        "Keras no longer gives validation data to callbacks. Read them in your file, and hand them to your callback.",
+        "Keras no longer gives validation data to callbacks. Read them in your file, and pass them to your callback.",
     ),
     (
         r"has no attribute '(compiled_loss|compiled_metrics|minimize|get_value|set_value)'",
-        "this is Keras 2's. In Keras 3: self.compute_loss(x, y, y_pred), self.optimizer.apply(gradients, weights), and a variable's"
-        " own assign().",
+        "this is from Keras 2. In Keras 3: self.compute_loss(x, y, y_pred), self.optimizer.apply(gradients, weights), and a variable's own assign().",
     ),
     (
         r"(has no attribute '(built|_lock|_layers|_tracker)'|forgot to call `?super)",
@@ -166,27 +164,27 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"OutOfMemory|OOM when allocating|out of memory",
-        "the memory does not suffice. Lower batch_size or image_size, or take a smaller network.",
+        "there is not enough memory. Lower batch_size or image_size, or use a smaller network.",
     ),
 )
 
-# What Keras only warns of, and what then does nothing or something wrong for the whole training.
+# Messages of Keras that are only warnings, although something then does nothing or the wrong thing in the complete training.
 SILENT = (
     ".*conditioned on metric .* which is not available",
     "Can save best model only with .* available",
     ".*received `from_logits=True`, but",
 )
 
-# Nobody's slip, but what the machine cannot do: told of every model.
+# Not a mistake: the machine cannot do it. Reported for every model.
 _NO_GRADIENT_OF_GROUPS = "Gradients for grouped convolutions are not supported on CPU"
 GROUPS = (
-    "On this processor TensorFlow has no gradient of grouped convolutions unless oneDNN is on. Set the environment variable"
-    " TF_ENABLE_ONEDNN_OPTS=1 before Python starts, use a GPU, or take a network without groups, such as se_resnet50."
+    "On this processor TensorFlow has no gradient of grouped convolutions unless oneDNN is on. Set the environment variable "
+    "TF_ENABLE_ONEDNN_OPTS=1 before Python starts, use a GPU, or use a network without groups, such as se_resnet50."
 )
 
 
 class OwnCodeError(InputError):
-    """A slip in a student's own code; its `__cause__` is the error itself. A notebook shows the line alone."""
+    """A mistake in a student's own code; its `__cause__` is the error itself. A notebook shows only the line."""
 
     def _render_traceback_(self) -> list[str]:
         from pbl.languages import say_sentence
@@ -202,7 +200,7 @@ class Place(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The file's name as one would type it here; of a notebook's cell no name."""
+        """The file's name as one would type it here; for a cell of a notebook a phrase without a name."""
         if "ipykernel_" in self.file or self.file.startswith("<"):
             return Sentence("a cell of the notebook")
         with contextlib.suppress(ValueError):
@@ -222,8 +220,8 @@ def is_own(file: str) -> bool:
 
 
 def find_place(maker: Any) -> Place | None:
-    """Returns where a function or class of one's own is defined; None where it is of pbl or of a library."""
-    function = getattr(maker, "func", maker)  # of functools.partial
+    """Returns where a function or class in own code is defined; None if it is from pbl or a library."""
+    function = getattr(maker, "func", maker)  # for functools.partial
     code = getattr(function, "__code__", None) or getattr(getattr(function, "__init__", None), "__code__", None)
     return Place(code.co_filename, code.co_firstlineno) if code is not None and is_own(code.co_filename) else None
 
@@ -232,18 +230,18 @@ def find_place(maker: Any) -> Place | None:
 def tell_slips(
     folder: Path, builder: Callable | None = None, callbacks: Mapping[str, Callable] | None = None
 ) -> Iterator[None]:
-    """Within it an error in own code becomes an `OwnCodeError` of one line; its traceback goes to `traceback.txt`.
+    """Inside it, an error in own code becomes an `OwnCodeError` of one line; its traceback goes to `traceback.txt`.
 
     Args:
-        folder: Where that file is written, such as the run's; where it cannot be, the line does without.
-        builder: Of the model that is used within: where it is one's own, Keras's complaints are about its model.
-        callbacks: Who made the callbacks that are used within, by the callback's class name.
+        folder: Where that file is written, such as the run's folder; if that fails, the line does not name the file.
+        builder: Builder of the model that is used inside: if it is own code, Keras's complaints are about its model.
+        callbacks: The makers of the callbacks that are used inside, by the callback's class name.
 
     Raises:
-        OwnCodeError: There was such an error. Any other is raised as it is.
+        OwnCodeError: There was such an error. Any other error is raised unchanged.
     """
     was_filtering = keras.config.is_traceback_filtering_enabled()
-    keras.config.disable_traceback_filtering()  # else a callback's or a layer's frames are gone
+    keras.config.disable_traceback_filtering()  # otherwise the frames of callbacks and layers are missing
     try:
         with warnings.catch_warnings():
             for silent in SILENT:
@@ -266,7 +264,7 @@ def tell_slips(
 def explain(
     error: Exception, builder: Callable | None = None, callbacks: Mapping[str, Callable] | None = None
 ) -> Sentence | None:
-    """Returns what an error means, in a sentence; None where it is no slip in own code."""
+    """Returns what an error means, in a sentence; None if it is not a mistake in own code."""
     text = f"{type(error).__name__}: {error}"
     frames = list(traceback.walk_tb(error.__traceback__))
     if _NO_GRADIENT_OF_GROUPS in text:
@@ -275,14 +273,16 @@ def explain(
     if place is None and not isinstance(error, Warning):
         return None
     what = _find_cause(error, text, frames)
-    if place is None:  # of SILENT, and of the package's own callback: the settings are wrong
+    if place is None:  # a warning in SILENT from the package's own callback: the settings are wrong
         return Sentence("{what}", what=what)
     return Sentence("{file}, line {line}: {what}", file=place.shown, line=place.line, what=what)
 
 
 def _find_own_frame(frames: list[tuple[types.FrameType, int]], text: str) -> Place | None:
-    """The innermost line of own code, unless pbl was called by it and failed."""
-    for file, line in reversed(re.findall(r'File "([^"\n]+)", line (\d+)', text)):  # a graph's own words
+    """The innermost line of own code; None if it had called pbl, and pbl failed."""
+    for file, line in reversed(
+        re.findall(r'File "([^"\n]+)", line (\d+)', text)
+    ):  # places that the message of a graph names
         if is_own(file):
             return Place(file, int(line))
     for frame, line in reversed(frames):
@@ -301,7 +301,7 @@ def _find_maker(
     builder: Callable | None,
     callbacks: Mapping[str, Callable] | None,
 ) -> Place | None:
-    """Where no own code ran: who made the callback or the model in which a library failed."""
+    """For a failure in a library without own code on the stack: who made the callback or the model."""
     if not frames or Path(frames[-1][0].f_code.co_filename).resolve().is_relative_to(_PBL):
         return None
     callbacks = callbacks or {}

@@ -1,8 +1,8 @@
 """One network in Keras's three styles, so that they can be compared line by line.
 
-Sequential: a list of layers. Functional: layers called on one another's outputs, so that a network can branch. Subclassed:
-`__init__` makes the layers, `call` says what happens, in Python. The three compute the same; a test copies the weights from
-one to the others and finds equal outputs. `mlp_functional` and `mlp_subclassed` are the twins of `mlp` in `mlp.py`.
+Sequential: a list of layers. Functional: layers called on the outputs of other layers, so that a network can branch. Subclassed:
+`__init__` makes the layers, `call` says in Python how they are used. All three compute the same; a test copies the weights from
+one to the others and finds equal outputs. `mlp_functional` and `mlp_subclassed` correspond to `mlp` in `mlp.py`.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def small_cnn_functional(input_shape: tuple[int, int, int], num_classes: int, *,
 
 @keras.saving.register_keras_serializable("pbl")
 class SmallCNN(keras.Model):
-    """`small_cnn` as a class of its own."""
+    """`small_cnn` as its own class."""
 
     def __init__(self, num_classes: int, filters: int = 32, **kwargs):
         super().__init__(**kwargs)
@@ -74,7 +74,7 @@ class SmallCNN(keras.Model):
         self.rescale = layers.Rescaling(1 / 255)
         self.convolution_1 = layers.Conv2D(filters, 3, padding="same", activation="relu")
         self.convolution_2 = layers.Conv2D(2 * filters, 3, padding="same", activation="relu")
-        self.pool = layers.MaxPooling2D()  # has no weights, so one serves twice
+        self.pool = layers.MaxPooling2D()  # has no weights, so one layer can be used twice
         self.flatten = layers.Flatten()
         self.classify = layers.Dense(num_classes, activation="softmax", dtype="float32")
 
@@ -117,7 +117,7 @@ def mlp_functional(
 
 @keras.saving.register_keras_serializable("pbl")
 class MLP(keras.Model):
-    """`mlp` as a class of its own."""
+    """`mlp` as its own class."""
 
     def __init__(self, num_classes: int, widths: Sequence[int], activation: str, dropout: float, **kwargs):
         super().__init__(**kwargs)

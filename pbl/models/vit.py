@@ -1,7 +1,7 @@
 """Vision transformer, subclassed: an image as a sequence of patches.
 
 Dosovitskiy et al. (2020), An Image is Worth 16x16 Words, arXiv:2010.11929, section 3.1 and figure 1. The sizes tiny and small
-are of Touvron et al. (2020), Training data-efficient image transformers, arXiv:2012.12877, table 1.
+come from Touvron et al. (2020), Training data-efficient image transformers, arXiv:2012.12877, table 1.
 
 Trainable weights at 224x224x3, patches of 16x16, 1000 classes:
 
@@ -31,7 +31,7 @@ CARDS = {
 
 @keras.saving.register_keras_serializable("pbl")
 class ClassTokenAndPosition(layers.Layer):
-    """Puts the class token before the patches, and adds the learned position embeddings (equation 1)."""
+    """Puts the class token in front of the patches, and adds the learned position embeddings (equation 1)."""
 
     def build(self, input_shape):
         _, patches, width = input_shape
@@ -49,11 +49,11 @@ class ClassTokenAndPosition(layers.Layer):
 
 @keras.saving.register_keras_serializable("pbl")
 class StochasticDepth(layers.Layer):
-    """Leaves out the whole branch for a share `rate` of the images in training (Huang et al. 2016)."""
+    """Leaves out the complete branch for a share `rate` of the images in training (Huang et al. 2016)."""
 
     def __init__(self, rate: float, **kwargs):
         super().__init__(**kwargs)
-        # One random number an image: dropout whose noise is shared by all but the first axis.
+        # One random number for each image: dropout whose noise is the same along all axes but the first.
         self.rate, self.drop = rate, layers.Dropout(rate, noise_shape=(None, 1, 1))
 
     def call(self, x, training=None):

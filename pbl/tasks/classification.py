@@ -22,24 +22,24 @@ from pbl.training.optimization import build_loss
 
 
 def check(model: keras.Model, data: Data) -> str:
-    """Raises InputError unless the model gives a row of probabilities for an image; returns their dtype."""
+    """Raises InputError unless the model returns a row of probabilities for each image; returns their dtype."""
     return check_outputs(model, data.images("val").view[:2], data.num_classes)
 
 
 def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> str:
-    """Raises InputError unless a model gives one row of probabilities for each image; before an hour is spent on it.
+    """Raises InputError unless a model returns one row of probabilities for each image; this is checked before an hour is spent on it.
 
     Args:
         model: The model.
         pixels: A few images, `uint8 [n, height, width, channels]`.
-        num_classes: How many probabilities a row must have.
+        num_classes: Number of probabilities in a row.
 
     Returns:
         The outputs' dtype.
     """
     if not is_overridden(model, "call"):
         raise InputError(
-            "{model} has no call(): it classifies nothing. A model with a training step of its own: task=own.",
+            "{model} has no call(): it classifies nothing. Use task=own for a model with a training step of its own.",
             model=model.name,
         )
     outputs = model(pixels, training=False)
@@ -58,8 +58,7 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> s
     rows = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
     if rows.min() < 0 or abs(rows.sum(axis=1) - 1).max() > 1e-2:
         raise InputError(
-            "The model's outputs are no probabilities: a row sums to {total:.3g}. End it with"
-            " Dense(num_classes, activation='softmax').",
+            "The model's outputs are not probabilities: a row sums to {total:.3g}. End it with Dense(num_classes, activation='softmax').",
             total=float(rows.sum(axis=1)[0]),
         )
     return keras.backend.standardize_dtype(outputs.dtype)
@@ -79,18 +78,18 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
 
 
 def watch(data: Data, file: Path) -> OverfittingMonitor:
-    """Measures what the diagnosis needs."""
+    """Measures the quantities that the diagnosis needs."""
     return OverfittingMonitor(data, file=file)
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Computes the metrics of `pbl.evaluation.metrics`, and what validation chose: temperature and threshold.
+    """Computes the metrics of `pbl.evaluation.metrics`, and what was chosen on validation: temperature and threshold.
 
     Args:
-        model: A model of one softmax output.
-        data: Whose classes they are.
+        model: A model with one softmax output.
+        data: The data that the classes come from.
         images: The images.
-        question: What is asked.
+        question: What the evaluation asks.
     """
     labels, probabilities = images.labels, predict_probabilities(model, images.pixels)
     metrics = compute_metrics(labels, probabilities, data.class_names, question.positive_class)

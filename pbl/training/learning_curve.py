@@ -1,4 +1,4 @@
-"""Would more data help? Training on an eighth, a quarter, a half and all of the images, and one doubling more foretold."""
+"""Would more data help? Trains on an eighth, a quarter, a half and all of the images, and predicts the gain from doubling the data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pbl.training.figures import plot_data_size
 from pbl.training.sweep import run_sweep, tell_progress
 
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
-LITTLE = 0.01  # of accuracy; less is not worth twice the work
+LITTLE = 0.01  # gain in accuracy; less is not worth twice the work
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class LearningCurve:
     """What `measure_learning_curve` found.
 
     Attributes:
-        table: A row a run: `train_fraction`, `images`, `seed`, `val_accuracy` and more.
-        expected, low, high: Accuracy on validation to expect of twice as many training images, and its 95% interval;
-            None where a run failed.
+        table: One row for each run: `train_fraction`, `images`, `seed`, `val_accuracy` and more.
+        expected, low, high: Expected accuracy on validation with twice as many training images, and its 95% interval;
+            None if a run failed.
         message: The answer in a sentence.
-        file, picture: Where table and picture are.
+        file, picture: Files of the table and the picture.
     """
 
     table: pd.DataFrame
@@ -47,19 +47,19 @@ class LearningCurve:
 def measure_learning_curve(
     config: Config, seeds: int = 1, folder: str | Path | None = None, tell: Callable[[str], None] = tell_progress
 ) -> LearningCurve:
-    """Trains on growing shares of the training images, for equally many steps, and foretells one doubling.
+    """Trains on growing shares of the training images, for equally many steps, and predicts the accuracy with twice as many.
 
-    Each share is a run of its own, so what has ended is not trained again. It takes four times the epochs of one run
-    for each seed. Shares that leave a class fewer than five images are passed over; warm-up and fine-tuning epochs stay as
+    Each share is a run of its own, so finished runs are not trained again. It takes four times the epochs of one run
+    for each seed. Shares that leave a class fewer than five images are skipped; warm-up and fine-tuning epochs stay as
     they are set.
 
-    Of `task=contrast` it asks what few labels are worth, and trains other arms (`pbl.training.contrast_curve`).
+    For `task=contrast` it measures how useful few labels are, and trains other arms (`pbl.training.contrast_curve`).
 
     Args:
-        config: The settings; `epochs` are those of all images, smaller shares get as many more as they are smaller.
+        config: The settings; `epochs` are those for all images, smaller shares get as many times more as they are smaller.
         seeds: How many seeds each share is trained with.
         folder: Where runs are kept.
-        tell: What is done with a line of progress.
+        tell: Called with each line of progress.
 
     Raises:
         InputError: `train_fraction` is set already; a class has fewer than ten training images.
@@ -73,21 +73,21 @@ def measure_learning_curve(
     rarest = int(np.bincount(open_data(config).images("train").labels).min())
     if rarest * FRACTIONS[-2] < FEWEST_IN_CLASS:
         raise InputError(
-            "{source} is too small for a learning curve: its rarest class has {rarest} training images, and half of them must be {fewest}.",
+            "{source} is too small for a learning curve: its rarest class has {rarest} training images, but half of them must be at least {fewest}.",
             source=config.dataset, rarest=rarest, fewest=FEWEST_IN_CLASS,
         )  # fmt: skip
     planned = []
     for fraction in FRACTIONS:
         if rarest * fraction < FEWEST_IN_CLASS:
             continue
-        # The run on all images may be there already: its settings are not touched.
+        # The run on all images may exist already: its settings are not changed.
         changes = {} if fraction == 1 else {"train_fraction": fraction, "epochs": round(config.epochs / fraction)}
         for seed in range(config.seed, config.seed + seeds):
             planned.append(({"train_fraction": fraction, "seed": seed}, config.replace(**changes, seed=seed)))
     table, file = run_sweep(planned, folder, tell)
     if len(table) < len(planned) or (table["status"] != "finished").any():
         return LearningCurve(
-            table, None, None, None, Sentence("Not all of it is trained: the same command goes on."), file, None
+            table, None, None, None, Sentence("Not all runs are trained: the same command resumes."), file, None
         )
     correct: dict[float, list[np.ndarray]] = {}
     images = []
@@ -105,7 +105,7 @@ def measure_learning_curve(
     elif gain_high < LITTLE:
         verdict = Sentence("more data of this kind would help little.")
     else:
-        verdict = Sentence("too noisy to say whether more data would help. More seeds narrow it down.")
+        verdict = Sentence("too noisy to decide whether more data would help. More seeds give a narrower interval.")
     message = Sentence(
         "With all {images:,} training images {now:.1%} of the validation images are right; with {twice:,} expect {expected:.1%},"
         " between {low:.1%} and {high:.1%}: {verdict}",

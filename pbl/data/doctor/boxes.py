@@ -1,7 +1,7 @@
 """Boxes: classes without an object, or with few; images without boxes; boxes outside, without area, doubled, lost, tiny, or of the whole image;
 boxes that a network of centres cannot tell apart; one image with two sets of boxes.
 
-What is harmless was mended when the boxes were read (`pbl.data.boxes`), and is told here.
+Harmless faults were repaired when the boxes were read (`pbl.data.boxes`), and are reported here.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from pbl.data.doctor.finding import Finding, Part, list_names, one_finding
 
 # Conventions, not measured.
 NEARLY_ALL = 0.95  # share of the images that have no box
-DOMINANT = 0.9  # share of the training boxes that are of one class
+DOMINANT = 0.9  # share of the training boxes that belong to one class
 MANY_OUTSIDE = 0.05  # share of the boxes that reach over the border
-TINY = 4  # pixels that the network sees, of a box's shorter side: one cell of maps of stride 4, as in CenterNet (Zhou et al. 2019)
+TINY = 4  # pixels of the network's input, for the shorter side of a box: one cell of maps of stride 4, as in CenterNet (Zhou et al. 2019)
 MANY_TINY = 0.1  # share of the boxes
 WHOLE = 0.95  # share of the image that a box covers
-STRIDE = 4  # pixels: of the maps of a network of centres
+STRIDE = 4  # pixels: the stride of the maps of a network of centres
 MANY_SHARED = 0.01  # share of the boxes
-SAME = 1.0  # pixels by which boxes of one image may differ and be the same
-LARGEST_SIZE = 4  # times the size now, that is suggested
+SAME = 1.0  # pixels by which two boxes of an image may differ and still count as the same
+LARGEST_SIZE = 4  # times the present image size: the largest that is suggested
 # Checks whose pictures show the boxes over the images.
 DRAWN = frozenset(
     {
@@ -32,7 +32,7 @@ DRAWN = frozenset(
         "shared_centres", "copies_with_other_boxes", "empty_images", "boxes_left_out", "images_without_annotation",
     }
 )  # fmt: skip
-# Colours of classes, told apart by people who confuse red and green too (Okabe and Ito 2008).
+# Colours of classes, which people who confuse red and green can tell apart too (Okabe and Ito 2008).
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
 
 
@@ -45,9 +45,9 @@ def count_objects(splits: Mapping[str, Part], classes: int) -> dict[str, np.ndar
 
 
 def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
-    """Classes of which a split has no box: "stop" in train where another split has them, and in val where it has no box at all; else "act".
+    """Classes without a box in a split: "stop" in train if another split has them, and in val if it has no box at all; else "act".
 
-    A class that no split has is told once.
+    A class that no split has is reported once.
 
     Args:
         objects: From `count_objects`.
@@ -60,18 +60,18 @@ def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str
         findings += one_finding(
             "absent_objects",
             "act",
-            "No image has a box of {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or take it out of the list of classes.",
+            "No image has a box of {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or remove it from the list of classes.",
             listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
         )  # fmt: skip
     for split, other, classes, is_blind in absent:
         findings += one_finding(
             "absent_objects",
             "stop" if is_blind else "act",
-            "No {split} image has a box of {listed} ({classes} of {all_classes} classes), and {earlier} images do: "
+            "No {split} image has a box of {listed} ({classes} of {all_classes} classes), but {earlier} images do: "
             + (
-                "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
+                "it is evaluated but cannot be learned. Give more images of it, or use another split (split_seed)."
                 if split == "train"
-                else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
+                else "it cannot be evaluated there. Give more images of it, or use another split (split_seed)."
             ),
             split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
         )  # fmt: skip
@@ -99,7 +99,7 @@ def find_seldom_objects(
 
 
 def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
-    """How many boxes each class has, a "note"; and one class that has over nine tenths of them, a "note"."""
+    """How many boxes each class has, a "note"; and one class that has over nine tenths of them, another "note"."""
     counts = {split: of.sum(axis=0) for split, of in objects.items()}
     train = counts["train"]
     order = np.argsort(-train, kind="stable")
@@ -115,14 +115,14 @@ def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str])
         findings += one_finding(
             "dominant_class",
             "note",
-            "Of the training boxes {share:.0%} are of '{common}': look at the average precision of each class, not at a mean over boxes, and collect more of the others.",
+            "'{common}' has {share:.0%} of the training boxes: look at the average precision of each class, not at a mean over boxes, and collect more of the others.",
             share=float(train.max() / train.sum()), common=class_names[order[0]],
         )  # fmt: skip
     return findings
 
 
 def find_empty_images(splits: Mapping[str, Part]) -> list[Finding]:
-    """Images without boxes, as they were given: a "note"; "act" where they are nearly all."""
+    """Images that were given without boxes: a "note"; "act" if they are nearly all."""
     empty = {
         split: np.flatnonzero(
             (count_boxes(part.boxes) == 0) & (part.box_faults[:, [OUTSIDE, FLAT, LOST]].sum(axis=1) == 0)
@@ -139,9 +139,9 @@ def find_empty_images(splits: Mapping[str, Part]) -> list[Finding]:
         "act" if is_nearly_all else "note",
         "Images without boxes: {images} of {all_images} ({share:.1%}), such as {examples}; "
         + (
-            "nearly all: a network that finds nothing is hardly ever wrong. Are boxes missing? Else leave most of these images out."
+            "this is nearly all images: a network that finds nothing is hardly ever wrong. Are boxes missing? If not, leave most of these images out."
             if is_nearly_all
-            else "they show whether something is found where nothing is. If they show an object, its box is missing."
+            else "they show whether the network finds something that is not there. If they show an object, its box is missing."
         ),
         names,
         images=len(names), all_images=everything, share=len(names) / everything,
@@ -150,7 +150,7 @@ def find_empty_images(splits: Mapping[str, Part]) -> list[Finding]:
 
 
 def _count_faults(splits: Mapping[str, Part], fault: int) -> tuple[int, list[str]]:
-    """How many boxes have a fault, and the names of their images, those with most first."""
+    """How many boxes have a fault, and the names of their images, those with the most first."""
     found = [
         (int(count), part.names[at])
         for part in splits.values()
@@ -161,7 +161,7 @@ def _count_faults(splits: Mapping[str, Part], fault: int) -> tuple[int, list[str
 
 
 def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
-    """Boxes outside their images: "act" where some are so altogether, or many in part, else a "note"; without area, and doubled: a "note"."""
+    """Boxes outside their images: "act" if some are completely outside, or many in part, else a "note"; without area, and doubled: a "note"."""
     findings = []
     kept = sum(int(count_boxes(part.boxes).sum()) for part in splits.values())
     (cut, of_cut), (outside, of_outside) = (_count_faults(splits, fault) for fault in (CUT, OUTSIDE))
@@ -170,9 +170,9 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "boxes_outside",
             "act" if is_serious else "note",
-            "Boxes that reach over the border of their image: {cut}, cut there; beyond it altogether: {outside}, left out; such as in {examples}. Are they of these images, and left, top, right, bottom not taken for left, top, width, height?"
+            "Boxes that extend beyond the border of their image: {cut}, clipped there; boxes entirely outside their image: {outside}, left out; such as in {examples}. Do they belong to these images? Are left, top, right, bottom confused with left, top, width, height?"
             if is_serious
-            else "Boxes that reach over the border of their image: {cut}, such as in {examples}; they are cut there.",
+            else "Boxes that extend beyond the border of their image: {cut}, such as in {examples}; they are clipped there.",
             list(dict.fromkeys(of_outside + of_cut)),
             cut=cut, outside=outside,
         )  # fmt: skip
@@ -181,7 +181,7 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "flat_boxes",
             "note",
-            "Boxes without area, of width or height 0: {boxes}, such as in {examples}; they are left out. Mark these objects anew.",
+            "Boxes without area, with width or height 0: {boxes}, such as in {examples}; they are left out. Draw the boxes of these objects again.",
             of_flat, boxes=flat,
         )  # fmt: skip
     doubled, of_doubled = _count_faults(splits, DOUBLED)
@@ -189,7 +189,7 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "double_boxes",
             "note",
-            "Boxes that stand there twice, of one place and class: {boxes}, such as in {examples}; each counts once.",
+            "Boxes that occur twice, with the same place and class: {boxes}, such as in {examples}; each counts once.",
             of_doubled, boxes=doubled,
         )  # fmt: skip
     lost, of_lost = _count_faults(splits, LOST)
@@ -198,14 +198,14 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         findings += one_finding(
             "lost_boxes",
             "act",
-            "Boxes of which less than a third is left when their image is cut to {height}x{width} pixels: {boxes}, in {images} {images:image|images}, such as {examples}; they are left out, though a part of the object may still be seen. Take fit=pad.",
+            "Boxes of which less than a third is left when their image is cropped to {height}x{width} pixels: {boxes}, in {images} {images:image|images}, such as {examples}; they are left out, although a part of the object may still be visible. Use fit=pad.",
             of_lost, boxes=lost, images=len(of_lost), height=height, width=width,
         )  # fmt: skip
     return findings
 
 
 def find_tiny_boxes(splits: Mapping[str, Part]) -> list[Finding]:
-    """Boxes whose shorter side is under 4 of the pixels that the network sees: "act" where they are a tenth or more, else a "note"."""
+    """Boxes whose shorter side is under 4 pixels of the network's input: "act" if they are a tenth or more, else a "note"."""
     sides, names = [], []
     for part in splits.values():
         is_box = part.boxes[..., 4] >= 0
@@ -222,7 +222,7 @@ def find_tiny_boxes(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "tiny_boxes",
         "act" if is_many else "note",
-        "Boxes with a side of less than {limit} pixels at {height}x{width}: {boxes} of {all_boxes} ({share:.0%}), such as in {examples}; a network hardly sees such objects. Take image_size={larger}, or cut the images into pieces."
+        "Boxes with a side of less than {limit} pixels at {height}x{width}: {boxes} of {all_boxes} ({share:.0%}), such as in {examples}; a network hardly sees such objects. Use image_size={larger}, or cut the images into pieces."
         if is_many
         else "Boxes with a side of less than {limit} pixels at {height}x{width}: {boxes} of {all_boxes} ({share:.1%}), such as in {examples}; a network hardly sees such objects; a larger image_size helps.",
         list(dict.fromkeys(names[at] for at in tiny[np.argsort(side[tiny], kind="stable")])),
@@ -236,7 +236,7 @@ def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding
 
     Args:
         splits: See `examine`.
-        fit: How images were brought to the model's shape: of `pad` the bars are no part of an image.
+        fit: How images were brought to the model's shape: with `pad` the bars are not part of an image.
     """
     train = splits["train"]
     size = train.pixels.shape[1:3]
@@ -256,14 +256,14 @@ def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding
     return one_finding(
         "whole_image_boxes",
         "act",
-        "A box covers at least {limit:.0%} of the image in {images} of {all_images} training images that have boxes, such as {examples}: where the object is need not be found. Is it a task of classes (task=classification), or are boxes missing?",
+        "A box covers at least {limit:.0%} of the image in {images} of {all_images} training images that have boxes, such as {examples}: the network does not need to find where the object is. Is it a task of classes (task=classification), or are boxes missing?",
         [train.names[at] for at in np.flatnonzero(covers)],
         limit=WHOLE, images=int(covers.sum()), all_images=int(has.sum()),
     )  # fmt: skip
 
 
 def find_shared_centres(splits: Mapping[str, Part]) -> list[Finding]:
-    """Boxes whose centre lies in the same 4x4 pixels as another's of the image: a network of centres finds one. "act" above 1%, else a "note"."""
+    """Boxes whose centre is in the same 4x4 pixels as another's of the image: a network of centres finds one of them. "act" above 1%, else a "note"."""
     shared, everything, names = 0, 0, []
     width = splits["train"].pixels.shape[2]
     for part in splits.values():
@@ -280,7 +280,7 @@ def find_shared_centres(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "shared_centres",
         "act" if is_many else "note",
-        "Boxes whose centre shares a cell of {stride}x{stride} pixels with another's of the image: {boxes} of {all_boxes} ({share:.2%}), such as in {examples}; a network of centres finds one of them. A larger image_size tells more of them apart.",
+        "Boxes whose centre shares a cell of {stride}x{stride} pixels with the centre of another box of the image: {boxes} of {all_boxes} ({share:.2%}), such as in {examples}; a network that predicts centres finds one of them. A larger image_size separates more of them.",
         names,
         stride=STRIDE, boxes=shared, all_boxes=everything, share=shared / everything,
     )  # fmt: skip
@@ -294,14 +294,14 @@ def find_copies_with_other_boxes(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "copies_with_other_boxes",
         "act",
-        "Images that occur more than once, with different boxes: {contents}, such as {examples}; look at them and keep the right one.",
+        "Images that occur more than once, with different boxes: {contents}, such as {examples}; look at them and keep the right boxes.",
         [name for group in groups for name in group],
         contents=len(groups), groups=groups,
     )  # fmt: skip
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two images' boxes `[most, 5]` are others, in whatever order."""
+    """Whether the boxes of two images, `[most, 5]`, differ, whatever their order."""
     one, other = (rows[rows[:, 4] >= 0] for rows in (one, other))
     if len(one) != len(other):
         return True
@@ -315,7 +315,7 @@ def _differ(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def outline(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Draws boxes on an image, `uint8 [height, width, 3]`, a colour a class; a small image is enlarged, so that lines are thin.
+    """Draws boxes on an image, `uint8 [height, width, 3]`, one colour for each class; a small image is enlarged, so that lines are thin.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.

@@ -7,7 +7,7 @@ from pbl.data.doctor.finding import Finding, Part, is_official, one_finding
 
 
 def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = False) -> list[Finding]:
-    """Images whose pixels are in two splits: "stop" where we made the split, "act" where one of them is official.
+    """Images whose pixels are in two splits: "stop" if we made the split, "act" if one of them is official.
 
     Args:
         splits: See `examine`.
@@ -27,7 +27,7 @@ def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = F
         findings += one_finding(
             "copies_across",
             "act" if is_official(other, official) or is_official(one, official) else "stop",
-            "Exact copies: {images} of {all_images} {split} images ({share:.2%}) stand in {earlier} too, such as {examples}: the {split} score is likely too good, so leave the copies out of {earlier} (check --leave-out FILE).",
+            "Exact copies: {images} of {all_images} {split} images ({share:.2%}) are in {earlier} too, such as {examples}: the {split} score is likely too good, so leave the copies out of {earlier} (check --leave-out FILE).",
             [splits[other].names[i] for i in copied],
             images=len(copied),
             all_images=len(splits[other].names),
@@ -55,7 +55,7 @@ def find_differing(splits: Mapping[str, Part], differ: Callable[[Part, int, Part
 
     Args:
         splits: See `examine`.
-        differ: Says so of two images, each a part and its place in it.
+        differ: Whether two images differ; each is given as a part and its place in it.
     """
     places = defaultdict(list)
     for part in splits.values():
@@ -76,7 +76,7 @@ def find_copies_with_other_labels(splits: Mapping[str, Part], class_names: list[
     return one_finding(
         "copies_with_other_labels",
         "act",
-        "Images that occur more than once, with different labels: {contents}, such as {examples}; look at them and keep the right one.",
+        "Images that occur more than once, with different labels: {contents}, such as {examples}; look at them and keep the right label.",
         [name for group in groups for name, _ in group],
         contents=len(groups),
         labelled=[class_names[label] for group in groups for _, label in group],
@@ -94,7 +94,7 @@ def find_copies_within(splits: Mapping[str, Part]) -> list[Finding]:
             findings += one_finding(
                 "copies_within",
                 "note",
-                "Images that occur more than once in {split}: {contents}, in {images} copies, such as {examples}; each counts as often as it is there, so leave out all but one.",
+                "Images that occur more than once in {split}: {contents}, in {images} copies, such as {examples}; each counts as often as it occurs, so leave out all but one.",
                 [name for group in groups for name in group],
                 split=split,
                 contents=len(groups),

@@ -1,6 +1,6 @@
-"""Masks: classes that are not marked, or hardly; empty and inverted masks; masks that are their images; one image with two masks.
+"""Masks: classes that are not marked, or hardly; empty and inverted masks; masks that equal their images; one image with two masks.
 
-A mask has a class for each pixel, 0 for the background. "Marked" is what has another class.
+A mask has a class for each pixel, 0 for the background. A pixel is "marked" if it has another class.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from pbl.data.doctor.vectors import choose
 RARE = 0.005  # share of the training pixels
 NEARLY_ALL = 0.95  # share of the images in which nothing is marked
 INVERTED, INVERTED_EDGE = 0.5, 0.9  # share of marked pixels, and of marked pixels at the edges of the images
-HEAVY = 10  # weight that is suggested for a rare class
-# `find_masks_like_images`: what is said of an image, and the share of the images of which it must be true. Of 645 ultrasound images
+HEAVY = 10  # the weight that is suggested for a rare class
+# `find_masks_like_images`: two limits for an image (0 to 1), and the share of the images that must exceed one. In 645 ultrasound images
 # with lesions and 153 magnetic tiles with defects, at 64 pixels, no mask explains .95 of the brightness, and a limit of brightness gives
 # 1% and 8% of the masks. Masks that were made from 774 images by a limit, and made smaller: 99%; masks in the place of images: 91%.
 EXPLAINED, SEPARATED, MOST_IMAGES = 0.95, 0.95, 0.5
@@ -41,7 +41,7 @@ def count_marked(splits: Mapping[str, Part], classes: int) -> dict[str, np.ndarr
 
 
 def _blocks(part: Part) -> Iterator[tuple[slice, np.ndarray]]:
-    """Places of some masks after others, and these: masks may lie on the disk."""
+    """Masks a few at a time, each time with their places; masks may be on the disk."""
     at_once = max(1, BLOCK // int(np.prod(part.pixels.shape[1:3])))
     for begin in range(0, len(part.names), at_once):
         place = slice(begin, begin + at_once)
@@ -49,10 +49,10 @@ def _blocks(part: Part) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
-    """Classes that no mask of a split has, but the background: "stop" in train where another split has them.
+    """Classes, other than the background, that no mask of a split has: "stop" in train if another split has them.
 
-    Likewise "stop" in val where it has no marked pixel at all: nothing can be judged there. Else "act". A class that no split has is told
-    once.
+    Likewise "stop" in val if it has no marked pixel at all: nothing can be judged there. Else "act". A class that no split has is
+    reported once.
 
     Args:
         marked: From `count_marked`.
@@ -65,18 +65,18 @@ def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         findings += one_finding(
             "absent_marks",
             "act",
-            "No mask marks {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or take it out of the list of classes.",
+            "No mask marks {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or remove it from the list of classes.",
             listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
         )  # fmt: skip
     for split, other, classes, is_blind in absent:
         findings += one_finding(
             "absent_marks",
             "stop" if is_blind else "act",
-            "No {split} mask marks {listed} ({classes} of {all_classes} classes), and {earlier} masks do: "
+            "No {split} mask marks {listed} ({classes} of {all_classes} classes), but {earlier} masks do: "
             + (
-                "it is judged and cannot be learned. Give more images of it, or take another split (split_seed)."
+                "it is evaluated but cannot be learned. Give more images of it, or use another split (split_seed)."
                 if split == "train"
-                else "it cannot be judged there. Give more images of it, or take another split (split_seed)."
+                else "it cannot be evaluated there. Give more images of it, or use another split (split_seed)."
             ),
             split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
         )  # fmt: skip
@@ -118,7 +118,7 @@ def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         findings += one_finding(
             "rare_class",
             "note",
-            "Classes that have less than {limit:.1%} of the training pixels: {classes} ({listed}); a network may pass over them: try task_options.loss=dice, or task_options.class_weights={weights}.",
+            "Classes that have less than {limit:.1%} of the training pixels: {classes} ({listed}); a network may ignore them: try task_options.loss=dice, or task_options.class_weights={weights}.",
             limit=RARE, classes=len(rare), listed=list_names([f"{class_names[at]} {of_train[at]:.2%}" for at in rare]),
             weights="[" + ",".join(str(HEAVY if at in rare else 1) for at in range(len(class_names))) + "]",
         )  # fmt: skip
@@ -126,7 +126,7 @@ def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) 
 
 
 def find_empty_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Images in which nothing is marked: a "note"; "act" where they are nearly all."""
+    """Images in which nothing is marked: a "note"; "act" if they are nearly all."""
     empty = {
         split: np.flatnonzero(~counts[:, 1:].any(axis=1) & (splits[split].labels == 0))
         for split, counts in marked.items()
@@ -141,9 +141,9 @@ def find_empty_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray
         "act" if is_nearly_all else "note",
         "Images in which nothing is marked: {images} of {all_images} ({share:.1%}), such as {examples}; "
         + (
-            "nearly all: a network that marks nothing is hardly ever wrong. Leave most of them out, or cut the images to where something is."
+            "this is nearly all images: a network that marks nothing is hardly ever wrong. Leave most of them out, or crop the images to the marked parts."
             if is_nearly_all
-            else "they show whether something is found where nothing is, and count apart from Dice."
+            else "they show whether the network finds something that is not there, and count separately from Dice."
         ),
         names,
         images=len(names), all_images=everything, share=len(names) / everything,
@@ -152,11 +152,11 @@ def find_empty_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray
 
 
 def find_lost_marks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Images whose mask has nothing left of what it marks once it is brought to the model's shape: "act".
+    """Images whose mask loses everything it marks once it is brought to the model's shape: "act".
 
     Args:
-        splits: See `examine`. A label is the class that was marked most before, the background where nothing was.
-        marked: From `count_marked`, after it.
+        splits: See `examine`. A label is the class that was marked most before, the background if nothing was marked.
+        marked: From `count_marked`, after the masks were brought to the model's shape.
     """
     names = [
         splits[split].names[at]
@@ -169,14 +169,14 @@ def find_lost_marks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]
     return one_finding(
         "lost_marks",
         "act",
-        "Images of which all that is marked is lost at {height}x{width} pixels: {images}, such as {examples}: it is cut off, or smaller than a pixel. Take fit=pad, or a larger image_size.",
+        "Images in which the whole mask is lost at {height}x{width} pixels: {images}, such as {examples}: it is cut off, or smaller than a pixel. Use fit=pad, or a larger image_size.",
         names,
         images=len(names), height=height, width=width,
     )  # fmt: skip
 
 
 def find_inverted_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Masks of two classes that mark most of the images, and nearly all of their edges: "act", black and white may be swapped."""
+    """Masks with two classes that mark most of the images, and nearly all of their edges: "act", black and white may be swapped."""
     train, counts = splits["train"], marked["train"]
     if counts.shape[1] != 2 or not len(counts):
         return []
@@ -194,7 +194,7 @@ def find_inverted_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndar
     return one_finding(
         "inverted_masks",
         "act",
-        "The masks mark {share:.0%} of the training pixels, and {edge:.0%} of those at the edges of the images, such as {examples}: are they inverted? The background is black (0), what is sought is not.",
+        "The masks mark {share:.0%} of the training pixels, and {edge:.0%} of those at the edges of the images, such as {examples}: are they inverted? The background is black (0), the object is not.",
         [train.names[at] for at in np.argsort(-edge, kind="stable")],
         share=float(share), edge=float(edge.mean()),
     )  # fmt: skip
@@ -205,10 +205,10 @@ def find_masks_like_images(
 ) -> list[Finding]:
     """Masks that equal their images, "act", or that a limit of brightness gives, "note", in more than half of the images.
 
-    Looked at are training images in which something is marked, without the pixels beside another class: they are blurred where an image was
-    made smaller. "masks_are_images": the classes explain more than 95% of the variance of the brightness (the correlation ratio, of two
-    classes the squared correlation). "masks_by_brightness": with a limit of its own for each image, above or below, Dice is over .95, of
-    what is marked and of what is not.
+    The check looks at training images in which something is marked. Pixels next to another class are left out: they are blurred if an
+    image was made smaller. "masks_are_images": the classes explain more than 95% of the variance of the brightness (the correlation
+    ratio; with two classes the squared correlation). "masks_by_brightness": with a separate limit for each image, above or below, Dice
+    is over .95, both for what is marked and for what is not.
 
     Args:
         splits: See `examine`.
@@ -229,7 +229,7 @@ def find_masks_like_images(
         return one_finding(
             "masks_are_images",
             "act",
-            "The masks equal their images in {images} of {looked_at} training images in which something is marked, such as {examples}: do masks stand in the place of images?",
+            "The masks equal their images in {images} of {looked_at} training images in which something is marked, such as {examples}: are there masks in the place of the images?",
             [train.names[at] for at in equal],
             images=len(equal), looked_at=len(known),
         )  # fmt: skip
@@ -237,7 +237,7 @@ def find_masks_like_images(
         return one_finding(
             "masks_by_brightness",
             "note",
-            "In {images} of {looked_at} training images in which something is marked, such as {examples}, a limit of brightness alone gives the mask: if the masks were made so, a network learns that limit and nothing else.",
+            "In {images} of {looked_at} training images in which something is marked, such as {examples}, a brightness threshold alone gives the mask: if the masks were made this way, a network learns that threshold and nothing else.",
             [train.names[at] for at in separated],
             images=len(separated), looked_at=len(known),
         )  # fmt: skip
@@ -245,8 +245,8 @@ def find_masks_like_images(
 
 
 def _compare(image: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:
-    """The share of the brightness's variance that the classes explain, and the Dice of the best limit of brightness, of what is marked or of what
-    is not, the smaller; None where neither can be told.
+    """The share of the brightness's variance that the classes explain, and the Dice of the best limit of brightness: the smaller of the Dice of
+    what is marked and of what is not; None if neither can be measured.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
@@ -266,7 +266,7 @@ def _compare(image: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:
     is_marked = classes > 0
     inside, outside = (np.bincount(grey[of], minlength=256) for of in (is_marked, ~is_marked))
     dice = 0.0
-    for one, other in ((inside, outside), (inside[::-1], outside[::-1])):  # dark, and bright
+    for one, other in ((inside, outside), (inside[::-1], outside[::-1])):  # marked where dark, marked where bright
         right, wrong = one.cumsum(), other.cumsum()
         of_marked = 2 * right / (right + wrong + one.sum())
         left = other.sum() - wrong
@@ -283,7 +283,7 @@ def find_copies_with_other_masks(splits: Mapping[str, Part]) -> list[Finding]:
     return one_finding(
         "copies_with_other_masks",
         "act",
-        "Images that occur more than once, with different masks: {contents}, such as {examples}; look at them and keep the right one.",
+        "Images that occur more than once, with different masks: {contents}, such as {examples}; look at them and keep the right mask.",
         [name for group in groups for name in group],
         contents=len(groups), groups=groups,
     )  # fmt: skip
