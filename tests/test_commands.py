@@ -144,7 +144,13 @@ def bring_home(words: list[str]) -> list[str]:
     words = [word for word in words if not word.startswith("dataset=") or word.split("=")[1] not in DOWNLOADED]
     if config.dataset in DOWNLOADED:
         words += ["dataset=photos.zip", *([] if config.image_size else ["image_size=32"])]
-    return [*words, "model_options.weights=none"] if config.model_options.get("weights") == "imagenet" else words
+    if config.model_options.get("weights") != "imagenet":
+        return words
+    return [
+        *words,
+        "model_options.weights=none",
+        "fine_tune_epochs=0",
+    ]  # random weights are trained from the first epoch on
 
 
 def split_experiment(words: list[str]) -> tuple[str | None, list[str]]:

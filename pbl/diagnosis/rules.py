@@ -168,6 +168,7 @@ RULES = {rule.key: rule for rule in (
     }, classes.find_swallowed_class, explains=("overfitting", "underfitting", "class_shares_differ")),
     Rule("label_noise", "label_noise_suspected", "act", {
         "unlike_neighbours": Threshold(0.03, "share of training images whose five nearest ones are all of one other class; clean digits and MNIST to .007, 20% wrong from .048"),
+        "repeated": Threshold(3.0, "how often two suspected labels suggest the same change, divided by that of random changes; random wrong labels of digits and MNIST to 1.9, kinds of sounds that look alike from 5.2"),
         "neighbour_classes": Threshold(5, "fewest classes in training with which that is a sign; with clean photographs of two classes the share was .04"),
         "wrong_labels": Threshold(0.05, "lower bound of the share of wrong labels by simple models"),
         "harder_z": Threshold(2.0, "standard errors by which training images are harder than validation images, the smaller of two tests, largest mean of three epochs; the mean of both was up to 1.87 in 406 runs without wrong labels; the data doctor finds the other cases"),
@@ -341,7 +342,8 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
     run = Evidence(signals, data, best_accuracy, limits)
     if run.majority >= 1:
-        nothing = make_finding(
+        absent = classes.find_absent_class(run)
+        nothing = absent or make_finding(
             "unknown",
             "All training images are of one class: there is nothing to learn. Check the labels, or the folders they come from.",
         )

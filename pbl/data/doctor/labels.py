@@ -81,9 +81,21 @@ def find_labels_unlike_neighbours(
         images=len(suspected),
         share=len(suspected) / len(index),
         skill=skill,
+        repeated=_measure_repetition(labels[suspected], neighbours[suspected, 0], len(class_names)),
         labelled=[class_names[labels[i]] for i in suspected],
         suggested=[class_names[neighbours[i, 0]] for i in suspected],
     )
+
+
+def _measure_repetition(labels: np.ndarray, suggested: np.ndarray, classes: int) -> float:
+    """How often two images suggest the same change of label, divided by how often they would if all changes were equally frequent.
+
+    About 1 for labels that are wrong at random; high if two classes merely look alike, since then the same pairs of classes return.
+    """
+    _, counts = np.unique(labels * classes + suggested, return_counts=True)
+    n = len(labels)
+    same = (counts * (counts - 1)).sum() / max(n * (n - 1), 1)
+    return float(same * classes * (classes - 1))
 
 
 def find_labels_unlike_predictions(
