@@ -540,10 +540,11 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Runs an experiment file and returns its `config`, with `overrides` applied.
 
-    What the file adds to `MODELS`, `DATASETS` and `CALLBACKS` is available afterwards.
+    What the file adds to `MODELS`, `DATASETS`, `CALLBACKS`, `TASKS` and `RULES` is available afterwards.
 
     Args:
-        file: A Python file that sets `config = Config(...)`; or the folder of a run, whose settings are used unchanged.
+        file: A Python file that sets `config = Config(...)`; or the folder of a run, whose recorded settings are taken. The run's
+            `experiment.py` is executed too, a stranger's only after a question.
         overrides: Words of the form `key=value` or `model_options.key=value`. A `model`, `optimizer` or `learning_rate_schedule`
             other than the file's starts from its own default options. Another `dataset` starts without a `positive_class`, since its
             classes have other names.

@@ -391,6 +391,9 @@ def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float 
         first, second: Summaries for the same images, with at least two seeds each; see `summarise_seeds`.
         confidence: Between 0 and 1.
 
+    Returns:
+        The difference of the two accuracies, as shares, its interval, and the two-sided p value.
+
     Raises:
         ValueError: An architecture has one seed, or the numbers of images differ.
 
@@ -473,7 +476,7 @@ class _Parts:
 def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_share: bool = True) -> tuple[float, float]:
     """Interval for an architecture's accuracy, over seeds and images, as `crossed_interval`; with one seed Wilson's.
 
-    A measure that is not a share, `is_share=False`, may be outside 0 to 1.
+    A measure that is not a share, `is_share=False`, may be outside 0 to 1; it needs two seeds, since Wilson's interval is for shares.
 
     Example:
         >>> import numpy as np

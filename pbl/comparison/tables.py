@@ -133,7 +133,7 @@ def list_blocks(comparison: Comparison, language: str | None = None) -> Iterator
 
     Args:
         comparison: What `compare` found, or `read_results` read.
-        language: "en" or "ja"; by default as `pbl.languages.choose_language` returns.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
     """
     language, shown, measure = choose_language(language), comparison.architectures, comparison.measure
     is_accuracy = measure == "accuracy"

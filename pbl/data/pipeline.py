@@ -88,6 +88,9 @@ def load_data(
             `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
             `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
 
+    Returns:
+        The data: `train`, `val` and `test` are `tf.data.Dataset` of (images, labels) in batches, pixels 0 to 255; see `Data`.
+
     Raises:
         InputError: The source does not exist, is broken, or its images differ in size and `image_size` is not given; a
             setting is unknown or out of range.

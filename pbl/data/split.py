@@ -305,7 +305,7 @@ def say_made_by(made_by: Any, language: str, in_full: bool = True) -> str | None
 
     Args:
         made_by: See `read_made_by`.
-        language: "en" or "ja".
+        language: Such as "en" or "ja".
         in_full: Else in short, for a page with little room.
 
     Returns:

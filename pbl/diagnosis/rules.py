@@ -272,7 +272,7 @@ class Diagnosis:
         """The text in parts, each with its kind: "headline", "evidence", "also", "next", "command".
 
         Args:
-            language: "en" or "ja"; by default as `pbl.languages.choose_language` returns.
+            language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
         """
         language = choose_language(language)
 

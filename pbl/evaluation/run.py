@@ -185,7 +185,8 @@ def evaluate(
             has no official split of this name. Or the run's own data in another place, under the same name.
         data_dir: Folder of prepared TensorFlow Datasets, if it is not that of the training.
         positive_class: With two classes, the one whose precision, recall and F1 are reported.
-        aim: With two classes, what the decision threshold is chosen for. Threshold and temperature are chosen on the run's
+        aim: With two classes, what the decision threshold is chosen for; `pbl.evaluation.thresholds.parse_aim` makes one of words
+            such as "recall>=0.95". Threshold and temperature are chosen on the run's
             validation images, whatever is evaluated.
 
     Returns:

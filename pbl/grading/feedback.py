@@ -71,7 +71,7 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
         row: A row of `pbl.grading.results.write_all`.
         hidden: Gives the names of the classes.
         half: Which half of the hidden images counts; for the public half only a coarse score is shown.
-        language: "en" or "ja".
+        language: Such as "en" or "ja".
 
     Raises:
         InputError: It cannot be written.
@@ -335,7 +335,7 @@ def write_summary(
         half: Which half of the hidden images counts.
         references: Accuracy, AUROC, Dice or mAP50 of each reference submission.
         histogram: A PNG that `write_histogram` has drawn.
-        language: The page's language, "en" or "ja".
+        language: The page's language, such as "en" or "ja".
 
     Raises:
         InputError: It cannot be written.

@@ -54,6 +54,9 @@ def alexnet(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
 
+    Raises:
+        InputError: The images are smaller.
+
     Example:
         >>> from pbl import models
         >>> model = models.alexnet((227, 227, 3), 1000)

@@ -21,8 +21,8 @@ class Card:
         paper: Its authors, and where to find it.
         input_shape: The input at which weights and MACs are counted; with `classes` outputs.
         classes: Number of classes at which they are counted.
-        weights: Trainable weights.
-        macs: Multiply-accumulates of the convolutions and dense layers for one image.
+        weights: Trainable weights; `pbl.models.count_trainable_weights` counts them.
+        macs: Multiply-accumulates of the convolutions and dense layers for one image; `pbl.models.count_macs` counts them.
         smallest: Side in pixels of the smallest image that it accepts.
         formerly: Former fixed values of options, if they differ from today's default; runs from that time keep them.
         task: The task that it learns, a name in `TASKS`.

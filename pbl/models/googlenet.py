@@ -88,6 +88,9 @@ def googlenet(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
 
+    Raises:
+        InputError: The images are smaller.
+
     Example:
         >>> from pbl import models
         >>> model = models.googlenet((224, 224, 3), 1000)

@@ -30,6 +30,9 @@ def lenet5(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
 
+    Raises:
+        InputError: The images are smaller.
+
     Example:
         >>> from pbl import models
         >>> model = models.lenet5((32, 32, 1), 10)

@@ -346,6 +346,9 @@ def se_resnet50(
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
 
+    Raises:
+        InputError: The images are smaller.
+
     Example:
         >>> from pbl import models
         >>> model = models.se_resnet50((224, 224, 3), 1000)
@@ -394,6 +397,9 @@ def senet154(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Raises:
+        InputError: The images are smaller.
 
     Example:
         >>> from pbl import models

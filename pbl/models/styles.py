@@ -34,6 +34,9 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: i
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
 
+    Raises:
+        InputError: The images are smaller.
+
     Example:
         >>> from pbl import models
         >>> model = models.small_cnn((32, 32, 3), 10)

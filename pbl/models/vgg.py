@@ -65,6 +65,9 @@ def vgg16(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
 
+    Raises:
+        InputError: The images are smaller.
+
     Example:
         >>> from pbl import models
         >>> model = models.vgg16((224, 224, 3), 1000)
@@ -190,6 +193,9 @@ def vgg_small(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Raises:
+        InputError: The images are smaller.
 
     Example:
         >>> from pbl import models

@@ -171,12 +171,15 @@ def vit_tiny(
             at least 49 patches: 16 at 224x224, 4 at 32x32 and 28x28.
         depth: Number of encoder blocks.
         heads: Number of attention heads; divides the width of 192.
-        dropout: Share of activations set to zero in training.
+        dropout: Share of activations set to zero in training, 0 to below 1.
         stochastic_depth: Share of the images for which the last block is left out in training; less for earlier ones.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Raises:
+        InputError: The sides are not multiples of `patch`, or `heads` does not divide the width.
 
     Example:
         >>> from pbl import models

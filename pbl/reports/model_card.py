@@ -81,7 +81,7 @@ def write_card(run: Run, folder: Path, language: str | None = None) -> tuple[Pat
     Args:
         run: The run.
         folder: Where its models are exported, with a JSON file next to each.
-        language: "en" or "ja"; by default as `pbl.languages.choose_language` returns.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
 
     Returns:
         The file, and the headings below which a person has changed what was filled in; there the text is kept.

@@ -204,7 +204,7 @@ class Report(NamedTuple):
     Attributes:
         file: The page.
         bytes: Its size.
-        language: "en" or "ja".
+        language: Such as "en" or "ja".
         pictures: Names of the pictures in it, in order.
         left_out: The name of each file of the run that could not be shown, and why.
     """
@@ -222,7 +222,7 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
     Args:
         run: The run, or its folder. It may be unfinished; what is missing is named, with the command that creates it.
         file: The page, a name that ends in .html; by default `report.html` in the run's folder.
-        language: "en" or "ja"; by default as `pbl.languages.choose_language` returns.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
 
     Raises:
         InputError: The folder is not a run, its `config.json` or `environment.json` is damaged, or the page cannot be written.

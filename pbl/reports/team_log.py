@@ -465,7 +465,7 @@ def make_table(runs: Sequence[LoggedRun], language: str = "en") -> tuple[list[st
 
     Args:
         runs: As `read_log` returns them.
-        language: "en" or "ja".
+        language: Such as "en" or "ja".
     """
     rows = [
         (
@@ -529,7 +529,7 @@ def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) ->
 
     Args:
         runs: As `read_log` returns them.
-        language: "en" or "ja"; English if no font has Japanese letters.
+        language: Such as "en" or "ja"; English if no font has Japanese letters.
         most: How many runs are drawn at most: the last ones that can be compared.
 
     Raises:

@@ -118,8 +118,11 @@ def write_team_report(
 
     Args:
         folder: Where the runs are kept; see `pbl.reports.team_log.read_log`.
-        language: "en" or "ja"; by default as `pbl.languages.choose_language` returns.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
         out: The file; by default `team_report.html` in the runs' folder.
+
+    Returns:
+        The files, the headings below which nothing is written yet, and where a page that people had changed is kept.
 
     Raises:
         InputError: There is no finished run, the notes cannot be read, or the file cannot be written.

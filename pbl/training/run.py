@@ -109,7 +109,7 @@ def _train(
         data = open_data(config)
         check_positive_class(config.positive_class, data.class_names)
         session.lap("data")
-        if kept_in is not None:
+        if kept_in is not None:  # a rehearsal: a full batch, and one of the size of an epoch's last
             images += len(data.images("train").labels) % images
         findings = check_data(data, config, folder, images)
         session.check_same_data(data)

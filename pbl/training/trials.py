@@ -90,6 +90,9 @@ def find_learning_rate(
         steps: Number of steps, at least 20.
         seed: Seed of dropout and other random layers.
 
+    Returns:
+        The suggestion, None if the loss never fell; the table of all steps; a remark.
+
     Raises:
         InputError: The model is not compiled, cannot be copied, or the rates are not a range.
 
