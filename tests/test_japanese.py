@@ -410,3 +410,47 @@ def test_with_each_sentence_marked_none_is_left_unmarked(
     status, said, errors = command(*words.split())
     assert status in (0, 1) and "⟦" in said, errors
     assert not set(find_unmarked(said + errors)) - OF_DATA
+
+
+ONE_AFTER_ANOTHER = """
+train model=mlp epochs=2 experiment=small
+evaluate runs/small/001
+predict runs/small/001 zero.png
+inspect runs/small/001 zero.png
+export runs/small/001 --format keras
+submit runs/small/001 --team A
+holdout digits --fraction 0.2 --seed 1 --no-references
+grade A.zip --data holdout/digits
+check digits --fast
+train --dry-run model=mlp
+train task=generation model=mlp_gan epochs=1 experiment=g
+generate runs/g/001 --count 4
+evaluate runs/g/001
+train task=contrast model=simclr model_options.encoder=small_cnn epochs=1 experiment=c augmentation.crop=1
+search runs/c/001 zero.png --in holdout/digits/images
+train task=anomaly task_options.normal=8 model=autoencoder epochs=2 experiment=a
+evaluate runs/a/001
+predict runs/a/001 zero.png
+train epochs=-1
+train --fast
+trian
+"""
+# Acronyms, units and names that are the same in every language; a name of a file, a metric or a setting has one of the signs / . _ in it.
+THE_SAME = {*"ROC AUC PR ECE MiB KID AUROC found threshold pbl".split()}
+
+
+@pytest.mark.nightly
+def test_with_each_sentence_marked_each_command_is_marked(command, marking_language, tmp_path, monkeypatch):
+    """A third language through the commands in turn: of a run, of the tasks, of grading, and of wrong words."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save("zero.png")
+    unmarked = {}
+    for line in ONE_AFTER_ANOTHER.split("\n")[1:-1]:
+        status, said, errors = command(*line.split())
+        assert status in (0, 1) or line.split()[-1] in ("epochs=-1", "--fast", "trian"), (line, errors)
+        assert "⟦" in said + errors, line
+        names = re.sub(r"\S*[/._]\S*", "", said + errors)
+        if left := {*find_unmarked(names)} - THE_SAME:
+            unmarked[line] = left
+    assert not unmarked
