@@ -487,6 +487,8 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_sha
         0.901, 0.850 to 0.952
     """
     n, k, accuracy = len(summary.mean), summary.seeds, summary.accuracy
+    if not is_share and (k < 2 or n < 2):
+        raise ValueError(f"a measure that is not a share needs two seeds and two images; given: {k} and {n}")
     if k < 2 or n < 2:
         return wilson_interval(round(accuracy * n), n, confidence)
     from scipy.stats import t
@@ -494,6 +496,8 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_sha
     of_images = summary.mean.var(ddof=1) / n
     variance = max(0.0, of_images - summary.chance) + summary.spread
     uncertain = of_images**2 / (n - 1) + summary.spread**2 / (k - 1)
+    if variance < 1e-18 and not is_share:  # the same value everywhere
+        return accuracy, accuracy
     if variance < 1e-18:  # all correct, or all wrong, in all runs
         return wilson_interval(round(accuracy * n), n, confidence)
     reach = float(t.ppf((1 + confidence) / 2, variance**2 / uncertain)) * sqrt(variance)

@@ -242,7 +242,15 @@ def find_wanted() -> dict[Key, Path | None]:
     words |= of_reports() | {template for _, template in TYPER_SAID}
     for key in {*((None, word) for word in words), *of_diagnosis()}:
         found.setdefault(key, None)
+    # What is put together while the program runs, such as the name of a check, is known by the languages that have it.
+    for file in FOLDER.glob("??.po"):
+        found |= {key: None for key in read_keys(read_file(file)) if key not in found and is_said(key)}
     return {key: file for key, file in found.items() if key[1] not in AS_IN_ENGLISH}
+
+
+def is_said(key: Key) -> bool:
+    """Whether the words are anywhere in the code, or are the system's."""
+    return key[1] in find_constants() or key[1] in find_words_of_the_system()
 
 
 @cache
@@ -277,11 +285,9 @@ def read_keys(catalogue: Catalog) -> dict[Key, str]:
 
 def compare(catalogue: Catalog) -> tuple[list[Key], list[Key]]:
     """What is missing in a language's file, or not translated there, and what is stale: no longer used."""
-    wanted, known = find_wanted(), {*find_constants(), *find_words_of_the_system()}
-    entries = read_keys(catalogue)
+    wanted, entries = find_wanted(), read_keys(catalogue)
     missing = [key for key in wanted if not entries.get(key)]
-    stale = [key for key in entries if key not in wanted and key[1] not in known]
-    return missing, stale
+    return missing, [key for key in entries if key not in wanted and not is_said(key)]
 
 
 def write_file(catalogue: Catalog, file: Path) -> None:

@@ -256,3 +256,10 @@ def test_an_area_is_shared_out_to_the_images():
     squares = [np.square(difference[of] - difference.mean()).sum() for of in (is_positive, ~is_positive)]
     # DeLong divides by the number of each kind minus one.
     assert (squares[0] * 20 / 19 + squares[1] * 50 / 49) / 70**2 == pytest.approx(expected)
+
+
+def test_a_measure_that_is_no_share_has_an_interval_of_its_own():
+    """Wilson's interval is for shares alone: one seed has none, and equal values have one without width."""
+    with pytest.raises(ValueError, match="needs two seeds and two images; given: 1 and 9"):
+        crossed_mean_interval(summarise_seeds(np.full((1, 9), -3.0)), is_share=False)
+    assert crossed_mean_interval(summarise_seeds(np.full((2, 9), -3.0)), is_share=False) == (-3.0, -3.0)
