@@ -236,8 +236,13 @@ def find_unlearned(run: Evidence) -> Finding | None:
 
 
 def find_still_learning(run: Evidence) -> Finding | None:
-    """A network that still learns much, on unseen images too: it needs more epochs, although there is a gap already."""
+    """A network that still learns much, on unseen images too: it needs more epochs, although there is a gap already.
+
+    If the gap is twice what is missing on training images, more epochs can give little: then the gap is named first.
+    """
     is_falling = run.val_n > 0 and run.last > 1 and run.improves and run.accuracy < 0.995
+    if run.has_gap and run.signals.gap[0] >= 2 * (1 - run.accuracy):
+        return None
     if not is_falling or not run.over("late_of_both", min(run.late, run.late_of_val)):
         return None
     return _tell_still_falling(run)
