@@ -178,7 +178,7 @@ def test_submit_leaves_the_earlier_submission(tmp_path, trained_run, disk, monke
 
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
     with pytest.raises(
-        InputError, match=r"has 1 MB free, and 4 MB are needed\. Free some space, or name another folder"
+        InputError, match=r"has 1 MB free, but 4 MB are needed\. Free some space, or name another folder"
     ):
         submission.submit(trained_run, "later", out=target)  # HDF5 would crash the process
 
